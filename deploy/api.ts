@@ -1,0 +1,189 @@
+/**
+ * The HTTP interface between laptop and robot: types that both sides use. All of it runs inside an established session
+ * (CHANNEL.md); a stranger is served only `GET /` ({@link Greeting}).
+ *
+ * | route | role | body | answer |
+ * |---|---|---|---|
+ * | GET /v1/status | observer | | StatusReport |
+ * | PUT /v1/slots/:slot/program?force=1&retry=1 | operator | bundle, Content-Length required | NDJSON of PushEvent |
+ * | POST /v1/slots/:slot/rollback | operator | SignedOrder | NDJSON of PushEvent |
+ * | POST /v1/slots/:slot/stop | operator | | NDJSON of PushEvent |
+ * | GET /v1/slots/:slot/logs?lines=N&follow=1 | observer | | NDJSON of LogLine |
+ * | GET /v1/receipts?limit=N | observer | | NDJSON of SignedReceipt, oldest first |
+ * | GET /v1/pins?follow=1 | observer | | NDJSON of PinChange (first the present value of each handle) |
+ *
+ * A request that is refused before streaming starts is answered with a 4xx and {@link ErrorBody}.
+ */
+import type { RefusalCode } from './errors.ts'
+
+export const PROTOCOL = 'medulla/1'
+export const DEFAULT_PORT = 7171
+export const DEFAULT_SLOT = 'main'
+/** Names of slots, robots and programs. */
+export const NAME_PATTERN = /^[a-z0-9][a-z0-9._-]{0,63}$/
+
+export interface Greeting {
+  name: string
+  id: string
+  version: string
+  protocol: typeof PROTOCOL
+}
+export interface ErrorBody {
+  error: { code: RefusalCode; message: string; hint?: string }
+}
+
+/** In order of a swap; consecutive intervals, so they add up to the wall time (HANDOVER 1). */
+export const PHASES = [
+  'receive',
+  'open',
+  'verify',
+  'stage',
+  'spawn',
+  'rehearse',
+  'copy',
+  'arm',
+  'yield',
+  'transfer',
+  'takeover',
+  'trial',
+  'commit',
+  'undo',
+] as const
+export type Phase = (typeof PHASES)[number]
+export interface PhaseTime {
+  phase: Phase /** since the request's first byte */
+  startMs: number
+  ms: number
+}
+
+export type Outcome =
+  | 'committed'
+  | 'rolled-back'
+  | 'called-off'
+  | 'refused'
+  | 'stopped'
+  | 'restarted'
+  | 'crashed'
+  | 'started'
+
+/** What happened, once: the body of a log entry. `seq` counts from 1, `prev` is the digest of the entry before. */
+export interface Receipt {
+  format: 'medulla-receipt/1'
+  seq: number
+  prev: string
+  /** robot id (fingerprint of its identity key) */
+  robot: string
+  time: string
+  slot: string
+  outcome: Outcome
+  /** Why, when it is not simply committed. */
+  code?: RefusalCode
+  reason?: string
+  program?: string
+  version?: string
+  /** Release digests, `sha256:…`, or null when nothing ran. */
+  from: string | null
+  to: string | null
+  /** Fingerprints of who signed the release and who pushed it. */
+  signer?: string
+  pusher?: string
+  phases: PhaseTime[]
+  wallMs: number
+  /** Time during which no program could write, in ms; null when there was no switch. */
+  gapMs: number | null
+  stateBytes: number
+  /** rolled back to a parked state: its age in ms */
+  stateAgeMs?: number
+  /** Edges on held output lines during the switch, where the backend can count them. */
+  edges: number | null
+  confined: boolean
+  fence: number
+}
+/** `receipt` is the exact JSON text that was signed; `sig` is a base64 SSHSIG blob, namespace `receipt@medulla`. */
+export interface SignedReceipt {
+  receipt: string
+  sig: string
+}
+
+export type PushEvent =
+  | { event: 'phase'; phase: Phase; startMs: number }
+  | {
+      event: 'result'
+      outcome: Outcome
+      code?: RefusalCode
+      message: string
+      hint?: string
+      receipt?: Receipt
+      alreadyRunning?: boolean
+    }
+
+export interface SlotStatus {
+  slot: string
+  /** lifecycle state, HANDOVER 2 */
+  state: string
+  program?: string
+  version?: string
+  digest?: string
+  pid?: number
+  fence: number
+  uptimeMs?: number
+  rateHz?: number
+  ticks?: number
+  restarts: number
+  handles: { name: string; kind: string; via: string; value?: number }[]
+  log: { lines: number; dropped: number }
+  lastGapMs?: number | null
+  lastError?: string
+  previous?: string
+}
+export interface StatusReport {
+  name: string
+  id: string
+  version: string
+  board: string
+  simulated: boolean
+  /** `weak` (SIGSTOP) or `cgroup` */
+  fence: 'weak' | 'cgroup'
+  confined: boolean
+  uptimeMs: number
+  head: { seq: number; digest: string }
+  slots: SlotStatus[]
+}
+
+export interface LogLine {
+  time: string
+  slot: string
+  stream: 'stdout' | 'stderr' | 'log' | 'runtime'
+  level?: string
+  text: string
+  fence: number
+}
+export interface PinChange {
+  name: string
+  kind: string
+  value: number
+  ns: string
+  fence: number
+  slot?: string
+}
+
+/** An operator's order to go back: signed exact JSON text, namespace `order@medulla`. */
+export interface Order {
+  format: 'medulla-order/1'
+  order: 'rollback'
+  robot: string
+  slot: string
+  program: string
+  /** release digest to go back to */
+  target: string
+  /** digest of the newest receipt the operator saw */
+  head: string
+}
+export interface SignedOrder {
+  order: string
+  sig: string
+}
+
+export type Role = 'owner' | 'operator' | 'observer'
+/** Higher includes lower. */
+export const ROLE_RANK: Readonly<Record<Role, number>> = { observer: 1, operator: 2, owner: 3 }

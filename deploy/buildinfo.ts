@@ -1,0 +1,80 @@
+/** What went into a build, under names that do not depend on where the folders lie (BUNDLE 11). */
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { dirname, join, relative, resolve, sep } from 'node:path'
+import { encodeJson } from './bundle/strict.ts'
+
+export interface BuildInfo {
+  format: 'medulla-buildinfo/1'
+  program: string
+  version: string
+  /** the main module, relative to the program's folder */
+  main: string
+  tools: { medulla: string; node: string; esbuild: string }
+  modules: { name: string; version: string }[]
+  inputs: { path: string; sha256: string }[]
+}
+
+interface Package {
+  root: string
+  name: string
+  version: string
+}
+
+/** The package that a file belongs to, or null. */
+function packageOf(file: string): Package | null {
+  for (let root = dirname(file); ; root = dirname(root)) {
+    const path = join(root, 'package.json')
+    if (existsSync(path)) {
+      const read = JSON.parse(readFileSync(path, 'utf8')) as { name?: unknown; version?: unknown }
+      if (typeof read.name === 'string' && typeof read.version === 'string') {
+        return { root, name: read.name, version: read.version }
+      }
+    }
+    if (dirname(root) === root) return null
+  }
+}
+
+export async function describeInputs(
+  root: string,
+  sdk: string,
+  inputs: readonly string[],
+): Promise<Pick<BuildInfo, 'modules' | 'inputs'> & { medulla: string }> {
+  const own = packageOf(sdk)
+  const ownRoot = own?.root ?? dirname(sdk)
+  const modules = new Map<string, string>()
+  const listed: BuildInfo['inputs'] = []
+  for (const input of inputs) {
+    const file = resolve(root, input)
+    const sha256 = createHash('sha256')
+      .update(await readFile(file))
+      .digest('hex')
+    listed.push({ path: nameOf(file), sha256 })
+  }
+  listed.sort((a, b) => (a.path < b.path ? -1 : 1))
+  const sorted = [...modules].map(([key, version]) => ({ name: key.slice(0, key.lastIndexOf('@')), version }))
+  sorted.sort((a, b) => (`${a.name}@${a.version}` < `${b.name}@${b.version}` ? -1 : 1))
+  return { modules: sorted, inputs: listed, medulla: own?.version ?? '0.0.0' }
+
+  function nameOf(file: string): string {
+    const dependency = file.includes(`${sep}node_modules${sep}`) ? packageOf(file) : null
+    if (dependency && dependency.root !== ownRoot) {
+      const id = `${dependency.name}@${dependency.version}`
+      modules.set(id, dependency.version)
+      return `${id}/${slashes(relative(dependency.root, file))}`
+    }
+    const inside = slashes(relative(root, file))
+    if (!inside.startsWith('../')) return inside
+    const beside = slashes(relative(ownRoot, file))
+    return beside.startsWith('../') ? inside : `medulla/${beside}`
+  }
+}
+
+export function encodeBuildInfo(info: BuildInfo): Uint8Array {
+  return encodeJson(info)
+}
+
+function slashes(path: string): string {
+  return path.split(sep).join('/')
+}

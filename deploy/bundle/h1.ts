@@ -1,0 +1,21 @@
+/** The tree hash `h1:` of Go's dirhash: two trees have the same one only if their names and bytes are the same (BUNDLE 5.6). */
+import { createHash } from 'node:crypto'
+import { Refusal } from '../errors.ts'
+
+export interface TreeFile {
+  name: string
+  bytes: Uint8Array
+}
+
+export function treeHash(files: readonly TreeFile[]): string {
+  const lines: { name: Buffer; line: string }[] = []
+  for (const { name, bytes } of files) {
+    // BUNDLE 5.6: a newline in a name would make two trees share one hash
+    if (name.includes('\n')) throw new Refusal('bad-bundle', 'tree hash: a file name holds a newline')
+    lines.push({ name: Buffer.from(name), line: `${createHash('sha256').update(bytes).digest('hex')}  ${name}\n` })
+  }
+  lines.sort((a, b) => Buffer.compare(a.name, b.name))
+  const sum = createHash('sha256')
+  for (const { line } of lines) sum.update(line)
+  return `h1:${sum.digest('base64')}`
+}

@@ -1,0 +1,25 @@
+/** Every size that a stranger can choose is bounded here, and stated in BUNDLE 1.4. Bytes unless the name says otherwise. */
+export const LIMITS = {
+  /** a sealed bundle, as declared by Content-Length */
+  bundle: 32 * 1024 * 1024,
+  ageHeader: 64 * 1024,
+  ageStanzas: 256,
+  release: 64 * 1024,
+  signature: 4096,
+  /** compressed payload */
+  payload: 31 * 1024 * 1024,
+  unpacked: 128 * 1024 * 1024,
+  manifest: 64 * 1024,
+  certificate: 8 * 1024,
+  files: 1024,
+  /** bytes of a file name in a tar */
+  name: 100,
+  recipients: 256,
+  arches: 16,
+  needs: 64,
+  rates: 64,
+  /** characters of a version, or of any other short text */
+  text: 128,
+  /** nesting of objects and lists in a JSON text */
+  depth: 8,
+} as const

@@ -1,0 +1,98 @@
+/** Nothing is unpacked before its compressed bytes are the signed ones, and never more than the signed length (BUNDLE 5). */
+import { createHash } from 'node:crypto'
+import { promisify } from 'node:util'
+import { crc32, deflateRaw, type InputType, inflateRaw, type ZlibOptions } from 'node:zlib'
+import { Refusal } from '../errors.ts'
+import { type TreeFile, treeHash } from './h1.ts'
+import { LIMITS } from './limits.ts'
+import type { Release } from './release.ts'
+import { readTar, writeTar } from './tar.ts'
+
+export interface PackedPayload {
+  bytes: Uint8Array
+  sha256: string
+  length: number
+  unpacked: number
+  h1: string
+}
+
+/** BUNDLE 5.3: deflate, no flags, no time, no extra flags, operating system unknown. */
+const GZIP_HEADER = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255])
+const LEVEL = 6
+
+const deflate = promisify<InputType, ZlibOptions, Buffer>(deflateRaw)
+
+export async function packPayload(files: readonly TreeFile[]): Promise<PackedPayload> {
+  const tar = await writeTar(files)
+  if (tar.length > LIMITS.unpacked)
+    throw new Refusal('too-large', `payload: ${tar.length} bytes, at most ${LIMITS.unpacked}`)
+  const trailer = Buffer.alloc(8)
+  trailer.writeUInt32LE(crc32(tar), 0)
+  trailer.writeUInt32LE(tar.length, 4)
+  const bytes = Buffer.concat([GZIP_HEADER, await deflate(tar, { level: LEVEL }), trailer])
+  if (bytes.length > LIMITS.payload) {
+    throw new Refusal('too-large', `payload: ${bytes.length} bytes compressed, at most ${LIMITS.payload}`)
+  }
+  return { bytes, sha256: sha256(bytes), length: bytes.length, unpacked: tar.length, h1: treeHash(files) }
+}
+
+/** BUNDLE 5.4: length, then hash of the compressed bytes. */
+export function checkPayload(bytes: Uint8Array, release: Release): void {
+  const { length, sha256: expected } = release.payload
+  if (bytes.length < length) throw new Refusal('truncated', `payload: ${bytes.length} bytes, signed ${length}`)
+  if (bytes.length > length) throw new Refusal('bad-bundle', `payload: ${bytes.length} bytes, signed ${length}`)
+  const got = sha256(bytes)
+  if (got !== expected) throw new Refusal('bad-hash', `payload: expected sha256 ${expected}, got ${got}`)
+}
+
+/** Names to bytes. Never writes; the loop turns while zlib works. */
+export async function unpackPayload(bytes: Uint8Array, release: Release): Promise<Map<string, Uint8Array>> {
+  checkPayload(bytes, release)
+  const tar = await gunzip(bytes, release.payload.unpacked)
+  const files = await readTar(tar)
+  // BUNDLE 5.6
+  const h1 = treeHash(files)
+  if (h1 !== release.h1) throw new Refusal('bad-hash', `payload: expected ${release.h1}, got ${h1}`)
+  return new Map(files.map((file) => [file.name, file.bytes]))
+}
+
+/** One gzip member with our header, and nothing after it; output counted against `unpacked`. */
+export async function gunzip(bytes: Uint8Array, unpacked: number): Promise<Uint8Array> {
+  if (bytes.length < 18 || Buffer.compare(bytes.subarray(0, 10), GZIP_HEADER) !== 0) {
+    throw new Refusal('bad-bundle', 'payload: not a gzip member with the header of BUNDLE 5.3')
+  }
+  const body = bytes.subarray(10, -8)
+  const { output, used } = await inflate(body, unpacked)
+  // BUNDLE 5.5: zlib stops at the end of a member and ignores the rest, so what it used is compared
+  if (used !== body.length)
+    throw new Refusal('bad-bundle', `payload: ${body.length - used} bytes after the gzip member`)
+  if (output.length !== unpacked)
+    throw new Refusal('bad-bundle', `payload: unpacks to ${output.length} bytes, signed ${unpacked}`)
+  const trailer = Buffer.from(bytes.buffer, bytes.byteOffset + bytes.length - 8, 8)
+  if (trailer.readUInt32LE(0) !== crc32(output) || trailer.readUInt32LE(4) !== output.length) {
+    throw new Refusal('bad-bundle', 'payload: gzip trailer does not match')
+  }
+  return output
+}
+
+function inflate(body: Uint8Array, max: number): Promise<{ output: Uint8Array; used: number }> {
+  return new Promise((resolve, reject) => {
+    // `info` makes zlib answer with the engine, whose bytesWritten is the input it used; the types do not know it
+    const options = { maxOutputLength: Math.max(1, max), info: true }
+    inflateRaw(body, options, (error, result: unknown) => {
+      if (error) {
+        const large = (error as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE'
+        const message = large
+          ? `payload: unpacks to more than the signed ${max} bytes`
+          : 'payload: corrupt deflate stream'
+        return reject(new Refusal(large ? 'too-large' : 'bad-bundle', message, undefined, { cause: error }))
+      }
+      const { buffer, engine } = result as { buffer: Buffer; engine: { bytesWritten: number } }
+      resolve({ output: buffer, used: engine.bytesWritten })
+    })
+  })
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex')
+}

@@ -1,0 +1,137 @@
+/** Whether a verified release may be installed here and now: a pure function of the release and stated facts (BUNDLE 10). */
+import { Refusal } from '../errors.ts'
+import type { Manifest } from './manifest.ts'
+import { NODE_RANGE_PATTERN, type Release } from './release.ts'
+
+export interface RobotFacts {
+  /** id of this robot */
+  robot: string
+  /** process.arch */
+  arch: string
+  /** process.version, with or without the v */
+  node: string
+  /** ms since 1970 */
+  now: number
+  clockSynced: boolean
+  slot: string
+  /** highest counter ever committed of this (kind, program); 0 if none */
+  floor: number
+  pusherIsOwner: boolean
+  /** digest that runs in the slot */
+  committed: string | null
+  /** how an earlier try of this very digest ended */
+  tried: 'committed' | 'rolled-back' | null
+  retry: boolean
+  /** board name to kind */
+  handles: Record<string, string>
+  /** handle to the other slot that holds it */
+  leased: Record<string, string>
+  wire: number
+}
+
+export const YEAR_MS = 365 * 24 * 3600 * 1000
+
+/** Null is yes. Without a manifest (before unpacking) hardware and wire are not asked. */
+export function decide(release: Release, digest: string, manifest: Manifest | null, facts: RobotFacts): Refusal | null {
+  return (
+    forThisRobot(release, facts) ?? history(release, digest, facts) ?? (manifest && hardware(release, manifest, facts))
+  )
+}
+
+function forThisRobot(release: Release, facts: RobotFacts): Refusal | null {
+  // BUNDLE 10.1: the signature covers the recipients, so another robot cannot pass on what it was sent
+  if (!release.recipients.includes(facts.robot)) {
+    return new Refusal('wrong-robot', `release is for ${release.recipients.join(', ')}, this robot is ${facts.robot}`)
+  }
+  // BUNDLE 10.2
+  if (release.kind !== 'program') return new Refusal('wrong-slot', `a ${release.kind} release does not go into a slot`)
+  if (release.slot !== null && release.slot !== facts.slot) {
+    return new Refusal(
+      'wrong-slot',
+      `release is bound to slot ${release.slot}, not ${facts.slot}`,
+      `push with --slot ${release.slot}`,
+    )
+  }
+  // BUNDLE 10.3
+  if (!release.arch.includes('any') && !release.arch.includes(facts.arch)) {
+    return new Refusal('wrong-arch', `release is for ${release.arch.join(', ')}, this robot is ${facts.arch}`)
+  }
+  // BUNDLE 10.4
+  if (!nodeSatisfies(release.node, facts.node)) {
+    return new Refusal('wrong-node', `release needs node ${release.node}, this robot has ${facts.node}`)
+  }
+  return null
+}
+
+function history(release: Release, digest: string, facts: RobotFacts): Refusal | null {
+  const name = `${release.program} ${release.version}`
+  // BUNDLE 10.5: before the counter, which equals the floor for what runs
+  if (facts.committed === digest) return new Refusal('already-installed', `${name} is what slot ${facts.slot} runs`)
+  // BUNDLE 10.6
+  if (release.counter <= facts.floor) {
+    return new Refusal(
+      'not-newer',
+      `${name} has counter ${release.counter}, this robot has committed ${facts.floor}`,
+      'build it again and push that, or go back with: medulla rollback',
+    )
+  }
+  // BUNDLE 10.7
+  if (facts.tried === 'rolled-back' && !facts.retry) {
+    return new Refusal('tried-before', `${name} was tried and rolled back`, 'try it once more with --retry')
+  }
+  // BUNDLE 10.8: a clock that nobody set says nothing
+  if (release.expires !== null && facts.clockSynced && facts.now > Date.parse(release.expires)) {
+    return new Refusal('expired', `${name} expired at ${release.expires}`, 'build it again and push that')
+  }
+  // BUNDLE 10.9: a counter from far ahead would lock out every release until then
+  if (!facts.pusherIsOwner && release.counter > Math.max(facts.floor, facts.now) + YEAR_MS) {
+    return new Refusal('role', `counter ${release.counter} is more than a year ahead: an owner has to push it`)
+  }
+  return null
+}
+
+function hardware(release: Release, manifest: Manifest, facts: RobotFacts): Refusal | null {
+  // BUNDLE 10.10
+  if (manifest.program !== release.program || manifest.version !== release.version) {
+    return new Refusal(
+      'bad-bundle',
+      `release says ${release.program} ${release.version}, manifest says ${manifest.program} ${manifest.version}`,
+    )
+  }
+  // BUNDLE 10.11
+  if (manifest.wire !== facts.wire) {
+    const hint = 'build it with the medulla version that this robot runs'
+    return new Refusal('wrong-wire', `program speaks wire ${manifest.wire}, this robot speaks ${facts.wire}`, hint)
+  }
+  // BUNDLE 10.12
+  for (const [name, kind] of Object.entries(manifest.needs)) {
+    const has = Object.hasOwn(facts.handles, name) ? facts.handles[name] : undefined
+    if (has === undefined) {
+      const known = Object.keys(facts.handles).join(', ') || 'none'
+      return new Refusal(
+        'missing-handle',
+        `program needs ${kind} '${name}', this board has: ${known}`,
+        `add '${name}' to board.json`,
+      )
+    }
+    if (has !== kind) return new Refusal('wrong-kind', `program needs '${name}' as ${kind}, on this board it is ${has}`)
+    const other = Object.hasOwn(facts.leased, name) ? facts.leased[name] : undefined
+    if (other !== undefined) {
+      const hint = `stop it first: medulla stop --slot ${other}`
+      return new Refusal('handle-leased', `slot ${facts.slot} needs '${name}', which slot ${other} holds`, hint)
+    }
+  }
+  return null
+}
+
+/** `>=X.Y[.Z]`; anything else is false. */
+export function nodeSatisfies(range: string, version: string): boolean {
+  const got = /^v?(\d+)\.(\d+)\.(\d+)/.exec(version)
+  if (!NODE_RANGE_PATTERN.test(range) || !got) return false
+  const wanted = range.slice(2).split('.').map(Number)
+  for (let i = 0; i < 3; i++) {
+    const [have, want] = [Number(got[i + 1]), wanted[i] ?? 0]
+    if (have !== want) return have > want
+  }
+  return true
+}

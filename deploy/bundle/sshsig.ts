@@ -1,0 +1,184 @@
+/** Signatures that `ssh-keygen -Y verify` accepts, and no other: one key type, one hash, one encoding (BUNDLE 2). */
+import { createHash, createPublicKey, type KeyObject, sign, verify as verifyEd25519 } from 'node:crypto'
+import { Refusal } from '../errors.ts'
+import { LIMITS } from './limits.ts'
+
+/** BUNDLE 2.3: a signature of one kind of statement never counts as one of another kind. */
+export const NAMESPACES = ['release@medulla', 'order@medulla', 'receipt@medulla', 'cert@medulla'] as const
+export const PUBLIC_KEY_PATTERN = /^ssh-ed25519 [A-Za-z0-9+/]{68}$/
+
+const MAGIC = Buffer.from('SSHSIG')
+const BEGIN = '-----BEGIN SSH SIGNATURE-----\n'
+const END = '-----END SSH SIGNATURE-----\n'
+const KEY_TYPE = 'ssh-ed25519'
+const SPKI = Buffer.from('302a300506032b6570032100', 'hex')
+
+export interface Verified {
+  publicKey: string
+  fingerprint: string
+}
+
+/** The armored signature, as `ssh-keygen -Y sign` writes it. */
+export function signBlob(privateKey: KeyObject, publicKey: string, namespace: string, message: Uint8Array): string {
+  const key = decodePublicKey(publicKey)
+  const signature = sign(null, signedData(namespace, message), privateKey)
+  return armor(
+    Buffer.concat([
+      MAGIC,
+      u32(1),
+      field(encodeKey(key)),
+      field(namespace),
+      field(''),
+      field('sha512'),
+      field(Buffer.concat([field(KEY_TYPE), field(signature)])),
+    ]),
+  )
+}
+
+/** Who signed; throws `bad-signature`. The caller decides whether that key may sign this. */
+export function verify(armored: string, namespace: string, message: Uint8Array): Verified {
+  return verifyBlob(unarmor(armored), namespace, message)
+}
+
+/** As {@link verify}, for the base64 blob without armor. */
+export function verifyBase64(base64: string, namespace: string, message: Uint8Array): Verified {
+  return verifyBlob(fromBase64(base64), namespace, message)
+}
+
+function verifyBlob(blob: Uint8Array, namespace: string, message: Uint8Array): Verified {
+  // BUNDLE 2.2: every field is fixed but key, namespace and signature; nothing may follow
+  const read = new Reader(blob)
+  if (!read.bytes(6).equals(MAGIC)) bad('expected the magic SSHSIG')
+  const version = read.u32()
+  if (version !== 1) bad(`expected version 1, got ${version}`)
+  const key = readKey(read.field())
+  const got = read.field().toString('latin1')
+  if (got !== namespace) bad(`expected namespace ${namespace}, got ${JSON.stringify(got.slice(0, 64))}`)
+  if (read.field().length !== 0) bad('the reserved field is not empty')
+  const hash = read.field().toString('latin1')
+  if (hash !== 'sha512') bad(`expected hash sha512, got ${JSON.stringify(hash.slice(0, 16))}`)
+  const inner = new Reader(read.field())
+  read.end()
+  if (inner.field().toString('latin1') !== KEY_TYPE) bad(`expected a signature of type ${KEY_TYPE}`)
+  const signature = inner.field()
+  inner.end()
+  if (signature.length !== 64) bad(`expected 64 bytes of signature, got ${signature.length}`)
+  const keyObject = createPublicKey({ key: Buffer.concat([SPKI, key]), format: 'der', type: 'spki' })
+  if (!verifyEd25519(null, signedData(namespace, message), keyObject, signature)) bad('does not match')
+  const publicKey = encodePublicKey(key)
+  return { publicKey, fingerprint: fingerprint(publicKey) }
+}
+
+/** PROTOCOL.sshsig, section 3: what is signed is a hash of the message, bound to the namespace. */
+function signedData(namespace: string, message: Uint8Array): Buffer {
+  const hash = createHash('sha512').update(message).digest()
+  return Buffer.concat([MAGIC, field(namespace), field(''), field('sha512'), field(hash)])
+}
+
+export function armor(blob: Uint8Array): string {
+  const lines =
+    Buffer.from(blob)
+      .toString('base64')
+      .match(/.{1,70}/g) ?? []
+  return `${BEGIN}${lines.join('\n')}\n${END}`
+}
+
+/** BUNDLE 2.2: the one armor that a blob has, so that no bit of it is free. */
+export function unarmor(armored: string): Uint8Array {
+  if (armored.length > LIMITS.signature)
+    throw new Refusal('too-large', `signature: more than ${LIMITS.signature} bytes`)
+  if (!armored.startsWith(BEGIN) || !armored.endsWith(END)) bad('expected an armored SSH signature')
+  const blob = Buffer.from(armored.slice(BEGIN.length, -END.length), 'base64')
+  if (armor(blob) !== armored) bad('armor is not in canonical form')
+  return blob
+}
+
+export function toBase64(armored: string): string {
+  return Buffer.from(unarmor(armored)).toString('base64')
+}
+
+/** The blob of a base64 text in canonical form. */
+function fromBase64(base64: string): Uint8Array {
+  if (base64.length > LIMITS.signature) throw new Refusal('too-large', `signature: more than ${LIMITS.signature} bytes`)
+  const blob = Buffer.from(base64, 'base64')
+  if (blob.length === 0 || blob.toString('base64') !== base64) bad('not in canonical base64')
+  return blob
+}
+
+/** `ssh-ed25519 AAAA…` of the 32 bytes of a public key. */
+export function encodePublicKey(key: Uint8Array): string {
+  return `${KEY_TYPE} ${encodeKey(key).toString('base64')}`
+}
+
+/** BUNDLE 2.1: the 32 bytes of a public key line without comment. */
+export function decodePublicKey(line: string): Buffer {
+  if (!PUBLIC_KEY_PATTERN.test(line)) throw new Refusal('no-key', 'expected a public key "ssh-ed25519 AAAA…"')
+  const blob = Buffer.from(line.slice(KEY_TYPE.length + 1), 'base64')
+  const key = readKey(blob)
+  if (encodePublicKey(key) !== line) throw new Refusal('no-key', 'public key is not in canonical base64')
+  return key
+}
+
+/** `SHA256:…`, as `ssh-keygen -lf` prints it. */
+export function fingerprint(publicKey: string): string {
+  const blob = Buffer.from(publicKey.split(' ')[1] ?? '', 'base64')
+  return `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`
+}
+
+function encodeKey(key: Uint8Array): Buffer {
+  return Buffer.concat([field(KEY_TYPE), field(key)])
+}
+
+function readKey(blob: Uint8Array): Buffer {
+  const read = new Reader(blob)
+  const type = read.field().toString('latin1')
+  if (type !== KEY_TYPE) bad(`expected a key of type ${KEY_TYPE}, got ${JSON.stringify(type.slice(0, 48))}`)
+  const key = read.field()
+  read.end()
+  if (key.length !== 32) bad(`expected 32 bytes of key, got ${key.length}`)
+  return key
+}
+
+function bad(message: string): never {
+  throw new Refusal('bad-signature', `signature: ${message}`)
+}
+
+export function u32(value: number): Buffer {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32BE(value)
+  return bytes
+}
+
+/** RFC 4251 section 5: a string is a length and its bytes. */
+export function field(content: string | Uint8Array): Buffer {
+  const bytes = typeof content === 'string' ? Buffer.from(content) : content
+  return Buffer.concat([u32(bytes.length), bytes])
+}
+
+/** Reads RFC 4251 fields; running off the end is a `bad-signature`. */
+export class Reader {
+  readonly #bytes: Buffer
+  #at = 0
+  constructor(bytes: Uint8Array) {
+    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+  }
+
+  bytes(length: number): Buffer {
+    if (this.#at + length > this.#bytes.length) bad('truncated')
+    const part = this.#bytes.subarray(this.#at, this.#at + length)
+    this.#at += length
+    return part
+  }
+
+  u32(): number {
+    return this.bytes(4).readUInt32BE()
+  }
+
+  field(): Buffer {
+    return this.bytes(this.u32())
+  }
+
+  end(): void {
+    if (this.#at !== this.#bytes.length) bad(`${this.#bytes.length - this.#at} trailing bytes`)
+  }
+}

@@ -1,0 +1,109 @@
+/** One list of files has one tar: what is read must be, byte for byte, what would be written (BUNDLE 5.1). */
+import { Refusal } from '../errors.ts'
+import type { TreeFile } from './h1.ts'
+import { LIMITS } from './limits.ts'
+
+/** Path segments of plain ASCII, none of them starting with a dot: nothing to escape, nothing hidden, no `..`. */
+const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]*(\/[A-Za-z0-9_][A-Za-z0-9._-]*)*$/
+const EPOCH = new Date(0)
+
+/** Loaded while something else is waited for: it takes 10 ms. */
+export function library(): Promise<typeof import('tar-stream')> {
+  return import('tar-stream')
+}
+
+function checkNames(files: readonly TreeFile[]): void {
+  if (files.length > LIMITS.files) throw new Refusal('too-large', `tar: ${files.length} files, at most ${LIMITS.files}`)
+  const seen = new Set<string>()
+  for (const { name } of files) {
+    if (name.length > LIMITS.name || !NAME.test(name)) {
+      throw new Refusal('bad-bundle', `tar: bad file name ${JSON.stringify(name.slice(0, LIMITS.name))}`)
+    }
+    if (seen.has(name)) throw new Refusal('bad-bundle', `tar: '${name}' is there twice`)
+    seen.add(name)
+  }
+}
+
+async function chunks(files: readonly TreeFile[]): Promise<Uint8Array[]> {
+  checkNames(files)
+  const { pack } = await library()
+  const tar = pack()
+  const parts: Uint8Array[] = []
+  tar.on('data', (part) => parts.push(part as Uint8Array))
+  const ended = new Promise<void>((resolve, reject) => {
+    tar.on('end', resolve)
+    tar.on('error', reject)
+  })
+  for (const { name, bytes } of files) {
+    const header = { name, size: bytes.length, type: 'file', mode: 0o644, uid: 0, gid: 0, mtime: EPOCH } as const
+    const content = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length)
+    await new Promise<void>((resolve, reject) => {
+      tar.entry(header, content, (error) => (error ? reject(error) : resolve()))
+    })
+  }
+  tar.finalize()
+  await ended
+  return parts
+}
+
+/** Sorted by name, unless the format fixes an order. */
+export async function writeTar(files: readonly TreeFile[], order: 'sorted' | 'given' = 'sorted'): Promise<Uint8Array> {
+  const list = [...files]
+  if (order === 'sorted') list.sort((a, b) => (a.name < b.name ? -1 : 1))
+  return Buffer.concat(await chunks(list))
+}
+
+/** The bytes are views of `tar` or copies of it; do not change them. */
+export async function readTar(tar: Uint8Array, order: 'sorted' | 'given' = 'sorted'): Promise<TreeFile[]> {
+  // BUNDLE 5.1: an end of archive of 1024 zero bytes, whole blocks
+  if (tar.length < 1024 || tar.length % 512 !== 0)
+    throw new Refusal('truncated', `tar: ${tar.length} bytes are no archive`)
+  const files = await entries(tar)
+  checkNames(files)
+  if (order === 'sorted') {
+    for (let i = 1; i < files.length; i++) {
+      const [before, here] = [files[i - 1]?.name ?? '', files[i]?.name ?? '']
+      if (!(before < here)) throw new Refusal('bad-bundle', `tar: '${here}' comes after '${before}'`)
+    }
+  }
+  // BUNDLE 5.2: types, modes, owners, times, padding and trailing bytes are all covered by this one comparison
+  let at = 0
+  for (const part of await chunks(files)) {
+    if (Buffer.compare(part, tar.subarray(at, at + part.length)) !== 0) {
+      throw new Refusal('bad-bundle', `tar: byte ${at} on is not in canonical form`)
+    }
+    at += part.length
+  }
+  if (at !== tar.length) throw new Refusal('bad-bundle', `tar: ${tar.length - at} trailing bytes`)
+  return files
+}
+
+async function entries(tar: Uint8Array): Promise<TreeFile[]> {
+  const { extract } = await library()
+  return new Promise((resolve, reject) => {
+    const files: TreeFile[] = []
+    const reader = extract()
+    const fail = (error: unknown): void => {
+      const cause =
+        error instanceof Refusal ? error : new Refusal('bad-bundle', 'tar: malformed', undefined, { cause: error })
+      reader.destroy()
+      reject(cause)
+    }
+    reader.on('error', fail)
+    reader.on('entry', (header, stream, next) => {
+      stream.on('error', fail)
+      if (header.type !== 'file')
+        return fail(new Refusal('bad-bundle', `tar: '${header.name.slice(0, 80)}' is no regular file`))
+      if (files.length >= LIMITS.files) return fail(new Refusal('too-large', `tar: more than ${LIMITS.files} files`))
+      const parts: Uint8Array[] = []
+      stream.on('data', (part) => parts.push(part as Uint8Array))
+      stream.on('end', () => {
+        files.push({ name: header.name, bytes: parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts) })
+        next()
+      })
+      stream.resume()
+    })
+    reader.on('finish', () => resolve(files))
+    reader.end(Buffer.from(tar.buffer, tar.byteOffset, tar.length))
+  })
+}

@@ -1,0 +1,82 @@
+/** A certificate says which keys one identity uses, and is signed by that identity's own key (BUNDLE 3). */
+import { NAME_PATTERN } from './api.ts'
+import { LIMITS } from './bundle/limits.ts'
+import { parseRecipient } from './bundle/seal.ts'
+import { decodePublicKey, fingerprint, PUBLIC_KEY_PATTERN, toBase64, verifyBase64 } from './bundle/sshsig.ts'
+import { encodeJson, readJson } from './bundle/strict.ts'
+import { Refusal } from './errors.ts'
+import type { Signer } from './keys.ts'
+
+export interface Certificate {
+  format: 'medulla-cert/1'
+  subject: 'robot' | 'operator'
+  name: string
+  /** `ssh-ed25519 …`; its fingerprint is the id */
+  key: string
+  /** base64 X25519 public key of the channel */
+  noise: string
+  /** `age1…`, robots only */
+  age?: string
+  created: string
+}
+
+export interface SignedCertificate {
+  /** exact JSON text */
+  cert: string
+  /** base64 SSHSIG blob, namespace cert@medulla */
+  sig: string
+}
+
+const FORMAT = 'medulla-cert/1'
+const NOISE = /^[A-Za-z0-9+/]{43}=$/
+const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/
+
+export async function issueCertificate(cert: Certificate, signer: Signer): Promise<SignedCertificate> {
+  const { format, subject, name, key, noise, age, created } = cert
+  const bytes = encodeJson({ format, subject, name, key, noise, ...(age === undefined ? {} : { age }), created })
+  parseCertificate(bytes)
+  if (key !== signer.publicKey) throw new Refusal('bad-signature', 'certificate: its key is not the one that signs it')
+  return { cert: Buffer.from(bytes).toString(), sig: toBase64(await signer.sign('cert@medulla', bytes)) }
+}
+
+/** Throws a Refusal. That the keys belong together is proven; whether this identity is trusted is the caller's question. */
+export function verifyCertificate(signed: SignedCertificate): Certificate & { id: string } {
+  if (typeof signed?.cert !== 'string' || typeof signed.sig !== 'string') {
+    throw new Refusal('bad-signature', 'certificate: expected {cert, sig}')
+  }
+  // BUNDLE 3.3: before anything is computed
+  if (signed.cert.length > LIMITS.certificate) {
+    throw new Refusal('too-large', `certificate: more than ${LIMITS.certificate} bytes`)
+  }
+  const bytes = Buffer.from(signed.cert)
+  // BUNDLE 3.2
+  const { publicKey } = verifyBase64(signed.sig, 'cert@medulla', bytes)
+  const cert = parseCertificate(bytes)
+  if (cert.key !== publicKey) throw new Refusal('bad-signature', 'certificate: signed by another key than it names')
+  return { ...cert, id: fingerprint(cert.key) }
+}
+
+function parseCertificate(bytes: Uint8Array): Certificate {
+  const read = readJson(bytes, 'certificate', FORMAT, LIMITS.certificate)
+  const subject = read.oneOf('subject', ['robot', 'operator'])
+  // BUNDLE 3.1: a robot has an age key, an operator has none
+  read.keys(['format', 'subject', 'name', 'key', 'noise', 'created', ...(subject === 'robot' ? ['age'] : [])])
+  const key = read.text('key', PUBLIC_KEY_PATTERN, 80)
+  decodePublicKey(key)
+  const noise = read.text('noise', NOISE, 44)
+  const raw = Buffer.from(noise, 'base64')
+  if (raw.length !== 32 || raw.toString('base64') !== noise) read.fail("'noise' must be 32 bytes in base64")
+  const cert: Certificate = {
+    format: FORMAT,
+    subject,
+    name: read.text('name', NAME_PATTERN, 64),
+    key,
+    noise,
+    created: read.text('created', TIME, 24),
+  }
+  if (subject === 'robot') {
+    cert.age = read.text('age', /^age1/, 62)
+    parseRecipient(cert.age)
+  }
+  return cert
+}

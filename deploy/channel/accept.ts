@@ -1,0 +1,77 @@
+/**
+ * The robot's side of the opening. Invariant: no session object exists before a frame of the initiator was opened with
+ * keys of this very handshake (message 1 alone can be replayed), and every refusal looks the same: the socket closes.
+ */
+import type { Duplex } from 'node:stream'
+import type { SignedCertificate } from '../cert.ts'
+import { Opener, Sealer } from './frame.ts'
+import { decodeCard, encodeMessage, HANDSHAKE_MS, Intake, MAX_MESSAGE_1, prologue } from './handshake.ts'
+import { Handshake, TAG_LENGTH } from './noise.ts'
+import { type Peer, SecureSocket } from './socket.ts'
+import type { KeyPair } from './x25519.ts'
+
+/** Answers null for everybody who is not an operator. */
+export type Who = (noisePublic: Uint8Array, card: SignedCertificate | null) => Promise<Peer | null>
+
+/** What the initiator proved: to ask about it again when the operators change. */
+export interface Identity {
+  readonly noise: Uint8Array
+  readonly card: SignedCertificate
+}
+export interface Accepted {
+  readonly socket: SecureSocket
+  readonly identity: Identity
+}
+
+export interface AcceptOptions {
+  /** the transport after the answer 101, and what came with the request */
+  raw: Duplex
+  head: Buffer
+  noise: KeyPair
+  /** this robot's id */
+  robot: string
+  who: Who
+  /** Called with the initiator's static key as soon as it is proven; false refuses it (CHANNEL 5.3). */
+  present?: (noisePublic: Uint8Array) => boolean
+  deadlineMs?: number
+}
+
+/** Rejects with the reason, for the robot's log only, after the transport was closed without a word. */
+export async function acceptSession(options: AcceptOptions): Promise<Accepted> {
+  const { raw } = options
+  const deadline = setTimeout(() => raw.destroy(), options.deadlineMs ?? HANDSHAKE_MS) // CHANNEL 5.1
+  try {
+    return await accept(options)
+  } catch (error) {
+    raw.destroy() // CHANNEL 3.7
+    throw error
+  } finally {
+    clearTimeout(deadline)
+  }
+}
+
+async function accept({ raw, head, noise, robot, who, present }: AcceptOptions): Promise<Accepted> {
+  const intake = new Intake(raw, head)
+  // CHANNEL 1.2, CHANNEL 7.2, CHANNEL 7.3: no other pattern can be asked for
+  const handshake = new Handshake({ pattern: 'IK', initiator: false, prologue: prologue(robot), static: noise })
+  const card = decodeCard(handshake.read(await intake.message(MAX_MESSAGE_1)))
+  const remote = handshake.remoteStatic
+  if (!remote || present?.(remote) === false) throw new Error('no place for this key')
+  const peer = await who(remote, card) // CHANNEL 3.3: before the ee and se of message 2 are computed
+  if (!peer) throw new Error('unknown operator')
+  if (raw.destroyed) throw new Error('the connection was closed')
+  raw.write(encodeMessage(handshake.write(new Uint8Array(0))))
+  const keys = handshake.split()
+  const opener = new Opener(keys.receive)
+  const first = opener.open(await intake.message(TAG_LENGTH)) // CHANNEL 3.6
+  if (first.kind !== 'confirm') throw new Error('the first frame is not a confirmation')
+  const socket = new SecureSocket({
+    raw,
+    sealer: new Sealer(keys.send),
+    opener,
+    head: intake.release(),
+    allowHalfOpen: true,
+    peer,
+  })
+  return { socket, identity: { noise: remote, card } }
+}

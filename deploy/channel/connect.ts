@@ -1,0 +1,120 @@
+/**
+ * The laptop's side of the opening. Invariant: nothing but the certificate is sent before the robot has proven the Noise
+ * key that its own certificate names. On the CLI's start-up path: imports nothing heavy.
+ */
+import { connect as netConnect } from 'node:net'
+import type { Duplex } from 'node:stream'
+import type { Certificate, SignedCertificate } from '../cert.ts'
+import { Refusal } from '../errors.ts'
+import { Opener, Sealer } from './frame.ts'
+import { encodeCard, encodeMessage, HANDSHAKE_MS, Intake, MESSAGE_2, prologue, TOKEN } from './handshake.ts'
+import { Handshake } from './noise.ts'
+import { SecureSocket } from './socket.ts'
+import { keyPair } from './x25519.ts'
+
+export interface ConnectOptions {
+  host: string
+  port: number
+  /** reaches the robot some other way than TCP to host and port; must answer a connected stream */
+  dial?: () => Duplex | Promise<Duplex>
+  /** the operator's Noise secret, and the operator's card that names its public key */
+  noiseSecret: Uint8Array
+  cert: SignedCertificate
+  /** the robot's verified card */
+  robot: Certificate & { id: string }
+  timeoutMs?: number
+}
+
+/**
+ * Throws Refusal: `unreachable` (no answer, or no robot there), `robot-mismatch` (it could not prove to be the robot of
+ * the card), `unknown-operator` (it closed the connection on seeing our certificate, which it does for any fault of it).
+ */
+export async function connectSession(options: ConnectOptions): Promise<SecureSocket> {
+  const timeoutMs = options.timeoutMs ?? HANDSHAKE_MS
+  const where = `${options.host}:${options.port}`
+  const handshake = new Handshake({
+    pattern: 'IK',
+    initiator: true,
+    prologue: prologue(options.robot.id),
+    static: keyPair(options.noiseSecret),
+    remoteStatic: Buffer.from(options.robot.noise, 'base64'),
+  })
+  let late = false
+  let raw: Duplex | undefined
+  const timer = setTimeout(() => {
+    late = true
+    raw?.destroy()
+  }, timeoutMs)
+  let stage: 'dial' | 'upgrade' | 'prove' = 'dial'
+  try {
+    raw = await (options.dial?.() ??
+      dial(options.host, options.port, (socket) => {
+        raw = socket
+      }))
+    if (late) throw new Error('too late')
+    stage = 'upgrade'
+    const intake = new Intake(raw, Buffer.alloc(0))
+    const message1 = encodeMessage(handshake.write(encodeCard(options.cert)))
+    raw.write(Buffer.concat([upgradeRequest(options.host, options.port), message1])) // CHANNEL 2.4: in one flight
+    const head = await intake.head()
+    if (!/^HTTP\/1\.1 101 /.test(head)) throw new Error(`answered ${head.slice(0, 30).split('\r\n')[0]}`)
+    stage = 'prove'
+    const message2 = await intake.message(MESSAGE_2)
+    try {
+      handshake.read(message2)
+    } catch (cause) {
+      // CHANNEL 3.5
+      throw new Refusal(
+        'robot-mismatch',
+        `${where} could not prove to be ${options.robot.name} (${options.robot.id})`,
+        `if the robot was set up again, trust its new card: medulla trust`,
+        { cause },
+      )
+    }
+    const keys = handshake.split()
+    const sealer = new Sealer(keys.send)
+    raw.write(sealer.confirm()) // CHANNEL 3.6
+    return new SecureSocket({
+      raw,
+      sealer,
+      opener: new Opener(keys.receive),
+      head: intake.release(),
+      allowHalfOpen: false,
+    })
+  } catch (cause) {
+    raw?.destroy()
+    if (cause instanceof Refusal) throw cause
+    if (stage === 'prove' && !late) {
+      throw new Refusal(
+        'unknown-operator',
+        `${where} closed the connection without giving a reason`,
+        'on the robot: medulla trust CARD, with the card of this laptop',
+        { cause },
+      )
+    }
+    const reason = late ? `no answer in ${timeoutMs} ms` : (cause as Error).message
+    throw new Refusal('unreachable', `no robot at ${where}: ${reason}`, 'is it switched on, and the address right?', {
+      cause,
+    })
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+function dial(host: string, port: number, started: (socket: Duplex) => void): Promise<Duplex> {
+  return new Promise((resolve, reject) => {
+    const socket = netConnect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 15_000 })
+    started(socket)
+    const lost = () => reject(new Error('the connection was closed'))
+    socket.once('error', reject).once('close', lost)
+    socket.once('connect', () => {
+      socket.off('error', reject).off('close', lost)
+      resolve(socket)
+    })
+  })
+}
+
+function upgradeRequest(host: string, port: number): Buffer {
+  const name = host.includes(':') ? `[${host}]` : host
+  return Buffer.from(`GET / HTTP/1.1\r\nHost: ${name}:${port}\r\nConnection: Upgrade\r\nUpgrade: ${TOKEN}\r\n\r\n`)
+}

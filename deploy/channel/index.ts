@@ -1,0 +1,14 @@
+/** What the robot's side needs of the channel; the laptop's side imports connect.ts alone. */
+export { type Accepted, type AcceptOptions, acceptSession, type Identity, type Who } from './accept.ts'
+export { HANDSHAKE_MS } from './handshake.ts'
+export { createListener, type Listener, type ListenerOptions } from './listener.ts'
+export {
+  requestStart,
+  SERVE_DEADLINES,
+  SERVE_OPTIONS,
+  type ServeDeadlines,
+  serveSession,
+  watchRequests,
+} from './serve.ts'
+export { type Peer, SecureSocket } from './socket.ts'
+export { generateKeyPair, type KeyPair, keyPair } from './x25519.ts'

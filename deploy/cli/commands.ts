@@ -1,0 +1,27 @@
+/** Every command, and where it lives. Loaded one at a time: this file imports none of them. */
+import type { CommandModule } from './app.ts'
+
+interface Entry {
+  summary: string
+  load(): Promise<CommandModule>
+}
+
+export const COMMANDS: Readonly<Record<string, Entry>> = {
+  new: { summary: 'make a folder with a first program', load: () => import('./commands/new.ts') },
+  keygen: { summary: 'make the key that signs your programs', load: () => import('./commands/keygen.ts') },
+  sim: { summary: 'start a simulated robot on this computer', load: () => import('./commands/sim.ts') },
+  trust: { summary: 'let a laptop and a robot know each other', load: () => import('./commands/trust.ts') },
+  build: { summary: 'build, sign and seal a program into a bundle', load: () => import('./commands/build.ts') },
+  push: { summary: 'push a program and swap it in while the old one runs', load: () => import('./commands/push.ts') },
+  run: { summary: 'push, follow the log, stop safely on Ctrl-C', load: () => import('./commands/run.ts') },
+  status: { summary: 'what the robot runs', load: () => import('./commands/status.ts') },
+  logs: { summary: 'what a program printed and logged', load: () => import('./commands/logs.ts') },
+  rollback: { summary: 'go back to the program before', load: () => import('./commands/rollback.ts') },
+  stop: { summary: 'stop a program; its outputs go to their safe levels', load: () => import('./commands/stop.ts') },
+  receipts: { summary: 'what was done to the robot, signed by it', load: () => import('./commands/receipts.ts') },
+  runtime: { summary: 'run the robot side, on the robot', load: () => import('./commands/runtime.ts') },
+}
+
+export function isCommand(word: string | undefined): word is string {
+  return word !== undefined && Object.hasOwn(COMMANDS, word)
+}

@@ -1,0 +1,63 @@
+import type { Command } from 'commander'
+import { type App, example, type Globals, type Runner } from '../app.ts'
+import { EXIT } from '../exit.ts'
+import { logLine } from '../loglines.ts'
+import { type Pushed, type PushOptions, pushPath } from '../pushing.ts'
+import { followSwap, showResult } from '../swap.ts'
+
+export function define(command: Command, app: App, run: Runner): void {
+  command
+    .description(
+      'Pushes a program and follows its log. Ctrl-C stops the program safely (outputs go to their safe levels);\n' +
+        'a second Ctrl-C leaves at once and lets it run.',
+    )
+    .argument('[path]', 'folder, source file or bundle', '.')
+    .option('--slot <slot>', 'which slot (default: main)')
+    .option('--force', 'kill a running program that does not yield')
+    .option('--retry', 'once more a release that was rolled back before')
+    .addHelpText('after', example('medulla run', 'medulla run robots/button-counter -d sim'))
+    .action((path: string, _: unknown, own: Command) => {
+      const options = own.opts<PushOptions>()
+      return run(() => runProgram(app, path, options, own.optsWithGlobals<Globals>()))
+    })
+}
+
+async function runProgram(app: App, path: string, options: PushOptions, globals: Globals): Promise<number> {
+  const pushed = await pushPath(app, path, options, globals)
+  try {
+    if (pushed.result === undefined) throw new Error('a push that is waited for has a result')
+    const exit = showResult(app, pushed.result)
+    if (exit !== 0) return exit
+    return await followThenStop(app, pushed)
+  } finally {
+    pushed.client.close()
+  }
+}
+
+async function followThenStop(app: App, { client, robot, slot, result }: Pushed): Promise<number> {
+  const abort = new AbortController()
+  let second = (): void => {}
+  const left = new Promise<'left'>((resolve) => {
+    second = () => resolve('left')
+  })
+  const onSignal = (): void => (abort.signal.aborted ? second() : abort.abort())
+  process.on('SIGINT', onSignal)
+  process.on('SIGTERM', onSignal)
+  app.term.note(`following the log of ${robot.name}/${slot}; Ctrl-C stops the program`)
+  const fence = result?.receipt?.fence ?? 0
+  for await (const line of client.logs(slot, { lines: 100, follow: true, signal: abort.signal })) {
+    if (line.fence >= fence) logLine(app.term, line)
+  }
+  if (!abort.signal.aborted) {
+    app.term.note('the robot ended the log')
+    return EXIT.unreachable
+  }
+  app.term.note(`stopping ${robot.name}/${slot}; Ctrl-C again leaves it running`)
+  const stopped = await Promise.race([followSwap(app, client.stop(slot)), left])
+  if (stopped === 'left' || stopped === undefined) {
+    app.term.note(`left: whether ${robot.name}/${slot} stopped was not waited for`)
+    app.term.hint(`medulla status -d ${robot.name}`)
+    return EXIT.interrupted
+  }
+  return showResult(app, stopped)
+}

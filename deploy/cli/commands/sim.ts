@@ -1,0 +1,113 @@
+import { openSync } from 'node:fs'
+import { access, copyFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Command } from 'commander'
+import { DEFAULT_PORT, NAME_PATTERN } from '../../api.ts'
+import { type SignedCertificate, verifyCertificate } from '../../cert.ts'
+import { Refusal } from '../../errors.ts'
+import { type App, example, type Runner } from '../app.ts'
+import { keyPath, operator, readRobots, rememberRobot } from '../config.ts'
+import { ROBOTS } from '../paths.ts'
+import { formatAddress, parseAddress } from '../robot.ts'
+import { askRuntime, type Listening, spawnRuntime, untilListening } from '../runtimebin.ts'
+
+const DEFAULT_BOARD = join(ROBOTS, 'blink/board.json')
+
+interface Options {
+  name: string
+  port?: string
+  board?: string
+  trace?: string
+  keep?: true
+}
+
+export function define(command: Command, app: App, run: Runner): void {
+  command
+    .description(
+      'Starts a simulated robot on this computer: the same runtime as on a Pi, over simulated pins.\n' +
+        'The robot and this laptop trust each other from the start. It runs until Ctrl-C; what it runs is started again ' +
+        'the next time.',
+    )
+    .option('--name <name>', 'its name', 'sim')
+    .option('--port <port>', `TCP port on this computer (default: the one it had, at first ${DEFAULT_PORT}; 0: any)`)
+    .option('--board <file>', 'board file: which handles there are (default: a board with two leds, a button and more)')
+    .option('--trace <file>', 'write every change of a pin to this file')
+    .option('--keep', 'go on in the background; prints how to stop it')
+    .addHelpText('after', example('medulla sim', 'medulla sim --name arm --port 7272 --board board.json'))
+    .action((_: unknown, own: Command) => {
+      const options = own.opts<Options>()
+      const { key } = own.optsWithGlobals<{ key?: string }>()
+      return run(() => sim(app, options, key))
+    })
+}
+
+async function sim(app: App, options: Options, key: string | undefined): Promise<number> {
+  const { name } = options
+  if (!NAME_PATTERN.test(name)) throw new Refusal('usage', `a name is like arm-1, got ${JSON.stringify(name)}`)
+  const home = join(app.dir, 'sim', name)
+  const { cardFile } = await operator(app.dir, keyPath(app.dir, key, app.env))
+  app.term.progress(`preparing ${home}`)
+  const card = (await askRuntime(['card', '--home', home, '--name', name])) as SignedCertificate
+  verifyCertificate(card)
+  await askRuntime(['trust', '--home', home, '--card', cardFile, '--role', 'owner'])
+  if (options.board === undefined) await defaultBoard(home)
+
+  const port = options.port ?? String(knownPort(app, name) ?? DEFAULT_PORT)
+  const args = ['--home', home, '--sim', '--json', '--host', '127.0.0.1', '--port', port, '--name', name]
+  if (options.board !== undefined) args.push('--board', options.board)
+  if (options.trace !== undefined) args.push('--trace', options.trace)
+  const log = options.keep === true ? openSync(join(home, 'runtime.log'), 'a', 0o600) : 'inherit'
+  const child = spawnRuntime(args, { stdio: ['ignore', 'pipe', log], detached: options.keep === true })
+
+  let stopping = false
+  const stop = (): void => {
+    stopping = true
+    child.kill('SIGTERM')
+  }
+  process.on('SIGINT', stop)
+  process.on('SIGTERM', stop)
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
+  const up = await untilListening(child).catch((error: unknown) => {
+    if (stopping) return undefined
+    child.kill('SIGTERM')
+    throw error
+  })
+  if (up === undefined) return 0
+  await rememberRobot(app.dir, name, { address: formatAddress(up.host, up.port), card })
+  tell(app, up, name, options.keep === true ? child.pid : undefined)
+  if (options.keep === true) {
+    child.unref()
+    return 0
+  }
+  const status = await ended
+  if (stopping) return 0
+  throw new Refusal('internal', `the simulated robot ended by itself with ${status}`, 'its last lines are above')
+}
+
+function tell(app: App, up: Listening, name: string, pid: number | undefined): void {
+  const { term } = app
+  term.event({ ...up, ...(pid === undefined ? {} : { pid }) })
+  term.line(`${term.paint('green', name)} listens on ${formatAddress(up.host, up.port)}, home ${up.home}`)
+  term.line(up.id)
+  term.line(
+    pid === undefined
+      ? 'Ctrl-C ends it. In another terminal:'
+      : `It runs in the background: kill ${pid} ends it. Next:`,
+  )
+  term.line('  medulla new blinky')
+  term.line(`  medulla push blinky -d ${name}`)
+}
+
+async function defaultBoard(home: string): Promise<void> {
+  const path = join(home, 'board.json')
+  const there = await access(path).then(
+    () => true,
+    () => false,
+  )
+  if (!there) await copyFile(DEFAULT_BOARD, path)
+}
+
+function knownPort(app: App, name: string): number | undefined {
+  const robot = readRobots(app.dir).robots[name]
+  return robot === undefined ? undefined : parseAddress(robot.address).port
+}

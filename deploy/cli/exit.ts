@@ -1,0 +1,90 @@
+/** Invariant: a script can tell from the exit code alone whether anything ran, and whether it still does. */
+import type { Outcome } from '../api.ts'
+import type { RefusalCode } from '../errors.ts'
+
+/** The one table of exit codes; `medulla --help` prints it. */
+export const EXIT = {
+  ok: 0,
+  internal: 1,
+  usage: 2,
+  refused: 3,
+  undone: 4,
+  unreachable: 5,
+  build: 6,
+  interrupted: 130,
+} as const
+export type ExitName = keyof typeof EXIT
+
+export const EXIT_MEANING: Readonly<Record<ExitName, string>> = {
+  ok: 'done; for push and run: the new program is committed, or was running already',
+  internal: 'a fault in medulla itself',
+  usage: 'the command line was wrong',
+  refused: 'refused before anything was executed',
+  undone: 'executed, then undone: the program before it runs on',
+  unreachable: 'the robot did not answer, or the connection was lost',
+  build: 'the program could not be built',
+  interrupted: 'interrupted with Ctrl-C',
+}
+
+const NAMES: Readonly<Record<RefusalCode, ExitName>> = {
+  'unknown-operator': 'refused',
+  role: 'refused',
+  'no-key': 'refused',
+  passphrase: 'refused',
+  'unknown-robot': 'refused',
+  'robot-mismatch': 'refused',
+  'bad-bundle': 'refused',
+  'unknown-format': 'refused',
+  'too-large': 'refused',
+  truncated: 'refused',
+  'bad-hash': 'refused',
+  unsigned: 'refused',
+  'bad-signature': 'refused',
+  'wrong-robot': 'refused',
+  'not-newer': 'refused',
+  'already-installed': 'ok', // the robot runs these very bytes
+  'tried-before': 'refused',
+  expired: 'refused',
+  'wrong-arch': 'refused',
+  'wrong-node': 'refused',
+  'wrong-slot': 'refused',
+  'wrong-wire': 'refused',
+  'missing-handle': 'refused',
+  'wrong-kind': 'refused',
+  'handle-leased': 'refused',
+  'bad-board': 'refused',
+  'in-progress': 'refused',
+  'not-running': 'refused',
+  'nothing-to-roll-back': 'refused',
+  'stale-order': 'refused',
+  'not-found': 'refused',
+  'body-away': 'unreachable',
+  'never-ready': 'undone',
+  'died-at-start': 'undone',
+  'died-in-trial': 'undone',
+  'heartbeat-lost': 'undone',
+  unhealthy: 'undone',
+  'migrate-failed': 'undone',
+  'bad-state': 'undone',
+  'yield-timeout': 'undone',
+  'takeover-failed': 'undone',
+  'fence-failed': 'undone',
+  usage: 'usage',
+  'build-failed': 'build',
+  unreachable: 'unreachable',
+  'port-in-use': 'refused',
+  interrupted: 'interrupted',
+  internal: 'internal',
+}
+
+export function exitForCode(code: RefusalCode): number {
+  return EXIT[NAMES[code] ?? 'internal']
+}
+
+/** How a push, rollback or stop ended: what happened to the program counts before the reason for it. */
+export function exitForOutcome(outcome: Outcome, code: RefusalCode | undefined): number {
+  if (outcome === 'committed' || outcome === 'stopped' || outcome === 'started' || outcome === 'restarted')
+    return EXIT.ok
+  if (outcome === 'rolled-back' || outcome === 'called-off' || outcome === 'crashed') return EXIT.undone
+  return code === undefined ? EXIT.refused : exitForCode(code)
+}

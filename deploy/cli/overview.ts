@@ -1,0 +1,36 @@
+/** `medulla` without a command: which robots are known and what they run, asked all at once. */
+import type { App } from './app.ts'
+import { readRobots } from './config.ts'
+import { connectTo, findRobot } from './robot.ts'
+import { describeFailure } from './term.ts'
+
+const PATIENCE_MS = 2000
+
+export async function overview(app: App, key: string | undefined): Promise<number> {
+  const { term } = app
+  const known = readRobots(app.dir)
+  const names = Object.keys(known.robots)
+  if (names.length === 0) {
+    term.line('No robot is known yet.')
+    term.hint('medulla sim starts a simulated one; medulla --help shows all commands')
+    return 0
+  }
+  const rows = await Promise.all(names.map((name) => ask(app, key, name, known.robots[name]?.address ?? '')))
+  term.table(['robot', 'address', 'runs'], rows)
+  term.hint('medulla --help shows all commands')
+  return 0
+}
+
+async function ask(app: App, key: string | undefined, name: string, address: string): Promise<string[]> {
+  try {
+    const client = await connectTo(app, await findRobot(app.dir, name), key, PATIENCE_MS)
+    const { slots } = await client.status().finally(() => client.close())
+    app.term.event({ event: 'robot', name, address, slots })
+    const runs = slots.map((slot) => [slot.slot, slot.state, slot.program, slot.version].filter(Boolean).join(' '))
+    return [name, address, runs.length > 0 ? runs.join('; ') : 'nothing']
+  } catch (error) {
+    const failure = describeFailure(error)
+    app.term.event({ event: 'robot', name, address, error: failure })
+    return [name, address, failure.message]
+  }
+}

@@ -1,0 +1,87 @@
+/** One push from start to end; used by `push` and `run`. */
+import { DEFAULT_SLOT, NAME_PATTERN, PHASES, type Phase } from '../api.ts'
+import type { RobotClient } from '../client.ts'
+import { Refusal } from '../errors.ts'
+import type { App, Globals } from './app.ts'
+import { interruptible } from './interrupt.ts'
+import { type Bundle, buildBundle, isBundle, readBundle } from './program.ts'
+import { connectTo, findRobot, type Target } from './robot.ts'
+import { followSwap, type Result } from './swap.ts'
+
+export interface PushOptions {
+  slot?: string
+  force?: true
+  retry?: true
+  detach?: true
+}
+
+export interface Pushed {
+  client: RobotClient
+  robot: Target
+  slot: string
+  bundle: Bundle
+  /** undefined: detached before there was one */
+  result: Result | undefined
+}
+
+/** The swap has been decided on: whatever could refuse it has spoken, so --detach may leave. */
+const DECIDED = PHASES.indexOf('spawn')
+
+export function checkSlot(slot: string | undefined): string {
+  if (slot === undefined) return DEFAULT_SLOT
+  if (NAME_PATTERN.test(slot)) return slot
+  throw new Refusal('usage', `a slot is called like main or left-arm, got ${JSON.stringify(slot)}`)
+}
+
+/** The caller closes the client. */
+export async function pushPath(app: App, path: string, options: PushOptions, globals: Globals): Promise<Pushed> {
+  const slot = checkSlot(options.slot)
+  const ready = await isBundle(path)
+  const robot = await findRobot(app.dir, globals.device)
+  let phase: Phase | 'before' = 'before'
+  const work = async (signal: AbortSignal): Promise<Pushed> => {
+    // the handshake goes on while the program is built
+    const connecting = connectTo(app, robot, globals.key)
+    connecting.catch(() => {})
+    let client: RobotClient | undefined
+    try {
+      const bundle = await (ready ? readBundle(path) : buildBundle(app, path, [robot], { key: globals.key }))
+      if (bundle.built !== undefined) app.term.event({ event: 'built', ...bundle.built, bytes: bundle.bytes.length })
+      client = await connecting
+      app.term.progress(`uploading ${bundle.bytes.length} bytes to ${robot.name}/${slot}`)
+      phase = 'receive'
+      const events = client.push(slot, bundle.bytes, {
+        force: options.force === true,
+        retry: options.retry === true,
+        signal,
+      })
+      const result = await followSwap(
+        app,
+        events,
+        (seen) => {
+          phase = seen
+        },
+        (seen) => options.detach === true && PHASES.indexOf(seen) >= DECIDED,
+      )
+      return { client, robot, slot, bundle, result }
+    } catch (error) {
+      connecting.then(
+        (open) => open.close(),
+        () => {},
+      )
+      throw error
+    }
+  }
+  return interruptible(work, () => whatTheRobotDoes(phase, robot.name))
+}
+
+function whatTheRobotDoes(phase: Phase | 'before', robot: string): { message: string; hint?: string } {
+  if (phase === 'before') return { message: `interrupted: nothing was sent to ${robot}` }
+  if (phase === 'receive') {
+    return { message: `interrupted: ${robot} drops an upload that is not whole, and runs on what it ran` }
+  }
+  return {
+    message: `interrupted during ${phase}: ${robot} finishes the swap, or undoes it, by itself`,
+    hint: `medulla status -d ${robot}`,
+  }
+}

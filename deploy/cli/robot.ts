@@ -1,0 +1,136 @@
+/**
+ * Invariant: the robot that answers is the one whose card was trusted under this name; an address alone is not trusted.
+ * On the start-up path of every push: imports nothing that is not needed until the first byte.
+ */
+import { createHash } from 'node:crypto'
+import { DEFAULT_PORT } from '../api.ts'
+import type { Certificate } from '../cert.ts'
+import { greet, RobotClient } from '../client.ts'
+import { Refusal } from '../errors.ts'
+import type { App, Globals } from './app.ts'
+import { type KnownRobot, keyPath, operator, type Robots, readRobots } from './config.ts'
+
+export interface Target {
+  name: string
+  host: string
+  port: number
+  card: Certificate & { id: string }
+}
+
+/** `name`, `host` or `host:port`, `[v6]:port`. */
+export function parseAddress(text: string): { host: string; port: number } {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^\s:/[\]]+))(?::(\d{1,5}))?$/.exec(text)
+  const host = match?.[1] ?? match?.[2]
+  const port = match?.[3] === undefined ? DEFAULT_PORT : Number(match[3])
+  if (host === undefined || port < 1 || port > 65535) {
+    throw new Refusal('usage', `expected HOST or HOST:PORT, got ${JSON.stringify(text)}`)
+  }
+  return { host, port }
+}
+
+export function formatAddress(host: string, port: number): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`
+}
+
+function target(name: string, robot: KnownRobot, address = robot.address): Target {
+  return { name, ...parseAddress(address), card: readCard(name, robot) }
+}
+
+/**
+ * Its signature was verified when `trust` or `sim` wrote it here (3 ms that each push would pay again). Whoever can
+ * change it now could as well have trusted another robot in the owner's name.
+ */
+function readCard(name: string, robot: KnownRobot): Certificate & { id: string } {
+  let card: Partial<Certificate> | undefined
+  try {
+    card = JSON.parse(robot.card.cert) as Partial<Certificate>
+  } catch {
+    // below
+  }
+  const blob = /^ssh-ed25519 ([A-Za-z0-9+/]{68})$/.exec(card?.key ?? '')?.[1]
+  if (card?.subject !== 'robot' || blob === undefined) {
+    throw new Refusal(
+      'unknown-robot',
+      `the card of ${name} is damaged`,
+      `medulla trust ${name} ${robot.address} --card robot.json`,
+    )
+  }
+  const id = createHash('sha256').update(Buffer.from(blob, 'base64')).digest('base64').replace('=', '')
+  return { ...(card as Certificate), id: `SHA256:${id}` }
+}
+
+/** What `-d` means. Without it: the default, or the only robot that is known. */
+export async function findRobot(dir: string, device: string | undefined): Promise<Target> {
+  const known = readRobots(dir)
+  if (device === undefined) return onlyRobot(known)
+  const named = known.robots[device]
+  if (named !== undefined) return target(device, named)
+  if (!/[.:]/.test(device) && device !== 'localhost') throw unknown(device, known)
+  return atAddress(known, device)
+}
+
+function onlyRobot(known: Robots): Target {
+  const names = Object.keys(known.robots)
+  const name = known.default ?? (names.length === 1 ? names[0] : undefined)
+  const robot = name === undefined ? undefined : known.robots[name]
+  if (name !== undefined && robot !== undefined) return target(name, robot)
+  if (names.length === 0) {
+    throw new Refusal('unknown-robot', 'no robot is known yet', 'medulla sim, or for a real one: medulla trust --help')
+  }
+  throw new Refusal('usage', `which robot? known: ${names.join(', ')}`, `say it with -d ${names[0]}`)
+}
+
+async function atAddress(known: Robots, device: string): Promise<Target> {
+  const { host, port } = parseAddress(device)
+  const address = formatAddress(host, port)
+  const listed = Object.entries(known.robots).find(([, robot]) => robot.address === address)
+  if (listed !== undefined) return target(listed[0], listed[1])
+  // Its address changed, perhaps: the greeting tells which card to ask for, the session proves it.
+  const greeting = await greet(host, port)
+  const match = Object.entries(known.robots).find(([name, robot]) => readCard(name, robot).id === greeting.id)
+  if (match !== undefined) return target(match[0], match[1], address)
+  throw new Refusal(
+    'unknown-robot',
+    `the robot at ${address} calls itself ${JSON.stringify(greeting.name)} (${greeting.id}); its card is not known here`,
+    `medulla trust ${greeting.name} ${address} --card robot.json`,
+  )
+}
+
+function unknown(device: string, known: Robots): Refusal {
+  const names = Object.keys(known.robots)
+  const list = names.length === 0 ? 'none is known yet' : `known: ${names.join(', ')}`
+  const hint = device === 'sim' ? 'medulla sim' : `medulla trust ${device} ADDRESS --card robot.json`
+  return new Refusal('unknown-robot', `no robot is called ${JSON.stringify(device)}; ${list}`, hint)
+}
+
+export async function connectTo(
+  app: App,
+  robot: Target,
+  key: string | undefined,
+  timeoutMs?: number,
+): Promise<RobotClient> {
+  const { noiseSecret, card } = await operator(app.dir, keyPath(app.dir, key, app.env))
+  return RobotClient.connect({
+    host: robot.host,
+    port: robot.port,
+    noiseSecret,
+    cert: card,
+    robot: robot.card,
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+  })
+}
+
+/** Finds the robot, connects, and closes whatever happens. */
+export async function withRobot<T>(
+  app: App,
+  globals: Globals,
+  work: (client: RobotClient, robot: Target) => Promise<T>,
+): Promise<T> {
+  const robot = await findRobot(app.dir, globals.device)
+  const client = await connectTo(app, robot, globals.key)
+  try {
+    return await work(client, robot)
+  } finally {
+    client.close()
+  }
+}

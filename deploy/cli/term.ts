@@ -1,0 +1,172 @@
+/**
+ * Invariant: this is the only file of deploy/ that prints. Data goes to stdout, everything else to stderr; with `--json`
+ * stdout is NDJSON and nothing else.
+ */
+import type { PhaseTime } from '../api.ts'
+import { Refusal } from '../errors.ts'
+
+export interface Sink {
+  write(text: string): unknown
+  readonly isTTY?: boolean
+  readonly columns?: number
+}
+
+export interface TermOptions {
+  json: boolean
+  stdout: Sink
+  stderr: Sink
+  env: Readonly<Record<string, string | undefined>>
+}
+
+export const STYLES = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const
+export type Style = keyof typeof STYLES
+type Paint = (style: Style, text: string) => string
+
+export class Term {
+  readonly json: boolean
+  readonly #stdout: Sink
+  readonly #stderr: Sink
+  readonly #paintOut: Paint
+  readonly #paintErr: Paint
+  #pending = false
+
+  constructor(options: TermOptions) {
+    this.json = options.json
+    this.#stdout = options.stdout
+    this.#stderr = options.stderr
+    this.#paintOut = painter(options.stdout, options.env)
+    this.#paintErr = painter(options.stderr, options.env)
+  }
+
+  get width(): number {
+    return Math.max(40, Math.min(this.#stdout.columns ?? 80, 100))
+  }
+
+  /** One line for people on stdout; silent with --json. */
+  line(text = ''): void {
+    if (this.json) return
+    this.#clear()
+    this.#stdout.write(`${text}\n`)
+  }
+
+  /** One object of NDJSON on stdout; silent without --json. */
+  event(value: object): void {
+    if (this.json) this.#stdout.write(`${JSON.stringify(value)}\n`)
+  }
+
+  /** Bytes that are the answer itself (a key, a card, help), in either mode. */
+  raw(text: string): void {
+    this.#clear()
+    this.#stdout.write(text)
+  }
+
+  /** What goes on, on stderr. */
+  note(text: string): void {
+    this.#clear()
+    this.#stderr.write(`${text}\n`)
+  }
+
+  /** What goes on right now: replaced by whatever is printed next; nothing when nobody watches. */
+  progress(text: string): void {
+    if (this.#stderr.isTTY !== true || this.json) return
+    this.#stderr.write(`\r\x1b[2K${this.#paintErr('dim', text)}`)
+    this.#pending = true
+  }
+
+  /** The one shape of every failure; `told`: stdout has its event already. */
+  failure(error: unknown, told = false): void {
+    const { code, message, hint } = describeFailure(error)
+    this.#clear()
+    this.#stderr.write(`${this.#paintErr('red', 'medulla: error:')} ${message}\n`)
+    if (hint !== undefined) this.#stderr.write(`${this.#paintErr('cyan', 'medulla: hint:')} ${hint}\n`)
+    if (!told) this.event({ event: 'error', error: { code, message, ...(hint === undefined ? {} : { hint }) } })
+  }
+
+  hint(text: string): void {
+    this.#clear()
+    this.#stderr.write(`${this.#paintErr('cyan', 'medulla: hint:')} ${text}\n`)
+  }
+
+  paint(style: Style, text: string): string {
+    return this.#paintOut(style, text)
+  }
+
+  table(head: readonly string[], rows: readonly (readonly string[])[]): void {
+    if (this.json) return
+    const [first = '', ...rest] = tableLines(head, rows)
+    this.line(this.paint('dim', first))
+    for (const line of rest) this.line(line)
+  }
+
+  /** The phases of a swap and, last, the gap. */
+  timeline(phases: readonly PhaseTime[], gapMs: number | null): void {
+    for (const line of timelineLines(phases, gapMs, this.width)) this.line(line)
+  }
+
+  #clear(): void {
+    if (!this.#pending) return
+    this.#pending = false
+    this.#stderr.write('\r\x1b[2K')
+  }
+}
+
+function painter(sink: Sink, env: TermOptions['env']): Paint {
+  // no-color.org: set and not empty
+  const plain = sink.isTTY !== true || (env.NO_COLOR ?? '') !== '' || env.TERM === 'dumb'
+  return (style, text) => (plain ? text : `\x1b[${STYLES[style]}m${text}\x1b[0m`)
+}
+
+export function describeFailure(error: unknown): { code: string; message: string; hint?: string } {
+  if (error instanceof Refusal) {
+    return { code: error.code, message: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) }
+  }
+  const message = error instanceof Error ? error.message : String(error)
+  return { code: 'internal', message, hint: 'run it again with MEDULLA_DEBUG=1 to see where this comes from' }
+}
+
+const EIGHTHS = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'] as const
+
+/** A bar of `cells` character cells in steps of an eighth; anything above zero shows. */
+function bar(cells: number): string {
+  const eighths = cells > 0 ? Math.max(1, Math.round(cells * 8)) : 0
+  return '█'.repeat(Math.floor(eighths / 8)) + (EIGHTHS[eighths % 8] ?? '')
+}
+
+export function formatMs(ms: number): string {
+  const digits = ms < 1 ? 3 : ms < 10 ? 2 : ms < 100 ? 1 : 0
+  return `${ms.toFixed(digits)} ms`
+}
+
+/** Bars are proportional to time, on one scale, so that their lengths add up to the whole. */
+export function timelineLines(phases: readonly PhaseTime[], gapMs: number | null, width: number): string[] {
+  const total = phases.reduce((sum, phase) => sum + phase.ms, 0)
+  const room = Math.max(10, width - 24)
+  const lines = phases.map(({ phase, ms }) => {
+    const cells = total > 0 ? (ms / total) * room : 0
+    return `  ${phase.padEnd(9)} ${formatMs(ms).padStart(9)}  ${bar(cells)}`.trimEnd()
+  })
+  lines.push(`  ${'total'.padEnd(9)} ${formatMs(total).padStart(9)}`)
+  const gap = gapMs === null ? 'none: nothing was switched' : `${formatMs(gapMs)} in which no program could write`
+  lines.push(`  ${'gap'.padEnd(9)} ${gapMs === null ? gap : gap.padStart(gap.length + 9 - formatMs(gapMs).length)}`)
+  return lines
+}
+
+/** Columns as wide as their widest cell; the last one is not padded. */
+export function tableLines(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const all = [head, ...rows]
+  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)))
+  return all.map((row) =>
+    row
+      .map((cell, column) => (column === head.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
+      .join('  ')
+      .trimEnd(),
+  )
+}
+
+/** Ends the process when all that was printed is out; whatever is still open does not keep it. */
+export function finish(exit: number): void {
+  process.stdout.write('', () => process.stderr.write('', () => process.exit(exit)))
+}
+
+/** A reader that has seen enough (`| head`) is not an error. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))

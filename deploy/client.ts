@@ -1,0 +1,296 @@
+/**
+ * The laptop's way to a robot: the routes of api.ts as methods, over established sessions. Invariant: an answer is given
+ * out only as far as it arrived whole; a session that ends early is an error. Imports nothing heavy (CLI start-up).
+ */
+import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import type {
+  ErrorBody,
+  Greeting,
+  LogLine,
+  PinChange,
+  PushEvent,
+  SignedOrder,
+  SignedReceipt,
+  StatusReport,
+} from './api.ts'
+import { PROTOCOL } from './api.ts'
+import { type ConnectOptions, connectSession } from './channel/connect.ts'
+import type { SecureSocket } from './channel/socket.ts'
+import { REFUSAL_CODES, Refusal, type RefusalCode } from './errors.ts'
+
+export type { ConnectOptions } from './channel/connect.ts'
+
+const MAX_GREETING = 4096
+const MAX_ERROR = 64 * 1024
+const MAX_STATUS = 16 * 1024 * 1024
+const MAX_LINE = 1024 * 1024
+const MAX_SESSIONS = 8
+
+export interface PushOptions {
+  /** replace a running program that does not yield */
+  force?: boolean
+  /** a release that was rolled back before */
+  retry?: boolean
+  /** aborted during the upload, nothing is left on the robot; afterwards the swap goes on */
+  signal?: AbortSignal
+}
+export interface LogOptions {
+  lines?: number
+  follow?: boolean
+  signal?: AbortSignal
+}
+export interface PinOptions {
+  follow?: boolean
+  signal?: AbortSignal
+}
+
+/** All methods throw Refusal: the robot's code, or `unreachable` when the session is lost. */
+export class RobotClient {
+  readonly #options: ConnectOptions
+  readonly #agent: SessionAgent
+  #running = 0
+  readonly #queue: (() => void)[] = []
+
+  private constructor(options: ConnectOptions, first: SecureSocket) {
+    this.#options = options
+    this.#agent = new SessionAgent(options, first)
+  }
+
+  /** Opens the first session; further ones are opened when requests run side by side, and kept for a while. */
+  static async connect(options: ConnectOptions): Promise<RobotClient> {
+    try {
+      return new RobotClient(options, await connectSession(options))
+    } catch (error) {
+      if (!(error instanceof Refusal) || error.code !== 'unknown-operator' || options.dial) throw error
+      // a robot that was set up again, or another one at its old address, says so only in its greeting
+      const there = await greet(options.host, options.port, 1000).catch(() => null)
+      if (!there || there.id === options.robot.id) throw error
+      const message = `${options.host}:${options.port} is ${there.name} (${there.id}), expected ${options.robot.name} (${options.robot.id})`
+      throw new Refusal('robot-mismatch', message, 'find the robot again, or trust its new card: medulla trust', {
+        cause: error,
+      })
+    }
+  }
+
+  get robot(): { id: string; name: string } {
+    return this.#options.robot
+  }
+
+  async status(): Promise<StatusReport> {
+    const response = await this.#send('GET', '/v1/status')
+    return JSON.parse(await this.#text(response, MAX_STATUS)) as StatusReport
+  }
+
+  /** Uploads `bundle` and follows the swap to its `result` event. */
+  push(slot: string, bundle: Uint8Array, options: PushOptions = {}): AsyncGenerator<PushEvent, void> {
+    const query = [options.force && 'force=1', options.retry && 'retry=1'].filter(Boolean).join('&')
+    return this.#lines('PUT', `/v1/slots/${slot}/program${query && `?${query}`}`, options.signal, bundle)
+  }
+
+  rollback(slot: string, order: SignedOrder): AsyncGenerator<PushEvent, void> {
+    return this.#lines('POST', `/v1/slots/${slot}/rollback`, undefined, Buffer.from(JSON.stringify(order)))
+  }
+
+  stop(slot: string): AsyncGenerator<PushEvent, void> {
+    return this.#lines('POST', `/v1/slots/${slot}/stop`, undefined, new Uint8Array(0))
+  }
+
+  /** The last `lines`, oldest first; with `follow` it ends by `signal` or break. */
+  logs(slot: string, options: LogOptions = {}): AsyncGenerator<LogLine, void> {
+    const query = `lines=${options.lines ?? 100}${options.follow ? '&follow=1' : ''}`
+    return this.#lines('GET', `/v1/slots/${slot}/logs?${query}`, options.signal)
+  }
+
+  /** The newest `limit`, oldest first. */
+  receipts(limit = 100): AsyncGenerator<SignedReceipt, void> {
+    return this.#lines('GET', `/v1/receipts?limit=${limit}`)
+  }
+
+  pins(options: PinOptions = {}): AsyncGenerator<PinChange, void> {
+    return this.#lines('GET', `/v1/pins${options.follow ? '?follow=1' : ''}`, options.signal)
+  }
+
+  /** Requests that still run fail. */
+  close(): void {
+    this.#agent.destroy()
+  }
+
+  async *#lines<T>(method: string, path: string, signal?: AbortSignal, body?: Uint8Array): AsyncGenerator<T, void> {
+    const response = await this.#send(method, path, body, signal)
+    let held = ''
+    try {
+      response.setEncoding('utf8')
+      for await (const chunk of response as AsyncIterable<string>) {
+        const lines = (held + chunk).split('\n')
+        held = lines.pop() ?? ''
+        if (held.length > MAX_LINE)
+          throw new Refusal('internal', `the robot sent a line of over ${MAX_LINE} characters`)
+        for (const line of lines) if (line) yield JSON.parse(line) as T
+      }
+      if (held) throw new Error('the answer ends within a line')
+    } catch (error) {
+      if (!signal?.aborted) throw this.#lost(error)
+    } finally {
+      if (!response.complete) response.destroy()
+    }
+  }
+
+  /** Resolves with the head of a good answer. */
+  async #send(method: string, path: string, body?: Uint8Array, signal?: AbortSignal): Promise<IncomingMessage> {
+    await this.#place()
+    let request: ClientRequest | undefined
+    const response = await new Promise<IncomingMessage>((resolve, reject) => {
+      request = httpRequest({
+        agent: this.#agent,
+        host: this.#options.robot.name,
+        method,
+        path,
+        ...(body && { headers: { 'Content-Length': body.length } }),
+        ...(signal && { signal }),
+      })
+      request.once('response', resolve)
+      request.on('error', reject)
+      request.end(body)
+    }).catch((error) => {
+      this.#leave()
+      if (signal?.aborted) throw new Refusal('interrupted', 'interrupted', undefined, { cause: error })
+      throw this.#lost(error)
+    })
+    response.once('close', () => this.#leave())
+    if (response.statusCode === 200) return response
+    // the answer may come in the middle of an upload that nobody wants: read it, then let the session go
+    const text = await this.#text(response, MAX_ERROR)
+    if (request && !request.writableFinished) request.destroy()
+    throw refusal(response.statusCode, text)
+  }
+
+  /** Agent does not count sessions that are being opened: requests are counted here. */
+  async #place(): Promise<void> {
+    if (this.#running < MAX_SESSIONS) this.#running++
+    else await new Promise<void>((resolve) => this.#queue.push(resolve))
+  }
+
+  #leave(): void {
+    const next = this.#queue.shift()
+    if (next) next()
+    else this.#running--
+  }
+
+  async #text(response: IncomingMessage, max: number): Promise<string> {
+    const parts: Buffer[] = []
+    let length = 0
+    try {
+      for await (const part of response as AsyncIterable<Buffer>) {
+        length += part.length
+        if (length > max) throw new Refusal('internal', `the robot answered more than ${max} bytes`)
+        parts.push(part)
+      }
+    } catch (error) {
+      throw this.#lost(error)
+    }
+    return Buffer.concat(parts).toString()
+  }
+
+  #lost(cause: unknown): Refusal {
+    if (cause instanceof Refusal) return cause
+    const message = cause instanceof Error ? cause.message : String(cause)
+    return new Refusal(
+      'unreachable',
+      `lost the session with ${this.#options.robot.name}: ${message}`,
+      'medulla status',
+      {
+        cause,
+      },
+    )
+  }
+}
+
+/** Asks whoever is at this address for its name. What it says is not authenticated: for finding robots only. */
+export function greet(host: string, port: number, timeoutMs = 3000): Promise<Greeting> {
+  return new Promise<Greeting>((resolve, reject) => {
+    const fail = (reason: string, cause?: unknown) => {
+      request.destroy()
+      reject(new Refusal('unreachable', `no robot at ${host}:${port}: ${reason}`, 'is it switched on, and the address right?', { cause })) // biome-ignore format: one statement
+    }
+    const request = httpRequest({
+      host,
+      port,
+      path: '/',
+      agent: false,
+      timeout: timeoutMs,
+      maxHeaderSize: MAX_GREETING,
+    })
+    const timer = setTimeout(() => fail(`no answer in ${timeoutMs} ms`), timeoutMs)
+    request.on('error', (error) => fail(error.message, error))
+    request.on('close', () => clearTimeout(timer))
+    request.on('response', (response) => {
+      let text = ''
+      response.setEncoding('utf8')
+      response.on('error', (error) => fail(error.message, error))
+      response.on('data', (part: string) => {
+        text += part
+        if (text.length > MAX_GREETING) fail('its greeting is too long')
+      })
+      response.on('end', () => {
+        const greeting = parseGreeting(text)
+        if (greeting) resolve(greeting)
+        else fail('something else answers there')
+      })
+    })
+    request.end()
+  })
+}
+
+function parseGreeting(text: string): Greeting | null {
+  try {
+    const { name, id, version, protocol } = JSON.parse(text) as Record<string, unknown>
+    if (typeof name !== 'string' || typeof id !== 'string' || typeof version !== 'string') return null
+    return protocol === PROTOCOL ? { name, id, version, protocol } : null
+  } catch {
+    return null
+  }
+}
+
+function refusal(status: number | undefined, text: string): Refusal {
+  try {
+    const { code, message, hint } = (JSON.parse(text) as ErrorBody).error
+    if (typeof message === 'string' && (REFUSAL_CODES as readonly string[]).includes(code)) {
+      return new Refusal(code as RefusalCode, message, typeof hint === 'string' ? hint : undefined)
+    }
+  } catch {
+    // not ours: below
+  }
+  return new Refusal('internal', `the robot answered ${status}`)
+}
+
+class SessionAgent extends Agent {
+  readonly #options: ConnectOptions
+  #first: SecureSocket | undefined
+
+  constructor(options: ConnectOptions, first: SecureSocket) {
+    super({ keepAlive: true, maxSockets: MAX_SESSIONS, maxFreeSockets: MAX_SESSIONS })
+    this.#options = options
+    this.#first = first
+    first.unref() // an idle client keeps no process alive
+    first.on('error', () => {}) // before its first request: seen by the request that wants to use it
+  }
+
+  override createConnection(_: unknown, callback?: (error: Error | null, stream: Duplex) => void): undefined {
+    const first = this.#first
+    this.#first = undefined
+    const open = first && !first.destroyed ? Promise.resolve(first) : connectSession(this.#options)
+    open.then(
+      (socket) => {
+        socket.ref()
+        callback?.(null, socket)
+      },
+      (error) => callback?.(error, undefined as unknown as Duplex),
+    )
+  }
+
+  override destroy(): void {
+    this.#first?.destroy()
+    super.destroy()
+  }
+}

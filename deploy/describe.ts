@@ -1,0 +1,153 @@
+/** A program's own words about its needs: it is run once without handles, in a process that inherits nothing of ours. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { isObject, type JsonObject } from './bundle/strict.ts'
+import { Refusal } from './errors.ts'
+
+const SMALLEST = `import { robot } from 'medulla'
+robot({ led: 'output' }, ({ led, every }) => {
+  every(500, () => led.write(!led.value))
+})`
+
+const LIMIT_MS = 5000
+const MAX_ANSWER = 256 * 1024
+const MAX_OUTPUT = 64 * 1024
+const AFTER_EXIT_MS = 100
+const NEWLINE = 10
+
+/** Waits for a URL on fd 3, answers on fd 3, ends. The program's own output goes elsewhere, its timers never fire. */
+const CHILD = `
+import { readSync, writeSync } from 'node:fs'
+const said = []
+globalThis[Symbol.for('medulla.host')] = { describe: (d) => { said.push(d) } }
+const answer = (value) => {
+  const bytes = Buffer.from(JSON.stringify(value) + '\\n')
+  for (let at = 0; at < bytes.length; ) {
+    try { at += writeSync(3, bytes, at) } catch (error) { if (error.code !== 'EAGAIN') throw error }
+  }
+  process.exit(0)
+}
+const url = Buffer.alloc(4096)
+let length = 0
+do length += readSync(3, url, length, url.length - length, null)
+while (url[length - 1] !== 10)
+try {
+  await import(url.toString('utf8', 0, length - 1))
+  answer({ said })
+} catch (error) {
+  answer({ thrown: String(error?.stack ?? error).slice(0, 4000) })
+}
+`
+
+/** Node and what a Windows process cannot start without: a variable of the user's must not change the answer. */
+function scrubbedEnv(): NodeJS.ProcessEnv {
+  const env: NodeJS.ProcessEnv = { TZ: 'UTC', NODE_NO_WARNINGS: '1' }
+  for (const name of ['SystemRoot', 'TEMP', 'TMP']) if (process.env[name] !== undefined) env[name] = process.env[name]
+  return env
+}
+
+/** Started before the program is built, because a Node process needs as long to start as esbuild to bundle. */
+export class Describer {
+  readonly #child: ChildProcess
+  readonly #timer: NodeJS.Timeout
+  readonly #answer: Promise<string>
+  #size = 0
+  #output = ''
+  #late = false
+
+  constructor(sourceMaps = false) {
+    const args = ['--input-type=module', '--eval', CHILD]
+    if (sourceMaps) args.unshift('--enable-source-maps')
+    this.#child = spawn(process.execPath, args, { env: scrubbedEnv(), stdio: ['ignore', 'pipe', 'pipe', 'pipe'] })
+    this.#timer = setTimeout(() => {
+      this.#late = true
+      this.#child.kill('SIGKILL')
+    }, LIMIT_MS)
+    const answer: Buffer[] = []
+    this.#answer = new Promise((resolve, reject) => {
+      const done = () => resolve(Buffer.concat(answer).toString())
+      this.#child.stdio[3]?.on('data', (part: Buffer) => {
+        this.#size += part.length
+        if (this.#size > MAX_ANSWER) this.#child.kill('SIGKILL')
+        else answer.push(part)
+        if (part.at(-1) === NEWLINE) done()
+      })
+      this.#child.on('error', reject)
+      // what a program started may outlive it, with our pipes in its hands: then 'close' never comes
+      this.#child.on('exit', () => setTimeout(done, AFTER_EXIT_MS))
+      this.#child.on('close', done)
+    })
+    this.#answer.catch(() => {}) // asked for in describe(), or never
+    this.#child.stdio[3]?.on('error', () => {})
+    for (const stream of [this.#child.stdout, this.#child.stderr]) {
+      stream?.on('data', (part: Buffer) => {
+        if (this.#output.length < MAX_OUTPUT) this.#output += part.toString()
+      })
+    }
+  }
+
+  /** What the program said to robot(), as it said it; throws `build-failed`. */
+  async describe(program: Uint8Array): Promise<JsonObject> {
+    const folder = await mkdtemp(join(tmpdir(), 'medulla-build-'))
+    try {
+      const file = join(folder, 'program.mjs')
+      await writeFile(file, program, { mode: 0o600 })
+      const pipe = this.#child.stdio[3]
+      if (pipe && 'write' in pipe) pipe.write(`${pathToFileURL(file)}\n`)
+      return this.#read((await this.#answer).trim(), folder)
+    } finally {
+      this.stop()
+      await rm(folder, { recursive: true, force: true })
+    }
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+    this.#child.kill('SIGKILL')
+    for (const stream of this.#child.stdio) stream?.destroy()
+  }
+
+  #read(answer: string, folder: string): JsonObject {
+    if (this.#late)
+      fail(`the program did not finish loading within ${LIMIT_MS / 1000} s`, 'keep long work out of its top level')
+    if (this.#size > MAX_ANSWER) fail(`the program describes itself in more than ${MAX_ANSWER} bytes`)
+    const last = this.#output.trim().split('\n').at(-1)
+    if (answer === '')
+      fail(`the program ended while loading${last ? `: ${last}` : ''}`, 'keep process.exit out of its top level')
+    const parsed: unknown = JSON.parse(answer)
+    if (!isObject(parsed)) return fail('the program answered in its own way')
+    if (typeof parsed.thrown === 'string') return thrown(parsed.thrown, folder)
+    const said = Array.isArray(parsed.said) ? parsed.said : []
+    if (said.length === 0) fail('the program never calls robot()', `the smallest program is:\n${SMALLEST}`)
+    if (said.length > 1) fail(`the program calls robot() ${said.length} times`, 'call it once, at the top level')
+    if (!isObject(said[0])) return fail('the program describes itself by no object')
+    return said[0]
+  }
+}
+
+/** The error and the place of it that is the user's. */
+function thrown(stack: string, folder: string): never {
+  const lines = stack.split('\n')
+  const start = lines.findIndex((line) => /^\s+at /.test(line))
+  const message = (start < 0 ? lines : lines.slice(0, start)).filter((line) => line.trim() !== '').slice(-3)
+  const place = lines.find((line) => /^\s+at /.test(line) && !line.includes('node:')) ?? ''
+  const clean = place
+    .replaceAll(pathToFileURL(folder).href, '')
+    .replaceAll(folder, '')
+    .replace(/file:\/\//, '')
+  throw new ThrownAtImport(`the program throws while loading: ${[...message, clean.trim()].join('\n    ').trim()}`)
+}
+
+/** So that the build can look up the place in the user's own source. */
+export class ThrownAtImport extends Refusal {
+  constructor(message: string) {
+    super('build-failed', message, 'see the first line of its stack')
+  }
+}
+
+function fail(message: string, hint?: string): never {
+  throw new Refusal('build-failed', message, hint)
+}

@@ -1,0 +1,72 @@
+/** Every refusal of this layer: a code that scripts can match, a cause, and the next command to type. */
+export const REFUSAL_CODES = [
+  // who
+  'unknown-operator',
+  'role',
+  'no-key',
+  'passphrase',
+  'unknown-robot',
+  'robot-mismatch',
+  // bytes
+  'bad-bundle',
+  'unknown-format',
+  'too-large',
+  'truncated',
+  'bad-hash',
+  'unsigned',
+  'bad-signature',
+  'wrong-robot',
+  // policy
+  'not-newer',
+  'already-installed',
+  'tried-before',
+  'expired',
+  'wrong-arch',
+  'wrong-node',
+  'wrong-slot',
+  'wrong-wire',
+  // hardware
+  'missing-handle',
+  'wrong-kind',
+  'handle-leased',
+  'bad-board',
+  // moment
+  'in-progress',
+  'not-running',
+  'nothing-to-roll-back',
+  'stale-order',
+  'not-found',
+  'body-away',
+  // executed, then undone
+  'never-ready',
+  'died-at-start',
+  'died-in-trial',
+  'heartbeat-lost',
+  'unhealthy',
+  'migrate-failed',
+  'bad-state',
+  'yield-timeout',
+  'takeover-failed',
+  'fence-failed',
+  // laptop
+  'usage',
+  'build-failed',
+  'unreachable',
+  'port-in-use',
+  'interrupted',
+  'internal',
+] as const
+export type RefusalCode = (typeof REFUSAL_CODES)[number]
+
+/** Carried over HTTP and IPC as `{code, message, hint}`. Messages are lower case and never hold a secret. */
+export class Refusal extends Error {
+  readonly code: RefusalCode
+  /** The next command to type, or what to change. */
+  readonly hint: string | undefined
+  constructor(code: RefusalCode, message: string, hint?: string, options?: { cause?: unknown }) {
+    super(message, options)
+    this.name = 'Refusal'
+    this.code = code
+    this.hint = hint
+  }
+}

@@ -1,0 +1,50 @@
+/** Signs with keys that this process never sees: an agent's, or one that ssh-keygen itself unlocks (BUNDLE 2.6). */
+import { spawn } from 'node:child_process'
+import { verify } from './bundle/sshsig.ts'
+import { Refusal } from './errors.ts'
+
+const MAX_OUTPUT = 16 * 1024
+
+/** The terminal and the agent stay reachable, for a passphrase, a PIN or a touch; only paths and the namespace are arguments. */
+export async function signWithSshKeygen(
+  path: string,
+  publicKey: string,
+  namespace: string,
+  message: Uint8Array,
+): Promise<string> {
+  const child = spawn('ssh-keygen', ['-Y', 'sign', '-n', namespace, '-f', path], { stdio: ['pipe', 'pipe', 'pipe'] })
+  const [out, err]: [string[], string[]] = [[], []]
+  let size = 0
+  const collect = (into: string[]) => (part: Buffer) => {
+    size += part.length
+    if (size > MAX_OUTPUT) child.kill()
+    else into.push(part.toString('latin1'))
+  }
+  child.stdout.on('data', collect(out))
+  child.stderr.on('data', collect(err))
+  child.stdin.on('error', () => {}) // it may end without reading; its exit code says why
+  child.stdin.end(message)
+  const code = await new Promise<number | null>((resolve, reject) => {
+    child.on('error', (cause) => {
+      const hint = 'install OpenSSH, or use a key without a passphrase: medulla keygen'
+      reject(new Refusal('no-key', `cannot run ssh-keygen, which ${path} needs`, hint, { cause }))
+    })
+    child.on('close', resolve)
+  })
+  const said = err.join('').trim().split('\n').at(-1) ?? ''
+  if (code !== 0 && /passphrase/i.test(said)) {
+    throw new Refusal(
+      'passphrase',
+      `ssh-keygen: ${said}`,
+      'type the right passphrase, or add the key to an agent: ssh-add',
+    )
+  }
+  if (code !== 0)
+    throw new Refusal('no-key', `ssh-keygen: ${said || `ended with ${code}`}`, `is ${path} in your agent? ssh-add -l`)
+  const armored = out.join('')
+  // an agent that signs with another key, or a ssh-keygen that speaks otherwise, is found here and not on the robot
+  if (verify(armored, namespace, message).publicKey !== publicKey) {
+    throw new Refusal('no-key', `ssh-keygen signed with another key than ${path}`)
+  }
+  return armored
+}

@@ -1,0 +1,114 @@
+/**
+ * Invariant: a backend opens each resource once, on behalf of the body, and only the body holds what is here.
+ *
+ * A backend never watches a program: it is told fencing numbers, and refuses what they forbid (HANDLES 3).
+ */
+import type { BoardHandle } from './board.ts'
+import type { Edge, Grant, SupportedKind } from './handle.ts'
+
+export interface LineInfo {
+  /** `GPIO17`, or `i2c-1@0x68` for a device on a bus. */
+  readonly line: string
+  /** The handle that holds it; null when it is free. */
+  readonly user: string | null
+  readonly kind: SupportedKind | null
+}
+
+/** What must be kept open, and remembered, for another backend of this board to carry on (HANDLES 3.9). */
+export interface Kept {
+  readonly fds: readonly number[]
+  readonly value?: number
+  readonly fence: number
+  /** Inputs: the last seqno. */
+  readonly seqno?: number
+}
+
+/** Everything there is to know about an open handle. Counters start at 0 with the backend and only rise. */
+export interface HandleInfo {
+  readonly name: string
+  readonly id: number
+  readonly kind: SupportedKind
+  readonly line: string
+  readonly value?: number
+  /** Highest fencing number that was used on it. */
+  readonly fence: number
+  /** Times that the resource was opened: 1 for as long as the body lives (HANDLES 3.1). */
+  readonly opens: number
+  /** Writes that gave the resource its initial value: 1, too. */
+  readonly initWrites: number
+  /** Changes of level or duty since it was opened, the initial one not counted. Inputs: the last seqno. */
+  readonly edges: number
+  /** Writes that were refused because of their fencing number. */
+  readonly staleWrites: number
+  readonly kept: Kept
+}
+
+export type GrantSource =
+  | { readonly via: 'inherit'; readonly fd: number; readonly encoding: 'record' | 'text' | 'level' }
+  | { readonly via: 'broker' }
+
+/** One resource as the body holds it. After `close` every method but `close` throws `no-device`. */
+export interface OwnedHandle {
+  readonly name: string
+  readonly id: number
+  readonly kind: SupportedKind
+  readonly entry: BoardHandle
+
+  /** Present value (0 or 1, or a duty cycle); undefined for i2c. */
+  value(): number | undefined
+  /**
+   * The body's own write: initial and safe levels. It raises the handle's fence, so that older writers are refused.
+   * Throws `revoked` when `fence` is below the highest seen, `unsupported` for an input or i2c.
+   */
+  drive(value: number, fence: number): void
+  /** What to put into a child's descriptor table. The fd is the body's: pass it at spawn, never close it. */
+  grant(): GrantSource
+  /** One operation of {@link OP} on behalf of a program. Throws HardwareError, `revoked` for an old fence. */
+  request(op: number, payload: Uint8Array, fence: number): Uint8Array
+  /** Inputs: every edge, in order. Other kinds never call it. The returned function unsubscribes. */
+  onEdge(listener: (edge: Edge) => void): () => void
+  /** Releases the resource. Idempotent. */
+  close(): void
+}
+
+export interface Backend {
+  /** Every line and device of the board, held or not. */
+  list(): LineInfo[]
+  /** Opens exclusively and drives the initial value. Throws `busy` when the line or the name is held. */
+  open(name: string, id: number, entry: BoardHandle): OwnedHandle
+  /** As `open`, on descriptors that were kept open: no device is opened and nothing is written. */
+  adopt(name: string, id: number, entry: BoardHandle, kept: Kept): OwnedHandle
+  info(name: string): HandleInfo | null
+  /**
+   * HANDLES 3.5: from now on programs may use fences up to `fence`, and on the handles `names` none below it. What they
+   * wrote before counts. Call it before a program is told its fence. Names that are not open are skipped.
+   */
+  advance(fence: number, names: readonly string[]): void
+  /** Closes every handle that is still open. Idempotent. */
+  close(): void
+}
+
+/** HANDLES 3.7: the grant of a handle for one child; `fd` is its place in that child's table (needed for `inherit`). */
+export function grantOf(handle: OwnedHandle, source: GrantSource, fd?: number): Grant {
+  const value = handle.value()
+  const { entry } = handle
+  return {
+    name: handle.name,
+    id: handle.id,
+    kind: handle.kind,
+    via: source.via,
+    ...(source.via === 'inherit' && fd !== undefined ? { fd, encoding: source.encoding } : {}),
+    ...(entry.kind === 'pwm' ? { periodNs: periodNs(entry.frequencyHz), min: entry.min, max: entry.max } : {}),
+    ...(value === undefined ? {} : { value }),
+  }
+}
+
+/** PWM period as the kernel takes it, in whole nanoseconds. */
+export function periodNs(frequencyHz: number): number {
+  return Math.round(1e9 / frequencyHz)
+}
+
+/** `GPIO17`, or `i2c-1@0x68`. */
+export function placeOf(entry: BoardHandle): string {
+  return entry.kind === 'i2c' ? `i2c-${entry.bus}@0x${entry.address.toString(16).padStart(2, '0')}` : entry.line
+}

@@ -1,0 +1,102 @@
+/**
+ * Invariant: a program drives hardware only through a handle it was given, by name, and only while its lease is live.
+ *
+ * Calls are synchronous. They throw {@link HardwareError}; a call after `close()` or without a live lease throws kind
+ * `revoked`. Levels are 0 or 1, duty cycles 0..1, times are nanoseconds of CLOCK_MONOTONIC.
+ */
+
+/** HANDLES 1.1: the closed set of kinds a program can ask for. */
+export const HANDLE_KINDS = ['output', 'input', 'pwm', 'servo', 'i2c', 'spi', 'serial', 'analog'] as const
+export type HandleKind = (typeof HANDLE_KINDS)[number]
+
+export type Level = 0 | 1
+
+/**
+ * The right to write, shared by all handles of one program. `live` false means every write throws `revoked`.
+ * The owner (the SDK, or the broker) flips it; handles only read it.
+ */
+export interface Lease {
+  live: boolean
+  /** Fencing number of the current tenure: rises with each change of writer, never reused. */
+  fence: number
+}
+
+export interface Handle {
+  readonly name: string
+  readonly kind: HandleKind
+  /** Closes the program's copy; the hardware stays open in the body. Idempotent. */
+  close(): void
+}
+
+/** A digital output. `value` is the last level written by any program (carried across swaps), not a readback. */
+export interface Output extends Handle {
+  readonly kind: 'output'
+  readonly value: Level
+  write(level: Level | boolean): void
+}
+
+export interface Edge {
+  readonly level: Level
+  /** CLOCK_MONOTONIC at the edge, in ns. */
+  readonly ns: bigint
+  /** Counts every edge of this line from 1; a jump means that edges were lost, and how many. */
+  readonly seqno: number
+}
+
+/** A digital input. Edges arrive on the event loop, in order; the returned function unsubscribes. */
+export interface Input extends Handle {
+  readonly kind: 'input'
+  read(): Level
+  onEdge(listener: (edge: Edge) => void): () => void
+}
+
+/** A PWM channel: `write` takes a duty cycle 0..1, its period was set by the body. */
+export interface Pwm extends Handle {
+  readonly kind: 'pwm'
+  readonly value: number
+  readonly periodNs: number
+  write(duty: number): void
+}
+
+/** One I2C device (bus and address were fixed by the body). `writeRead` is one combined transfer. */
+export interface I2cDevice extends Handle {
+  readonly kind: 'i2c'
+  read(length: number): Uint8Array
+  write(bytes: Uint8Array): void
+  writeRead(bytes: Uint8Array, length: number): Uint8Array
+}
+
+export interface HandleByKind {
+  output: Output
+  input: Input
+  pwm: Pwm
+  i2c: I2cDevice
+}
+/** The kinds this release can hand over. */
+export type SupportedKind = keyof HandleByKind
+
+/**
+ * How one handle reaches a child process: written by the body into the child's init message, read by the SDK.
+ * `inherit`: `fd` is a descriptor in the child's table. `broker`: requests go over the child's broker socket.
+ */
+export interface Grant {
+  readonly name: string
+  /** Small integer, unique on the board while the body lives; keys records, broker requests and carried values. */
+  readonly id: number
+  readonly kind: SupportedKind
+  readonly via: 'inherit' | 'broker'
+  /** inherit only. */
+  readonly fd?: number
+  /**
+   * inherit only. `record`: each write is one 24-byte record on a pipe (HANDLES 4). `text`: decimal text written at
+   * position 0 (sysfs value, duty_cycle). `level`: one byte '0' or '1' read at position 0.
+   */
+  readonly encoding?: 'record' | 'text' | 'level'
+  /** pwm only. */
+  readonly periodNs?: number
+  /** pwm only: duties outside are moved to the nearest limit (HANDLES 6.5). */
+  readonly min?: number
+  readonly max?: number
+  /** Last value driven when the grant was written; superseded by the value carried in a handover. */
+  readonly value?: number
+}

@@ -1,0 +1,92 @@
+/** Invariant: each mistake in a board file is told with its place, what was expected and got, and what to write. */
+import type { z } from 'zod'
+import { BoardError } from './errors.ts'
+import { HANDLE_KINDS } from './handle.ts'
+import { nearest } from './nearest.ts'
+import { board, entry, timing } from './schema.ts'
+
+type Issue = z.core.$ZodIssue
+
+/** The fix for a word that is not known. */
+export function suggest(got: string, known: readonly string[]): string {
+  const near = nearest(got, known)
+  if (near !== null) return `write "${near}"`
+  return known.length === 0 ? 'remove it' : `write one of ${known.join(', ')}`
+}
+
+/** The first issue as a place, what was expected, what was got, and what to write. */
+export function mistake(file: string, json: unknown, issue: Issue): BoardError {
+  const path = issue.path.map((part) => String(part))
+  const got = path.reduce<unknown>((value, key) => (value as Record<string, unknown> | null | undefined)?.[key], json)
+  const parent = path.slice(0, -1).reduce<unknown>((value, key) => (value as Record<string, unknown>)[key], json)
+  const fail = (place: string, message: string, fix: string) => new BoardError(file, place || 'board', message, fix)
+  const place = pathText(issue.path)
+  const shown = got === undefined ? 'nothing' : JSON.stringify(got)
+  if (issue.code === 'unrecognized_keys') {
+    const key = issue.keys[0] as string
+    const known = knownKeys(issue.path, got)
+    return fail(
+      place === '' ? key : `${place}.${key}`,
+      'unknown key',
+      suggest(
+        key,
+        known.filter((name) => !(name in (got as object))),
+      ),
+    )
+  }
+  if (issue.code === 'invalid_key') {
+    const key = path.at(-1) as string
+    const why = issue.issues[0]?.message ?? 'expected another name'
+    return fail(place, `${why}, got ${JSON.stringify(key)}`, 'rename the handle')
+  }
+  if (issue.code === 'invalid_union' && path.at(-1) === 'kind') {
+    const kinds = ['output', 'input', 'pwm', 'i2c']
+    const known = (HANDLE_KINDS as readonly unknown[]).includes(got)
+    if (known) {
+      const fix = got === 'servo' ? 'write "kind": "pwm" and use the servo device' : 'remove the handle'
+      return fail(place, `kind ${String(got)} is not supported by this release`, fix)
+    }
+    return fail(place, `expected one of ${kinds.join(', ')}, got ${shown}`, suggest(String(got), kinds))
+  }
+  if (issue.code === 'invalid_value') {
+    const values = issue.values.map(String)
+    return fail(place, `expected one of ${values.join(', ')}, got ${shown}`, suggest(String(got ?? ''), values))
+  }
+  // a message of the schema's own says it better
+  const own = issue.message.startsWith('expected ')
+  if (!own && (issue.code === 'too_small' || issue.code === 'too_big')) {
+    const least = issue.code === 'too_small'
+    const bound = least ? issue.minimum : issue.maximum
+    const unit = typeof got === 'string' ? ' characters' : ''
+    return fail(
+      place,
+      `expected at ${least ? 'least' : 'most'} ${bound}${unit}, got ${shown}`,
+      `write ${bound} or ${least ? 'more' : 'less'}`,
+    )
+  }
+  const key = path.at(-1)
+  const fix = got === undefined && parent !== undefined ? `add "${key}"` : `change "${key ?? 'the file'}"`
+  const wanted = issue.code === 'invalid_type' && !own ? `expected ${noun(issue.expected)}` : issue.message
+  return fail(place, `${wanted}, got ${shown.length > 60 ? `${shown.slice(0, 57)}...` : shown}`, fix)
+}
+
+function noun(type: string): string {
+  if (type === 'int') return 'a whole number'
+  if (type === 'record') return 'an object'
+  return `${/^[aeiou]/.test(type) ? 'an' : 'a'} ${type}`
+}
+
+function pathText(path: readonly PropertyKey[]): string {
+  return path.reduce<string>((text, part) => {
+    if (typeof part === 'number') return `${text}[${part}]`
+    return text === '' ? String(part) : `${text}.${String(part)}`
+  }, '')
+}
+
+function knownKeys(path: readonly PropertyKey[], got: unknown): string[] {
+  if (path.length === 0) return Object.keys(board.shape)
+  if (path[0] === 'timing') return Object.keys(timing.shape)
+  const kind = (got as { kind?: unknown }).kind
+  const option = entry.options.find(({ shape }) => shape.kind.value === kind)
+  return option === undefined ? [] : Object.keys(option.shape)
+}

@@ -1,0 +1,149 @@
+/**
+ * Invariant: registers read as on the chip, by the "MPU-6000 and MPU-6050 Register Map and Descriptions", revision 4.2
+ * (RM-MPU-6000A; section numbers below are its own).
+ *
+ * Modelled: registers and their reset values, sleep, device reset, full-scale ranges, burst reads with auto-increment,
+ * the temperature. Not modelled: FIFO, interrupts, self-test, the sample clock (data is always the newest).
+ */
+import type { ChipModel, Step } from './chip.ts'
+
+const MPU6050_ADDRESS = 0x68
+
+const GYRO_CONFIG = 0x1b
+const ACCEL_CONFIG = 0x1c
+const ACCEL_XOUT_H = 0x3b
+const TEMP_OUT_H = 0x41
+const GYRO_XOUT_H = 0x43
+const GYRO_ZOUT_L = 0x48
+const PWR_MGMT_1 = 0x6b
+const WHO_AM_I = 0x75
+const REGISTERS = 0x80
+
+const DEVICE_RESET = 0x80
+const SLEEP = 0x40
+const TEMP_DIS = 0x08
+
+/** 4.19: LSB per g for AFS_SEL 0..3 (2, 4, 8, 16 g). */
+const ACCEL_LSB = [16384, 8192, 4096, 2048] as const
+/** 4.21: LSB per degree/s for FS_SEL 0..3 (250, 500, 1000, 2000 degrees/s). */
+const GYRO_LSB = [131, 65.5, 32.8, 16.4] as const
+
+type Vector = readonly [number, number, number]
+
+export interface Mpu6050 {
+  readonly registers: Uint8Array
+  readonly pointer: number
+  /** g */
+  readonly accel: Vector
+  /** degrees/s */
+  readonly gyro: Vector
+  /** degrees C */
+  readonly temp: number
+  /** Writes to PWR_MGMT_1: each one is an initialisation. */
+  readonly initWrites: number
+  /** Transfers that will not be acknowledged. */
+  readonly nacks: number
+  readonly stuck: boolean
+}
+
+/** Section 3: all registers are 0 at reset, but for 107 (0x40, asleep) and 117 (0x68). */
+function resetRegisters(): Uint8Array {
+  const registers = new Uint8Array(REGISTERS)
+  registers[PWR_MGMT_1] = SLEEP
+  registers[WHO_AM_I] = MPU6050_ADDRESS
+  return registers
+}
+
+const initial: Mpu6050 = {
+  registers: resetRegisters(),
+  pointer: 0,
+  accel: [0, 0, 1],
+  gyro: [0, 0, 0],
+  temp: 25,
+  initWrites: 0,
+  nacks: 0,
+  stuck: false,
+}
+
+/** A measurement saturates at the ends of 16 bits, two's complement, big endian (4.18 to 4.20). */
+function put(view: DataView, at: number, value: number): void {
+  view.setInt16(at, Math.max(-32768, Math.min(32767, Math.round(value))))
+}
+
+/** Data registers follow what is sensed while the chip is awake, and keep their last values in sleep (4.28). */
+function measured(chip: Mpu6050): Mpu6050 {
+  const power = chip.registers[PWR_MGMT_1] as number
+  if (power & SLEEP) return chip
+  const registers = chip.registers.slice()
+  const view = new DataView(registers.buffer)
+  const accelLsb = ACCEL_LSB[((registers[ACCEL_CONFIG] as number) >> 3) & 3] as number
+  const gyroLsb = GYRO_LSB[((registers[GYRO_CONFIG] as number) >> 3) & 3] as number
+  for (const axis of [0, 1, 2] as const) {
+    put(view, ACCEL_XOUT_H + 2 * axis, chip.accel[axis] * accelLsb)
+    put(view, GYRO_XOUT_H + 2 * axis, chip.gyro[axis] * gyroLsb)
+  }
+  // 4.19: degrees C = TEMP_OUT / 340 + 36.53
+  if (!(power & TEMP_DIS)) put(view, TEMP_OUT_H, (chip.temp - 36.53) * 340)
+  return { ...chip, registers }
+}
+
+function isReadOnly(register: number): boolean {
+  return (register >= ACCEL_XOUT_H && register <= GYRO_ZOUT_L) || register === WHO_AM_I
+}
+
+/** A fault comes before anything happens in the chip. */
+function faulty(chip: Mpu6050): Step<Mpu6050> | null {
+  if (chip.stuck) return { next: chip, fault: 'bus' }
+  if (chip.nacks > 0) return { next: { ...chip, nacks: chip.nacks - 1 }, fault: 'no-ack' }
+  return null
+}
+
+function write(chip: Mpu6050, bytes: Uint8Array): Step<Mpu6050> {
+  const fault = faulty(chip)
+  if (fault !== null) return fault
+  const [pointer, ...values] = bytes
+  const done = new Uint8Array(0)
+  if (pointer === undefined) return { next: chip, bytes: done }
+  let registers: Uint8Array = chip.registers.slice()
+  let at = pointer % REGISTERS
+  let { initWrites } = chip
+  for (const value of values) {
+    if (at === PWR_MGMT_1) {
+      initWrites++
+      if (value & DEVICE_RESET) registers = resetRegisters()
+      else registers[at] = value
+    } else if (!isReadOnly(at)) registers[at] = value
+    at = (at + 1) % REGISTERS
+  }
+  return { next: measured({ ...chip, registers, pointer: at, initWrites }), bytes: done }
+}
+
+function read(chip: Mpu6050, length: number): Step<Mpu6050> {
+  const fault = faulty(chip)
+  if (fault !== null) return fault
+  const bytes = Uint8Array.from({ length }, (_, index) => chip.registers[(chip.pointer + index) % REGISTERS] as number)
+  return { next: { ...chip, pointer: (chip.pointer + length) % REGISTERS }, bytes }
+}
+
+function snapshot(chip: Mpu6050): Record<string, number | boolean | readonly number[]> {
+  const asleep = ((chip.registers[PWR_MGMT_1] as number) & SLEEP) !== 0
+  const { accel, gyro, temp, initWrites, nacks, stuck } = chip
+  return { asleep, accel, gyro, temp, initWrites, nacks, stuck }
+}
+
+function poke(chip: Mpu6050, what: string, value: unknown): Mpu6050 | null {
+  if ((what === 'accel' || what === 'gyro') && isVector(value)) return measured({ ...chip, [what]: value })
+  if (what === 'temp' && typeof value === 'number' && Number.isFinite(value)) return measured({ ...chip, temp: value })
+  // `true` is one transfer, a number is that many
+  if (what === 'nack-next' && value === true) return { ...chip, nacks: 1 }
+  if (what === 'nack-next' && Number.isInteger(value) && (value as number) >= 0)
+    return { ...chip, nacks: value as number }
+  if (what === 'stuck-bus' && typeof value === 'boolean') return { ...chip, stuck: value }
+  return null
+}
+
+function isVector(value: unknown): value is Vector {
+  return Array.isArray(value) && value.length === 3 && value.every((each) => Number.isFinite(each))
+}
+
+export const mpu6050: ChipModel<Mpu6050> = { initial, write, read, snapshot, poke }

@@ -1,0 +1,213 @@
+/**
+ * Invariant: the endpoint is treated as hostile: what it sends is bounded and parsed, what is not in the protocol ends it,
+ * and its death moves no pin (HANDOVER 8.1, 8.3).
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import type { Duplex } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import type { SignedCertificate } from '../../deploy/cert.ts'
+import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/errors.ts'
+import { type BodyMessage, EndpointMessage, IPC_MAX_LINE } from '../ipc.ts'
+import type { Installer } from './installer.ts'
+import { readLines } from './lines.ts'
+import type { Robot } from './robot.ts'
+
+const ENDPOINT = fileURLToPath(new URL('../endpoint/main.js', import.meta.url))
+/** Followed streams of an endpoint: more than its sessions can ask for. */
+const MAX_STREAMS = 256
+/** A following stream that is not read is ended here, so that the body's memory is bounded. */
+const MAX_BACKLOG = 4 * 1024 * 1024
+const RESTART_MS = { first: 200, most: 10_000 }
+
+export interface EndpointEvents {
+  listening(port: number): void
+  /** It cannot serve, and trying again would not help. */
+  failed(refusal: Refusal): void
+  note(level: 'info' | 'warn' | 'error', text: string): void
+}
+
+export class EndpointLink {
+  readonly #robot: Robot
+  readonly #installer: Installer
+  readonly #events: EndpointEvents
+  #child: ChildProcess | null = null
+  #port: number
+  #deaths = 0
+  #closed = false
+
+  constructor(robot: Robot, installer: Installer, events: EndpointEvents) {
+    this.#robot = robot
+    this.#installer = installer
+    this.#events = events
+    this.#port = robot.options.port
+    this.#spawn()
+  }
+
+  /** The operators list changed: sessions are judged again. */
+  operatorsChanged(): void {
+    const socket = this.#child?.stdio[3] as Duplex | undefined
+    socket?.write(`${JSON.stringify({ op: 'operators' } satisfies BodyMessage)}\n`)
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    const child = this.#child
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return
+    const ended = new Promise((resolve) => child.once('exit', resolve))
+    child.kill('SIGKILL')
+    await ended
+  }
+
+  #spawn(): void {
+    const { PATH, LANG, TZ, MEDULLA_TIME_SCALE } = process.env
+    const child = spawn(process.execPath, [ENDPOINT], {
+      stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
+      env: { PATH, LANG, TZ, MEDULLA_TIME_SCALE },
+    })
+    this.#child = child
+    const socket = child.stdio[3] as Duplex
+    const streams = new Map<number, () => void>()
+    const end = () => {
+      for (const stop of streams.values()) stop()
+      streams.clear()
+    }
+    const send = (message: BodyMessage): void => {
+      if (socket.writableLength > MAX_BACKLOG) child.kill('SIGKILL')
+      else if (socket.writable) socket.write(`${JSON.stringify(message)}\n`)
+    }
+    socket.on('error', () => {})
+    child.once('error', (error) => this.#events.note('error', `endpoint: ${error.message}`))
+    child.once('exit', () => {
+      end()
+      this.#again()
+    })
+    const hostile = (why: string) => {
+      this.#events.note('error', `endpoint ended: ${why}`)
+      child.kill('SIGKILL')
+    }
+    readLines(
+      socket,
+      IPC_MAX_LINE,
+      (line) => {
+        const message = parse(line)
+        if (message === null) return hostile('it sent a message that is not in the protocol')
+        if (streams.size > MAX_STREAMS) return hostile('too many streams')
+        void this.#answer(message, streams, send)
+      },
+      () => hostile('it sent an endless line'),
+    )
+    const { home, options } = this.#robot
+    const { host, version } = options
+    const { name, id: robot, staging } = home
+    send({ op: 'config', home: home.dir, staging, host, port: this.#port, name, robot, version })
+  }
+
+  #again(): void {
+    if (this.#closed) return
+    const wait = Math.min(RESTART_MS.first * 2 ** this.#deaths++, RESTART_MS.most)
+    this.#events.note('warn', `the endpoint ended; a new one in ${wait} ms`)
+    setTimeout(() => {
+      if (!this.#closed) this.#spawn()
+    }, wait)
+  }
+
+  async #answer(
+    message: EndpointMessage,
+    streams: Map<number, () => void>,
+    send: (m: BodyMessage) => void,
+  ): Promise<void> {
+    const { id } = message
+    const item = (value: unknown) => send({ op: 'item', id, item: value })
+    const done = (value?: unknown) => send(value === undefined ? { op: 'done', id } : { op: 'done', id, value })
+    try {
+      switch (message.op) {
+        case 'listening':
+          this.#port = message.port
+          this.#deaths = 0
+          return this.#events.listening(message.port)
+        case 'failed': {
+          this.#closed = true
+          const code = asCode(message.code)
+          const hint = code === 'port-in-use' ? 'choose another one with --port, or stop what uses it' : undefined
+          return this.#events.failed(new Refusal(code, message.message, hint))
+        }
+        case 'cancel':
+          streams.get(id)?.()
+          streams.delete(id)
+          return
+        case 'install':
+          await this.#installer.install(message, item)
+          return done()
+        case 'rollback':
+          await this.#installer.rollback(message, item)
+          return done()
+        case 'refused':
+          await this.#installer.refused(
+            message.slot,
+            message.pusher,
+            new Refusal(asCode(message.code), message.message),
+            null,
+          )
+          return
+        case 'stop':
+          await this.#stop(message.slot, item)
+          return done()
+        case 'status':
+          return done(this.#robot.status())
+        case 'who':
+          return done(this.#robot.operators.who(JSON.parse(message.cert) as SignedCertificate, message.noise))
+        case 'signers':
+          return done([...this.#robot.operators.signers()])
+        case 'receipts':
+          for (const entry of await this.#robot.receipts.read(message.limit)) item(entry)
+          return done()
+        case 'logs': {
+          const log = this.#known(message.slot).log
+          for (const line of log.lines.slice(log.lines.length - message.lines)) item(line)
+          if (!message.follow) return done()
+          streams.set(id, log.follow(item))
+          return
+        }
+        case 'pins':
+          for (const pin of this.#robot.pins()) item(pin)
+          if (!message.follow) return done()
+          streams.set(
+            id,
+            this.#robot.onChange(({ changed, accepted, ...pin }) => changed && accepted && item(pin)),
+          )
+          return
+      }
+    } catch (error) {
+      const refusal = error instanceof Refusal ? error : new Refusal('internal', 'the runtime failed')
+      if (refusal !== error) this.#events.note('error', String(error instanceof Error ? error.stack : error))
+      const { code, message: text, hint } = refusal
+      send({ op: 'error', id, error: { code, message: text, ...(hint === undefined ? {} : { hint }) } })
+    }
+  }
+
+  #known(slot: string) {
+    if (!this.#robot.knows(slot)) throw new Refusal('not-found', `there is no slot ${slot}`, 'medulla status')
+    return this.#robot.slot(slot)
+  }
+
+  async #stop(name: string, item: (value: unknown) => void): Promise<void> {
+    const slot = this.#known(name)
+    await slot.stop()
+    item({
+      event: 'result',
+      outcome: 'stopped',
+      message: `slot ${name} is stopped, its outputs are at their safe levels`,
+    })
+  }
+}
+
+function parse(line: string): EndpointMessage | null {
+  try {
+    const parsed = EndpointMessage.safeParse(JSON.parse(line))
+    return parsed.success ? parsed.data : null
+  } catch {
+    return null
+  }
+}
+
+const asCode = (code: string): RefusalCode => REFUSAL_CODES.find((known) => known === code) ?? 'internal'

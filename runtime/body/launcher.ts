@@ -1,0 +1,42 @@
+/** Starts an instance of a program in a folder of its own, with the handles that its signed manifest names. */
+import type { Timing } from '../../drivers/board.ts'
+import type { FromProgram } from '../sdk/wire.ts'
+import { Child } from './child.ts'
+import type { SlotEnv } from './env.ts'
+import type { SlotLog } from './log.ts'
+import type { Runnable, Running } from './upgrade.ts'
+
+/** At least three in a trial, and three before silence is too long. */
+const heartbeatMs = ({ heartbeatMs, trialMs }: Timing): number => Math.max(5, Math.min(heartbeatMs / 3, trialMs / 3))
+
+export async function launch(
+  env: SlotEnv,
+  about: { slot: string; log: SlotLog; generation: number; predecessor: Child | null },
+  runnable: Runnable,
+  on: { message(running: Running, message: FromProgram): void; exit(running: Running): void },
+): Promise<Running> {
+  const dir = await env.dirs.make()
+  try {
+    await runnable.extract(`${dir.path}/program`)
+    const handles = env.owner.take(Object.keys(runnable.manifest.needs), about.slot)
+    const child = new Child({
+      ...about,
+      program: runnable.program,
+      version: runnable.version,
+      dir,
+      handles,
+      heartbeatMs: heartbeatMs(env.timing),
+      rehearsals: env.timing.rehearsals,
+      brokerDeadlineMs: env.timing.heartbeatMs,
+      realtime: env.realtime,
+      params: {},
+      onMessage: (message) => on.message(running, message),
+      onExit: () => on.exit(running),
+    })
+    const running: Running = { runnable, child, startedAt: performance.now() }
+    return running
+  } catch (error) {
+    dir.remove()
+    throw error
+  }
+}

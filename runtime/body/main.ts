@@ -1,0 +1,54 @@
+/**
+ * The body: owns the handles and every program, reads no network. Invariant: it ends only when it is told to, and then
+ * with every program ended first.
+ */
+import { createWriteStream } from 'node:fs'
+import type { Refusal } from '../../deploy/errors.ts'
+import { EndpointLink } from './endpointlink.ts'
+import { Installer } from './installer.ts'
+import type { BodyOptions } from './options.ts'
+import { Robot } from './robot.ts'
+
+export interface BodyReport {
+  listening(at: { name: string; id: string; host: string; port: number; home: string }): void
+  failed(refusal: Refusal): void
+  note(level: 'info' | 'warn' | 'error', text: string): void
+}
+
+/** Resolves when the body has ended. */
+export async function runBody(options: BodyOptions, report: BodyReport): Promise<void> {
+  const robot = await Robot.open(options)
+  const trace = options.trace === undefined ? null : createWriteStream(options.trace, { flags: 'w', mode: 0o600 })
+  const untrace = trace === null ? () => {} : robot.onChange((change) => trace.write(`${JSON.stringify(change)}\n`))
+  await new Promise<void>((resolve) => {
+    const link = new EndpointLink(robot, new Installer(robot), {
+      note: report.note,
+      listening(port) {
+        const { name, id, dir: home } = robot.home
+        report.listening({ name, id, host: options.host, port, home })
+      },
+      failed(refusal) {
+        report.failed(refusal)
+        void end()
+      },
+    })
+    robot.begin()
+    process.on('SIGHUP', () => {
+      robot
+        .reloadOperators()
+        .then(() => link.operatorsChanged())
+        .catch((error: unknown) => report.note('error', `the operators list was not read again: ${String(error)}`))
+    })
+    let ending = false
+    const end = async () => {
+      if (ending) return
+      ending = true
+      await link.close()
+      untrace()
+      await robot.close()
+      trace?.end()
+      resolve()
+    }
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void end())
+  })
+}

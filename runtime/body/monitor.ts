@@ -1,0 +1,74 @@
+/**
+ * Invariant: a trial is passed only by at least three heartbeats of which the last came after the trial had ended
+ * (HANDOVER 7.1).
+ */
+
+/** Watches the heartbeats of the program that runs. */
+export class Monitor {
+  readonly #silenceMs: number
+  readonly #onLost: () => void
+  readonly #onProved: () => void
+  #timer: NodeJS.Timeout | null = null
+  #trialEnd: number | null = null
+  #beats = 0
+
+  constructor(silenceMs: number, onLost: () => void, onProved: () => void) {
+    this.#silenceMs = silenceMs
+    this.#onLost = onLost
+    this.#onProved = onProved
+  }
+
+  /** Starts watching anew: the program has the whole interval for its next heartbeat. */
+  watch(): void {
+    this.rest()
+    this.#timer = setTimeout(() => this.#silent(), this.#silenceMs)
+  }
+
+  rest(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+  }
+
+  beginTrial(trialMs: number): void {
+    this.#trialEnd = performance.now() + trialMs
+    this.#beats = 0
+    this.watch()
+  }
+
+  beat(): void {
+    if (this.#timer === null) return
+    this.watch()
+    if (this.#trialEnd === null) return
+    this.#beats++
+    if (this.#beats >= 3 && performance.now() >= this.#trialEnd) {
+      this.#trialEnd = null
+      this.#onProved()
+    }
+  }
+
+  endTrial(): void {
+    this.#trialEnd = null
+  }
+
+  #silent(): void {
+    this.#timer = null
+    this.#onLost()
+  }
+}
+
+/** Ticks, rate and lateness as the heartbeats report them. */
+export class Pace {
+  ticks = 0
+  rateHz = 0
+  #at = 0
+
+  beat(ticks: number): void {
+    const now = performance.now()
+    if (this.#at > 0 && ticks >= this.ticks) {
+      const rate = (ticks - this.ticks) / ((now - this.#at) / 1000)
+      this.rateHz = this.rateHz === 0 ? rate : this.rateHz * 0.8 + rate * 0.2
+    }
+    this.ticks = ticks
+    this.#at = now
+  }
+}

@@ -1,0 +1,14 @@
+/** What the runtime is started with; main.ts parses it. */
+export interface BodyOptions {
+  home: string
+  /** simulated board: nothing of this machine's hardware is touched */
+  sim: boolean
+  host: string
+  port: number
+  name?: string
+  /** board file; board.json in the home otherwise */
+  board?: string
+  /** NDJSON of every change of a simulated pin */
+  trace?: string
+  version: string
+}

@@ -1,0 +1,94 @@
+/**
+ * Invariant: a resource is opened once, here, and stays open until the body ends; no swap opens, exports, requests or
+ * configures a device (design invariant "Hardware", HANDLES 3).
+ */
+
+import { Refusal } from '../../deploy/errors.ts'
+import type { Backend, OwnedHandle } from '../../drivers/backend.ts'
+import type { Board } from '../../drivers/board.ts'
+
+export class Owner {
+  readonly #handles = new Map<string, OwnedHandle>()
+  readonly #leases = new Map<string, string>()
+  readonly #backend: Backend
+  readonly #next: () => number
+
+  /** `nextFence` gives numbers that rise over the robot's life (HANDLES 3.12). */
+  constructor(backend: Backend, board: Board, nextFence: () => number) {
+    this.#backend = backend
+    this.#next = nextFence
+    Object.entries(board.handles).forEach(([name, entry], i) => {
+      this.#handles.set(name, backend.open(name, i + 1, entry))
+    })
+  }
+
+  get all(): IterableIterator<OwnedHandle> {
+    return this.#handles.values()
+  }
+
+  /** Board names and kinds, for policy. */
+  kinds(): Record<string, string> {
+    return Object.fromEntries([...this.#handles].map(([name, { kind }]) => [name, kind]))
+  }
+
+  /** Handles that other slots hold: handle to slot. */
+  leasedByOthers(slot: string): Record<string, string> {
+    return Object.fromEntries([...this.#leases].filter(([, holder]) => holder !== slot))
+  }
+
+  /** Policy has refused what is missing or leased; this is the second look (HANDLES 3.11). */
+  take(names: readonly string[], slot: string): OwnedHandle[] {
+    return names.map((name) => {
+      const handle = this.#handles.get(name)
+      if (handle === undefined) throw new Refusal('missing-handle', `this board has no handle ${name}`)
+      const holder = this.#leases.get(name)
+      if (holder !== undefined && holder !== slot)
+        throw new Refusal('handle-leased', `${name} is leased to slot ${holder}`)
+      this.#leases.set(name, slot)
+      return handle
+    })
+  }
+
+  /** Keeps only these names leased to the slot. */
+  keep(names: readonly string[], slot: string): void {
+    for (const [name, holder] of this.#leases) if (holder === slot && !names.includes(name)) this.#leases.delete(name)
+  }
+
+  holder(name: string): string | null {
+    return this.#leases.get(name) ?? null
+  }
+
+  held(slot: string): OwnedHandle[] {
+    return [...this.#handles.values()].filter((handle) => this.#leases.get(handle.name) === slot)
+  }
+
+  /** A new fencing number, allowed from now on. */
+  nextFence(): number {
+    const fence = this.#next()
+    this.#backend.advance(fence, [])
+    return fence
+  }
+
+  /** From here on only this fence or a later one may write the slot's handles. */
+  raise(slot: string, fence: number): void {
+    const names = this.held(slot).map((handle) => handle.name)
+    this.#backend.advance(fence, names)
+  }
+
+  /** Drives declared safe levels of a slot's handles, as the body, under a fence of its own (HANDLES 6.2). */
+  safe(slot: string): void {
+    const fence = this.nextFence()
+    this.raise(slot, fence)
+    for (const handle of this.held(slot)) {
+      const { entry } = handle
+      if ((entry.kind === 'output' || entry.kind === 'pwm') && entry.safe !== 'hold') {
+        handle.drive(entry.safe, fence)
+      }
+    }
+  }
+
+  close(): void {
+    for (const handle of this.#handles.values()) handle.close()
+    this.#backend.close()
+  }
+}

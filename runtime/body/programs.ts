@@ -1,0 +1,154 @@
+/**
+ * Invariant: at any instant at most one of a slot's programs has been given the newest fencing number, and only this file
+ * gives one (design invariant "Writer", HANDOVER 6).
+ *
+ * The three roles of a slot, and the moves between them. When to make which move is slot.ts's business.
+ */
+import type { Snapshot } from '../sdk/wire.ts'
+import type { SlotEnv } from './env.ts'
+import { freeze, thaw } from './fence.ts'
+import { fillInbox, readSnapshot } from './snapshots.ts'
+import type { Running } from './upgrade.ts'
+
+/** HANDLES 10.4 */
+const FREEZE_MS = 50
+
+export class Programs {
+  readonly #slot: string
+  readonly #env: Pick<SlotEnv, 'owner' | 'loadCheckpoint'>
+  /** holds the lease, or held it last */
+  current: Running | null = null
+  /** the candidate */
+  next: Running | null = null
+  /** the parked predecessor of a program in its trial */
+  old: Running | null = null
+  /** What ran last: a crash is reported, and undone, with it. */
+  last: Running | null = null
+  /** Newest fencing number of the slot. */
+  fence = 0
+  /** What the current one copied ahead, and what the new one handed back. */
+  copied: Snapshot | null = null
+  handedBack: Snapshot | null = null
+  parkedAt = 0
+  #inbox: Snapshot | null = null
+
+  constructor(slot: string, env: Pick<SlotEnv, 'owner' | 'loadCheckpoint'>) {
+    this.#slot = slot
+    this.#env = env
+  }
+
+  role(running: Running): 'current' | 'next' | 'old' | null {
+    if (running === this.current) return 'current'
+    if (running === this.next) return 'next'
+    return running === this.old ? 'old' : null
+  }
+
+  preload(swap: string): void {
+    if (this.copied !== null) this.next?.child.send({ t: 'preload', swap, snapshot: this.copied })
+  }
+
+  arm(swap: string): void {
+    this.#grant(this.next)
+    this.next?.child.send({ t: 'arm', swap, fence: this.fence })
+  }
+
+  yieldToNext(swap: string): void {
+    this.current?.child.send({ t: 'yield', swap, fence: this.fence, to: 'successor' })
+  }
+
+  /** HANDOVER 7.2: the new program gives its state back, in the old one's version. */
+  handBack(swap: string): void {
+    const stateVersion = this.old?.runnable.manifest.state?.version ?? 0
+    this.current?.child.send({ t: 'yield', swap, fence: this.fence, to: 'body', stateVersion })
+  }
+
+  /** A first start, or one after a crash: with the last checkpoint, where there is one. */
+  async startNext(): Promise<void> {
+    const next = this.next
+    if (next === null) return
+    const checkpoint = await this.#env.loadCheckpoint(this.#slot, next.runnable)
+    let snapshot: Snapshot | null = null
+    if (checkpoint !== null) {
+      const { stateVersion, encoding, bytes } = checkpoint
+      const meta = { stateVersion, encoding, values: {}, seqnos: {}, schedule: [] }
+      snapshot = fillInbox(next.child.options.dir.inbox, bytes, meta)
+    }
+    this.#grant(next)
+    next.child.send({ t: 'start', fence: this.fence, snapshot })
+  }
+
+  /** The candidate is the one that runs; what ran before it is parked, when `keepOld`. */
+  promote(keepOld: boolean): void {
+    this.old = keepOld ? this.current : null
+    this.current = this.next
+    this.next = null
+    this.#env.owner.raise(this.#slot, this.fence)
+    if (this.current === null) return
+    this.current.startedAt = performance.now()
+    this.last = this.current
+  }
+
+  /** HANDLES 10.4: what cannot be seen stopped is ended. */
+  async freezeOld(): Promise<void> {
+    if (this.old !== null && !(await freeze(this.old.child.pid, FREEZE_MS))) await this.old.child.kill()
+  }
+
+  /** Called off after the yield was asked for: whether it has parked or not, it goes on under a new number. */
+  resumeCurrent(): void {
+    this.#grant(this.current)
+    this.#env.owner.raise(this.#slot, this.fence)
+    this.current?.child.send({ t: 'resume', fence: this.fence, snapshot: null })
+  }
+
+  /**
+   * HANDOVER 7.3: the new program's state, migrated down, goes into the old one's inbox when every byte of it is what it
+   * said. Returns why it cannot be used, or null.
+   */
+  takeBack(): string | null {
+    const { current, old, handedBack } = this
+    this.handedBack = null
+    if (current === null || old === null || handedBack === null) return null
+    try {
+      const { meta, state } = readSnapshot(current.child.options.dir.outbox, handedBack)
+      this.#inbox = fillInbox(old.child.options.dir.inbox, state, meta)
+      return null
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error)
+    }
+  }
+
+  /**
+   * Call it when the new program is dead: the old one goes on from its inbox, or from where it parked. Returns the age in
+   * ms of a parked state; null when the inbox was used.
+   */
+  resumeOld(): number | null {
+    const { old } = this
+    const snapshot = this.#inbox
+    this.#inbox = null
+    this.old = null
+    this.current = old
+    if (old === null) return null
+    this.last = old
+    this.#grant(old)
+    this.#env.owner.raise(this.#slot, this.fence)
+    thaw(old.child.pid)
+    old.child.send({ t: 'resume', fence: this.fence, snapshot })
+    return snapshot === null ? performance.now() - this.parkedAt : null
+  }
+
+  /** Forgets and ends a program; its exit is seen when this resolves. */
+  async kill(role: 'current' | 'next' | 'old'): Promise<void> {
+    const running = this[role]
+    this[role] = null
+    await running?.child.kill()
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.kill('current'), this.kill('next'), this.kill('old')])
+  }
+
+  #grant(running: Running | null): void {
+    this.fence = this.#env.owner.nextFence()
+    if (running !== null) running.child.fence = this.fence
+  }
+}

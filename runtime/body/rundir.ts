@@ -1,0 +1,81 @@
+/**
+ * Invariant: what a program instance can reach on disk is one folder of its own in memory, gone when the instance is.
+ *
+ * A folder holds the extracted program, the outbox and inbox, a scratch file for rehearsals, and the FIFO through which
+ * the instance will hand over to its successor (HANDOVER 5, 6).
+ */
+import { execFile } from 'node:child_process'
+import { accessSync, closeSync, constants, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+
+function memoryFolder(): string {
+  for (const folder of ['/dev/shm', '/run']) {
+    try {
+      accessSync(folder, constants.W_OK)
+      return folder
+    } catch {
+      // the next one
+    }
+  }
+  return tmpdir()
+}
+
+export interface RunDir {
+  readonly path: string
+  readonly outbox: string
+  readonly inbox: string
+  readonly fifo: string
+  readonly scratch: string
+  remove(): void
+}
+
+/** One for the runtime's life. */
+export class RunDirs {
+  readonly base = mkdtempSync(join(memoryFolder(), 'medulla-'))
+  #count = 0
+  /** mkfifo(1) costs a process: one folder is always made ahead. */
+  #ahead: Promise<RunDir> | null = null
+
+  make(): Promise<RunDir> {
+    const dir = this.#ahead ?? this.#make()
+    this.#ahead = null
+    return dir
+  }
+
+  prepare(): void {
+    this.#ahead ??= this.#make()
+    this.#ahead.catch(() => {})
+  }
+
+  async #make(): Promise<RunDir> {
+    const path = join(this.base, String(++this.#count))
+    mkdirSync(path, { mode: 0o700 })
+    const [outbox, inbox, fifo, scratch] = ['outbox', 'inbox', 'handover', 'scratch'].map((name) =>
+      join(path, name),
+    ) as [string, string, string, string]
+    for (const file of [outbox, inbox, scratch]) writeFileSync(file, '', { mode: 0o600 })
+    await run('mkfifo', ['-m', '600', fifo])
+    return { path, outbox, inbox, fifo, scratch, remove: () => rmSync(path, { recursive: true, force: true }) }
+  }
+
+  close(): void {
+    rmSync(this.base, { recursive: true, force: true })
+  }
+}
+
+/**
+ * Opens one end of a FIFO without waiting for the other, in blocking mode (HANDOVER 6.2): a read-write guard is open
+ * for that moment only, so that no third party keeps an end.
+ */
+export function openFifoEnd(path: string, end: 'read' | 'write'): number {
+  const guard = openSync(path, constants.O_RDWR)
+  try {
+    return openSync(path, end === 'read' ? constants.O_RDONLY : constants.O_WRONLY)
+  } finally {
+    closeSync(guard)
+  }
+}

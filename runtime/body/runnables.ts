@@ -1,0 +1,39 @@
+/** Invariant: what is started was verified: just now at the door, or again against its install record. */
+import { mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Bundles } from '../store/bundles.ts'
+import type { Verified } from '../store/door.ts'
+import type { Runnable } from './upgrade.ts'
+
+/** From the door: the files are already in memory. */
+export function verified(from: Verified): Runnable {
+  const { digest, release, signer, manifest, files } = from
+  return {
+    digest,
+    program: release.program,
+    version: release.version,
+    signer,
+    counter: release.counter,
+    manifest,
+    async extract(folder) {
+      await mkdir(folder, { mode: 0o700 })
+      await Promise.all([...files].map(([name, bytes]) => writeFile(join(folder, name), bytes, { mode: 0o400 })))
+    },
+  }
+}
+
+/** From the store; throws Refusal `bad-hash` when a byte of it was changed since it was installed. */
+export async function stored(bundles: Bundles, digest: string): Promise<Runnable> {
+  const { record, release } = await bundles.load(digest)
+  return {
+    digest,
+    program: release.program,
+    version: release.version,
+    signer: record.signer,
+    counter: release.counter,
+    manifest: record.manifest,
+    async extract(folder) {
+      await bundles.extract(digest, folder)
+    },
+  }
+}

@@ -1,0 +1,479 @@
+/**
+ * Invariant: at any instant at most one program of this slot has a live lease, and this file is the only one that moves it.
+ *
+ * The shell around lifecycle.ts: it turns messages, exits and timers into events, and does the actions in order.
+ */
+import type { Outcome, SlotStatus } from '../../deploy/api.ts'
+import { Refusal } from '../../deploy/errors.ts'
+import { monotonicNs } from '../sdk/ticker.ts'
+import type { FromProgram } from '../sdk/wire.ts'
+import { Checkpoints } from './checkpoints.ts'
+import { deadlineOf } from './deadlines.ts'
+import { lifeEntry, upgradeEntry } from './entries.ts'
+import type { SlotEnv } from './env.ts'
+import { launch } from './launcher.ts'
+import { type Action, type Event, type State, step } from './lifecycle.ts'
+import { SlotLog } from './log.ts'
+import { Monitor, Pace } from './monitor.ts'
+import { Programs } from './programs.ts'
+import type { Cause, Runnable, Running, Upgrade } from './upgrade.ts'
+import { blameless, causeOf, describeOutcome } from './verdict.ts'
+
+const BACKOFF_MS = { first: 100, most: 30_000, calmAfter: 10_000 }
+
+export class Slot {
+  readonly name: string
+  readonly log: SlotLog
+  #env: SlotEnv
+  #state: State = 'idle'
+  #programs: Programs
+  #upgrade: Upgrade | null = null
+  #reserved = false
+  #monitor: Monitor
+  #deadline: NodeJS.Timeout | null = null
+  #cooling: NodeJS.Timeout | null = null
+  #queue: Promise<void> = Promise.resolve()
+  #generation = 0
+  #crashes = 0
+  #restarts = 0
+  #pace = new Pace()
+  #checkpoints: Checkpoints
+  #stopping: (() => void)[] = []
+  #lastGapMs: number | null = null
+  #lastCause: Cause | null = null
+  #timer: NodeJS.Timeout
+
+  constructor(name: string, env: SlotEnv) {
+    this.name = name
+    this.#env = env
+    this.log = new SlotLog(name)
+    this.#programs = new Programs(name, env)
+    this.#checkpoints = new Checkpoints(name, env, (level, text) => this.#note(level, text))
+    const lost = () => this.#post('lost', null)
+    this.#monitor = new Monitor(env.timing.heartbeatMs, lost, () => this.#post('proved', null))
+    this.#timer = setInterval(() => this.#askCheckpoint(), env.timing.checkpointMs)
+    this.#timer.unref()
+  }
+
+  /** HANDOVER 2.4: one upgrade at a time; the second one is told so at once. Release with `launch` or `abandon`. */
+  reserve(): void {
+    const busy = this.#reserved || this.#upgrade !== null || !['idle', 'running', 'cooling'].includes(this.#state)
+    if (busy) throw new Refusal('in-progress', `slot ${this.name} is busy (${this.#state})`, 'medulla status')
+    this.#reserved = true
+  }
+
+  abandon(): void {
+    this.#reserved = false
+  }
+
+  get runs(): Runnable | null {
+    return this.#programs.current?.runnable ?? null
+  }
+
+  /** What a failed upgrade goes back to: what runs, or what is about to be restarted. */
+  get goesBackTo(): Runnable | null {
+    return this.runs ?? (this.#state === 'cooling' ? (this.#programs.last?.runnable ?? null) : null)
+  }
+
+  /** Takes the reservation; resolves when it has ended, one way or the other. */
+  launch(upgrade: Upgrade): Promise<unknown> {
+    this.#reserved = false
+    this.#upgrade = upgrade
+    this.#post('launch', null)
+    return upgrade.finished
+  }
+
+  /** At boot: starts what ran. */
+  begin(): void {
+    this.#post('cooled', null)
+  }
+
+  stop(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#stopping.push(resolve)
+      this.#post('stop', null)
+    })
+  }
+
+  /** The body ends: every program of this slot is ended, the record stays as it is. */
+  async close(): Promise<void> {
+    clearInterval(this.#timer)
+    if (this.#cooling !== null) clearTimeout(this.#cooling)
+    this.#disarm()
+    this.#monitor.rest()
+    this.#state = 'idle'
+    await this.#programs.close()
+  }
+
+  edge(message: { id: number; level: 0 | 1; ns: string; seqno: number }): void {
+    // the candidate too: what the old program has not seen when it parks is the new one's (HANDOVER 6.6)
+    this.#programs.current?.child.send({ t: 'edge', ...message })
+    if (this.#state === 'yielding') this.#programs.next?.child.send({ t: 'edge', ...message })
+  }
+
+  status(): SlotStatus {
+    const running = this.#programs.current
+    const { ticks, rateHz } = this.#pace
+    return {
+      slot: this.name,
+      state: this.#state,
+      fence: this.#programs.fence,
+      restarts: this.#restarts,
+      log: { lines: this.log.lines.length, dropped: this.log.dropped },
+      lastGapMs: this.#lastGapMs,
+      ...(this.#lastCause === null ? {} : { lastError: `${this.#lastCause.code}: ${this.#lastCause.message}` }),
+      handles: this.#env.owner.held(this.name).map((handle) => {
+        const value = handle.value()
+        return {
+          name: handle.name,
+          kind: handle.kind,
+          via: handle.grant().via,
+          ...(value === undefined ? {} : { value }),
+        }
+      }),
+      ...(running === null
+        ? {}
+        : {
+            program: running.runnable.program,
+            version: running.runnable.version,
+            digest: running.runnable.digest,
+            pid: running.child.pid,
+            uptimeMs: Math.round(performance.now() - running.startedAt),
+            rateHz: Math.round(rateHz * 10) / 10,
+            ticks,
+          }),
+    }
+  }
+
+  // events
+
+  /** `died` and `failed` get their role when they are handled: roles may change while they wait. */
+  #post(event: Event | 'died' | 'failed', from: Running | null, said: Cause | null = null): void {
+    this.#queue = this.#queue
+      .then(() => this.#handle(event, from, said))
+      .catch((error: unknown) =>
+        this.#note('error', `internal: ${error instanceof Error ? error.stack : String(error)}`),
+      )
+  }
+
+  async #handle(kind: Event | 'died' | 'failed', from: Running | null, said: Cause | null): Promise<void> {
+    const before = this.#state
+    const event = this.#resolve(kind, from)
+    if (event === null) return
+    const { state, actions } = step(before, event)
+    if (state === before && actions.length === 0) return
+    const t = this.#env.timing
+    const told = said ?? (from?.child.fatal as Cause | null | undefined) ?? null
+    const cause = causeOf(before, event, told, this.#upgrade?.held ?? null, t)
+    if (cause !== null) {
+      this.#upgrade?.because(cause.code, cause.message)
+      this.#lastCause = cause
+      this.#note('warn', `${before}: ${cause.code}: ${cause.message}`)
+    }
+    this.#state = state
+    const moved = state !== before || actions.some((action) => action !== 'note')
+    if (moved) this.#disarm()
+    for (const action of actions) await this.#do(action)
+    if (moved && this.#state === state) this.#arm(state)
+  }
+
+  #resolve(kind: Event | 'died' | 'failed', from: Running | null): Event | null {
+    if (kind !== 'died' && kind !== 'failed') return kind
+    const role = from === null ? null : this.#programs.role(from)
+    if (role === null) return null
+    if (kind === 'died') return `${role}-died`
+    return role === 'next' ? 'next-failed' : 'current-failed'
+  }
+
+  #hear(running: Running, message: FromProgram): void {
+    const upgrade = this.#upgrade
+    if ('swap' in message && message.swap !== upgrade?.swap) return
+    const role = this.#programs.role(running)
+    switch (message.t) {
+      case 'ready':
+        if (message.note) this.#note('info', message.note)
+        upgrade?.timeline.begin('rehearse', monotonicNs() - message.rehearseMs * 1e6)
+        return this.#post('ready', running)
+      case 'copied':
+        this.#programs.copied = message.snapshot
+        return this.#post('copied', running)
+      case 'preloaded':
+      case 'armed':
+      case 'started':
+      case 'resumed':
+        return this.#post(message.t, running)
+      case 'took':
+        return this.#took(running, message)
+      case 'yielded':
+        return this.#yielded(running, message)
+      case 'failed':
+        return this.#post('failed', running, message)
+      case 'orphan':
+        return this.#post('next-orphaned', running)
+      case 'held':
+        if (upgrade !== null) upgrade.held = message.reason
+        return
+      case 'unhealthy':
+        if (role === 'current') this.#post('unhealthy', running, { code: 'unhealthy', message: message.reason })
+        return
+      case 'hb':
+        if (role !== 'current') return
+        this.#pace.beat(message.ticks)
+        return this.#monitor.beat()
+      case 'checkpoint':
+        if (this.#state === 'running' && role === 'current') this.#checkpoints.take(running, message)
+        return
+      case 'log':
+        return this.log.add('log', message.text, running.child.fence, message.level)
+      case 'fatal':
+        return this.log.add('runtime', `${message.code}: ${message.message}`, running.child.fence, 'error')
+    }
+  }
+
+  #took(running: Running, message: Extract<FromProgram, { t: 'took' }>): void {
+    const upgrade = this.#upgrade
+    if (upgrade === null || running !== this.#programs.next) return
+    upgrade.timeline.begin('transfer', message.revokedNs)
+    upgrade.timeline.begin('takeover', message.receivedNs)
+    upgrade.timeline.begin('trial', message.startedNs)
+    upgrade.gapMs = (message.liveNs - message.revokedNs) / 1e6
+    upgrade.stateBytes = message.bytes
+    this.#post('took', running)
+  }
+
+  #yielded(running: Running, message: Extract<FromProgram, { t: 'yielded' }>): void {
+    if (this.#programs.role(running) !== 'current') return
+    if (this.#state === 'undoing') {
+      this.#programs.handedBack = message.snapshot
+      return this.#post('handed-back', running)
+    }
+    this.#programs.parkedAt = performance.now()
+    this.#monitor.rest()
+    // it has yielded in time; what is left is the new one's takeover, which may be of 64 MiB
+    if (this.#state === 'yielding') this.#arm('preloading')
+  }
+
+  #exited(running: Running): void {
+    running.child.options.dir.remove()
+    this.#post('died', running)
+  }
+
+  // deadlines
+
+  #arm(state: State): void {
+    this.#disarm()
+    const wait = deadlineOf(state, this.#env.timing)
+    if (wait === null) return
+    this.#deadline = setTimeout(() => {
+      const forced = this.#upgrade?.force === true && (this.#state === 'copying' || this.#state === 'yielding')
+      this.#post(forced ? 'forced-deadline' : 'deadline', null)
+    }, wait)
+  }
+
+  #disarm(): void {
+    if (this.#deadline !== null) clearTimeout(this.#deadline)
+    this.#deadline = null
+  }
+
+  // actions
+
+  async #do(action: Action): Promise<void> {
+    const programs = this.#programs
+    const upgrade = this.#upgrade
+    const swap = upgrade?.swap ?? ''
+    switch (action) {
+      case 'spawn-next':
+        return this.#spawnNext()
+      case 'copy':
+        upgrade?.timeline.begin('copy')
+        return programs.current?.child.send({ t: 'copy', swap })
+      case 'preload':
+        return programs.preload(swap)
+      case 'arm':
+        upgrade?.timeline.begin('arm')
+        return programs.arm(swap)
+      case 'yield':
+        upgrade?.timeline.begin('yield')
+        return programs.yieldToNext(swap)
+      case 'start-next':
+        return programs.startNext()
+      case 'promote':
+        this.#pace = new Pace()
+        return programs.promote(false)
+      case 'swap-roles':
+        this.#pace = new Pace()
+        return programs.promote(true)
+      case 'freeze-old':
+        return programs.freezeOld()
+      case 'begin-trial':
+        upgrade?.timeline.begin('trial')
+        return this.#monitor.beginTrial(this.#env.timing.trialMs)
+      case 'hand-back':
+        upgrade?.timeline.begin('undo')
+        return programs.handBack(swap)
+      case 'fill-inbox':
+        return this.#takeBack()
+      // HANDOVER 6.5
+      case 'kill-next':
+        return programs.kill('next')
+      case 'kill-current':
+        upgrade?.timeline.begin('undo')
+        this.#monitor.endTrial()
+        this.#monitor.rest()
+        return this.#killCurrent()
+      case 'kill-old':
+        return programs.kill('old')
+      case 'resume-old':
+        return this.#resumeOld()
+      case 'resume-current':
+        programs.resumeCurrent()
+        return this.#monitor.watch()
+      case 'safe-levels':
+        return this.#env.owner.safe(this.name)
+      case 'stop-current':
+        this.#monitor.rest()
+        return programs.current?.child.send({ t: 'stop' })
+      case 'commit':
+        return this.#commit()
+      case 'call-off':
+      case 'undone':
+      case 'failed':
+        return this.#ended()
+      case 'stopped':
+        return this.#stopped()
+      case 'restart-later':
+        return this.#restartLater()
+      case 'cancel-restart':
+        if (this.#cooling !== null) clearTimeout(this.#cooling)
+        this.#cooling = null
+        return
+      case 'back':
+        return this.#back()
+      case 'note':
+        return
+    }
+  }
+
+  /** In two states its death is itself the event that is waited for, so it keeps its role until then. */
+  #killCurrent(): Promise<void> | undefined {
+    if (this.#state === 'forcing' || this.#state === 'stopping') return this.#programs.current?.child.kill()
+    return this.#programs.kill('current')
+  }
+
+  async #spawnNext(): Promise<void> {
+    this.#upgrade?.timeline.begin('spawn')
+    try {
+      const runnable = this.#upgrade?.to ?? (await this.#env.committed(this.name))
+      if (runnable === null) {
+        this.#state = 'idle'
+        return
+      }
+      const about = {
+        slot: this.name,
+        log: this.log,
+        generation: ++this.#generation,
+        predecessor: this.#programs.current?.child ?? null,
+      }
+      this.#programs.next = await launch(this.#env, about, runnable, {
+        message: (running, message) => this.#hear(running, message),
+        exit: (running) => this.#exited(running),
+      })
+    } catch (error) {
+      const { message } = error as Error
+      this.#post('next-failed', null, { code: error instanceof Refusal ? error.code : 'internal', message })
+    }
+  }
+
+  #takeBack(): void {
+    const problem = this.#programs.takeBack()
+    if (problem !== null) this.#note('warn', `the new program's state cannot be used: ${problem}`)
+  }
+
+  #resumeOld(): void {
+    const ageMs = this.#programs.resumeOld()
+    if (this.#upgrade !== null && ageMs !== null) this.#upgrade.stateAgeMs = ageMs
+    this.#pace = new Pace()
+    this.#monitor.watch()
+  }
+
+  async #commit(): Promise<void> {
+    const upgrade = this.#upgrade
+    if (upgrade === null || this.#programs.current === null) return
+    upgrade.timeline.begin('commit')
+    this.#crashes = 0
+    // HANDOVER 2.6: on disk before it is said
+    await this.#env.commit(this.name, upgrade.to, upgrade.kind === 'push')
+    this.#env.owner.keep(Object.keys(upgrade.to.manifest.needs), this.name)
+    this.#lastGapMs = upgrade.gapMs
+    this.#lastCause = null
+    await this.#finish('committed')
+    this.#askCheckpoint()
+  }
+
+  async #ended(): Promise<void> {
+    const upgrade = this.#upgrade
+    if (upgrade === null) return
+    const code = upgrade.cause?.code ?? 'internal'
+    this.#monitor.endTrial()
+    if (!blameless(code)) await this.#env.undone(upgrade.to.digest)
+    if (this.#programs.current !== null) {
+      this.#env.owner.keep(Object.keys(this.#programs.current.runnable.manifest.needs), this.name)
+      this.#monitor.watch()
+    }
+    await this.#finish(blameless(code) ? 'called-off' : 'rolled-back')
+    // nothing of this slot runs: what ran before it was forced out, or crashed, comes back
+    if (this.#state === 'idle' && upgrade.from !== null && code !== 'interrupted') this.#post('cooled', null)
+  }
+
+  async #finish(outcome: Outcome): Promise<void> {
+    const upgrade = this.#upgrade
+    if (upgrade === null) return
+    this.#upgrade = null
+    this.#programs.copied = null
+    const running = this.#programs.current?.runnable ?? null
+    const receipt = await this.#env.receipt(upgradeEntry(this.name, upgrade, outcome, this.#programs.fence))
+    const { message, hint } = describeOutcome(upgrade, outcome, running && `${running.program} ${running.version}`)
+    this.#note('info', message)
+    upgrade.finish(outcome, message, receipt, hint)
+    this.#env.dirs.prepare()
+  }
+
+  async #stopped(): Promise<void> {
+    this.#programs.current = null
+    await this.#env.setStopped(this.name, true)
+    this.#env.owner.keep([], this.name)
+    await this.#life('stopped')
+    for (const done of this.#stopping.splice(0)) done()
+  }
+
+  async #back(): Promise<void> {
+    this.#restarts++
+    this.#monitor.watch()
+    await this.#life(this.#restarts === 1 && this.#crashes === 0 ? 'started' : 'restarted')
+    this.#env.dirs.prepare()
+  }
+
+  async #restartLater(): Promise<void> {
+    if (performance.now() - (this.#programs.last?.startedAt ?? 0) > BACKOFF_MS.calmAfter) this.#crashes = 0
+    const wait = Math.min(BACKOFF_MS.first * 2 ** this.#crashes, BACKOFF_MS.most)
+    this.#crashes++
+    await this.#life('crashed', this.#lastCause)
+    this.#programs.current = null
+    this.#cooling = setTimeout(() => this.#post('cooled', null), wait)
+  }
+
+  async #life(outcome: Outcome, cause: Cause | null = null): Promise<void> {
+    await this.#env.receipt(
+      lifeEntry(this.name, outcome, this.#programs.fence, this.#programs.last?.runnable ?? null, cause),
+    )
+  }
+
+  #askCheckpoint(): void {
+    if (this.#state === 'running' && this.#programs.current !== null && this.#upgrade === null)
+      this.#checkpoints.ask(this.#programs.current)
+  }
+
+  #note(level: string, text: string): void {
+    this.log.add('runtime', text, this.#programs.fence, level)
+  }
+}

@@ -1,0 +1,65 @@
+/** Invariant: every way an upgrade can end has one code, one sentence and one next command. */
+import type { Outcome } from '../../deploy/api.ts'
+import type { RefusalCode } from '../../deploy/errors.ts'
+import type { Event, State } from './lifecycle.ts'
+import type { Cause, Upgrade } from './upgrade.ts'
+
+type Timing = { readyMs: number; yieldMs: number; heartbeatMs: number }
+
+/** What an event means for the upgrade in this state; `said` is what the program itself said, if anything. */
+export function causeOf(state: State, event: Event, said: Cause | null, held: string | null, t: Timing): Cause | null {
+  const cause = (code: RefusalCode, message: string): Cause => ({ code, message })
+  switch (event) {
+    case 'deadline':
+    case 'forced-deadline':
+      if (state === 'starting' || state === 'restarting' || state === 'preparing') {
+        return cause('never-ready', `the program was not ready within ${t.readyMs} ms`)
+      }
+      if (state === 'copying' || state === 'yielding' || state === 'orphaned') {
+        const why = held === null ? '' : `; it says: ${held}`
+        return cause('yield-timeout', `the old program did not yield within ${t.yieldMs} ms${why}`)
+      }
+      return cause('takeover-failed', `no answer in state ${state}`)
+    case 'next-died':
+    case 'next-failed':
+      if (said !== null) return said
+      return state === 'starting' || state === 'preparing'
+        ? cause('died-at-start', 'the program ended before it was ready')
+        : cause('takeover-failed', 'the new program ended before it took over')
+    case 'current-died':
+    case 'current-failed':
+      if (state === 'trial' || state === 'proving' || state === 'undoing') {
+        return cause('died-in-trial', said?.message ?? 'the new program ended in its trial')
+      }
+      return said ?? cause('takeover-failed', 'the old program ended during the swap')
+    case 'lost':
+      return cause('heartbeat-lost', `no heartbeat for ${t.heartbeatMs} ms`)
+    case 'unhealthy':
+      return said ?? cause('unhealthy', 'the program says that it is not healthy')
+    case 'stop':
+      return cause('interrupted', 'the slot was stopped during the swap')
+    default:
+      return null
+  }
+}
+
+/** Codes that say nothing against the new program: it may be pushed again as it is. */
+const OLD_ONES_FAULT: readonly RefusalCode[] = ['yield-timeout', 'interrupted']
+export const blameless = (code: RefusalCode): boolean => OLD_ONES_FAULT.includes(code)
+
+export function describeOutcome(
+  upgrade: Upgrade,
+  outcome: Outcome,
+  running: string | null,
+): { message: string; hint?: string } {
+  const { to, cause } = upgrade
+  const name = `${to.program} ${to.version}`
+  if (outcome === 'committed') return { message: `${name} runs` }
+  const now = running === null ? 'nothing runs, outputs are at their safe levels' : `${running} runs on`
+  const why = cause === null ? 'for an unknown reason' : cause.message
+  if (cause?.code === 'yield-timeout') {
+    const hint = 'medulla push --force kills the old program and starts the new one from the last checkpoint'
+    return { message: `called off: ${why}; ${now}`, hint }
+  }
+  return { message: `${name} was undone: ${why}; ${now}`, hint: 'medulla logs shows what it wrote' }
+}

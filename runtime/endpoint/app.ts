@@ -1,0 +1,154 @@
+/**
+ * The Express app behind established sessions: the routes of deploy/api.ts. Invariant: a request is answered only by a
+ * route that names its role, to a session whose operator has it; anything else is refused (default deny).
+ */
+import express, { type Express, type NextFunction, type Request, type RequestHandler, type Response } from 'express'
+import { NAME_PATTERN, ROLE_RANK, type Role, type SignedOrder } from '../../deploy/api.ts'
+import { type Peer, SecureSocket } from '../../deploy/channel/socket.ts'
+import { Refusal } from '../../deploy/errors.ts'
+import type { BodyLink } from './bodylink.ts'
+import { answerRefusal, type Call } from './call.ts'
+import { streamed } from './ndjson.ts'
+import type { Door } from './push.ts'
+import type { Sessions } from './sessions.ts'
+
+const MAX_ORDER = 16 * 1024
+const MAX_LINES = 10_000
+
+export interface AppParts {
+  link: BodyLink
+  door: Door
+  sessions: Pick<Sessions, 'current'>
+  failed: (error: unknown, path: string) => void
+}
+
+const roles = new WeakMap<object, Role>()
+
+/** The role that a handler of the app's router asks for; undefined for one that did not go through {@link createApp}'s route(). */
+export function roleOf(handler: object): Role | undefined {
+  return roles.get(handler)
+}
+
+export function createApp({ link, door, sessions, failed }: AppParts): Express {
+  const app = express()
+  app.disable('x-powered-by').disable('etag').enable('case sensitive routing').enable('strict routing')
+
+  /** The only way to make a handler: session, role and slot are checked before it runs. */
+  const route = (role: Role, handler: (call: Call) => Promise<void> | void): RequestHandler => {
+    const checked: RequestHandler = async (request, response) => {
+      await sessions.current()
+      const peer = peerOf(request)
+      const slot = request.params.slot === undefined ? '' : String(request.params.slot)
+      if (slot && !NAME_PATTERN.test(slot))
+        throw new Refusal('usage', `slot: expected a name like "main", got ${slot.length} characters`)
+      if (ROLE_RANK[peer.role] < ROLE_RANK[role]) {
+        const refusal = new Refusal(
+          'role',
+          `expected role ${role}, ${peer.name} is ${peer.role}`,
+          'ask an owner of the robot',
+        )
+        if (slot)
+          link.tell({ op: 'refused', slot, pusher: peer.fingerprint, code: refusal.code, message: refusal.message })
+        throw refusal
+      }
+      await handler({ request, response, peer, slot })
+    }
+    roles.set(checked, role)
+    return checked
+  }
+
+  app.use((request, _response, next) => {
+    peerOf(request) // before any route is looked at
+    next(request.method === 'HEAD' ? notFound() : undefined)
+  })
+  app.get(
+    '/v1/status',
+    route('observer', async ({ response }) => {
+      response.json(await link.call({ op: 'status' }))
+    }),
+  )
+  app.put(
+    '/v1/slots/:slot/program',
+    route('operator', (call) => door.push(call)),
+  )
+  app.post(
+    '/v1/slots/:slot/rollback',
+    route('operator', async ({ request, response, peer, slot }) => {
+      const { order, sig } = parseOrder(await smallBody(request))
+      await streamed(link, { op: 'rollback', slot, pusher: peer.fingerprint, order, sig }, response)
+    }),
+  )
+  app.post(
+    '/v1/slots/:slot/stop',
+    route('operator', ({ response, peer, slot }) =>
+      streamed(link, { op: 'stop', slot, pusher: peer.fingerprint }, response),
+    ),
+  )
+  app.get('/v1/slots/:slot/logs', route('observer', ({ request, response, slot }) =>
+    streamed(link, { op: 'logs', slot, lines: count(request.query.lines, 0), follow: flag(request.query.follow) }, response, 'cancel'))) // biome-ignore format: one call
+  app.get(
+    '/v1/receipts',
+    route('observer', ({ request, response }) =>
+      streamed(link, { op: 'receipts', limit: count(request.query.limit, 1) }, response, 'cancel'),
+    ),
+  )
+  app.get(
+    '/v1/pins',
+    route('observer', ({ request, response }) =>
+      streamed(link, { op: 'pins', follow: flag(request.query.follow) }, response, 'cancel'),
+    ),
+  )
+
+  app.use((_request, _response, next) => next(notFound()))
+  app.use((error: unknown, request: Request, response: Response, _next: NextFunction) => {
+    if (!(error instanceof Refusal)) failed(error, request.path)
+    if (response.headersSent) response.destroy()
+    else answerRefusal(response, error)
+  })
+  return app
+}
+
+/** Roles hang on the session, never on anything that a request says (CHANNEL 6.1). */
+function peerOf(request: Request): Peer {
+  const socket: unknown = request.socket
+  const peer = socket instanceof SecureSocket ? socket.peer : undefined
+  if (!peer) throw notFound()
+  return peer
+}
+
+function notFound(): Refusal {
+  return new Refusal('not-found', 'no such route')
+}
+
+async function smallBody(request: Request): Promise<string> {
+  const parts: Buffer[] = []
+  let length = 0
+  for await (const part of request as AsyncIterable<Buffer>) {
+    length += part.length
+    if (length > MAX_ORDER) throw new Refusal('too-large', `order: at most ${MAX_ORDER} bytes`)
+    parts.push(part)
+  }
+  return Buffer.concat(parts).toString()
+}
+
+function parseOrder(text: string): SignedOrder {
+  try {
+    const { order, sig } = JSON.parse(text) as Record<string, unknown>
+    if (typeof order === 'string' && typeof sig === 'string' && order.length <= 4096 && sig.length <= 4096)
+      return { order, sig }
+  } catch {
+    // below
+  }
+  throw new Refusal('usage', 'order: expected a signed order of two strings')
+}
+
+function count(value: unknown, min: number): number {
+  const n = value === undefined ? 100 : Number(value)
+  if (!Number.isInteger(n) || n < min || n > MAX_LINES)
+    throw new Refusal('usage', `expected a number from ${min} to ${MAX_LINES}`)
+  return n
+}
+
+function flag(value: unknown): boolean {
+  return value === '1' || value === 'true'
+}

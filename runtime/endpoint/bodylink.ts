@@ -1,0 +1,150 @@
+/**
+ * The endpoint's end of the socket pair to the body: requests and streams, multiplexed by id. Invariant: at most one line
+ * of {@link IPC_MAX_LINE} is held, and when the link is gone every request has failed.
+ */
+import type { Duplex } from 'node:stream'
+import { StringDecoder } from 'node:string_decoder'
+import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/errors.ts'
+import { type BodyMessage, type EndpointMessage, IPC_MAX_LINE } from '../ipc.ts'
+
+type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never
+export type Request = WithoutId<Exclude<EndpointMessage, { op: 'cancel' }>>
+export type Config = Extract<BodyMessage, { op: 'config' }>
+
+interface Pending {
+  item: (item: unknown) => void
+  done: (value: unknown) => void
+  fail: (error: Refusal) => void
+}
+
+/** requests that wait for the body at once */
+const MAX_PENDING = 256
+
+export interface BodyLinkEvents {
+  config: (config: Config) => void
+  /** the list of operators changed */
+  operators: () => void
+  /** the body is gone, or spoke nonsense */
+  closed: (reason: string) => void
+}
+
+export class BodyLink {
+  readonly #pipe: Duplex
+  readonly #events: BodyLinkEvents
+  readonly #pending = new Map<number, Pending>()
+  readonly #decoder = new StringDecoder('utf8')
+  #held = ''
+  #next = 1
+  #closed = false
+
+  constructor(pipe: Duplex, events: BodyLinkEvents) {
+    this.#pipe = pipe
+    this.#events = events
+    pipe.on('data', (chunk: Buffer) => this.#receive(chunk))
+    pipe.on('error', () => {}) // reported by its close
+    pipe.on('end', () => this.#close('the body closed the link'))
+    pipe.on('close', () => this.#close('the link is gone'))
+  }
+
+  /** For what needs no answer. */
+  tell(message: Request): void {
+    this.#write({ ...message, id: this.#next++ } as EndpointMessage)
+  }
+
+  /** The value of `done`. Rejects with Refusal: the body's, or `body-away`. */
+  call(message: Request): Promise<unknown> {
+    return this.stream(message, () => {})
+  }
+
+  /** As {@link call}, with every stream element before. Aborting cancels at the body and resolves. */
+  stream(message: Request, item: (item: unknown) => void, signal?: AbortSignal): Promise<unknown> {
+    if (this.#closed) return Promise.reject(away())
+    if (this.#pending.size >= MAX_PENDING) {
+      return Promise.reject(new Refusal('in-progress', `${MAX_PENDING} requests wait for the body`, 'try again'))
+    }
+    const id = this.#next++
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return resolve(undefined)
+      const cancel = () => {
+        if (!this.#pending.delete(id)) return
+        this.#write({ op: 'cancel', id })
+        resolve(undefined)
+      }
+      const settled = () => {
+        this.#pending.delete(id)
+        signal?.removeEventListener('abort', cancel)
+      }
+      signal?.addEventListener('abort', cancel, { once: true })
+      this.#pending.set(id, {
+        item,
+        done: (value) => {
+          settled()
+          resolve(value)
+        },
+        fail: (error) => {
+          settled()
+          reject(error)
+        },
+      })
+      this.#write({ ...message, id } as EndpointMessage)
+    })
+  }
+
+  #write(message: EndpointMessage): void {
+    if (!this.#closed) this.#pipe.write(`${JSON.stringify(message)}\n`)
+  }
+
+  #receive(chunk: Buffer): void {
+    const lines = (this.#held + this.#decoder.write(chunk)).split('\n')
+    this.#held = lines.pop() ?? ''
+    for (const line of lines) {
+      if (this.#closed) return
+      if (line.length > IPC_MAX_LINE || !this.#handle(line)) return this.#close('the body sent something unknown')
+    }
+    if (this.#held.length > IPC_MAX_LINE) this.#close(`the body sent a line of over ${IPC_MAX_LINE} characters`)
+  }
+
+  /** False when `line` is no {@link BodyMessage}. Ids of cancelled streams may still come: they are passed over. */
+  #handle(line: string): boolean {
+    const message = parse(line)
+    if (!message) return false
+    if (message.op === 'config') this.#events.config(message)
+    else if (message.op === 'operators') this.#events.operators()
+    else {
+      const pending = this.#pending.get(message.id)
+      if (message.op === 'item') pending?.item(message.item)
+      else if (message.op === 'done') pending?.done(message.value)
+      else pending?.fail(toRefusal(message.error))
+    }
+    return true
+  }
+
+  #close(reason: string): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.#pipe.destroy()
+    for (const pending of [...this.#pending.values()]) pending.fail(away())
+    this.#events.closed(reason)
+  }
+}
+
+function away(): Refusal {
+  return new Refusal('body-away', 'the body is away', 'medulla status')
+}
+
+function parse(line: string): BodyMessage | null {
+  try {
+    const message = JSON.parse(line) as BodyMessage
+    const known = message.op === 'config' || message.op === 'operators'
+    const answer = message.op === 'item' || message.op === 'done' || message.op === 'error'
+    return known || (answer && Number.isSafeInteger(message.id)) ? message : null
+  } catch {
+    return null
+  }
+}
+
+/** Codes are a closed set: one that is not in it is a fault of ours. */
+export function toRefusal(error: { code: string; message: string; hint?: string }): Refusal {
+  const known = (REFUSAL_CODES as readonly string[]).includes(error.code)
+  return new Refusal(known ? (error.code as RefusalCode) : 'internal', error.message, error.hint)
+}

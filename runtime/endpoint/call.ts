@@ -1,0 +1,41 @@
+/** One checked call, and how it is refused. Invariant: what is not a {@link Refusal} is logged, never told. */
+import type { Request, Response } from 'express'
+import type { ErrorBody } from '../../deploy/api.ts'
+import type { Peer } from '../../deploy/channel/index.ts'
+import { Refusal, type RefusalCode } from '../../deploy/errors.ts'
+
+export interface Call {
+  request: Request
+  response: Response
+  peer: Peer
+  /** of the path, checked; `''` on routes without one */
+  slot: string
+}
+
+export class LengthRequired extends Refusal {
+  constructor() {
+    super('usage', 'expected a Content-Length')
+  }
+}
+
+const STATUS: Partial<Record<RefusalCode, number>> = {
+  usage: 400,
+  role: 403,
+  'unknown-operator': 403,
+  'not-found': 404,
+  'in-progress': 409,
+  'already-installed': 409,
+  'not-running': 409,
+  'nothing-to-roll-back': 409,
+  'stale-order': 409,
+  'too-large': 413,
+  internal: 500,
+  'body-away': 503,
+}
+
+export function answerRefusal(response: Response, error: unknown): void {
+  const refusal = error instanceof Refusal ? error : new Refusal('internal', 'the endpoint failed')
+  const { code, message, hint } = refusal
+  const body: ErrorBody = { error: { code, message, ...(hint !== undefined && { hint }) } }
+  response.status(refusal instanceof LengthRequired ? 411 : (STATUS[code] ?? 422)).json(body)
+}

@@ -1,0 +1,57 @@
+/**
+ * A stream of the body as an NDJSON answer. Invariant: a refusal before the first element is a 4xx with a reason; a reader
+ * that does not read is cut off at a bounded number of buffered bytes.
+ */
+import type { Response } from 'express'
+import type { PushEvent } from '../../deploy/api.ts'
+import { Refusal } from '../../deploy/errors.ts'
+import type { BodyLink, Request } from './bodylink.ts'
+
+/** lines of a follower that does not keep up */
+const MAX_BEHIND = 4 * 1024 * 1024
+/** an answer that has an end may wait in whole for a slow network */
+const MAX_WHOLE = 32 * 1024 * 1024
+
+/**
+ * Resolves when the answer is complete. With `cancel` the body is told when the reader leaves; without, what was asked for
+ * goes on (a swap is not undone by a laptop that closes its lid). `settle` runs when the body has ended, before the reader
+ * can see it.
+ */
+export async function streamed(
+  link: BodyLink,
+  message: Request,
+  response: Response,
+  leave?: 'cancel',
+  settle: () => Promise<void> = async () => {},
+): Promise<void> {
+  const gone = new AbortController()
+  if (leave === 'cancel') response.once('close', () => gone.abort())
+  const max = 'follow' in message && message.follow ? MAX_BEHIND : MAX_WHOLE
+  const item = (value: unknown) => writeItem(response, value, max)
+  try {
+    await link.stream(message, item, gone.signal).finally(settle)
+  } catch (error) {
+    if (!response.headersSent) throw error
+    if (leave !== 'cancel') writeItem(response, lateResult(error), max)
+    else response.destroy()
+  }
+  open(response)
+  response.end()
+}
+
+function writeItem(response: Response, value: unknown, max: number): void {
+  if (response.destroyed || response.writableEnded) return
+  open(response)
+  response.write(`${JSON.stringify(value)}\n`)
+  if (response.writableLength > max) response.destroy()
+}
+
+function open(response: Response): void {
+  if (!response.headersSent) response.status(200).type('application/x-ndjson')
+}
+
+/** A refusal that came after elements: told as the last one. */
+function lateResult(error: unknown): PushEvent {
+  const { code, message, hint } = error instanceof Refusal ? error : new Refusal('internal', 'the endpoint failed')
+  return { event: 'result', outcome: 'refused', code, message, ...(hint !== undefined && { hint }) }
+}

@@ -1,0 +1,28 @@
+/** The thread of opener.ts: decrypt, then signature and hash. Invariant: it answers every job once, and keeps nothing. */
+import { parentPort, workerData } from 'node:worker_threads'
+import 'age-encryption' // loaded now, so that the first push does not wait for it
+import { openInner } from '../../deploy/bundle/open.ts'
+import { openSealed } from '../../deploy/bundle/seal.ts'
+import { Refusal } from '../../deploy/errors.ts'
+import type { OpenJob, OpenResult } from './opener.ts'
+
+const { identity } = workerData as { identity: string }
+
+async function open(job: OpenJob): Promise<OpenResult> {
+  try {
+    const opened = await openSealed(job.bundle, identity)
+    const { digest, signer } = await openInner(opened, new Set(job.operators))
+    // its memory is moved, so it must be all of a buffer of its own
+    const whole = opened.byteOffset === 0 && opened.byteLength === opened.buffer.byteLength
+    const inner = (whole ? opened : opened.slice()) as Uint8Array<ArrayBuffer>
+    return { inner, digest, signer }
+  } catch (error) {
+    if (!(error instanceof Refusal)) return { error: { code: 'bad-bundle', message: 'the bundle could not be opened' } }
+    const { code, message, hint } = error
+    return { error: { code, message, ...(hint !== undefined && { hint }) } }
+  }
+}
+
+parentPort?.on('message', (job: OpenJob) => {
+  void open(job).then((result) => parentPort?.postMessage(result, 'inner' in result ? [result.inner.buffer] : []))
+})

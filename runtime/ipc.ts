@@ -1,0 +1,88 @@
+/**
+ * The closed message set between endpoint and body: NDJSON over one socket pair, at most 256 KiB a line (HANDOVER 8).
+ * The body treats the endpoint as hostile: every line is parsed by these schemas and anything else ends the endpoint.
+ */
+import { z } from 'zod'
+import { NAME_PATTERN } from '../deploy/api.ts'
+
+export const IPC_MAX_LINE = 256 * 1024
+
+const id = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
+const slot = z.string().regex(NAME_PATTERN)
+const fingerprint = z.string().regex(/^SHA256:[A-Za-z0-9+/]{43}$/)
+const mark = z.number().nonnegative().max(Number.MAX_SAFE_INTEGER)
+
+/** Endpoint to body. Each request has an id; answers carry it. `cancel` ends a following stream. */
+export const EndpointMessage = z.discriminatedUnion('op', [
+  z.strictObject({
+    op: z.literal('install'),
+    id,
+    slot,
+    /** name of a file in the staging folder, made by the endpoint */
+    staged: z.string().regex(/^[a-f0-9]{32}\.tar$/),
+    length: z
+      .number()
+      .int()
+      .positive()
+      .max(256 * 1024 * 1024),
+    pusher: fingerprint,
+    force: z.boolean(),
+    retry: z.boolean(),
+    /** ms of CLOCK_MONOTONIC when the request's first byte, the last byte, and the opened bundle were there */
+    marks: z.strictObject({ start: mark, received: mark, opened: mark }),
+  }),
+  z.strictObject({
+    op: z.literal('rollback'),
+    id,
+    slot,
+    pusher: fingerprint,
+    order: z.string().max(4096),
+    sig: z.string().max(4096),
+  }),
+  z.strictObject({ op: z.literal('stop'), id, slot, pusher: fingerprint }),
+  z.strictObject({ op: z.literal('status'), id }),
+  z.strictObject({ op: z.literal('logs'), id, slot, lines: z.number().int().min(0).max(10_000), follow: z.boolean() }),
+  z.strictObject({ op: z.literal('receipts'), id, limit: z.number().int().min(1).max(10_000) }),
+  z.strictObject({ op: z.literal('pins'), id, follow: z.boolean() }),
+  /** a push by a known operator was refused before it reached the body: to be logged */
+  z.strictObject({
+    op: z.literal('refused'),
+    id,
+    slot,
+    pusher: fingerprint,
+    code: z.string().max(40),
+    message: z.string().max(500),
+  }),
+  /**
+   * is this operator certificate good, and which role has it? (the body owns the operators list) `cert` is the JSON text
+   * of a SignedCertificate, `noise` base64; answered by `done` with value null or {fingerprint, role, name}
+   */
+  z.strictObject({ op: z.literal('who'), id, cert: z.string().max(8192), noise: z.string().max(64) }),
+  /** public keys (`ssh-ed25519 AAAA…`) whose releases may be opened: answered by `done` with value string[] */
+  z.strictObject({ op: z.literal('signers'), id }),
+  z.strictObject({ op: z.literal('cancel'), id }),
+  z.strictObject({ op: z.literal('listening'), id, port: z.number().int().min(1).max(65535) }),
+  z.strictObject({ op: z.literal('failed'), id, code: z.string().max(40), message: z.string().max(500) }),
+])
+export type EndpointMessage = z.infer<typeof EndpointMessage>
+
+/**
+ * Body to endpoint. `config` comes first, unasked. An answer to a request is any number of `item` (stream elements: a
+ * PushEvent, LogLine, SignedReceipt or PinChange), then one `done` (value for `status`, `who` and `signers`) or one `error`.
+ */
+export type BodyMessage =
+  | {
+      op: 'config'
+      home: string
+      staging: string
+      host: string
+      port: number
+      name: string
+      robot: string
+      version: string
+    }
+  | { op: 'item'; id: number; item: unknown }
+  | { op: 'done'; id: number; value?: unknown }
+  | { op: 'error'; id: number; error: { code: string; message: string; hint?: string } }
+  /** operators changed: sessions must be asked about again */
+  | { op: 'operators' }

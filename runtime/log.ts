@@ -1,0 +1,9 @@
+/** The runtime's log: NDJSON on stderr, the only file of the runtime that prints, but for the one line in main.ts. */
+import { destination, type Logger, pino } from 'pino'
+
+export type { Logger } from 'pino'
+
+export function createLog(name: 'body' | 'endpoint'): Logger {
+  const timestamp = () => `,"time":"${new Date().toISOString()}"`
+  return pino({ name, base: null, timestamp }, destination({ fd: 2, sync: true }))
+}

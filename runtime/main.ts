@@ -1,0 +1,101 @@
+#!/usr/bin/env node
+/**
+ * The runtime's bin, started by systemd on a robot and by `medulla sim` on a laptop.
+ *
+ * `main.js --home DIR [--sim] [--port N] [--host H] [--name NAME] [--board FILE] [--trace FILE]` runs; one NDJSON line
+ * `{"event":"listening",…}` on stdout when it is up. `main.js trust --home DIR --card FILE` and `main.js card --home DIR`
+ * answer with one JSON line. A refusal is `{"event":"error","error":{code,message,hint}}` on stdout and exit 3.
+ */
+import { readFile } from 'node:fs/promises'
+import { parseArgs } from 'node:util'
+import { DEFAULT_PORT, ROLE_RANK, type Role } from '../deploy/api.ts'
+import type { SignedCertificate } from '../deploy/cert.ts'
+import { Refusal } from '../deploy/errors.ts'
+import { runBody } from './body/main.ts'
+import { createLog } from './log.ts'
+import { SDK_VERSION } from './sdk/wire.ts'
+import { openHome } from './store/home.ts'
+import { addOperator } from './store/operators.ts'
+
+const log = createLog('body')
+const say = (line: object): void => {
+  process.stdout.write(`${JSON.stringify(line)}\n`)
+}
+
+function refuse(error: unknown): void {
+  const refusal =
+    error instanceof Refusal ? error : new Refusal('internal', String(error instanceof Error ? error.stack : error))
+  const { code, message, hint } = refusal
+  say({ event: 'error', error: { code, message, ...(hint === undefined ? {} : { hint }) } })
+  process.exitCode = 3
+}
+
+const text = { type: 'string' } as const
+
+async function main(): Promise<void> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      home: text,
+      sim: { type: 'boolean', default: false },
+      host: { ...text, default: '127.0.0.1' },
+      port: { ...text, default: String(DEFAULT_PORT) },
+      name: text,
+      board: text,
+      trace: text,
+      card: text,
+      role: text,
+      // its output is always JSON
+      json: { type: 'boolean', default: false },
+    },
+  })
+  if (values.home === undefined) throw new Refusal('usage', 'expected --home DIR')
+  const [command] = positionals
+  if (command === 'card') return say(await withHome(values.home, values.name, async (home) => home.card))
+  if (command === 'trust') return trust(values.home, values.card, values.role, values.name)
+  if (command !== undefined) throw new Refusal('usage', `expected trust or card, got ${command}`)
+  const port = Number(values.port)
+  if (!Number.isInteger(port) || port < 0 || port > 65535)
+    throw new Refusal('usage', `expected a port, got ${values.port}`)
+  const { home, sim, host, name, board, trace } = values
+  await runBody(
+    {
+      home,
+      sim,
+      host,
+      port,
+      version: SDK_VERSION,
+      ...(name === undefined ? {} : { name }),
+      ...(board === undefined ? {} : { board }),
+      ...(trace === undefined ? {} : { trace }),
+    },
+    {
+      listening: (at) => say({ event: 'listening', ...at }),
+      failed: refuse,
+      note: (level, line) => log[level](line),
+    },
+  )
+}
+
+type OpenHome = Awaited<ReturnType<typeof openHome>>
+
+async function withHome<T>(dir: string, name: string | undefined, use: (home: OpenHome) => Promise<T>): Promise<T> {
+  const home = await openHome(dir, name === undefined ? {} : { name })
+  try {
+    return await use(home)
+  } finally {
+    await home.close()
+  }
+}
+
+async function trust(dir: string, card?: string, role?: string, name?: string): Promise<void> {
+  if (card === undefined) throw new Refusal('usage', 'expected --card FILE: an operator card, or an OpenSSH public key')
+  if (role !== undefined && !(role in ROLE_RANK))
+    throw new Refusal('usage', `expected owner, operator or observer, got ${role}`)
+  const written = (await readFile(card, 'utf8')).trim()
+  const given = written.startsWith('{') ? (JSON.parse(written) as SignedCertificate) : written
+  const added = await withHome(dir, undefined, (home) => addOperator(home, given, role as Role | undefined, name))
+  say({ event: 'trusted', fingerprint: added.fingerprint, name: added.name, role: added.role })
+}
+
+main().catch(refuse)

@@ -1,0 +1,40 @@
+/** Invariant: describing a program touches no hardware and starts no loop; it is one dry call of `run`. */
+import type { SupportedKind } from '../../drivers/handle.ts'
+import { paperHandle } from './dummies.ts'
+import { Instance } from './instance.ts'
+import type { Description, Needs, Params, RobotSpec } from './spec.ts'
+import { SDK_VERSION, WIRE } from './wire.ts'
+
+export function describe(spec: RobotSpec<Needs, unknown, Params>): Description {
+  const initial = spec.state?.initial()
+  const instance = new Instance(
+    spec,
+    {
+      init: { program: 'describe', version: '0.0.0', slot: 'main' },
+      handles: new Map(
+        Object.entries(spec.needs).map(([name, kind]) => [name, paperHandle(name, kind as SupportedKind)]),
+      ),
+      lease: { live: false, fence: 0 },
+      params: { ...spec.params },
+      log: () => {},
+      between: () => false,
+      released: () => {},
+    },
+    initial ?? {},
+  )
+  try {
+    instance.begin(false)
+  } catch {
+    // paper handles read zeros: a program that checks a chip's identity may throw here, and its rates stay unknown
+  }
+  return {
+    needs: { ...spec.needs },
+    ratesMs: instance.ticker.ticks.map((tick) => tick.ms),
+    state: spec.state
+      ? { version: spec.state.version, encoding: initial instanceof Uint8Array ? 'bytes' : 'json' }
+      : null,
+    params: { ...spec.params },
+    wire: WIRE,
+    sdk: SDK_VERSION,
+  }
+}

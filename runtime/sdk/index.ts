@@ -1,0 +1,45 @@
+/**
+ * Invariant: this module is all that a robot program imports from the runtime; it is bundled into the program.
+ *
+ * ```ts
+ * import { robot } from 'medulla'
+ * robot({ led: 'output' }, ({ led, every }) => {
+ *   every(500, () => led.write(!led.value))
+ * })
+ * ```
+ */
+import { describe } from './describe.ts'
+import { type Host, Program } from './program.ts'
+import {
+  type Context,
+  checkSpec,
+  type Description,
+  type Handles,
+  type Needs,
+  type Params,
+  type RobotSpec,
+} from './spec.ts'
+
+export { HardwareError } from '../../drivers/errors.ts'
+export type { Edge, I2cDevice, Input, Level, Output, Pwm } from '../../drivers/handle.ts'
+export type { Context, RobotSpec, StateSpec } from './spec.ts'
+
+const HOST = Symbol.for('medulla.host')
+
+/**
+ * Declares the program; call it once, at the top of the file. `run` is called when the program becomes the one that
+ * drives the hardware: at its start, or at the moment it takes over from another. Before that it is rehearsed several
+ * times on dummy handles, so it must not keep anything outside `state` that it cannot make again.
+ */
+export function robot<const N extends Needs>(needs: N, run: (context: Handles<N> & Context<object>) => void): void
+export function robot<const N extends Needs, S = object, const P extends Params = Params>(
+  spec: RobotSpec<N, S, P>,
+): void
+export function robot(first: unknown, run?: unknown): void {
+  const spec = (run === undefined ? first : { needs: first, run }) as RobotSpec<Needs, unknown, Params>
+  checkSpec(spec)
+  const host = (globalThis as { [HOST]?: Host | { describe(d: Description): void } })[HOST]
+  if (host === undefined) throw new Error('this is a robot program: start it with `medulla run`, not with node')
+  if ('describe' in host) host.describe(describe(spec))
+  else new Program(spec, host)
+}

@@ -1,0 +1,55 @@
+/**
+ * Invariant: the loader is the runtime's own file, never the bundle's; nothing of a program runs before it is done.
+ *
+ * It reads one `init` line from descriptor 3, provides the host object to the SDK, and imports the program.
+ */
+import { Socket } from 'node:net'
+import { pathToFileURL } from 'node:url'
+import type { Host } from './program.ts'
+import { FD, type FromProgram, type Init, MAX_LINE, type ToProgram } from './wire.ts'
+
+const control = new Socket({ fd: FD.control, readable: true, writable: true })
+// the body is gone: nothing will ever say stop (HANDOVER 9.5)
+control.on('close', () => process.exit(1))
+control.on('error', () => process.exit(1))
+
+const send = (message: FromProgram): void => {
+  control.write(`${JSON.stringify(message)}\n`)
+}
+
+let queue: ToProgram[] = []
+let hear: ((message: ToProgram) => void) | null = null
+let rest = ''
+control.setEncoding('utf8')
+control.on('data', (text: string) => {
+  const lines = (rest + text).split('\n')
+  rest = lines.pop() ?? ''
+  if (rest.length > MAX_LINE) process.exit(1)
+  for (const line of lines) {
+    const message = JSON.parse(line) as ToProgram
+    if (message.t === 'init') void load(message)
+    else if (hear === null) queue.push(message)
+    else hear(message)
+  }
+})
+
+async function load(init: Init): Promise<void> {
+  const host: Host = {
+    init,
+    send,
+    listen(onMessage) {
+      hear = onMessage
+      const early = queue
+      queue = []
+      for (const message of early) onMessage(message)
+    },
+  }
+  ;(globalThis as { [key: symbol]: unknown })[Symbol.for('medulla.host')] = host
+  try {
+    await import(pathToFileURL(init.file).href)
+  } catch (error) {
+    const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
+    send({ t: 'fatal', code: 'died-at-start', message: message.slice(0, 4096) })
+    process.exit(1)
+  }
+}

@@ -1,0 +1,89 @@
+/** Invariant: what a program asks for is fixed by one call of `robot()`, before anything runs. */
+import type { HandleByKind, SupportedKind } from '../../drivers/handle.ts'
+import type { LogLevel } from './wire.ts'
+
+/** Handle names to kinds: `{ led: 'output' }`. */
+export type Needs = Readonly<Record<string, SupportedKind>>
+export type Handles<N extends Needs> = { readonly [K in keyof N]: HandleByKind[N[K]] }
+type Param = number | boolean | string
+export type Params = Readonly<Record<string, Param>>
+
+/**
+ * State that survives swaps and crashes: a JSON object, or one Uint8Array (up to 64 MiB).
+ * `initial` makes the first one. `migrate.up` turns an older version's state into this one's, `migrate.down` turns this
+ * one's into an older version's, for a rollback; each throws when it cannot.
+ */
+export interface StateSpec<S> {
+  readonly version: number
+  initial(): S
+  readonly migrate?: {
+    up?(old: unknown, fromVersion: number): S
+    down?(now: S, toVersion: number): unknown
+  }
+}
+
+/** What `run` receives besides the handles, under their own names. */
+export interface Context<S, P extends Params = Params> {
+  /** The state object: change it in place. */
+  readonly state: S
+  readonly params: { readonly [K in keyof P]: P[K] extends number ? number : P[K] extends boolean ? boolean : string }
+  /** What runs: program name, version, slot, and whether it took over from another. */
+  readonly info: {
+    readonly program: string
+    readonly version: string
+    readonly slot: string
+    readonly tookOver: boolean
+  }
+  /**
+   * Calls `fn` every `ms` (0.1 and up) with the seconds since its last call. After a swap the predecessor's deadlines
+   * go on. A missed deadline is skipped, not made up for. An exception ends the program.
+   */
+  every(ms: number, fn: (dt: number) => void): void
+  /** Writes a line to the program's log. */
+  log(text: string, level?: LogLevel): void
+  /** Asked at every heartbeat; false or a text means unhealthy, which undoes a swap in its trial. */
+  health(check: () => boolean | string | undefined): void
+  /** No swap until the returned function is called: `const release = hold('arm is moving')`. */
+  hold(reason: string): () => void
+  /** Called at a requested stop, with the handles still live. */
+  onStop(fn: () => void): void
+}
+
+export interface RobotSpec<N extends Needs, S, P extends Params> {
+  readonly needs: N
+  readonly state?: StateSpec<S>
+  readonly params?: P
+  run(context: Handles<N> & Context<S, P>): void
+}
+
+const RESERVED = ['state', 'params', 'info', 'every', 'log', 'health', 'hold', 'onStop']
+const KINDS: readonly SupportedKind[] = ['output', 'input', 'pwm', 'i2c']
+
+/** Throws TypeError with what to change; `build` shows it before anything leaves the laptop. */
+export function checkSpec<N extends Needs, S, P extends Params>(spec: RobotSpec<N, S, P>): void {
+  for (const [name, kind] of Object.entries(spec.needs)) {
+    if (RESERVED.includes(name))
+      throw new TypeError(`a handle cannot be called ${name}: that name is taken by the runtime`)
+    if (!KINDS.includes(kind)) throw new TypeError(`${name}: expected one of ${KINDS.join(', ')}, got ${String(kind)}`)
+  }
+  const version = spec.state?.version
+  if (version !== undefined && !(Number.isSafeInteger(version) && version >= 1)) {
+    throw new TypeError(`state.version: expected a whole number from 1, got ${String(version)}`)
+  }
+  for (const [name, value] of Object.entries(spec.params ?? {})) {
+    if (!['number', 'boolean', 'string'].includes(typeof value)) {
+      throw new TypeError(`params.${name}: expected a number, boolean or string, got ${typeof value}`)
+    }
+  }
+  if (typeof spec.run !== 'function') throw new TypeError('run: expected a function')
+}
+
+/** What `medulla build` writes into the manifest. */
+export interface Description {
+  needs: Record<string, string>
+  ratesMs: number[]
+  state: { version: number; encoding: 'json' | 'bytes' } | null
+  params: Record<string, Param>
+  wire: number
+  sdk: string
+}

@@ -1,0 +1,82 @@
+/**
+ * Invariant: a reader sees a whole old file or a whole new one, never a part, also after a kill or a power cut.
+ *
+ * Temporary names start with {@link TEMP_PREFIX} and live in the folder of the file they become (no rename across file
+ * systems); whatever is left of them after a kill is removed by {@link recoverDir}.
+ */
+import { randomBytes } from 'node:crypto'
+import { mkdir, open, readdir, rename, rm, unlink } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+
+export const TEMP_PREFIX = '.tmp-'
+
+export function tempName(): string {
+  return TEMP_PREFIX + randomBytes(12).toString('hex')
+}
+
+/** Makes the names in a folder durable: a rename is only on disk when its folder is. */
+export async function syncDir(dir: string): Promise<void> {
+  const handle = await open(dir, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Creates a file that must not exist, writes it whole and makes its bytes durable. */
+export async function writeNew(path: string, data: string | Uint8Array, mode = 0o600): Promise<void> {
+  const handle = await open(path, 'wx', mode)
+  try {
+    await handle.writeFile(data)
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** Replaces a file, or makes it. Throws what the file system throws; the old file is then untouched. */
+export async function writeAtomic(path: string, data: string | Uint8Array, mode = 0o600): Promise<void> {
+  const dir = dirname(path)
+  const temp = join(dir, tempName())
+  try {
+    await writeNew(temp, data, mode)
+    await rename(temp, path)
+  } catch (error) {
+    await unlink(temp).catch(() => {})
+    throw error
+  }
+  await syncDir(dir)
+}
+
+/** Fills a new folder under a temporary name and gives it its real one when everything in it is durable. */
+export async function makeDirAtomic(path: string, fill: (temp: string) => Promise<void>): Promise<void> {
+  const parent = dirname(path)
+  const temp = join(parent, tempName())
+  await mkdir(temp, { mode: 0o700 })
+  try {
+    await fill(temp)
+    await syncDir(temp)
+    await rename(temp, path)
+  } catch (error) {
+    await rm(temp, { recursive: true, force: true })
+    throw error
+  }
+  await syncDir(parent)
+}
+
+/** Removes a folder so that a kill in between leaves either all of it or only a temporary name. */
+export async function removeDirAtomic(path: string): Promise<void> {
+  const parent = dirname(path)
+  const temp = join(parent, tempName())
+  await rename(path, temp)
+  await syncDir(parent)
+  await rm(temp, { recursive: true, force: true })
+}
+
+/** Removes what a kill left half done in a folder (not below it); answers the names. For its owner, before first use. */
+export async function recoverDir(dir: string): Promise<string[]> {
+  const left = (await readdir(dir)).filter((name) => basename(name).startsWith(TEMP_PREFIX))
+  for (const name of left) await rm(join(dir, name), { recursive: true, force: true })
+  return left
+}

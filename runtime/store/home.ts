@@ -1,0 +1,187 @@
+/**
+ * Invariant: a home belongs to one live runtime, its secrets are readable by their owner only, and its keys never change.
+ *
+ * First boot makes folders of secrets whole (under a temporary name), then the certificate; a kill in between leaves a
+ * home that the next start completes.
+ */
+import { chmod, lstat, mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { NAME_PATTERN } from '../../deploy/api.ts'
+import type { Certificate, SignedCertificate } from '../../deploy/cert.ts'
+import { issueCertificate, verifyCertificate } from '../../deploy/cert.ts'
+import { Refusal } from '../../deploy/errors.ts'
+import type { Signer } from '../../deploy/keys.ts'
+import { generateAgeIdentity, generateKey, generateNoiseKey, loadSigner, noisePublic } from '../../deploy/keys.ts'
+import { makeDirAtomic, recoverDir, syncDir, writeAtomic, writeNew } from './atomic.ts'
+import { takeLock } from './lock.ts'
+import { isMissing } from './record.ts'
+
+export interface Home {
+  readonly dir: string
+  /** Fingerprint of the identity key: who this robot is. */
+  readonly id: string
+  readonly name: string
+  /** What operators record about this robot. */
+  readonly card: SignedCertificate
+  /** The identity key, in this process. */
+  readonly signer: Signer
+  /** Folder into which the endpoint writes opened bundles; emptied at open. */
+  readonly staging: string
+  /** Gives the home back. Idempotent. */
+  close(): Promise<void>
+}
+
+const FOLDERS = ['operators', 'store', 'slots', 'staging'] as const
+const LAYOUT: ReadonlySet<string> = new Set([...FOLDERS, 'identity', 'endpoint', 'lock', 'board.json'])
+const IDENTITY = join('identity', 'id_ed25519')
+const NOISE = join('endpoint', 'noise.key')
+const AGE = join('endpoint', 'age.key')
+
+/**
+ * Opens a robot's home, or makes it. `name` is for a new robot; given later, it renames (same keys, new certificate).
+ * Throws Refusal `in-progress` (another runtime has it, its pid is named), `no-key` (a secret that others can read, or
+ * that is gone), `robot-mismatch` (certificate and keys do not belong together).
+ */
+export async function openHome(dir: string, opts: { name?: string; now?: () => Date } = {}): Promise<Home> {
+  const home = resolve(dir)
+  if (opts.name !== undefined && !NAME_PATTERN.test(opts.name)) {
+    throw new Refusal(
+      'usage',
+      `robot name '${opts.name}' does not match ${NAME_PATTERN.source}`,
+      'medulla sim --name my-robot',
+    )
+  }
+  await mkdir(home, { recursive: true, mode: 0o700 })
+  const lock = await takeLock(join(home, 'lock'), `the robot home ${home}`)
+  try {
+    return await openLocked(home, opts.name, opts.now ?? (() => new Date()), lock.release)
+  } catch (error) {
+    await lock.release()
+    throw error
+  }
+}
+
+async function openLocked(
+  dir: string,
+  name: string | undefined,
+  now: () => Date,
+  close: () => Promise<void>,
+): Promise<Home> {
+  await recoverDir(dir)
+  const before = await readCard(dir)
+  // a folder that its user made for us; later a wide home is refused, because it may have been used
+  if (before === null && (await readdir(dir)).every((name) => LAYOUT.has(name))) await chmod(dir, 0o700)
+  await assertOwn(dir, 0o022)
+  for (const folder of FOLDERS) await mkdir(join(dir, folder), { recursive: true, mode: 0o700 })
+  for (const [file, empty] of [
+    ['allowed_signers', ''],
+    ['roles.json', '{}\n'],
+  ] as const) {
+    await writeNew(join(dir, 'operators', file), empty, 0o644).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EEXIST') throw error
+    })
+  }
+  await makeSecrets(dir, name ?? 'robot', before !== null)
+  await clearStaging(join(dir, 'staging'))
+  if (before === null) await syncDir(dir)
+
+  // BUNDLE 2.5
+  for (const secret of [IDENTITY, NOISE, AGE]) await assertOwn(join(dir, secret), 0o077)
+  const signer = await loadSigner(join(dir, IDENTITY))
+  const noise = Buffer.from(noisePublic(await readNoise(join(dir, NOISE)))).toString('base64')
+  let card = before
+  let cert = card === null ? null : verifyCertificate(card)
+  if (cert !== null && (cert.subject !== 'robot' || cert.id !== signer.fingerprint || cert.noise !== noise)) {
+    throw new Refusal('robot-mismatch', `${join(dir, 'robot.json')} is not the certificate of the keys in ${dir}`)
+  }
+  if (cert === null || card === null || (name !== undefined && name !== cert.name)) {
+    const age = cert?.age ?? (await recipientOf(join(dir, AGE)))
+    const fields: Certificate = {
+      format: 'medulla-cert/1',
+      subject: 'robot',
+      name: name ?? cert?.name ?? 'robot',
+      key: signer.publicKey,
+      noise,
+      age,
+      created: cert?.created ?? now().toISOString(),
+    }
+    card = await issueCertificate(fields, signer)
+    cert = verifyCertificate(card)
+    await writeAtomic(join(dir, 'robot.json'), `${JSON.stringify(card)}\n`, 0o644)
+  }
+  return { dir, id: signer.fingerprint, name: cert.name, card, signer, staging: join(dir, 'staging'), close }
+}
+
+async function readCard(dir: string): Promise<SignedCertificate | null> {
+  let text: string
+  try {
+    text = await readFile(join(dir, 'robot.json'), 'utf8')
+  } catch (error) {
+    if (isMissing(error)) return null
+    throw error
+  }
+  try {
+    const { cert, sig } = JSON.parse(text) as SignedCertificate
+    if (typeof cert === 'string' && typeof sig === 'string') return { cert, sig }
+  } catch {}
+  throw new Refusal('robot-mismatch', `${join(dir, 'robot.json')} is not a certificate`, 'put it back from a backup')
+}
+
+/** `known`: the robot has an identity already; new keys would be another robot, so missing ones are refused. */
+async function makeSecrets(dir: string, name: string, known: boolean): Promise<void> {
+  const folders: Record<string, (temp: string) => Promise<void>> = {
+    identity: async (temp) => {
+      await generateKey(join(temp, 'id_ed25519'), name)
+    },
+    endpoint: async (temp) => {
+      await writeNew(join(temp, 'noise.key'), `${Buffer.from(generateNoiseKey().secret).toString('hex')}\n`)
+      await writeNew(join(temp, 'age.key'), `${(await generateAgeIdentity()).identity.trim()}\n`)
+    },
+  }
+  for (const [folder, fill] of Object.entries(folders)) {
+    const path = join(dir, folder)
+    if (await exists(path)) continue
+    if (known)
+      throw new Refusal('no-key', `${path} is missing, and this robot has been given out`, 'put it back from a backup')
+    await makeDirAtomic(path, fill)
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return lstat(path).then(
+    () => true,
+    () => false,
+  )
+}
+
+async function clearStaging(staging: string): Promise<void> {
+  for (const name of await readdir(staging)) await rm(join(staging, name), { recursive: true, force: true })
+}
+
+async function readNoise(path: string): Promise<Uint8Array> {
+  const text = (await readFile(path, 'utf8')).trim()
+  if (!/^[0-9a-f]{64}$/.test(text)) throw new Refusal('no-key', `${path} does not hold 64 hex digits`)
+  return Uint8Array.from(Buffer.from(text, 'hex'))
+}
+
+async function recipientOf(path: string): Promise<string> {
+  // only on first boot: not on the path of every start
+  const { identityToRecipient } = await import('age-encryption')
+  return identityToRecipient((await readFile(path, 'utf8')).trim())
+}
+
+/** Refuses a secret (or the home) that somebody else owns or may use, and anything that is not a plain file or folder. */
+async function assertOwn(path: string, forbidden: number): Promise<void> {
+  const stat = await lstat(path).catch((cause) => {
+    throw new Refusal('no-key', `${path} is missing`, 'put it back from a backup', { cause })
+  })
+  const mode = stat.mode & 0o777
+  if (!stat.isFile() && !stat.isDirectory()) throw new Refusal('no-key', `${path} is neither a plain file nor a folder`)
+  if ((mode & forbidden) !== 0) {
+    const want = stat.isDirectory() ? '700' : '600'
+    throw new Refusal('no-key', `${path} has mode ${mode.toString(8)}, expected ${want}`, `chmod ${want} ${path}`)
+  }
+  if (stat.uid !== process.getuid?.()) {
+    throw new Refusal('no-key', `${path} is owned by uid ${stat.uid}, expected ${process.getuid?.()}`)
+  }
+}

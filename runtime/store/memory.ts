@@ -1,0 +1,102 @@
+/**
+ * Invariant: what the robot has learned about releases only grows: floors never fall, and neither they nor the fencing
+ * numbers are forgotten with a slot.
+ */
+import { join } from 'node:path'
+import { Refusal } from '../../deploy/errors.ts'
+import { writeAtomic } from './atomic.ts'
+import { encodeRecord, readRecord } from './record.ts'
+
+export type Tried = 'committed' | 'rolled-back'
+/** What a committed release teaches about its program. */
+export interface Floor {
+  kind: string
+  program: string
+  counter: number
+}
+
+/** Only so many digests are remembered, the newest; the floor still refuses what was forgotten. */
+export const MAX_TRIED = 1000
+
+interface FloorsFile {
+  format: 'medulla-floors/1'
+  floors: [kind: string, program: string, counter: number][]
+}
+interface TriedFile {
+  format: 'medulla-tried/1'
+  tried: [digest: string, outcome: Tried][]
+}
+
+export class Memory {
+  readonly #dir: string
+  readonly #floors = new Map<string, Floor>()
+  readonly #tried = new Map<string, Tried>()
+  /** Files that were damaged and had to be started anew. */
+  readonly problems: string[] = []
+
+  private constructor(dir: string) {
+    this.#dir = dir
+  }
+
+  /** `dir` is `<home>/store`. */
+  static async open(dir: string): Promise<Memory> {
+    const memory = new Memory(dir)
+    const floors = await readOrNote<FloorsFile>(join(dir, 'floors.json'), 'medulla-floors/1', memory.problems)
+    for (const [kind, program, counter] of floors?.floors ?? []) memory.#raise({ kind, program, counter })
+    const tried = await readOrNote<TriedFile>(join(dir, 'tried.json'), 'medulla-tried/1', memory.problems)
+    for (const [digest, outcome] of tried?.tried ?? []) memory.#tried.set(digest, outcome)
+    return memory
+  }
+
+  /** Counter of the newest release that was committed; 0 when none was. */
+  floor(kind: string, program: string): number {
+    return this.#floors.get(`${kind} ${program}`)?.counter ?? 0
+  }
+
+  tried(digest: string): Tried | null {
+    return this.#tried.get(digest) ?? null
+  }
+
+  async learn(what: { floor?: Floor; digest: string; outcome: Tried }): Promise<void> {
+    if (what.floor !== undefined && this.#raise(what.floor)) {
+      const floors = [...this.#floors.values()].map((one): FloorsFile['floors'][number] => [
+        one.kind,
+        one.program,
+        one.counter,
+      ])
+      const file: FloorsFile = { format: 'medulla-floors/1', floors }
+      await writeAtomic(join(this.#dir, 'floors.json'), encodeRecord(file))
+    }
+    if (this.#tried.get(what.digest) === what.outcome) return
+    this.#tried.delete(what.digest)
+    this.#tried.set(what.digest, what.outcome)
+    for (const oldest of this.#tried.keys()) {
+      if (this.#tried.size <= MAX_TRIED) break
+      this.#tried.delete(oldest)
+    }
+    const file: TriedFile = { format: 'medulla-tried/1', tried: [...this.#tried] }
+    await writeAtomic(join(this.#dir, 'tried.json'), encodeRecord(file))
+  }
+
+  /** BUNDLE 10.6: the highest counter that was ever committed. */
+  #raise(floor: Floor): boolean {
+    if (floor.counter <= this.floor(floor.kind, floor.program)) return false
+    this.#floors.set(`${floor.kind} ${floor.program}`, { ...floor })
+    return true
+  }
+}
+
+/** A robot whose disk lost a bit still has to start: the damage is told, and what is known otherwise is used. */
+export async function readOrNote<T extends { format: string }>(
+  path: string,
+  format: T['format'],
+  problems: string[],
+): Promise<T | null> {
+  try {
+    return await readRecord<T>(path, format)
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error
+    problems.push(error.message)
+    return null
+  }
+}

@@ -1,0 +1,238 @@
+/**
+ * Invariant: who is listed in `allowed_signers` and has a role in `roles.json` is an operator, nobody else; a list that
+ * is not empty has an owner.
+ *
+ * `allowed_signers` is OpenSSH's (`ssh-keygen -Y verify -f` reads it); roles stand beside it. A key in only one of the
+ * two has no rights, so a kill between the two writes gives nobody any. A line that we would not honour as OpenSSH does
+ * (patterns, validity dates, authorities) is refused, never skipped.
+ */
+import { mkdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { z } from 'zod'
+import type { Role } from '../../deploy/api.ts'
+import { ROLE_RANK } from '../../deploy/api.ts'
+import type { SignedCertificate } from '../../deploy/cert.ts'
+import { verifyCertificate } from '../../deploy/cert.ts'
+import { Refusal } from '../../deploy/errors.ts'
+import { fingerprint, publicKeyLine } from '../../deploy/keys.ts'
+import { recoverDir, writeAtomic } from './atomic.ts'
+import { takeLock } from './lock.ts'
+import { isMissing } from './record.ts'
+
+export interface Operator {
+  /** `ssh-ed25519 AAAA…`, no comment */
+  readonly publicKey: string
+  readonly fingerprint: string
+  readonly role: Role
+  readonly name: string
+  /** base64 X25519 key of the certificate it was added with, when it was */
+  readonly noise?: string
+  readonly namespaces: readonly string[]
+}
+export interface Peer {
+  fingerprint: string
+  role: Role
+  name: string
+}
+type HomeDir = { readonly dir: string }
+
+/** Also the principal for `ssh-keygen -Y verify -I`, so nothing that OpenSSH reads as a pattern or a list. */
+const OPERATOR_NAME = /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/
+const LINE = /^([^\s#]+) namespaces="([^"\s]+)" (ssh-ed25519 [A-Za-z0-9+/]+={0,2})(?: .*)?$/
+const NAMESPACES: Readonly<Record<Role, readonly string[]>> = {
+  owner: ['release@medulla', 'order@medulla', 'cert@medulla'],
+  operator: ['release@medulla', 'order@medulla', 'cert@medulla'],
+  observer: ['cert@medulla'],
+}
+
+const Roles = z.record(
+  z.string().regex(/^SHA256:[A-Za-z0-9+/]{43}$/),
+  z.strictObject({
+    role: z.enum(['owner', 'operator', 'observer']),
+    name: z.string().regex(OPERATOR_NAME),
+    noise: z.string().max(64).optional(),
+  }),
+)
+
+export class Operators {
+  readonly #byFingerprint: ReadonlyMap<string, Operator>
+
+  constructor(list: readonly Operator[]) {
+    this.#byFingerprint = new Map(list.map((one) => [one.fingerprint, one]))
+  }
+
+  all(): Operator[] {
+    return [...this.#byFingerprint.values()]
+  }
+
+  byFingerprint(id: string): Operator | null {
+    return this.#byFingerprint.get(id) ?? null
+  }
+
+  /** Keys whose signature under `namespace` counts: at least the operator role, and listed for that namespace. */
+  signers(namespace = 'release@medulla'): Set<string> {
+    const may = this.all().filter(
+      (one) => ROLE_RANK[one.role] >= ROLE_RANK.operator && one.namespaces.includes(namespace),
+    )
+    return new Set(may.map((one) => one.publicKey))
+  }
+
+  /** Who is behind this certificate and this (proven) channel key? Null for everybody else, whatever the reason. */
+  who(cert: SignedCertificate, noise: string): Peer | null {
+    let checked: ReturnType<typeof verifyCertificate>
+    try {
+      checked = verifyCertificate(cert)
+    } catch (error) {
+      if (error instanceof Refusal) return null
+      throw error
+    }
+    const one = this.byFingerprint(checked.id)
+    if (
+      one === null ||
+      checked.subject !== 'operator' ||
+      checked.noise !== noise ||
+      !one.namespaces.includes('cert@medulla')
+    ) {
+      return null
+    }
+    return { fingerprint: one.fingerprint, role: one.role, name: one.name }
+  }
+}
+
+async function readText(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    if (isMissing(error)) return ''
+    throw error
+  }
+}
+
+function paths(home: HomeDir): { signers: string; roles: string } {
+  return { signers: join(home.dir, 'operators', 'allowed_signers'), roles: join(home.dir, 'operators', 'roles.json') }
+}
+
+/** Reads the lists as they are now; call again after a change. Throws Refusal `usage` naming the line that is wrong. */
+export async function loadOperators(home: HomeDir): Promise<Operators> {
+  const at = paths(home)
+  const roles = parseRoles(await readText(at.roles), at.roles)
+  const list: Operator[] = []
+  const seen = new Set<string>()
+  for (const [index, line] of (await readText(at.signers)).split('\n').entries()) {
+    if (line.trim() === '' || line.startsWith('#')) continue
+    const [, principal, namespaces, publicKey] = LINE.exec(line.trim()) ?? []
+    if (principal === undefined || namespaces === undefined || publicKey === undefined || /[*?!,]/.test(principal)) {
+      throw new Refusal('usage', `${at.signers} line ${index + 1}: expected 'name namespaces="…" ssh-ed25519 key'`)
+    }
+    const id = fingerprint(publicKeyLine(publicKey))
+    if (seen.has(id)) throw new Refusal('usage', `${at.signers} line ${index + 1}: ${id} is listed twice`)
+    seen.add(id)
+    const entry = roles[id]
+    if (entry === undefined) continue
+    const { noise, ...rest } = entry
+    list.push({
+      publicKey,
+      fingerprint: id,
+      ...rest,
+      ...(noise === undefined ? {} : { noise }),
+      namespaces: namespaces.split(','),
+    })
+  }
+  return new Operators(list)
+}
+
+function parseRoles(text: string, path: string): z.infer<typeof Roles> {
+  if (text.trim() === '') return {}
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (cause) {
+    throw new Refusal('usage', `${path} is not JSON`, undefined, { cause })
+  }
+  const parsed = Roles.safeParse(value)
+  if (parsed.success) return parsed.data
+  throw new Refusal(
+    'usage',
+    `${path}: ${parsed.error.issues.map((i) => `${i.path.join('.')}: ${i.message}`).join('; ')}`,
+  )
+}
+
+/**
+ * Adds an operator, or changes the role of one. The first is an owner unless said otherwise, later ones are operators.
+ * Throws Refusal `role` when no owner would be left, `bad-signature` and the like for a bad certificate.
+ */
+export async function addOperator(
+  home: HomeDir,
+  card: SignedCertificate | string,
+  role?: Role,
+  name?: string,
+): Promise<Operator> {
+  return change(home, (list) => {
+    const made = typeof card === 'string' ? fromLine(card) : fromCard(card)
+    const given = role ?? (list.length === 0 ? 'owner' : 'operator')
+    const called = name ?? made.name
+    if (!OPERATOR_NAME.test(called))
+      throw new Refusal('usage', `operator name '${called}' does not match ${OPERATOR_NAME.source}`)
+    const one: Operator = {
+      publicKey: made.publicKey,
+      fingerprint: fingerprint(made.publicKey),
+      role: given,
+      name: called,
+      ...(made.noise === undefined ? {} : { noise: made.noise }),
+      namespaces: NAMESPACES[given],
+    }
+    return { list: [...list.filter((other) => other.fingerprint !== one.fingerprint), one], result: one }
+  })
+}
+
+/** Throws Refusal `not-found`, or `role` for the last owner. */
+export async function removeOperator(home: HomeDir, id: string): Promise<Operator> {
+  return change(home, (list) => {
+    const result = list.find((one) => one.fingerprint === id)
+    if (result === undefined) throw new Refusal('not-found', `no operator has the fingerprint ${id}`)
+    return { list: list.filter((one) => one !== result), result }
+  })
+}
+
+async function change<T>(home: HomeDir, step: (list: Operator[]) => { list: Operator[]; result: T }): Promise<T> {
+  await mkdir(join(home.dir, 'operators'), { recursive: true, mode: 0o700 })
+  // `medulla trust` may run beside the runtime: two changes at once must not lose one
+  const lock = await takeLock(join(home.dir, 'operators', 'lock'), 'the list of operators')
+  try {
+    await recoverDir(join(home.dir, 'operators'))
+    const before = (await loadOperators(home)).all()
+    const { list, result } = step(before)
+    if (!list.some((one) => one.role === 'owner')) {
+      throw new Refusal('role', 'the list of operators would have no owner left', 'add another owner first')
+    }
+    const at = paths(home)
+    const roles = Object.fromEntries(
+      list.map((one) => [
+        one.fingerprint,
+        { role: one.role, name: one.name, ...(one.noise === undefined ? {} : { noise: one.noise }) },
+      ]),
+    )
+    const lines = list.map((one) => `${one.name} namespaces="${one.namespaces.join(',')}" ${one.publicKey}\n`)
+    // taking rights away first, giving them last: between the two writes nobody has more than before or after
+    const steps = [
+      () => writeAtomic(at.signers, lines.join(''), 0o644),
+      () => writeAtomic(at.roles, `${JSON.stringify(roles, null, 2)}\n`, 0o644),
+    ]
+    for (const write of list.length > before.length ? steps.reverse() : steps) await write()
+    return result
+  } finally {
+    await lock.release()
+  }
+}
+
+function fromLine(line: string): { publicKey: string; name: string; noise?: string } {
+  const comment = line.trim().split(/\s+/)[2]
+  return { publicKey: publicKeyLine(line), name: comment ?? 'operator' }
+}
+
+function fromCard(card: SignedCertificate): { publicKey: string; name: string; noise?: string } {
+  const cert = verifyCertificate(card)
+  if (cert.subject !== 'operator')
+    throw new Refusal('usage', `this is the certificate of a ${cert.subject}, expected an operator's`)
+  return { publicKey: cert.key, name: cert.name, noise: cert.noise }
+}

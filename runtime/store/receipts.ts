@@ -1,0 +1,193 @@
+/**
+ * Invariant: the log only grows, each entry is signed and names the one before, and an entry that was answered is on disk.
+ */
+import { type FileHandle, open, rename } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import type { Receipt, SignedReceipt } from '../../deploy/api.ts'
+import { toBase64 } from '../../deploy/bundle/sshsig.ts'
+import { Refusal } from '../../deploy/errors.ts'
+import type { Signer } from '../../deploy/keys.ts'
+import { GENESIS, type Head, parseEntry, RECEIPT_NAMESPACE, receiptDigest } from '../../deploy/receiptlog.ts'
+import { syncDir } from './atomic.ts'
+
+export type ReceiptFields = Omit<Receipt, 'format' | 'seq' | 'prev' | 'robot' | 'time'>
+
+/** Longest entry: what a program says of itself (a reason) is cut by the caller long before. */
+const MAX_ENTRY = 64 * 1024
+const CHUNK = 64 * 1024
+const NEWLINE = 10
+
+export class Receipts {
+  readonly #file: FileHandle
+  readonly #signer: Signer
+  readonly #now: () => Date
+  #head: Head
+  #length: number
+  #last: Promise<unknown> = Promise.resolve()
+  /** What was found wrong at open and how it was dealt with: for the log. */
+  readonly problems: string[]
+
+  private constructor(
+    file: FileHandle,
+    signer: Signer,
+    now: () => Date,
+    state: { head: Head; length: number; problems: string[] },
+  ) {
+    this.#file = file
+    this.#signer = signer
+    this.#now = now
+    this.#head = state.head
+    this.#length = state.length
+    this.problems = state.problems
+  }
+
+  /**
+   * Opens `<home>/receipts.ndjson`. A last line without its end was torn by a kill, so never answered, and is cut off;
+   * nothing else is changed. A whole last line that cannot be read is damage: that log is kept aside, under a name of its
+   * own, and a new one begins, because a robot that cannot log must still say what it does.
+   */
+  static async open(
+    home: { readonly dir: string; readonly signer: Signer },
+    now = () => new Date(),
+  ): Promise<Receipts> {
+    const path = join(home.dir, 'receipts.ndjson')
+    const problems: string[] = []
+    let file = await open(path, 'a+', 0o600)
+    try {
+      const length = await wholeLength(file)
+      const torn = (await file.stat()).size - length
+      if (torn > 0) {
+        await file.truncate(length)
+        await file.sync()
+        problems.push(`receipts: ${torn} bytes of an unfinished entry were cut off`)
+      }
+      const line = (await lastLines(file, length, 1))[0]
+      await syncDir(dirname(path))
+      if (line === undefined)
+        return new Receipts(file, home.signer, now, { head: { seq: 0, digest: GENESIS }, length, problems })
+      try {
+        const { signed, receipt } = parseEntry(line)
+        const head = { seq: receipt.seq, digest: receiptDigest(signed.receipt) }
+        return new Receipts(file, home.signer, now, { head, length, problems })
+      } catch (error) {
+        if (!(error instanceof Refusal)) throw error
+        await file.close()
+        const aside = `${path}.damaged-${now().getTime()}`
+        await rename(path, aside)
+        problems.push(`receipts: the last entry is damaged (${error.message}); the log was kept as ${aside}`)
+        file = await open(path, 'ax+', 0o600)
+        await syncDir(dirname(path))
+        return new Receipts(file, home.signer, now, { head: { seq: 0, digest: GENESIS }, length: 0, problems })
+      }
+    } catch (error) {
+      await file.close().catch(() => {})
+      throw error
+    }
+  }
+
+  /** Number and digest of the newest entry; seq 0 for an empty log. */
+  head(): Head {
+    return { ...this.#head }
+  }
+
+  /** On disk when it resolves. Entries are chained in the order of the calls. */
+  append(fields: ReceiptFields): Promise<Receipt> {
+    const next = this.#last.then(() => this.#append(fields))
+    this.#last = next.catch(() => {})
+    return next
+  }
+
+  /** The newest `limit` lines, oldest first, as they are on disk. */
+  async lines(limit: number): Promise<string[]> {
+    await this.#last
+    return await lastLines(this.#file, this.#length, limit)
+  }
+
+  /**
+   * The newest `limit` entries, oldest first. A line damaged on disk is passed on as it is, without a signature: it is
+   * the reader's verification that says where the log is broken.
+   */
+  async read(limit: number): Promise<SignedReceipt[]> {
+    return (await this.lines(limit)).map((line) => {
+      try {
+        return parseEntry(line).signed
+      } catch {
+        return { receipt: line, sig: '' }
+      }
+    })
+  }
+
+  async close(): Promise<void> {
+    await this.#last
+    await this.#file.close()
+  }
+
+  async #append(fields: ReceiptFields): Promise<Receipt> {
+    const receipt: Receipt = {
+      format: 'medulla-receipt/1',
+      seq: this.#head.seq + 1,
+      prev: this.#head.digest,
+      robot: this.#signer.fingerprint,
+      time: this.#now().toISOString(),
+      ...fields,
+    }
+    const text = JSON.stringify(receipt)
+    const signed: SignedReceipt = {
+      receipt: text,
+      sig: toBase64(await this.#signer.sign(RECEIPT_NAMESPACE, Buffer.from(text))),
+    }
+    const line = Buffer.from(`${JSON.stringify(signed)}\n`)
+    if (line.length > MAX_ENTRY)
+      throw new Refusal('internal', `a receipt of ${line.length} bytes, at most ${MAX_ENTRY} are logged`)
+    try {
+      await this.#file.writeFile(line)
+      await this.#file.datasync()
+    } catch (error) {
+      // a full disk: no half line may stay in front of the next entry
+      await this.#file.truncate(this.#length)
+      throw error
+    }
+    this.#length += line.length
+    this.#head = { seq: receipt.seq, digest: receiptDigest(text) }
+    return receipt
+  }
+}
+
+/** Bytes up to and including the last newline. */
+async function wholeLength(file: FileHandle): Promise<number> {
+  let end = (await file.stat()).size
+  while (end > 0) {
+    const chunk = await readAt(file, Math.max(0, end - CHUNK), end)
+    const newline = chunk.lastIndexOf(NEWLINE)
+    if (newline >= 0) return end - chunk.length + newline + 1
+    end -= chunk.length
+  }
+  return 0
+}
+
+/** Reads backwards, so that a log of years costs no more than its last lines. `length` ends with a newline. */
+async function lastLines(file: FileHandle, length: number, count: number): Promise<string[]> {
+  let start = length
+  let newlines = 0
+  const chunks: Buffer[] = []
+  // one newline more than lines, to know where the first one begins
+  while (start > 0 && newlines <= count) {
+    const chunk = await readAt(file, Math.max(0, start - CHUNK), start)
+    start -= chunk.length
+    for (const byte of chunk) if (byte === NEWLINE) newlines += 1
+    chunks.unshift(chunk)
+  }
+  const lines = Buffer.concat(chunks).toString('utf8').split('\n').slice(0, -1)
+  return lines.slice(Math.max(0, lines.length - count))
+}
+
+async function readAt(file: FileHandle, from: number, to: number): Promise<Buffer> {
+  const bytes = Buffer.alloc(to - from)
+  let at = 0
+  while (at < bytes.length) {
+    const { bytesRead } = await file.read(bytes, at, bytes.length - at, from + at)
+    if (bytesRead === 0) throw new Refusal('internal', 'the receipt log became shorter while it was read')
+    at += bytesRead
+  }
+  return bytes
+}

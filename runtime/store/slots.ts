@@ -1,0 +1,188 @@
+/**
+ * Invariant: slot.json says what a slot runs, and its replacement on disk is the moment of a commit.
+ *
+ * The record carries the floor that its program implies, so that a kill between the commit and the writing of floors
+ * loses nothing: the next open learns it again.
+ */
+import { mkdir, readdir, unlink } from 'node:fs/promises'
+import { join } from 'node:path'
+import { NAME_PATTERN } from '../../deploy/api.ts'
+import { Refusal } from '../../deploy/errors.ts'
+import { recoverDir, syncDir, writeAtomic } from './atomic.ts'
+import type { Checkpoint } from './checkpoint.ts'
+import { readCheckpoint, writeCheckpoint } from './checkpoint.ts'
+import { Fences, type FencesFile } from './fences.ts'
+import type { Floor, Tried } from './memory.ts'
+import { Memory, readOrNote } from './memory.ts'
+import { encodeRecord, isMissing } from './record.ts'
+
+export interface SlotRecord {
+  format: 'medulla-slot/1'
+  slot: string
+  /** release digests */
+  current: string | null
+  previous: string | null
+  /** stopped by an operator: not started at boot */
+  stopped: boolean
+  /** highest fencing number that may have been used when this was written */
+  fence: number
+  /** what `current` teaches */
+  floor: Floor | null
+}
+
+export class Slots {
+  readonly #dir: string
+  readonly #records = new Map<string, SlotRecord>()
+  readonly #memory: Memory
+  readonly #fences: Fences
+  #last: Promise<unknown> = Promise.resolve()
+  /** What was damaged on disk and started anew: for the log. */
+  readonly problems: string[]
+
+  private constructor(dir: string, records: SlotRecord[], memory: Memory, fences: Fences, problems: string[]) {
+    this.#dir = dir
+    for (const record of records) this.#records.set(record.slot, record)
+    this.#memory = memory
+    this.#fences = fences
+    this.problems = problems
+  }
+
+  /** Opens `<home>/slots` with what `<home>/store` remembers, and completes what a kill interrupted. */
+  static async open(home: { readonly dir: string }): Promise<Slots> {
+    const dir = join(home.dir, 'slots')
+    const store = join(home.dir, 'store')
+    for (const folder of [dir, store]) await mkdir(folder, { recursive: true, mode: 0o700 })
+    const memory = await Memory.open(store)
+    const problems = [...memory.problems]
+    await recoverDir(dir)
+    const records: SlotRecord[] = []
+    for (const slot of (await readdir(dir)).filter((name) => NAME_PATTERN.test(name))) {
+      await recoverDir(join(dir, slot))
+      const found = await readOrNote<SlotRecord>(join(dir, slot, 'slot.json'), 'medulla-slot/1', problems)
+      if (found?.slot === slot) records.push(found)
+    }
+    for (const { current, floor } of records) {
+      if (current !== null && floor !== null) await memory.learn({ floor, digest: current, outcome: 'committed' })
+    }
+    const known = await readOrNote<FencesFile>(join(store, 'fences.json'), 'medulla-fences/1', problems)
+    const used = Math.max(0, known?.high ?? 0, ...records.map((record) => record.fence))
+    return new Slots(dir, records, memory, await Fences.open(join(store, 'fences.json'), used), problems)
+  }
+
+  /** Slots that ever had a program. */
+  names(): string[] {
+    return [...this.#records.keys()].sort()
+  }
+
+  /** An empty record for a slot that has none. */
+  get(slot: string): SlotRecord {
+    const empty = { current: null, previous: null, stopped: false, floor: null }
+    return { format: 'medulla-slot/1', slot, fence: 0, ...empty, ...this.#records.get(slot) }
+  }
+
+  /** Digests that a slot runs or can go back to: not to be pruned. */
+  digests(): Set<string> {
+    const all = [...this.#records.values()].flatMap((record) => [record.current, record.previous])
+    return new Set(all.filter((digest) => digest !== null))
+  }
+
+  floor(kind: string, program: string): number {
+    return this.#memory.floor(kind, program)
+  }
+
+  tried(digest: string): Tried | null {
+    return this.#memory.tried(digest)
+  }
+
+  /** A new fencing number, unique on this robot. Synchronous: it is on the path of a swap. */
+  nextFence(): number {
+    return this.#fences.next()
+  }
+
+  /** `digest` is what the slot runs from now on, also after a kill in the next instant. An order to go back is no new floor. */
+  commit(slot: string, digest: string, release: Floor): Promise<SlotRecord> {
+    return this.#queue(async () => {
+      const before = this.get(slot)
+      const previous = before.current === digest ? before.previous : before.current
+      const { kind, program, counter } = release
+      // never lower than before, so that this copy is as good as floors.json
+      const floor = { kind, program, counter: Math.max(counter, this.#memory.floor(kind, program)) }
+      const record = await this.#write({ ...before, current: digest, previous, stopped: false, floor })
+      await this.#memory.learn({ floor, digest, outcome: 'committed' })
+      return record
+    })
+  }
+
+  /** `digest` was tried and undone. The slot's record stays as it is. */
+  rolledBack(digest: string): Promise<void> {
+    return this.#queue(async () => {
+      // a committed release that fails later was still installed once
+      if (this.#memory.tried(digest) !== 'committed') await this.#memory.learn({ digest, outcome: 'rolled-back' })
+    })
+  }
+
+  setStopped(slot: string, stopped: boolean): Promise<SlotRecord> {
+    return this.#queue(() => this.#write({ ...this.get(slot), stopped }))
+  }
+
+  /** At boot, when `current` is damaged: the slot runs `digest` (the previous one) or nothing. Floors stay. */
+  fallBack(slot: string, digest: string | null): Promise<SlotRecord> {
+    return this.#queue(() => this.#write({ ...this.get(slot), current: digest, previous: null, floor: null }))
+  }
+
+  /** Forgets the slot's program and checkpoint; floors, tried digests and fencing numbers stay. */
+  remove(slot: string): Promise<void> {
+    return this.#queue(async () => {
+      if (!this.#records.has(slot)) throw new Refusal('not-found', `there is no slot '${slot}'`)
+      // the folder stays, with a record: its fence is the second copy of the high water mark
+      await this.#write({ ...this.get(slot), current: null, previous: null, stopped: true, floor: null })
+      await unlink(this.#checkpoint(slot)).catch((error) => {
+        if (!isMissing(error)) throw error
+      })
+      await syncDir(join(this.#dir, slot))
+    })
+  }
+
+  saveCheckpoint(slot: string, checkpoint: Checkpoint): Promise<void> {
+    return this.#queue(async () => {
+      await this.#folder(slot)
+      await writeCheckpoint(this.#checkpoint(slot), checkpoint)
+    })
+  }
+
+  /** Null when there is none. Throws Refusal `bad-state` when it was changed on disk. */
+  loadCheckpoint(slot: string): Promise<Checkpoint | null> {
+    return readCheckpoint(this.#checkpoint(slot))
+  }
+
+  /** Resolves when everything asked for is on disk. */
+  async close(): Promise<void> {
+    await this.#last
+    await this.#fences.settled()
+  }
+
+  async #write(record: SlotRecord): Promise<SlotRecord> {
+    const written = { ...record, fence: this.#fences.high }
+    await this.#folder(record.slot)
+    await writeAtomic(join(this.#dir, record.slot, 'slot.json'), encodeRecord(written))
+    this.#records.set(record.slot, written)
+    return written
+  }
+
+  async #folder(slot: string): Promise<void> {
+    if (!NAME_PATTERN.test(slot))
+      throw new Refusal('usage', `slot name '${slot}' does not match ${NAME_PATTERN.source}`)
+    const made = await mkdir(join(this.#dir, slot), { recursive: true, mode: 0o700 })
+    if (made !== undefined) await syncDir(this.#dir)
+  }
+
+  #checkpoint(slot: string): string {
+    return join(this.#dir, slot, 'checkpoint')
+  }
+
+  #queue<T>(job: () => Promise<T>): Promise<T> {
+    const next = this.#last.then(job, job)
+    this.#last = next.catch(() => {})
+    return next
+  }
+}

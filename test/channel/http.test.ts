@@ -1,0 +1,249 @@
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, type RequestListener, request, type ServerResponse } from 'node:http'
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+import { afterEach, expect, test } from 'vitest'
+import { SERVE_OPTIONS, type ServeDeadlines, serveSession, watchRequests } from '../../deploy/channel/index.ts'
+import { RobotClient } from '../../deploy/client.ts'
+import { closed, collect, connectOptions, eventually, makeOperator, openPair, startRobot, tapWire } from './peers.ts'
+
+const cleanups: (() => unknown)[] = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
+})
+
+const ann = makeOperator()
+const FAST: ServeDeadlines = { headMs: 150, bodyMs: 150, dumpMs: 150, idleMs: 300, stuckMs: 300 }
+
+async function serve(handler: RequestListener, deadlines?: ServeDeadlines) {
+  const inner = createServer(SERVE_OPTIONS, handler)
+  watchRequests(inner)
+  const robot = await startRobot([ann], { session: (socket) => serveSession(inner, socket, deadlines) })
+  cleanups.push(robot.close)
+  return robot
+}
+
+async function clientOf(robot: Awaited<ReturnType<typeof serve>>, port = robot.port) {
+  const client = await RobotClient.connect({ ...connectOptions(robot, ann), port })
+  cleanups.push(() => client.close())
+  return client
+}
+
+const json = (response: ServerResponse, value: unknown, status = 200) =>
+  response.writeHead(status, { 'Content-Type': 'application/json' }).end(JSON.stringify(value))
+
+test('keep-alive: requests in a row share one session, requests side by side open more', async () => {
+  let running = 0
+  let most = 0
+  const robot = await serve((_request, response) => {
+    most = Math.max(most, ++running)
+    setTimeout(() => {
+      running--
+      json(response, { name: 'r' })
+    }, 20)
+  })
+  const client = await clientOf(robot)
+  for (let i = 0; i < 5; i++) expect(await client.status()).toEqual({ name: 'r' })
+  expect(robot.sessions).toHaveLength(1)
+  await Promise.all(Array.from({ length: 20 }, () => client.status()))
+  expect(most).toBe(8)
+  expect(robot.sessions).toHaveLength(8)
+  expect(robot.listener.sessions.size).toBe(8)
+})
+
+test('a session that ended between two requests is replaced', async () => {
+  const robot = await serve((_request, response) => json(response, {}))
+  const client = await clientOf(robot)
+  await client.status()
+  const first = robot.sessions[0]
+  first?.destroy()
+  await eventually(() => robot.listener.sessions.size === 0)
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  await client.status()
+  expect(robot.sessions).toHaveLength(2)
+})
+
+test('P4: a bundle on the wire shows no 16 bytes in a row of what was pushed', async () => {
+  const got: Buffer[] = []
+  const robot = await serve((incoming, response) => {
+    incoming.on('data', (chunk) => got.push(chunk)).on('end', () => response.end('{"event":"result"}\n'))
+  })
+  const wire = await tapWire(robot.port)
+  cleanups.push(wire.close)
+  const client = await clientOf(robot, wire.port)
+  const program = Buffer.from(Array.from({ length: 4000 }, (_, i) => `led.write(${i}) // blink\n`).join(''))
+  const events: unknown[] = []
+  for await (const event of client.push('main', program)) events.push(event)
+  expect(events).toEqual([{ event: 'result' }])
+  expect(Buffer.concat(got).equals(program)).toBe(true)
+  const windows = new Set<string>()
+  for (let i = 0; i + 16 <= program.length; i++) windows.add(program.toString('latin1', i, i + 16))
+  const seen = wire.connections.flatMap(({ up, down }) => [Buffer.concat(up), Buffer.concat(down)])
+  expect(seen.reduce((sum, bytes) => sum + bytes.length, 0)).toBeGreaterThan(program.length)
+  for (const bytes of seen) {
+    for (let i = 0; i + 16 <= bytes.length; i++) expect(windows.has(bytes.toString('latin1', i, i + 16))).toBe(false)
+    for (const word of ['HTTP/1.1 200', '/v1/slots', ann.card.cert]) expect(bytes.includes(word)).toBe(false)
+  }
+}, 30_000)
+
+test('a refusal in the middle of an upload is read, not lost', async () => {
+  const robot = await serve((_request, response) => {
+    json(response, { error: { code: 'in-progress', message: 'another push', hint: 'wait' } }, 409)
+  })
+  const client = await clientOf(robot)
+  for (const size of [10, 100_000, 20_000_000]) {
+    const attempt = client.push('main', Buffer.alloc(size)).next()
+    await expect(attempt).rejects.toMatchObject({ code: 'in-progress', message: 'another push', hint: 'wait' })
+  }
+})
+
+test('an answer that is cut off is an error, lines before it were given out', async () => {
+  const robot = await serve((_request, response) => {
+    response.write('{"event":"phase"}\n{"event":')
+    setTimeout(() => response.destroy(), 30)
+  })
+  const client = await clientOf(robot)
+  const events: unknown[] = []
+  const follow = async () => {
+    for await (const event of client.push('main', Buffer.from('x'))) events.push(event)
+  }
+  await expect(follow()).rejects.toMatchObject({ code: 'unreachable' })
+  expect(events).toEqual([{ event: 'phase' }])
+})
+
+test('logs: a follower sees lines at once, and both signal and break end it on the robot', async () => {
+  const responses: ServerResponse[] = []
+  const robot = await serve((incoming: IncomingMessage, response) => {
+    expect(incoming.url).toBe('/v1/slots/main/logs?lines=5&follow=1')
+    responses.push(response)
+    response.write('{"text":"é1"}\n')
+  })
+  const client = await clientOf(robot)
+  const stop = new AbortController()
+  const texts: string[] = []
+  for await (const line of client.logs('main', { lines: 5, follow: true, signal: stop.signal })) {
+    texts.push(line.text)
+    if (texts.length === 1) {
+      responses[0]?.write(Buffer.from('{"text":"é2"}\n').subarray(0, 10))
+      setTimeout(() => responses[0]?.write(Buffer.from('{"text":"é2"}\n').subarray(10)), 10)
+    } else stop.abort()
+  }
+  expect(texts).toEqual(['é1', 'é2'])
+  await eventually(() => responses[0]?.destroyed)
+  for await (const _line of client.logs('main', { lines: 5, follow: true })) break
+  await eventually(() => responses[1]?.destroyed)
+})
+
+test('deadlines inside a session: head, body, unwanted body, idle, reader that does not read', async () => {
+  const robot = await serve((incoming, response) => {
+    if (incoming.url === '/refuse') return void json(response, {}, 409)
+    if (incoming.url === '/endless') {
+      const more = () => {
+        while (!response.destroyed && response.write(Buffer.alloc(65536)));
+      }
+      response.on('drain', more)
+      return more()
+    }
+    incoming.on('error', () => {})
+    incoming.resume().on('end', () => response.end('ok'))
+  }, FAST)
+  const head = 'HTTP/1.1\r\nHost: r\r\n'
+  const drip = (bytes: string) => bytes
+  for (const start of [
+    drip(`GET / ${head}X: `), // head never ends
+    drip(`PUT / ${head}Content-Length: 100\r\n\r\nabc`), // body stops
+    drip(`PUT /refuse ${head}Content-Length: 100\r\n\r\nabc`), // answered, the rest never comes
+    drip(`GET / ${head}\r\n`), // answered, then idle
+    '', // idle from the start
+    drip(`GET /endless ${head}\r\n`),
+  ]) {
+    const { laptop, server } = await openPair(robot, ann)
+    if (!start.includes('endless')) laptop.resume()
+    const begin = performance.now()
+    const end = closed(server)
+    laptop.write(start)
+    await end
+    expect(performance.now() - begin, start).toBeLessThan(2500)
+    laptop.destroy()
+  }
+  // what keeps moving is not ended: a body that drips within its deadline, an answer that is silent for long
+  const { laptop } = await openPair(robot, ann)
+  laptop.write(`PUT / ${head}Content-Length: 8\r\n\r\n`)
+  for (let i = 0; i < 8; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 60))
+    laptop.write('x')
+  }
+  const [answer] = await once(laptop, 'data')
+  expect(String(answer)).toMatch(/^HTTP\/1\.1 200 /)
+})
+
+test('a head of more than 16 KiB ends the session', async () => {
+  const robot = await serve((_request, response) => response.end('ok'))
+  for (const [size, fine] of [
+    [15_000, true],
+    [17_000, false],
+  ] as const) {
+    const { laptop } = await openPair(robot, ann)
+    const heard = collect(laptop)
+    laptop.write(`GET / HTTP/1.1\r\nHost: r\r\nX: ${'a'.repeat(size)}\r\n\r\n`)
+    await eventually(() => heard.length > 0 || laptop.closed)
+    expect(heard.length > 0).toBe(fine)
+    laptop.destroy()
+  }
+})
+
+test('the laptop loads nothing heavy: its own files, node, and one file of noble', async () => {
+  const root = fileURLToPath(new URL('../..', import.meta.url))
+  const { metafile } = await build({
+    absWorkingDir: root,
+    entryPoints: ['deploy/client.ts'],
+    bundle: true,
+    write: false,
+    metafile: true,
+    platform: 'node',
+    format: 'esm',
+    packages: 'external',
+  })
+  for (const path of Object.keys(metafile.inputs))
+    expect(path).toMatch(/^deploy\/((client|api|errors)|channel\/[a-z0-9]+)\.ts$/)
+  const imports = Object.values(metafile.outputs).flatMap((output) => output.imports.map(({ path }) => path))
+  expect(imports.filter((path) => !path.startsWith('node:'))).toEqual(['@noble/ciphers/chacha.js'])
+})
+
+test('more than four unanswered requests in one session end it', async () => {
+  const robot = await serve(() => {})
+  const { laptop, server } = await openPair(robot, ann)
+  laptop.resume()
+  laptop.write('GET / HTTP/1.1\r\nHost: r\r\n\r\n'.repeat(5))
+  await closed(server)
+})
+
+test('upgraded streams and the manners of net.Socket that node:http asks for', async () => {
+  const inner = createServer()
+  inner.on('upgrade', (_request, socket) => {
+    socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n')
+    socket.pipe(socket)
+  })
+  watchRequests(inner)
+  const robot = await startRobot([ann], { session: (socket) => serveSession(inner, socket, FAST) })
+  cleanups.push(robot.close)
+  const { laptop, server } = await openPair(robot, ann)
+  const asked = request({ createConnection: () => laptop, headers: { Connection: 'Upgrade', Upgrade: 'echo' } })
+  asked.end()
+  const [, stream] = await once(asked, 'upgrade')
+  await new Promise((resolve) => setTimeout(resolve, 400)) // longer than a head or an idle session may take
+  stream.write('hello')
+  expect(String((await once(stream, 'data'))[0])).toBe('hello')
+  expect(server.remoteAddress).toBe('127.0.0.1')
+  expect(server.address()).toMatchObject({ address: '127.0.0.1', port: robot.port })
+  server.ref().unref().setNoDelay().setKeepAlive(true, 1000)
+  let timeouts = 0
+  laptop.setTimeout(30, () => timeouts++)
+  expect(laptop.timeout).toBe(30)
+  await once(laptop, 'timeout')
+  expect(timeouts).toBe(1)
+  laptop.setTimeout(0)
+  const end = closed(laptop)
+  laptop.destroySoon()
+  await end
+})

@@ -1,0 +1,229 @@
+import { once } from 'node:events'
+import { request } from 'node:http'
+import { connect, type Socket } from 'node:net'
+import { afterEach, expect, test } from 'vitest'
+import { Admission, LIMITS } from '../../deploy/channel/admission.ts'
+import { connectSession } from '../../deploy/channel/connect.ts'
+import { encodeCard, encodeMessage, prologue } from '../../deploy/channel/handshake.ts'
+import { Handshake } from '../../deploy/channel/noise.ts'
+import { greet } from '../../deploy/client.ts'
+import {
+  closed,
+  collect,
+  connectOptions,
+  eventually,
+  makeOperator,
+  OPERATOR,
+  openPair,
+  ROBOT_ID,
+  startRobot,
+} from './peers.ts'
+
+const cleanups: (() => unknown)[] = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
+})
+
+const ann = makeOperator()
+
+async function robotFor(options: Parameters<typeof startRobot>[1] = {}) {
+  const robot = await startRobot([ann], options)
+  cleanups.push(robot.close)
+  return robot
+}
+
+function open(port: number, bytes = ''): Socket {
+  const socket = connect(port, '127.0.0.1')
+  socket.on('error', () => {})
+  cleanups.push(() => socket.destroy())
+  socket.write(bytes)
+  return socket
+}
+
+async function answerTo(port: number, bytes: string): Promise<string> {
+  const socket = open(port, bytes)
+  const answer = collect(socket)
+  await closed(socket)
+  return Buffer.concat(answer).toString()
+}
+
+const UPGRADE = 'GET / HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: medulla/1\r\n\r\n'
+
+test('a stranger gets the greeting, and 404 for everything else', async () => {
+  const robot = await robotFor()
+  const greeting = await greet('127.0.0.1', robot.port)
+  expect(greeting).toEqual({ name: 'testbot', id: ROBOT_ID, version: '0.0.0', protocol: 'medulla/1' })
+  for (const head of [
+    'GET /v1/status HTTP/1.1\r\nHost: r',
+    'PUT /v1/slots/main/program HTTP/1.1\r\nHost: r\r\nContent-Length: 100000',
+    'POST / HTTP/1.1\r\nHost: r\r\nContent-Length: 1',
+    'GET / HTTP/1.1\r\nHost: r\r\nContent-Length: 1',
+    'GET /? HTTP/1.1\r\nHost: r',
+    'HEAD / HTTP/1.1\r\nHost: r',
+    'OPTIONS * HTTP/1.1\r\nHost: r',
+    'PUT / HTTP/1.1\r\nHost: r\r\nExpect: 100-continue\r\nContent-Length: 5',
+    'PUT / HTTP/1.1\r\nHost: r\r\nExpect: everything',
+    'GET / HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: websocket',
+    'GET / HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: medulla/2',
+    'GET /x HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: medulla/1',
+    'POST / HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: medulla/1',
+  ]) {
+    const answer = await answerTo(robot.port, `${head}\r\n\r\n`)
+    expect(answer, head).toMatch(/^HTTP\/1\.1 404 Not Found\r\n/)
+    expect(answer, head).toMatch(/\r\n\r\n$/) // no body, no details
+  }
+  for (const bytes of [
+    'nonsense\r\n\r\n',
+    'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n',
+    `GET / HTTP/1.1\r\nHost: r\r\nX: ${'a'.repeat(5000)}\r\n\r\n`,
+    '\x16\x03\x01\x02\x00\x01\x00',
+  ]) {
+    expect(await answerTo(robot.port, bytes), bytes.slice(0, 20)).toBe('')
+  }
+  expect(robot.sessions).toEqual([])
+})
+
+test('something else at the address is not taken for a robot', async () => {
+  const robot = await robotFor({
+    greeting: () => ({ name: 'x', id: 'y', version: '1', protocol: 'other/1' as 'medulla/1' }),
+  })
+  await expect(greet('127.0.0.1', robot.port)).rejects.toMatchObject({ code: 'unreachable' })
+  await robot.close()
+  await expect(greet('127.0.0.1', robot.port)).rejects.toMatchObject({ code: 'unreachable' })
+  await expect(connectSession(connectOptions(robot, ann))).rejects.toMatchObject({ code: 'unreachable' })
+})
+
+test('slowloris: whatever drips in, the opening ends at its deadline', async () => {
+  const robot = await robotFor({ deadlineMs: 250 })
+  const slow = ['', 'GET / HTTP/1.1\r\nX: ', UPGRADE, `${UPGRADE}\x01\x00`].map((start) => {
+    const socket = open(robot.port, start)
+    const drip = setInterval(() => socket.writable && socket.write('a'), 20)
+    socket.resume()
+    return closed(socket).finally(() => clearInterval(drip))
+  })
+  const begin = performance.now()
+  await Promise.all(slow)
+  expect(performance.now() - begin).toBeLessThan(1500)
+  expect(robot.sessions).toEqual([])
+})
+
+test('the deadline also covers a body that does not answer who', async () => {
+  const robot = await robotFor({ deadlineMs: 200, who: () => new Promise(() => {}) })
+  await expect(connectSession(connectOptions(robot, ann))).rejects.toMatchObject({ code: 'unknown-operator' })
+})
+
+test('idle strangers do not keep a newcomer out: the oldest has to leave', async () => {
+  const robot = await robotFor({ limits: { handshakes: 8, reserved: 2 } })
+  const idle = Array.from({ length: 6 }, () => open(robot.port))
+  await Promise.all(idle.map((socket) => once(socket, 'connect')))
+  await eventually(() => robot.listener.handshakes === 6)
+  const { server } = await openPair(robot, ann)
+  expect(server.peer?.name).toBe('ann')
+  await closed(idle[0] as Socket)
+  await new Promise((resolve) => setTimeout(resolve, 20))
+  expect(idle.filter((socket) => socket.destroyed)).toHaveLength(1)
+})
+
+test('known keys keep their places when strangers wait for who', async () => {
+  const [known, ...crowd] = Array.from({ length: 9 }, makeOperator)
+  if (!known) throw new Error('no operators')
+  const isKnown = (key: Uint8Array) => Buffer.compare(key, known.noise.public) === 0
+  const robot = await robotFor({
+    limits: { handshakes: 8, reserved: 2 },
+    known: isKnown,
+    who: async (key) => (isKnown(key) ? OPERATOR : new Promise<null>(() => {})),
+  })
+  const waiting = crowd.map((one) =>
+    connectSession({ ...connectOptions(robot, one), timeoutMs: 400 }).catch((error) => error.code),
+  )
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  const { server } = await openPair(robot, known)
+  expect(server.peer?.name).toBe('ann')
+  await Promise.all(waiting)
+})
+
+test('sessions are limited, in all and for each operator', async () => {
+  const bob = makeOperator()
+  const robot = await startRobot([ann, bob], {
+    limits: { sessions: 4, sessionsEach: 3 },
+    who: async (key) => ({ ...OPERATOR, fingerprint: Buffer.from(key).toString('hex') }),
+  })
+  cleanups.push(robot.close)
+  const own = [await openPair(robot, ann), await openPair(robot, ann), await openPair(robot, ann)]
+  const fourth = await connectSession(connectOptions(robot, ann)) // the laptop's side is done before the robot decides
+  fourth.on('error', () => {}).resume()
+  await closed(fourth)
+  const { laptop } = await openPair(robot, bob)
+  const fifth = await connectSession(connectOptions(robot, bob))
+  fifth.on('error', () => {}).resume()
+  await closed(fifth)
+  expect(robot.sessions).toHaveLength(4)
+  const first = own[0]?.server
+  first?.destroy()
+  await eventually(() => first?.closed && robot.listener.sessions.size === 3)
+  await openPair(robot, ann)
+  laptop.destroy()
+})
+
+test('admission: strangers never take the reserved places, and the counts return to zero', () => {
+  const admission = new Admission<number>(LIMITS)
+  for (let i = 0; i < 200; i++) {
+    const { admitted, evict } = admission.enter(i)
+    expect(admitted).toBe(true)
+    expect(evict).toBe(i < 48 ? undefined : i - 48)
+    expect(admission.handshakes).toBeLessThanOrEqual(48)
+  }
+  for (let i = 152; i < 200; i++) expect(admission.present(i, i < 168)).toBe(true) // 16 known, 32 strangers
+  expect(admission.present(3, true)).toBe(false) // evicted long ago
+  for (let i = 200; i < 216; i++) expect(admission.enter(i)).toEqual({ admitted: true })
+  expect(admission.handshakes).toBe(64)
+  expect(admission.enter(300)).toEqual({ admitted: true, evict: 200 }) // silent ones leave first
+  for (let i = 201; i < 216; i++) admission.present(i, true)
+  admission.present(300, true)
+  for (let i = 168; i < 200; i++)
+    expect(admission.enter(400 + i)).toEqual({ admitted: true, evict: i === 168 ? 168 : 400 + i - 1 })
+  for (let i = 0; i < 600; i++) admission.leave(i)
+  expect(admission.handshakes).toBe(0)
+  for (let i = 0; i < 64; i++) {
+    admission.enter(i)
+    admission.present(i, true)
+  }
+  expect(admission.enter(64)).toEqual({ admitted: false })
+  expect([LIMITS.handshakes, LIMITS.reserved, LIMITS.sessions, LIMITS.sessionsEach]).toEqual([64, 16, 32, 16])
+})
+
+test('message 1 and the upgrade may come in one packet, in pieces, or apart', async () => {
+  const robot = await robotFor()
+  const make = () =>
+    encodeMessage(
+      new Handshake({
+        pattern: 'IK',
+        initiator: true,
+        prologue: prologue(ROBOT_ID),
+        static: ann.noise,
+        remoteStatic: robot.noise.public,
+      }).write(encodeCard(ann.card)),
+    )
+  for (const size of [1, 50, 100_000]) {
+    const socket = open(robot.port)
+    socket.setNoDelay()
+    const answer = collect(socket)
+    const bytes = Buffer.concat([Buffer.from(UPGRADE), make()])
+    for (let at = 0; at < bytes.length; at += size) {
+      socket.write(bytes.subarray(at, at + size))
+      if (size < 100) await new Promise((resolve) => setImmediate(resolve))
+    }
+    await eventually(() => Buffer.concat(answer).length === Buffer.concat(answer).indexOf('\r\n\r\n') + 4 + 50)
+    socket.destroy()
+  }
+})
+
+test('a greeting is asked for without leaving the connection behind', async () => {
+  const robot = await robotFor()
+  const asked = request({ host: '127.0.0.1', port: robot.port, agent: false })
+  asked.end()
+  const [response] = await once(asked, 'response')
+  expect(response.headers.connection).toBe('close')
+  response.resume()
+  await once(response, 'end')
+})

@@ -1,0 +1,491 @@
+import crypto from 'node:crypto'
+import { mkdtempSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, expect, test } from 'vitest'
+import { connectSession } from '../../deploy/channel/connect.ts'
+import { Deframer, Opener, Sealer } from '../../deploy/channel/frame.ts'
+import { encodeCard, encodeMessage, prologue } from '../../deploy/channel/handshake.ts'
+import { generateKeyPair, keyPair, SecureSocket } from '../../deploy/channel/index.ts'
+import { Handshake, type Split } from '../../deploy/channel/noise.ts'
+import { dh } from '../../deploy/channel/x25519.ts'
+import {
+  closed,
+  collect,
+  connectOptions,
+  eventually,
+  makeOperator,
+  memoryPipe,
+  openPair,
+  ROBOT_ID,
+  type Robot,
+  robotCard,
+  startRobot,
+  tapWire,
+} from './peers.ts'
+
+const cleanups: (() => unknown)[] = []
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0).reverse()) await cleanup()
+})
+
+const ann = makeOperator()
+
+async function robotFor(options: Parameters<typeof startRobot>[1] = {}): Promise<Robot> {
+  const robot = await startRobot([ann], options)
+  cleanups.push(robot.close)
+  return robot
+}
+
+async function wireTo(robot: Robot, bend?: Parameters<typeof tapWire>[1]) {
+  const wire = await tapWire(robot.port, bend)
+  cleanups.push(wire.close)
+  return wire
+}
+
+async function say(from: SecureSocket, to: SecureSocket, text: string): Promise<void> {
+  const heard = collect(to)
+  from.write(text)
+  await eventually(() => Buffer.concat(heard).toString() === text)
+}
+
+// CHANNEL 1.1
+test('S2: a session works over TCP, a UNIX socket and an in-memory pipe', async () => {
+  const path = join(mkdtempSync(join(tmpdir(), 'medulla-')), 'robot.sock')
+  const tcp = await robotFor()
+  const unix = await robotFor({ path })
+  for (const [robot, dial] of [
+    [tcp, undefined],
+    [unix, () => connect(path)],
+    [
+      tcp,
+      () => {
+        const [mine, its] = memoryPipe()
+        tcp.listener.server.emit('connection', its)
+        return mine
+      },
+    ],
+  ] as const) {
+    const { laptop, server } = await openPair(robot, ann, dial ? { dial } : {})
+    expect(server.peer?.name).toBe('ann')
+    await say(laptop, server, 'up')
+    await say(server, laptop, 'down')
+    const ends = [closed(laptop), closed(server)]
+    laptop.end()
+    server.end()
+    expect(await Promise.all(ends)).toEqual([undefined, undefined])
+  }
+})
+
+test('half-closing: each direction ends by itself, nothing is lost', async () => {
+  const robot = await robotFor()
+  const { laptop, server } = await openPair(robot, ann)
+  server.on('data', () => {}).on('end', () => server.end(Buffer.alloc(3_000_000, 7)))
+  let received = 0
+  laptop.on('data', (chunk) => {
+    received += chunk.length
+  })
+  const end = closed(laptop)
+  laptop.end('question')
+  expect(await end).toBe(undefined)
+  expect(received).toBe(3_000_000)
+})
+
+test('S3: a robot that does not hold the key of its card is refused', async () => {
+  const robot = await robotFor()
+  const impostor = { noise: generateKeyPair(), port: robot.port }
+  await expect(connectSession(connectOptions(impostor, ann))).rejects.toMatchObject({ code: 'unknown-operator' })
+  // one that answers all the same, with a key of its own
+  const liar = await wireTo(robot, (chunk, direction) => {
+    if (direction === 'up' || !chunk.includes('101 Switching')) return chunk
+    const at = chunk.indexOf('\r\n\r\n') + 4
+    return Buffer.concat([chunk.subarray(0, at), encodeMessage(crypto.randomBytes(48))])
+  })
+  const options = connectOptions({ noise: robot.noise, port: liar.port }, ann)
+  await expect(connectSession(options)).rejects.toMatchObject({ code: 'robot-mismatch' })
+  // right key, another robot's id: the prologue differs
+  const other = { ...connectOptions(robot, ann), robot: robotCard(robot.noise, `SHA256:${'Q'.repeat(43)}`) }
+  await expect(connectSession(other)).rejects.toMatchObject({ code: 'unknown-operator' })
+  expect(robot.sessions).toEqual([])
+})
+
+test('an unknown operator, a broken card and garbage get the same answer: none', async () => {
+  const robot = await robotFor()
+  await expect(connectSession(connectOptions(robot, makeOperator()))).rejects.toMatchObject({
+    code: 'unknown-operator',
+  })
+  const answers: string[] = []
+  const handshake = (who = ann, payload = encodeCard(ann.card)) => {
+    const options = { pattern: 'IK', initiator: true, prologue: prologue(ROBOT_ID), static: who.noise } as const
+    return new Handshake({ ...options, remoteStatic: robot.noise.public }).write(payload)
+  }
+  for (const message of [
+    handshake(makeOperator()),
+    handshake(ann, Buffer.from('{"cert":1,"sig":""}')),
+    handshake(ann, Buffer.from('{"cert":"","sig":"","x":""}')),
+    handshake(ann, Buffer.from([0xff, 0xfe])),
+    crypto.randomBytes(200),
+    Buffer.alloc(200),
+    crypto.randomBytes(9000),
+    crypto.randomBytes(20),
+  ]) {
+    const { answer } = await rawExchange(robot, encodeMessage(message))
+    answers.push(answer.toString())
+  }
+  expect(new Set(answers).size).toBe(1)
+  expect(answers[0]).toMatch(/^HTTP\/1\.1 101 [\s\S]*\r\n\r\n$/)
+  expect(robot.sessions).toEqual([])
+  expect(new Set(robot.reasons).size).toBeGreaterThan(3) // the log knows
+})
+
+const UPGRADE = 'GET / HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: medulla/1\r\n\r\n'
+
+/** Sends these bytes after an upgrade; everything that came back until the robot closed. */
+async function rawExchange(robot: { port: number }, ...bytes: Uint8Array[]): Promise<{ answer: Buffer }> {
+  const socket = connect(robot.port, '127.0.0.1')
+  const answer = collect(socket)
+  socket.write(UPGRADE)
+  for (const part of bytes) socket.write(part)
+  await closed(socket)
+  return { answer: Buffer.concat(answer) }
+}
+
+test('S6: the laptop sends nothing but its card before the robot has proven itself', async () => {
+  const robot = await robotFor()
+  const silent = await wireTo(robot, (chunk, direction) => {
+    if (direction === 'up') return chunk
+    const at = chunk.indexOf('\r\n\r\n')
+    return at < 0 ? null : chunk.subarray(0, at + 4) // message 2 never arrives
+  })
+  const attempt = connectSession({ ...connectOptions({ noise: robot.noise, port: silent.port }, ann), timeoutMs: 150 })
+  await expect(attempt).rejects.toMatchObject({ code: 'unreachable' })
+  const sent = Buffer.concat(silent.connections[0]?.up ?? [])
+  const head = sent.indexOf('\r\n\r\n') + 4
+  expect(sent.length - head).toBe(2 + 32 + 48 + encodeCard(ann.card).length + 16)
+  expect(robot.sessions).toEqual([])
+})
+
+test('S6: the robot has no session before a frame of the laptop has confirmed', async () => {
+  const robot = await robotFor({ deadlineMs: 300 })
+  const start = async () => {
+    const socket = connect(robot.port, '127.0.0.1')
+    const answer = collect(socket)
+    const handshake = newHandshake(robot)
+    socket.write(UPGRADE)
+    socket.write(encodeMessage(handshake.write(encodeCard(ann.card))))
+    await eventually(() => Buffer.concat(answer).length > Buffer.concat(answer).indexOf('\r\n\r\n') + 4 + 49)
+    handshake.read(Buffer.concat(answer).subarray(-48))
+    return { socket, keys: handshake.split() }
+  }
+  const request = Buffer.from('GET / HTTP/1.1\r\n\r\n')
+  const firstFrames: ((keys: Split) => Buffer)[] = [
+    () => Buffer.alloc(0), // nothing: the deadline
+    () => encodeMessage(crypto.randomBytes(16)),
+    (keys) => Buffer.concat(new Sealer(keys.send).data([request])), // data is no confirmation
+    (keys) => new Sealer(keys.send).end(),
+    (keys) => new Sealer(keys.receive).confirm(), // its own direction, reflected
+  ]
+  for (const frame of firstFrames) {
+    const { socket, keys } = await start()
+    const end = closed(socket)
+    socket.write(frame(keys))
+    await end
+  }
+  expect(robot.sessions).toEqual([])
+  expect(robot.listener.sessions.size).toBe(0)
+  const { socket, keys } = await start()
+  socket.write(new Sealer(keys.send).confirm())
+  await eventually(() => robot.sessions.length === 1)
+  socket.destroy()
+})
+
+function newHandshake(robot: Robot, ephemeral?: ReturnType<typeof generateKeyPair>) {
+  return new Handshake({
+    pattern: 'IK',
+    initiator: true,
+    prologue: prologue(ROBOT_ID),
+    static: ann.noise,
+    remoteStatic: robot.noise.public,
+    ...(ephemeral && { ephemeral }),
+  })
+}
+
+test('S9, S18: any flipped bit of a frame ends the session, nothing of it is delivered', async () => {
+  const robot = await robotFor()
+  const frame = 2 + 1 + 5 + 16
+  for (let bit = 0; bit < frame * 8; bit++) {
+    let armed = false
+    const wire = await wireTo(robot, (chunk, direction) => {
+      if (direction === 'down' || !armed) return chunk
+      armed = false
+      const bent = Buffer.from(chunk)
+      bent[bit >> 3] = (bent[bit >> 3] ?? 0) ^ (1 << (bit & 7))
+      return bent
+    })
+    const { laptop, server } = await openPair({ ...robot, port: wire.port }, ann)
+    await new Promise((resolve) => setImmediate(resolve))
+    const heard = collect(server)
+    const end = closed(server)
+    armed = true
+    laptop.write('hello')
+    // a longer length waits for more: it gets it
+    if (bit < 16) setTimeout(() => laptop.end(Buffer.alloc(70_000)), 5)
+    expect(await end, `bit ${bit}`).toMatchObject({ code: 'ECONNRESET' })
+    expect(heard).toEqual([])
+    wire.close()
+  }
+})
+
+test('S10: a duplicated, a dropped and a reordered frame end the session', async () => {
+  for (const fault of ['duplicate', 'drop', 'reorder'] as const) {
+    const robot = await robotFor()
+    const sealed = new Sealer(Buffer.alloc(32, 1))
+    const frames = ['one', 'two', 'three'].map((text) => Buffer.concat(sealed.data([Buffer.from(text)])))
+    const [one, two, three] = frames as [Buffer, Buffer, Buffer]
+    const [mine, its] = memoryPipe()
+    const socket = new SecureSocket({
+      raw: its,
+      sealer: new Sealer(Buffer.alloc(32, 2)),
+      opener: new Opener(Buffer.alloc(32, 1)),
+      allowHalfOpen: true,
+    })
+    const heard = collect(socket)
+    const end = closed(socket)
+    const sent = { duplicate: [one, one], drop: [one, three], reorder: [two, one] }[fault]
+    for (const frame of sent) mine.write(frame)
+    expect(await end).toMatchObject({ code: 'ECONNRESET' })
+    expect(Buffer.concat(heard).toString()).toBe(fault === 'reorder' ? '' : 'one')
+    await robot.close()
+  }
+})
+
+test('P3, P7: the recorded bytes of a whole connection, sent again, do nothing', async () => {
+  const robot = await robotFor()
+  const wire = await wireTo(robot)
+  const { laptop, server } = await openPair({ ...robot, port: wire.port }, ann)
+  await say(laptop, server, 'PUT /v1/slots/main/program')
+  const recorded = Buffer.concat(wire.connections[0]?.up ?? [])
+  // in the same session: appended to what is already there
+  const end = closed(server)
+  wire.connections[0]?.server.write(recorded.subarray(-(2 + 1 + 26 + 16)))
+  expect(await end).toMatchObject({ code: 'ECONNRESET' })
+  // in new ones, all at once and bit by bit
+  for (let i = 0; i < 3; i++) {
+    const socket = connect(robot.port, '127.0.0.1')
+    const answer = collect(socket)
+    if (i === 0) socket.write(recorded)
+    else for (const byte of recorded) socket.write(Buffer.of(byte))
+    await closed(socket)
+    expect(Buffer.concat(answer).toString('latin1')).toMatch(/^HTTP\/1\.1 101 /)
+  }
+  expect(robot.sessions).toHaveLength(1)
+  // and after a restart of the robot with the same key
+  await robot.close()
+  const again = await robotFor({ noise: robot.noise })
+  const socket = connect(again.port, '127.0.0.1')
+  socket.write(recorded)
+  socket.resume()
+  await closed(socket)
+  expect(again.sessions).toEqual([])
+})
+
+test('S4: recorded traffic and both static keys do not decrypt', async () => {
+  const robotSecret = crypto.randomBytes(32)
+  const robot = await robotFor({ noise: keyPair(robotSecret) })
+  const wire = await wireTo(robot)
+  const ephemeral = generateKeyPair()
+  const socket = connect(wire.port, '127.0.0.1')
+  const down = collect(socket)
+  const handshake = newHandshake(robot, ephemeral)
+  socket.write(UPGRADE)
+  socket.write(encodeMessage(handshake.write(encodeCard(ann.card))))
+  await eventually(() => Buffer.concat(down).length > 100)
+  const message2 = Buffer.concat(down).subarray(-48)
+  handshake.read(message2)
+  const sealer = new Sealer(handshake.split().send)
+  socket.write(sealer.confirm())
+  socket.write(Buffer.concat(sealer.data([Buffer.from('secret program')])))
+  const up = await eventually(() => {
+    const all = Buffer.concat(wire.connections[0]?.up ?? [])
+    const expected = UPGRADE.length + 98 + encodeCard(ann.card).length + 18 + 33
+    return all.length === expected && robot.sessions.length === 1 && all
+  })
+  socket.destroy()
+  const frames: Buffer[] = []
+  new Deframer().push(up.subarray(up.indexOf('\r\n\r\n') + 4), (frame) => frames.push(Buffer.from(frame)) > 0)
+  const [message1, ...transport] = frames
+  if (!message1 || transport.length !== 2) throw new Error('recording is incomplete')
+
+  /** All that Noise mixes in message 2, with `ee` given: what is left to whoever holds both statics. */
+  const attack = (ee: Uint8Array): string | null => {
+    // message 1 opens with the robot's static key: its card has no forward secrecy (CHANNEL 3.8)
+    const thief = new Handshake({ pattern: 'IK', initiator: false, prologue: prologue(ROBOT_ID), static: robot.noise })
+    expect(Buffer.from(thief.read(message1)).toString()).toBe(encodeCard(ann.card).toString())
+    const es = dh(robot.noise, message1.subarray(0, 32))
+    const ss = dh(robot.noise, ann.noise.public)
+    const se = dh(ann.noise, message2.subarray(0, 32))
+    let ck: Buffer = Buffer.from('Noise_IK_25519_ChaChaPoly_SHA256') // 32 bytes: its own hash (Noise 5.2)
+    for (const input of [es, ss, ee, se]) ck = hkdf(ck, input)[0]
+    const [first] = hkdf(ck, new Uint8Array(0))
+    const opener = new Opener(first)
+    try {
+      return transport
+        .map((frame) => opener.open(frame))
+        .map((frame) => (frame.kind === 'data' ? frame.data : ''))
+        .join('')
+    } catch {
+      return null
+    }
+  }
+  const real = dh(ephemeral, message2.subarray(0, 32))
+  expect(attack(real)).toBe('secret program') // the method is right: only ee is missing
+  const statics = [ann.noise, robot.noise]
+  const publics = [ann.noise.public, robot.noise.public, message1.subarray(0, 32), message2.subarray(0, 32)]
+  const guesses = [Buffer.alloc(32), new Uint8Array(0), ...statics.flatMap((own) => publics.map((key) => dh(own, key)))]
+  for (const guess of guesses) expect(attack(guess)).toBe(null)
+})
+
+function hkdf(ck: Uint8Array, input: Uint8Array): [Buffer, Buffer] {
+  const temp = crypto.createHmac('sha256', ck).update(input).digest()
+  const first = crypto.createHmac('sha256', temp).update(Buffer.of(1)).digest()
+  return [first, crypto.createHmac('sha256', temp).update(first).update(Buffer.of(2)).digest()]
+}
+
+test('S8: no nonce is used twice with a key, and no key in both directions', async () => {
+  const log: string[] = []
+  const original = crypto.createCipheriv
+  crypto.createCipheriv = ((name: string, key: Buffer, iv: Buffer, options: object) => {
+    if (name === 'chacha20-poly1305') log.push(`${Buffer.from(key).toString('hex')} ${Buffer.from(iv).toString('hex')}`)
+    return original(name as 'chacha20-poly1305', key, iv, options as { authTagLength: number })
+  }) as typeof crypto.createCipheriv
+  syncBuiltinESMExports()
+  try {
+    const robot = await robotFor()
+    for (let session = 0; session < 3; session++) {
+      const { laptop, server } = await openPair(robot, ann)
+      server.pipe(server)
+      let back = 0
+      laptop.on('data', (chunk) => {
+        back += chunk.length
+      })
+      for (let i = 0; i < 40; i++) {
+        laptop.write(Buffer.alloc(i * 997))
+        if (i % 7 === 0) await new Promise((resolve) => setImmediate(resolve))
+      }
+      await eventually(() => back === (997 * 40 * 39) / 2)
+      laptop.end()
+      await closed(laptop)
+    }
+  } finally {
+    crypto.createCipheriv = original
+    syncBuiltinESMExports()
+  }
+  expect(log.length).toBeGreaterThan(60)
+  expect(new Set(log).size).toBe(log.length)
+  expect(new Set(log.map((line) => line.split(' ')[0])).size).toBe(6) // 3 sessions, 2 directions
+})
+
+test('S15, S16: a flood of one-byte writes makes far fewer frames, and arrives in order', async () => {
+  const robot = await robotFor()
+  const { laptop, server } = await openPair(robot, ann)
+  const heard: Buffer[] = []
+  let frames = 0
+  server.on('data', (chunk) => {
+    frames++
+    heard.push(chunk)
+  })
+  for (let i = 0; i < 100_000; i++) laptop.write(Buffer.of(i & 255))
+  const all = await eventually(
+    () => heard.reduce((sum, part) => sum + part.length, 0) === 100_000 && Buffer.concat(heard),
+  )
+  expect(frames).toBeLessThan(50)
+  expect(all.every((byte, i) => byte === (i & 255))).toBe(true)
+})
+
+test('S13: a message of many frames arrives whole, and a reader that does not read holds the writer back', async () => {
+  const robot = await robotFor()
+  const { laptop, server } = await openPair(robot, ann)
+  const message = crypto.randomBytes(24 * 1024 * 1024)
+  laptop.write(message)
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  expect(laptop.writableLength).toBe(message.length) // not taken yet
+  expect(laptop.bytesWritten).toBeLessThan(message.length) // and not sealed ahead
+  expect(server.readableLength).toBeLessThan(1024 * 1024)
+  const heard = collect(server)
+  const all = await eventually(
+    () => heard.reduce((sum, part) => sum + part.length, 0) === message.length && Buffer.concat(heard),
+  )
+  expect(Buffer.compare(all, message)).toBe(0)
+})
+
+test('a transport that ends without an end frame is an error, not an end', async () => {
+  const robot = await robotFor()
+  const wire = await wireTo(robot)
+  const { server } = await openPair({ ...robot, port: wire.port }, ann)
+  let ended = false
+  server.on('end', () => {
+    ended = true
+  })
+  server.resume()
+  const end = closed(server)
+  wire.connections[0]?.server.end()
+  expect(await end).toMatchObject({ code: 'ECONNRESET' })
+  expect(ended).toBe(false)
+})
+
+test('frames of unknown type, empty data, data after the end and a second confirmation are refused', async () => {
+  const key = Buffer.alloc(32, 9)
+  const seal = (plain: Buffer, counter = 0) => {
+    const iv = Buffer.alloc(12)
+    iv.writeUInt32LE(counter, 4)
+    const cipher = crypto.createCipheriv('chacha20-poly1305', key, iv, { authTagLength: 16 })
+    return Buffer.concat([cipher.update(plain), cipher.final(), cipher.getAuthTag()])
+  }
+  for (const plain of [[0], [1, 0], [2], [255, 1]]) {
+    expect(() => new Opener(key).open(seal(Buffer.from(plain)))).toThrow(/type/)
+  }
+  for (const length of [0, 1, 15]) expect(() => new Opener(key).open(Buffer.alloc(length))).toThrow(/length/)
+  for (const second of [seal(Buffer.alloc(0), 1), seal(Buffer.of(0, 7), 1)]) {
+    const [mine, its] = memoryPipe()
+    const opener = new Opener(key)
+    const socket = new SecureSocket({ raw: its, sealer: new Sealer(key), opener, allowHalfOpen: true })
+    const end = closed(socket)
+    const heard = collect(socket)
+    for (const frame of [seal(Buffer.of(1)), second]) mine.write(encodeMessage(frame))
+    expect(await end).toMatchObject({ code: 'ECONNRESET' })
+    expect(heard).toEqual([])
+  }
+  const sealer = new Sealer(key)
+  const [mine, its] = memoryPipe()
+  const socket = new SecureSocket({ raw: its, sealer: new Sealer(key), opener: new Opener(key), allowHalfOpen: true })
+  const end = closed(socket)
+  mine.write(sealer.confirm())
+  expect(await end).toMatchObject({ code: 'ECONNRESET' })
+})
+
+test('a key seals no more frames than it may', () => {
+  const sealer = new Sealer(Buffer.alloc(32), 3)
+  sealer.confirm()
+  sealer.data([Buffer.of(1)])
+  sealer.end()
+  expect(() => sealer.data([Buffer.of(1)])).toThrow(/as much as it may/)
+  expect(() => new Sealer(Buffer.alloc(32)).data([Buffer.alloc(65519)])).toThrow(/at most 65535/)
+})
+
+test('frames are found whatever the pieces they come in', () => {
+  const frames = [16, 17, 300, 65535, 16].map((length) => crypto.randomBytes(length))
+  const stream = Buffer.concat(frames.map((frame) => Buffer.from(encodeMessage(frame))))
+  for (const size of [1, 2, 3, 7, 1000, 65536, stream.length]) {
+    const deframer = new Deframer()
+    const found: Buffer[] = []
+    for (let at = 0; at < stream.length; at += size) {
+      deframer.push(stream.subarray(at, at + size), (frame) => found.push(Buffer.from(frame)) > 0)
+    }
+    expect(found.map((frame) => Buffer.compare(frame, frames[found.indexOf(frame)] ?? Buffer.alloc(0)))).toEqual([
+      0, 0, 0, 0, 0,
+    ])
+    expect(deframer.clean).toBe(true)
+  }
+})

@@ -1,0 +1,28 @@
+/** Robots that are only a card: for what the laptop does before it connects. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { issueCertificate, type SignedCertificate } from '../../deploy/cert.ts'
+import { generateAgeIdentity, generateKey, generateNoiseKey } from '../../deploy/keys.ts'
+
+export async function robotCard(name: string): Promise<{ signed: SignedCertificate; id: string }> {
+  const dir = mkdtempSync(join(tmpdir(), 'medulla-card-'))
+  try {
+    const signer = await generateKey(join(dir, 'key'), name)
+    const signed = await issueCertificate(
+      {
+        format: 'medulla-cert/1',
+        subject: 'robot',
+        name,
+        key: signer.publicKey,
+        noise: Buffer.from(generateNoiseKey().public).toString('base64'),
+        age: (await generateAgeIdentity()).recipient,
+        created: new Date().toISOString(),
+      },
+      signer,
+    )
+    return { signed, id: signer.fingerprint }
+  } finally {
+    rmSync(dir, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,107 @@
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { verifyCertificate } from '../../deploy/cert.ts'
+import {
+  configDir,
+  keyPath,
+  operator,
+  readRobots,
+  rememberRobot,
+  writeRobots,
+  writeSettings,
+} from '../../deploy/cli/config.ts'
+import { findRobot, parseAddress } from '../../deploy/cli/robot.ts'
+import { generateKey } from '../../deploy/keys.ts'
+import { robotCard } from './cards.ts'
+
+let dir: string
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'medulla-config-'))
+})
+afterEach(() => rmSync(dir, { recursive: true, force: true }))
+
+test('the folder: MEDULLA_CONFIG, XDG_CONFIG_HOME, ~/.config', () => {
+  expect(configDir({ MEDULLA_CONFIG: '/a', XDG_CONFIG_HOME: '/b', HOME: '/c' })).toBe('/a')
+  expect(configDir({ XDG_CONFIG_HOME: '/b', HOME: '/c' })).toBe('/b/medulla')
+  expect(configDir({ XDG_CONFIG_HOME: 'relative', HOME: '/c' })).toBe('/c/.config/medulla')
+  expect(configDir({ HOME: '/c' })).toBe('/c/.config/medulla')
+})
+
+test('S1: the key that signs: --key, the setting, ~/.ssh/id_ed25519, the one keygen made', async () => {
+  const env = { HOME: join(dir, 'home') }
+  expect(() => keyPath(dir, undefined, env)).toThrow(
+    expect.objectContaining({ code: 'no-key', hint: 'medulla keygen' }),
+  )
+  writeFileSync(join(dir, 'id_ed25519'), '')
+  expect(keyPath(dir, undefined, env)).toBe(join(dir, 'id_ed25519'))
+  mkdirSync(join(dir, 'home/.ssh'), { recursive: true })
+  writeFileSync(join(dir, 'home/.ssh/id_ed25519'), '')
+  expect(keyPath(dir, undefined, env)).toBe(join(dir, 'home/.ssh/id_ed25519'))
+  await writeSettings(dir, { key: 'id_ed25519' })
+  expect(keyPath(dir, undefined, env)).toBe(join(dir, 'id_ed25519'))
+  expect(keyPath(dir, '/else/key', env)).toBe('/else/key')
+})
+
+test('S1: the card and Noise key of an operator are made once, signed, and private', async () => {
+  const path = join(dir, 'key')
+  const signer = await generateKey(path, 'test')
+  const first = await operator(dir, path)
+  const card = verifyCertificate(first.card)
+  expect(card).toMatchObject({ subject: 'operator', key: signer.publicKey, id: signer.fingerprint })
+  expect(first.noiseSecret).toHaveLength(32)
+  const noise = join(first.cardFile, '../noise.key')
+  expect(statSync(noise).mode & 0o777).toBe(0o600)
+  expect(statSync(first.cardFile).mode & 0o777).toBe(0o600)
+
+  expect(await operator(dir, path)).toEqual(first)
+  await generateKey(join(dir, 'other'), 'test')
+  expect((await operator(dir, join(dir, 'other'))).card).not.toEqual(first.card)
+
+  chmodSync(noise, 0o644)
+  await expect(operator(dir, path)).rejects.toMatchObject({ code: 'no-key', hint: `chmod 600 ${noise}` })
+})
+
+test('robots are remembered whole', async () => {
+  const { signed } = await robotCard('arm')
+  await rememberRobot(dir, 'arm', { address: '10.0.0.5:7171', card: signed })
+  await writeRobots(dir, { ...readRobots(dir), default: 'arm' })
+  const { signed: leg } = await robotCard('leg')
+  await rememberRobot(dir, 'leg', { address: 'leg.local:7171', card: leg })
+  expect(readRobots(dir)).toEqual({
+    robots: { arm: { address: '10.0.0.5:7171', card: signed }, leg: { address: 'leg.local:7171', card: leg } },
+    default: 'arm',
+  })
+  expect(existsSync(join(dir, `robots.json.${process.pid}.new`))).toBe(false)
+  expect(JSON.parse(readFileSync(join(dir, 'robots.json'), 'utf8'))).toEqual(readRobots(dir))
+})
+
+test('a damaged file is named, not guessed at', async () => {
+  const path = join(dir, 'robots.json')
+  for (const text of ['{', '[]', '{"robots":{"arm":{"address":"x"}}}', '{"robots":{"../up":{}}}']) {
+    writeFileSync(path, text)
+    expect(() => readRobots(dir)).toThrow(path)
+  }
+})
+
+test('-d: a name, an address, or nothing where there is one robot or a default', async () => {
+  await expect(findRobot(dir, undefined)).rejects.toMatchObject({ code: 'unknown-robot' })
+  const arm = await robotCard('arm')
+  await rememberRobot(dir, 'arm', { address: '10.0.0.5:7171', card: arm.signed })
+  expect(await findRobot(dir, undefined)).toMatchObject({ name: 'arm', host: '10.0.0.5', port: 7171 })
+  expect((await findRobot(dir, 'arm')).card).toEqual(verifyCertificate(arm.signed))
+  expect(await findRobot(dir, '10.0.0.5')).toMatchObject({ name: 'arm' })
+  await rememberRobot(dir, 'leg', { address: '10.0.0.6:7171', card: (await robotCard('leg')).signed })
+  await expect(findRobot(dir, undefined)).rejects.toMatchObject({
+    code: 'usage',
+    message: 'which robot? known: arm, leg',
+  })
+  await expect(findRobot(dir, 'leg2')).rejects.toMatchObject({ code: 'unknown-robot' })
+})
+
+test('addresses', () => {
+  expect(parseAddress('pi.local')).toEqual({ host: 'pi.local', port: 7171 })
+  expect(parseAddress('[fe80::1]:80')).toEqual({ host: 'fe80::1', port: 80 })
+  for (const bad of ['', 'a:b', 'a:0', 'a:65536', 'a b', 'fe80::1']) expect(() => parseAddress(bad)).toThrow('HOST')
+})

@@ -1,0 +1,18 @@
+/** Another owner of a led: adopts the two ends that its parent kept open, as descriptors 3 and 4. */
+import { readFileSync, writeSync } from 'node:fs'
+import { encodeRecord, RECORD_SIZE } from '../../../drivers/inherit/record.ts'
+import { SimBackend } from '../../../drivers/sim/backend.ts'
+import { World } from '../../../drivers/sim/world.ts'
+
+const { folder, entry, value, fence } = JSON.parse(readFileSync(0, 'utf8'))
+const bytes = new Uint8Array(RECORD_SIZE)
+encodeRecord(new DataView(bytes.buffer), 1, fence, process.hrtime.bigint(), 0)
+// a program writes while there is no owner: it is there for the next one
+writeSync(4, bytes)
+const backend = new SimBackend({ world: new World(), folder })
+backend.advance(fence, [])
+const led = backend.adopt('led', 1, entry, { fds: [3, 4], value, fence })
+const before = backend.world.trace.count
+const answer = { before, value: led.value(), grant: led.grant(), info: backend.info('led') }
+backend.close()
+process.stdout.write(JSON.stringify(answer))

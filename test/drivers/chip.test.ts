@@ -1,0 +1,113 @@
+import { expect, test } from 'vitest'
+import { HardwareError } from '../../drivers/errors.ts'
+import { type Mpu6050, mpu6050 } from '../../drivers/sim/chips/mpu6050.ts'
+import { I2cBus } from '../../drivers/sim/i2c.ts'
+
+const AWAKE = Uint8Array.from([0x6b, 0x00])
+
+function placed(): I2cBus {
+  const bus = new I2cBus(1)
+  bus.place(0x68, 'mpu6050')
+  return bus
+}
+
+function read(bus: I2cBus, register: number, length: number): number[] {
+  return [...bus.transfer(0x68, Uint8Array.from([register]), length)]
+}
+
+/** The 14 bytes of a burst read from ACCEL_XOUT_H: accel, temperature, gyro; big endian. */
+function burst(bus: I2cBus): number[] {
+  const view = new DataView(Uint8Array.from(read(bus, 0x3b, 14)).buffer)
+  return [0, 2, 4, 6, 8, 10, 12].map((at) => view.getInt16(at))
+}
+
+function kindOf(call: () => unknown): string {
+  try {
+    call()
+  } catch (error) {
+    return error instanceof HardwareError ? error.kind : String(error)
+  }
+  return 'none'
+}
+
+test('MPU6050: identity and reset values', () => {
+  const bus = placed()
+  expect(read(bus, 0x75, 1)).toEqual([0x68])
+  expect(read(bus, 0x6b, 1)).toEqual([0x40])
+  expect(read(bus, 0x1b, 2)).toEqual([0, 0])
+  expect(bus.snapshot(0x68)).toMatchObject({ asleep: true, initWrites: 0 })
+})
+
+test('MPU6050: asleep it measures nothing, awake in the chosen ranges', () => {
+  const bus = placed()
+  bus.poke(0x68, 'accel', [1, -0.5, 0.25])
+  bus.poke(0x68, 'gyro', [100, -50, 0])
+  bus.poke(0x68, 'temp', 36.53)
+  expect(burst(bus)).toEqual([0, 0, 0, 0, 0, 0, 0])
+  bus.transfer(0x68, AWAKE, 0)
+  expect(burst(bus)).toEqual([16384, -8192, 4096, 0, 13100, -6550, 0])
+  bus.transfer(0x68, Uint8Array.from([0x1b, 0x18, 0x10]), 0)
+  expect(burst(bus)).toEqual([4096, -2048, 1024, 0, 1640, -820, 0])
+  bus.poke(0x68, 'temp', 20)
+  expect(burst(bus)[3]).toBe(Math.round((20 - 36.53) * 340))
+  expect(bus.snapshot(0x68)).toMatchObject({ asleep: false, initWrites: 1, accel: [1, -0.5, 0.25] })
+})
+
+test('MPU6050: keeps its last values in sleep, and forgets all at reset', () => {
+  const bus = placed()
+  bus.transfer(0x68, AWAKE, 0)
+  bus.transfer(0x68, Uint8Array.from([0x6b, 0x40]), 0)
+  bus.poke(0x68, 'accel', [2, 2, 2])
+  expect(burst(bus).slice(0, 3)).toEqual([0, 0, 16384])
+  bus.transfer(0x68, Uint8Array.from([0x6b, 0x80]), 0)
+  expect(burst(bus).slice(0, 3)).toEqual([0, 0, 0])
+  expect(bus.snapshot(0x68)).toMatchObject({ asleep: true, initWrites: 3 })
+})
+
+test('MPU6050: saturates, and its data cannot be written', () => {
+  const bus = placed()
+  bus.transfer(0x68, AWAKE, 0)
+  bus.poke(0x68, 'accel', [100, -100, 0])
+  bus.transfer(0x68, Uint8Array.from([0x3b, 1, 2, 3]), 0)
+  bus.transfer(0x68, Uint8Array.from([0x75, 1]), 0)
+  expect(burst(bus).slice(0, 3)).toEqual([32767, -32768, 0])
+  expect(read(bus, 0x75, 1)).toEqual([0x68])
+})
+
+test('MPU6050: a read goes on where the last one ended', () => {
+  const bus = placed()
+  expect(read(bus, 0x74, 1)).toEqual([0])
+  expect([...bus.transfer(0x68, null, 1)]).toEqual([0x68])
+})
+
+test('HANDLES 9.8: a chip is a pure value', () => {
+  const before: Mpu6050 = structuredClone(mpu6050.initial)
+  mpu6050.write(mpu6050.initial, AWAKE)
+  mpu6050.poke(mpu6050.initial, 'accel', [9, 9, 9])
+  mpu6050.read(mpu6050.initial, 14)
+  expect(mpu6050.initial).toEqual(before)
+})
+
+test('faults are pokes: nack-next, stuck-bus, and nobody at the address', () => {
+  const bus = placed()
+  bus.poke(0x68, 'nack-next', 2)
+  expect([1, 2, 3].map(() => kindOf(() => read(bus, 0x75, 1)))).toEqual(['no-ack', 'no-ack', 'none'])
+  bus.poke(0x68, 'nack-next', true)
+  expect([1, 2].map(() => kindOf(() => read(bus, 0x75, 1)))).toEqual(['no-ack', 'none'])
+  bus.poke(0x68, 'stuck-bus', true)
+  expect(kindOf(() => read(bus, 0x75, 1))).toBe('bus')
+  // the bus is stuck for the others as well
+  expect(kindOf(() => bus.transfer(0x20, null, 1))).toBe('bus')
+  bus.poke(0x68, 'stuck-bus', false)
+  expect(kindOf(() => bus.transfer(0x20, null, 1))).toBe('no-ack')
+  expect(read(bus, 0x75, 1)).toEqual([0x68])
+  for (const [what, value] of [
+    ['bad-crc', true],
+    ['accel', [1, 2]],
+    ['temp', 'hot'],
+    ['nack-next', -1],
+  ] as const) {
+    expect(kindOf(() => bus.poke(0x68, what, value))).toBe('unsupported')
+  }
+  expect(kindOf(() => new I2cBus(1).place(0x68, 'bmp280'))).toBe('no-device')
+})

@@ -1,0 +1,146 @@
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { bundle, failure, openFds, temporary } from './host.ts'
+import { PERIOD, RIGS, type Rig } from './rigs.ts'
+
+const folder = temporary()
+let program: string
+
+beforeAll(async () => {
+  program = await bundle('children/host.ts', folder.path)
+})
+afterAll(() => folder.remove())
+
+describe.each(RIGS)('a handle: $name', (kind) => {
+  let rig: Rig
+  let before: number
+  let fence = 1
+  const own = temporary()
+  const lease = (live: boolean, number = fence) => rig.host.send({ op: 'lease', lease: { live, fence: number } })
+  const get = (handle: string, property: string) => rig.host.send({ op: 'get', handle, property })
+
+  beforeAll(async () => {
+    before = openFds()
+    rig = await kind.start(program, own.path)
+    rig.allow(fence)
+    await lease(true)
+  })
+  afterAll(async () => {
+    await rig.end()
+    own.remove()
+    await vi.waitFor(() => expect(openFds()).toBe(before))
+  })
+
+  test('an output drives what is written, and remembers it', async () => {
+    expect(rig.observe('led')).toBe(0)
+    for (const [given, level] of [
+      [1, 1],
+      [0, 0],
+      [true, 1],
+      [false, 0],
+      [1, 1],
+    ] as const) {
+      await rig.host.call('led', 'write', given)
+      expect(rig.observe('led')).toBe(level)
+      expect(await get('led', 'value')).toBe(level)
+    }
+  })
+
+  test('a pwm takes duties, knows its period, and moves to its limits', async () => {
+    expect(await get('arm', 'value')).toBe(0.05)
+    expect(await get('arm', 'periodNs')).toBe(PERIOD)
+    for (const [given, duty] of [
+      [0.5, 0.5],
+      [0.075, 0.075],
+      [0, 0.02],
+      [1, 0.9],
+    ] as const) {
+      await rig.host.call('arm', 'write', given)
+      expect(rig.observe('arm')).toBeCloseTo(duty, 6)
+      expect(await get('arm', 'value')).toBe(duty)
+    }
+  })
+
+  test('HANDLES 6.4: a duty that is none never arrives', async () => {
+    await rig.host.call('arm', 'write', 0.25)
+    // null is what JSON makes of NaN; undefined is what is left out
+    for (const bad of [-0.01, 1.01, 'x']) expect(await failure(rig.host.call('arm', 'write', bad))).toBe('other')
+    expect(await failure(rig.host.call('arm', 'write'))).toBe('other')
+    expect(rig.observe('arm')).toBeCloseTo(0.25, 6)
+  })
+
+  test('an input reads the level of now', async () => {
+    for (const level of [1, 0, 1] as const) {
+      rig.setInput(level)
+      expect(await rig.host.call('button', 'read')).toBe(level)
+    }
+  })
+
+  test('edges that the body read reach the listeners in order', async () => {
+    await rig.host.send({ op: 'listen', handle: 'button' })
+    await rig.host.send({ op: 'edge', handle: 'button', level: 1, seqno: 7 })
+    await rig.host.send({ op: 'edge', handle: 'button', level: 0, seqno: 9 })
+    expect(await rig.host.send({ op: 'heard' })).toEqual(['1#7', '0#9'])
+  })
+
+  test('HANDLES 3.4: without a lease nothing is written; inputs are read', async () => {
+    await rig.host.call('led', 'write', 1)
+    await lease(false)
+    expect(await failure(rig.host.call('led', 'write', 0))).toBe('revoked')
+    expect(await failure(rig.host.call('arm', 'write', 0.9))).toBe('revoked')
+    expect(await get('led', 'value')).toBe(1)
+    expect(rig.observe('led')).toBe(1)
+    expect(await rig.host.call('button', 'read')).toBe(1)
+    await lease(true)
+  })
+
+  test('HANDLES 3.6: a carried value is taken over and not written', async () => {
+    await rig.host.call('led', 'write', 0)
+    await rig.host.send({ op: 'carry', handle: 'led', value: 1 })
+    expect(await get('led', 'value')).toBe(1)
+    expect(rig.observe('led')).toBe(0)
+  })
+
+  test.runIf(kind.fences)('HANDLES 3.5: old fences, and fences not given yet, write nothing', async () => {
+    await rig.host.call('led', 'write', 1)
+    const old = fence
+    fence += 2
+    rig.allow(fence)
+    // an inherited write cannot be answered: it is dropped; a brokered one says so
+    for (const wrong of [old, fence + 1]) {
+      await lease(true, wrong)
+      expect(['none', 'revoked']).toContain(await failure(rig.host.call('led', 'write', 0)))
+      expect(rig.observe('led')).toBe(1)
+    }
+    await lease(true)
+    await rig.host.call('led', 'write', 0)
+    expect(rig.observe('led')).toBe(0)
+  })
+
+  test.runIf(kind.i2c)('an i2c device transfers bytes', async () => {
+    expect(await rig.host.call('imu', 'writeRead', [0x75], 1)).toEqual([0x68])
+    await rig.host.call('imu', 'write', [0x6b, 0])
+    await rig.host.call('imu', 'write', [0x3b])
+    expect(await rig.host.call('imu', 'read', 6)).toEqual([0, 0, 0, 0, 0x40, 0])
+    expect(await failure(rig.host.call('imu', 'read', 5000))).toBe('other')
+    await lease(false)
+    expect(await failure(rig.host.call('imu', 'read', 1))).toBe('revoked')
+    await lease(true)
+  })
+
+  test('a closed handle refuses everything and leaves the hardware as it is', async () => {
+    await rig.host.call('led', 'write', 1)
+    await rig.host.call('led', 'close')
+    await rig.host.call('led', 'close')
+    expect(await failure(rig.host.call('led', 'write', 0))).toBe('revoked')
+    await rig.host.call('button', 'close')
+    expect(await failure(rig.host.call('button', 'read'))).toBe('revoked')
+    expect(rig.observe('led')).toBe(1)
+  })
+
+  test('HANDLES 3.1: the hardware keeps its value when the program is killed', async () => {
+    await rig.host.call('arm', 'write', 0.5)
+    await rig.host.end('SIGKILL')
+    expect(rig.observe('led')).toBe(1)
+    expect(rig.observe('arm')).toBeCloseTo(0.5, 6)
+  })
+})

@@ -1,0 +1,125 @@
+/** The ways to hardware that the contract suite runs over. Each rig is the owner's side of one child. */
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { grantOf, periodNs } from '../../drivers/backend.ts'
+import { type BoardHandle, parseBoard } from '../../drivers/board.ts'
+import { serveBroker } from '../../drivers/broker/server.ts'
+import type { Grant, Level } from '../../drivers/handle.ts'
+import { SimBackend } from '../../drivers/sim/backend.ts'
+import { World } from '../../drivers/sim/world.ts'
+import { type Host, startHost } from './host.ts'
+
+export interface Rig {
+  host: Host
+  /** Present value at the owner's side. */
+  observe(handle: string): number
+  setInput(level: Level): void
+  /** The owner gives a fence; what `stale` says of the last one is for rigs with `fences`. */
+  allow(fence: number): void
+  end(): Promise<void>
+}
+
+export interface RigKind {
+  name: string
+  fences: boolean
+  i2c: boolean
+  start(program: string, folder: string): Promise<Rig>
+}
+
+export const FIRST_FD = 4
+export const PERIOD = periodNs(50)
+
+export function board(via: 'inherit' | 'broker'): Record<string, BoardHandle> {
+  const text = JSON.stringify({
+    model: 'sim',
+    handles: {
+      led: { kind: 'output', line: 17, via },
+      button: { kind: 'input', line: 27, via },
+      arm: { kind: 'pwm', line: 18, frequencyHz: 50, min: 0.02, max: 0.9, initial: 0.05, via },
+      imu: { kind: 'i2c', bus: 1, address: '0x68', simulate: 'mpu6050' },
+    },
+  })
+  return parseBoard(text, 'board.json').handles
+}
+
+function simulated(name: string, via: 'inherit' | 'broker'): RigKind {
+  return {
+    name,
+    fences: true,
+    i2c: true,
+    async start(program, folder) {
+      const backend = new SimBackend({ world: new World(), folder: join(folder, 'handles') })
+      const fds: number[] = []
+      const owned = Object.entries(board(via)).map(([handle, entry], index) => backend.open(handle, index + 1, entry))
+      const grants = owned.map((handle): Grant => {
+        const source = handle.grant()
+        if (source.via === 'inherit') fds.push(source.fd)
+        return grantOf(handle, source, FIRST_FD + fds.length - 1)
+      })
+      const host = await startHost(program, grants, fds)
+      let fence = 0
+      const stop = serveBroker(host.broker, new Map(owned.map((handle) => [handle.id, handle])), () => fence)
+      return {
+        host,
+        observe: (handle) => owned.find(({ name }) => name === handle)?.value() ?? Number.NaN,
+        setInput: (level) => backend.pull('button', level),
+        allow(next) {
+          fence = next
+          backend.advance(next, Object.keys(board(via)))
+        },
+        async end() {
+          await host.end()
+          stop()
+          backend.close()
+        },
+      }
+    },
+  }
+}
+
+/** What the kernel's own descriptors look like to a program, on plain files. */
+const text: RigKind = {
+  name: 'inherited text',
+  fences: false,
+  i2c: false,
+  async start(program, folder) {
+    const paths = ['led', 'button', 'arm'].map((name) => join(folder, name))
+    const fds = paths.map((path) => openSync(path, 'w+'))
+    const [led, button, arm] = fds as [number, number, number]
+    writeSync(led, '0')
+    writeSync(button, '0')
+    writeSync(arm, `${0.05 * PERIOD}\n`)
+    const grants: Grant[] = [
+      { name: 'led', id: 1, kind: 'output', via: 'inherit', fd: FIRST_FD, encoding: 'text', value: 0 },
+      { name: 'button', id: 2, kind: 'input', via: 'inherit', fd: FIRST_FD + 1, encoding: 'level', value: 0 },
+      {
+        name: 'arm',
+        id: 3,
+        kind: 'pwm',
+        via: 'inherit',
+        fd: FIRST_FD + 2,
+        encoding: 'text',
+        periodNs: PERIOD,
+        min: 0.02,
+        max: 0.9,
+        value: 0.05,
+      },
+    ]
+    const host = await startHost(program, grants, fds)
+    return {
+      host,
+      observe(handle) {
+        const number = Number.parseInt(readFileSync(join(folder, handle), 'utf8'), 10)
+        return handle === 'arm' ? number / PERIOD : number
+      },
+      setInput: (level) => void writeSync(button, String(level), 0),
+      allow() {},
+      async end() {
+        await host.end()
+        for (const fd of fds) closeSync(fd)
+      },
+    }
+  },
+}
+
+export const RIGS: RigKind[] = [simulated('inherited records', 'inherit'), simulated('brokered', 'broker'), text]

@@ -1,0 +1,178 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { grantOf } from '../../drivers/backend.ts'
+import type { BoardHandle } from '../../drivers/board.ts'
+import type { Edge } from '../../drivers/handle.ts'
+import { encodeRecord, RECORD_SIZE } from '../../drivers/inherit/record.ts'
+import { SimBackend } from '../../drivers/sim/backend.ts'
+import { type Change, World } from '../../drivers/sim/world.ts'
+import { bundle, openFds, startHost, temporary } from './host.ts'
+import { board, FIRST_FD } from './rigs.ts'
+
+const folder = temporary()
+let program: string
+
+beforeAll(async () => {
+  program = await bundle('children/host.ts', folder.path)
+})
+afterAll(() => folder.remove())
+
+const entries = board('inherit')
+const led = entries.led as BoardHandle
+
+function backendOf(world = new World()) {
+  const path = join(folder.path, 'handles')
+  return { backend: new SimBackend({ world, folder: path }), world, path }
+}
+
+function record(id: number, fence: number, value: number): Uint8Array {
+  const bytes = new Uint8Array(RECORD_SIZE)
+  encodeRecord(new DataView(bytes.buffer), id, fence, process.hrtime.bigint(), value)
+  return bytes
+}
+
+test('HANDLES 9.5: no path is left to what is open, and no descriptor when it is closed', async () => {
+  const before = openFds()
+  const { backend, path } = backendOf()
+  for (const [index, [name, entry]] of Object.entries(entries).entries()) backend.open(name, index + 1, entry)
+  expect(readdirSync(path)).toEqual([])
+  expect(openFds()).toBeGreaterThan(before)
+  backend.close()
+  backend.close()
+  await vi.waitFor(() => expect(openFds()).toBe(before))
+})
+
+test('HANDLES 4.3, 4.4: foreign, absurd and broken records change nothing, and the next good one does', () => {
+  const { backend } = backendOf()
+  const handle = backend.open('led', 7, led)
+  const source = handle.grant()
+  if (source.via !== 'inherit') throw new Error('expected an inherited handle')
+  backend.advance(1, [])
+  writeSync(source.fd, record(8, 1, 1))
+  writeSync(source.fd, record(7, 1, 0.5))
+  writeSync(source.fd, record(7, 1, Number.NaN))
+  writeSync(source.fd, record(7, 2, 1))
+  writeSync(source.fd, 'rubbish')
+  writeSync(source.fd, record(7, 1, 1).subarray(5))
+  expect(handle.value()).toBe(0)
+  expect(backend.info('led')).toMatchObject({ edges: 0, staleWrites: 1, opens: 1, initWrites: 1 })
+  writeSync(source.fd, record(7, 1, 1))
+  expect(handle.value()).toBe(1)
+  backend.close()
+})
+
+test('HANDLES 4.5: what was written before the floor was raised counts, what comes after is stale', () => {
+  const { backend } = backendOf()
+  const handle = backend.open('led', 1, led)
+  const source = handle.grant()
+  if (source.via !== 'inherit') throw new Error('expected an inherited handle')
+  backend.advance(1, ['led'])
+  writeSync(source.fd, record(1, 1, 1))
+  backend.advance(2, ['led', 'not-there'])
+  writeSync(source.fd, record(1, 1, 0))
+  expect(handle.value()).toBe(1)
+  expect(backend.info('led')).toMatchObject({ fence: 2, edges: 1, staleWrites: 1 })
+  handle.drive(0, 2)
+  expect(() => handle.drive(1, 1)).toThrow('fence 1 is not the present one (2)')
+  backend.close()
+  expect(() => handle.value()).toThrow('led: is closed')
+  expect(backend.info('led')).toBeNull()
+})
+
+test('HANDLES 3.1: lines, names and ids are held once', () => {
+  const { backend } = backendOf()
+  backend.open('led', 1, led)
+  expect(() => backend.open('lamp', 2, led)).toThrow('lamp: GPIO17 is held by led')
+  expect(() => backend.open('arm', 1, entries.arm as BoardHandle)).toThrow('arm: id 1 is held by led')
+  expect(() => backend.open('arm', 70_000, entries.arm as BoardHandle)).toThrow('arm: id 70000 is not 16 bits')
+  backend.open('imu', 3, entries.imu as BoardHandle)
+  const held = backend.list().filter(({ user }) => user !== null)
+  expect(held).toEqual([
+    { line: 'GPIO17', user: 'led', kind: 'output' },
+    { line: 'i2c-1@0x68', user: 'imu', kind: 'i2c' },
+  ])
+  expect(backend.list().length).toBe(55)
+  backend.close()
+})
+
+test('writes arrive by themselves, stamped by the writer, and a wired input follows', async () => {
+  const before = openFds()
+  const { backend, world } = backendOf(new World({ wires: [['led', 'button']] }))
+  const output = backend.open('led', 1, led)
+  const input = backend.open('button', 2, entries.button as BoardHandle)
+  const edges: Edge[] = []
+  input.onEdge((edge) => edges.push(edge))
+  const changes: Change[] = []
+  world.onChange((change) => changes.push(change))
+  const sources = [output.grant(), input.grant()]
+  const fds = sources.map((source) => (source.via === 'inherit' ? source.fd : -1))
+  const grants = [output, input].map((handle, index) => grantOf(handle, handle.grant(), FIRST_FD + index))
+  const host = await startHost(program, grants, fds)
+  backend.advance(3, ['led'])
+  await host.send({ op: 'lease', lease: { live: true, fence: 3 } })
+  const from = process.hrtime.bigint()
+  for (const level of [1, 0, 1]) await host.call('led', 'write', level)
+  await vi.waitFor(() => expect(edges.length).toBe(3))
+  const to = process.hrtime.bigint()
+  expect(edges.map(({ level, seqno }) => [level, seqno])).toEqual([
+    [1, 1],
+    [0, 2],
+    [1, 3],
+  ])
+  expect(await host.call('button', 'read')).toBe(1)
+  const writes = changes.filter(({ name }) => name === 'led')
+  expect(writes.map(({ value, fence, accepted }) => [value, fence, accepted])).toEqual([
+    [1, 3, true],
+    [0, 3, true],
+    [1, 3, true],
+  ])
+  for (const { ns } of writes) expect(ns > from && ns < to).toBe(true)
+  await host.end()
+  backend.close()
+  await vi.waitFor(() => expect(openFds()).toBe(before))
+})
+
+test('HANDLES 3.9: adopted descriptors go on in another process, and nothing is opened or written', async () => {
+  const before = openFds()
+  const { backend } = backendOf()
+  const handle = backend.open('led', 1, led)
+  backend.advance(4, ['led'])
+  handle.drive(1, 4)
+  const kept = backend.info('led')?.kept
+  if (kept === undefined) throw new Error('expected an open handle')
+  const heir = await bundle('children/heir.ts', folder.path, 'heir.mjs')
+  const child = spawn(process.execPath, [heir], { stdio: ['pipe', 'pipe', 'inherit', ...kept.fds], env: {} })
+  backend.close()
+  const said: Buffer[] = []
+  child.stdout?.on('data', (chunk: Buffer) => said.push(chunk))
+  child.stdin?.end(
+    JSON.stringify({ folder: join(folder.path, 'heir'), entry: led, value: kept.value, fence: kept.fence }),
+  )
+  await once(child, 'close')
+  const answer = JSON.parse(Buffer.concat(said).toString())
+  // the trace was empty until the record came: opening drove nothing
+  expect(answer).toMatchObject({ value: 0, grant: { via: 'inherit', fd: 4, encoding: 'record' } })
+  expect(answer.before).toBe(0)
+  expect(answer.info).toMatchObject({ opens: 0, initWrites: 0, edges: 1, fence: 4 })
+  await vi.waitFor(() => expect(openFds()).toBe(before))
+})
+
+test('HANDLES 6.3: changes of program over a held level: no edge, no opening, no initial write', async () => {
+  const { backend } = backendOf()
+  const handle = backend.open('led', 1, led)
+  const source = handle.grant()
+  if (source.via !== 'inherit') throw new Error('expected an inherited handle')
+  for (let fence = 1; fence <= 6; fence++) {
+    backend.advance(fence, ['led'])
+    const host = await startHost(program, [grantOf(handle, source, FIRST_FD)], [source.fd])
+    expect(await host.send({ op: 'get', handle: 'led', property: 'value' })).toBe(fence === 1 ? 0 : 1)
+    await host.send({ op: 'lease', lease: { live: true, fence } })
+    await host.call('led', 'write', 1)
+    await host.end('SIGKILL')
+  }
+  expect(backend.info('led')).toMatchObject({ value: 1, edges: 1, opens: 1, initWrites: 1, staleWrites: 0, fence: 6 })
+  backend.close()
+})

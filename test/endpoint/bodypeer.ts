@@ -1,0 +1,231 @@
+/** The other end of the endpoint's fd 3: a small peer that speaks the real messages to the real process. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Duplex } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+import type { Role } from '../../deploy/api.ts'
+import { makeBundle } from '../../deploy/build.ts'
+import { encodeManifest, type Manifest } from '../../deploy/bundle/manifest.ts'
+import { type Certificate, issueCertificate, type SignedCertificate, verifyCertificate } from '../../deploy/cert.ts'
+import { RobotClient } from '../../deploy/client.ts'
+import { generateAgeIdentity, generateNoiseKey, loadSigner, type Signer } from '../../deploy/keys.ts'
+import { type BodyMessage, EndpointMessage } from '../../runtime/ipc.ts'
+import { eventually } from '../channel/peers.ts'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+/** beside the packages that the endpoint imports */
+export const built = join(root, 'node_modules', '.cache', `medulla-endpoint-${process.pid}`)
+
+export async function buildEndpoint(): Promise<void> {
+  await build({
+    absWorkingDir: root,
+    entryPoints: ['runtime/endpoint/main.ts', 'runtime/endpoint/opener-thread.ts', 'runtime/endpoint/opener.ts'],
+    outdir: built,
+    bundle: true,
+    packages: 'external',
+    platform: 'node',
+    format: 'esm',
+    conditions: ['source'],
+  })
+}
+
+export interface Person {
+  signer: Signer
+  noiseSecret: Uint8Array
+  card: SignedCertificate
+  role: Role | null
+  name: string
+}
+
+/** With a key as ssh-keygen makes it. */
+export async function makePerson(folder: string, name: string, role: Role | null): Promise<Person> {
+  const path = join(folder, `id_${name}`)
+  execFileSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', `${name}@laptop`, '-f', path])
+  const signer = await loadSigner(path)
+  const noise = generateNoiseKey()
+  const card = await issueCertificate(certificate('operator', name, signer, noise.public), signer)
+  return { signer, noiseSecret: noise.secret, card, role, name }
+}
+
+function certificate(
+  subject: 'robot' | 'operator',
+  name: string,
+  signer: Signer,
+  noise: Uint8Array,
+  age?: string,
+): Certificate {
+  return {
+    format: 'medulla-cert/1',
+    subject,
+    name,
+    key: signer.publicKey,
+    noise: Buffer.from(noise).toString('base64'),
+    ...(age && { age }),
+    created: new Date().toISOString(),
+  }
+}
+
+type Answer = (message: Extract<BodyMessage, { id: number }>) => void
+type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never
+type Handler = (message: EndpointMessage, answer: (rest: WithoutId<Parameters<Answer>[0]>) => void) => void
+
+export class BodyPeer {
+  readonly messages: EndpointMessage[] = []
+  readonly people: Person[]
+  readonly folder: string
+  readonly staging: string
+  readonly robot: Certificate & { id: string }
+  log = ''
+  /** what the test wants answered, before the answers below */
+  handler: Handler = () => {}
+  #child: ChildProcess | undefined
+  #pipe: Duplex | undefined
+
+  private constructor(folder: string, people: Person[], robot: Certificate & { id: string }) {
+    this.folder = folder
+    this.staging = join(folder, 'staging')
+    this.people = people
+    this.robot = robot
+  }
+
+  static async create(roles: Record<string, Role | null>): Promise<BodyPeer> {
+    const folder = await mkdtemp(join(tmpdir(), 'medulla-'))
+    const people: Person[] = []
+    for (const [name, role] of Object.entries(roles)) people.push(await makePerson(folder, name, role))
+    const self = await makePerson(folder, 'robot', null)
+    const noise = generateNoiseKey()
+    const age = await generateAgeIdentity()
+    await mkdir(join(folder, 'endpoint'))
+    const secret = { mode: 0o600 }
+    await writeFile(join(folder, 'endpoint', 'noise.key'), `${Buffer.from(noise.secret).toString('hex')}\n`, secret)
+    await writeFile(join(folder, 'endpoint', 'age.key'), `${age.identity}\n`, secret)
+    const card = await issueCertificate(
+      certificate('robot', 'testbot', self.signer, noise.public, age.recipient),
+      self.signer,
+    )
+    return new BodyPeer(folder, people, verifyCertificate(card))
+  }
+
+  person(name: string): Person {
+    const person = this.people.find((one) => one.name === name)
+    if (!person) throw new Error(`no ${name}`)
+    return person
+  }
+
+  get child(): ChildProcess {
+    if (!this.#child) throw new Error('not started')
+    return this.#child
+  }
+
+  /** The port it listens on. Rejects with what the endpoint said when it cannot. */
+  async start(port = 0, env: Record<string, string> = {}): Promise<number> {
+    this.messages.length = 0
+    const child = spawn(process.execPath, [join(built, 'main.js')], {
+      stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
+      env,
+    })
+    this.#child = child
+    const pipe = child.stdio[3] as Duplex
+    this.#pipe = pipe
+    child.stderr?.on('data', (chunk) => {
+      this.log += chunk
+    })
+    let held = ''
+    pipe.on('error', () => {})
+    pipe.on('data', (chunk) => {
+      const lines = (held + chunk).split('\n')
+      held = lines.pop() ?? ''
+      for (const line of lines) this.#receive(EndpointMessage.parse(JSON.parse(line)))
+    })
+    const { name, id } = this.robot
+    this.send({
+      op: 'config',
+      home: this.folder,
+      staging: this.staging,
+      host: '127.0.0.1',
+      port,
+      name,
+      robot: id,
+      version: '0.1.0',
+    })
+    const first = await eventually(() => this.messages.find(({ op }) => op === 'listening' || op === 'failed'), 8000)
+    if (first.op === 'listening') return first.port
+    throw Object.assign(new Error(first.op === 'failed' ? first.message : ''), first)
+  }
+
+  send(message: BodyMessage | object): void {
+    this.#pipe?.write(`${JSON.stringify(message)}\n`)
+  }
+
+  write(bytes: string): void {
+    this.#pipe?.write(bytes)
+  }
+
+  of<Op extends EndpointMessage['op']>(op: Op): Extract<EndpointMessage, { op: Op }>[] {
+    return this.messages.filter((one): one is Extract<EndpointMessage, { op: Op }> => one.op === op)
+  }
+
+  #receive(message: EndpointMessage): void {
+    this.messages.push(message)
+    const { id } = message
+    this.handler(message, (rest) => this.send({ ...rest, id } as BodyMessage))
+    if (message.op === 'who') {
+      const { key, noise } = verifyCertificate(JSON.parse(message.cert) as SignedCertificate)
+      const person = this.people.find(({ signer, role }) => role && signer.publicKey === key && noise === message.noise)
+      const value = person ? { fingerprint: person.signer.fingerprint, role: person.role, name: person.name } : null
+      this.send({ op: 'done', id, value })
+    } else if (message.op === 'signers') {
+      const value = this.people
+        .filter(({ role }) => role === 'owner' || role === 'operator')
+        .map(({ signer }) => signer.publicKey)
+      this.send({ op: 'done', id, value })
+    }
+  }
+
+  async client(name: string, port: number): Promise<RobotClient> {
+    const { noiseSecret, card } = this.person(name)
+    return RobotClient.connect({ host: '127.0.0.1', port, noiseSecret, cert: card, robot: this.robot })
+  }
+
+  async bundle(signer: string, content = 'export {}\n', over: Partial<Parameters<typeof makeBundle>[2]> = {}) {
+    const manifest: Manifest = {
+      format: 'medulla-manifest/1',
+      program: 'blink',
+      version: '1.0.0',
+      entry: 'program.mjs',
+      wire: 1,
+      sdk: '0.1.0',
+      needs: {},
+      ratesMs: [],
+      state: null,
+      params: {},
+    }
+    const files = [
+      { name: 'buildinfo.json', bytes: Buffer.from('{}') },
+      { name: 'manifest.json', bytes: encodeManifest(manifest) },
+      { name: 'program.mjs', bytes: Buffer.from(content) },
+    ]
+    const robots = [{ id: this.robot.id, age: this.robot.age ?? '' }]
+    return makeBundle(files, manifest, { signer: this.person(signer).signer, robots, counter: Date.now(), ...over })
+  }
+
+  staged(): Promise<string[]> {
+    return readdir(this.staging)
+  }
+
+  async stop(): Promise<void> {
+    this.#pipe?.destroy()
+    const child = this.#child
+    if (child && child.exitCode === null && child.signalCode === null) {
+      await new Promise((resolve) => child.once('exit', resolve))
+    }
+  }
+
+  async remove(): Promise<void> {
+    await this.stop()
+    await rm(this.folder, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,401 @@
+import { once } from 'node:events'
+import { chmod, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
+import { openInner } from '../../deploy/bundle/open.ts'
+import { seal } from '../../deploy/bundle/seal.ts'
+import { connectSession } from '../../deploy/channel/connect.ts'
+import { greet, type RobotClient } from '../../deploy/client.ts'
+import { collect, eventually } from '../channel/peers.ts'
+import { BodyPeer, buildEndpoint, built } from './bodypeer.ts'
+
+let body: BodyPeer
+let port: number
+const clients: RobotClient[] = []
+
+beforeAll(async () => {
+  await buildEndpoint()
+  body = await BodyPeer.create({ ann: 'owner', bob: 'operator', eve: 'observer', mallory: null })
+})
+afterAll(async () => {
+  await body.remove()
+  await rm(built, { recursive: true, force: true })
+})
+beforeEach(async () => {
+  body.handler = () => {}
+  if (body.messages.length === 0 || body.child.exitCode !== null) port = await body.start()
+})
+afterEach(() => {
+  for (const client of clients.splice(0)) client.close()
+})
+
+async function clientOf(name: string): Promise<RobotClient> {
+  const client = await body.client(name, port)
+  clients.push(client)
+  return client
+}
+
+async function all<T>(stream: AsyncIterable<T>): Promise<T[]> {
+  const items: T[] = []
+  for await (const item of stream) items.push(item)
+  return items
+}
+
+const committed = { event: 'result', outcome: 'committed', message: 'running' } as const
+
+/** Answers installs as a body would that has copied the bytes. */
+function commits(seen: { staged: string[]; bytes: Buffer[] } = { staged: [], bytes: [] }, delayMs = 0) {
+  body.handler = (message, answer) => {
+    if (message.op !== 'install') return
+    void (async () => {
+      seen.staged.push(...(await body.staged()))
+      seen.bytes.push(await readFile(join(body.staging, message.staged)))
+      expect((await stat(join(body.staging, message.staged))).mode & 0o777).toBe(0o600)
+      answer({ op: 'item', item: { event: 'phase', phase: 'verify', startMs: 1 } })
+      await new Promise((resolve) => setTimeout(resolve, delayMs))
+      answer({ op: 'item', item: committed })
+      answer({ op: 'done' })
+    })()
+  }
+  return seen
+}
+
+test('S1: an operator with an ed25519 key of ssh-keygen is let in, a stranger with one is not', async () => {
+  const client = await clientOf('bob')
+  body.handler = (message, answer) => message.op === 'status' && answer({ op: 'done', value: { name: 'testbot' } })
+  expect(await client.status()).toEqual({ name: 'testbot' })
+  await expect(clientOf('mallory')).rejects.toMatchObject({ code: 'unknown-operator' })
+  expect(await greet('127.0.0.1', port)).toMatchObject({ name: 'testbot', id: body.robot.id, version: '0.1.0' })
+})
+
+test('a card that is not its own, or whose signature is broken, never reaches the body', async () => {
+  const before = body.of('who').length
+  const [bob, mallory] = [body.person('bob'), body.person('mallory')]
+  const options = { host: '127.0.0.1', port, robot: body.robot }
+  const broken = { ...bob.card, cert: bob.card.cert.replace('bob', 'ann') }
+  for (const attempt of [
+    { noiseSecret: mallory.noiseSecret, cert: bob.card },
+    { noiseSecret: bob.noiseSecret, cert: broken },
+    { noiseSecret: bob.noiseSecret, cert: { cert: '{}', sig: '' } },
+  ]) {
+    await expect(connectSession({ ...options, ...attempt })).rejects.toMatchObject({ code: 'unknown-operator' })
+  }
+  expect(body.of('who')).toHaveLength(before)
+})
+
+test('a robot at the address that is another one is named', async () => {
+  const { noiseSecret, card } = body.person('bob')
+  const { RobotClient } = await import('../../deploy/client.ts')
+  const robot = { ...body.robot, id: `SHA256:${'Q'.repeat(43)}` }
+  const attempt = RobotClient.connect({ host: '127.0.0.1', port, noiseSecret, cert: card, robot })
+  await expect(attempt).rejects.toMatchObject({
+    code: 'robot-mismatch',
+    message: expect.stringContaining(body.robot.id),
+  })
+})
+
+test('a push is opened, staged as what was signed, and its events stream back; then staging is empty', async () => {
+  const seen = commits()
+  const { bytes, digest } = await body.bundle('bob')
+  const client = await clientOf('bob')
+  const events = await all(client.push('main', bytes, { force: true }))
+  expect(events).toEqual([{ event: 'phase', phase: 'verify', startMs: 1 }, committed])
+  const install = body.of('install').at(-1)
+  expect(install).toMatchObject({
+    slot: 'main',
+    force: true,
+    retry: false,
+    pusher: body.person('bob').signer.fingerprint,
+  })
+  const { start, received, opened } = install?.marks ?? { start: 0, received: 0, opened: 0 }
+  expect(start).toBeLessThanOrEqual(received)
+  expect(received).toBeLessThan(opened)
+  expect(Math.abs(opened - Number(process.hrtime.bigint()) / 1e6)).toBeLessThan(5000)
+  expect(seen.staged).toEqual([install?.staged])
+  expect(seen.bytes[0]).toHaveLength(install?.length ?? 0)
+  const inner = await openInner(seen.bytes[0] ?? Buffer.alloc(0), new Set([body.person('bob').signer.publicKey]))
+  expect(inner.digest).toBe(digest)
+  expect(await body.staged()).toEqual([])
+})
+
+test('refused at the door, reported to the body, nothing staged', async () => {
+  const bob = await clientOf('bob')
+  const good = await body.bundle('bob')
+  const bent = Buffer.from(good.bytes)
+  bent[bent.length - 3] = (bent[bent.length - 3] ?? 0) ^ 1
+  const alien = await body.bundle('bob', 'x', { robots: [{ id: body.robot.id, age: await strangerAge() }] })
+  const unknown = await body.bundle('mallory')
+  const observer = await body.bundle('eve')
+  const junk = Buffer.from('junk'.repeat(100))
+  const endless = Buffer.from(`age-encryption.org/v1\n${'-> X25519 abc\n'.repeat(20_000)}`)
+  for (const [bytes, code] of [
+    [bent, 'bad-bundle'],
+    [good.bytes.subarray(0, good.bytes.length - 5), 'bad-bundle'],
+    [good.bytes.subarray(0, 40), 'truncated'],
+    [Buffer.alloc(0), 'truncated'],
+    [alien.bytes, 'wrong-robot'],
+    [unknown.bytes, 'unknown-operator'],
+    [observer.bytes, 'unknown-operator'],
+    [junk, 'unknown-format'],
+    [endless, 'bad-bundle'],
+    [await seal(Buffer.alloc(1024, 7), [body.robot.age ?? '']), 'bad-bundle'],
+  ] as const) {
+    const before = body.of('refused').length
+    await expect(all(bob.push('main', bytes))).rejects.toMatchObject({ code })
+    await eventually(() => body.of('refused').length === before + 1)
+    expect(body.of('refused').at(-1)).toMatchObject({
+      code,
+      slot: 'main',
+      pusher: body.person('bob').signer.fingerprint,
+    })
+    expect(await body.staged()).toEqual([])
+  }
+  const eve = await clientOf('eve')
+  await expect(all(eve.push('main', good.bytes))).rejects.toMatchObject({ code: 'role' })
+  await expect(all(eve.stop('main'))).rejects.toMatchObject({ code: 'role' })
+  await expect(all(eve.rollback('main', { order: '', sig: '' }))).rejects.toMatchObject({ code: 'role' })
+  await expect(all(bob.stop('Bad Name!'.replace(' ', '%20')))).rejects.toMatchObject({ code: 'usage' })
+  await expect(all(bob.rollback('main', { order: 'x'.repeat(20_000), sig: '' }))).rejects.toMatchObject({
+    code: 'too-large',
+  })
+  await expect(all(bob.logs('main', { lines: 1e9 }))).rejects.toMatchObject({ code: 'usage' })
+})
+
+async function strangerAge(): Promise<string> {
+  const { generateAgeIdentity } = await import('../../deploy/keys.ts')
+  return (await generateAgeIdentity()).recipient
+}
+
+test('what the body refuses is answered with its code, before or after the first event, and not reported twice', async () => {
+  const bob = await clientOf('bob')
+  const { bytes } = await body.bundle('bob')
+  const error = { code: 'not-newer', message: 'older than what ran', hint: 'build again' }
+  body.handler = (message, answer) => message.op === 'install' && answer({ op: 'error', error })
+  const before = body.of('refused').length
+  await expect(all(bob.push('main', bytes))).rejects.toMatchObject(error)
+  body.handler = (message, answer) => {
+    if (message.op !== 'install') return
+    answer({ op: 'item', item: { event: 'phase', phase: 'spawn', startMs: 2 } })
+    answer({ op: 'error', error: { ...error, code: 'no such code' } })
+  }
+  expect(await all(bob.push('main', bytes))).toEqual([
+    { event: 'phase', phase: 'spawn', startMs: 2 },
+    { event: 'result', outcome: 'refused', code: 'internal', message: error.message, hint: error.hint },
+  ])
+  expect(body.of('refused')).toHaveLength(before)
+  expect(await body.staged()).toEqual([])
+})
+
+test('lengths: none is 411, too large is 413 at once, and chunked is none', async () => {
+  const { noiseSecret, card } = body.person('bob')
+  const ask = async (head: string) => {
+    const session = await connectSession({ host: '127.0.0.1', port, noiseSecret, cert: card, robot: body.robot })
+    session.on('error', () => {}).write(`PUT /v1/slots/main/program HTTP/1.1\r\nHost: r\r\n${head}\r\n\r\n`)
+    const heard = collect(session)
+    await eventually(() => heard.length > 0 || session.closed)
+    session.destroy()
+    return Buffer.concat(heard).toString().split('\r\n')[0]
+  }
+  expect(await ask('X: y')).toMatch(/ 411 /)
+  expect(await ask('Transfer-Encoding: chunked')).toMatch(/ 411 /)
+  expect(await ask(`Content-Length: ${64 * 1024 * 1024 + 1}`)).toMatch(/ 413 /)
+  for (const length of ['99999999999999999999', '-1', 'x', '1, 1'])
+    expect(await ask(`Content-Length: ${length}`)).toBe('')
+  expect(await ask('Content-Length: 1\r\nTransfer-Encoding: chunked')).toBe('')
+})
+
+test('one push at a time in a slot, two in all', async () => {
+  commits(undefined, 300)
+  const bob = await clientOf('bob')
+  const { bytes } = await body.bundle('bob')
+  const first = all(bob.push('main', bytes))
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  await expect(all(bob.push('main', bytes))).rejects.toMatchObject({ code: 'in-progress' })
+  const second = all(bob.push('arm', bytes))
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  await expect(all(bob.push('leg', bytes))).rejects.toMatchObject({ code: 'in-progress' })
+  expect((await first).at(-1)).toEqual(committed)
+  expect((await second).at(-1)).toEqual(committed)
+  expect((await all(bob.push('main', bytes))).at(-1)).toEqual(committed)
+})
+
+test('a client that is gone in mid-upload leaves nothing, and the slot is free again', async () => {
+  commits()
+  const bob = await clientOf('bob')
+  const { bytes } = await body.bundle('bob')
+  const { noiseSecret, card } = body.person('bob')
+  for (const cut of [0, 10, 300, bytes.length - 1]) {
+    const session = await connectSession({ host: '127.0.0.1', port, noiseSecret, cert: card, robot: body.robot })
+    session.on('error', () => {})
+    session.write(`PUT /v1/slots/main/program HTTP/1.1\r\nHost: r\r\nContent-Length: ${bytes.length}\r\n\r\n`)
+    session.write(bytes.subarray(0, cut))
+    await new Promise((resolve) => setTimeout(resolve, 20))
+    const before = body.of('refused').length
+    session.destroy()
+    await eventually(() => body.of('refused').length > before)
+    expect(body.of('refused').at(-1)?.code).toBe('truncated')
+    expect(await body.staged()).toEqual([])
+  }
+  expect((await all(bob.push('main', bytes))).at(-1)).toEqual(committed)
+})
+
+test('a client that is gone after the upload does not stop the swap', async () => {
+  const seen = commits(undefined, 150)
+  const { bytes } = await body.bundle('bob')
+  const client = await clientOf('bob')
+  for await (const event of client.push('main', bytes)) if (event.event === 'phase') break
+  client.close()
+  expect(seen.staged).toHaveLength(1)
+  const cancels = body.of('cancel').length
+  await eventually(() => body.messages.some(({ op }) => op === 'install'))
+  await new Promise((resolve) => setTimeout(resolve, 250))
+  expect(body.of('cancel')).toHaveLength(cancels)
+  expect(await body.staged()).toEqual([])
+})
+
+test('bundles that come byte by byte are taken', async () => {
+  commits()
+  const { bytes } = await body.bundle('bob')
+  const { noiseSecret, card } = body.person('bob')
+  const session = await connectSession({ host: '127.0.0.1', port, noiseSecret, cert: card, robot: body.robot })
+  const heard = collect(session)
+  session.write(`PUT /v1/slots/main/program HTTP/1.1\r\nHost: r\r\nContent-Length: ${bytes.length}\r\n\r\n`)
+  for (let i = 0; i < bytes.length; i++) {
+    session.write(bytes.subarray(i, i + 1))
+    if (i % 3 === 0) await new Promise((resolve) => setImmediate(resolve))
+  }
+  await eventually(() => Buffer.concat(heard).includes('"committed"'))
+  session.destroy()
+})
+
+test('streams: logs, receipts and pins; a follower that leaves is cancelled at the body', async () => {
+  const eve = await clientOf('eve')
+  body.handler = (message, answer) => {
+    if (message.op === 'logs' || message.op === 'pins') {
+      answer({ op: 'item', item: { text: `line of ${message.op}` } })
+      if (!message.follow) answer({ op: 'done' })
+    }
+    if (message.op === 'receipts') {
+      for (let i = 0; i < message.limit; i++) answer({ op: 'item', item: { receipt: `${i}`, sig: '' } })
+      answer({ op: 'done' })
+    }
+  }
+  expect(await all(eve.logs('main', { lines: 3 }))).toEqual([{ text: 'line of logs' }])
+  expect(await all(eve.receipts(2000))).toHaveLength(2000)
+  expect(await all(eve.pins())).toEqual([{ text: 'line of pins' }])
+  const before = body.of('cancel').length
+  for await (const _line of eve.logs('main', { follow: true })) break
+  await eventually(() => body.of('cancel').length === before + 1)
+  expect(body.of('cancel').at(-1)?.id).toBe(body.of('logs').at(-1)?.id)
+})
+
+test('when the operators change, sessions are asked about again: who left is out, a new role counts', async () => {
+  const [bob, eve] = [await clientOf('bob'), await clientOf('eve')]
+  body.handler = (message, answer) => message.op === 'status' && answer({ op: 'done', value: {} })
+  await bob.status()
+  await eve.status()
+  body.person('bob').role = null
+  body.person('eve').role = 'operator'
+  body.send({ op: 'operators' })
+  commits()
+  const { bytes } = await body.bundle('ann')
+  expect((await all(eve.push('main', bytes))).at(-1)).toEqual(committed)
+  await expect(bob.status()).rejects.toBeTruthy()
+  await expect(clientOf('bob')).rejects.toMatchObject({ code: 'unknown-operator' })
+  body.person('bob').role = 'operator'
+  body.person('eve').role = 'observer'
+  body.send({ op: 'operators' })
+  await expect(all(eve.push('main', bytes))).rejects.toMatchObject({ code: 'role' })
+  await clientOf('bob')
+})
+
+test('who is asked once for each card, not for each session', async () => {
+  const before = body.of('who').length
+  for (let i = 0; i < 3; i++) await clientOf('ann')
+  expect(body.of('who').length - before).toBeLessThanOrEqual(1)
+})
+
+test('P3, P7: a captured push, sent again on the wire, does nothing', async () => {
+  commits()
+  const { tapWire } = await import('../channel/peers.ts')
+  const wire = await tapWire(port)
+  const { bytes } = await body.bundle('bob')
+  const client = await body.client('bob', wire.port)
+  await all(client.push('main', bytes))
+  const recorded = wire.connections.map(({ up }) => Buffer.concat(up))
+  const installs = body.of('install').length
+  client.close()
+  wire.close()
+  for (const stream of recorded) {
+    const socket = connect(port, '127.0.0.1')
+    socket.on('error', () => {})
+    socket.resume().write(stream)
+    await once(socket, 'close')
+  }
+  expect(body.of('install')).toHaveLength(installs)
+})
+
+test('staging is emptied at start; foreign files are left alone', async () => {
+  await body.stop()
+  const left = `${'ab'.repeat(16)}.tar`
+  await writeFile(join(body.staging, left), 'left behind')
+  await writeFile(join(body.staging, 'other'), 'not ours')
+  port = await body.start()
+  expect(await body.staged()).toEqual(['other'])
+})
+
+test('a port in use is told to the body by its code, and the process ends', async () => {
+  const other = await BodyPeer.create({})
+  await expect(other.start(port)).rejects.toMatchObject({ op: 'failed', code: 'port-in-use' })
+  await eventually(() => other.child.exitCode !== null)
+  expect(other.child.exitCode).toBe(1)
+  await other.remove()
+})
+
+test('secrets that others may read, or that are links, are refused; their text is in no message', async () => {
+  const other = await BodyPeer.create({})
+  const path = join(other.folder, 'endpoint', 'noise.key')
+  const secret = (await readFile(path, 'utf8')).trim()
+  await chmod(path, 0o640)
+  await expect(other.start()).rejects.toMatchObject({ op: 'failed', message: expect.stringContaining('0600') })
+  await eventually(() => other.child.exitCode !== null)
+  await rm(path)
+  await symlink(join(other.folder, 'id_robot'), path)
+  await expect(other.start()).rejects.toMatchObject({ op: 'failed' })
+  await eventually(() => other.child.exitCode !== null)
+  await rm(path)
+  await writeFile(path, `${secret}00\n`, { mode: 0o600 })
+  await expect(other.start()).rejects.toMatchObject({ op: 'failed', message: expect.not.stringContaining(secret) })
+  expect(other.log).not.toContain(secret)
+  await other.remove()
+})
+
+test('it does not outlive the body, and nonsense from the body ends it', async () => {
+  const client = await clientOf('ann')
+  const pending = client.status().catch((error) => error.code)
+  const { child } = body
+  await body.stop()
+  expect(child.exitCode).toBe(0)
+  expect(await pending).toMatch(/^(unreachable|body-away)$/)
+  for (const nonsense of ['what\n', '{"op":"run"}\n', `${'x'.repeat(300_000)}`]) {
+    port = await body.start()
+    body.write(nonsense)
+    await once(body.child, 'exit')
+  }
+  port = await body.start()
+})
+
+test('slowloris: the opening of a real endpoint ends in time', async () => {
+  await body.stop()
+  port = await body.start(0, { MEDULLA_TIME_SCALE: '0.05' })
+  const socket = connect(port, '127.0.0.1')
+  socket.on('error', () => {}).resume()
+  const drip = setInterval(() => socket.writable && socket.write('G'), 20)
+  const begin = performance.now()
+  await once(socket, 'close')
+  clearInterval(drip)
+  expect(performance.now() - begin).toBeLessThan(1500)
+  await body.stop()
+  port = await body.start()
+})

@@ -1,0 +1,94 @@
+import { expect, test } from 'vitest'
+import { imports, sources, text } from './tree.ts'
+
+interface Ban {
+  in: RegExp
+  import: RegExp
+  because: string
+}
+
+const OURS = '(?:drivers|deploy|runtime|robots|test)/'
+const OUTSIDE = /^node:(?:fs|fs\/promises|net|http|child_process|dgram|tls|timers|timers\/promises|os)$/
+
+/** One way: drivers and deploy know nobody, runtime joins them, robots see what an outside user sees. */
+const BANS: readonly Ban[] = [
+  {
+    in: /^drivers\//,
+    import: new RegExp(`^(?!drivers/)${OURS}`),
+    because: 'a driver works without this runtime: it knows pins, not programs or bundles',
+  },
+  {
+    in: /^deploy\//,
+    import: new RegExp(`^(?!deploy/)${OURS}`),
+    because: 'a laptop needs no robot side; what it asks of it, it asks over the wire or of the runtime process',
+  },
+  {
+    in: /^deploy\/(?!cli\/)/,
+    import: /^deploy\/cli\//,
+    because: 'robots load the rest of deploy/: it must not print, nor know the terminal',
+  },
+  {
+    in: /^runtime\/sdk\//,
+    import: new RegExp(`^(?!runtime/sdk/|drivers/)${OURS}`),
+    because: 'it is bundled into every robot program: nothing of keys, network or supervision belongs there',
+  },
+  {
+    in: /^runtime\//,
+    import: /^deploy\/(?:cli\/|build\b)/,
+    because: 'a robot does not build programs and has no command line',
+  },
+  {
+    in: /^(?:drivers|deploy|runtime)\//,
+    import: /^(?:test|robots)\//,
+    because: 'the product does not contain its tests or its examples',
+  },
+  {
+    in: /^robots\//,
+    import: /^(?!medulla$|medulla\/drivers$|robots\/)/,
+    because: 'programs are written as an outside user writes them',
+  },
+  {
+    in: /^(?:runtime\/sdk\/|drivers\/(?:inherit|broker\/client|devices|handle|errors|attached))/,
+    import: /^zod/,
+    because: 'it is in every robot program, and zod alone takes 100 ms to load',
+  },
+  {
+    in: /^deploy\/bundle\/|^deploy\/channel\/(?:noise|frame|handshake|x25519)\.ts$|^runtime\/body\/lifecycle\.ts$/,
+    import: OUTSIDE,
+    because: 'protocol code is pure: bytes in, bytes out, no files, no network, no clock',
+  },
+  {
+    in: /^deploy\/cli\/(?!program\.ts$)/,
+    import: /^(?:esbuild$|deploy\/build)/,
+    because: 'esbuild is loaded when something is built, and only then',
+  },
+]
+
+test('imports point one way', () => {
+  const wrong: string[] = []
+  for (const path of sources()) {
+    for (const from of imports(path)) {
+      for (const ban of BANS) {
+        if (ban.in.test(path) && ban.import.test(from)) wrong.push(`${path} imports ${from}: ${ban.because}`)
+      }
+    }
+  }
+  expect(wrong).toEqual([])
+})
+
+test('the scan sees every form of import', () => {
+  const seen = imports('deploy/cli/main.ts')
+  expect(seen).toContain('commander')
+  expect(seen).toContain('deploy/errors.ts')
+  expect(seen).toContain('deploy/cli/overview.ts') // dynamic
+})
+
+test('only term.ts prints in deploy/', () => {
+  const printing = /\bconsole\.|\bprocess\.(?:stdout|stderr)\.write\(/
+  const wrong = sources(['deploy']).filter((path) => path !== 'deploy/cli/term.ts' && printing.test(code(path)))
+  expect(wrong).toEqual([])
+})
+
+function code(path: string): string {
+  return text(path).replace(/^\s*(\/\/|\*|\/\*).*$/gm, '')
+}

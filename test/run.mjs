@@ -1,0 +1,255 @@
+/**
+ * What the npm scripts run, so that none of them needs a shell: `node test/run.mjs TASK [args]`. Node and its own modules
+ * only, since it must work before anything is installed. Everything but a task's own output goes to stderr.
+ */
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const NODE_MODULES = join(ROOT, 'node_modules')
+const DIST = join(ROOT, 'dist')
+const SOURCES = ['drivers', 'deploy', 'runtime', 'robots', 'test/bench']
+
+const TOOLS = {
+  tsc: 'typescript/bin/tsc',
+  biome: '@biomejs/biome/bin/biome',
+  knip: 'knip/bin/knip.js',
+  vitest: 'vitest/vitest.mjs',
+}
+
+/** Tests that take long carry `{ tags: ['slow'] }`; `check` leaves them to `test`. */
+const FAST = ['--tags-filter', '!slow']
+
+const TASKS = {
+  async install() {
+    await ensureInstalled()
+  },
+  async build() {
+    await ensureInstalled()
+    await build()
+  },
+  async demo(args) {
+    await ready()
+    await node([join(DIST, 'deploy/cli/demo.js'), ...args])
+  },
+  async bench(args) {
+    await ready()
+    await node([join(DIST, 'test/bench/main.js'), ...args])
+  },
+  async test(args) {
+    await ready()
+    await vitest(args)
+  },
+  async lint(args) {
+    await ensureInstalled()
+    await tool('biome', ['check', '--error-on-warnings', ...(args.length > 0 ? args : ['.'])])
+  },
+  /** `--no-tests`: for CI, which runs all of them anyway. */
+  async check(args) {
+    await ensureInstalled()
+    await tool('biome', ['check', '--error-on-warnings', '.'])
+    await tool('tsc', ['--noEmit', '-p', 'tsconfig.json'])
+    await tool('knip', ['--treat-config-hints-as-errors'])
+    await ensureBuilt()
+    if (!args.includes('--no-tests')) await vitest([...FAST, ...args])
+  },
+  async fast(args) {
+    await ready()
+    await vitest([...FAST, ...args])
+  },
+}
+
+async function ready() {
+  await ensureInstalled()
+  await ensureBuilt()
+}
+
+/** Installs when node_modules is absent, or was made from another lock file, for another Node, or on another computer. */
+async function ensureInstalled() {
+  const lockText = readFileSync(join(ROOT, 'package-lock.json'), 'utf8')
+  const wanted = {
+    lock: sha256(lockText),
+    node: process.versions.node.split('.')[0],
+    platform: `${process.platform}-${process.arch}`,
+  }
+  const record = join(NODE_MODULES, '.medulla.json')
+  const reason = staleness(wanted, readJson(record), JSON.parse(lockText))
+  if (reason !== undefined) {
+    say(`installing packages (npm ci): ${reason}`)
+    // npm writes to stdout what belongs on stderr here
+    await run(...npm(['ci', '--loglevel', 'error']), { stdio: ['ignore', 2, 2] })
+  }
+  const text = `${JSON.stringify(wanted)}\n`
+  if (!existsSync(record) || readFileSync(record, 'utf8') !== text) writeFileSync(record, text)
+}
+
+function staleness(wanted, made, lock) {
+  if (!existsSync(NODE_MODULES)) return 'there is no node_modules'
+  if (made !== undefined && made.node !== wanted.node)
+    return `installed for Node ${made.node}, this is Node ${wanted.node}`
+  if (made !== undefined && made.platform !== wanted.platform) {
+    return `installed for ${made.platform}, this is ${wanted.platform}`
+  }
+  if (made?.lock === wanted.lock) return undefined
+  return unlike(lock, readJson(join(NODE_MODULES, '.package-lock.json')))
+}
+
+/** Good when what is there is what the lock file says, whoever installed it. Optional packages may be absent. */
+function unlike(lock, installed) {
+  if (installed === undefined) return 'node_modules is not whole'
+  for (const [path, { version, optional, devOptional }] of Object.entries(lock.packages)) {
+    const there = installed.packages[path]
+    if (path === '' || (there === undefined && (optional || devOptional))) continue
+    if (there?.version !== version) return `${path} is ${there?.version ?? 'absent'}, expected ${version}`
+  }
+  return undefined
+}
+
+async function ensureBuilt() {
+  const record = readJson(join(DIST, '.medulla.json'))
+  // what runs is compiled; whether its types are right is asked by `check` and `build`
+  if (record?.sources !== fingerprint()) await build(['--noCheck'])
+}
+
+/** Whole or not at all: compiled beside, then moved. */
+async function build(flags = []) {
+  const sources = fingerprint()
+  say('compiling (tsc)')
+  const beside = join(NODE_MODULES, `.medulla-dist-${process.pid}`)
+  try {
+    await tool('tsc', ['-p', 'tsconfig.json', '--outDir', beside, ...flags], { stdio: ['ignore', 2, 2] })
+    await bundleCli(beside)
+    writeFileSync(join(beside, '.medulla.json'), `${JSON.stringify({ sources })}\n`)
+    rmSync(DIST, { recursive: true, force: true })
+    renameSync(beside, DIST)
+  } finally {
+    rmSync(beside, { recursive: true, force: true })
+  }
+}
+
+/**
+ * The command line as few files: opening 40 modules one after the other would cost each push 15 ms. What a command does
+ * not need stays apart, and what is heavy or native stays in its package.
+ */
+async function bundleCli(dist) {
+  const { build: bundle } = await import('esbuild')
+  const cli = join(dist, 'deploy/cli')
+  await bundle({
+    entryPoints: [join(cli, 'main.js'), join(cli, 'demo.js')],
+    outdir: cli,
+    allowOverwrite: true,
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    minifySyntax: true,
+    minifyWhitespace: true,
+    external: ['age-encryption', 'esbuild', 'tar-stream'],
+    logLevel: 'warning',
+    banner: {
+      js: [
+        '/*! holds commander, (c) TJ Holowaychuk, and @noble/ciphers, (c) Paul Miller; both MIT, see their packages */',
+        "import{createRequire as medullaRequire}from'node:module';const require=medullaRequire(import.meta.url);",
+      ].join('\n'),
+    },
+  })
+}
+
+/** Of tsconfig and of path, size and time of every source file. */
+function fingerprint() {
+  const files = SOURCES.flatMap((folder) => walk(join(ROOT, folder)))
+  const lines = files.map((file) => {
+    const { size, mtimeMs } = statSync(file)
+    return `${relative(ROOT, file)} ${size} ${mtimeMs}`
+  })
+  return sha256([readFileSync(join(ROOT, 'tsconfig.json'), 'utf8'), ...lines.sort()].join('\n'))
+}
+
+function walk(folder) {
+  if (!existsSync(folder)) return []
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name)
+    if (entry.isDirectory()) return walk(path)
+    return entry.name.endsWith('.ts') ? [path] : []
+  })
+}
+
+function vitest(args) {
+  return tool('vitest', ['run', '--config', 'test/vitest.config.ts', ...args])
+}
+
+function tool(name, args, options) {
+  return node([join(NODE_MODULES, TOOLS[name]), ...args], options)
+}
+
+function node(args, options) {
+  return run(process.execPath, args, options)
+}
+
+/** The npm that runs this script, or the one on the path. */
+function npm(args) {
+  const { npm_execpath: cli } = process.env
+  if (cli !== undefined && basename(dirname(cli)) === 'bin' && cli.endsWith('.js'))
+    return [process.execPath, [cli, ...args]]
+  return [process.platform === 'win32' ? 'npm.cmd' : 'npm', args]
+}
+
+/** Ends this process with the exit code of a child that fails. */
+async function run(file, args, { stdio = 'inherit' } = {}) {
+  const child = spawn(file, args, { cwd: ROOT, stdio, shell: file.endsWith('.cmd') })
+  const status = await new Promise((resolve, reject) => {
+    forward = (signal) => child.kill(signal)
+    child.once('error', reject)
+    child.once('close', (code, signal) => resolve(signal === null ? code : 1))
+  })
+  if (status !== 0) throw new TaskFailed(status)
+}
+
+let forward = (_signal) => {}
+/** A terminal sends Ctrl-C to the child as well: this process waits for it. */
+process.on('SIGINT', () => {})
+process.on('SIGTERM', () => forward('SIGTERM'))
+
+class TaskFailed extends Error {
+  constructor(status) {
+    super(`ended with ${status}`)
+    this.status = status
+  }
+}
+
+function readJson(path) {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'))
+  } catch {
+    return undefined
+  }
+}
+
+function sha256(text) {
+  return createHash('sha256').update(text).digest('hex')
+}
+
+function say(text) {
+  process.stderr.write(`medulla: ${text}\n`)
+}
+
+const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+const [name = '', ...given] = process.argv.slice(2)
+if (major < 20 || (major === 20 && minor < 19)) {
+  say(`error: Node 20.19 or newer is needed, this is ${process.version}`)
+  process.exitCode = 1
+} else if (!Object.hasOwn(TASKS, name)) {
+  say(`error: expected a task of ${Object.keys(TASKS).join(', ')}, got ${JSON.stringify(name)}`)
+  process.exitCode = 2
+} else {
+  try {
+    await TASKS[name](given[0] === '--' ? given.slice(1) : given)
+  } catch (error) {
+    if (!(error instanceof TaskFailed)) throw error
+    process.exitCode = error.status
+  }
+}

@@ -1,0 +1,152 @@
+/** Real bundles, temporary folders and child processes for the tests of the store. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+import { onTestFinished } from 'vitest'
+import { encodeInner } from '../../deploy/bundle/inner.ts'
+import { encodeManifest, type Manifest } from '../../deploy/bundle/manifest.ts'
+import { openInner } from '../../deploy/bundle/open.ts'
+import { packPayload, unpackPayload } from '../../deploy/bundle/payload.ts'
+import { encodeRelease, type Release } from '../../deploy/bundle/release.ts'
+import type { Signer } from '../../deploy/keys.ts'
+import type { Verified } from '../../runtime/store/door.ts'
+
+const ROBOT = `SHA256:${'A'.repeat(43)}`
+export const META = { pusher: ROBOT, time: '2026-01-01T00:00:00.000Z' }
+
+export async function tempDir(): Promise<string> {
+  const dir = await mkdtemp(join(tmpdir(), 'medulla-store-'))
+  onTestFinished(() => rm(dir, { recursive: true, force: true }))
+  return dir
+}
+
+export interface Bundled {
+  inner: Uint8Array
+  release: Release
+}
+
+export interface BundleFields {
+  code?: string
+  counter?: number
+  program?: string
+  manifest?: Partial<Manifest>
+  release?: Partial<Release>
+  files?: { name: string; bytes: Uint8Array }[]
+}
+
+export async function makeInner(signer: Signer, fields: BundleFields = {}): Promise<Bundled> {
+  const program = fields.program ?? 'blink'
+  const manifest: Manifest = {
+    format: 'medulla-manifest/1',
+    program,
+    version: '1.0.0',
+    entry: 'program.mjs',
+    wire: 1,
+    sdk: '0.1.0',
+    needs: { led: 'output' },
+    ratesMs: [500],
+    state: { version: 1, encoding: 'json' },
+    params: { kp: 1.25 },
+    ...fields.manifest,
+  }
+  const files = fields.files ?? [
+    { name: 'program.mjs', bytes: Buffer.from(fields.code ?? 'console.log(1)\n') },
+    { name: 'manifest.json', bytes: encodeManifest(manifest) },
+    { name: 'buildinfo.json', bytes: Buffer.from('{}') },
+  ]
+  const packed = await packPayload(files)
+  const release: Release = {
+    format: 'medulla-release/1',
+    kind: 'program',
+    program,
+    version: '1.0.0',
+    payload: { sha256: packed.sha256, length: packed.length, unpacked: packed.unpacked },
+    h1: packed.h1,
+    counter: fields.counter ?? 1,
+    created: '2026-01-01T00:00:00.000Z',
+    expires: null,
+    arch: ['any'],
+    node: '>=20.19',
+    recipients: [ROBOT],
+    slot: null,
+    ...fields.release,
+  }
+  const bytes = encodeRelease(release)
+  const signature = await signer.sign('release@medulla', bytes)
+  return { inner: await encodeInner({ release: bytes, signature, payload: packed.bytes }), release }
+}
+
+/** What the door answers, made on this thread. */
+export async function makeVerified(signer: Signer, fields: BundleFields = {}): Promise<Verified> {
+  const { inner } = await makeInner(signer, fields)
+  const opened = await openInner(inner, new Set([signer.publicKey]))
+  const files = await unpackPayload(opened.payload, opened.release)
+  const { parseManifest } = await import('../../deploy/bundle/manifest.ts')
+  return { ...opened, files, manifest: parseManifest(files.get('manifest.json') ?? new Uint8Array()) }
+}
+
+/** Node 20 runs no TypeScript: one file of ours with all that it imports, as one script. */
+export async function compile(source: string, dir: string): Promise<string> {
+  const outfile = join(dir, `${source.split('/').at(-1)?.replace(/\.ts$/, '')}.cjs`)
+  await build({
+    entryPoints: [fileURLToPath(new URL(source, import.meta.url))],
+    outfile,
+    bundle: true,
+    platform: 'node',
+    target: 'node20',
+    format: 'cjs',
+    logLevel: 'error',
+    logOverride: { 'empty-import-meta': 'silent' },
+  })
+  return outfile
+}
+
+export interface Child {
+  process: ChildProcess
+  lines: string[]
+  /** Resolves at the next line of the child; rejects when it ends first. */
+  line(): Promise<string>
+  ended: Promise<void>
+}
+
+export function run(script: string, args: string[]): Child {
+  const child = spawn(process.execPath, [script, ...args], { stdio: ['pipe', 'pipe', 'inherit'] })
+  onTestFinished(() => {
+    child.kill('SIGKILL')
+  })
+  const lines: string[] = []
+  const waiting: { resolve(line: string): void; reject(error: Error): void }[] = []
+  let read = 0
+  let rest = ''
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    const parts = (rest + text).split('\n')
+    rest = parts.pop() ?? ''
+    lines.push(...parts)
+    while (read < lines.length && waiting.length > 0) waiting.shift()?.resolve(lines[read++] ?? '')
+  })
+  const ended = new Promise<void>((resolve) => {
+    child.on('close', () => {
+      for (const one of waiting) one.reject(new Error('the child ended'))
+      resolve()
+    })
+  })
+  const line = (): Promise<string> => {
+    if (read < lines.length) return Promise.resolve(lines[read++] ?? '')
+    return new Promise((resolve, reject) => waiting.push({ resolve, reject }))
+  }
+  return { process: child, lines, line, ended }
+}
+
+/** xorshift32: the same delays in every run. */
+export function seeded(seed: number): () => number {
+  let state = seed
+  return () => {
+    state ^= state << 13
+    state ^= state >>> 17
+    state ^= state << 5
+    return (state >>> 0) / 2 ** 32
+  }
+}

@@ -1,0 +1,178 @@
+import { execFileSync } from 'node:child_process'
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { expect, onTestFinished, test } from 'vitest'
+import { Refusal } from '../../deploy/errors.ts'
+import { generateKey, type Signer } from '../../deploy/keys.ts'
+import { Bundles } from '../../runtime/store/bundles.ts'
+import { Door, type DoorOptions } from '../../runtime/store/door.ts'
+import { compile, META, makeInner, tempDir } from './bed.ts'
+
+interface Bench {
+  dir: string
+  door: Door
+  signer: Signer
+  stage(bytes: Uint8Array): Promise<{ stagedFile: string; length: number; signers: string[] }>
+}
+
+async function bench(opts: DoorOptions = {}, source = '../../runtime/store/doorworker.ts'): Promise<Bench> {
+  const dir = await tempDir()
+  const door = new Door({ worker: pathToFileURL(await compile(source, dir)), ...opts })
+  onTestFinished(() => door.close())
+  const signer = await generateKey(join(dir, 'key'), 'me')
+  let count = 0
+  const stage = async (bytes: Uint8Array): ReturnType<Bench['stage']> => {
+    const stagedFile = join(dir, `${count++}.tar`)
+    await writeFile(stagedFile, bytes)
+    return { stagedFile, length: bytes.length, signers: [signer.publicKey] }
+  }
+  return { dir, door, signer, stage }
+}
+
+test('a signed bundle comes through with its exact bytes, and what was staged is not read again', async () => {
+  const { dir, door, signer, stage } = await bench()
+  const { inner, release } = await makeInner(signer, { code: `// ${'é'.repeat(2000)}\n` })
+  const job = await stage(inner)
+  const verified = await door.verify(job)
+  expect(verified.release).toEqual(release)
+  expect(verified.signer).toBe(signer.fingerprint)
+  expect(verified.manifest.params).toEqual({ kp: 1.25 })
+  expect([...verified.files.keys()].sort()).toEqual(['buildinfo.json', 'manifest.json', 'program.mjs'])
+  // whoever owns the staging folder exchanges the file after the check
+  await writeFile(job.stagedFile, 'something else')
+  const bundles = await Bundles.open(join(dir, 'store'), door)
+  await bundles.put(verified, META)
+  await bundles.extract(verified.digest, join(dir, 'instance'))
+  expect(await readFile(join(dir, 'instance', 'program.mjs'), 'utf8')).toBe(`// ${'é'.repeat(2000)}\n`)
+})
+
+test('what is staged must be a regular file of exactly the length that was said', async () => {
+  const { dir, door, signer, stage } = await bench({ maxBytes: 100_000 })
+  const { inner } = await makeInner(signer)
+  const job = await stage(inner)
+  await expect(door.verify({ ...job, length: job.length + 1 })).rejects.toMatchObject({ code: 'truncated' })
+  await expect(door.verify({ ...job, length: job.length - 1 })).rejects.toMatchObject({ code: 'too-large' })
+  await expect(door.verify({ ...job, length: 100_001 })).rejects.toMatchObject({ code: 'too-large' })
+  await symlink(job.stagedFile, join(dir, 'link'))
+  await expect(door.verify({ ...job, stagedFile: join(dir, 'link') })).rejects.toMatchObject({ code: 'not-found' })
+  await mkdir(join(dir, 'folder'))
+  await expect(door.verify({ ...job, stagedFile: join(dir, 'folder') })).rejects.toMatchObject({ code: 'bad-bundle' })
+  // nobody writes to it: opening it must not wait
+  execFileSync('mkfifo', [join(dir, 'fifo')])
+  await expect(door.verify({ ...job, stagedFile: join(dir, 'fifo') })).rejects.toMatchObject({ code: 'bad-bundle' })
+  await expect(door.verify({ ...job, stagedFile: join(dir, 'none') })).rejects.toMatchObject({ code: 'not-found' })
+  expect((await door.verify(job)).signer).toBe(signer.fingerprint)
+})
+
+test('a bundle of somebody else, of other content than it says, or of another shape is refused', async () => {
+  const { dir, door, signer, stage } = await bench()
+  const { inner } = await makeInner(signer)
+  const eve = await generateKey(join(dir, 'eve'), 'eve')
+  const job = await stage(inner)
+  await expect(door.verify({ ...job, signers: [eve.publicKey] })).rejects.toMatchObject({ code: 'unknown-operator' })
+  await expect(door.verify(await stage(new Uint8Array(2048)))).rejects.toMatchObject({ name: 'Refusal' })
+
+  const refused = async (fields: Parameters<typeof makeInner>[1]): Promise<unknown> =>
+    door.verify(await stage((await makeInner(signer, fields)).inner)).catch((error) => [error.code, error.message])
+  expect(await refused({ manifest: { program: 'other' } })).toEqual([
+    'bad-bundle',
+    'the manifest is for program other, the release for blink',
+  ])
+  expect(await refused({ manifest: { version: '2.0.0' } })).toEqual([
+    'bad-bundle',
+    'the manifest is for version 2.0.0, the release for 1.0.0',
+  ])
+  expect(await refused({ files: [{ name: 'program.mjs', bytes: Buffer.from('1') }] })).toEqual([
+    'bad-bundle',
+    'the payload holds program.mjs, expected buildinfo.json, manifest.json, program.mjs',
+  ])
+  expect(await refused({ release: { kind: 'runtime' } })).toMatchObject(['wrong-slot', expect.anything()])
+})
+
+test('policy is asked after the signature and before unpacking, and its refusal ends the job', async () => {
+  const { door, signer, stage } = await bench()
+  // a signed payload whose content would be refused, had it been unpacked
+  const { inner } = await makeInner(signer, { manifest: { program: 'other' }, counter: 7 })
+  const job = await stage(inner)
+  const asked: unknown[] = []
+  const refusal = new Refusal('not-newer', 'counter 7 is not above the floor 7', 'build it again')
+  const refused = door.verify(job, ({ release, signer: by }) => {
+    asked.push(release.counter, by)
+    return refusal
+  })
+  await expect(refused).rejects.toMatchObject({ code: 'not-newer', message: refusal.message, hint: 'build it again' })
+  expect(asked).toEqual([7, signer.fingerprint])
+  await expect(door.verify(job)).rejects.toMatchObject({ code: 'bad-bundle' })
+  // a signer who is none is not asked about
+  await expect(door.verify({ ...job, signers: [] }, () => refusal)).rejects.toMatchObject({ code: 'unknown-operator' })
+  const broken = door.verify(job, () => {
+    throw new Error('a fault')
+  })
+  await expect(broken).rejects.toMatchObject({ code: 'internal' })
+  expect((await door.verify(await stage((await makeInner(signer)).inner), () => null)).release.counter).toBe(1)
+})
+
+test('any changed byte of release, signature or payload is refused', async () => {
+  const { door, signer, stage } = await bench()
+  const { inner } = await makeInner(signer)
+  const job = await stage(inner)
+  const genuine = await door.verify(job)
+  for (let at = 0; at < inner.length; at += 61) {
+    const changed = Buffer.from(inner)
+    changed[at] = (changed[at] ?? 0) ^ 4
+    await expect(door.verify(await stage(changed)), `byte ${at}`).rejects.toMatchObject({ name: 'Refusal' })
+  }
+  expect((await door.verify(job)).digest).toBe(genuine.digest)
+})
+
+test('opening a large bundle leaves the event loop of the body free', async () => {
+  const { door, signer, stage } = await bench()
+  const noise = Buffer.allocUnsafe(6_000_000)
+  for (let at = 0; at < noise.length; at += 4) noise.writeUInt32LE((Math.random() * 2 ** 32) >>> 0, at)
+  const { inner } = await makeInner(signer, { code: `// ${noise.toString('base64')}\n` })
+  const job = await stage(inner)
+  await door.verify(job)
+  let worst = 0
+  let last = performance.now()
+  const timer = setInterval(() => {
+    const now = performance.now()
+    worst = Math.max(worst, now - last)
+    last = now
+  }, 1)
+  const start = performance.now()
+  await door.verify(job)
+  const took = performance.now() - start
+  clearInterval(timer)
+  expect(took).toBeGreaterThan(20)
+  expect(worst).toBeLessThan(Math.max(50, took / 2))
+})
+
+test.each([
+  ['throws', 'internal', 'failed'],
+  ['exits', 'internal', 'ended with code 3'],
+  ['eats memory', 'bad-bundle', 'more than 32 MB'],
+  ['hangs', 'bad-bundle', 'longer than 300 ms'],
+])('a worker that %s is a refusal for its job, and the next job gets a new worker', async (fault, code, message) => {
+  const { door, stage } = await bench({ deadlineMs: fault === 'hangs' ? 300 : 10_000, maxHeapMb: 32 }, './badworker.ts')
+  const job = await stage(new Uint8Array(1))
+  const [bad, good] = await Promise.allSettled([
+    door.verify({ ...job, stagedFile: fault }),
+    door.verify({ ...job, stagedFile: 'fine' }),
+  ])
+  expect(bad).toMatchObject({ status: 'rejected', reason: { code, message: expect.stringContaining(message) } })
+  expect(good).toMatchObject({ status: 'fulfilled' })
+})
+
+test('a worker that cannot start, and a door that was closed, refuse', async () => {
+  const { dir, door, stage } = await bench()
+  const job = await stage(new Uint8Array(1))
+  const none = new Door({ worker: pathToFileURL(join(dir, 'none.cjs')) })
+  await expect(none.verify(job)).rejects.toMatchObject({ code: 'internal' })
+  await none.close()
+  const pending = door.verify(job)
+  const refused = expect(pending).rejects.toMatchObject({ code: 'body-away' })
+  await door.close()
+  await refused
+  await expect(door.verify(job)).rejects.toMatchObject({ code: 'body-away' })
+})
