@@ -1,0 +1,69 @@
+/** The real, built CLI in a process of its own, with a config folder of its own. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const CLI = fileURLToPath(new URL('../../dist/deploy/cli/main.js', import.meta.url))
+
+export interface Ended {
+  status: number | null
+  stdout: string
+  stderr: string
+}
+
+export class Laptop {
+  readonly dir = mkdtempSync(join(tmpdir(), 'medulla-laptop-'))
+  readonly #children = new Set<ChildProcess>()
+
+  constructor() {
+    if (!existsSync(CLI)) throw new Error('dist is absent: npm run build, or npm test, which does it')
+  }
+
+  start(args: readonly string[], env: Record<string, string> = {}): ChildProcess & { ended: Promise<Ended> } {
+    const child = spawn(process.execPath, [CLI, ...args], {
+      cwd: this.dir,
+      env: { PATH: process.env.PATH, HOME: this.dir, MEDULLA_CONFIG: join(this.dir, 'config'), ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    this.#children.add(child)
+    let [stdout, stderr] = ['', '']
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      stderr += text
+    })
+    const ended = new Promise<Ended>((resolve, reject) => {
+      child.once('error', reject)
+      child.once('close', (status) => {
+        this.#children.delete(child)
+        resolve({ status, stdout, stderr })
+      })
+    })
+    return Object.assign(child, { ended })
+  }
+
+  run(...args: string[]): Promise<Ended> {
+    return this.start(args).ended
+  }
+
+  /** Events of a command that is given --json. */
+  async json(...args: string[]): Promise<{ status: number | null; events: Record<string, unknown>[]; stderr: string }> {
+    const { status, stdout, stderr } = await this.run(...args, '--json')
+    const lines = stdout.split('\n').filter((line) => line !== '')
+    return { status, stderr, events: lines.map((line) => JSON.parse(line) as Record<string, unknown>) }
+  }
+
+  /** Everything that was started and its robots are gone afterwards. */
+  async close(): Promise<void> {
+    await Promise.all(
+      [...this.#children].map(async (child) => {
+        child.kill('SIGTERM')
+        await new Promise((resolve) => child.once('close', resolve))
+      }),
+    )
+    rmSync(this.dir, { recursive: true, force: true })
+  }
+}

@@ -1,0 +1,176 @@
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { COMMANDS } from '../../deploy/cli/commands.ts'
+import { EXIT } from '../../deploy/cli/exit.ts'
+import { robotCard } from './cards.ts'
+import { Laptop } from './medulla.ts'
+
+let laptop: Laptop
+beforeEach(() => {
+  laptop = new Laptop()
+})
+afterEach(() => laptop.close())
+
+/** Trusts a robot that is only a card, at an address where nothing may be. */
+async function trustCard(name: string, address: string): Promise<string> {
+  const { signed, id } = await robotCard(name)
+  const file = join(laptop.dir, `${name}.json`)
+  writeFileSync(file, JSON.stringify(signed))
+  expect(await laptop.run('trust', name, address, '--card', file)).toMatchObject({ status: 0 })
+  return id
+}
+
+test('P11: --help lists every command and every exit code', async () => {
+  const { status, stdout, stderr } = await laptop.run('--help')
+  expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+  for (const name of Object.keys(COMMANDS)) expect(stdout).toMatch(new RegExp(`^  ${name} +\\S`, 'm'))
+  for (const code of Object.values(EXIT)) expect(stdout).toMatch(new RegExp(`^  ${code} +\\S`, 'm'))
+})
+
+test.each(Object.keys(COMMANDS))(
+  'medulla %s --help has an example that the command itself understands',
+  async (name) => {
+    const { status, stdout, stderr } = await laptop.run(name, '--help')
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+    expect(stdout).toMatch(new RegExp(`^Usage: medulla ${name} `))
+    expect(stdout).toMatch(new RegExp(`^ {2}\\$ medulla ${name}\\b`, 'm'))
+    expect(stdout).toContain('--device <robot>')
+    expect(stdout.split('\n').filter((line) => line.length > 120)).toEqual([])
+  },
+)
+
+test('keygen makes a private key, once', async () => {
+  const { status, events } = await laptop.json('keygen')
+  expect(status).toBe(0)
+  expect(events).toMatchObject([{ event: 'key', publicKey: expect.stringMatching(/^ssh-ed25519 /) }])
+  const path = join(laptop.dir, 'config/id_ed25519')
+  expect(statSync(path).mode & 0o777).toBe(0o600)
+  const before = readFileSync(path)
+  expect(await laptop.run('keygen')).toEqual({
+    status: 3,
+    stdout: '',
+    stderr: `medulla: error: ${path} or its .pub is there already\nmedulla: hint: move it away first, or use it as it is\n`,
+  })
+  expect(readFileSync(path)).toEqual(before)
+})
+
+test('trust: a card, its name and its id must agree with what was said', async () => {
+  const id = await trustCard('arm', '127.0.0.1:1')
+  const card = join(laptop.dir, 'arm.json')
+  const known = JSON.parse(readFileSync(join(laptop.dir, 'config/robots.json'), 'utf8'))
+  expect(known).toEqual({ robots: { arm: { address: '127.0.0.1:1', card: JSON.parse(readFileSync(card, 'utf8')) } } })
+  expect(await laptop.run('trust', 'arm', '127.0.0.1', '--card', card, '--id', id)).toMatchObject({ status: 0 })
+
+  const wrong = `SHA256:${'A'.repeat(43)}`
+  expect(await laptop.run('trust', 'arm', 'x', '--card', card, '--id', wrong)).toMatchObject({
+    status: 3,
+    stderr: `medulla: error: the card is of ${id}, expected ${wrong}\n`,
+  })
+  const broken = join(laptop.dir, 'broken.json')
+  const { cert, sig } = JSON.parse(readFileSync(card, 'utf8'))
+  writeFileSync(broken, JSON.stringify({ cert: cert.replace('"arm"', '"leg"'), sig }))
+  expect(await laptop.run('trust', 'leg', 'x', '--card', broken)).toMatchObject({ status: 3, stdout: '' })
+  expect(await laptop.run('trust', 'Leg', 'x', '--card', card)).toMatchObject({ status: 2, stdout: '' })
+  expect(await laptop.run('trust', 'arm')).toMatchObject({ status: 2, stdout: '' })
+})
+
+test("trust --export prints the operator's card, and an operator is no robot", async () => {
+  expect(await laptop.run('trust', '--export')).toMatchObject({ status: 3, stdout: '' })
+  await laptop.run('keygen')
+  const { status, stdout } = await laptop.run('trust', '--export')
+  expect(status).toBe(0)
+  const card = join(laptop.dir, 'me.json')
+  writeFileSync(card, stdout)
+  expect(JSON.parse(JSON.parse(stdout).cert)).toMatchObject({ subject: 'operator' })
+  expect(await laptop.run('trust', 'me', 'x', '--card', card)).toMatchObject({ status: 3 })
+})
+
+test.each([
+  [['pus'], 'unknown command "pus"', 'did you mean: medulla push'],
+  [['xyzzy'], 'unknown command "xyzzy"', 'medulla --help'],
+  [['push', '--slto', 'x'], "unknown option '--slto'; did you mean --slot?", 'medulla push --help'],
+  [['push', 'a', 'b'], /too many arguments/, 'medulla push --help'],
+  [['push', 'nowhere'], 'no such file or folder: nowhere', undefined],
+  [['push', '.', '--slot', 'Main'], 'a slot is called like main or left-arm, got "Main"', undefined],
+  [['logs', '-n', 'ten'], '--lines: expected a whole number from 0 to 10000, got "ten"', undefined],
+  [['new'], "missing required argument 'name'", 'medulla new --help'],
+  [['new', 'Bad Name'], /^a program is called like/, undefined],
+  [['rollback', '--to', 'abc'], /^expected a digest like sha256:/, undefined],
+  [['-d'], /option '-d, --device <robot>' argument missing/, 'medulla --help'],
+])('usage: medulla %j', async (args, message, hint) => {
+  const { status, stdout, stderr } = await laptop.run(...args)
+  expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
+  const [first = '', second] = stderr.trimEnd().split('\n')
+  expect(first.replace('medulla: error: ', '')).toEqual(
+    typeof message === 'string' ? message : expect.stringMatching(message),
+  )
+  expect(second).toBe(hint === undefined ? undefined : `medulla: hint: ${hint}`)
+  const { events } = await laptop.json(...args)
+  expect(events).toMatchObject([{ event: 'error', error: { code: 'usage' } }])
+})
+
+test('no robot: what to do about it', async () => {
+  expect(await laptop.run()).toEqual({
+    status: 0,
+    stdout: 'No robot is known yet.\n',
+    stderr: 'medulla: hint: medulla sim starts a simulated one; medulla --help shows all commands\n',
+  })
+  expect(await laptop.run('status')).toMatchObject({
+    status: 3,
+    stderr: expect.stringContaining('no robot is known yet'),
+  })
+  expect(await laptop.run('status', '-d', 'sim')).toMatchObject({
+    status: 3,
+    stderr: 'medulla: error: no robot is called "sim"; none is known yet\nmedulla: hint: medulla sim\n',
+  })
+})
+
+test('an unreachable robot: exit 5, also when something else answers there', async () => {
+  await laptop.run('keygen')
+  await trustCard('arm', '127.0.0.1:1')
+  for (const words of [['status'], ['logs'], ['stop'], ['receipts'], ['rollback']]) {
+    const { status, stdout, stderr } = await laptop.run(...words, '-d', 'arm')
+    expect({ status, stdout }).toEqual({ status: 5, stdout: '' })
+    expect(stderr).toMatch(/^medulla: error: no robot at 127\.0\.0\.1:1: .*ECONNREFUSED/)
+  }
+  const server = createServer((socket) => socket.end('SSH-2.0-OpenSSH_9.6\r\n')).listen(0, '127.0.0.1')
+  await new Promise((resolve) => server.once('listening', resolve))
+  const { port } = server.address() as { port: number }
+  await trustCard('leg', `127.0.0.1:${port}`)
+  expect(await laptop.run('status', '-d', 'leg')).toMatchObject({ status: 5 })
+  const overview = await laptop.json()
+  expect(overview.status).toBe(0)
+  expect(overview.events).toMatchObject([
+    { event: 'robot', name: 'arm', error: { code: 'unreachable' } },
+    { event: 'robot', name: 'leg', error: { code: 'unreachable' } },
+  ])
+  server.close()
+})
+
+test('new makes a program that builds; a folder that is not empty is left alone', async () => {
+  await laptop.run('keygen')
+  await trustCard('arm', '127.0.0.1:1')
+  expect(await laptop.run('new', 'blinky')).toMatchObject({ status: 0, stdout: `made ${join(laptop.dir, 'blinky')}\n` })
+  const { status, events } = await laptop.json('build', 'blinky', '-o', 'b.medulla')
+  expect(status).toBe(0)
+  expect(events).toMatchObject([{ event: 'built', program: 'blinky', version: '1.0.0', file: 'b.medulla' }])
+  expect(events[0]).toMatchObject({
+    h1: expect.stringMatching(/^h1:.{44}$/),
+    bytes: statSync(join(laptop.dir, 'b.medulla')).size,
+  })
+  expect(await laptop.run('new', 'blinky')).toMatchObject({ status: 2, stdout: '' })
+})
+
+test('a program that does not build: exit 6, with the place', async () => {
+  await laptop.run('keygen')
+  await trustCard('arm', '127.0.0.1:1')
+  writeFileSync(
+    join(laptop.dir, 'bad.ts'),
+    "import { robot } from 'medulla'\nrobot({ led: 'output' }, ({ led ) => {})\n",
+  )
+  const { status, stdout, stderr } = await laptop.run('build', 'bad.ts')
+  expect({ status, stdout }).toEqual({ status: 6, stdout: '' })
+  expect(stderr).toContain('bad.ts')
+})

@@ -1,0 +1,5 @@
+import { robot } from 'medulla'
+
+robot({ led: 'input' }, ({ led }) => {
+  led.onEdge(() => {})
+})

@@ -1,0 +1,15 @@
+import { fileURLToPath } from 'node:url'
+import { expect, test } from 'vitest'
+import { buildProgram } from '../../deploy/build.ts'
+
+const file = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
+
+test('the SDK adds at most 60 KB to a program', async () => {
+  const { files } = await buildProgram(file('robots/template'), {
+    program: 'template',
+    sdk: file('runtime/sdk/index.ts'),
+    drivers: file('drivers/index.ts'),
+  })
+  const program = files.find(({ name }) => name === 'program.mjs')
+  expect(program?.bytes.length).toBeLessThan(60_000)
+})
