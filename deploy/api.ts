@@ -114,7 +114,6 @@ export type PushEvent =
       message: string
       hint?: string
       receipt?: Receipt
-      alreadyRunning?: boolean
     }
 
 export interface SlotStatus {

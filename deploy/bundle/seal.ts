@@ -158,11 +158,6 @@ export async function openSealed(bytes: Uint8Array, identity: string): Promise<U
   }
 }
 
-/** Loads the reader ahead of the first bundle, which would wait 70 ms for it. */
-export async function preloadReader(): Promise<void> {
-  await import('age-encryption')
-}
-
 async function newDecrypter(identity: string): Promise<Decrypter> {
   const age = await import('age-encryption')
   const decrypter = new age.Decrypter()

@@ -1,5 +1,5 @@
 /** What the robot's side needs of the channel; the laptop's side imports connect.ts alone. */
-export { type Accepted, type AcceptOptions, acceptSession, type Identity, type Who } from './accept.ts'
+export type { Identity } from './accept.ts'
 export { HANDSHAKE_MS } from './handshake.ts'
 export { createListener, type Listener, type ListenerOptions } from './listener.ts'
 export {

@@ -18,8 +18,8 @@ export interface TermOptions {
   env: Readonly<Record<string, string | undefined>>
 }
 
-export const STYLES = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const
-export type Style = keyof typeof STYLES
+const STYLES = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const
+type Style = keyof typeof STYLES
 type Paint = (style: Style, text: string) => string
 
 export class Term {

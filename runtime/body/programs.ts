@@ -43,6 +43,10 @@ export class Programs {
     return running === this.old ? 'old' : null
   }
 
+  copy(swap: string): void {
+    this.current?.child.send({ t: 'copy', swap, stateVersion: stateVersion(this.next) })
+  }
+
   preload(swap: string): void {
     if (this.copied !== null) this.next?.child.send({ t: 'preload', swap, snapshot: this.copied })
   }
@@ -53,13 +57,14 @@ export class Programs {
   }
 
   yieldToNext(swap: string): void {
-    this.current?.child.send({ t: 'yield', swap, fence: this.fence, to: 'successor' })
+    const { fence } = this
+    this.current?.child.send({ t: 'yield', swap, fence, to: 'successor', stateVersion: stateVersion(this.next) })
   }
 
   /** HANDOVER 7.2: the new program gives its state back, in the old one's version. */
   handBack(swap: string): void {
-    const stateVersion = this.old?.runnable.manifest.state?.version ?? 0
-    this.current?.child.send({ t: 'yield', swap, fence: this.fence, to: 'body', stateVersion })
+    const { fence } = this
+    this.current?.child.send({ t: 'yield', swap, fence, to: 'body', stateVersion: stateVersion(this.old) })
   }
 
   /** A first start, or one after a crash: with the last checkpoint, where there is one. */
@@ -93,10 +98,12 @@ export class Programs {
     if (this.old !== null && !(await freeze(this.old.child.pid, FREEZE_MS))) await this.old.child.kill()
   }
 
-  /** Called off after the yield was asked for: whether it has parked or not, it goes on under a new number. */
+  /**
+   * Called off after the yield was asked for, and the candidate is dead: whether it has parked or not, it goes on under a
+   * new number. Until it hears that, it may still be writing under the one it has, which is therefore not barred.
+   */
   resumeCurrent(): void {
     this.#grant(this.current)
-    this.#env.owner.raise(this.#slot, this.fence)
     this.current?.child.send({ t: 'resume', fence: this.fence, snapshot: null })
   }
 
@@ -151,4 +158,9 @@ export class Programs {
     this.fence = this.#env.owner.nextFence()
     if (running !== null) running.child.fence = this.fence
   }
+}
+
+/** 0 for a program that keeps none. */
+function stateVersion(running: Running | null): number {
+  return running?.runnable.manifest.state?.version ?? 0
 }

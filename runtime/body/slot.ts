@@ -286,7 +286,7 @@ export class Slot {
         return this.#spawnNext()
       case 'copy':
         upgrade?.timeline.begin('copy')
-        return programs.current?.child.send({ t: 'copy', swap })
+        return programs.copy(swap)
       case 'preload':
         return programs.preload(swap)
       case 'arm':
@@ -315,6 +315,7 @@ export class Slot {
         return this.#takeBack()
       // HANDOVER 6.5
       case 'kill-next':
+        upgrade?.timeline.begin('undo')
         return programs.kill('next')
       case 'kill-current':
         upgrade?.timeline.begin('undo')

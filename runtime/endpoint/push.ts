@@ -108,7 +108,11 @@ async function readBody(request: Request, length: number, deadlineMs: number): P
       headerSeen ||= checkHeader(bundle.subarray(0, filled)) === 'ok'
     }
   } catch (error) {
-    if (error instanceof Refusal) throw error
+    if (error instanceof Refusal) {
+      // the rest is on its way, and the session's next request comes after it
+      request.resume()
+      throw error
+    }
     throw new Refusal('truncated', `bundle: expected ${length} bytes, the upload ended after ${filled}`)
   } finally {
     clearTimeout(timer)

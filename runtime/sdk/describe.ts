@@ -1,27 +1,15 @@
 /** Invariant: describing a program touches no hardware and starts no loop; it is one dry call of `run`. */
-import type { SupportedKind } from '../../drivers/handle.ts'
 import { paperHandle } from './dummies.ts'
 import { Instance } from './instance.ts'
 import type { Description, Needs, Params, RobotSpec } from './spec.ts'
-import { SDK_VERSION, WIRE } from './wire.ts'
+import { type Init, SDK_VERSION, WIRE } from './wire.ts'
 
 export function describe(spec: RobotSpec<Needs, unknown, Params>): Description {
   const initial = spec.state?.initial()
-  const instance = new Instance(
-    spec,
-    {
-      init: { program: 'describe', version: '0.0.0', slot: 'main' },
-      handles: new Map(
-        Object.entries(spec.needs).map(([name, kind]) => [name, paperHandle(name, kind as SupportedKind)]),
-      ),
-      lease: { live: false, fence: 0 },
-      params: { ...spec.params },
-      log: () => {},
-      between: () => false,
-      released: () => {},
-    },
-    initial ?? {},
-  )
+  const handles = new Map(Object.entries(spec.needs).map(([name, kind]) => [name, paperHandle(name, kind)]))
+  const init = { program: 'describe', version: '0.0.0', slot: 'main' } as Init
+  const outside = { log: () => {}, afterTick: () => true, released: () => {} }
+  const instance = new Instance({ spec, init, handles, params: { ...spec.params } }, outside, initial ?? {})
   try {
     instance.begin(false)
   } catch {

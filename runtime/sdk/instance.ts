@@ -2,68 +2,52 @@
  * Invariant: an instance is one call of the program's `run`, with its own handles, lease, schedule and state; the live
  * one and every rehearsal are made by the same code.
  */
-import type { Handle, Lease } from '../../drivers/handle.ts'
-import type { Context, Needs, Params, RobotSpec } from './spec.ts'
+import type { Handle } from '../../drivers/handle.ts'
+import type { Context } from './spec.ts'
+import type { AnySpec, Outside, Stage } from './stage.ts'
 import { encodeState, messageOf } from './state.ts'
 import { Ticker } from './ticker.ts'
-import type { Init, LogLevel, Meta } from './wire.ts'
-
-/** How an instance reaches the outside; a rehearsal's reaches nothing. */
-export interface Surroundings {
-  init: Pick<Init, 'program' | 'version' | 'slot'>
-  handles: ReadonlyMap<string, Handle>
-  lease: Lease
-  params: Record<string, unknown>
-  log(text: string, level: LogLevel): void
-  /** Runs between ticks; false stops the ticker. */
-  between(): boolean
-  /** A hold was released. */
-  released(): void
-}
-
-type AnySpec = RobotSpec<Needs, unknown, Params>
+import type { Meta } from './wire.ts'
 
 export class Instance {
   readonly ticker: Ticker
-  readonly lease: Lease
-  readonly handles: ReadonlyMap<string, Handle>
   readonly holds = new Map<symbol, string>()
   readonly stops: (() => void)[] = []
-  state: unknown
-  #checks: (() => boolean | string | undefined)[] = []
-  #spec: AnySpec
-  #around: Surroundings
+  readonly state: unknown
+  readonly #checks: (() => boolean | string | undefined)[] = []
+  readonly #spec: AnySpec
+  readonly #stage: Pick<Stage, 'handles' | 'init' | 'params'>
+  readonly #outside: Outside
 
-  constructor(spec: AnySpec, around: Surroundings, state: unknown) {
-    this.#spec = spec
-    this.#around = around
-    this.lease = around.lease
-    this.handles = around.handles
+  constructor(stage: Pick<Stage, 'handles' | 'init' | 'params' | 'spec'>, outside: Outside, state: unknown) {
+    this.#spec = stage.spec
+    this.#stage = stage
+    this.#outside = outside
     this.state = state
-    this.ticker = new Ticker(around.between)
+    this.ticker = new Ticker(outside.afterTick)
   }
 
   /** Calls `run` once; throws what it throws. */
   begin(tookOver: boolean): void {
-    const { init, params, log } = this.#around
+    const { init, params, handles } = this.#stage
     const context: Context<unknown> = {
       state: this.state,
       params: params as Context<unknown>['params'],
       info: { program: init.program, version: init.version, slot: init.slot, tookOver },
       every: (ms, fn) => this.ticker.add(ms, fn),
-      log: (text, level = 'info') => log(String(text), level),
+      log: (text, level = 'info') => this.#outside.log(String(text), level),
       health: (check) => this.#checks.push(check),
       hold: (reason) => this.#hold(reason),
       onStop: (fn) => this.stops.push(fn),
     }
-    this.#spec.run(Object.assign(Object.fromEntries(this.handles), context) as never)
+    this.#spec.run(Object.assign(Object.fromEntries(handles), context) as never)
   }
 
   #hold(reason: string): () => void {
     const key = Symbol(reason)
     this.holds.set(key, reason)
     return () => {
-      if (this.holds.delete(key) && this.holds.size === 0) this.#around.released()
+      if (this.holds.delete(key) && this.holds.size === 0) this.#outside.released()
     }
   }
 
@@ -84,7 +68,7 @@ export class Instance {
   encode(seqnos: Record<string, number>): { bytes: Uint8Array; meta: Meta } {
     const { bytes, encoding } = encodeState(this.state)
     const values: Record<string, number> = {}
-    for (const [name, handle] of this.handles) {
+    for (const [name, handle] of this.#stage.handles) {
       if (handle.kind === 'output' || handle.kind === 'pwm') values[name] = (handle as Handle & { value: number }).value
     }
     const stateVersion = this.#spec.state?.version ?? 0

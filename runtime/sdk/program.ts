@@ -1,29 +1,24 @@
 /**
- * Invariant: the lease is live only between a takeover (or start, or resume) and the next yield; it is revoked before
- * the record of a handover is written (design invariant "Writer", HANDOVER 4.1, 6.1).
+ * Invariant: the SDK does what the body says, and nothing that only the body may decide: it never makes its own lease live.
+ *
+ * Turns control messages into moves of the live stage (HANDOVER 3, 6, 7).
  */
-import { readSync, writeSync } from 'node:fs'
-import type { Handle, Lease } from '../../drivers/handle.ts'
-import { deliverEdge, setCarried } from '../../drivers/inherit/index.ts'
+import type { Lease } from '../../drivers/handle.ts'
+import { deliverEdge } from '../../drivers/inherit/index.ts'
 import { adoptAll } from './grants.ts'
-import { Instance, type Surroundings } from './instance.ts'
 import { rehearse } from './rehearsal.ts'
-import type { Needs, Params, RobotSpec } from './spec.ts'
-import { decodeState, encodeState, messageOf, migrateDown, migrateUp, ProgramFailure, unserialisable } from './state.ts'
-import { Outbox, StateError, StateReader } from './statearea.ts'
+import { type AnySpec, type Mailbox, Stage } from './stage.ts'
+import { decodeState, messageOf, migrateUp, ProgramFailure, unserialisable } from './state.ts'
+import { Outbox, StateReader } from './statearea.ts'
+import { failCode, handOver, takeOver, type Yield } from './switch.ts'
 import { monotonicNs } from './ticker.ts'
 import {
-  decodeRecord,
-  encodeRecord,
   type FailCode,
   FD,
   type FromProgram,
-  type HandoverRecord,
   type Init,
   type LogLevel,
   MAX_LOG_TEXT,
-  type Meta,
-  RECORD_SIZE,
   type Snapshot,
   type ToProgram,
 } from './wire.ts'
@@ -35,24 +30,20 @@ export interface Host {
   listen(onMessage: (message: ToProgram) => void): void
 }
 
-type Yield = Extract<ToProgram, { t: 'yield' }>
-type AnySpec = RobotSpec<Needs, unknown, Params>
+/** A tick nearer than this is waited for. */
+const SOON_MS = 20
 
-const failCode = (error: unknown, otherwise: FailCode): FailCode =>
-  error instanceof ProgramFailure ? error.code : error instanceof StateError ? 'bad-state' : otherwise
+const SUCCESSOR: Mailbox = { fd: FD.handoverOut, position: null }
+const PREDECESSOR: Mailbox = { fd: FD.handoverIn, position: null }
 
 export class Program {
   readonly #spec: AnySpec
   readonly #host: Host
-  readonly #lease: Lease = { live: false, fence: 0 }
-  readonly #handles: ReadonlyMap<string, Handle>
+  readonly #send: Host['send']
+  readonly #stage: Stage
   readonly #outbox = new Outbox(FD.outbox)
   readonly #inbox = new StateReader(FD.inbox)
   readonly #predecessor = new StateReader(FD.predecessor)
-  readonly #record = Buffer.alloc(RECORD_SIZE)
-  readonly #seqnos: Record<string, number> = {}
-  readonly #params: Record<string, unknown>
-  #instance: Instance | null = null
   #yield: Yield | null = null
   /** The swap whose hold was already reported. */
   #told = ''
@@ -60,8 +51,14 @@ export class Program {
   constructor(spec: AnySpec, host: Host) {
     this.#spec = spec
     this.#host = host
-    this.#params = { ...spec.params, ...host.init.params }
-    this.#handles = adoptAll(host.init, this.#lease)
+    this.#send = host.send
+    const lease: Lease = { live: false, fence: 0 }
+    this.#stage = new Stage(spec, host.init, adoptAll(host.init, lease), lease, {
+      log: (text, level) => this.#log(text, level),
+      afterTick: () => this.#yield !== null && this.#yieldNow(),
+      // not from inside a tick
+      released: () => setImmediate(() => this.#yieldNow()),
+    })
     process.on('uncaughtException', (error) => this.#uncaught(error))
     try {
       this.#rehearse()
@@ -69,6 +66,8 @@ export class Program {
       this.#fatal(failCode(error, 'died-at-start'), error)
       return
     }
+    // compiles it now: there is nothing to yield yet
+    this.#yieldNow()
     host.listen((message) => this.#hear(message))
     setInterval(() => this.#heartbeat(), host.init.heartbeatMs)
   }
@@ -78,9 +77,9 @@ export class Program {
     const initial = this.#spec.state?.initial() ?? {}
     const lost = initial instanceof Uint8Array ? null : unserialisable(initial)
     if (lost !== null) throw new ProgramFailure('bad-state', `the state cannot be handed over: ${lost}`)
-    const { rounds, note } = rehearse(this.#spec, this.#host.init, this.#outbox, this.#params, null)
+    const { rounds, note } = rehearse(this.#spec, this.#host.init, this.#outbox, null)
     const ready: FromProgram = { t: 'ready', rehearsals: rounds, rehearseMs: (monotonicNs() - began) / 1e6 }
-    this.#host.send(note === null ? ready : { ...ready, note })
+    this.#send(note === null ? ready : { ...ready, note })
   }
 
   #hear(message: ToProgram): void {
@@ -88,16 +87,15 @@ export class Program {
       case 'start':
         return this.#start(message.fence, message.snapshot)
       case 'copy':
-        return this.#copy(message.swap)
+        return this.#copy(message.swap, message.stateVersion)
       case 'preload':
         return this.#preload(message.swap, message.snapshot)
       case 'arm':
-        this.#host.send({ t: 'armed', swap: message.swap })
+        this.#send({ t: 'armed', swap: message.swap })
         return this.#takeOver(message.swap, message.fence)
       case 'yield':
         this.#yield = message
-        this.#instance?.ticker.poke()
-        return
+        return this.#yieldSoon()
       case 'keep':
         if (this.#yield?.swap === message.swap) this.#yield = null
         return
@@ -108,7 +106,7 @@ export class Program {
       case 'edge':
         return this.#edge(message)
       case 'param':
-        if (message.name in this.#params) this.#params[message.name] = message.value
+        if (message.name in this.#stage.params) this.#stage.params[message.name] = message.value
         return
       case 'stop':
         return this.#stop()
@@ -117,60 +115,28 @@ export class Program {
     }
   }
 
-  #surroundings(): Surroundings {
-    return {
-      init: this.#host.init,
-      handles: this.#handles,
-      lease: this.#lease,
-      params: this.#params,
-      log: (text, level) => this.#log(text, level),
-      between: () => this.#between(),
-      released: () => this.#instance?.ticker.poke(),
-    }
-  }
-
-  /** Makes a live instance over a decoded state; program code runs from here on. Returns when it became live. */
-  #goLive(state: unknown, meta: Meta | null, fence: number, tookOver: boolean): number {
-    const instance = new Instance(this.#spec, this.#surroundings(), state)
-    if (meta !== null) {
-      for (const name in meta.values) {
-        const handle = this.#handles.get(name)
-        if (handle !== undefined) setCarried(handle, meta.values[name] as number)
-      }
-      Object.assign(this.#seqnos, meta.seqnos)
-    }
-    this.#instance = instance
-    this.#lease.fence = fence
-    this.#lease.live = true
-    const live = monotonicNs()
-    instance.begin(tookOver)
-    instance.ticker.align(meta?.schedule ?? [], live)
-    return live
-  }
-
-  #load(reader: StateReader, snapshot: Snapshot): { state: unknown; meta: Meta; changed: number } {
-    const { meta, state, changed } = reader.read(snapshot)
-    return { state: migrateUp(this.#spec.state, decodeState(state, meta.encoding), meta.stateVersion), meta, changed }
-  }
-
   #start(fence: number, snapshot: Snapshot | null): void {
     try {
-      const loaded = snapshot === null ? null : this.#load(this.#inbox, snapshot)
-      // a crash, not a swap: the schedule of a dead program means nothing
-      const meta = loaded === null ? null : { ...loaded.meta, schedule: [] }
-      this.#goLive(loaded === null ? (this.#spec.state?.initial() ?? {}) : loaded.state, meta, fence, false)
+      if (snapshot === null) this.#stage.begin(this.#spec.state?.initial() ?? {}, null, fence, false)
+      else {
+        const { state, meta } = this.#stage.load(this.#inbox, snapshot)
+        // a crash, not a swap: the schedule of a dead program means nothing
+        this.#stage.begin(state, { ...meta, schedule: [] }, fence, false)
+      }
     } catch (error) {
       return this.#fatal(failCode(error, 'died-at-start'), error)
     }
-    this.#host.send({ t: 'started', fence })
-    this.#instance?.ticker.start()
+    this.#send({ t: 'started', fence })
+    this.#stage.instance?.ticker.start()
   }
 
-  #copy(swap: string): void {
-    if (this.#instance === null) return
-    const { bytes, meta } = this.#instance.encode(this.#seqnos)
-    const { changed: _, ...snapshot } = this.#outbox.write(bytes, meta)
-    this.#host.send({ t: 'copied', swap, snapshot })
+  #copy(swap: string, version: number): void {
+    if (this.#stage.instance === null) return
+    try {
+      this.#send({ t: 'copied', swap, snapshot: this.#stage.snapshot(this.#outbox, version).snapshot })
+    } catch (error) {
+      this.#send({ t: 'failed', swap, code: failCode(error, 'bad-state'), message: messageOf(error) })
+    }
   }
 
   /** HANDOVER 4.4: everything that can fail in a takeover is tried on the real state while the old program still runs. */
@@ -179,155 +145,118 @@ export class Program {
       const { meta, state } = this.#predecessor.read(snapshot)
       // a copy: program code may change it, and the reader's bytes must stay what their hashes say
       const tried = migrateUp(this.#spec.state, decodeState(Buffer.from(state), meta.encoding), meta.stateVersion)
-      rehearse(this.#spec, this.#host.init, this.#outbox, this.#params, { state: tried, meta })
-      this.#host.send({ t: 'preloaded', swap })
+      rehearse(this.#spec, this.#host.init, this.#outbox, { state: tried, meta })
+      this.#send({ t: 'preloaded', swap })
     } catch (error) {
-      this.#host.send({ t: 'failed', swap, code: failCode(error, 'takeover-failed'), message: messageOf(error) })
+      this.#send({ t: 'failed', swap, code: failCode(error, 'takeover-failed'), message: messageOf(error) })
     }
   }
 
-  /** HANDOVER 6: blocks in read(2) until the predecessor's record is there. */
   #takeOver(swap: string, fence: number): void {
-    const fail = (code: FailCode, message: string) => this.#host.send({ t: 'failed', swap, code, message })
-    let record: HandoverRecord | null
-    do {
-      if (readSync(FD.handoverIn, this.#record, 0, RECORD_SIZE, null) === 0) {
-        return this.#host.send({ t: 'orphan', swap })
-      }
-      record = decodeRecord(this.#record)
-      // HANDOVER 6.4: a record of another swap is skipped
-    } while (record === null || record.swap !== swap || record.fence !== fence)
-    const receivedNs = monotonicNs()
-    let loaded: { state: unknown; meta: Meta; changed: number }
     try {
-      loaded = this.#load(this.#predecessor, record.snapshot)
+      takeOver(this.#stage, PREDECESSOR, this.#predecessor, swap, fence, this.#send)
     } catch (error) {
-      return fail(failCode(error, 'takeover-failed'), messageOf(error))
+      return this.#fatal('died-in-trial', error)
     }
-    let liveNs: number
-    try {
-      liveNs = this.#goLive(loaded.state, loaded.meta, fence, true)
-    } catch (error) {
-      return this.#fatal(failCode(error, 'died-in-trial'), error)
-    }
-    this.#host.send({
-      t: 'took',
-      swap,
-      fence,
-      revokedNs: record.revokedNs,
-      sentNs: record.sentNs,
-      receivedNs,
-      liveNs,
-      startedNs: monotonicNs(),
-      bytes: record.snapshot.length,
-      changed: loaded.changed,
-    })
-    this.#instance?.ticker.start()
+    if (this.#stage.lease.live) this.#stage.instance?.ticker.start()
   }
 
-  #between(): boolean {
+  /**
+   * HANDOVER 6.7: a program yields right after a tick, when its next one is farthest away; when none is near, at once.
+   * Until then the snapshot is written ahead once more, so that little is left for the switch.
+   */
+  #yieldSoon(): void {
+    const { instance } = this.#stage
+    if (instance === null || this.#yield === null) return
+    if (instance.ticker.nextMs > SOON_MS) {
+      this.#yieldNow()
+      return
+    }
+    try {
+      this.#stage.snapshot(this.#outbox, this.#yield.stateVersion)
+    } catch {
+      // the yield itself will say why
+    }
+  }
+
+  /** True when parked. */
+  #yieldNow(): boolean {
     const wanted = this.#yield
-    const instance = this.#instance
-    if (wanted === null || instance === null) return true
-    const [reason] = instance.holds.values()
-    if (reason !== undefined) {
-      if (this.#told !== wanted.swap) this.#host.send({ t: 'held', swap: wanted.swap, reason })
+    const { instance } = this.#stage
+    if (wanted === null || instance === null) return false
+    if (instance.holds.size > 0) {
+      const [reason = ''] = instance.holds.values()
+      if (this.#told !== wanted.swap) this.#send({ t: 'held', swap: wanted.swap, reason })
       this.#told = wanted.swap
-      return true
-    }
-    this.#yield = null
-    return !this.#handOver(wanted, instance)
-  }
-
-  /** True when parked; false when the handover failed and this program goes on. */
-  #handOver(wanted: Yield, instance: Instance): boolean {
-    this.#lease.live = false
-    const revokedNs = monotonicNs()
-    try {
-      const { bytes, meta } =
-        wanted.to === 'body' ? this.#encodeDown(wanted.stateVersion) : instance.encode(this.#seqnos)
-      const snapshot = this.#outbox.write(bytes, meta)
-      const sentNs = monotonicNs()
-      if (wanted.to === 'successor') {
-        const { swap, fence } = wanted
-        encodeRecord({ swap, fence, snapshot, revokedNs, sentNs }, this.#record)
-        writeSync(FD.handoverOut, this.#record)
-      }
-      const { changed: _, ...rest } = snapshot
-      this.#host.send({ t: 'yielded', swap: wanted.swap, snapshot: rest, revokedNs, sentNs })
-      return true
-    } catch (error) {
-      // HANDOVER 6.8: nobody has the record, so this program is still the only writer
-      this.#lease.live = true
-      const code = failCode(error, 'takeover-failed')
-      this.#host.send({ t: 'failed', swap: wanted.swap, code, message: messageOf(error) })
       return false
     }
-  }
-
-  #encodeDown(version: number): { bytes: Uint8Array; meta: Meta } {
-    const instance = this.#instance as Instance
-    const { bytes, encoding } = encodeState(migrateDown(this.#spec.state, instance.state, version))
-    return { bytes, meta: { ...instance.encode(this.#seqnos).meta, stateVersion: version, encoding } }
+    this.#yield = null
+    if (!handOver(this.#stage, this.#outbox, SUCCESSOR, wanted, this.#send)) return false
+    instance.ticker.stop()
+    return true
   }
 
   /** HANDOVER 7.4: back from a parked state, or with the successor's migrated one. */
   #resume(fence: number, snapshot: Snapshot | null): void {
     this.#yield = null
+    const { instance, lease } = this.#stage
     try {
-      const parked = this.#instance
-      if (parked !== null && this.#lease.live) {
+      if (instance === null) throw new ProgramFailure('takeover-failed', 'resumed before it ever ran')
+      if (lease.live) {
         // called off before it yielded: it never stopped
-        this.#lease.fence = fence
-      } else if (snapshot === null && parked !== null) {
-        this.#lease.fence = fence
-        this.#lease.live = true
-        parked.ticker.align([], monotonicNs())
-      } else if (snapshot !== null) {
-        const loaded = this.#load(this.#inbox, snapshot)
-        this.#goLive(loaded.state, loaded.meta, fence, true)
-      } else throw new ProgramFailure('takeover-failed', 'resumed before it ever ran')
+        lease.fence = fence
+      } else if (snapshot === null) {
+        lease.fence = fence
+        lease.live = true
+        instance.ticker.align([], monotonicNs())
+      } else {
+        const { state, meta } = this.#stage.load(this.#inbox, snapshot)
+        this.#stage.begin(state, meta, fence, true)
+      }
     } catch (error) {
       return this.#fatal(failCode(error, 'takeover-failed'), error)
     }
-    this.#host.send({ t: 'resumed', fence, fromInbox: snapshot !== null })
-    this.#instance?.ticker.start()
+    this.#send({ t: 'resumed', fence, fromInbox: snapshot !== null })
+    this.#stage.instance?.ticker.start()
   }
 
   #checkpoint(n: number): void {
-    if (this.#instance === null || !this.#lease.live) return
-    const lost = this.#instance.state instanceof Uint8Array ? null : unserialisable(this.#instance.state)
-    if (lost !== null) return this.#log(`checkpoint skipped: ${lost}`, 'error')
-    const { bytes, meta } = this.#instance.encode(this.#seqnos)
-    const { changed: _, ...snapshot } = this.#outbox.write(bytes, meta)
-    const { stateVersion, encoding } = meta
-    this.#host.send({ t: 'checkpoint', n, snapshot, stateVersion, encoding })
+    const { instance, lease } = this.#stage
+    if (instance === null || !lease.live) return
+    try {
+      const { snapshot, meta } = this.#stage.snapshot(this.#outbox, null)
+      const { stateVersion, encoding } = meta
+      this.#send({ t: 'checkpoint', n, snapshot, stateVersion, encoding })
+    } catch (error) {
+      this.#log(`checkpoint skipped: ${messageOf(error)}`, 'error')
+    }
   }
 
-  #edge(message: Extract<ToProgram, { t: 'edge' }>): void {
-    const grant = this.#host.init.grants.find((g) => g.id === message.id)
-    const handle = grant && this.#handles.get(grant.name)
+  #edge({ id, level, ns, seqno }: Extract<ToProgram, { t: 'edge' }>): void {
+    const { seqnos, handles, lease } = this.#stage
+    const name = this.#host.init.grants.find((grant) => grant.id === id)?.name ?? ''
+    const handle = handles.get(name)
     // HANDOVER 6.6: an edge that the predecessor saw is not seen again
-    if (grant === undefined || handle === undefined || message.seqno <= (this.#seqnos[grant.name] ?? 0)) return
-    if (!this.#lease.live) return
-    this.#seqnos[grant.name] = message.seqno
-    deliverEdge(handle, { level: message.level, ns: BigInt(message.ns), seqno: message.seqno })
+    if (handle === undefined || !lease.live || seqno <= (seqnos[name] ?? 0)) return
+    seqnos[name] = seqno
+    deliverEdge(handle, { level, ns: BigInt(ns), seqno })
   }
 
   #heartbeat(): void {
-    const instance = this.#instance
-    if (instance === null || !this.#lease.live) return
+    const { instance, lease } = this.#stage
+    if (instance === null || !lease.live) return
     const reason = instance.unhealthy()
-    if (reason !== null) this.#host.send({ t: 'unhealthy', reason })
+    if (reason !== null) this.#send({ t: 'unhealthy', reason: reason.slice(0, MAX_LOG_TEXT) })
     const { count, overruns, lateUs } = instance.ticker
     instance.ticker.lateUs = 0
-    this.#host.send({ t: 'hb', ticks: count, lateUs: Math.round(lateUs), overruns })
+    this.#send({ t: 'hb', ticks: count, lateUs: Math.round(lateUs), overruns })
   }
 
   #stop(): void {
-    this.#instance?.ticker.stop()
+    const { instance } = this.#stage
+    instance?.ticker.stop()
     try {
-      for (const stop of this.#instance?.stops ?? []) stop()
+      for (const stop of instance?.stops ?? []) stop()
     } catch (error) {
       this.#log(`onStop failed: ${messageOf(error)}`, 'error')
     }
@@ -335,22 +264,25 @@ export class Program {
   }
 
   #log(text: string, level: LogLevel): void {
-    this.#host.send({ t: 'log', level, text: text.slice(0, MAX_LOG_TEXT) })
+    this.#send({ t: 'log', level, text: text.slice(0, MAX_LOG_TEXT) })
   }
 
   /** A late callback of a parked program finds its handles revoked: that is the fence working, not a crash. */
   #uncaught(error: unknown): void {
     const revoked = error instanceof Error && (error as { kind?: unknown }).kind === 'revoked'
-    if (revoked && !this.#lease.live && this.#instance !== null) return
+    if (revoked && !this.#stage.lease.live && this.#stage.instance !== null) return
     this.#fatal('died-in-trial', error)
   }
 
   #fatal(code: FailCode, error: unknown): void {
-    this.#lease.live = false
-    const message = messageOf(error)
-    const at =
-      error instanceof Error ? (error.stack?.split('\n').find((line) => line.includes('program.mjs')) ?? '') : ''
-    this.#host.send({ t: 'fatal', code, message: `${message}${at && ` (${at.trim()})`}`.slice(0, MAX_LOG_TEXT) })
+    this.#stage.lease.live = false
+    const lines = error instanceof Error ? (error.stack?.split('\n') ?? []) : []
+    const at = lines
+      .find((line) => line.includes('program.mjs'))
+      ?.trim()
+      .replace(/\S*\/program\.mjs/, 'program.mjs')
+    const message = at === undefined ? messageOf(error) : `${messageOf(error)} (${at})`
+    this.#send({ t: 'fatal', code, message: message.slice(0, MAX_LOG_TEXT) })
     process.exit(1)
   }
 }

@@ -15,9 +15,11 @@ export type Encoding = 'json' | 'bytes'
 
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
-/** A Uint8Array travels as it is (no copy here), everything else as JSON. */
+/** A Uint8Array travels as it is (no copy here), everything else as JSON. Throws `bad-state` (HANDOVER 5.5). */
 export function encodeState(state: unknown): { encoding: Encoding; bytes: Uint8Array } {
   if (state instanceof Uint8Array) return { encoding: 'bytes', bytes: state }
+  const lost = unserialisable(state ?? null)
+  if (lost !== null) throw new ProgramFailure('bad-state', `the state cannot be handed over: ${lost}`)
   return { encoding: 'json', bytes: Buffer.from(JSON.stringify(state ?? null)) }
 }
 

@@ -2,7 +2,7 @@
  * Invariant: a snapshot is used only after every byte of it was hashed by the reader against the root in the record
  * (HANDOVER 5.7).
  *
- * A state area is a tmpfs file with one writer: meta at 0, the list of chunk hashes at 64 KiB, the state at 256 KiB
+ * A state area is a tmpfs file with one writer: meta and the list of chunk hashes at 0, the state at 256 KiB
  * (HANDOVER 5). Large state is written ahead; at the switch only chunks that changed since are written, hashed and read.
  */
 import { hash } from 'node:crypto'
@@ -12,12 +12,11 @@ import type { Meta, Snapshot } from './wire.ts'
 /** HANDOVER 5.2 */
 const CHUNK = 16 * 1024
 const HASH = 32
-const LIST_AT = 64 * 1024
 const DATA_AT = 256 * 1024
-const MAX_CHUNKS = (DATA_AT - LIST_AT) / HASH
 /** HANDOVER 5.3: 64 MiB of state at most. */
 export const MAX_STATE = 64 * 1024 * 1024
-const MAX_META = LIST_AT
+const MAX_META = 64 * 1024
+const MAX_CHUNKS = MAX_STATE / CHUNK
 
 /** The state, the meta or the hashes are not what the record says, or too large. */
 export class StateError extends Error {}
@@ -66,8 +65,7 @@ export class Outbox {
     this.#rooted = grow(this.#rooted, text.length + listLength)
     text.copy(this.#rooted)
     this.#list.copy(this.#rooted, text.length, 0, listLength)
-    writeSync(this.#fd, text, 0, text.length, 0)
-    if (listLength > 0) writeSync(this.#fd, this.#list, 0, listLength, LIST_AT)
+    writeSync(this.#fd, this.#rooted, 0, text.length + listLength, 0)
     const root = sha256(this.#rooted.subarray(0, text.length + listLength)).toString('hex')
     return { metaLength: text.length, chunkCount, length, root, changed }
   }
@@ -111,8 +109,7 @@ export class StateReader {
     }
     const listLength = chunkCount * HASH
     this.#rooted = grow(this.#rooted, metaLength + listLength)
-    this.#fill(this.#rooted, 0, metaLength, 0)
-    this.#fill(this.#rooted, metaLength, listLength, LIST_AT)
+    this.#fill(this.#rooted, 0, metaLength + listLength, 0)
     const rooted = this.#rooted.subarray(0, metaLength + listLength)
     if (sha256(rooted).toString('hex') !== snapshot.root) throw new StateError('the chunk list does not match its root')
     this.#reserve(length, listLength)

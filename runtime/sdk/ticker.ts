@@ -26,11 +26,11 @@ export class Ticker {
   lateUs = 0
   #running = false
   #wake: (() => void) | null = null
-  #between: () => boolean
+  readonly #afterTick: () => boolean
 
-  /** `between` runs between ticks; when it returns false the loop stops. */
-  constructor(between: () => boolean) {
-    this.#between = between
+  /** `afterTick` runs after each tick; when it returns true the loop stops. */
+  constructor(afterTick: () => boolean) {
+    this.#afterTick = afterTick
   }
 
   add(ms: number, fn: (dt: number) => void): void {
@@ -53,9 +53,11 @@ export class Ticker {
     return this.ticks.map(({ ms, dueNs, lastNs }) => ({ ms, dueNs, lastNs }))
   }
 
-  /** Interrupts a sleep on the timer, so that `between` runs now. */
-  poke(): void {
-    this.#wake?.()
+  /** ms until the next tick; infinite when there is none. */
+  get nextMs(): number {
+    let due = Number.POSITIVE_INFINITY
+    for (const tick of this.ticks) due = Math.min(due, tick.dueNs)
+    return (due - monotonicNs()) / 1e6
   }
 
   start(): void {
@@ -76,12 +78,7 @@ export class Ticker {
 
   #turn(): void {
     setImmediate(() => {
-      if (!this.#running) return
-      if (!this.#between()) {
-        this.#running = false
-        return
-      }
-      this.#step()
+      if (this.#running) this.#step()
     })
   }
 
@@ -99,7 +96,8 @@ export class Ticker {
     }
     if (wait > 0) Atomics.wait(cell, 0, 0, wait / 1e6)
     this.#run(next, monotonicNs())
-    this.#turn()
+    if (this.#afterTick()) this.#running = false
+    else this.#turn()
   }
 
   #sleep(ms: number): void {

@@ -71,15 +71,14 @@ export type ToProgram =
   | Init
   /** first program of a slot: go, with a checkpoint in the inbox or without one */
   | { t: 'start'; fence: number; snapshot: Snapshot | null }
-  /** running program: write a snapshot ahead, keep running */
-  | { t: 'copy'; swap: string }
+  /** running program: write a snapshot ahead for a reader of this state version (0: it has none), keep running */
+  | { t: 'copy'; swap: string; stateVersion: number }
   /** candidate: read that snapshot, try to decode and migrate it */
   | { t: 'preload'; swap: string; snapshot: Snapshot }
   /** candidate: block on the FIFO until the record of this swap and fence arrives */
   | { t: 'arm'; swap: string; fence: number }
   /** running program: hand over at the next safe point; to the successor, or (rollback) to the body */
-  | { t: 'yield'; swap: string; fence: number; to: 'successor' }
-  | { t: 'yield'; swap: string; fence: number; to: 'body'; stateVersion: number }
+  | { t: 'yield'; swap: string; fence: number; to: 'successor' | 'body'; stateVersion: number }
   /** the yield is called off; a program that has not yielded yet goes on */
   | { t: 'keep'; swap: string }
   /** parked program: go on with this fence, from the inbox or from where it parked */

@@ -51,7 +51,7 @@ export class Laptop {
 
   /** Events of a command that is given --json. */
   async json(...args: string[]): Promise<{ status: number | null; events: Record<string, unknown>[]; stderr: string }> {
-    const { status, stdout, stderr } = await this.run(...args, '--json')
+    const { status, stdout, stderr } = await this.run('--json', ...args)
     const lines = stdout.split('\n').filter((line) => line !== '')
     return { status, stderr, events: lines.map((line) => JSON.parse(line) as Record<string, unknown>) }
   }

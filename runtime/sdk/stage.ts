@@ -1,0 +1,149 @@
+/**
+ * Invariant: the lease is live only between `take` (or `begin`, or `resume`) and `give`, and `give` ends it before it
+ * writes the record (design invariant "Writer", HANDOVER 4.1, 6.1).
+ *
+ * A stage is a set of handles under one lease, and the instance on it. The live program has one; each rehearsal makes two
+ * on dummy handles and swaps between them, so that the very code of the gap is compiled before it (HANDOVER 4.2).
+ */
+import { readSync, writeSync } from 'node:fs'
+import type { Handle, Lease } from '../../drivers/handle.ts'
+import { setCarried } from '../../drivers/inherit/index.ts'
+import { Instance } from './instance.ts'
+import type { Needs, Params, RobotSpec } from './spec.ts'
+import { decodeState, encodeState, migrateDown, migrateUp } from './state.ts'
+import type { Outbox, StateReader } from './statearea.ts'
+import { monotonicNs } from './ticker.ts'
+import {
+  decodeRecord,
+  encodeRecord,
+  type HandoverRecord,
+  type Init,
+  type LogLevel,
+  type Meta,
+  RECORD_SIZE,
+  type Snapshot,
+} from './wire.ts'
+
+export type AnySpec = RobotSpec<Needs, unknown, Params>
+
+/** What an instance can reach besides its handles; a rehearsal's reaches nothing. */
+export interface Outside {
+  log(text: string, level: LogLevel): void
+  /** Runs after each tick; true stops the ticker. */
+  afterTick(): boolean
+  /** A hold was released. */
+  released(): void
+}
+
+/** Where records go and come from: a FIFO (position null), or a place in the scratch file. */
+export interface Mailbox {
+  readonly fd: number
+  readonly position: number | null
+}
+
+export interface Given {
+  snapshot: Snapshot
+  revokedNs: number
+  sentNs: number
+}
+export interface Taken {
+  record: HandoverRecord
+  receivedNs: number
+  liveNs: number
+  changed: number
+}
+
+export class Stage {
+  readonly spec: AnySpec
+  readonly init: Init
+  readonly handles: ReadonlyMap<string, Handle>
+  readonly lease: Lease
+  readonly params: Record<string, unknown>
+  readonly seqnos: Record<string, number> = {}
+  instance: Instance | null = null
+  readonly #outside: Outside
+  readonly #record = Buffer.alloc(RECORD_SIZE)
+
+  constructor(spec: AnySpec, init: Init, handles: ReadonlyMap<string, Handle>, lease: Lease, outside: Outside) {
+    this.spec = spec
+    this.init = init
+    this.handles = handles
+    this.lease = lease
+    this.params = { ...spec.params, ...init.params }
+    this.#outside = outside
+  }
+
+  /** Starts fresh (`meta` null) or on a decoded state. Program code runs from here on; returns when it became live. */
+  begin(state: unknown, meta: Meta | null, fence: number, tookOver: boolean): number {
+    const instance = new Instance(this, this.#outside, state)
+    if (meta !== null) {
+      for (const name in meta.values) {
+        const handle = this.handles.get(name)
+        if (handle !== undefined) setCarried(handle, meta.values[name] as number)
+      }
+      Object.assign(this.seqnos, meta.seqnos)
+    }
+    this.instance = instance
+    this.lease.fence = fence
+    this.lease.live = true
+    const live = monotonicNs()
+    instance.begin(tookOver)
+    instance.ticker.align(meta?.schedule ?? [], live)
+    return live
+  }
+
+  load(reader: StateReader, snapshot: Snapshot): { state: unknown; meta: Meta; changed: number } {
+    const { meta, state, changed } = reader.read(snapshot)
+    return { state: migrateUp(this.spec.state, decodeState(state, meta.encoding), meta.stateVersion), meta, changed }
+  }
+
+  /** Writes a snapshot and nothing else; `version` is the reader's: an older one gets the state migrated down to it. */
+  snapshot(outbox: Outbox, version: number | null): { snapshot: Snapshot; meta: Meta } {
+    const instance = this.instance as Instance
+    let { bytes, meta } = instance.encode(this.seqnos)
+    // a reader without a state takes none; a newer one migrates up by itself (HANDOVER 5.6)
+    if (version !== null && version > 0 && version < meta.stateVersion) {
+      const down = encodeState(migrateDown(this.spec.state, instance.state, version))
+      bytes = down.bytes
+      meta = { ...meta, stateVersion: version, encoding: down.encoding }
+    }
+    const { changed: _, ...snapshot } = outbox.write(bytes, meta)
+    return { snapshot, meta }
+  }
+
+  /** Ends the lease, writes the state, then the record. Throws with the lease ended when a write fails (HANDOVER 6.8). */
+  give(outbox: Outbox, to: Mailbox, swap: string, fence: number, version: number | null): Given {
+    this.lease.live = false
+    const revokedNs = monotonicNs()
+    const { snapshot } = this.snapshot(outbox, version)
+    const sentNs = monotonicNs()
+    encodeRecord({ swap, fence, snapshot, revokedNs, sentNs }, this.#record)
+    writeSync(to.fd, this.#record, 0, RECORD_SIZE, to.position)
+    return { snapshot, revokedNs, sentNs }
+  }
+
+  /** HANDOVER 7.2: as `give`, in an older version and without a record: the body reads it. */
+  giveBack(outbox: Outbox, version: number): Given {
+    this.lease.live = false
+    const revokedNs = monotonicNs()
+    const { snapshot } = this.snapshot(outbox, version)
+    return { snapshot, revokedNs, sentNs: monotonicNs() }
+  }
+
+  /**
+   * Blocks in read(2) until the record of this swap is there (HANDOVER 6.4), loads the state and goes live. Null when the
+   * predecessor ended without one. Throws StateError or ProgramFailure before the lease is live, what the program throws
+   * after it.
+   */
+  take(from: Mailbox, reader: StateReader, swap: string, fence: number): Taken | null {
+    let record: HandoverRecord | null
+    do {
+      if (readSync(from.fd, this.#record, 0, RECORD_SIZE, from.position) === 0) return null
+      record = decodeRecord(this.#record)
+    } while (record === null || record.swap !== swap || record.fence !== fence)
+    const receivedNs = monotonicNs()
+    const { state, meta, changed } = this.load(reader, record.snapshot)
+    const liveNs = this.begin(state, meta, fence, true)
+    return { record, receivedNs, liveNs, changed }
+  }
+}

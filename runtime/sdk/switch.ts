@@ -1,0 +1,56 @@
+/**
+ * Invariant: what the live program and a rehearsal do at the switch is this code and no other (HANDOVER 4.2).
+ *
+ * The two halves of a handover, with what is told to the body about each.
+ */
+import type { Mailbox, Stage } from './stage.ts'
+import { messageOf, ProgramFailure } from './state.ts'
+import { type Outbox, StateError, type StateReader } from './statearea.ts'
+import { monotonicNs } from './ticker.ts'
+import type { FailCode, FromProgram, ToProgram } from './wire.ts'
+
+export type Yield = Extract<ToProgram, { t: 'yield' }>
+type Send = (message: FromProgram) => void
+
+export const failCode = (error: unknown, otherwise: FailCode): FailCode =>
+  error instanceof ProgramFailure ? error.code : error instanceof StateError ? 'bad-state' : otherwise
+
+/** True when parked; false when the handover failed and this program goes on. */
+export function handOver(stage: Stage, outbox: Outbox, to: Mailbox, wanted: Yield, send: Send): boolean {
+  const { swap } = wanted
+  try {
+    const { fence, stateVersion } = wanted
+    const given =
+      wanted.to === 'body' ? stage.giveBack(outbox, stateVersion) : stage.give(outbox, to, swap, fence, stateVersion)
+    send({ t: 'yielded', swap, ...given })
+    return true
+  } catch (error) {
+    // HANDOVER 6.8: nobody has the record, so this program is still the only writer
+    stage.lease.live = true
+    send({ t: 'failed', swap, code: failCode(error, 'takeover-failed'), message: messageOf(error) })
+    return false
+  }
+}
+
+/** Returns once this program runs, or when it told the body that it does not; throws what the program throws once live. */
+export function takeOver(
+  stage: Stage,
+  from: Mailbox,
+  reader: StateReader,
+  swap: string,
+  fence: number,
+  send: Send,
+): void {
+  try {
+    const taken = stage.take(from, reader, swap, fence)
+    if (taken === null) return send({ t: 'orphan', swap })
+    const startedNs = monotonicNs()
+    const { record, receivedNs, liveNs, changed } = taken
+    const { revokedNs, sentNs, snapshot } = record
+    const times = { revokedNs, sentNs, receivedNs, liveNs, startedNs }
+    send({ t: 'took', swap, fence, ...times, bytes: snapshot.length, changed })
+  } catch (error) {
+    if (stage.lease.live) throw error
+    send({ t: 'failed', swap, code: failCode(error, 'takeover-failed'), message: messageOf(error) })
+  }
+}
