@@ -11,7 +11,7 @@ import { fillInbox, readSnapshot } from './snapshots.ts'
 import type { Running } from './upgrade.ts'
 
 /** HANDLES 10.4 */
-const FREEZE_MS = 50
+const FREEZE_MS = 250
 
 export class Programs {
   readonly #slot: string

@@ -89,7 +89,7 @@ export class Robot {
       const slots = await Slots.open(home)
       const receipts = await Receipts.open(home)
       const world = new World({ wires: board.wires })
-      const dirs = new RunDirs()
+      const dirs = new RunDirs(home.dir)
       const robot = new Robot({ options, home, board, operators, bundles, slots, receipts, door, world, dirs })
       for (const problem of [...slots.problems, ...receipts.problems])
         robot.slot('main').log.add('runtime', problem, 0, 'warn')

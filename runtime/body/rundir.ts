@@ -5,7 +5,18 @@
  * the instance will hand over to its successor (HANDOVER 5, 6).
  */
 import { execFile } from 'node:child_process'
-import { accessSync, closeSync, constants, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import {
+  accessSync,
+  closeSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
@@ -35,10 +46,20 @@ export interface RunDir {
 
 /** One for the runtime's life. */
 export class RunDirs {
-  readonly base = mkdtempSync(join(memoryFolder(), 'medulla-'))
+  readonly base: string
   #count = 0
   /** mkfifo(1) costs a process: one folder is always made ahead. */
   #ahead: Promise<RunDir> | null = null
+
+  /** `home` is locked by this runtime: folders of its name were left by one that was killed, and go first. */
+  constructor(home: string) {
+    const memory = memoryFolder()
+    const prefix = `medulla-${createHash('sha256').update(home).digest('hex').slice(0, 16)}-`
+    for (const name of readdirSync(memory)) {
+      if (name.startsWith(prefix)) rmSync(join(memory, name), { recursive: true, force: true })
+    }
+    this.base = mkdtempSync(join(memory, prefix))
+  }
 
   make(): Promise<RunDir> {
     const dir = this.#ahead ?? this.#make()

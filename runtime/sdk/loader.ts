@@ -5,6 +5,8 @@
  */
 import { Socket } from 'node:net'
 import { pathToFileURL } from 'node:url'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import type { Host } from './program.ts'
 import { FD, type FromProgram, type Init, MAX_LINE, type ToProgram } from './wire.ts'
 
@@ -16,6 +18,9 @@ control.on('error', () => process.exit(1))
 const send = (message: FromProgram): void => {
   control.write(`${JSON.stringify(message)}\n`)
 }
+
+setFlagsFromString('--expose-gc')
+const collect = runInNewContext('gc') as () => void
 
 let queue: ToProgram[] = []
 let hear: ((message: ToProgram) => void) | null = null
@@ -37,6 +42,7 @@ async function load(init: Init): Promise<void> {
   const host: Host = {
     init,
     send,
+    collect,
     listen(onMessage) {
       hear = onMessage
       const early = queue

@@ -3,10 +3,11 @@
  *
  * Turns control messages into moves of the live stage (HANDOVER 3, 6, 7).
  */
+import type { BrokerClient } from '../../drivers/broker/index.ts'
 import type { Lease } from '../../drivers/handle.ts'
 import { deliverEdge } from '../../drivers/inherit/index.ts'
-import { adoptAll } from './grants.ts'
-import { rehearse } from './rehearsal.ts'
+import { adoptAll, brokerOf } from './grants.ts'
+import { rehearse, warmUp } from './rehearsal.ts'
 import { type AnySpec, type Mailbox, Stage } from './stage.ts'
 import { decodeState, messageOf, migrateUp, ProgramFailure, unserialisable } from './state.ts'
 import { Outbox, StateReader } from './statearea.ts'
@@ -27,6 +28,8 @@ import {
 export interface Host {
   readonly init: Init
   send(message: FromProgram): void
+  /** Collects garbage now, so that it is not done in the gap. */
+  collect(): void
   listen(onMessage: (message: ToProgram) => void): void
 }
 
@@ -40,6 +43,7 @@ export class Program {
   readonly #spec: AnySpec
   readonly #host: Host
   readonly #send: Host['send']
+  readonly #broker: BrokerClient | null
   readonly #stage: Stage
   readonly #outbox = new Outbox(FD.outbox)
   readonly #inbox = new StateReader(FD.inbox)
@@ -53,7 +57,8 @@ export class Program {
     this.#host = host
     this.#send = host.send
     const lease: Lease = { live: false, fence: 0 }
-    this.#stage = new Stage(spec, host.init, adoptAll(host.init, lease), lease, {
+    this.#broker = brokerOf(host.init)
+    this.#stage = new Stage(spec, host.init, adoptAll(host.init.grants, lease, this.#broker), lease, {
       log: (text, level) => this.#log(text, level),
       afterTick: () => this.#yield !== null && this.#yieldNow(),
       // not from inside a tick
@@ -77,7 +82,7 @@ export class Program {
     const initial = this.#spec.state?.initial() ?? {}
     const lost = initial instanceof Uint8Array ? null : unserialisable(initial)
     if (lost !== null) throw new ProgramFailure('bad-state', `the state cannot be handed over: ${lost}`)
-    const { rounds, note } = rehearse(this.#spec, this.#host.init, this.#outbox, null)
+    const { rounds, note } = rehearse(this.#spec, this.#host.init, this.#outbox, this.#broker, null)
     const ready: FromProgram = { t: 'ready', rehearsals: rounds, rehearseMs: (monotonicNs() - began) / 1e6 }
     this.#send(note === null ? ready : { ...ready, note })
   }
@@ -96,9 +101,6 @@ export class Program {
       case 'yield':
         this.#yield = message
         return this.#yieldSoon()
-      case 'keep':
-        if (this.#yield?.swap === message.swap) this.#yield = null
-        return
       case 'resume':
         return this.#resume(message.fence, message.snapshot)
       case 'checkpoint':
@@ -145,7 +147,8 @@ export class Program {
       const { meta, state } = this.#predecessor.read(snapshot)
       // a copy: program code may change it, and the reader's bytes must stay what their hashes say
       const tried = migrateUp(this.#spec.state, decodeState(Buffer.from(state), meta.encoding), meta.stateVersion)
-      rehearse(this.#spec, this.#host.init, this.#outbox, { state: tried, meta })
+      rehearse(this.#spec, this.#host.init, this.#outbox, this.#broker, { state: tried, meta })
+      this.#host.collect()
       this.#send({ t: 'preloaded', swap })
     } catch (error) {
       this.#send({ t: 'failed', swap, code: failCode(error, 'takeover-failed'), message: messageOf(error) })
@@ -154,7 +157,9 @@ export class Program {
 
   #takeOver(swap: string, fence: number): void {
     try {
-      takeOver(this.#stage, PREDECESSOR, this.#predecessor, swap, fence, this.#send)
+      const ahead = (snapshot: Snapshot) =>
+        warmUp(this.#spec, this.#host.init, this.#broker, this.#predecessor, snapshot)
+      takeOver(this.#stage, PREDECESSOR, this.#predecessor, { swap, fence }, ahead, this.#send)
     } catch (error) {
       return this.#fatal('died-in-trial', error)
     }
@@ -163,7 +168,7 @@ export class Program {
 
   /**
    * HANDOVER 6.7: a program yields right after a tick, when its next one is farthest away; when none is near, at once.
-   * Until then the snapshot is written ahead once more, so that little is left for the switch.
+   * Shortly before, a snapshot is given ahead, so that little is left for the switch and its code is warm.
    */
   #yieldSoon(): void {
     const { instance } = this.#stage
@@ -172,11 +177,15 @@ export class Program {
       this.#yieldNow()
       return
     }
-    try {
-      this.#stage.snapshot(this.#outbox, this.#yield.stateVersion)
-    } catch {
-      // the yield itself will say why
-    }
+    const { to, swap, fence, stateVersion } = this.#yield
+    if (to === 'body') return
+    instance.ticker.before(() => {
+      try {
+        this.#stage.giveAhead(this.#outbox, SUCCESSOR, swap, fence, stateVersion)
+      } catch {
+        // the yield itself will say why
+      }
+    })
   }
 
   /** True when parked. */

@@ -5,20 +5,23 @@
  * (HANDOVER 4.2, 4.4).
  */
 import { writeSync } from 'node:fs'
+import type { BrokerPort } from '../../drivers/broker/index.ts'
 import type { Lease } from '../../drivers/handle.ts'
 import { rehearsalHandles, ZeroBroker } from './dummies.ts'
 import { type AnySpec, type Mailbox, Stage } from './stage.ts'
-import { messageOf, ProgramFailure } from './state.ts'
+import { decodeState, messageOf, migrateUp, ProgramFailure } from './state.ts'
 import { type Outbox, StateReader } from './statearea.ts'
 import { handOver, takeOver, type Yield } from './switch.ts'
 import { monotonicNs } from './ticker.ts'
-import { FD, type FromProgram, type Init, type Meta } from './wire.ts'
+import { FD, type FromProgram, type Init, type Meta, type Snapshot } from './wire.ts'
 
 /** A rehearsal of a slow program is cut here, after the round that passed it. */
 const BUDGET_NS = 300e6
 const MAILBOX: Mailbox = { fd: FD.scratch, position: 4096 }
 const SWAP = '00'.repeat(16)
 const WANTED: Yield = { t: 'yield', swap: SWAP, fence: 0, to: 'successor', stateVersion: 0 }
+
+const nothing = (): void => {}
 
 /** A rehearsal tells nobody; a failure is thrown, to end it. */
 const told = (message: FromProgram): void => {
@@ -33,6 +36,7 @@ export function rehearse(
   spec: AnySpec,
   init: Init,
   outbox: Outbox,
+  client: BrokerPort | null,
   real: { state: unknown; meta: Meta } | null,
 ): { rounds: number; note: string | null } {
   const began = monotonicNs()
@@ -40,18 +44,21 @@ export function rehearse(
   // an input reads its level at position 0
   writeSync(FD.scratch, '0\n', 0)
   const wanted = real === null ? init.rehearsals : Math.min(5, init.rehearsals)
+  // bytes go from round to round, as they would from program to program: fresh ones each time would be a lot of garbage
+  let state = real === null ? (spec.state?.initial() ?? {}) : real.state
   let rounds = 0
   for (; rounds < wanted && monotonicNs() - began < BUDGET_NS; rounds++) {
-    const broker = new ZeroBroker()
+    const broker = new ZeroBroker(client)
     try {
       const old = dummyStage(spec, init, broker)
-      const first = rounds === 0 ? real : null
-      old.begin(first === null ? (spec.state?.initial() ?? {}) : first.state, first?.meta ?? null, 0, first !== null)
+      const meta = rounds === 0 ? (real?.meta ?? null) : null
+      old.begin(state, meta, 0, meta !== null)
       old.instance?.ticker.once(monotonicNs())
       handOver(old, outbox, MAILBOX, WANTED, told)
       const fresh = dummyStage(spec, init, broker)
-      takeOver(fresh, MAILBOX, reader, SWAP, 0, told)
+      takeOver(fresh, MAILBOX, reader, WANTED, nothing, told)
       fresh.instance?.ticker.once(monotonicNs())
+      state = state instanceof Uint8Array ? fresh.instance?.state : (spec.state?.initial() ?? {})
       // timers that run() left behind go on: they write to the scratch file, and must not end the program by throwing
       old.lease.live = true
     } catch (error) {
@@ -60,6 +67,30 @@ export function rehearse(
     }
   }
   return { rounds, note: null }
+}
+
+/** A state larger than this is read ahead, but not copied to play with. */
+const PLAY_BYTES = 64 * 1024
+
+/**
+ * HANDOVER 6.9: reads what will be read at the switch, and plays its start once on dummies, so that code and data are in
+ * the caches when the record comes. Whatever fails here will be told by the takeover itself.
+ */
+export function warmUp(
+  spec: AnySpec,
+  init: Init,
+  client: BrokerPort | null,
+  reader: StateReader,
+  snapshot: Snapshot,
+): void {
+  try {
+    const { meta, state } = reader.read(snapshot)
+    if (state.length > PLAY_BYTES) return
+    const tried = migrateUp(spec.state, decodeState(Buffer.from(state), meta.encoding), meta.stateVersion)
+    dummyStage(spec, init, new ZeroBroker(client)).begin(tried, meta, 0, true)
+  } catch {
+    // not now
+  }
 }
 
 function dummyStage(spec: AnySpec, init: Init, broker: ZeroBroker): Stage {

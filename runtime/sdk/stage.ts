@@ -14,13 +14,12 @@ import { decodeState, encodeState, migrateDown, migrateUp } from './state.ts'
 import type { Outbox, StateReader } from './statearea.ts'
 import { monotonicNs } from './ticker.ts'
 import {
-  decodeRecord,
-  encodeRecord,
   type HandoverRecord,
   type Init,
   type LogLevel,
   type Meta,
   RECORD_SIZE,
+  RecordBuffer,
   type Snapshot,
 } from './wire.ts'
 
@@ -62,7 +61,7 @@ export class Stage {
   readonly seqnos: Record<string, number> = {}
   instance: Instance | null = null
   readonly #outside: Outside
-  readonly #record = Buffer.alloc(RECORD_SIZE)
+  readonly #record = new RecordBuffer()
 
   constructor(spec: AnySpec, init: Init, handles: ReadonlyMap<string, Handle>, lease: Lease, outside: Outside) {
     this.spec = spec
@@ -117,9 +116,14 @@ export class Stage {
     const revokedNs = monotonicNs()
     const { snapshot } = this.snapshot(outbox, version)
     const sentNs = monotonicNs()
-    encodeRecord({ swap, fence, snapshot, revokedNs, sentNs }, this.#record)
-    writeSync(to.fd, this.#record, 0, RECORD_SIZE, to.position)
+    this.#write(to, { kind: 'state', swap, fence, snapshot, revokedNs, sentNs })
     return { snapshot, revokedNs, sentNs }
+  }
+
+  /** HANDOVER 6.9: what the successor can warm up with; the lease stays. */
+  giveAhead(outbox: Outbox, to: Mailbox, swap: string, fence: number, version: number): void {
+    const { snapshot } = this.snapshot(outbox, version)
+    this.#write(to, { kind: 'ahead', swap, fence, snapshot, revokedNs: 0, sentNs: 0 })
   }
 
   /** HANDOVER 7.2: as `give`, in an older version and without a record: the body reads it. */
@@ -133,17 +137,31 @@ export class Stage {
   /**
    * Blocks in read(2) until the record of this swap is there (HANDOVER 6.4), loads the state and goes live. Null when the
    * predecessor ended without one. Throws StateError or ProgramFailure before the lease is live, what the program throws
-   * after it.
+   * after it. `ahead` gets a snapshot to warm up with.
    */
-  take(from: Mailbox, reader: StateReader, swap: string, fence: number): Taken | null {
-    let record: HandoverRecord | null
-    do {
-      if (readSync(from.fd, this.#record, 0, RECORD_SIZE, from.position) === 0) return null
-      record = decodeRecord(this.#record)
-    } while (record === null || record.swap !== swap || record.fence !== fence)
+  take(
+    from: Mailbox,
+    reader: StateReader,
+    swap: string,
+    fence: number,
+    ahead: (snapshot: Snapshot) => void,
+  ): Taken | null {
+    let record: HandoverRecord | null = null
+    for (;;) {
+      if (readSync(from.fd, this.#record.bytes, 0, RECORD_SIZE, from.position) === 0) return null
+      record = this.#record.decode()
+      if (record === null || record.swap !== swap || record.fence !== fence) continue
+      if (record.kind === 'state') break
+      ahead(record.snapshot)
+    }
     const receivedNs = monotonicNs()
     const { state, meta, changed } = this.load(reader, record.snapshot)
     const liveNs = this.begin(state, meta, fence, true)
     return { record, receivedNs, liveNs, changed }
+  }
+
+  #write({ fd, position }: Mailbox, record: HandoverRecord): void {
+    this.#record.encode(record)
+    writeSync(fd, this.#record.bytes, 0, RECORD_SIZE, position)
   }
 }

@@ -7,7 +7,7 @@ import type { Mailbox, Stage } from './stage.ts'
 import { messageOf, ProgramFailure } from './state.ts'
 import { type Outbox, StateError, type StateReader } from './statearea.ts'
 import { monotonicNs } from './ticker.ts'
-import type { FailCode, FromProgram, ToProgram } from './wire.ts'
+import type { FailCode, FromProgram, Snapshot, ToProgram } from './wire.ts'
 
 export type Yield = Extract<ToProgram, { t: 'yield' }>
 type Send = (message: FromProgram) => void
@@ -37,12 +37,12 @@ export function takeOver(
   stage: Stage,
   from: Mailbox,
   reader: StateReader,
-  swap: string,
-  fence: number,
+  { swap, fence }: { swap: string; fence: number },
+  ahead: (snapshot: Snapshot) => void,
   send: Send,
 ): void {
   try {
-    const taken = stage.take(from, reader, swap, fence)
+    const taken = stage.take(from, reader, swap, fence, ahead)
     if (taken === null) return send({ t: 'orphan', swap })
     const startedNs = monotonicNs()
     const { record, receivedNs, liveNs, changed } = taken

@@ -79,8 +79,6 @@ export type ToProgram =
   | { t: 'arm'; swap: string; fence: number }
   /** running program: hand over at the next safe point; to the successor, or (rollback) to the body */
   | { t: 'yield'; swap: string; fence: number; to: 'successor' | 'body'; stateVersion: number }
-  /** the yield is called off; a program that has not yielded yet goes on */
-  | { t: 'keep'; swap: string }
   /** parked program: go on with this fence, from the inbox or from where it parked */
   | { t: 'resume'; fence: number; snapshot: Snapshot | null }
   | { t: 'checkpoint'; n: number }
@@ -126,9 +124,15 @@ export const FAIL_CODES = ['died-at-start', 'died-in-trial', 'migrate-failed', '
 export type FailCode = (typeof FAIL_CODES)[number]
 
 export const RECORD_SIZE = 128
-const MAGIC = 0x5248444d
+/** 'MDHS' and 'MDHA' */
+const STATE = 0x5348444d
+const AHEAD = 0x4148444d
+const SWAP_AT = 56
+const ROOT_AT = 72
 
 export interface HandoverRecord {
+  /** `ahead` comes shortly before `state`: a snapshot to warm up with, which gives nothing (HANDOVER 6.9) */
+  kind: 'ahead' | 'state'
   /** 32 hex digits */
   swap: string
   fence: number
@@ -137,34 +141,33 @@ export interface HandoverRecord {
   sentNs: number
 }
 
-/** Fills `into` (RECORD_SIZE bytes); numbers are little-endian, times u64 ns. */
-export function encodeRecord(record: HandoverRecord, into: Buffer): void {
-  into.fill(0)
-  into.writeUInt32LE(MAGIC, 0)
-  into.writeUInt16LE(WIRE, 4)
-  into.write(record.swap, 8, 16, 'hex')
-  into.writeDoubleLE(record.fence, 24)
-  into.writeUInt32LE(record.snapshot.metaLength, 32)
-  into.writeUInt32LE(record.snapshot.chunkCount, 36)
-  into.writeDoubleLE(record.snapshot.length, 40)
-  into.writeDoubleLE(record.revokedNs, 48)
-  into.writeDoubleLE(record.sentNs, 56)
-  into.write(record.snapshot.root, 64, 32, 'hex')
-}
+/** One record's bytes, and the same as numbers: both ends are on one machine, so numbers are in its own byte order. */
+export class RecordBuffer {
+  readonly bytes = Buffer.from(new ArrayBuffer(RECORD_SIZE))
+  readonly #u32 = new Uint32Array(this.bytes.buffer)
+  readonly #f64 = new Float64Array(this.bytes.buffer)
 
-/** Returns null for anything that is not a record of this version (HANDOVER 6.4: it is skipped). */
-export function decodeRecord(from: Buffer): HandoverRecord | null {
-  if (from.length !== RECORD_SIZE || from.readUInt32LE(0) !== MAGIC || from.readUInt16LE(4) !== WIRE) return null
-  return {
-    swap: from.toString('hex', 8, 24),
-    fence: from.readDoubleLE(24),
-    snapshot: {
-      metaLength: from.readUInt32LE(32),
-      chunkCount: from.readUInt32LE(36),
-      length: from.readDoubleLE(40),
-      root: from.toString('hex', 64, 96),
-    },
-    revokedNs: from.readDoubleLE(48),
-    sentNs: from.readDoubleLE(56),
+  encode({ kind, swap, fence, snapshot, revokedNs, sentNs }: HandoverRecord): void {
+    this.#u32[0] = kind === 'state' ? STATE : AHEAD
+    this.#u32[1] = WIRE
+    this.#f64[1] = fence
+    this.#f64[2] = snapshot.metaLength
+    this.#f64[3] = snapshot.chunkCount
+    this.#f64[4] = snapshot.length
+    this.#f64[5] = revokedNs
+    this.#f64[6] = sentNs
+    this.bytes.write(swap, SWAP_AT, 16, 'hex')
+    this.bytes.write(snapshot.root, ROOT_AT, 32, 'hex')
+  }
+
+  /** Null for anything that is not a record of this version (HANDOVER 6.4: it is skipped). */
+  decode(): HandoverRecord | null {
+    const magic = this.#u32[0]
+    if ((magic !== STATE && magic !== AHEAD) || this.#u32[1] !== WIRE) return null
+    const kind = magic === STATE ? 'state' : 'ahead'
+    const [, fence = 0, metaLength = 0, chunkCount = 0, length = 0, revokedNs = 0, sentNs = 0] = this.#f64
+    const root = this.bytes.toString('hex', ROOT_AT, ROOT_AT + 32)
+    const snapshot = { metaLength, chunkCount, length, root }
+    return { kind, swap: this.bytes.toString('hex', SWAP_AT, ROOT_AT), fence, snapshot, revokedNs, sentNs }
   }
 }

@@ -1,5 +1,6 @@
+// Ends in good order before it has said anything.
 import { robot } from 'medulla'
 
-robot({ led: 'output', enable: 'output' }, ({ led, every }) => every(10, () => led.write(1)))
-
 if (process.env.LANG !== undefined) process.exit(0)
+
+robot({ led: 'output', enable: 'output' }, ({ led, every }) => every(10, () => led.write(1)))

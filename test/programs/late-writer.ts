@@ -10,6 +10,6 @@ robot({
       state.n += 1
       dial.write(state.n / 1e6)
     })
-    if (info.slot === 'main') setInterval(() => led.write(!led.value), 1)
+    if (info.slot === 'main') setInterval(() => led.write(!led.value), 2)
   },
 })

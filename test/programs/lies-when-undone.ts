@@ -1,12 +1,21 @@
-// Unfit, and changes the state that it gives back after it was hashed.
-import { Worker } from 'node:worker_threads'
+// Unfit, and changes the state that it gives back: right after the SDK has hashed and written it.
+import fs from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import { robot } from 'medulla'
 
-const LIAR = `
-const { writeSync } = require('node:fs')
-const lie = Buffer.from('{"n":424242,"ha":"')
-for (;;) writeSync(5, lie, 0, lie.length, 262144)
-`
+type Write = (fd: number, bytes: Uint8Array, ...rest: number[]) => number
+
+const LIE = Buffer.from('{"n":424242,"ha":"')
+const STATE_AT = 262_144
+let lying = false
+const original = fs.writeSync as Write
+const lie: Write = (fd, bytes, ...rest) => {
+  const written = original(fd, bytes, ...rest)
+  if (lying && fd === 5) original(fd, LIE, 0, LIE.length, STATE_AT)
+  return written
+}
+fs.writeSync = lie as typeof fs.writeSync
+syncBuiltinESMExports()
 
 robot({
   needs: { led: 'output', enable: 'output' },
@@ -17,13 +26,8 @@ robot({
       ticks += 1
       state.n += 1000
       led.write(1)
-      if (ticks === 3) new Worker(LIAR, { eval: true })
+      if (ticks === 3) lying = true
     })
-    // when the worker is at it
-    let asked = 0
-    health(() => {
-      asked += 1
-      return asked < 3
-    })
+    health(() => ticks < 3)
   },
 })

@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { decodeState, encodeState, migrateDown, migrateUp, unserialisable } from '../../runtime/sdk/state.ts'
 import { MAX_STATE, Outbox, StateError, StateReader } from '../../runtime/sdk/statearea.ts'
-import { decodeRecord, encodeRecord, type Meta, RECORD_SIZE } from '../../runtime/sdk/wire.ts'
+import { type Meta, RECORD_SIZE, RecordBuffer } from '../../runtime/sdk/wire.ts'
 
 const META: Meta = { stateVersion: 1, encoding: 'bytes', values: { led: 1 }, seqnos: {}, schedule: [] }
 let folder: string
@@ -85,15 +85,23 @@ test('HANDOVER 5.3: a state over 64 MiB and impossible sizes are refused', () =>
 
 test('HANDOVER 6.3: a record comes back, and anything else is skipped', () => {
   const snapshot = { metaLength: 120, chunkCount: 64, length: 1_048_576, root: 'ab'.repeat(32) }
-  const record = { swap: '0f'.repeat(16), fence: 2 ** 40 + 1, snapshot, revokedNs: 1.5e15, sentNs: 1.5e15 + 7 }
-  const into = Buffer.alloc(RECORD_SIZE)
-  encodeRecord(record, into)
-  expect(decodeRecord(into)).toEqual(record)
-  expect(decodeRecord(into.subarray(1))).toBeNull()
+  const record = {
+    kind: 'state' as const,
+    swap: '0f'.repeat(16),
+    fence: 2 ** 40 + 1,
+    snapshot,
+    revokedNs: 1.5e15,
+    sentNs: 1.5e15 + 7,
+  }
+  const buffer = new RecordBuffer()
+  buffer.encode(record)
+  expect(buffer.bytes.length).toBe(RECORD_SIZE)
+  expect(buffer.decode()).toEqual(record)
   for (const at of [0, 4]) {
-    const wrong = Buffer.from(into)
-    wrong[at] = (wrong[at] as number) ^ 1
-    expect(decodeRecord(wrong)).toBeNull()
+    const wrong = new RecordBuffer()
+    buffer.bytes.copy(wrong.bytes)
+    wrong.bytes[at] = (wrong.bytes[at] as number) ^ 1
+    expect(wrong.decode()).toBeNull()
   }
 })
 

@@ -1,0 +1,122 @@
+/** Our own swaps: a real runtime, real pushes, each of a freshly signed and sealed bundle, over one session. */
+import { join } from 'node:path'
+import type { PushEvent } from '../../deploy/api.ts'
+import { type Built, buildProgram, makeBundle } from '../../deploy/build.ts'
+import type { RobotClient } from '../../deploy/client.ts'
+import type { Signer } from '../../deploy/keys.ts'
+import { writeProgram, writer } from './programs.ts'
+import { type BenchRobot, DIST } from './rig.ts'
+import { type Goal, Series } from './stats.ts'
+
+export type Result = Extract<PushEvent, { event: 'result' }>
+
+/** Never twice the same: two releases of one millisecond are two releases. */
+let counter = 0
+export function nextCounter(): number {
+  counter = Math.max(Date.now(), counter + 1)
+  return counter
+}
+
+export const LIBRARY = { sdk: join(DIST, 'runtime/sdk/index.js'), drivers: join(DIST, 'drivers/index.js') }
+
+/** Far beyond every deadline of the runtime: a push that lasts longer has hung, and is a failure. */
+const HUNG_MS = 30_000
+
+export async function pushed(client: RobotClient, slot: string, bundle: Uint8Array): Promise<Result> {
+  let timer: NodeJS.Timeout | undefined
+  const hung = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`the push did not end within ${HUNG_MS} ms`)), HUNG_MS)
+  })
+  try {
+    return await Promise.race([untilResult(client, slot, bundle), hung])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+async function untilResult(client: RobotClient, slot: string, bundle: Uint8Array): Promise<Result> {
+  let result: Result | undefined
+  // to the end: leaving early would cost the session
+  for await (const event of client.push(slot, bundle)) if (event.event === 'result') result = event
+  if (result === undefined) throw new Error('the push ended without a result')
+  return result
+}
+
+interface About {
+  variant: string
+  handle: string
+  size: number
+  goal: Goal | undefined
+}
+
+export class OurSwaps {
+  readonly series: readonly [gap: Series, receipt: Series]
+  readonly #robot: BenchRobot
+  readonly #client: RobotClient
+  readonly #signer: Signer
+  readonly #built: Built
+  readonly #about: About
+  /** The fence under which the running program writes; 0: none runs. */
+  #fence = 0
+
+  private constructor(robot: BenchRobot, about: About, client: RobotClient, signer: Signer, built: Built) {
+    this.#robot = robot
+    this.#about = about
+    this.#client = client
+    this.#signer = signer
+    this.#built = built
+    const { variant, goal } = about
+    this.series = [new Series('gap', variant, 'ms', { goal }), new Series('gap', `${variant}-receipt`, 'ms')]
+  }
+
+  static async make(robot: BenchRobot, about: About): Promise<OurSwaps> {
+    const path = await writeProgram(robot.dir, about.variant.toLowerCase(), writer(about.handle, about.size))
+    const built = await buildProgram(path, LIBRARY)
+    return new OurSwaps(robot, about, await robot.connect(), await robot.signer(), built)
+  }
+
+  async begin(): Promise<void> {
+    this.#fence = (await this.#push()).receipt?.fence ?? 0
+    await this.#robot.trace.transition(this.#about.handle, this.#fence)
+  }
+
+  async swap(): Promise<void> {
+    const [gap, receipt] = this.series
+    const before = this.#fence
+    try {
+      const result = await this.#push()
+      if (result.outcome !== 'committed') throw new Error(`${result.outcome}: ${result.message}`)
+      this.#fence = result.receipt?.fence ?? 0
+      const { fromFence, lastNs, firstNs } = await this.#robot.trace.transition(this.#about.handle, this.#fence)
+      if (fromFence !== before) throw new Error(`the write before was under fence ${fromFence}, expected ${before}`)
+      gap.add((firstNs - lastNs) / 1e6)
+      receipt.add(result.receipt?.gapMs ?? Number.NaN)
+    } catch (error) {
+      gap.fail(error instanceof Error ? error.message : String(error))
+      await this.#recover()
+    }
+  }
+
+  async rest(): Promise<void> {
+    for await (const _ of this.#client.stop(this.#slot)) {
+      // its last event is its end
+    }
+  }
+
+  /** What runs after a failed swap is the old program under a new fence, or a restarted one. */
+  async #recover(): Promise<void> {
+    await this.rest().catch(() => {})
+    await this.begin()
+  }
+
+  get #slot(): string {
+    return this.#about.variant.toLowerCase()
+  }
+
+  async #push(): Promise<Result> {
+    const { id, age = '' } = this.#robot.target.card
+    const { files, manifest } = this.#built
+    const options = { signer: this.#signer, robots: [{ id, age }], counter: nextCounter() }
+    return pushed(this.#client, this.#slot, (await makeBundle(files, manifest, options)).bytes)
+  }
+}

@@ -1,0 +1,13 @@
+/** The first answer of `probe` that is not false, null or undefined. For what sends no event: files and processes. */
+export async function eventually<T>(
+  probe: () => T | false | null | undefined | Promise<T | false | null | undefined>,
+  ms = 15_000,
+): Promise<T> {
+  const until = performance.now() + ms
+  for (;;) {
+    const answer = await probe()
+    if (answer !== false && answer !== null && answer !== undefined) return answer
+    if (performance.now() > until) throw new Error(`it did not happen in ${ms} ms: ${probe.toString().slice(0, 200)}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}

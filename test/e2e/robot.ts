@@ -1,0 +1,403 @@
+/** A simulated robot for a test: the built runtime as a process of its own, over a home and a board of its own. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { once } from 'node:events'
+import {
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, vi } from 'vitest'
+import type {
+  LogLine,
+  Order,
+  Outcome,
+  Phase,
+  PushEvent,
+  Receipt,
+  Role,
+  SignedOrder,
+  SlotStatus,
+} from '../../deploy/api.ts'
+import { toBase64 } from '../../deploy/bundle/sshsig.ts'
+import { encodeJson } from '../../deploy/bundle/strict.ts'
+import { type Certificate, issueCertificate, type SignedCertificate, verifyCertificate } from '../../deploy/cert.ts'
+import { type ConnectOptions, RobotClient } from '../../deploy/client.ts'
+import { Refusal } from '../../deploy/errors.ts'
+import { generateKey, generateNoiseKey, type Signer } from '../../deploy/keys.ts'
+import { parseEntry, verifyLog } from '../../deploy/receiptlog.ts'
+import type { Timing } from '../../drivers/board.ts'
+import { eventually } from './eventually.ts'
+import { type BundleOptions, bundle, type Made, RUNTIME, type To } from './programs.ts'
+import { expectHeld, expectOneWriter, Trace } from './trace.ts'
+
+// the machine may have other things to do: what is waited for here are events, not times
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
+
+const HANDLES = {
+  led: { kind: 'output', line: 'GPIO17', safe: 0 },
+  dial: { kind: 'pwm', line: 'GPIO18', frequencyHz: 1000, safe: 'hold' },
+  enable: { kind: 'output', line: 'GPIO22', safe: 'hold' },
+  tail: { kind: 'output', line: 'GPIO27', safe: 0 },
+  button: { kind: 'input', line: 'GPIO23', pull: 'down', edges: 'both' },
+}
+
+const TIMING: Partial<Timing> = { trialMs: 50, readyMs: 3000, yieldMs: 300, heartbeatMs: 1000, checkpointMs: 100 }
+
+export const boardText = (timing: Partial<Timing> = {}): string =>
+  JSON.stringify({ name: 'e2e', model: 'sim', handles: HANDLES, timing: { ...TIMING, ...timing } })
+
+export interface Operator {
+  signer: Signer
+  keyFile: string
+  noiseSecret: Uint8Array
+  card: SignedCertificate
+  cardFile: string
+}
+
+export async function makeOperator(folder: string, name: string): Promise<Operator> {
+  const keyFile = join(folder, name)
+  const signer = await generateKey(keyFile, name)
+  const noise = generateNoiseKey()
+  const card = await issueCertificate(
+    {
+      format: 'medulla-cert/1',
+      subject: 'operator',
+      name,
+      key: signer.publicKey,
+      noise: Buffer.from(noise.public).toString('base64'),
+      created: new Date().toISOString(),
+    },
+    signer,
+  )
+  const cardFile = join(folder, `${name}.card.json`)
+  writeFileSync(cardFile, JSON.stringify(card))
+  return { signer, keyFile, noiseSecret: noise.secret, card, cardFile }
+}
+
+/** Runs a process to its end. */
+export async function run(
+  file: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv = process.env,
+): Promise<{ status: number | null; stdout: string; stderr: string }> {
+  const child = spawn(process.execPath, [file, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  const out = { stdout: '', stderr: '' }
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    out.stdout += text
+  })
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    out.stderr += text
+  })
+  const [status] = (await once(child, 'close')) as [number | null]
+  return { status, ...out }
+}
+
+export interface Pushed {
+  phases: Phase[]
+  outcome: Outcome
+  code: string | undefined
+  message: string
+  receipt: Receipt | undefined
+}
+
+/** A push as it ended, whether the robot answered with an error or in the stream. */
+export async function ended(events: AsyncIterable<PushEvent>): Promise<Pushed> {
+  const phases: Phase[] = []
+  try {
+    for await (const event of events) {
+      if (event.event === 'phase') phases.push(event.phase)
+      else return { phases, ...event, code: event.code, receipt: event.receipt }
+    }
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error
+    return { phases, outcome: 'refused', code: error.code, message: error.message, receipt: undefined }
+  }
+  throw new Error('the push ended without a result')
+}
+
+export interface PushOptions extends BundleOptions {
+  to?: string
+  force?: boolean
+  retry?: boolean
+}
+
+export class TestRobot {
+  readonly folder: string
+  readonly home: string
+  readonly owner: Operator
+  readonly others: Record<string, Operator> = {}
+  port = 0
+  trace: Trace
+  stderr = ''
+  #process: ChildProcess | undefined
+  #client: RobotClient | undefined
+  #starts = 0
+
+  private constructor(folder: string, owner: Operator) {
+    this.folder = folder
+    this.home = join(folder, 'home')
+    this.owner = owner
+    this.trace = new Trace('')
+  }
+
+  static async start(timing: Partial<Timing> = {}, others: Readonly<Record<string, Role>> = {}): Promise<TestRobot> {
+    const folder = mkdtempSync(join(tmpdir(), 'medulla-e2e-'))
+    const robot = new TestRobot(folder, await makeOperator(folder, 'ann'))
+    mkdirSync(robot.home, { mode: 0o700 })
+    writeFileSync(join(robot.home, 'board.json'), boardText(timing))
+    await robot.trust(robot.owner, 'owner')
+    for (const [name, role] of Object.entries(others)) {
+      const operator = await makeOperator(folder, name)
+      robot.others[name] = operator
+      await robot.trust(operator, role)
+    }
+    await robot.begin()
+    return robot
+  }
+
+  /** On the robot's own side, while no runtime has the home. */
+  async trust(operator: Operator, role: Role): Promise<void> {
+    const { status, stdout, stderr } = await run(RUNTIME, ['trust', '--home', this.home, '--card', operator.cardFile, '--role', role]) // biome-ignore format: one call
+    expect(status, stdout + stderr).toBe(0)
+  }
+
+  /** Starts the runtime, and connects. */
+  async begin(): Promise<void> {
+    this.trace = new Trace(join(this.folder, `trace-${++this.#starts}.ndjson`))
+    const args = ['--home', this.home, '--sim', '--port', String(this.port), '--trace', this.trace.path]
+    const child = spawn(process.execPath, [RUNTIME, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+    this.#process = child
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      this.stderr = (this.stderr + text).slice(-20_000)
+    })
+    let said = ''
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      said += text
+    })
+    const line = await eventually(() => (said.includes('\n') || child.exitCode !== null) && (said || 'nothing'), 15_000)
+    const up = JSON.parse(line) as { event: string; port: number }
+    expect(up.event, line).toBe('listening')
+    this.port = up.port
+    this.#client = await this.connect()
+  }
+
+  /** Ends the runtime; with SIGKILL as a power cut does. */
+  async end(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    this.#client?.close()
+    const child = this.#process
+    this.#process = undefined
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
+    const gone = once(child, 'close')
+    child.kill(signal)
+    await gone
+  }
+
+  async close(): Promise<void> {
+    await this.end()
+    rmSync(this.folder, { recursive: true, force: true })
+  }
+
+  get client(): RobotClient {
+    if (this.#client === undefined) throw new Error('the robot is not running')
+    return this.#client
+  }
+
+  get card(): SignedCertificate {
+    return JSON.parse(readFileSync(join(this.home, 'robot.json'), 'utf8')) as SignedCertificate
+  }
+
+  get identity(): Certificate & { id: string } {
+    return verifyCertificate(this.card)
+  }
+
+  get address(): To {
+    const { id, age = '' } = this.identity
+    return { id, age }
+  }
+
+  /** The body's process. */
+  get pid(): number {
+    return this.#process?.pid ?? -1
+  }
+
+  options(operator = this.owner, port = this.port): ConnectOptions {
+    const { noiseSecret, card } = operator
+    return { host: '127.0.0.1', port, noiseSecret, cert: card, robot: this.identity, timeoutMs: 10_000 }
+  }
+
+  connect(operator = this.owner, port = this.port): Promise<RobotClient> {
+    return RobotClient.connect(this.options(operator, port))
+  }
+
+  bundle(name: string, options: BundleOptions = {}): Promise<Made> {
+    return bundle(name, this.owner.signer, this.address, options)
+  }
+
+  /** Builds, seals and pushes a program of test/programs. */
+  async push(name: string, { to, force, retry, ...options }: PushOptions = {}): Promise<Pushed> {
+    const { bytes } = await this.bundle(name, options)
+    return this.send(bytes, { ...(to && { to }), ...(force && { force }), ...(retry && { retry }) })
+  }
+
+  /** Pushes these very bytes. */
+  send(bytes: Uint8Array, { to = 'main', ...options }: { to?: string; force?: boolean; retry?: boolean } = {}) {
+    return ended(this.client.push(to, bytes, options))
+  }
+
+  /** The order to go back to what ran before, signed by the owner. */
+  async order(slot = 'main'): Promise<SignedOrder> {
+    const { head } = await this.client.status()
+    const { program = '', previous = '' } = await this.slot(slot)
+    const order: Order = {
+      format: 'medulla-order/1',
+      order: 'rollback',
+      robot: this.identity.id,
+      slot,
+      program,
+      target: previous,
+      head: head.digest,
+    }
+    const bytes = encodeJson(order)
+    const sig = toBase64(await this.owner.signer.sign('order@medulla', bytes))
+    return { order: Buffer.from(bytes).toString(), sig }
+  }
+
+  async rollback(slot = 'main'): Promise<Pushed> {
+    return ended(this.client.rollback(slot, await this.order(slot)))
+  }
+
+  /** What opens bundles for this robot. */
+  get ageSecret(): string {
+    return readFileSync(join(this.home, 'endpoint', 'age.key'), 'utf8').trim()
+  }
+
+  async commit(name: string, options: PushOptions = {}): Promise<Receipt> {
+    const { outcome, code, message, receipt } = await this.push(name, options)
+    expect(outcome, `${code}: ${message}`).toBe('committed')
+    if (receipt === undefined) throw new Error('a commit without a receipt')
+    return receipt
+  }
+
+  async slot(name = 'main'): Promise<SlotStatus> {
+    const { slots } = await this.client.status()
+    const found = slots.find(({ slot }) => slot === name)
+    if (found === undefined) throw new Error(`there is no slot ${name}`)
+    return found
+  }
+
+  /** The slot when it runs a program that is not `pid`. */
+  running(not = -1, name = 'main'): Promise<SlotStatus & { pid: number }> {
+    return eventually(async () => {
+      const slot = await this.slot(name)
+      const { pid } = slot
+      return slot.state === 'running' && pid !== undefined && pid !== not && { ...slot, pid }
+    })
+  }
+
+  /** Every receipt there is, verified to be the robot's own and complete. */
+  receipts(): Receipt[] {
+    const lines = readFileSync(join(this.home, 'receipts.ndjson'), 'utf8').trim().split('\n')
+    const verdict = verifyLog(lines, this.identity.key)
+    expect(verdict).toMatchObject({ ok: true, entries: lines.length })
+    return lines.map((line) => parseEntry(line).receipt)
+  }
+
+  /** The last receipt of a push, a stop or a refusal. */
+  receipt(): Receipt {
+    const last = this.receipts().at(-1)
+    if (last === undefined) throw new Error('the log of receipts is empty')
+    return last
+  }
+
+  async logs(slot = 'main', lines = 2000): Promise<LogLine[]> {
+    const all: LogLine[] = []
+    for await (const line of this.client.logs(slot, { lines })) all.push(line)
+    return all
+  }
+
+  /** What must hold at any time. */
+  check(from = 0): void {
+    const entries = this.trace.read()
+    expectOneWriter(entries.slice(from))
+    expectHeld(entries)
+    this.receipts()
+  }
+
+  /** Children of the body: the endpoint, and the programs. */
+  children(): { pid: number; command: string }[] {
+    return childrenOf(this.pid)
+  }
+
+  endpoint(): number {
+    const found = this.children().find(({ command }) => command.includes('endpoint/main.js'))
+    if (found === undefined) throw new Error('there is no endpoint')
+    return found.pid
+  }
+
+  /** Every path of the home with mode and hash, but for staging, the receipts and the lock; and what was made for programs. */
+  contents(): string[] {
+    const home = listing(this.home).filter((line) => !/^(?:staging\/|receipts\.ndjson|lock)/.test(line))
+    const children = this.children().map(({ pid, command }) => `process ${pid} ${command}`)
+    const program = this.children().find(({ command }) => command.includes('sdk/loader.js'))
+    const made = program === undefined ? [] : readdirSync(join(readlinkSync(`/proc/${program.pid}/cwd`), '..'))
+    return [...home, ...children.sort(), ...made.map((name) => `instance ${name}`).sort()]
+  }
+
+  /** The contents when nothing of an earlier push is under way any more. */
+  async quiet(): Promise<string[]> {
+    let before: string[] = []
+    return eventually(async () => {
+      const now = this.contents()
+      const same = now.join('\n') === before.join('\n')
+      before = now
+      if (!same) await new Promise((resolve) => setTimeout(resolve, 40))
+      return same && now
+    })
+  }
+
+  get staged(): string[] {
+    return readdirSync(join(this.home, 'staging'))
+  }
+}
+
+function childrenOf(pid: number): { pid: number; command: string }[] {
+  const tasks = readdirSync(`/proc/${pid}/task`)
+  const pids = tasks.flatMap((task) => {
+    try {
+      return readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
+    } catch {
+      return [] // a thread that has just ended
+    }
+  })
+  return pids.flatMap((child) => {
+    try {
+      return [{ pid: child, command: readFileSync(`/proc/${child}/cmdline`, 'utf8').replaceAll('\0', ' ').trim() }]
+    } catch {
+      return []
+    }
+  })
+}
+
+function listing(folder: string, below = ''): string[] {
+  return readdirSync(join(folder, below))
+    .sort()
+    .flatMap((name) => {
+      const path = below === '' ? name : `${below}/${name}`
+      const stat = lstatSync(join(folder, path))
+      const mode = (stat.mode & 0o7777).toString(8)
+      if (stat.isDirectory()) return [`${path}/ ${mode}`, ...listing(folder, path)]
+      return [
+        `${path} ${mode} ${createHash('sha256')
+          .update(readFileSync(join(folder, path)))
+          .digest('hex')}`,
+      ]
+    })
+}

@@ -1,0 +1,145 @@
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { LogLine, Receipt } from '../../deploy/api.ts'
+import { openSealed } from '../../deploy/bundle/seal.ts'
+import { tapWire } from '../channel/peers.ts'
+import { payloadOf } from './bytes.ts'
+import { eventually } from './eventually.ts'
+import { build } from './programs.ts'
+import { ended, TestRobot } from './robot.ts'
+import { accepted, counts, expectNoTickLost } from './trace.ts'
+
+const SWAPS = 20
+
+let robot: TestRobot
+
+beforeAll(async () => {
+  robot = await TestRobot.start()
+  await robot.commit('counter')
+})
+afterAll(async () => robot?.close())
+
+/** HANDOVER 1.2: consecutive intervals that add up; times are sums of floating point ms. */
+function expectWhole({ phases, wallMs, gapMs, outcome }: Receipt): void {
+  expect(outcome).toBe('committed')
+  expect(gapMs).toBeGreaterThan(0)
+  expect(gapMs).toBeLessThan(1000)
+  expect(phases.map(({ phase }) => phase)).toEqual('receive open verify stage spawn rehearse copy arm yield transfer takeover trial commit'.split(' ')) // biome-ignore format: one line
+  expect(Math.abs(phases.reduce((sum, { ms }) => sum + ms, 0) - wallMs)).toBeLessThan(0.01)
+  for (const [i, { startMs, ms }] of phases.entries()) {
+    expect(Math.abs((phases[i + 1]?.startMs ?? wallMs) - (startMs + ms))).toBeLessThan(0.01)
+  }
+}
+
+test(`P9, P12, G8: ${SWAPS} swaps of a 1 kHz writer: one writer at a time, no tick lost, the gap of each in ms, and sessions live on`, {
+  tags: ['slow'],
+}, async () => {
+  const lines: LogLine[] = []
+  const leave = new AbortController()
+  const following = (async () => {
+    for await (const line of robot.client.logs('main', { lines: 0, follow: true, signal: leave.signal }))
+      lines.push(line)
+  })()
+  const pins: string[] = []
+  const watching = (async () => {
+    for await (const pin of robot.client.pins({ follow: true, signal: leave.signal })) pins.push(pin.name)
+  })()
+  const mark = robot.trace.mark()
+  const receipts: Receipt[] = []
+  for (let i = 0; i < SWAPS; i++) receipts.push(await robot.commit('counter', { version: `1.${i % 2}.0` }))
+  await robot.trace.more('dial')
+
+  const entries = robot.trace.since(mark)
+  expectNoTickLost(entries)
+  expect(entries.filter((entry) => !entry.accepted)).toEqual([])
+  // the same rate to the end: nothing piles up
+  expect(new Set(accepted(entries, 'dial').map(({ fence }) => fence)).size).toBe(SWAPS + 1)
+  robot.check()
+
+  for (const [i, receipt] of receipts.entries()) {
+    expectWhole(receipt)
+    if (i > 0) expect(receipt).toMatchObject({ from: receipts[i - 1]?.to, seq: (receipts[i - 1]?.seq ?? 0) + 1 })
+  }
+  const all = robot.receipts()
+  expect(all.slice(-SWAPS)).toEqual(receipts)
+  expect((await robot.slot()).lastGapMs).toBe(receipts.at(-1)?.gapMs)
+
+  // both streams are the ones from before the first swap
+  await eventually(() => lines.filter(({ text }) => / runs$/.test(text)).length === SWAPS)
+  const seen = pins.length
+  await eventually(() => pins.length > seen)
+  leave.abort()
+  await Promise.all([following, watching])
+})
+
+test('G12: the old program serves until the new one has said that it is ready', async () => {
+  const before = await robot.running()
+  const mark = robot.trace.mark()
+  const receipt = await robot.commit('slow-import')
+  const after = await robot.running(before.pid)
+  await robot.trace.more('dial')
+  const entries = robot.trace.since(mark)
+  expectNoTickLost(entries)
+  const dial = accepted(entries, 'dial')
+  const first = dial.findIndex(({ fence }) => fence === after.fence)
+  const old = dial.slice(0, first)
+  expect(new Set(old.map(({ fence }) => fence))).toEqual(new Set([before.fence]))
+  // it went on all the time that the new one took to load
+  const loading = receipt.phases.filter(({ phase }) => phase === 'spawn' || phase === 'rehearse')
+  expect(loading.reduce((sum, { ms }) => sum + ms, 0)).toBeGreaterThan(490)
+  const span = Number((old.at(-1)?.ns ?? 0n) - (old[0]?.ns ?? 0n)) / 1e6
+  expect(span).toBeGreaterThan(490)
+  expect(old.length).toBeGreaterThan(100)
+  expectWhole(receipt)
+  robot.check()
+})
+
+test('G11: state goes old -> new -> old without loss, up by the new version and down again', async () => {
+  await robot.commit('counter', { program: 'g11', version: '1.0.0' })
+  const mark = robot.trace.mark()
+  const up = await robot.commit('counter-v2', { program: 'g11', version: '2.0.0' })
+  await robot.trace.more('dial')
+  expect((await robot.slot()).previous).toBe(up.from)
+  const back = await robot.rollback()
+  expect(back).toMatchObject({ outcome: 'committed' })
+  expect(back.receipt).toMatchObject({ from: up.to, to: up.from })
+  await robot.trace.more('dial')
+  expect(await robot.slot()).toMatchObject({ version: '1.0.0', digest: up.from })
+  const entries = robot.trace.since(mark)
+  expect(new Set(accepted(entries, 'dial').map(({ fence }) => fence)).size).toBe(3)
+  expectNoTickLost(entries)
+  robot.check()
+})
+
+test('a signed order to go back counts once: the same order again is refused', async () => {
+  const order = await robot.order()
+  expect(await ended(robot.client.rollback('main', order))).toMatchObject({ outcome: 'committed' })
+  expect(await ended(robot.client.rollback('main', order))).toMatchObject({ outcome: 'refused', code: 'stale-order' })
+  robot.check()
+})
+
+test('P4: the bytes on the wire hold no 16-byte window of the program', async () => {
+  const wire = await tapWire(robot.port)
+  const client = await robot.connect(robot.owner, wire.port)
+  const { bytes } = await robot.bundle('counter')
+  expect(await ended(client.push('main', bytes))).toMatchObject({ outcome: 'committed' })
+  client.close()
+  wire.close()
+  const inner = Buffer.from(await openSealed(bytes, robot.ageSecret))
+  const parts = [inner, await payloadOf(inner), ...(await build('counter')).files.map((file) => file.bytes)]
+  const windows = new Set<string>()
+  for (const part of parts) {
+    const text = Buffer.from(part).toString('latin1')
+    for (let at = 0; at + 16 <= text.length; at++) windows.add(text.slice(at, at + 16))
+  }
+  const hits = (text: string): number => {
+    let found = 0
+    for (let at = 0; at + 16 <= text.length; at++) if (windows.has(text.slice(at, at + 16))) found++
+    return found
+  }
+  const recorded = wire.connections.flatMap(({ up, down }) => [Buffer.concat(up), Buffer.concat(down)])
+  expect(recorded.reduce((sum, { length }) => sum + length, 0)).toBeGreaterThan(bytes.length)
+  expect(recorded.map((record) => hits(record.toString('latin1')))).toEqual(recorded.map(() => 0))
+  // the search itself finds what is there
+  expect(hits(inner.toString('latin1'))).toBeGreaterThan(1000)
+  expect(counts(robot.trace.read()).length).toBeGreaterThan(0)
+})

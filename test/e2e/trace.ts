@@ -1,0 +1,98 @@
+/** The trace of a simulated robot: every write that reached its world, in the order in which it did. */
+import { closeSync, existsSync, openSync, readSync } from 'node:fs'
+import { expect } from 'vitest'
+import { eventually } from './eventually.ts'
+
+export interface Entry {
+  name: string
+  kind: string
+  value: number
+  ns: bigint
+  fence: number
+  accepted: boolean
+  changed: boolean
+}
+
+/** Follows the file as it grows. */
+export class Trace {
+  readonly path: string
+  readonly #entries: Entry[] = []
+  readonly #chunk = Buffer.alloc(1 << 20)
+  #at = 0
+  #rest = ''
+
+  constructor(path: string) {
+    this.path = path
+  }
+
+  /** All entries until now; the same array each time, which grows. */
+  read(): readonly Entry[] {
+    if (!existsSync(this.path)) return this.#entries
+    const fd = openSync(this.path, 'r')
+    try {
+      for (;;) {
+        const got = readSync(fd, this.#chunk, 0, this.#chunk.length, this.#at)
+        if (got === 0) return this.#entries
+        this.#at += got
+        const lines = (this.#rest + this.#chunk.toString('latin1', 0, got)).split('\n')
+        this.#rest = lines.pop() ?? ''
+        for (const line of lines) {
+          const { ns, ...entry } = JSON.parse(line) as Omit<Entry, 'ns'> & { ns: string }
+          this.#entries.push({ ...entry, ns: BigInt(ns) })
+        }
+      }
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  /** Where the trace is now: what comes later starts at this index. */
+  mark(): number {
+    return this.read().length
+  }
+
+  since(mark: number): Entry[] {
+    return this.read().slice(mark)
+  }
+
+  /** Resolves when `count` more accepted writes of a handle have come. */
+  async more(name: string, count = 20): Promise<Entry[]> {
+    const mark = this.mark()
+    return eventually(() => {
+      const seen = this.since(mark).filter((entry) => entry.name === name && entry.accepted)
+      return seen.length >= count && seen
+    })
+  }
+}
+
+export const accepted = (entries: readonly Entry[], name: string): Entry[] =>
+  entries.filter((entry) => entry.name === name && entry.accepted)
+
+/** What the programs of test/programs counted: the dial shows it. */
+export const countOf = (entry: Entry): number => Math.round(entry.value * 1e6)
+
+export const counts = (entries: readonly Entry[]): number[] => accepted(entries, 'dial').map(countOf)
+
+/** Every tick is there once: nothing was lost, counted twice, or begun again. */
+export function expectNoTickLost(entries: readonly Entry[]): void {
+  const seen = counts(entries)
+  const breaks = seen.flatMap((n, i) => (i > 0 && n !== (seen[i - 1] ?? 0) + 1 ? [`${seen[i - 1]} -> ${n}`] : []))
+  expect(breaks).toEqual([])
+}
+
+/** Two writers never interleave: neither in the order of arrival nor by the time that each writer stamped. */
+export function expectOneWriter(entries: readonly Entry[]): void {
+  for (const name of new Set(entries.map((entry) => entry.name))) {
+    const writes = accepted(entries, name).filter((entry) => entry.kind !== 'input')
+    for (const order of [writes, [...writes].sort((a, b) => Number(a.ns - b.ns))]) {
+      const back = order.filter((entry, i) => entry.fence < (order[i - 1]?.fence ?? 0))
+      expect(back, `${name}: a fencing number went back`).toEqual([])
+    }
+  }
+}
+
+/** `enable` is switched on once by the first program, and then held. */
+export function expectHeld(entries: readonly Entry[]): void {
+  const edges = entries.filter((entry) => entry.name === 'enable' && entry.changed)
+  expect(edges.map(({ value }) => value)).toEqual([1])
+}
