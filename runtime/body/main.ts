@@ -2,12 +2,12 @@
  * The body: owns the handles and every program, reads no network. Invariant: it ends only when it is told to, and then
  * with every program ended first.
  */
-import { createWriteStream } from 'node:fs'
 import type { Refusal } from '../../deploy/errors.ts'
 import { EndpointLink } from './endpointlink.ts'
 import { Installer } from './installer.ts'
 import type { BodyOptions } from './options.ts'
 import { Robot } from './robot.ts'
+import { TraceFile } from './trace.ts'
 
 export interface BodyReport {
   listening(at: { name: string; id: string; host: string; port: number; home: string }): void
@@ -18,8 +18,8 @@ export interface BodyReport {
 /** Resolves when the body has ended. */
 export async function runBody(options: BodyOptions, report: BodyReport): Promise<void> {
   const robot = await Robot.open(options)
-  const trace = options.trace === undefined ? null : createWriteStream(options.trace, { flags: 'w', mode: 0o600 })
-  const untrace = trace === null ? () => {} : robot.onChange((change) => trace.write(`${JSON.stringify(change)}\n`))
+  const trace = options.trace === undefined ? null : new TraceFile(options.trace)
+  const untrace = trace === null ? () => {} : robot.onChange((change) => trace.add(change))
   await new Promise<void>((resolve) => {
     const link = new EndpointLink(robot, new Installer(robot), {
       note: report.note,
@@ -46,7 +46,7 @@ export async function runBody(options: BodyOptions, report: BodyReport): Promise
       await link.close()
       untrace()
       await robot.close()
-      trace?.end()
+      trace?.close()
       resolve()
     }
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => void end())

@@ -12,11 +12,12 @@ import { type AnySpec, type Mailbox, Stage } from './stage.ts'
 import { decodeState, messageOf, migrateUp, ProgramFailure } from './state.ts'
 import { type Outbox, StateReader } from './statearea.ts'
 import { handOver, takeOver, type Yield } from './switch.ts'
-import { monotonicNs } from './ticker.ts'
+import { monotonicNs, rest } from './ticker.ts'
 import { FD, type FromProgram, type Init, type Meta, type Snapshot } from './wire.ts'
 
 /** A rehearsal of a slow program is cut here, after the round that passed it. */
 const BUDGET_NS = 300e6
+const COMPILERS_MS = 0.25
 const MAILBOX: Mailbox = { fd: FD.scratch, position: 4096 }
 const SWAP = '00'.repeat(16)
 const WANTED: Yield = { t: 'yield', swap: SWAP, fence: 0, to: 'successor', stateVersion: 0 }
@@ -56,6 +57,8 @@ export function rehearse(
       old.instance?.ticker.once(monotonicNs())
       handOver(old, outbox, MAILBOX, WANTED, told)
       const fresh = dummyStage(spec, init, broker)
+      // compilers work beside: what they have done by the end of the rehearsal, they do not do in the gap
+      rest(COMPILERS_MS)
       takeOver(fresh, MAILBOX, reader, WANTED, nothing, told)
       fresh.instance?.ticker.once(monotonicNs())
       state = state instanceof Uint8Array ? fresh.instance?.state : (spec.state?.initial() ?? {})

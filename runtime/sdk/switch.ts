@@ -6,10 +6,13 @@
 import type { Mailbox, Stage } from './stage.ts'
 import { messageOf, ProgramFailure } from './state.ts'
 import { type Outbox, StateError, type StateReader } from './statearea.ts'
-import { monotonicNs } from './ticker.ts'
+import { monotonicNs, rest } from './ticker.ts'
 import type { FailCode, FromProgram, Snapshot, ToProgram } from './wire.ts'
 
 export type Yield = Extract<ToProgram, { t: 'yield' }>
+/** Longer than a takeover. */
+const REST_MS = 0.5
+
 type Send = (message: FromProgram) => void
 
 export const failCode = (error: unknown, otherwise: FailCode): FailCode =>
@@ -22,6 +25,8 @@ export function handOver(stage: Stage, outbox: Outbox, to: Mailbox, wanted: Yiel
     const { fence, stateVersion } = wanted
     const given =
       wanted.to === 'body' ? stage.giveBack(outbox, stateVersion) : stage.give(outbox, to, swap, fence, stateVersion)
+    // a pipe wakes its reader on the writer's core: leave that core to it, the body can wait
+    if (wanted.to === 'successor' && to.position === null) rest(REST_MS)
     send({ t: 'yielded', swap, ...given })
     return true
   } catch (error) {

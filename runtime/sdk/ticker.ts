@@ -10,10 +10,15 @@ export const monotonicNs = (): number => Number(process.hrtime.bigint())
 
 const TIMER_SLACK_NS = 2_500_000
 /** How long before a tick `soon` runs: long enough for its work, short enough to leave the caches warm. */
-const SOON_NS = 400_000
+const SOON_NS = 600_000
 /** A loop that never has that much time is not waited for. */
 const SOON_TRIES = 5
 const cell = new Int32Array(new SharedArrayBuffer(4))
+
+/** Puts this thread to sleep; the event loop does not turn. */
+export function rest(ms: number): void {
+  Atomics.wait(cell, 0, 0, ms)
+}
 
 export interface Tick {
   readonly ms: number
@@ -107,7 +112,7 @@ export class Ticker {
       return
     }
     if (this.#soon !== null && wait >= SOON_NS) this.#prepare(this.#soon, next)
-    else if (wait > 0) Atomics.wait(cell, 0, 0, wait / 1e6)
+    else if (wait > 0) rest(wait / 1e6)
     this.#run(next, monotonicNs())
     if (this.#soon !== null && ++this.#tries >= SOON_TRIES) this.#soon = null
     if (this.#soon === null && this.#afterTick()) this.#running = false
@@ -116,11 +121,11 @@ export class Ticker {
 
   #prepare(soon: () => void, next: Tick): void {
     const early = next.dueNs - monotonicNs() - SOON_NS
-    if (early > 0) Atomics.wait(cell, 0, 0, early / 1e6)
+    if (early > 0) rest(early / 1e6)
     soon()
     this.#soon = null
-    const rest = next.dueNs - monotonicNs()
-    if (rest > 0) Atomics.wait(cell, 0, 0, rest / 1e6)
+    const left = next.dueNs - monotonicNs()
+    if (left > 0) rest(left / 1e6)
   }
 
   #sleep(ms: number): void {

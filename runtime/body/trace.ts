@@ -1,0 +1,33 @@
+/** Every change of a simulated pin, as NDJSON in a file; written in batches, so that tracing does not disturb what it shows. */
+import { closeSync, openSync, writeSync } from 'node:fs'
+
+const BATCH_MS = 100
+
+export class TraceFile {
+  readonly #fd: number
+  readonly #timer: NodeJS.Timeout
+  #lines: object[] = []
+
+  constructor(path: string) {
+    this.#fd = openSync(path, 'w', 0o600)
+    this.#timer = setInterval(() => this.#flush(), BATCH_MS)
+    this.#timer.unref()
+  }
+
+  add(change: object): void {
+    this.#lines.push(change)
+  }
+
+  close(): void {
+    clearInterval(this.#timer)
+    this.#flush()
+    closeSync(this.#fd)
+  }
+
+  #flush(): void {
+    if (this.#lines.length === 0) return
+    const lines = this.#lines
+    this.#lines = []
+    writeSync(this.#fd, lines.map((line) => `${JSON.stringify(line)}\n`).join(''))
+  }
+}
