@@ -1,7 +1,7 @@
 /** Every change of a simulated pin, as NDJSON in a file; written in batches, so that tracing does not disturb what it shows. */
 import { closeSync, openSync, writeSync } from 'node:fs'
 
-const BATCH_MS = 100
+const BATCH_MS = 25
 
 export class TraceFile {
   readonly #fd: number

@@ -2,7 +2,7 @@
  * Invariant: a snapshot is used only after every byte of it was hashed by the reader against the root in the record
  * (HANDOVER 5.7).
  *
- * A state area is a tmpfs file with one writer: meta and the list of chunk hashes at 0, the state at 256 KiB
+ * A state area is a tmpfs file with one writer: meta and the list of chunk hashes at 0, the state at 512 KiB
  * (HANDOVER 5). Large state is written ahead; at the switch only chunks that changed since are written, hashed and read.
  */
 import { hash } from 'node:crypto'
@@ -10,11 +10,11 @@ import { readSync, writeSync } from 'node:fs'
 import type { Meta, Snapshot } from './wire.ts'
 
 /** HANDOVER 5.2 */
-const CHUNK = 16 * 1024
+const CHUNK = 8 * 1024
 const HASH = 32
 /** So many chunks are first compared at once: of a large state little changes in a tick. */
-const SPAN = 16
-const DATA_AT = 256 * 1024
+const SPAN = 32
+const DATA_AT = 512 * 1024
 /** HANDOVER 5.3: 64 MiB of state at most. */
 export const MAX_STATE = 64 * 1024 * 1024
 const MAX_META = 64 * 1024

@@ -105,9 +105,12 @@ test('it is deaf to stop: it is ended, and its outputs are at their safe levels'
   expect(await ended(robot.client.stop('main'))).toMatchObject({ outcome: 'stopped' })
   expect(gone(before.pid)()).toBe(true)
   expect(await robot.slot()).toMatchObject({ state: 'idle' })
-  const last = accepted(robot.trace.since(mark), 'led').at(-1)
-  expect(last).toMatchObject({ value: 0, changed: true })
-  expect(last?.fence).toBeGreaterThan(before.fence)
+  const last = await eventually(() => {
+    const entry = accepted(robot.trace.since(mark), 'led').at(-1)
+    return entry?.value === 0 && entry
+  })
+  expect(last).toMatchObject({ changed: true })
+  expect(last.fence).toBeGreaterThan(before.fence)
   expect(robot.receipt()).toMatchObject({ outcome: 'stopped' })
   robot.check()
 })

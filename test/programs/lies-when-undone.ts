@@ -6,7 +6,7 @@ import { robot } from 'medulla'
 type Write = (fd: number, bytes: Uint8Array, ...rest: number[]) => number
 
 const LIE = Buffer.from('{"n":424242,"ha":"')
-const STATE_AT = 262_144
+const STATE_AT = 524_288
 let lying = false
 const original = fs.writeSync as Write
 const lie: Write = (fd, bytes, ...rest) => {
