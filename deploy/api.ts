@@ -94,7 +94,7 @@ export interface Receipt {
   stateBytes: number
   /** rolled back to a parked state: its age in ms */
   stateAgeMs?: number
-  /** Edges on held output lines during the switch, where the backend can count them. */
+  /** Changes of the slot's outputs while no program could write; null without a switch, or where they cannot be counted. */
   edges: number | null
   confined: boolean
   fence: number

@@ -6,7 +6,9 @@
  * `{"event":"listening",…}` on stdout when it is up. `main.js trust --home DIR --card FILE` and `main.js card --home DIR`
  * answer with one JSON line. A refusal is `{"event":"error","error":{code,message,hint}}` on stdout and exit 3.
  */
+import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { DEFAULT_PORT, ROLE_RANK, type Role } from '../deploy/api.ts'
 import type { SignedCertificate } from '../deploy/cert.ts'
@@ -15,6 +17,7 @@ import { runBody } from './body/main.ts'
 import { createLog } from './log.ts'
 import { SDK_VERSION } from './sdk/wire.ts'
 import { openHome } from './store/home.ts'
+import { holderOf } from './store/lock.ts'
 import { addOperator } from './store/operators.ts'
 
 const log = createLog('body')
@@ -33,6 +36,8 @@ function refuse(error: unknown): void {
 const text = { type: 'string' } as const
 
 async function main(): Promise<void> {
+  // sent by `trust` to whoever holds the home: the body reads its operators again, others have nothing to do
+  process.on('SIGHUP', () => {})
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {
@@ -88,13 +93,18 @@ async function withHome<T>(dir: string, name: string | undefined, use: (home: Op
   }
 }
 
+/** Works beside a running body: the operators list has a lock of its own, and SIGHUP has the body read it again. */
 async function trust(dir: string, card?: string, role?: string, name?: string): Promise<void> {
   if (card === undefined) throw new Refusal('usage', 'expected --card FILE: an operator card, or an OpenSSH public key')
   if (role !== undefined && !(role in ROLE_RANK))
     throw new Refusal('usage', `expected owner, operator or observer, got ${role}`)
   const written = (await readFile(card, 'utf8')).trim()
   const given = written.startsWith('{') ? (JSON.parse(written) as SignedCertificate) : written
-  const added = await withHome(dir, undefined, (home) => addOperator(home, given, role as Role | undefined, name))
+  // a home that is not there yet is made whole first
+  if (!existsSync(join(dir, 'robot.json'))) await withHome(dir, undefined, async () => {})
+  const added = await addOperator({ dir }, given, role as Role | undefined, name)
+  const running = await holderOf(join(dir, 'lock'))
+  if (running !== null) process.kill(running, 'SIGHUP')
   say({ event: 'trusted', fingerprint: added.fingerprint, name: added.name, role: added.role })
 }
 

@@ -27,7 +27,7 @@ export function upgradeEntry(slot: string, upgrade: Upgrade, outcome: Outcome, f
     gapMs,
     stateBytes,
     ...(stateAgeMs === undefined ? {} : { stateAgeMs }),
-    edges: null,
+    edges: upgrade.edges,
     confined: false,
     fence,
   }

@@ -13,6 +13,8 @@ export interface SlotEnv {
   /** ms, already scaled */
   readonly timing: Timing
   readonly realtime: number
+  /** Changes of the slot's outputs in this window (ns of CLOCK_MONOTONIC); null where the backend cannot count them. */
+  edges(slot: string, fromNs: number, toNs: number): number | null
   receipt(fields: ReceiptFields): Promise<Receipt>
   /** The digest runs in the slot from now on, also after a restart of the runtime. */
   commit(slot: string, runnable: Runnable, raiseFloor: boolean): Promise<void>

@@ -174,6 +174,17 @@ export class Robot {
     await this.home.close()
   }
 
+  #edges(slot: string, fromNs: number, toNs: number): number | null {
+    const { trace } = this.#world
+    const recent = trace.recent()
+    // what is no longer kept cannot be counted
+    if (trace.count > recent.length && Number(recent[0]?.ns ?? 0) > fromNs) return null
+    const inside = ({ ns }: { ns: bigint }) => Number(ns) > fromNs && Number(ns) < toNs
+    return recent
+      .filter((change) => change.changed && change.kind !== 'input' && inside(change))
+      .filter(({ name }) => this.owner.holder(name) === slot).length
+  }
+
   get #env(): SlotEnv {
     const { slots, bundles, receipts, owner } = this
     return {
@@ -181,6 +192,7 @@ export class Robot {
       dirs: this.#dirs,
       timing: scaled(this.board.timing),
       realtime: this.board.realtime,
+      edges: (slot, fromNs, toNs) => this.#edges(slot, fromNs, toNs),
       receipt: (fields) => receipts.append(fields),
       commit: async (slot, runnable, raiseFloor) => {
         const { program, digest } = runnable

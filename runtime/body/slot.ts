@@ -166,7 +166,7 @@ export class Slot {
     const told = said ?? (from?.child.fatal as Cause | null | undefined) ?? null
     const cause = causeOf(before, event, told, this.#upgrade?.held ?? null, t)
     if (cause !== null) {
-      this.#upgrade?.because(cause.code, cause.message)
+      this.#upgrade?.because(cause, blameless(before, event, cause.code))
       this.#lastCause = cause
       this.#note('warn', `${before}: ${cause.code}: ${cause.message}`)
     }
@@ -238,6 +238,7 @@ export class Slot {
     upgrade.timeline.begin('trial', message.startedNs)
     upgrade.gapMs = (message.liveNs - message.revokedNs) / 1e6
     upgrade.stateBytes = message.bytes
+    upgrade.window = { fromNs: message.revokedNs, toNs: message.liveNs }
     this.#post('took', running)
   }
 
@@ -304,7 +305,8 @@ export class Slot {
         this.#pace = new Pace()
         return programs.promote(true)
       case 'freeze-old':
-        return programs.freezeOld()
+        await programs.freezeOld()
+        return upgrade === null ? undefined : this.#countEdges(upgrade)
       case 'begin-trial':
         upgrade?.timeline.begin('trial')
         return this.#monitor.beginTrial(this.#env.timing.trialMs)
@@ -385,6 +387,11 @@ export class Slot {
     }
   }
 
+  #countEdges(upgrade: Upgrade): void {
+    const { window } = upgrade
+    if (window !== null) upgrade.edges = this.#env.edges(this.name, window.fromNs, window.toNs)
+  }
+
   #takeBack(): void {
     const problem = this.#programs.takeBack()
     if (problem !== null) this.#note('warn', `the new program's state cannot be used: ${problem}`)
@@ -416,12 +423,12 @@ export class Slot {
     if (upgrade === null) return
     const code = upgrade.cause?.code ?? 'internal'
     this.#monitor.endTrial()
-    if (!blameless(code)) await this.#env.undone(upgrade.to.digest)
+    if (!upgrade.blameless) await this.#env.undone(upgrade.to.digest)
     if (this.#programs.current !== null) {
       this.#env.owner.keep(Object.keys(this.#programs.current.runnable.manifest.needs), this.name)
       this.#monitor.watch()
     }
-    await this.#finish(blameless(code) ? 'called-off' : 'rolled-back')
+    await this.#finish(code === 'yield-timeout' || code === 'interrupted' ? 'called-off' : 'rolled-back')
     // nothing of this slot runs: what ran before it was forced out, or crashed, comes back
     if (this.#state === 'idle' && upgrade.from !== null && code !== 'interrupted') this.#post('cooled', null)
   }
@@ -431,6 +438,7 @@ export class Slot {
     if (upgrade === null) return
     this.#upgrade = null
     this.#programs.copied = null
+    if (upgrade.edges === null) this.#countEdges(upgrade)
     const running = this.#programs.current?.runnable ?? null
     const receipt = await this.#env.receipt(upgradeEntry(this.name, upgrade, outcome, this.#programs.fence))
     const { message, hint } = describeOutcome(upgrade, outcome, running && `${running.program} ${running.version}`)

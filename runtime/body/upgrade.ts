@@ -42,10 +42,15 @@ export class Upgrade {
   readonly timeline: Timeline
   readonly finished: Promise<PushEvent>
   cause: Cause | null = null
+  /** it failed through no fault of the new program: its digest is not remembered as tried (HANDOVER 7.7) */
+  blameless = false
   held: string | null = null
   gapMs: number | null = null
   stateBytes = 0
   stateAgeMs: number | undefined
+  /** when no program could write */
+  window: { fromNs: number; toNs: number } | null = null
+  edges: number | null = null
   #finish: (event: PushEvent) => void = () => {}
 
   constructor(opts: {
@@ -68,8 +73,10 @@ export class Upgrade {
   }
 
   /** The first cause stays: what follows from it explains nothing. */
-  because(code: RefusalCode, message: string): void {
-    this.cause ??= { code, message }
+  because(cause: Cause, blameless: boolean): void {
+    if (this.cause !== null) return
+    this.cause = cause
+    this.blameless = blameless
   }
 
   finish(outcome: Outcome, message: string, receipt: Receipt, hint?: string): void {

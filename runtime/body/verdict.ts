@@ -43,9 +43,21 @@ export function causeOf(state: State, event: Event, said: Cause | null, held: st
   }
 }
 
-/** Codes that say nothing against the new program: it may be pushed again as it is. */
-const OLD_ONES_FAULT: readonly RefusalCode[] = ['yield-timeout', 'interrupted']
-export const blameless = (code: RefusalCode): boolean => OLD_ONES_FAULT.includes(code)
+/** Whether it says nothing against the new program, which may be pushed again as it is. */
+export function blameless(state: State, event: Event, code: RefusalCode): boolean {
+  if (code === 'yield-timeout' || code === 'interrupted') return true
+  if (
+    state !== 'preparing' &&
+    state !== 'copying' &&
+    state !== 'preloading' &&
+    state !== 'arming' &&
+    state !== 'yielding'
+  ) {
+    return false
+  }
+  // the old program failed, or what it handed over was not what it said
+  return event.startsWith('current-') || event === 'lost' || (code === 'bad-state' && state !== 'preparing')
+}
 
 export function describeOutcome(
   upgrade: Upgrade,

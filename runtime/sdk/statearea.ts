@@ -18,13 +18,14 @@ const DATA_AT = 512 * 1024
 /** HANDOVER 5.3: 64 MiB of state at most. */
 export const MAX_STATE = 64 * 1024 * 1024
 const MAX_META = 64 * 1024
-const MAX_CHUNKS = MAX_STATE / CHUNK
 
 /** The state, the meta or the hashes are not what the record says, or too large. */
 export class StateError extends Error {}
 
 const sha256 = (bytes: Uint8Array): Buffer => hash('sha256', bytes, 'buffer')
 const sha256hex = (bytes: Uint8Array): string => hash('sha256', bytes, 'hex')
+
+const parseMeta = (bytes: Buffer, length: number): Meta => JSON.parse(bytes.toString('utf8', 0, length)) as Meta
 
 function grow(buffer: Buffer, size: number): Buffer {
   return buffer.length >= size ? buffer : Buffer.allocUnsafeSlow(Math.max(CHUNK, size))
@@ -48,6 +49,7 @@ export class Outbox {
     const length = state.length
     if (length > MAX_STATE) throw new StateError(`state is ${length} bytes, at most ${MAX_STATE}`)
     const bytes = Buffer.from(state.buffer, state.byteOffset, length)
+    if (length <= CHUNK) return this.#writeWhole(bytes, meta)
     const chunkCount = Math.ceil(length / CHUNK)
     this.#reserve(length, chunkCount)
     let changed = 0
@@ -69,15 +71,25 @@ export class Outbox {
       changed++
     }
     this.#shadowLength = length
+    return { ...this.#writeRooted(meta, this.#list, chunkCount * HASH), chunkCount, length, changed }
+  }
+
+  /** HANDOVER 5.2: a small state stands in the place of the list; one write, one hash. */
+  #writeWhole(bytes: Buffer, meta: Meta): Snapshot & { changed: number } {
+    const { length } = bytes
+    return { ...this.#writeRooted(meta, bytes, length), chunkCount: 0, length, changed: 1 }
+  }
+
+  /** Meta and what follows it, which the root covers. */
+  #writeRooted(meta: Meta, rest: Buffer, restLength: number): { metaLength: number; root: string } {
     const text = JSON.stringify(meta)
-    const listLength = chunkCount * HASH
-    this.#rooted = grow(this.#rooted, text.length * 3 + listLength)
+    this.#rooted = grow(this.#rooted, text.length * 3 + restLength)
     const metaLength = this.#rooted.write(text)
     if (metaLength > MAX_META) throw new StateError(`meta is ${metaLength} bytes, at most ${MAX_META}`)
-    this.#list.copy(this.#rooted, metaLength, 0, listLength)
-    const rooted = this.#rooted.subarray(0, metaLength + listLength)
+    rest.copy(this.#rooted, metaLength, 0, restLength)
+    const rooted = this.#rooted.subarray(0, metaLength + restLength)
     writeSync(this.#fd, rooted, 0, rooted.length, 0)
-    return { metaLength, chunkCount, length, root: sha256hex(rooted), changed }
+    return { metaLength, root: sha256hex(rooted) }
   }
 
   #reserve(length: number, chunkCount: number): void {
@@ -114,14 +126,18 @@ export class StateReader {
   read(snapshot: Snapshot): { meta: Meta; state: Buffer; changed: number } {
     const { metaLength, chunkCount, length } = snapshot
     const fits = metaLength > 0 && metaLength <= MAX_META && length >= 0 && length <= MAX_STATE
-    if (!fits || chunkCount !== Math.ceil(length / CHUNK) || chunkCount > MAX_CHUNKS) {
+    const whole = length <= CHUNK
+    if (!fits || chunkCount !== (whole ? 0 : Math.ceil(length / CHUNK))) {
       throw new StateError('the snapshot has impossible sizes')
     }
     const listLength = chunkCount * HASH
-    this.#rooted = grow(this.#rooted, metaLength + listLength)
-    this.#fill(this.#rooted, 0, metaLength + listLength, 0)
-    const rooted = this.#rooted.subarray(0, metaLength + listLength)
-    if (sha256hex(rooted) !== snapshot.root) throw new StateError('the chunk list does not match its root')
+    const rootedLength = metaLength + (whole ? length : listLength)
+    this.#rooted = grow(this.#rooted, rootedLength)
+    this.#fill(this.#rooted, 0, rootedLength, 0)
+    const rooted = this.#rooted.subarray(0, rootedLength)
+    if (sha256hex(rooted) !== snapshot.root) throw new StateError('meta and what follows do not match their root')
+    if (whole)
+      return { meta: parseMeta(rooted, metaLength), state: Buffer.from(rooted.subarray(metaLength)), changed: 1 }
     this.#reserve(length, listLength)
     let changed = 0
     for (let i = 0; i < chunkCount; i++) {
@@ -146,8 +162,7 @@ export class StateReader {
     }
     this.#have = chunkCount
     this.#haveLength = length
-    const meta = JSON.parse(rooted.toString('utf8', 0, metaLength)) as Meta
-    return { meta, state: this.#data.subarray(0, length), changed }
+    return { meta: parseMeta(rooted, metaLength), state: this.#data.subarray(0, length), changed }
   }
 
   #reserve(length: number, listLength: number): void {

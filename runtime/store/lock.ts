@@ -133,6 +133,13 @@ export async function takeLock(dir: string, what: string): Promise<Lock> {
   }
 }
 
+/** pid of the live process that holds this folder's lock; null when nobody does. */
+export async function holderOf(dir: string): Promise<number | null> {
+  const highest = (await numbers(dir).catch(() => []))[0]
+  const holder = highest === undefined ? null : await readHolder(join(dir, String(highest)))
+  return holder !== null && isAlive(holder) ? holder.pid : null
+}
+
 function held(what: string, pid: number | null): Refusal {
   const by = pid === null ? 'another process' : `process ${pid}`
   return new Refusal(

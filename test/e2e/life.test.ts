@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { flipBit } from './bytes.ts'
 import { eventually } from './eventually.ts'
-import { ended, TestRobot } from './robot.ts'
+import { ended, makeOperator, TestRobot } from './robot.ts'
 import { accepted, counts, expectNoTickLost, expectOneWriter } from './trace.ts'
 
 let robot: TestRobot
@@ -117,3 +117,12 @@ function alive(pid: number): boolean {
     return false
   }
 }
+
+test('an operator is let in, and another kept out, while the robot runs', async () => {
+  const bob = await makeOperator(robot.folder, 'bob')
+  await expect(robot.connect(bob)).rejects.toMatchObject({ code: 'unknown-operator' })
+  await robot.trust(bob, 'observer')
+  const client = await eventually(() => robot.connect(bob).catch(() => null))
+  expect((await client.status()).id).toBe((await robot.client.status()).id)
+  client.close()
+})

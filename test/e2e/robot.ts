@@ -163,7 +163,7 @@ export class TestRobot {
     return robot
   }
 
-  /** On the robot's own side, while no runtime has the home. */
+  /** On the robot's own side; a runtime that runs hears of it. */
   async trust(operator: Operator, role: Role): Promise<void> {
     const { status, stdout, stderr } = await run(RUNTIME, ['trust', '--home', this.home, '--card', operator.cardFile, '--role', role]) // biome-ignore format: one call
     expect(status, stdout + stderr).toBe(0)

@@ -19,7 +19,8 @@ beforeAll(async () => {
 afterAll(async () => robot?.close())
 
 /** HANDOVER 1.2: consecutive intervals that add up; times are sums of floating point ms. */
-function expectWhole({ phases, wallMs, gapMs, outcome }: Receipt): void {
+function expectWhole({ phases, wallMs, gapMs, outcome, edges }: Receipt): void {
+  expect(edges).toBe(0)
   expect(outcome).toBe('committed')
   expect(gapMs).toBeGreaterThan(0)
   expect(gapMs).toBeLessThan(1000)

@@ -5,13 +5,13 @@ import { robot } from 'medulla'
 
 type Write = (fd: number, bytes: Uint8Array, ...rest: number[]) => number
 
-const LIE = Buffer.from('{"n":424242,"ha":"')
-const STATE_AT = 524_288
+const LIE = Buffer.from('42424242}')
 let lying = false
 const original = fs.writeSync as Write
 const lie: Write = (fd, bytes, ...rest) => {
   const written = original(fd, bytes, ...rest)
-  if (lying && fd === 5) original(fd, LIE, 0, LIE.length, STATE_AT)
+  // a small state is the end of what is written at 0
+  if (lying && fd === 5) original(fd, LIE, 0, LIE.length, written - LIE.length)
   return written
 }
 fs.writeSync = lie as typeof fs.writeSync
