@@ -10,7 +10,7 @@ export const monotonicNs = (): number => Number(process.hrtime.bigint())
 
 const TIMER_SLACK_NS = 2_500_000
 /** How long before a tick `soon` runs: long enough for its work, short enough to leave the caches warm. */
-const SOON_NS = 600_000
+const SOON_NS = 350_000
 /** A loop that never has that much time is not waited for. */
 const SOON_TRIES = 5
 const cell = new Int32Array(new SharedArrayBuffer(4))
