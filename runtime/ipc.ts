@@ -4,6 +4,7 @@
  */
 import { z } from 'zod'
 import { NAME_PATTERN } from '../deploy/api.ts'
+import { LIMITS } from '../deploy/bundle/limits.ts'
 
 export const IPC_MAX_LINE = 256 * 1024
 
@@ -20,11 +21,7 @@ export const EndpointMessage = z.discriminatedUnion('op', [
     slot,
     /** name of a file in the staging folder, made by the endpoint */
     staged: z.string().regex(/^[a-f0-9]{32}\.tar$/),
-    length: z
-      .number()
-      .int()
-      .positive()
-      .max(256 * 1024 * 1024),
+    length: z.number().int().positive().max(LIMITS.bundle),
     pusher: fingerprint,
     force: z.boolean(),
     retry: z.boolean(),

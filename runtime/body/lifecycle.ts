@@ -185,7 +185,7 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
   },
   trial: {
     // HANDOVER 7.5
-    proved: to('running', 'kill-old', 'commit'),
+    proved: to('running', 'commit', 'kill-old'),
     unhealthy: to('undoing', 'hand-back'),
     lost: back,
     'current-failed': back,

@@ -2,6 +2,8 @@
  * Invariant: a trial is passed only by at least three heartbeats of which the last came after the trial had ended
  * (HANDOVER 7.1).
  */
+import type { SlotStatus } from '../../deploy/api.ts'
+import type { Running } from './upgrade.ts'
 
 /** Watches the heartbeats of the program that runs. */
 export class Monitor {
@@ -71,4 +73,10 @@ export class Pace {
     this.ticks = ticks
     this.#at = now
   }
+}
+
+export function runningStatus({ runnable, child, startedAt }: Running, { ticks, rateHz }: Pace): Partial<SlotStatus> {
+  const { program, version, digest } = runnable
+  const uptimeMs = Math.round(performance.now() - startedAt)
+  return { program, version, digest, pid: child.pid, uptimeMs, rateHz: Math.round(rateHz * 10) / 10, ticks }
 }

@@ -3,6 +3,7 @@
  * configures a device (design invariant "Hardware", HANDLES 3).
  */
 
+import type { SlotStatus } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import type { Backend, OwnedHandle } from '../../drivers/backend.ts'
 import type { Board } from '../../drivers/board.ts'
@@ -60,6 +61,15 @@ export class Owner {
 
   held(slot: string): OwnedHandle[] {
     return [...this.#handles.values()].filter((handle) => this.#leases.get(handle.name) === slot)
+  }
+
+  /** What `status` says of a slot's handles. */
+  report(slot: string): SlotStatus['handles'] {
+    return this.held(slot).map((handle) => {
+      const value = handle.value()
+      const { name, kind } = handle
+      return { name, kind, via: handle.grant().via, ...(value === undefined ? {} : { value }) }
+    })
   }
 
   /** A new fencing number, allowed from now on. */

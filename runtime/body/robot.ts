@@ -198,7 +198,9 @@ export class Robot {
         const { program, digest } = runnable
         const counter = raiseFloor ? runnable.counter : slots.floor('program', program)
         await slots.commit(slot, digest, { kind: 'program', program, counter })
-        await bundles.prune(slots.digests())
+        // committed is committed: old bundles may stay a while
+        const stays = (error: unknown) => this.slot(slot).log.add('runtime', `not pruned: ${String(error)}`, 0, 'warn')
+        await bundles.prune(slots.digests()).catch(stays)
       },
       undone: (digest) => slots.rolledBack(digest),
       setStopped: async (slot, stopped) => {

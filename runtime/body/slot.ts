@@ -14,7 +14,7 @@ import type { SlotEnv } from './env.ts'
 import { launch } from './launcher.ts'
 import { type Action, type Event, type State, step } from './lifecycle.ts'
 import { SlotLog } from './log.ts'
-import { Monitor, Pace } from './monitor.ts'
+import { Monitor, Pace, runningStatus } from './monitor.ts'
 import { Programs } from './programs.ts'
 import type { Cause, Runnable, Running, Upgrade } from './upgrade.ts'
 import { blameless, causeOf, describeOutcome } from './verdict.ts'
@@ -112,8 +112,6 @@ export class Slot {
   }
 
   status(): SlotStatus {
-    const running = this.#programs.current
-    const { ticks, rateHz } = this.#pace
     return {
       slot: this.name,
       state: this.#state,
@@ -122,26 +120,8 @@ export class Slot {
       log: { lines: this.log.lines.length, dropped: this.log.dropped },
       lastGapMs: this.#lastGapMs,
       ...(this.#lastCause === null ? {} : { lastError: `${this.#lastCause.code}: ${this.#lastCause.message}` }),
-      handles: this.#env.owner.held(this.name).map((handle) => {
-        const value = handle.value()
-        return {
-          name: handle.name,
-          kind: handle.kind,
-          via: handle.grant().via,
-          ...(value === undefined ? {} : { value }),
-        }
-      }),
-      ...(running === null
-        ? {}
-        : {
-            program: running.runnable.program,
-            version: running.runnable.version,
-            digest: running.runnable.digest,
-            pid: running.child.pid,
-            uptimeMs: Math.round(performance.now() - running.startedAt),
-            rateHz: Math.round(rateHz * 10) / 10,
-            ticks,
-          }),
+      handles: this.#env.owner.report(this.name),
+      ...(this.#programs.current === null ? {} : runningStatus(this.#programs.current, this.#pace)),
     }
   }
 
@@ -161,7 +141,10 @@ export class Slot {
     const event = this.#resolve(kind, from)
     if (event === null) return
     const { state, actions } = step(before, event)
-    if (state === before && actions.length === 0) return
+    if (state === before && actions.length === 0) {
+      // the program crashed while the bundle was verified, and is being started again
+      return event === 'launch' ? this.#tooLate(before) : undefined
+    }
     const t = this.#env.timing
     const told = said ?? (from?.child.fatal as Cause | null | undefined) ?? null
     const cause = causeOf(before, event, told, this.#upgrade?.held ?? null, t)
@@ -410,7 +393,15 @@ export class Slot {
     upgrade.timeline.begin('commit')
     this.#crashes = 0
     // HANDOVER 2.6: on disk before it is said
-    await this.#env.commit(this.name, upgrade.to, upgrade.kind === 'push')
+    try {
+      await this.#env.commit(this.name, upgrade.to, upgrade.kind === 'push')
+    } catch (error) {
+      // a disk that takes nothing: still in its trial, and failed it
+      this.#state = this.#programs.old === null ? 'proving' : 'trial'
+      const { message } = error as Error
+      this.#post('current-failed', null, { code: 'internal', message: `the commit could not be written: ${message}` })
+      throw error
+    }
     this.#env.owner.keep(Object.keys(upgrade.to.manifest.needs), this.name)
     this.#lastGapMs = upgrade.gapMs
     this.#lastCause = null
@@ -431,6 +422,11 @@ export class Slot {
     await this.#finish(code === 'yield-timeout' || code === 'interrupted' ? 'called-off' : 'rolled-back')
     // nothing of this slot runs: what ran before it was forced out, or crashed, comes back
     if (this.#state === 'idle' && upgrade.from !== null && code !== 'interrupted') this.#post('cooled', null)
+  }
+
+  async #tooLate(state: State): Promise<void> {
+    this.#upgrade?.because({ code: 'in-progress', message: `slot ${this.name} is busy (${state})` }, true)
+    await this.#finish('called-off')
   }
 
   async #finish(outcome: Outcome): Promise<void> {

@@ -28,6 +28,7 @@ export function causeOf(state: State, event: Event, said: Cause | null, held: st
         : cause('takeover-failed', 'the new program ended before it took over')
     case 'current-died':
     case 'current-failed':
+      if (said?.code === 'internal') return said
       if (state === 'trial' || state === 'proving' || state === 'undoing') {
         return cause('died-in-trial', said?.message ?? 'the new program ended in its trial')
       }

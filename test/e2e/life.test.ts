@@ -1,5 +1,5 @@
 /** What fails by itself: a program, the endpoint, the power, a disk. */
-import { existsSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { flipBit } from './bytes.ts'
@@ -121,6 +121,19 @@ function alive(pid: number): boolean {
     return false
   }
 }
+
+test('a commit that cannot be written is undone: the old program runs on', async () => {
+  const before = await robot.running()
+  const folder = join(robot.home, 'slots', 'main')
+  renameSync(folder, `${folder}.aside`)
+  writeFileSync(folder, 'not a folder')
+  const answer = await robot.push('steady')
+  rmSync(folder)
+  renameSync(`${folder}.aside`, folder)
+  expect(answer).toMatchObject({ outcome: 'rolled-back', code: 'internal' })
+  expect(await robot.running()).toMatchObject({ pid: before.pid, digest: before.digest })
+  await robot.commit('steady', { retry: true })
+})
 
 test('an operator is let in, and another kept out, while the robot runs', async () => {
   const bob = await makeOperator(robot.folder, 'bob')

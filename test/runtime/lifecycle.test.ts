@@ -53,7 +53,7 @@ orphaned next-orphaned > cooling: kill-current kill-next safe-levels call-off re
 orphaned deadline > cooling: kill-current kill-next safe-levels call-off restart-later
 orphaned forced-deadline > cooling: kill-current kill-next safe-levels call-off restart-later
 orphaned stop > idle: kill-next safe-levels call-off stopped
-trial proved > running: kill-old commit
+trial proved > running: commit kill-old
 trial unhealthy > undoing: hand-back
 trial lost > resuming: kill-current resume-old
 trial current-failed > resuming: kill-current resume-old
