@@ -1,14 +1,8 @@
-/** The endpoint's log: NDJSON on stderr. Invariant: strangers cannot make it grow faster than {@link MAX_A_SECOND}. */
-import { destination, type Logger, pino } from 'pino'
-
-export type { Logger } from 'pino'
+/** Invariant: strangers cannot make the endpoint's log grow faster than {@link MAX_A_SECOND}. */
+import type { Logger } from '../log.ts'
 
 /** CHANNEL 5.7 */
 const MAX_A_SECOND = 10
-
-export function createLog(): Logger {
-  return pino({ name: 'endpoint', base: null, timestamp: () => `,"time":"${new Date().toISOString()}"` }, destination({ fd: 2, sync: true })) // biome-ignore format: one call
-}
 
 /** Logs what strangers cause, at a bounded rate; what was left out is counted in the next line. */
 export function strangerLog(log: Logger, now: () => number = Date.now): (reason: string, address?: string) => void {

@@ -18,9 +18,10 @@ import {
   serveSession,
   watchRequests,
 } from '../../deploy/channel/index.ts'
+import { createLog } from '../log.ts'
 import { createApp } from './app.ts'
 import { BodyLink, type Config } from './bodylink.ts'
-import { createLog, strangerLog } from './log.ts'
+import { strangerLog } from './log.ts'
 import { BundleOpener } from './opener.ts'
 import { Operators } from './operators.ts'
 import { Door } from './push.ts'
@@ -28,7 +29,7 @@ import { Sessions } from './sessions.ts'
 import { Staging } from './staging.ts'
 
 const BODY_FD = 3
-const log = createLog()
+const log = createLog('endpoint')
 const scale = Number(process.env.MEDULLA_TIME_SCALE) || 1
 
 const link = new BodyLink(new Socket({ fd: BODY_FD, readable: true, writable: true }), {

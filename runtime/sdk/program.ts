@@ -211,6 +211,7 @@ export class Program {
     const { instance, lease } = this.#stage
     try {
       if (instance === null) throw new ProgramFailure('takeover-failed', 'resumed before it ever ran')
+      instance.ticker.before(null)
       if (lease.live) {
         // called off before it yielded: it never stopped
         lease.fence = fence

@@ -3,7 +3,7 @@
  *
  * The two halves of a handover, with what is told to the body about each.
  */
-import type { Mailbox, Stage } from './stage.ts'
+import type { Given, Mailbox, Stage } from './stage.ts'
 import { messageOf, ProgramFailure } from './state.ts'
 import { type Outbox, StateError, type StateReader } from './statearea.ts'
 import { monotonicNs, rest } from './ticker.ts'
@@ -20,21 +20,22 @@ export const failCode = (error: unknown, otherwise: FailCode): FailCode =>
 
 /** True when parked; false when the handover failed and this program goes on. */
 export function handOver(stage: Stage, outbox: Outbox, to: Mailbox, wanted: Yield, send: Send): boolean {
-  const { swap } = wanted
+  const { swap, fence, stateVersion } = wanted
+  let given: Given
   try {
-    const { fence, stateVersion } = wanted
-    const given =
+    given =
       wanted.to === 'body' ? stage.giveBack(outbox, stateVersion) : stage.give(outbox, to, swap, fence, stateVersion)
-    // a pipe wakes its reader on the writer's core: leave that core to it, the body can wait
-    if (wanted.to === 'successor' && to.position === null) rest(REST_MS)
-    send({ t: 'yielded', swap, ...given })
-    return true
   } catch (error) {
     // HANDOVER 6.8: nobody has the record, so this program is still the only writer
     stage.lease.live = true
     send({ t: 'failed', swap, code: failCode(error, 'takeover-failed'), message: messageOf(error) })
     return false
   }
+  // from here on the successor may be live: whatever happens now, this lease stays ended
+  // a pipe wakes its reader on the writer's core: leave that core to it, the body can wait
+  if (wanted.to === 'successor' && to.position === null) rest(REST_MS)
+  send({ t: 'yielded', swap, ...given })
+  return true
 }
 
 /** Returns once this program runs, or when it told the body that it does not; throws what the program throws once live. */

@@ -71,7 +71,7 @@ export class Ticker {
     return (due - monotonicNs()) / 1e6
   }
 
-  /** Runs `work` once, shortly before a tick; until then `afterTick` is not asked. */
+  /** Runs `work` once, shortly before a tick; until then `afterTick` is not asked. Null takes it back. */
   before(work: (() => void) | null): void {
     this.#soon = work
     this.#tries = 0

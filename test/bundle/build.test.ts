@@ -15,7 +15,7 @@ const sdk = fileURLToPath(new URL('fixtures/sdk.ts', import.meta.url))
 const drivers = fileURLToPath(new URL('fixtures/drivers.ts', import.meta.url))
 const opts = { sdk, drivers }
 const BLINK = `import { robot } from 'medulla'
-robot({ led: 'output' }, ({ led, every }: any) => {
+robot({ led: 'output' }, ({ led, every }: never) => {
   every(500, () => led.write(!led.value))
 })
 `
@@ -157,7 +157,7 @@ test('a program that never calls robot() is told the smallest one', async () => 
 
 test('a program that throws while loading is shown where', async () => {
   const refused = await failure(
-    `import { robot } from 'medulla'\nconst config: any = undefined\n\nrobot(config.needs)\n`,
+    `import { robot } from 'medulla'\nconst config: never = undefined\n\nrobot(config.needs)\n`,
   )
   expect(refused.message).toContain("Cannot read properties of undefined (reading 'needs')")
   expect(refused.message).toContain('program.ts:4:')
@@ -165,7 +165,7 @@ test('a program that throws while loading is shown where', async () => {
 })
 
 test('needs that are no needs, and a program that ends itself', async () => {
-  const odd = await failure(`import { robot } from 'medulla'\nrobot({ led: 5 as any })\n`)
+  const odd = await failure(`import { robot } from 'medulla'\nrobot({ led: 5 as never })\n`)
   expect(odd.message).toContain("gives 'led' no kind")
   const ended = await failure(`import { robot } from 'medulla'\nrobot({})\nconsole.log('bye')\nprocess.exit(0)\n`)
   expect(ended.message).toContain('ended while loading: bye')
