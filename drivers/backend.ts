@@ -4,7 +4,7 @@
  * A backend never watches a program: it is told fencing numbers, and refuses what they forbid (HANDLES 3).
  */
 import type { BoardHandle } from './board.ts'
-import type { Edge, Grant, SupportedKind } from './handle.ts'
+import type { Edge, Encoding, Grant, SupportedKind } from './handle.ts'
 
 export interface LineInfo {
   /** `GPIO17`, or `i2c-1@0x68` for a device on a bus. */
@@ -36,15 +36,18 @@ export interface HandleInfo {
   readonly opens: number
   /** Writes that gave the resource its initial value: 1, too. */
   readonly initWrites: number
-  /** Changes of level or duty since it was opened, the initial one not counted. Inputs: the last seqno. */
-  readonly edges: number
+  /**
+   * Changes of level or duty since it was opened, the initial one not counted; null where programs write past the
+   * backend. Inputs: the last seqno.
+   */
+  readonly edges: number | null
   /** Writes that were refused because of their fencing number. */
   readonly staleWrites: number
   readonly kept: Kept
 }
 
 export type GrantSource =
-  | { readonly via: 'inherit'; readonly fd: number; readonly encoding: 'record' | 'text' | 'level' }
+  | { readonly via: 'inherit'; readonly fd: number; readonly encoding: Encoding }
   | { readonly via: 'broker' }
 
 /** One resource as the body holds it. After `close` every method but `close` throws `no-device`. */

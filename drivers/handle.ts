@@ -66,14 +66,34 @@ export interface I2cDevice extends Handle {
   writeRead(bytes: Uint8Array, length: number): Uint8Array
 }
 
+/** One SPI device, at the mode and speed of the board file. Bytes go out and come in at the same time. */
+export interface SpiDevice extends Handle {
+  readonly kind: 'spi'
+  /** One message of at most 4096 bytes, chip select held; the answer is as long. */
+  transfer(bytes: Uint8Array): Uint8Array
+}
+
+/** A serial line, at the speed and framing of the board file. What was not read waits for the successor. */
+export interface SerialPort extends Handle {
+  readonly kind: 'serial'
+  /** What has arrived, up to `most` bytes; never waits. */
+  read(most: number): Uint8Array
+  /** Throws `busy` when the line takes no more at the moment; `written` bytes of it went out then. */
+  write(bytes: Uint8Array): void
+}
+
 export interface HandleByKind {
   output: Output
   input: Input
   pwm: Pwm
   i2c: I2cDevice
+  spi: SpiDevice
+  serial: SerialPort
 }
 /** The kinds this release can hand over. */
 export type SupportedKind = keyof HandleByKind
+
+export type Encoding = 'record' | 'text' | 'level' | 'line' | 'i2c' | 'spi' | 'serial'
 
 /**
  * How one handle reaches a child process: written by the body into the child's init message, read by the SDK.
@@ -89,9 +109,10 @@ export interface Grant {
   readonly fd?: number
   /**
    * inherit only. `record`: each write is one 24-byte record on a pipe (HANDLES 4). `text`: decimal text written at
-   * position 0 (sysfs value, duty_cycle). `level`: one byte '0' or '1' read at position 0.
+   * position 0 (sysfs value, duty_cycle). `level`: one byte '0' or '1' read at position 0. `line`: a line request of
+   * the GPIO character device, by its value ioctls. `i2c`, `spi`, `serial`: the device's own descriptor.
    */
-  readonly encoding?: 'record' | 'text' | 'level'
+  readonly encoding?: Encoding
   /** pwm only. */
   readonly periodNs?: number
   /** pwm only: duties outside are moved to the nearest limit (HANDLES 6.5). */

@@ -1,0 +1,141 @@
+/**
+ * Starts the guest for one command. What the command prints comes through one virtio port for each stream, so nothing of
+ * the kernel's own console gets between; a third port says how it ended.
+ */
+import { spawn } from 'node:child_process'
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { cpio } from './cpio.mjs'
+
+const MEMORY_MB = 3072
+const KERNEL = [
+  'console=ttyS0 quiet loglevel=4 panic=-1 oops=panic',
+  // nothing a test needs, and each costs time where every instruction is translated
+  'mitigations=off nokaslr audit=0 apparmor=0 selinux=0 tsc=reliable random.trust_cpu=on raid=noautodetect',
+  'cgroup_no_v1=all rdinit=/run/rig/init',
+].join(' ')
+
+/**
+ * Runs `command` in the guest. Resolves with how it ended: the exit code, or that the time was over, or that the rig
+ * itself failed, with the end of the guest's console.
+ *
+ * @param {{ kernel: string, initrd: string }} image what build() made
+ * @param {{ command: string[], cwd: string, env: Record<string, string>, timeoutMs: number, share?: string }} task
+ * @param {{ stdout: NodeJS.WritableStream, stderr: NodeJS.WritableStream }} streams
+ * @returns {Promise<{ kind: 'exit', code: number } | { kind: 'timeout' | 'failed', reason: string, console: string }>}
+ */
+export async function boot(image, task, streams) {
+  const folder = mkdtempSync(join(tmpdir(), 'rig-'))
+  try {
+    return await run(image, task, streams, folder)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+async function run(image, task, streams, folder) {
+  const initrd = join(folder, 'initrd')
+  writeFileSync(initrd, Buffer.concat([readFileSync(image.initrd), cpio(told(task))]))
+  const consoleLog = join(folder, 'console')
+  const status = { text: '' }
+  const ports = await Promise.all([
+    port(folder, 'stdout', (bytes) => streams.stdout.write(bytes)),
+    port(folder, 'stderr', (bytes) => streams.stderr.write(bytes)),
+    port(folder, 'status', (bytes) => {
+      status.text += bytes.toString()
+    }),
+  ])
+  const error = openSync(join(folder, 'qemu'), 'w')
+  const qemu = spawn('qemu-system-x86_64', arguments_(image, initrd, consoleLog, ports, task.share), {
+    stdio: ['ignore', 'ignore', error],
+  })
+  closeSync(error)
+  const kill = () => qemu.kill('SIGKILL')
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP']
+  for (const signal of signals) process.once(signal, kill)
+  let late = false
+  const timer = setTimeout(() => {
+    late = true
+    kill()
+  }, task.timeoutMs)
+  try {
+    await new Promise((resolve, reject) => {
+      qemu.once('error', reject)
+      qemu.once('close', resolve)
+    })
+    for (const { server, closed } of ports) {
+      server.close()
+      await closed()
+    }
+  } finally {
+    clearTimeout(timer)
+    for (const { server } of ports) server.close()
+    for (const signal of signals) process.removeListener(signal, kill)
+  }
+  const code = /^exit (\d+)$/m.exec(status.text)
+  if (code !== null) return { kind: 'exit', code: Number(code[1]) }
+  const shown = `${readText(join(folder, 'qemu'))}${readText(consoleLog).split('\n').slice(-40).join('\n')}`
+  if (late) return { kind: 'timeout', reason: `no end within ${task.timeoutMs / 1000} s`, console: shown }
+  const reason = /^failed (.*)$/m.exec(status.text)?.[1] ?? 'the guest ended without saying how the command ended'
+  return { kind: 'failed', reason, console: shown }
+}
+
+/** The files in /run/rig that differ from run to run. */
+function told({ command, cwd, env, share }) {
+  const lines = [
+    ...Object.entries(env).map(([key, value]) => `export ${key}=${quoted(value)}`),
+    `cd ${quoted(cwd)} || exit 127`,
+    `exec ${command.map(quoted).join(' ')}`,
+  ]
+  return [
+    { path: 'run/rig/command', mode: 0o100755, data: `${lines.join('\n')}\n` },
+    { path: 'run/rig/kept', mode: 0o100644, data: cwd.startsWith('/tmp/') ? `${cwd}\n` : '' },
+    { path: 'run/rig/shares', mode: 0o100644, data: share === undefined ? '' : `out ${share}\n` },
+  ]
+}
+
+function quoted(text) {
+  return `'${text.replaceAll("'", `'\\''`)}'`
+}
+
+function arguments_({ kernel }, initrd, consoleLog, ports, share) {
+  return [
+    ...['-machine', 'pc,accel=tcg,usb=off,vmport=off', '-accel', 'tcg,thread=multi,tb-size=512'],
+    ...['-cpu', 'max', '-smp', '2', '-m', String(MEMORY_MB)],
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-nic', 'none'],
+    ...['-kernel', kernel, '-initrd', initrd, '-append', KERNEL],
+    ...['-serial', `file:${consoleLog}`, '-device', 'virtio-serial-pci'],
+    ...ports.flatMap(({ name, path }) => [
+      ...['-chardev', `socket,id=${name},path=${path}`],
+      ...['-device', `virtserialport,chardev=${name},name=rig.${name}`],
+    ]),
+    ...['-virtfs', 'local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap'],
+    ...(share === undefined ? [] : ['-virtfs', `local,path=${share},mount_tag=out,security_model=none`]),
+  ]
+}
+
+/** One end of a port: QEMU connects to it. */
+async function port(folder, name, take) {
+  const path = join(folder, name)
+  let ended = Promise.resolve()
+  const server = createServer((socket) => {
+    socket.on('data', take)
+    socket.on('error', () => {})
+    ended = new Promise((resolve) => socket.once('close', resolve))
+  })
+  await new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(path, resolve)
+  })
+  return { name, path, server, closed: () => ended }
+}
+
+function readText(path) {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}

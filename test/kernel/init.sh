@@ -1,0 +1,105 @@
+#!/run/rig/bin/sh
+# Process 1 of the guest. First from the initial RAM disk, until the host's root is mounted; then again from there.
+# What it is told is in /run/rig (build.mjs, boot.mjs): modules (in the order of their loading), shares, command.
+export PATH=/run/rig/bin
+R=/run/rig
+
+fail() {
+  echo "rig: $*" >&2
+  echo "failed $*" >"${STATUS:-/dev/null}"
+  reboot -f
+}
+
+first() {
+  mount -t devtmpfs dev /dev
+  mount -t proc proc /proc
+  mount -t sysfs sys /sys
+  while read -r module; do
+    insmod "$R/modules/$module" || fail "module $module cannot be loaded"
+  done <$R/modules/order
+  mkdir /lower /rw /new
+  mount -t 9p -o "ro,$SHARE" root /lower || fail 'the root of the host cannot be mounted'
+  mount -t tmpfs -o size=75% rw /rw
+  mkdir /rw/upper /rw/work
+  mount -t overlay -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work root /new || fail 'no overlay'
+  for folder in proc sys dev; do mount -o move /$folder /new/$folder; done
+  mount -t tmpfs -o mode=755 run /new/run
+  cp -a $R /new/run
+  exec switch_root /new $R/init second
+}
+
+ports() {
+  for port in /sys/class/virtio-ports/*; do
+    read -r name <"$port/name"
+    case $name in
+      rig.stdout) STDOUT=/dev/${port##*/} ;;
+      rig.stderr) STDERR=/dev/${port##*/} ;;
+      rig.status) STATUS=/dev/${port##*/} ;;
+    esac
+  done
+}
+
+# A Pi-like chip: 54 lines, their names, the label of the Pi 4's.
+chip() {
+  bank=/sys/kernel/config/gpio-sim/pi/bank0
+  mkdir -p $bank
+  echo 54 >$bank/num_lines
+  echo pinctrl-bcm2711 >$bank/label
+  lines=
+  for n in 0 1 2 3 4; do for m in 0 1 2 3 4 5 6 7 8 9; do lines="$lines ${n#0}$m"; done; done
+  lines="$lines 50 51 52 53"
+  folders=
+  for n in $lines; do folders="$folders $bank/line$n"; done
+  mkdir $folders
+  for n in $lines; do echo "GPIO$n" >$bank/line$n/name; done
+  echo 1 >/sys/kernel/config/gpio-sim/pi/live || fail 'the simulated GPIO chip does not come up'
+}
+
+second() {
+  mkdir -p /dev/pts /dev/shm
+  mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts
+  mount -t tmpfs -o mode=1777 shm /dev/shm
+  ln -sf /proc/self/fd /dev/fd
+  ln -sf /proc/self/fd/0 /dev/stdin
+  ln -sf /proc/self/fd/1 /dev/stdout
+  ln -sf /proc/self/fd/2 /dev/stderr
+  mount -t cgroup2 cgroup /sys/fs/cgroup
+  mount -t debugfs debugfs /sys/kernel/debug
+  mount -t tracefs tracefs /sys/kernel/tracing
+  mount -t configfs configfs /sys/kernel/config
+  echo '+cpu +memory +pids' >/sys/fs/cgroup/cgroup.subtree_control
+  # a working folder in /tmp stays visible below the new /tmp
+  mkdir -p $R/tree
+  mount -o bind / $R/tree
+  mount -t tmpfs -o mode=1777 tmp /tmp
+  while read -r path; do
+    mkdir -p "$path" && mount -o bind "$R/tree$path" "$path"
+  done <$R/kept
+  while read -r tag path; do
+    mkdir -p "$path" && mount -t 9p -o "rw,$SHARE" "$tag" "$path" || fail "$path cannot be mounted"
+  done <$R/shares
+  hostname rig
+  ifconfig lo up
+  chip
+  mkfifo $R/stdout $R/stderr
+  cat <$R/stdout >"$STDOUT" &
+  out=$!
+  cat <$R/stderr >"$STDERR" &
+  err=$!
+  echo started >"$STATUS"
+  setsid sh $R/command </dev/null >$R/stdout 2>$R/stderr
+  code=$?
+  # what still runs and holds the pipes does not hold the rig
+  (sleep 1; kill $out $err) 2>/dev/null &
+  wait $out $err
+  echo "exit $code" >"$STATUS"
+  reboot -f
+}
+
+SHARE=trans=virtio,version=9p2000.L,msize=512000,cache=loose
+if [ "$1" = second ]; then
+  ports
+  second
+else
+  first
+fi
