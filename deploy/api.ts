@@ -8,6 +8,9 @@
  * | PUT /v1/slots/:slot/program?force=1&retry=1 | operator | bundle, Content-Length required | NDJSON of PushEvent |
  * | POST /v1/slots/:slot/rollback | operator | SignedOrder | NDJSON of PushEvent |
  * | POST /v1/slots/:slot/stop | operator | | NDJSON of PushEvent |
+ * | POST /v1/slots/:slot/start | operator | | NDJSON of PushEvent |
+ * | POST /v1/estop | operator | | NDJSON of PushEvent |
+ * | POST /v1/estop/release | operator | | NDJSON of PushEvent |
  * | GET /v1/slots/:slot/logs?lines=N&follow=1 | observer | | NDJSON of LogLine |
  * | GET /v1/receipts?limit=N | observer | | NDJSON of SignedReceipt, oldest first |
  * | GET /v1/pins?follow=1 | observer | | NDJSON of PinChange (first the present value of each handle) |
@@ -65,6 +68,8 @@ export type Outcome =
   | 'restarted'
   | 'crashed'
   | 'started'
+  | 'estopped'
+  | 'released'
 
 /** What happened, once: the body of a log entry. `seq` counts from 1, `prev` is the digest of the entry before. */
 export interface Receipt {
@@ -91,6 +96,8 @@ export interface Receipt {
   wallMs: number
   /** Time during which no program could write, in ms; null when there was no switch. */
   gapMs: number | null
+  /** From the old program's revocation to its confirmed stop, in ms: until then only its SDK kept it from writing. */
+  fenceMs?: number
   stateBytes: number
   /** rolled back to a parked state: its age in ms */
   stateAgeMs?: number
@@ -143,7 +150,11 @@ export interface StatusReport {
   simulated: boolean
   /** `weak` (SIGSTOP) or `cgroup` */
   fence: 'weak' | 'cgroup'
+  /** Memory and number of processes of a program: held by the kernel, or not at all. */
+  limits: 'weak' | 'cgroup'
   confined: boolean
+  /** Latched: nothing runs until an operator releases it. */
+  estop: { since: string; reason: string } | null
   uptimeMs: number
   head: { seq: number; digest: string }
   slots: SlotStatus[]

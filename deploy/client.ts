@@ -96,6 +96,16 @@ export class RobotClient {
     return this.#lines('POST', `/v1/slots/${slot}/stop`, undefined, new Uint8Array(0))
   }
 
+  /** Starts what was stopped. */
+  start(slot: string): AsyncGenerator<PushEvent, void> {
+    return this.#lines('POST', `/v1/slots/${slot}/start`, undefined, new Uint8Array(0))
+  }
+
+  /** Every slot at once, latched until released; a release starts nothing. */
+  estop(release: boolean): AsyncGenerator<PushEvent, void> {
+    return this.#lines('POST', `/v1/estop${release ? '/release' : ''}`, undefined, new Uint8Array(0))
+  }
+
   /** The last `lines`, oldest first; with `follow` it ends by `signal` or break. */
   logs(slot: string, options: LogOptions = {}): AsyncGenerator<LogLine, void> {
     const query = `lines=${options.lines ?? 100}${options.follow ? '&follow=1' : ''}`

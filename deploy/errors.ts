@@ -30,8 +30,11 @@ export const REFUSAL_CODES = [
   'wrong-kind',
   'handle-leased',
   'bad-board',
+  'bad-device',
+  'unconfined',
   // moment
   'in-progress',
+  'estopped',
   'not-running',
   'nothing-to-roll-back',
   'stale-order',
@@ -48,6 +51,8 @@ export const REFUSAL_CODES = [
   'yield-timeout',
   'takeover-failed',
   'fence-failed',
+  'too-late',
+  'left-cgroup',
   // laptop
   'usage',
   'build-failed',

@@ -7,7 +7,7 @@ import type { BoardHandle } from './board.ts'
 import type { Edge, Encoding, Grant, SupportedKind } from './handle.ts'
 
 export interface LineInfo {
-  /** `GPIO17`, or `i2c-1@0x68` for a device on a bus. */
+  /** `GPIO17`, or `i2c-1@0x68` for a device on a bus: {@link placeOf}. */
   readonly line: string
   /** The handle that holds it; null when it is free. */
   readonly user: string | null
@@ -57,7 +57,7 @@ export interface OwnedHandle {
   readonly kind: SupportedKind
   readonly entry: BoardHandle
 
-  /** Present value (0 or 1, or a duty cycle); undefined for i2c. */
+  /** Present value (0 or 1, or a duty cycle); undefined for i2c, spi and serial. */
   value(): number | undefined
   /**
    * The body's own write: initial and safe levels. It raises the handle's fence, so that older writers are refused.
@@ -101,6 +101,7 @@ export function grantOf(handle: OwnedHandle, source: GrantSource, fd?: number): 
     kind: handle.kind,
     via: source.via,
     ...(source.via === 'inherit' && fd !== undefined ? { fd, encoding: source.encoding } : {}),
+    ...(entry.kind === 'i2c' ? { address: entry.address } : {}),
     ...(entry.kind === 'pwm' ? { periodNs: periodNs(entry.frequencyHz), min: entry.min, max: entry.max } : {}),
     ...(value === undefined ? {} : { value }),
   }
@@ -111,7 +112,9 @@ export function periodNs(frequencyHz: number): number {
   return Math.round(1e9 / frequencyHz)
 }
 
-/** `GPIO17`, or `i2c-1@0x68`. */
+/** `GPIO17`, `i2c-1@0x68`, `spi-0.1` or `/dev/serial0`. */
 export function placeOf(entry: BoardHandle): string {
-  return entry.kind === 'i2c' ? `i2c-${entry.bus}@0x${entry.address.toString(16).padStart(2, '0')}` : entry.line
+  if (entry.kind === 'i2c') return `i2c-${entry.bus}@0x${entry.address.toString(16).padStart(2, '0')}`
+  if (entry.kind === 'spi') return `spi-${entry.bus}.${entry.select}`
+  return entry.kind === 'serial' ? entry.path : entry.line
 }

@@ -4,19 +4,25 @@
  * The board file maps names to hardware (HANDLES 8). A mistake throws BoardError with its place and what to write.
  */
 import { z } from 'zod'
-import { placeOf } from './backend.ts'
+import { checkChip, checkEstop, checkPlaces, checkWires } from './checks.ts'
+import { complete } from './entries.ts'
 import { BoardError } from './errors.ts'
 import type { Level } from './handle.ts'
 import { JsonError, parseJson } from './json.ts'
-import { mistake, suggest } from './mistake.ts'
-import { board, DEFAULT_TIMING, type ParsedBoard } from './schema.ts'
+import { chipOf, type Model, type PwmChannel } from './linux/models.ts'
+import { mistake } from './mistake.ts'
+import { board, type DEFAULT_LIMITS, DEFAULT_TIMING, type ParsedBoard } from './schema.ts'
 
 export { DEFAULT_TIMING }
 
 export type Timing = { -readonly [key in keyof typeof DEFAULT_TIMING]: number }
+/** Of each program: megabytes of memory, tasks (threads count), megabytes of temporary files. */
+export type Limits = { -readonly [key in keyof typeof DEFAULT_LIMITS]: number }
 type Via = 'inherit' | 'broker'
+/** The GPIO character device, or sysfs. */
+type LineDriver = 'cdev' | 'sysfs'
 
-interface OutputEntry {
+export interface OutputEntry {
   kind: 'output'
   /** `GPIO0` to `GPIO53` */
   line: string
@@ -24,10 +30,12 @@ interface OutputEntry {
   safe: Level | 'hold'
   /** true: level 1 drives the line low */
   activeLow: boolean
+  drive: 'push-pull' | 'open-drain' | 'open-source'
+  driver: LineDriver
   via: Via
 }
 
-interface InputEntry {
+export interface InputEntry {
   kind: 'input'
   line: string
   pull: 'up' | 'down' | 'none'
@@ -36,10 +44,11 @@ interface InputEntry {
   debounceMs: number
   /** true: a low line reads as level 1 */
   activeLow: boolean
+  driver: LineDriver
   via: Via
 }
 
-interface PwmEntry {
+export interface PwmEntry {
   kind: 'pwm'
   line: string
   frequencyHz: number
@@ -48,22 +57,52 @@ interface PwmEntry {
   /** limits of the duty cycle (HANDLES 6.5) */
   min: number
   max: number
+  driver: 'kernel' | 'pigpio'
+  /** of driver kernel, except on model sim */
+  channel?: PwmChannel
   via: Via
 }
 
-interface I2cEntry {
+export interface I2cEntry {
   kind: 'i2c'
   bus: number
   address: number
-  simulate?: 'mpu6050'
-  via: 'broker'
+  simulate?: 'mpu6050' | 'pca9685'
+  /** `broker` on model sim */
+  via: Via
 }
 
-export type BoardHandle = OutputEntry | InputEntry | PwmEntry | I2cEntry
+export interface SpiEntry {
+  kind: 'spi'
+  bus: number
+  /** chip select */
+  select: number
+  /** 0 to 3: polarity times 2, plus phase */
+  mode: number
+  speedHz: number
+  /** of a word */
+  bits: number
+  lsbFirst: boolean
+  via: 'inherit'
+}
+
+export interface SerialEntry {
+  kind: 'serial'
+  path: string
+  baud: number
+  dataBits: number
+  parity: 'none' | 'even' | 'odd'
+  stopBits: number
+  via: 'inherit'
+}
+
+export type BoardHandle = OutputEntry | InputEntry | PwmEntry | I2cEntry | SpiEntry | SerialEntry
 
 export interface Board {
   name?: string
-  model: 'sim' | 'pi3' | 'pi4' | 'pi5' | 'zero2w'
+  model: Model
+  /** Label of the chip that has the lines; absent on model sim, and on model linux when no line is used. */
+  chip?: string
   handles: Record<string, BoardHandle>
   wires: [output: string, input: string][]
   timing: Timing
@@ -71,6 +110,11 @@ export interface Board {
   realtime: number
   memoryReserveMb: number
   unconfined: boolean
+  /** The input that stops the robot, and the level of it that does. */
+  estop?: { input: string; level: Level }
+  /** Slots whose programs keep the network. */
+  network: string[]
+  limits: Limits
 }
 
 /** HANDLES 8.6: the schema that editors use for completion. */
@@ -89,102 +133,22 @@ export function parseBoard(text: string, file: string): Board {
   }
   const parsed = board.safeParse(json, { reportInput: true })
   if (!parsed.success) throw mistake(file, json, parsed.error.issues[0] as z.core.$ZodIssue)
-  const { $schema: _, name, handles: entries, ...rest } = parsed.data
+  const { $schema: _, name, chip: given, estop, handles: entries, ...rest } = parsed.data
   const handles: Record<string, BoardHandle> = Object.create(null)
-  for (const name in entries) handles[name] = complete(file, name, entries[name] as ParsedBoard['handles'][string])
-  const result: Board = { ...rest, ...(name === undefined ? {} : { name }), handles }
-  checkPlaces(file, handles)
+  for (const name in entries) {
+    handles[name] = complete(file, rest.model, name, entries[name] as ParsedBoard['handles'][string])
+  }
+  const chip = given ?? chipOf(rest.model)
+  const result: Board = {
+    ...rest,
+    ...(name === undefined ? {} : { name }),
+    ...(chip === undefined ? {} : { chip }),
+    ...(estop === undefined ? {} : { estop }),
+    handles,
+  }
+  checkPlaces(file, result)
   checkWires(file, result)
-  if (result.model === 'sim') checkChips(file, handles)
+  checkEstop(file, result)
+  checkChip(file, result)
   return result
-}
-
-/** HANDLES 6.2: without a safe level, the initial one is safe. */
-function complete(file: string, name: string, given: ParsedBoard['handles'][string]): BoardHandle {
-  if (given.kind === 'output') return { ...given, safe: given.safe ?? given.initial }
-  if (given.kind === 'i2c') {
-    const { simulate, ...rest } = given
-    return simulate === undefined ? rest : { ...rest, simulate }
-  }
-  if (given.kind === 'input') return given
-  const { min, max } = given
-  const place = `handles.${name}`
-  if (min > max) {
-    throw new BoardError(file, `${place}.min`, `expected at most max (${max}), got ${min}`, 'swap min and max')
-  }
-  const safe = given.safe ?? given.initial
-  for (const [key, value] of [
-    ['initial', given.initial],
-    ['safe', safe],
-  ] as const) {
-    if (value === 'hold' || (value >= min && value <= max)) continue
-    throw new BoardError(
-      file,
-      `${place}.${key}`,
-      `expected a duty cycle from min (${min}) to max (${max}), got ${value}`,
-      `write "${key}": ${value < min ? min : max}, or move the limit`,
-    )
-  }
-  return { ...given, safe }
-}
-
-/** HANDLES 8.3: nothing is held twice. */
-function checkPlaces(file: string, handles: Record<string, BoardHandle>): void {
-  const holders = new Map<string, string>()
-  for (const name in handles) {
-    const place = placeOf(handles[name] as BoardHandle)
-    const holder = holders.get(place)
-    if (holder !== undefined) {
-      throw new BoardError(
-        file,
-        `handles.${name}`,
-        `${place} is already used by "${holder}"`,
-        `move "${holder}" or "${name}"`,
-      )
-    }
-    holders.set(place, name)
-  }
-}
-
-/** HANDLES 8.4: a wire goes from an output to an input, and an input has one driver. */
-function checkWires(file: string, { handles, wires }: Board): void {
-  const driven = new Map<string, string>()
-  for (const [index, pair] of wires.entries()) {
-    for (const end of [0, 1] as const) {
-      const name = pair[end]
-      const place = `wires[${index}][${end}]`
-      const kind = handles[name]?.kind
-      const wanted = end === 0 ? 'output' : 'input'
-      if (kind === undefined) {
-        throw new BoardError(file, place, `there is no handle "${name}"`, suggest(name, Object.keys(handles)))
-      }
-      if (kind !== wanted) {
-        const fix = 'write the output first: ["led", "button"]'
-        throw new BoardError(file, place, `expected an ${wanted}, got "${name}", which is of kind ${kind}`, fix)
-      }
-    }
-    const other = driven.get(pair[1])
-    if (other !== undefined) {
-      throw new BoardError(
-        file,
-        `wires[${index}][1]`,
-        `"${pair[1]}" is already wired to "${other}"`,
-        'remove one of the wires',
-      )
-    }
-    driven.set(pair[1], pair[0])
-  }
-}
-
-function checkChips(file: string, handles: Record<string, BoardHandle>): void {
-  for (const name in handles) {
-    const handle = handles[name] as BoardHandle
-    if (handle.kind !== 'i2c' || handle.simulate !== undefined) continue
-    throw new BoardError(
-      file,
-      `handles.${name}.simulate`,
-      'expected a chip model, got nothing',
-      'write "simulate": "mpu6050"',
-    )
-  }
 }

@@ -61,6 +61,8 @@ export interface Pwm extends Handle {
 /** One I2C device (bus and address were fixed by the body). `writeRead` is one combined transfer. */
 export interface I2cDevice extends Handle {
   readonly kind: 'i2c'
+  /** On its bus; 0, which no device has, where no board is known (`describe`). */
+  readonly address: number
   read(length: number): Uint8Array
   write(bytes: Uint8Array): void
   writeRead(bytes: Uint8Array, length: number): Uint8Array
@@ -113,6 +115,8 @@ export interface Grant {
    * the GPIO character device, by its value ioctls. `i2c`, `spi`, `serial`: the device's own descriptor.
    */
   readonly encoding?: Encoding
+  /** i2c only: 7 bits. */
+  readonly address?: number
   /** pwm only. */
   readonly periodNs?: number
   /** pwm only: duties outside are moved to the nearest limit (HANDLES 6.5). */

@@ -1,6 +1,8 @@
 /** Invariant: what `medulla/drivers` exports runs on the handle interfaces alone, and is small. */
 export { Button, type ButtonOptions } from './devices/button.ts'
+export { type I2cBus, i2cBus, type PromisifiedI2cBus } from './devices/i2cbus.ts'
 export { Led } from './devices/led.ts'
+export { Pca9685, type Pca9685Options } from './devices/pca9685.ts'
 export { Servo, type ServoOptions } from './devices/servo.ts'
 export { HardwareError, type HardwareErrorKind } from './errors.ts'
 export type {
@@ -13,5 +15,7 @@ export type {
   Level,
   Output,
   Pwm,
+  SerialPort,
+  SpiDevice,
   SupportedKind,
 } from './handle.ts'

@@ -3,7 +3,7 @@ import type { z } from 'zod'
 import { BoardError } from './errors.ts'
 import { HANDLE_KINDS } from './handle.ts'
 import { nearest } from './nearest.ts'
-import { board, entry, timing } from './schema.ts'
+import { board, channel, entry, estop, limits, timing } from './schema.ts'
 
 type Issue = z.core.$ZodIssue
 
@@ -40,7 +40,7 @@ export function mistake(file: string, json: unknown, issue: Issue): BoardError {
     return fail(place, `${why}, got ${JSON.stringify(key)}`, 'rename the handle')
   }
   if (issue.code === 'invalid_union' && path.at(-1) === 'kind') {
-    const kinds = ['output', 'input', 'pwm', 'i2c']
+    const kinds = entry.options.map(({ shape }) => shape.kind.value)
     const known = (HANDLE_KINDS as readonly unknown[]).includes(got)
     if (known) {
       const fix = got === 'servo' ? 'write "kind": "pwm" and use the servo device' : 'remove the handle'
@@ -65,7 +65,8 @@ export function mistake(file: string, json: unknown, issue: Issue): BoardError {
     )
   }
   const key = path.at(-1)
-  const fix = got === undefined && parent !== undefined ? `add "${key}"` : `change "${key ?? 'the file'}"`
+  const change = typeof issue.path.at(-1) === 'number' ? place : `"${key ?? 'the file'}"`
+  const fix = got === undefined && parent !== undefined ? `add "${key}"` : `change ${change}`
   const wanted = issue.code === 'invalid_type' && !own ? `expected ${noun(issue.expected)}` : issue.message
   return fail(place, `${wanted}, got ${shown.length > 60 ? `${shown.slice(0, 57)}...` : shown}`, fix)
 }
@@ -85,7 +86,8 @@ function pathText(path: readonly PropertyKey[]): string {
 
 function knownKeys(path: readonly PropertyKey[], got: unknown): string[] {
   if (path.length === 0) return Object.keys(board.shape)
-  if (path[0] === 'timing') return Object.keys(timing.shape)
+  const section = { timing, limits, estop }[String(path[0])] ?? (path[2] === 'channel' ? channel : undefined)
+  if (section !== undefined) return Object.keys(section.shape)
   const kind = (got as { kind?: unknown }).kind
   const option = entry.options.find(({ shape }) => shape.kind.value === kind)
   return option === undefined ? [] : Object.keys(option.shape)

@@ -7,9 +7,16 @@ export const DEFAULT_TIMING = {
   heartbeatMs: 250,
   trialMs: 1000,
   checkpointMs: 5000,
+  lateMs: 0,
   rehearsals: 20,
 } as const
 
+export const DEFAULT_LIMITS = { memoryMb: 256, pids: 32, tmpMb: 16 } as const
+
+const BAUD_RATES = [
+  ...[300, 600, 1200, 2400, 4800, 9600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000, 576_000, 921_600],
+  ...[1_000_000, 1_152_000, 1_500_000, 2_000_000, 2_500_000, 3_000_000, 3_500_000, 4_000_000],
+]
 const LINE_COUNT = 54
 const LINE_HELP = `expected a line from GPIO0 to GPIO${LINE_COUNT - 1}`
 const ADDRESS_HELP = 'expected an address from 0x03 to 0x77'
@@ -17,6 +24,7 @@ const ADDRESS_HELP = 'expected an address from 0x03 to 0x77'
 const handleName = z
   .string()
   .regex(/^[A-Za-z][A-Za-z0-9_-]{0,39}$/, 'expected a letter, then at most 39 letters, digits, - or _')
+const slotName = z.string().regex(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'expected the name of a slot, as "main"')
 const whole = (least: number, most: number, message: string) =>
   z.int({ error: message }).min(least, message).max(most, message)
 const line = z
@@ -30,7 +38,14 @@ const address = z
   .transform((given) => Number(given))
 const level = z.union([z.literal(0), z.literal(1)], 'expected 0 or 1')
 const duty = z.number().min(0).max(1)
-const via = z.enum(['inherit', 'broker']).default('inherit')
+const anyVia = z.enum(['inherit', 'broker'])
+const via = anyVia.default('inherit')
+const inherited = z.literal('inherit').default('inherit')
+/** Of a line: the GPIO character device, or sysfs, which newer kernels do not have. */
+const driver = z.enum(['cdev', 'sysfs']).default('cdev')
+
+/** Of a PWM chip: pwmchip0/pwm1 in /sys/class/pwm. */
+export const channel = z.strictObject({ chip: z.int().min(0).max(63), channel: z.int().min(0).max(63) })
 
 export const entry = z.discriminatedUnion('kind', [
   z.strictObject({
@@ -39,6 +54,8 @@ export const entry = z.discriminatedUnion('kind', [
     initial: level.default(0),
     safe: z.union([z.literal(0), z.literal(1), z.literal('hold')], 'expected 0, 1 or "hold"').optional(),
     activeLow: z.boolean().default(false),
+    drive: z.enum(['push-pull', 'open-drain', 'open-source']).default('push-pull'),
+    driver,
     via,
   }),
   z.strictObject({
@@ -48,6 +65,7 @@ export const entry = z.discriminatedUnion('kind', [
     edges: z.enum(['rising', 'falling', 'both', 'none']).default('both'),
     debounceMs: z.number().min(0).max(1000).default(0),
     activeLow: z.boolean().default(false),
+    driver,
     via,
   }),
   z.strictObject({
@@ -58,14 +76,37 @@ export const entry = z.discriminatedUnion('kind', [
     safe: z.union([duty, z.literal('hold')], 'expected a duty cycle from 0 to 1, or "hold"').optional(),
     min: duty.default(0),
     max: duty.default(1),
-    via,
+    driver: z.enum(['kernel', 'pigpio']).default('kernel'),
+    channel: channel.optional(),
+    via: anyVia.optional(),
   }),
   z.strictObject({
     kind: z.literal('i2c'),
     bus: z.int().min(0).max(31),
     address,
-    simulate: z.enum(['mpu6050']).optional(),
-    via: z.literal('broker').default('broker'),
+    simulate: z.enum(['mpu6050', 'pca9685']).optional(),
+    via: anyVia.optional(),
+  }),
+  z.strictObject({
+    kind: z.literal('spi'),
+    bus: z.int().min(0).max(31),
+    select: z.int().min(0).max(31),
+    mode: z.int().min(0).max(3).default(0),
+    speedHz: z.int().min(1).max(125_000_000).default(1_000_000),
+    bits: z.int().min(1).max(32).default(8),
+    lsbFirst: z.boolean().default(false),
+    via: inherited,
+  }),
+  z.strictObject({
+    kind: z.literal('serial'),
+    path: z
+      .string()
+      .regex(/^\/dev\/(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._:/-]*$/, 'expected the path of a device, as "/dev/serial0"'),
+    baud: z.int().refine((rate) => BAUD_RATES.includes(rate), 'expected a standard rate, as 9600 or 115200'),
+    dataBits: z.int().min(5).max(8).default(8),
+    parity: z.enum(['none', 'even', 'odd']).default('none'),
+    stopBits: z.int().min(1).max(2).default(1),
+    via: inherited,
   }),
 ])
 
@@ -75,19 +116,34 @@ export const timing = z.strictObject({
   heartbeatMs: z.int().min(5).max(60_000).default(DEFAULT_TIMING.heartbeatMs),
   trialMs: z.int().min(0).max(3_600_000).default(DEFAULT_TIMING.trialMs),
   checkpointMs: z.int().min(10).max(3_600_000).default(DEFAULT_TIMING.checkpointMs),
+  /** a tick later than this ends the program; 0 is off (HANDLES 6.8) */
+  lateMs: z.number().min(0).max(60_000).default(DEFAULT_TIMING.lateMs),
   rehearsals: z.int().min(0).max(1000).default(DEFAULT_TIMING.rehearsals),
 })
+
+export const limits = z.strictObject({
+  memoryMb: z.int().min(16).max(1_048_576).default(DEFAULT_LIMITS.memoryMb),
+  // threads count: a Node process has about 12
+  pids: z.int().min(16).max(4096).default(DEFAULT_LIMITS.pids),
+  tmpMb: z.int().min(1).max(65_536).default(DEFAULT_LIMITS.tmpMb),
+})
+
+export const estop = z.strictObject({ input: z.string(), level: level.default(0) })
 
 export const board = z.strictObject({
   $schema: z.string().optional(),
   name: z.string().min(1).max(64).optional(),
-  model: z.enum(['sim', 'pi3', 'pi4', 'pi5', 'zero2w']),
+  model: z.enum(['sim', 'pi3', 'pi4', 'pi5', 'zero2w', 'linux']),
+  chip: z.string().min(1).max(32).optional(),
   handles: z.record(handleName, entry),
   wires: z.array(z.tuple([z.string(), z.string()], 'expected a pair, as ["led", "button"]')).default([]),
   timing: timing.default({ ...DEFAULT_TIMING }),
   realtime: z.int().min(0).max(99).default(0),
   memoryReserveMb: z.int().min(0).max(1_048_576).default(64),
   unconfined: z.boolean().default(false),
+  estop: estop.optional(),
+  network: z.array(slotName).default([]),
+  limits: limits.default({ ...DEFAULT_LIMITS }),
 })
 
 export type ParsedBoard = z.output<typeof board>

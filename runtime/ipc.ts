@@ -37,6 +37,9 @@ export const EndpointMessage = z.discriminatedUnion('op', [
     sig: z.string().max(4096),
   }),
   z.strictObject({ op: z.literal('stop'), id, slot, pusher: fingerprint }),
+  z.strictObject({ op: z.literal('start'), id, slot, pusher: fingerprint }),
+  /** `release` ends an emergency stop, and starts nothing */
+  z.strictObject({ op: z.literal('estop'), id, release: z.boolean(), pusher: fingerprint }),
   z.strictObject({ op: z.literal('status'), id }),
   z.strictObject({ op: z.literal('logs'), id, slot, lines: z.number().int().min(0).max(10_000), follow: z.boolean() }),
   z.strictObject({ op: z.literal('receipts'), id, limit: z.number().int().min(1).max(10_000) }),

@@ -4,7 +4,7 @@
  *
  * `main.js --home DIR [--sim] [--port N] [--host H] [--name NAME] [--board FILE] [--trace FILE]` runs; one NDJSON line
  * `{"event":"listening",…}` on stdout when it is up. `main.js trust --home DIR --card FILE` and `main.js card --home DIR`
- * answer with one JSON line. A refusal is `{"event":"error","error":{code,message,hint}}` on stdout and exit 3.
+ * answer with one JSON line, as does `main.js doctor --home DIR [--board FILE]`. A refusal is `{"event":"error","error":{code,message,hint}}` on stdout and exit 3.
  */
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
@@ -13,6 +13,7 @@ import { parseArgs } from 'node:util'
 import { DEFAULT_PORT, ROLE_RANK, type Role } from '../deploy/api.ts'
 import type { SignedCertificate } from '../deploy/cert.ts'
 import { Refusal } from '../deploy/errors.ts'
+import { isSandbox, SANDBOXES } from './body/cells.ts'
 import { runBody } from './body/main.ts'
 import { createLog } from './log.ts'
 import { SDK_VERSION } from './sdk/wire.ts'
@@ -48,6 +49,7 @@ async function main(): Promise<void> {
       name: text,
       board: text,
       trace: text,
+      sandbox: text,
       card: text,
       role: text,
       // its output is always JSON
@@ -57,12 +59,15 @@ async function main(): Promise<void> {
   if (values.home === undefined) throw new Refusal('usage', 'expected --home DIR')
   const [command] = positionals
   if (command === 'card') return say(await withHome(values.home, values.name, async (home) => home.card))
+  if (command === 'doctor') return doctor(values.home, values.board)
   if (command === 'trust') return trust(values.home, values.card, values.role, values.name)
-  if (command !== undefined) throw new Refusal('usage', `expected trust or card, got ${command}`)
+  if (command !== undefined) throw new Refusal('usage', `expected trust, card or doctor, got ${command}`)
   const port = Number(values.port)
   if (!Number.isInteger(port) || port < 0 || port > 65535)
     throw new Refusal('usage', `expected a port, got ${values.port}`)
-  const { home, sim, host, name, board, trace } = values
+  const { home, sim, host, name, board, trace, sandbox } = values
+  if (sandbox !== undefined && !isSandbox(sandbox))
+    throw new Refusal('usage', `expected --sandbox ${SANDBOXES.join(', ')}, got ${sandbox}`)
   await runBody(
     {
       home,
@@ -73,6 +78,7 @@ async function main(): Promise<void> {
       ...(name === undefined ? {} : { name }),
       ...(board === undefined ? {} : { board }),
       ...(trace === undefined ? {} : { trace }),
+      ...(sandbox === undefined ? {} : { sandbox }),
     },
     {
       listening: (at) => say({ event: 'listening', ...at }),
@@ -80,6 +86,12 @@ async function main(): Promise<void> {
       note: (level, line) => log[level](line),
     },
   )
+}
+
+/** The home is not opened: it may be another's, or not there. */
+async function doctor(home: string, board?: string): Promise<void> {
+  const [{ gather }, { judge }] = await Promise.all([import('./doctor/gather.ts'), import('./doctor/judge.ts')])
+  say(judge(await gather({ home, ...(board === undefined ? {} : { board }) })))
 }
 
 type OpenHome = Awaited<ReturnType<typeof openHome>>

@@ -2,10 +2,10 @@
  * What the npm scripts run, so that none of them needs a shell: `node test/run.mjs TASK [args]`. Node and its own modules
  * only, since it must work before anything is installed. Everything but a task's own output goes to stderr.
  */
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { basename, dirname, join, relative } from 'node:path'
+import { basename, delimiter, dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -30,6 +30,11 @@ const TASKS = {
   async build() {
     await ensureInstalled()
     await build()
+  },
+  /** For real hardware, and for the rig: npm may leave out what packages compile when they are installed. */
+  async natives() {
+    await ensureInstalled()
+    await ensureNatives()
   },
   async demo(args) {
     await ready()
@@ -106,6 +111,42 @@ function unlike(lock, installed) {
     if (there?.version !== version) return `${path} is ${there?.version ?? 'absent'}, expected ${version}`
   }
   return undefined
+}
+
+/** Compiles what does not load. Made once for a Node; `npm ci` takes the record away with the rest. */
+async function ensureNatives() {
+  const wanted = { abi: process.versions.modules, platform: `${process.platform}-${process.arch}`, natives: natives() }
+  const record = join(NODE_MODULES, '.medulla-natives.json')
+  const text = `${JSON.stringify(wanted)}\n`
+  if (existsSync(record) && readFileSync(record, 'utf8') === text) return
+  const broken = wanted.natives.filter((name) => !loads(name))
+  if (broken.length > 0) {
+    say(`compiling ${broken.join(', ')} (npm rebuild)`)
+    // the headers beside this Node, where there are any, need not be fetched
+    const prefix = dirname(dirname(process.execPath))
+    const headers = existsSync(join(prefix, 'include/node/node.h')) ? { npm_config_nodedir: prefix } : {}
+    const env = { ...headers, ...process.env }
+    await run(...npm(['rebuild', '--loglevel', 'error', ...broken]), { stdio: ['ignore', 2, 2], env })
+    const left = broken.filter((name) => !loads(name))
+    if (left.length > 0) {
+      say(`error: ${left.join(', ')} cannot be compiled: a C++ compiler, make and Python are needed`)
+      throw new TaskFailed(1)
+    }
+  }
+  writeFileSync(record, text)
+}
+
+/** koffi brings its own; pigpio is a stub where its library is not. */
+function natives() {
+  const pigpio = (process.env.PATH ?? '').split(delimiter).some((folder) => existsSync(join(folder, 'pigpiod')))
+  return ['epoll', 'i2c-bus', ...(pigpio ? ['pigpio'] : [])]
+}
+
+/** In a process of its own: a native module that does not fit can end one. */
+function loads(name) {
+  return (
+    spawnSync(process.execPath, ['-e', `require(${JSON.stringify(name)})`], { cwd: ROOT, stdio: 'ignore' }).status === 0
+  )
 }
 
 async function ensureBuilt() {
@@ -199,8 +240,8 @@ function npm(args) {
 }
 
 /** Ends this process with the exit code of a child that fails. */
-async function run(file, args, { stdio = 'inherit' } = {}) {
-  const child = spawn(file, args, { cwd: ROOT, stdio, shell: file.endsWith('.cmd') })
+async function run(file, args, { stdio = 'inherit', env = process.env } = {}) {
+  const child = spawn(file, args, { cwd: ROOT, stdio, env, shell: file.endsWith('.cmd') })
   const status = await new Promise((resolve, reject) => {
     forward = (signal) => child.kill(signal)
     child.once('error', reject)

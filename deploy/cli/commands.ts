@@ -18,7 +18,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   logs: { summary: 'what a program printed and logged', load: () => import('./commands/logs.ts') },
   rollback: { summary: 'go back to the program before', load: () => import('./commands/rollback.ts') },
   stop: { summary: 'stop a program; its outputs go to their safe levels', load: () => import('./commands/stop.ts') },
+  start: { summary: 'start what was stopped', load: () => import('./commands/start.ts') },
+  estop: { summary: 'emergency stop: everything, until it is released', load: () => import('./commands/estop.ts') },
   receipts: { summary: 'what was done to the robot, signed by it', load: () => import('./commands/receipts.ts') },
+  doctor: { summary: 'what is wrong with this robot, on the robot', load: () => import('./commands/doctor.ts') },
   runtime: { summary: 'run the robot side, on the robot', load: () => import('./commands/runtime.ts') },
 }
 

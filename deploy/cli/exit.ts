@@ -53,6 +53,11 @@ const NAMES: Readonly<Record<RefusalCode, ExitName>> = {
   'wrong-kind': 'refused',
   'handle-leased': 'refused',
   'bad-board': 'refused',
+  'bad-device': 'refused',
+  unconfined: 'refused',
+  estopped: 'refused',
+  'too-late': 'undone',
+  'left-cgroup': 'undone',
   'in-progress': 'refused',
   'not-running': 'refused',
   'nothing-to-roll-back': 'refused',
@@ -81,10 +86,11 @@ export function exitForCode(code: RefusalCode): number {
   return EXIT[NAMES[code] ?? 'internal']
 }
 
+const GOOD: readonly Outcome[] = ['committed', 'stopped', 'started', 'restarted', 'estopped', 'released']
+
 /** How a push, rollback or stop ended: what happened to the program counts before the reason for it. */
 export function exitForOutcome(outcome: Outcome, code: RefusalCode | undefined): number {
-  if (outcome === 'committed' || outcome === 'stopped' || outcome === 'started' || outcome === 'restarted')
-    return EXIT.ok
+  if (GOOD.includes(outcome)) return EXIT.ok
   if (outcome === 'rolled-back' || outcome === 'called-off' || outcome === 'crashed') return EXIT.undone
   return code === undefined ? EXIT.refused : exitForCode(code)
 }

@@ -37,9 +37,10 @@ class RemotePort implements Port {
   close(): void {}
 }
 
-class BrokeredI2c implements I2cDevice {
+export class BrokeredI2c implements I2cDevice {
   readonly kind = 'i2c'
   readonly name: string
+  readonly address: number
   readonly #id: number
   readonly #lease: Lease
   readonly #client: BrokerPort
@@ -47,6 +48,7 @@ class BrokeredI2c implements I2cDevice {
 
   constructor(grant: Grant, lease: Lease, client: BrokerPort) {
     this.name = grant.name
+    this.address = grant.address ?? 0
     this.#id = grant.id
     this.#lease = lease
     this.#client = client

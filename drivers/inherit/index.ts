@@ -2,17 +2,37 @@
 import { attach, type Port } from '../attached.ts'
 import { HardwareError } from '../errors.ts'
 import type { Grant, Handle, Lease } from '../handle.ts'
+import { InheritedI2c } from './i2c.ts'
+import { LinePort } from './line.ts'
+import type { Means } from './means.ts'
 import { DutyTextPort, LevelPort, LevelTextPort, RecordPort } from './ports.ts'
+import { InheritedSerial } from './serial.ts'
+import { InheritedSpi } from './spi.ts'
 
 export { deliverEdge, setCarried } from '../attached.ts'
+export type { FileIo, Means } from './means.ts'
+export type { System } from './system.ts'
 
-/** Throws `unsupported` when the kind does not go with the encoding, `no-device` when there is no descriptor. */
-export function adopt(grant: Grant, lease: Lease): Handle {
-  return attach(grant, lease, portOf(grant, lease))
+/** True when one of the grants is used by ioctl. */
+export function needsSystem(grants: readonly Grant[]): boolean {
+  return grants.some(({ encoding }) => encoding === 'line' || encoding === 'i2c' || encoding === 'spi')
 }
 
-function portOf(grant: Grant, lease: Lease): Port {
+/**
+ * `system` may be null when no grant {@link needsSystem needs} it. Throws `unsupported` when the kind does not go with the
+ * encoding, `no-device` when there is no descriptor.
+ */
+export function adopt(grant: Grant, lease: Lease, means: Means): Handle {
   const { kind, encoding } = grant
+  if (kind === 'i2c' && encoding === 'i2c') return new InheritedI2c(grant, lease, means)
+  if (kind === 'spi' && encoding === 'spi') return new InheritedSpi(grant, lease, means)
+  if (kind === 'serial' && encoding === 'serial') return new InheritedSerial(grant, lease, means)
+  return attach(grant, lease, portOf(grant, lease, means))
+}
+
+function portOf(grant: Grant, lease: Lease, { system }: Means): Port {
+  const { kind, encoding } = grant
+  if ((kind === 'output' || kind === 'input') && encoding === 'line') return new LinePort(grant, system)
   if (kind === 'input' && encoding === 'level') return new LevelPort(grant)
   if ((kind === 'output' || kind === 'pwm') && encoding === 'record') return new RecordPort(grant, lease)
   if (kind === 'output' && encoding === 'text') return new LevelTextPort(grant)

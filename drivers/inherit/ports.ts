@@ -13,7 +13,8 @@ const ZERO = Buffer.from('0')
 const ONE = Buffer.from('1')
 const ASCII_ONE = 0x31
 
-class FdPort implements Port {
+/** A descriptor of the child's table. */
+export class FdPort implements Port {
   readonly name: string
   readonly fd: number
 

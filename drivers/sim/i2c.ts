@@ -1,14 +1,41 @@
 /** Invariant: one transfer at a time, to one address; a chip that holds the bus holds it for all. */
 import { HardwareError } from '../errors.ts'
 import type { ChipModel, Step } from './chips/chip.ts'
-import { type Mpu6050, mpu6050 } from './chips/mpu6050.ts'
+import { mpu6050 } from './chips/mpu6050.ts'
+import { pca9685 } from './chips/pca9685.ts'
+
+/** A chip in its place: what it is now changes, and only here. */
+interface Placed {
+  write(bytes: Uint8Array): Uint8Array
+  read(length: number): Uint8Array
+  snapshot(): Record<string, number | boolean | readonly number[]>
+  /** False when the chip has no such thing. */
+  poke(what: string, value: unknown): boolean
+}
 
 /** The chips that a board file can name under `simulate`. */
-const MODELS: Record<string, ChipModel<Mpu6050>> = { mpu6050 }
+const MODELS: Record<string, (at: string) => Placed> = {
+  mpu6050: (at) => placed(at, mpu6050),
+  pca9685: (at) => placed(at, pca9685),
+}
 
-interface Placed {
-  readonly model: ChipModel<Mpu6050>
-  state: Mpu6050
+function placed<S>(at: string, model: ChipModel<S>): Placed {
+  let state = model.initial
+  const take = (step: Step<S>): Uint8Array => {
+    state = step.next
+    if (!('fault' in step)) return step.bytes
+    throw new HardwareError(step.fault, `${at}: ${step.fault === 'bus' ? 'the bus is stuck' : 'no acknowledge'}`)
+  }
+  return {
+    write: (bytes) => take(model.write(state, bytes)),
+    read: (length) => take(model.read(state, length)),
+    snapshot: () => model.snapshot(state),
+    poke(what, value) {
+      const next = model.poke(state, what, value)
+      if (next !== null) state = next
+      return next !== null
+    },
+  }
 }
 
 export class I2cBus {
@@ -27,44 +54,29 @@ export class I2cBus {
     if (known === undefined) {
       throw new HardwareError('no-device', `${this.#at(address)}: no chip model ${model ?? 'given'}`)
     }
-    this.#chips.set(address, { model: known, state: known.initial })
+    this.#chips.set(address, known(this.#at(address)))
   }
 
   /** Writes, reads, or both with a repeated start. Throws `no-ack` when nobody answers, `bus` when it is stuck. */
   transfer(address: number, write: Uint8Array | null, length: number): Uint8Array {
     this.transfers++
-    for (const { model, state } of this.#chips.values()) {
-      if (model.snapshot(state).stuck) throw new HardwareError('bus', `i2c-${this.#bus}: the bus is stuck`)
+    for (const chip of this.#chips.values()) {
+      if (chip.snapshot().stuck) throw new HardwareError('bus', `i2c-${this.#bus}: the bus is stuck`)
     }
     const chip = this.#chips.get(address)
     if (chip === undefined) throw new HardwareError('no-ack', `${this.#at(address)}: no acknowledge`)
-    if (write !== null) this.#take(address, chip, chip.model.write(chip.state, write))
-    return length > 0 ? this.#take(address, chip, chip.model.read(chip.state, length)) : new Uint8Array(0)
+    if (write !== null) chip.write(write)
+    return length > 0 ? chip.read(length) : new Uint8Array(0)
   }
 
-  snapshot(address: number): ReturnType<typeof mpu6050.snapshot> | null {
-    const chip = this.#chips.get(address)
-    return chip === undefined ? null : chip.model.snapshot(chip.state)
+  snapshot(address: number): ReturnType<Placed['snapshot']> | null {
+    return this.#chips.get(address)?.snapshot() ?? null
   }
 
   /** Throws `unsupported` when the chip has no such thing to poke. */
   poke(address: number, what: string, value: unknown): void {
-    const chip = this.#chips.get(address)
-    const next = chip?.model.poke(chip.state, what, value) ?? null
-    if (chip === undefined || next === null) {
-      throw new HardwareError('unsupported', `${this.#at(address)}: cannot poke ${what} with ${JSON.stringify(value)}`)
-    }
-    chip.state = next
-  }
-
-  #take(address: number, chip: Placed, step: Step<Mpu6050>): Uint8Array {
-    chip.state = step.next
-    if ('fault' in step)
-      throw new HardwareError(
-        step.fault,
-        `${this.#at(address)}: ${step.fault === 'bus' ? 'the bus is stuck' : 'no acknowledge'}`,
-      )
-    return step.bytes
+    if (this.#chips.get(address)?.poke(what, value)) return
+    throw new HardwareError('unsupported', `${this.#at(address)}: cannot poke ${what} with ${JSON.stringify(value)}`)
   }
 
   #at(address: number): string {

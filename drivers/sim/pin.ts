@@ -1,7 +1,6 @@
 /** Invariant: the state of one handle in the world; only the world changes it. */
 import { placeOf } from '../backend.ts'
 import type { BoardHandle } from '../board.ts'
-import { HardwareError } from '../errors.ts'
 import type { Edge, Level, SupportedKind } from '../handle.ts'
 
 export interface Pin {
@@ -44,22 +43,4 @@ export function newPin(name: string, entry: BoardHandle): Pin {
 
 export function kindOf(pin: Pin): SupportedKind {
   return pin.entry.kind
-}
-
-/** The value as the hardware takes it. Throws `other` for what is not one, `unsupported` for a kind without values. */
-export function checkedValue(pin: Pin, value: number): number {
-  const { entry, name } = pin
-  if (entry.kind === 'output') {
-    if (value === 0 || value === 1) return value
-    throw new HardwareError('other', `${name}: expected level 0 or 1, got ${value}`)
-  }
-  if (entry.kind === 'pwm') {
-    // HANDLES 6.4: written so that NaN fails it
-    if (!(value >= 0 && value <= 1)) {
-      throw new HardwareError('other', `${name}: expected a duty cycle from 0 to 1, got ${value}`)
-    }
-    // HANDLES 6.5
-    return Math.min(entry.max, Math.max(entry.min, value))
-  }
-  throw new HardwareError('unsupported', `${name}: kind ${entry.kind} cannot be written`)
 }

@@ -7,9 +7,10 @@ import { type Kept, placeOf } from '../backend.ts'
 import type { BoardHandle } from '../board.ts'
 import { HardwareError } from '../errors.ts'
 import type { Edge, Level } from '../handle.ts'
+import { checkedValue } from '../values.ts'
 import { type Clock, monotonicClock } from './clock.ts'
 import { I2cBus } from './i2c.ts'
-import { checkedValue, kindOf, newPin, type Pin } from './pin.ts'
+import { kindOf, newPin, type Pin } from './pin.ts'
 import { Trace } from './trace.ts'
 
 export type { Change } from './trace.ts'
@@ -55,6 +56,9 @@ export class World {
   /** Holds a line for a handle. `kept` continues a handle: nothing is written (HANDLES 3.9). Throws `busy`. */
   attach(name: string, entry: BoardHandle, kept?: Omit<Kept, 'fds'>): void {
     const line = placeOf(entry)
+    if (entry.kind === 'spi' || entry.kind === 'serial') {
+      throw new HardwareError('unsupported', `${name}: kind ${entry.kind} is not simulated`)
+    }
     for (const other of this.#pins.values()) {
       if (other.held && (other.name === name || other.line === line)) {
         throw new HardwareError('busy', `${name}: ${line} is held by ${other.name}`)
@@ -75,10 +79,10 @@ export class World {
       if (kept.seqno !== undefined) pin.edges = kept.seqno
     }
     if (entry.kind === 'input') pin.value = this.#sensed(pin)
-    else if (entry.kind !== 'i2c' && kept === undefined) {
+    else if ((entry.kind === 'output' || entry.kind === 'pwm') && kept === undefined) {
       // HANDLES 3.2, 6.1
       pin.initWrites++
-      this.#apply(pin, checkedValue(pin, entry.initial), pin.fence, this.clock.now())
+      this.#apply(pin, checkedValue(pin.name, pin.entry, entry.initial), pin.fence, this.clock.now())
       pin.edges = 0
     }
   }
@@ -106,7 +110,7 @@ export class World {
   /** The body's write (HANDLES 3.3). Throws `revoked` when a later fence has written. */
   drive(name: string, value: number, fence: number): void {
     const pin = this.#held(name)
-    const level = checkedValue(pin, value)
+    const level = checkedValue(pin.name, pin.entry, value)
     if (fence < pin.fence) throw this.#stale(pin, level, fence, this.clock.now())
     this.#apply(pin, level, fence, this.clock.now())
   }
@@ -114,7 +118,7 @@ export class World {
   /** A program's write, stamped by it. Throws `revoked` for a fence below the highest seen or above the allowed. */
   write(name: string, value: number, fence: number, stamp?: bigint): void {
     const pin = this.#held(name)
-    const level = checkedValue(pin, value)
+    const level = checkedValue(pin.name, pin.entry, value)
     const ns = this.#plausible(stamp)
     if (fence < pin.fence || fence > this.#allowed) throw this.#stale(pin, level, fence, ns)
     this.#apply(pin, level, fence, ns)

@@ -7,17 +7,20 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
 import type { Duplex, Readable } from 'node:stream'
-import { fileURLToPath } from 'node:url'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { grantOf, type OwnedHandle } from '../../drivers/backend.ts'
 import { serveBroker } from '../../drivers/broker/server.ts'
 import type { Grant } from '../../drivers/handle.ts'
 import { FD, type FromProgram, type Init, MAX_LINE, type ToProgram, WIRE } from '../sdk/wire.ts'
+import type { Cell } from './cells.ts'
+import { continueProcess, stopProcess } from './fence.ts'
 import { readLines } from './lines.ts'
 import type { SlotLog } from './log.ts'
 import { parseFromProgram } from './messages.ts'
 import { openFifoEnd, type RunDir } from './rundir.ts'
 
-const LOADER = fileURLToPath(new URL('../sdk/loader.js', import.meta.url))
+/** Descriptors between the broker and the first grant. */
+const FIXED = FD.firstGrant - FD.outbox
 
 export interface ChildOptions {
   slot: string
@@ -25,14 +28,13 @@ export interface ChildOptions {
   version: string
   generation: number
   dir: RunDir
+  cell(grants: readonly Grant[]): Cell
   predecessor: Child | null
   handles: readonly OwnedHandle[]
   log: SlotLog
   heartbeatMs: number
   rehearsals: number
   brokerDeadlineMs: number
-  /** SCHED_FIFO priority, 0 for none */
-  realtime: number
   params: Record<string, unknown>
   onMessage(message: FromProgram): void
   onExit(): void
@@ -47,6 +49,7 @@ export class Child {
   alive = true
   /** What it said before it died, if it said anything. */
   fatal: { code: string; message: string } | null = null
+  readonly #cell: Cell
   readonly #control: Duplex
 
   constructor(options: ChildOptions) {
@@ -59,6 +62,8 @@ export class Child {
       grants.push(grantOf(handle, given, FD.firstGrant + passed.length))
       if (given.via === 'inherit') passed.push(given.fd)
     }
+    const cell = options.cell(grants)
+    this.#cell = cell
     const own = [
       openSync(dir.outbox, 'r+'),
       openSync(dir.inbox, 'r'),
@@ -69,11 +74,13 @@ export class Child {
       openSync(dir.scratch, 'r+'),
     ]
     try {
-      const [command, ...args] = commandLine(options.realtime)
+      const extra = cell.extra.map((file) => openSync(file, 'r'))
+      own.push(...extra)
+      const [command, ...args] = cell.command
       this.process = spawn(command as string, args, {
         cwd: dir.path,
         env: { PATH: '/usr/bin:/bin', LANG: 'C.UTF-8', TZ: process.env.TZ ?? 'UTC' },
-        stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', ...own, ...passed],
+        stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', ...own.slice(0, FIXED), ...passed, ...extra],
         detached: true,
       })
     } finally {
@@ -84,6 +91,8 @@ export class Child {
         if (!this.alive) return
         this.alive = false
         resolve()
+        // what it has forked goes with it
+        void (cell.leaf?.kill(cell.killMs) ?? Promise.resolve(true)).then(() => cell.close())
         options.onExit()
       }
       this.process.once('exit', ended)
@@ -114,10 +123,34 @@ export class Child {
     if (this.alive) this.#control.write(`${JSON.stringify(message)}\n`)
   }
 
-  /** SIGKILL to the whole group; resolves when the exit was seen. */
-  async kill(): Promise<void> {
+  /** True when nothing of it can run, until `thaw` (HANDLES 10.3, 10.8). */
+  freeze(): Promise<boolean> {
+    const { leaf, freezeMs } = this.#cell
+    return leaf === null ? stopProcess(this.pid, freezeMs) : leaf.freeze(freezeMs)
+  }
+
+  thaw(): void {
+    const { leaf } = this.#cell
+    if (leaf === null) continueProcess(this.pid)
+    else leaf.thaw()
+  }
+
+  /** SIGKILL to all of it. True when its end was seen in time. */
+  async kill(): Promise<boolean> {
+    const { leaf, killMs } = this.#cell
     this.signal('SIGKILL')
-    await this.exited
+    const timer = new AbortController()
+    const late = sleep(killMs, false, { signal: timer.signal }).catch(() => false)
+    const emptied = leaf === null || (await leaf.kill(killMs))
+    const ended = await Promise.race([this.exited.then(() => true), late])
+    timer.abort()
+    return emptied && ended
+  }
+
+  /** HANDLES 6.8: whether it is still in the cell it was started in. */
+  contained(): boolean {
+    const { leaf } = this.#cell
+    return leaf === null || !this.alive || leaf.holds(this.pid)
   }
 
   signal(name: NodeJS.Signals): void {
@@ -141,11 +174,12 @@ export class Child {
   }
 
   #init(grants: Grant[]): Init {
-    const { slot, program, version, generation, heartbeatMs, rehearsals, brokerDeadlineMs, params, dir } = this.options
+    const { slot, program, version, generation, heartbeatMs, rehearsals, brokerDeadlineMs, params } = this.options
     return {
       t: 'init',
       wire: WIRE,
-      file: `${dir.path}/program/program.mjs`,
+      file: this.#cell.file,
+      confine: this.#cell.confine,
       slot,
       program,
       version,
@@ -158,15 +192,4 @@ export class Child {
       params,
     }
   }
-}
-
-/**
- * HANDOVER 3.6: on Linux setpriv(1) asks the kernel to end the child with the body (PR_SET_PDEATHSIG), and chrt(1) gives it SCHED_FIFO.
- * Both replace themselves by the program they start, so the pid stays.
- */
-function commandLine(realtime: number): string[] {
-  const node = [process.execPath, LOADER]
-  if (process.platform !== 'linux') return node
-  const scheduled = realtime > 0 ? ['chrt', '-f', String(realtime), ...node] : node
-  return ['setpriv', '--pdeathsig', 'KILL', ...scheduled]
 }

@@ -152,6 +152,16 @@ export class EndpointLink {
         case 'stop':
           await this.#stop(message.slot, item)
           return done()
+        case 'start':
+          await this.#start(message.slot, item)
+          return done()
+        case 'estop':
+          item(
+            await (message.release
+              ? this.#robot.release(message.pusher)
+              : this.#robot.estop('an operator', message.pusher)),
+          )
+          return done()
         case 'status':
           return done(this.#robot.status())
         case 'who':
@@ -188,6 +198,12 @@ export class EndpointLink {
   #known(slot: string) {
     if (!this.#robot.knows(slot)) throw new Refusal('not-found', `there is no slot ${slot}`, 'medulla status')
     return this.#robot.slot(slot)
+  }
+
+  async #start(name: string, item: (value: unknown) => void): Promise<void> {
+    const slot = this.#known(name)
+    await slot.start()
+    item({ event: 'result', outcome: 'started', message: `slot ${name} is started; medulla status shows how it goes` })
   }
 
   async #stop(name: string, item: (value: unknown) => void): Promise<void> {

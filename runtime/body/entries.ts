@@ -3,14 +3,17 @@ import type { Outcome } from '../../deploy/api.ts'
 import type { ReceiptFields } from '../store/receipts.ts'
 import type { Cause, Runnable, Upgrade } from './upgrade.ts'
 
+/** Whether programs are confined here is the same for all of them: the robot adds it. */
+export type Entry = Omit<ReceiptFields, 'confined'>
+
 /** A receipt holds at most this much of a reason; the slot's log holds all of it. */
 const MAX_REASON = 500
 
 const why = (cause: Cause | null) =>
   cause === null ? {} : { code: cause.code, reason: cause.message.slice(0, MAX_REASON) }
 
-export function upgradeEntry(slot: string, upgrade: Upgrade, outcome: Outcome, fence: number): ReceiptFields {
-  const { to, from, cause, pusher, stateAgeMs, gapMs, stateBytes } = upgrade
+export function upgradeEntry(slot: string, upgrade: Upgrade, outcome: Outcome, fence: number): Entry {
+  const { to, from, cause, pusher, stateAgeMs, gapMs, fenceMs, stateBytes } = upgrade
   const { phases, wallMs } = upgrade.timeline.end()
   return {
     slot,
@@ -25,22 +28,17 @@ export function upgradeEntry(slot: string, upgrade: Upgrade, outcome: Outcome, f
     phases,
     wallMs,
     gapMs,
+    ...(fenceMs === null ? {} : { fenceMs }),
     stateBytes,
     ...(stateAgeMs === undefined ? {} : { stateAgeMs }),
     edges: upgrade.edges,
-    confined: false,
     fence,
   }
 }
 
-export function plainEntry(
-  slot: string,
-  outcome: Outcome,
-  fence: number,
-  about: Partial<ReceiptFields>,
-): ReceiptFields {
+export function plainEntry(slot: string, outcome: Outcome, fence: number, about: Partial<ReceiptFields>): Entry {
   const nothing = { from: null, to: null, phases: [], wallMs: 0, gapMs: null, stateBytes: 0, edges: null }
-  return { slot, outcome, ...nothing, confined: false, fence, ...about }
+  return { slot, outcome, ...nothing, fence, ...about }
 }
 
 /** Start, stop and crash of a program. */

@@ -2,7 +2,9 @@
 import type { Receipt } from '../../deploy/api.ts'
 import type { Timing } from '../../drivers/board.ts'
 import type { Checkpoint } from '../store/checkpoint.ts'
-import type { ReceiptFields } from '../store/receipts.ts'
+import type { Cells } from './cells.ts'
+import type { Child } from './child.ts'
+import type { Entry } from './entries.ts'
 import type { Owner } from './owner.ts'
 import type { RunDirs } from './rundir.ts'
 import type { Runnable } from './upgrade.ts'
@@ -12,10 +14,13 @@ export interface SlotEnv {
   readonly dirs: RunDirs
   /** ms, already scaled */
   readonly timing: Timing
-  readonly realtime: number
+  readonly cells: Cells
+  spawned(child: Child): void
+  /** Throws Refusal when nothing may be started in this slot now. */
+  admit(slot: string): void
   /** Changes of the slot's outputs in this window (ns of CLOCK_MONOTONIC); null where the backend cannot count them. */
   edges(slot: string, fromNs: number, toNs: number): number | null
-  receipt(fields: ReceiptFields): Promise<Receipt>
+  receipt(entry: Entry): Promise<Receipt>
   /** The digest runs in the slot from now on, also after a restart of the runtime. */
   commit(slot: string, runnable: Runnable, raiseFloor: boolean): Promise<void>
   undone(digest: string): Promise<void>

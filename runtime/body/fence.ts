@@ -1,14 +1,12 @@
 /**
- * Invariant: `frozen` is said only of a process of which every thread was seen stopped.
- *
- * SIGSTOP is a weak fence (HANDLES 10.3): it stops one process, not its children, and whoever has its uid can undo it. It
- * is what an unprivileged simulator has; status says `weak`.
+ * Invariant: `stopped` is said of a program only when nothing of it can run: its leaf is frozen, or, without cgroup v2, every
+ * thread of its process was seen stopped, which is the weak form (HANDLES 10).
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** Stops `pid`; true when confirmed within `deadlineMs`. Elsewhere than on Linux nothing can be confirmed: true after the signal. */
-export async function freeze(pid: number, deadlineMs: number): Promise<boolean> {
+/** HANDLES 10.8: SIGSTOP. Elsewhere than on Linux nothing can be confirmed: true after the signal. */
+export async function stopProcess(pid: number, deadlineMs: number): Promise<boolean> {
   try {
     process.kill(pid, 'SIGSTOP')
   } catch {
@@ -23,7 +21,7 @@ export async function freeze(pid: number, deadlineMs: number): Promise<boolean> 
   return false
 }
 
-export function thaw(pid: number): void {
+export function continueProcess(pid: number): void {
   try {
     process.kill(pid, 'SIGCONT')
   } catch {
@@ -31,7 +29,7 @@ export function thaw(pid: number): void {
   }
 }
 
-/** proc(5): the state follows the command's closing parenthesis. */
+/** proc_pid_stat(5): the state follows the command's closing parenthesis. */
 function allStopped(pid: number): boolean {
   try {
     return readdirSync(`/proc/${pid}/task`).every((task) => {

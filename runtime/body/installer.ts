@@ -102,7 +102,7 @@ export class Installer {
       seen === null ? {} : { program: seen.release.program, version: seen.release.version, signer: seen.signer }
     const { code, message } = refusal
     const fields = { code, reason: message.slice(0, 500), pusher, to: seen?.digest ?? null, ...about }
-    await this.#robot.receipts.append(plainEntry(slot, 'refused', 0, fields))
+    await this.#robot.record(plainEntry(slot, 'refused', 0, fields))
   }
 
   #order(message: Of<'rollback'>): Order {

@@ -24,15 +24,16 @@ export async function launch(
       program: runnable.program,
       version: runnable.version,
       dir,
+      cell: (grants) => env.cells.make(about.slot, dir, grants),
       handles,
       heartbeatMs: heartbeatMs(env.timing),
       rehearsals: env.timing.rehearsals,
       brokerDeadlineMs: env.timing.heartbeatMs,
-      realtime: env.realtime,
       params: {},
       onMessage: (message) => on.message(running, message),
       onExit: () => on.exit(running),
     })
+    env.spawned(child)
     const running: Running = { runnable, child, startedAt: performance.now() }
     return running
   } catch (error) {

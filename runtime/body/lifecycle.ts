@@ -50,6 +50,8 @@ export const EVENTS = [
   'forced-deadline',
   'stop',
   'cooled',
+  'halt',
+  'unfenced',
 ] as const
 export type Event = (typeof EVENTS)[number]
 
@@ -94,17 +96,23 @@ const to = (state: State, ...actions: Action[]): Step => ({ state, actions })
 
 const callOff = to('running', 'kill-next', 'call-off')
 /** the running program died while a candidate was being prepared */
-const bothGone = to('cooling', 'kill-current', 'kill-next', 'safe-levels', 'call-off', 'restart-later')
+const bothGone = to('cooling', 'safe-levels', 'kill-current', 'kill-next', 'call-off', 'restart-later')
 /** HANDOVER 9.2 */
-const crashed = to('cooling', 'kill-current', 'safe-levels', 'restart-later')
-const startFailed = to('idle', 'kill-next', 'kill-current', 'safe-levels', 'failed')
-const restartFailed = to('cooling', 'kill-next', 'safe-levels', 'restart-later')
+const crashed = to('cooling', 'safe-levels', 'kill-current', 'restart-later')
+const startFailed = to('idle', 'safe-levels', 'kill-next', 'kill-current', 'failed')
+const restartFailed = to('cooling', 'safe-levels', 'kill-next', 'restart-later')
 /** HANDOVER 7.6: what was ended by force is never resumed */
 const force = to('forcing', 'kill-current')
 /** back to the parked program, from where it parked */
 const back = to('resuming', 'kill-current', 'resume-old')
-const lostBoth = to('cooling', 'kill-old', 'kill-current', 'kill-next', 'safe-levels', 'undone', 'restart-later')
+const lostBoth = to('cooling', 'safe-levels', 'kill-old', 'kill-current', 'kill-next', 'undone', 'restart-later')
 const stopBusy = to('stopping', 'kill-next', 'call-off', 'stop-current')
+
+/** HANDLES 10.4, 6.7: whatever was going on. `safe-levels` stops what runs before it drives anything. */
+const everywhere = {
+  halt: to('idle', 'safe-levels', 'kill-next', 'kill-current', 'kill-old', 'cancel-restart', 'failed', 'stopped'),
+  unfenced: to('idle', 'safe-levels', 'kill-next', 'kill-current', 'kill-old', 'cancel-restart', 'failed'),
+} as const
 
 /** Shared by the states in which `current` runs and `next` is on its way. */
 const upgrading = {
@@ -131,7 +139,7 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
     'next-failed': startFailed,
     'next-died': startFailed,
     deadline: startFailed,
-    stop: to('idle', 'kill-next', 'safe-levels', 'failed', 'stopped'),
+    stop: to('idle', 'safe-levels', 'kill-next', 'failed', 'stopped'),
   },
   restarting: {
     ready: to('restarting', 'start-next'),
@@ -139,7 +147,7 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
     'next-failed': restartFailed,
     'next-died': restartFailed,
     deadline: restartFailed,
-    stop: to('idle', 'kill-next', 'safe-levels', 'stopped'),
+    stop: to('idle', 'safe-levels', 'kill-next', 'stopped'),
   },
   proving: {
     proved: to('running', 'commit'),
@@ -181,7 +189,7 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
     'next-orphaned': bothGone,
     deadline: bothGone,
     'forced-deadline': bothGone,
-    stop: to('idle', 'kill-next', 'safe-levels', 'call-off', 'stopped'),
+    stop: to('idle', 'safe-levels', 'kill-next', 'call-off', 'stopped'),
   },
   trial: {
     // HANDOVER 7.5
@@ -212,7 +220,7 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
   forcing: {
     'current-died': to('starting', 'safe-levels', 'start-next'),
     'next-died': bothGone,
-    stop: to('idle', 'kill-current', 'kill-next', 'safe-levels', 'call-off', 'stopped'),
+    stop: to('idle', 'safe-levels', 'kill-current', 'kill-next', 'call-off', 'stopped'),
   },
   stopping: {
     'current-died': to('idle', 'safe-levels', 'stopped'),
@@ -227,5 +235,6 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
 
 /** Never throws: an event that has no cell leaves the state as it is. */
 export function step(state: State, event: Event): Step {
+  if (event === 'halt' || event === 'unfenced') return everywhere[event]
   return TABLE[state][event] ?? { state, actions: [] }
 }

@@ -3,7 +3,7 @@
  * (HANDOVER 7.1).
  */
 import type { SlotStatus } from '../../deploy/api.ts'
-import type { Running } from './upgrade.ts'
+import type { Cause, Running } from './upgrade.ts'
 
 /** Watches the heartbeats of the program that runs. */
 export class Monitor {
@@ -56,6 +56,16 @@ export class Monitor {
     this.#timer = null
     this.#onLost()
   }
+}
+
+/** HANDLES 6.8: late, or out of its cell, is as bad as silent. null when a heartbeat says nothing of the kind. */
+export function unwell(running: Running, beat: { lateUs: number }, lateMs: number): Cause | null {
+  if (lateMs > 0 && beat.lateUs > lateMs * 1000) {
+    const message = `a tick came ${(beat.lateUs / 1000).toFixed(1)} ms late, at most ${lateMs} ms are allowed`
+    return { code: 'too-late', message }
+  }
+  if (running.child.contained()) return null
+  return { code: 'left-cgroup', message: 'the program has left its control group' }
 }
 
 /** Ticks, rate and lateness as the heartbeats report them. */

@@ -1,3 +1,5 @@
+import type { Sandbox } from './cells.ts'
+
 /** What the runtime is started with; main.ts parses it. */
 export interface BodyOptions {
   home: string
@@ -10,5 +12,7 @@ export interface BodyOptions {
   board?: string
   /** NDJSON of every change of a simulated pin */
   trace?: string
+  /** how programs are confined; the board says when nothing is given here (HANDLES 13.1) */
+  sandbox?: Sandbox
   version: string
 }

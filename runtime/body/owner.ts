@@ -5,7 +5,7 @@
 
 import type { SlotStatus } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
-import type { Backend, OwnedHandle } from '../../drivers/backend.ts'
+import type { Backend, Kept, OwnedHandle } from '../../drivers/backend.ts'
 import type { Board } from '../../drivers/board.ts'
 
 export class Owner {
@@ -14,13 +14,20 @@ export class Owner {
   readonly #backend: Backend
   readonly #next: () => number
 
-  /** `nextFence` gives numbers that rise over the robot's life (HANDLES 3.12). */
-  constructor(backend: Backend, board: Board, nextFence: () => number) {
+  /** `nextFence` gives numbers that rise over the robot's life (HANDLES 3.12). What was `kept` is adopted (HANDLES 3.9). */
+  constructor(backend: Backend, board: Board, nextFence: () => number, kept: ReadonlyMap<string, Kept> = new Map()) {
     this.#backend = backend
     this.#next = nextFence
-    Object.entries(board.handles).forEach(([name, entry], i) => {
-      this.#handles.set(name, backend.open(name, i + 1, entry))
-    })
+    try {
+      Object.entries(board.handles).forEach(([name, entry], i) => {
+        const had = kept.get(name)
+        const handle = had === undefined ? backend.open(name, i + 1, entry) : backend.adopt(name, i + 1, entry, had)
+        this.#handles.set(name, handle)
+      })
+    } catch (error) {
+      backend.close()
+      throw error
+    }
   }
 
   get all(): IterableIterator<OwnedHandle> {
@@ -87,14 +94,32 @@ export class Owner {
 
   /** Drives declared safe levels of a slot's handles, as the body, under a fence of its own (HANDLES 6.2). */
   safe(slot: string): void {
-    const fence = this.nextFence()
-    this.raise(slot, fence)
-    for (const handle of this.held(slot)) {
+    this.#drive(this.held(slot))
+  }
+
+  /** The same for every handle of the board. */
+  safeAll(): void {
+    this.#drive([...this.#handles.values()])
+  }
+
+  /** One that fails keeps none of the others from theirs. */
+  #drive(handles: readonly OwnedHandle[]): void {
+    const fence = this.#next()
+    this.#backend.advance(
+      fence,
+      handles.map(({ name }) => name),
+    )
+    const failures: unknown[] = []
+    for (const handle of handles) {
       const { entry } = handle
-      if ((entry.kind === 'output' || entry.kind === 'pwm') && entry.safe !== 'hold') {
+      if ((entry.kind !== 'output' && entry.kind !== 'pwm') || entry.safe === 'hold') continue
+      try {
         handle.drive(entry.safe, fence)
+      } catch (error) {
+        failures.push(error)
       }
     }
+    if (failures.length > 0) throw new AggregateError(failures, `safe levels: ${failures.map(String).join('; ')}`)
   }
 
   close(): void {

@@ -6,12 +6,11 @@
  */
 import type { Snapshot } from '../sdk/wire.ts'
 import type { SlotEnv } from './env.ts'
-import { freeze, thaw } from './fence.ts'
 import { fillInbox, readSnapshot } from './snapshots.ts'
 import type { Running } from './upgrade.ts'
 
-/** HANDLES 10.4 */
-const FREEZE_MS = 250
+/** HANDLES 10.5: a program that may still run although it was frozen and killed. */
+export class Unfenced extends Error {}
 
 export class Programs {
   readonly #slot: string
@@ -79,6 +78,8 @@ export class Programs {
       snapshot = fillInbox(next.child.options.dir.inbox, bytes, meta)
     }
     this.#grant(next)
+    // stopped with the rest when its predecessor was forced out
+    next.child.thaw()
     next.child.send({ t: 'start', fence: this.fence, snapshot })
   }
 
@@ -93,9 +94,19 @@ export class Programs {
     this.last = this.current
   }
 
-  /** HANDLES 10.4: what cannot be seen stopped is ended. */
+  /** HANDLES 10.4: what cannot be seen stopped is ended. Throws Unfenced when that is not seen either. */
   async freezeOld(): Promise<void> {
-    if (this.old !== null && !(await freeze(this.old.child.pid, FREEZE_MS))) await this.old.child.kill()
+    const child = this.old?.child
+    if (child === undefined || (await child.freeze()) || (await child.kill())) return
+    throw new Unfenced('the old program could be neither stopped nor ended')
+  }
+
+  /** HANDLES 10.6: stopped first, so that nobody writes over them. False when that was not confirmed. */
+  async safeLevels(): Promise<boolean> {
+    const children = [this.current, this.next, this.old].flatMap((running) => (running === null ? [] : [running.child]))
+    const stopped = await Promise.all(children.map(async (child) => (await child.freeze()) || child.kill()))
+    this.#env.owner.safe(this.#slot)
+    return stopped.every(Boolean)
   }
 
   /**
@@ -138,20 +149,21 @@ export class Programs {
     this.last = old
     this.#grant(old)
     this.#env.owner.raise(this.#slot, this.fence)
-    thaw(old.child.pid)
+    old.child.thaw()
     old.child.send({ t: 'resume', fence: this.fence, snapshot })
     return snapshot === null ? performance.now() - this.parkedAt : null
   }
 
-  /** Forgets and ends a program; its exit is seen when this resolves. */
+  /** Forgets and ends a program; it is seen to be gone when this resolves. Throws Unfenced when it is not. */
   async kill(role: 'current' | 'next' | 'old'): Promise<void> {
     const running = this[role]
     this[role] = null
-    await running?.child.kill()
+    if (running === null || (await running.child.kill())) return
+    throw new Unfenced(`process ${running.child.pid} was killed, and has not ended`)
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.kill('current'), this.kill('next'), this.kill('old')])
+    await Promise.allSettled([this.kill('current'), this.kill('next'), this.kill('old')])
   }
 
   #grant(running: Running | null): void {

@@ -6,27 +6,32 @@
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { PinChange, StatusReport } from '../../deploy/api.ts'
+import type { PinChange, PushEvent, Receipt, StatusReport } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import { type Board, parseBoard, type Timing } from '../../drivers/board.ts'
-import { BoardError } from '../../drivers/errors.ts'
-import { SimBackend } from '../../drivers/sim/backend.ts'
-import { World } from '../../drivers/sim/world.ts'
+import { BoardError, HardwareError } from '../../drivers/errors.ts'
+import { createLog } from '../log.ts'
 import { Bundles } from '../store/bundles.ts'
 import { Door } from '../store/door.ts'
 import { type Home, openHome } from '../store/home.ts'
 import { loadOperators, type Operators } from '../store/operators.ts'
 import { Receipts } from '../store/receipts.ts'
 import { Slots } from '../store/slots.ts'
+import type { Cells } from './cells.ts'
+import { type Entry, plainEntry } from './entries.ts'
 import type { SlotEnv } from './env.ts'
+import { Estop } from './estop.ts'
+import { Hardware } from './hardware.ts'
 import type { BodyOptions } from './options.ts'
-import { Owner } from './owner.ts'
+import type { Owner } from './owner.ts'
 import { RunDirs } from './rundir.ts'
 import { stored } from './runnables.ts'
 import { Slot } from './slot.ts'
 
 /** HANDOVER 2.5 */
 const MAX_SLOTS = 16
+/** Between two looks at the pins of a real board, for who follows them. */
+const POLL_MS = 100
 
 export class Robot {
   readonly options: BodyOptions
@@ -37,7 +42,9 @@ export class Robot {
   readonly receipts: Receipts
   readonly door: Door
   readonly owner: Owner
-  readonly #world: World
+  readonly cells: Cells
+  readonly estopped: Estop
+  readonly #hardware: Hardware
   readonly #dirs: RunDirs
   readonly #running = new Map<string, Slot>()
   readonly #began = performance.now()
@@ -52,7 +59,7 @@ export class Robot {
     slots: Slots
     receipts: Receipts
     door: Door
-    world: World
+    hardware: Hardware
     dirs: RunDirs
   }) {
     this.options = parts.options
@@ -63,39 +70,55 @@ export class Robot {
     this.slots = parts.slots
     this.receipts = parts.receipts
     this.door = parts.door
-    this.#world = parts.world
+    this.#hardware = parts.hardware
+    this.cells = parts.hardware.cells
+    this.owner = parts.hardware.owner
+    this.estopped = new Estop(parts.home.dir)
     this.#dirs = parts.dirs
-    const backend = new SimBackend({ world: parts.world, folder: join(parts.dirs.base, 'handles') })
-    this.owner = new Owner(backend, parts.board, () => parts.slots.nextFence())
+    const { estop } = this.board
     for (const handle of this.owner.all) {
       handle.onEdge(({ level, ns, seqno }) => {
+        // HANDLES 6.7: before any program hears of it
+        if (handle.name === estop?.input && level === estop.level) this.#pressed()
         const slot = this.owner.holder(handle.name)
         if (slot !== null) this.#running.get(slot)?.edge({ id: handle.id, level, ns: String(ns), seqno })
       })
     }
+    if (this.#active()) this.#pressed()
   }
 
   static async open(options: BodyOptions): Promise<Robot> {
     const home = await openHome(options.home, options.name === undefined ? {} : { name: options.name })
     try {
       const board = await loadBoard(options, home.dir)
-      if (!options.sim || board.model !== 'sim') {
-        const message = `this release drives simulated boards only, and the board file says ${board.model}`
-        throw new Refusal('bad-board', message, 'write "model": "sim", and start it with medulla sim')
+      if (options.sim && board.model !== 'sim') {
+        const message = `--sim drives simulated boards only, and the board file says ${board.model}`
+        throw new Refusal('bad-board', message, 'write "model": "sim", or leave --sim away')
       }
       const operators = await loadOperators(home)
       const door = new Door()
       const bundles = await Bundles.open(join(home.dir, 'store'), door)
       const slots = await Slots.open(home)
       const receipts = await Receipts.open(home)
-      const world = new World({ wires: board.wires })
       const dirs = new RunDirs(home.dir)
-      const robot = new Robot({ options, home, board, operators, bundles, slots, receipts, door, world, dirs })
+      const hardware = await Hardware.open({
+        board,
+        home: home.dir,
+        folder: join(dirs.base, 'handles'),
+        sandbox: options.sandbox,
+        scale: timeScale(),
+        nextFence: () => slots.nextFence(),
+        log: createLog('body'),
+      })
+      const robot = new Robot({ options, home, board, operators, bundles, slots, receipts, door, hardware, dirs })
       for (const problem of [...slots.problems, ...receipts.problems])
         robot.slot('main').log.add('runtime', problem, 0, 'warn')
       return robot
     } catch (error) {
       await home.close()
+      // a device that is not there, or that somebody else holds
+      if (error instanceof HardwareError)
+        throw new Refusal('bad-device', error.message, 'medulla doctor', { cause: error })
       throw error
     }
   }
@@ -106,6 +129,8 @@ export class Robot {
 
   /** Starts what ran when the runtime ended. */
   begin(): void {
+    const refusal = this.cells.problem ?? this.#stopped()
+    if (refusal !== null) return this.slot('main').log.add('runtime', `${refusal.code}: ${refusal.message}`, 0, 'warn')
     for (const name of this.slots.names()) {
       const { current, stopped } = this.slots.get(name)
       if (current !== null && !stopped) this.slot(name).begin()
@@ -126,6 +151,66 @@ export class Robot {
     return this.#running.has(name)
   }
 
+  /** HANDLES 6.7: every program frozen, every safe level driven, then every program ended. */
+  async estop(reason: string, pusher?: string): Promise<PushEvent> {
+    const began = performance.now()
+    const onDisk = this.estopped.set(reason)
+    const all = this.cells.cgroups?.all ?? null
+    // without cgroups each slot stops its own program before it drives its levels
+    await all?.freeze(this.cells.freezeMs)
+    if (all !== null) this.owner.safeAll()
+    await Promise.all([...this.#running.values()].map((slot) => slot.halt()))
+    this.owner.safeAll()
+    all?.thaw()
+    await onDisk
+    const why = `emergency stop: ${reason}`
+    const about = { code: 'estopped', reason: why, wallMs: performance.now() - began } as const
+    const receipt = await this.record(
+      plainEntry('all', 'estopped', 0, pusher === undefined ? about : { ...about, pusher }),
+    )
+    const message = 'everything is stopped, outputs are at their safe levels'
+    return { event: 'result', outcome: 'estopped', message, hint: 'medulla estop --release', receipt }
+  }
+
+  /** Throws `estopped` while the emergency stop's input is active. */
+  async release(pusher: string): Promise<PushEvent> {
+    if (this.#active()) {
+      throw new Refusal(
+        'estopped',
+        `the emergency stop ${this.board.estop?.input} is still pressed`,
+        'pull it out first',
+      )
+    }
+    this.estopped.clear()
+    const receipt = await this.record(plainEntry('all', 'released', 0, { pusher }))
+    const message = 'the emergency stop is released; nothing was started'
+    return { event: 'result', outcome: 'released', message, hint: 'medulla start', receipt }
+  }
+
+  record(entry: Entry): Promise<Receipt> {
+    return this.receipts.append({ ...entry, confined: this.cells.confined })
+  }
+
+  #pressed(): void {
+    const { input } = this.board.estop as { input: string }
+    const failed = (error: unknown) =>
+      this.slot('main').log.add('runtime', `emergency stop: ${String(error)}`, 0, 'error')
+    this.estop(`the input ${input}`).catch(failed)
+  }
+
+  /** Whether the emergency stop's input is at its level now. */
+  #active(): boolean {
+    const { estop } = this.board
+    if (estop === undefined) return false
+    return [...this.owner.all].find(({ name }) => name === estop.input)?.value() === estop.level
+  }
+
+  #stopped(): Refusal | null {
+    const { latch } = this.estopped
+    if (latch === null) return null
+    return new Refusal('estopped', `stopped since ${latch.since} by ${latch.reason}`, 'medulla estop --release')
+  }
+
   status(): StatusReport {
     return {
       name: this.home.name,
@@ -133,8 +218,10 @@ export class Robot {
       version: this.options.version,
       board: this.board.name ?? this.board.model,
       simulated: this.options.sim,
-      fence: 'weak',
-      confined: false,
+      fence: this.cells.fence,
+      limits: this.cells.limits,
+      confined: this.cells.confined,
+      estop: this.estopped.latch,
       uptimeMs: Math.round(performance.now() - this.#began),
       head: this.receipts.head(),
       slots: [...this.#running.values()].map((slot) => {
@@ -157,16 +244,31 @@ export class Robot {
 
   /** Every write and every level of the simulated world, with whether it changed anything and whether it was accepted. */
   onChange(listener: (change: PinChange & { changed: boolean; accepted: boolean }) => void): () => void {
-    return this.#world.onChange(({ name, kind, value, ns, fence, changed, accepted }) => {
+    const { world } = this.#hardware
+    if (world === null) return this.#poll(listener)
+    return world.onChange(({ name, kind, value, ns, fence, changed, accepted }) => {
       const slot = this.owner.holder(name)
       const pin = { name, kind, value, ns: String(ns), fence, ...(slot === null ? {} : { slot }) }
       listener({ ...pin, changed, accepted })
     })
   }
 
+  /** Programs write past the body there: what it sees is the level now and then. */
+  #poll(listener: (change: PinChange & { changed: boolean; accepted: boolean }) => void): () => void {
+    const last = new Map<string, number>()
+    const timer = setInterval(() => {
+      for (const pin of this.pins()) {
+        const changed = last.get(pin.name) !== pin.value
+        last.set(pin.name, pin.value)
+        if (changed) listener({ ...pin, changed, accepted: true })
+      }
+    }, POLL_MS)
+    return () => clearInterval(timer)
+  }
+
   async close(): Promise<void> {
     await Promise.all([...this.#running.values()].map((slot) => slot.close()))
-    this.owner.close()
+    await this.#hardware.close()
     await this.door.close()
     await this.slots.close()
     await this.receipts.close()
@@ -175,7 +277,9 @@ export class Robot {
   }
 
   #edges(slot: string, fromNs: number, toNs: number): number | null {
-    const { trace } = this.#world
+    const { world } = this.#hardware
+    if (world === null) return null
+    const { trace } = world
     const recent = trace.recent()
     // what is no longer kept cannot be counted
     if (trace.count > recent.length && Number(recent[0]?.ns ?? 0) > fromNs) return null
@@ -186,14 +290,19 @@ export class Robot {
   }
 
   get #env(): SlotEnv {
-    const { slots, bundles, receipts, owner } = this
+    const { slots, bundles, owner } = this
     return {
       owner,
       dirs: this.#dirs,
       timing: scaled(this.board.timing),
-      realtime: this.board.realtime,
+      cells: this.cells,
+      spawned: (child) => this.#hardware.spawned(child),
+      admit: () => {
+        const refusal = this.cells.problem ?? this.#stopped()
+        if (refusal !== null) throw refusal
+      },
       edges: (slot, fromNs, toNs) => this.#edges(slot, fromNs, toNs),
-      receipt: (fields) => receipts.append(fields),
+      receipt: (entry) => this.record(entry),
       commit: async (slot, runnable, raiseFloor) => {
         const { program, digest } = runnable
         const counter = raiseFloor ? runnable.counter : slots.floor('program', program)
@@ -247,9 +356,11 @@ async function loadBoard(options: BodyOptions, home: string): Promise<Board> {
   }
 }
 
+const timeScale = (): number => Number(process.env.MEDULLA_TIME_SCALE) || 1
+
 /** MEDULLA_TIME_SCALE stretches every deadline, for slow machines (HANDOVER 10.2). */
 function scaled(timing: Timing): Timing {
-  const scale = Number(process.env.MEDULLA_TIME_SCALE) || 1
+  const scale = timeScale()
   const entries = Object.entries(timing).map(([key, value]) => [key, key.endsWith('Ms') ? value * scale : value])
   return Object.fromEntries(entries) as Timing
 }

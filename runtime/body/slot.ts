@@ -14,12 +14,11 @@ import type { SlotEnv } from './env.ts'
 import { launch } from './launcher.ts'
 import { type Action, type Event, type State, step } from './lifecycle.ts'
 import { SlotLog } from './log.ts'
-import { Monitor, Pace, runningStatus } from './monitor.ts'
-import { Programs } from './programs.ts'
+import { Monitor, Pace, runningStatus, unwell } from './monitor.ts'
+import { Programs, Unfenced } from './programs.ts'
+import { Restarts } from './restarts.ts'
 import type { Cause, Runnable, Running, Upgrade } from './upgrade.ts'
 import { blameless, causeOf, describeOutcome } from './verdict.ts'
-
-const BACKOFF_MS = { first: 100, most: 30_000, calmAfter: 10_000 }
 
 export class Slot {
   readonly name: string
@@ -31,11 +30,9 @@ export class Slot {
   #reserved = false
   #monitor: Monitor
   #deadline: NodeJS.Timeout | null = null
-  #cooling: NodeJS.Timeout | null = null
   #queue: Promise<void> = Promise.resolve()
   #generation = 0
-  #crashes = 0
-  #restarts = 0
+  #restarts = new Restarts()
   #pace = new Pace()
   #checkpoints: Checkpoints
   #stopping: (() => void)[] = []
@@ -57,6 +54,7 @@ export class Slot {
 
   /** HANDOVER 2.4: one upgrade at a time; the second one is told so at once. Release with `launch` or `abandon`. */
   reserve(): void {
+    this.#env.admit(this.name)
     const busy = this.#reserved || this.#upgrade !== null || !['idle', 'running', 'cooling'].includes(this.#state)
     if (busy) throw new Refusal('in-progress', `slot ${this.name} is busy (${this.#state})`, 'medulla status')
     this.#reserved = true
@@ -89,16 +87,34 @@ export class Slot {
   }
 
   stop(): Promise<void> {
+    return this.#whenStopped('stop')
+  }
+
+  /** HANDLES 6.7: ends at once whatever runs here, at safe levels, until somebody starts it again. */
+  halt(): Promise<void> {
+    return this.#whenStopped('halt')
+  }
+
+  #whenStopped(event: 'stop' | 'halt'): Promise<void> {
     return new Promise((resolve) => {
       this.#stopping.push(resolve)
-      this.#post('stop', null)
+      this.#post(event, null)
     })
+  }
+
+  /** Starts what was stopped. Throws `in-progress` when something runs or is about to. */
+  async start(): Promise<void> {
+    this.reserve()
+    this.#reserved = false
+    if (this.#state !== 'idle') throw new Refusal('in-progress', `slot ${this.name} runs already`, 'medulla status')
+    await this.#env.setStopped(this.name, false)
+    this.#post('cooled', null)
   }
 
   /** The body ends: every program of this slot is ended, the record stays as it is. */
   async close(): Promise<void> {
     clearInterval(this.#timer)
-    if (this.#cooling !== null) clearTimeout(this.#cooling)
+    this.#restarts.cancel()
     this.#disarm()
     this.#monitor.rest()
     this.#state = 'idle'
@@ -116,7 +132,7 @@ export class Slot {
       slot: this.name,
       state: this.#state,
       fence: this.#programs.fence,
-      restarts: this.#restarts,
+      restarts: this.#restarts.total,
       log: { lines: this.log.lines.length, dropped: this.log.dropped },
       lastGapMs: this.#lastGapMs,
       ...(this.#lastCause === null ? {} : { lastError: `${this.#lastCause.code}: ${this.#lastCause.message}` }),
@@ -156,7 +172,14 @@ export class Slot {
     this.#state = state
     const moved = state !== before || actions.some((action) => action !== 'note')
     if (moved) this.#disarm()
-    for (const action of actions) await this.#do(action)
+    try {
+      for (const action of actions) await this.#do(action)
+    } catch (error) {
+      if (!(error instanceof Unfenced)) throw error
+      // HANDLES 10.5: nobody gets the handles; what could be done is done already
+      if (event === 'halt' || event === 'unfenced') return this.#note('error', error.message)
+      return this.#handle('unfenced', null, { code: 'fence-failed', message: error.message })
+    }
     if (moved && this.#state === state) this.#arm(state)
   }
 
@@ -200,9 +223,7 @@ export class Slot {
         if (role === 'current') this.#post('unhealthy', running, { code: 'unhealthy', message: message.reason })
         return
       case 'hb':
-        if (role !== 'current') return
-        this.#pace.beat(message.ticks)
-        return this.#monitor.beat()
+        return role === 'current' ? this.#beat(running, message) : undefined
       case 'checkpoint':
         if (this.#state === 'running' && role === 'current') this.#checkpoints.take(running, message)
         return
@@ -213,15 +234,17 @@ export class Slot {
     }
   }
 
+  #beat(running: Running, beat: Extract<FromProgram, { t: 'hb' }>): void {
+    const cause = unwell(running, beat, this.#env.timing.lateMs)
+    if (cause !== null) return this.#post('lost', running, cause)
+    this.#pace.beat(beat.ticks)
+    this.#monitor.beat()
+  }
+
   #took(running: Running, message: Extract<FromProgram, { t: 'took' }>): void {
     const upgrade = this.#upgrade
     if (upgrade === null || running !== this.#programs.next) return
-    upgrade.timeline.begin('transfer', message.revokedNs)
-    upgrade.timeline.begin('takeover', message.receivedNs)
-    upgrade.timeline.begin('trial', message.startedNs)
-    upgrade.gapMs = (message.liveNs - message.revokedNs) / 1e6
-    upgrade.stateBytes = message.bytes
-    upgrade.window = { fromNs: message.revokedNs, toNs: message.liveNs }
+    upgrade.tookOver(message)
     this.#post('took', running)
   }
 
@@ -289,6 +312,7 @@ export class Slot {
         return programs.promote(true)
       case 'freeze-old':
         await programs.freezeOld()
+        upgrade?.fenced()
         return upgrade === null ? undefined : this.#countEdges(upgrade)
       case 'begin-trial':
         upgrade?.timeline.begin('trial')
@@ -296,8 +320,11 @@ export class Slot {
       case 'hand-back':
         upgrade?.timeline.begin('undo')
         return programs.handBack(swap)
-      case 'fill-inbox':
-        return this.#takeBack()
+      case 'fill-inbox': {
+        const problem = programs.takeBack()
+        if (problem !== null) this.#note('warn', `the new program's state cannot be used: ${problem}`)
+        return
+      }
       // HANDOVER 6.5
       case 'kill-next':
         upgrade?.timeline.begin('undo')
@@ -306,7 +333,10 @@ export class Slot {
         upgrade?.timeline.begin('undo')
         this.#monitor.endTrial()
         this.#monitor.rest()
-        return this.#killCurrent()
+        // in two states its death is itself the event that is waited for, so it keeps its role until then
+        if (this.#state !== 'forcing' && this.#state !== 'stopping') return programs.kill('current')
+        await programs.current?.child.kill()
+        return
       case 'kill-old':
         return programs.kill('old')
       case 'resume-old':
@@ -315,7 +345,8 @@ export class Slot {
         programs.resumeCurrent()
         return this.#monitor.watch()
       case 'safe-levels':
-        return this.#env.owner.safe(this.name)
+        if (!(await programs.safeLevels())) this.#note('error', 'a program could be neither stopped nor ended')
+        return
       case 'stop-current':
         this.#monitor.rest()
         return programs.current?.child.send({ t: 'stop' })
@@ -330,20 +361,10 @@ export class Slot {
       case 'restart-later':
         return this.#restartLater()
       case 'cancel-restart':
-        if (this.#cooling !== null) clearTimeout(this.#cooling)
-        this.#cooling = null
-        return
+        return this.#restarts.cancel()
       case 'back':
         return this.#back()
-      case 'note':
-        return
     }
-  }
-
-  /** In two states its death is itself the event that is waited for, so it keeps its role until then. */
-  #killCurrent(): Promise<void> | undefined {
-    if (this.#state === 'forcing' || this.#state === 'stopping') return this.#programs.current?.child.kill()
-    return this.#programs.kill('current')
   }
 
   async #spawnNext(): Promise<void> {
@@ -375,11 +396,6 @@ export class Slot {
     if (window !== null) upgrade.edges = this.#env.edges(this.name, window.fromNs, window.toNs)
   }
 
-  #takeBack(): void {
-    const problem = this.#programs.takeBack()
-    if (problem !== null) this.#note('warn', `the new program's state cannot be used: ${problem}`)
-  }
-
   #resumeOld(): void {
     const ageMs = this.#programs.resumeOld()
     if (this.#upgrade !== null && ageMs !== null) this.#upgrade.stateAgeMs = ageMs
@@ -391,7 +407,7 @@ export class Slot {
     const upgrade = this.#upgrade
     if (upgrade === null || this.#programs.current === null) return
     upgrade.timeline.begin('commit')
-    this.#crashes = 0
+    this.#restarts.proven()
     // HANDOVER 2.6: on disk before it is said
     try {
       await this.#env.commit(this.name, upgrade.to, upgrade.kind === 'push')
@@ -419,9 +435,11 @@ export class Slot {
       this.#env.owner.keep(Object.keys(this.#programs.current.runnable.manifest.needs), this.name)
       this.#monitor.watch()
     }
-    await this.#finish(code === 'yield-timeout' || code === 'interrupted' ? 'called-off' : 'rolled-back')
+    const calledOff = code === 'yield-timeout' || code === 'interrupted' || code === 'estopped'
+    await this.#finish(calledOff ? 'called-off' : 'rolled-back')
     // nothing of this slot runs: what ran before it was forced out, or crashed, comes back
-    if (this.#state === 'idle' && upgrade.from !== null && code !== 'interrupted') this.#post('cooled', null)
+    const stays = code === 'interrupted' || code === 'estopped' || code === 'fence-failed'
+    if (this.#state === 'idle' && upgrade.from !== null && !stays) this.#post('cooled', null)
   }
 
   async #tooLate(state: State): Promise<void> {
@@ -452,19 +470,16 @@ export class Slot {
   }
 
   async #back(): Promise<void> {
-    this.#restarts++
     this.#monitor.watch()
-    await this.#life(this.#restarts === 1 && this.#crashes === 0 ? 'started' : 'restarted')
+    await this.#life(this.#restarts.back() ? 'started' : 'restarted')
     this.#env.dirs.prepare()
   }
 
   async #restartLater(): Promise<void> {
-    if (performance.now() - (this.#programs.last?.startedAt ?? 0) > BACKOFF_MS.calmAfter) this.#crashes = 0
-    const wait = Math.min(BACKOFF_MS.first * 2 ** this.#crashes, BACKOFF_MS.most)
-    this.#crashes++
     await this.#life('crashed', this.#lastCause)
+    const startedAt = this.#programs.last?.startedAt ?? 0
     this.#programs.current = null
-    this.#cooling = setTimeout(() => this.#post('cooled', null), wait)
+    this.#restarts.later(startedAt, () => this.#post('cooled', null))
   }
 
   async #life(outcome: Outcome, cause: Cause | null = null): Promise<void> {

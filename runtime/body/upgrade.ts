@@ -3,6 +3,8 @@ import { randomBytes } from 'node:crypto'
 import type { Outcome, PushEvent, Receipt } from '../../deploy/api.ts'
 import type { Manifest } from '../../deploy/bundle/manifest.ts'
 import type { RefusalCode } from '../../deploy/errors.ts'
+import { monotonicNs } from '../sdk/ticker.ts'
+import type { FromProgram } from '../sdk/wire.ts'
 import type { Child } from './child.ts'
 import type { Timeline } from './timeline.ts'
 
@@ -48,6 +50,8 @@ export class Upgrade {
   gapMs: number | null = null
   stateBytes = 0
   stateAgeMs: number | undefined
+  /** from the revocation to the confirmed stop of the old program */
+  fenceMs: number | null = null
   /** when no program could write */
   window: { fromNs: number; toNs: number } | null = null
   edges: number | null = null
@@ -70,6 +74,20 @@ export class Upgrade {
     this.finished = new Promise((resolve) => {
       this.#finish = resolve
     })
+  }
+
+  tookOver(message: Extract<FromProgram, { t: 'took' }>): void {
+    this.timeline.begin('transfer', message.revokedNs)
+    this.timeline.begin('takeover', message.receivedNs)
+    this.timeline.begin('trial', message.startedNs)
+    this.gapMs = (message.liveNs - message.revokedNs) / 1e6
+    this.stateBytes = message.bytes
+    this.window = { fromNs: message.revokedNs, toNs: message.liveNs }
+  }
+
+  /** HANDLES 10.7: now, the old program was seen stopped. */
+  fenced(): void {
+    if (this.window !== null) this.fenceMs = (monotonicNs() - this.window.fromNs) / 1e6
   }
 
   /** The first cause stays: what follows from it explains nothing. */

@@ -34,11 +34,16 @@ export function causeOf(state: State, event: Event, said: Cause | null, held: st
       }
       return said ?? cause('takeover-failed', 'the old program ended during the swap')
     case 'lost':
+      if (said?.code === 'too-late' || said?.code === 'left-cgroup') return said
       return cause('heartbeat-lost', `no heartbeat for ${t.heartbeatMs} ms`)
     case 'unhealthy':
       return said ?? cause('unhealthy', 'the program says that it is not healthy')
     case 'stop':
       return cause('interrupted', 'the slot was stopped during the swap')
+    case 'halt':
+      return cause('estopped', 'the emergency stop was given')
+    case 'unfenced':
+      return said ?? cause('fence-failed', 'a program could be neither stopped nor ended')
     default:
       return null
   }
@@ -46,7 +51,7 @@ export function causeOf(state: State, event: Event, said: Cause | null, held: st
 
 /** Whether it says nothing against the new program, which may be pushed again as it is. */
 export function blameless(state: State, event: Event, code: RefusalCode): boolean {
-  if (code === 'yield-timeout' || code === 'interrupted') return true
+  if (code === 'yield-timeout' || code === 'interrupted' || code === 'estopped' || code === 'fence-failed') return true
   if (
     state !== 'preparing' &&
     state !== 'copying' &&

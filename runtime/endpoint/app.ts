@@ -78,12 +78,23 @@ export function createApp({ link, door, sessions, failed }: AppParts): Express {
       await streamed(link, { op: 'rollback', slot, pusher: peer.fingerprint, order, sig }, response)
     }),
   )
-  app.post(
-    '/v1/slots/:slot/stop',
-    route('operator', ({ response, peer, slot }) =>
-      streamed(link, { op: 'stop', slot, pusher: peer.fingerprint }, response),
-    ),
-  )
+  for (const op of ['stop', 'start'] as const) {
+    app.post(
+      `/v1/slots/:slot/${op}`,
+      route('operator', ({ response, peer, slot }) => streamed(link, { op, slot, pusher: peer.fingerprint }, response)),
+    )
+  }
+  for (const [path, release] of [
+    ['/v1/estop', false],
+    ['/v1/estop/release', true],
+  ] as const) {
+    app.post(
+      path,
+      route('operator', ({ response, peer }) =>
+        streamed(link, { op: 'estop', release, pusher: peer.fingerprint }, response),
+      ),
+    )
+  }
   app.get('/v1/slots/:slot/logs', route('observer', ({ request, response, slot }) =>
     streamed(link, { op: 'logs', slot, lines: count(request.query.lines, 0), follow: flag(request.query.follow) }, response, 'cancel'))) // biome-ignore format: one call
   app.get(

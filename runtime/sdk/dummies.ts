@@ -5,12 +5,13 @@
  * will run in the takeover is the code that was compiled before it (HANDOVER 4.2).
  */
 import { adoptBrokered, type BrokerPort } from '../../drivers/broker/index.ts'
-import type { Grant, Handle, Lease, SupportedKind } from '../../drivers/handle.ts'
-import { adopt } from '../../drivers/inherit/index.ts'
+import type { Encoding, Grant, Handle, Lease, SupportedKind } from '../../drivers/handle.ts'
+import { adopt, type FileIo, type Means, type System } from '../../drivers/inherit/index.ts'
 import { FD } from './wire.ts'
 
 const GET = 1
 const NOTHING = new Uint8Array(0)
+const NOTHING_YET = Object.assign(new Error('nothing has arrived'), { code: 'EAGAIN' })
 
 /**
  * Answers every request with zeros, and remembers that somebody relied on one. Where there is a real broker it is asked
@@ -23,6 +24,30 @@ export class ZeroBroker implements BrokerPort {
 
   constructor(real: BrokerPort | null) {
     this.#real = real
+  }
+
+  /** HANDLES 12.15: what inherited handles need, and none of it leads to a device. `system` acts on the scratch file. */
+  means(encoding: Encoding | undefined, system: System | null): Means {
+    const io: FileIo = {
+      read: (_fd, bytes) => {
+        // a program that reads until nothing is left has to come to an end
+        if (encoding === 'serial') throw NOTHING_YET
+        this.asked = true
+        return bytes.length
+      },
+      write: (_fd, bytes) => bytes.length,
+      close: () => {},
+    }
+    if (system === null) return { system, broker: this, io }
+    const noted: System = {
+      ioctl: (fd, request, argument) => {
+        // any line may be low; a chip may not be all zeros
+        if (encoding !== 'line') this.asked = true
+        return system.ioctl(fd, request, argument)
+      },
+      address: (bytes) => system.address(bytes),
+    }
+    return { system: noted, broker: this, io }
   }
 
   request(id: number): Uint8Array {
@@ -38,11 +63,40 @@ export class ZeroBroker implements BrokerPort {
   }
 }
 
-export function rehearsalHandles(grants: readonly Grant[], lease: Lease, broker: ZeroBroker): Map<string, Handle> {
+/** FIOCLEX: sets close-on-exec, takes no argument, and is allowed wherever Node runs. */
+const HARMLESS = 0x5451
+
+/** HANDLES 11.13: the way into the kernel and back, to the scratch file and with nothing to do there; answers are 0. */
+export class ScratchSystem implements System {
+  readonly #real: System
+  readonly #fd: number
+
+  constructor(real: System, fd: number = FD.scratch) {
+    this.#real = real
+    this.#fd = fd
+  }
+
+  ioctl(_fd: number, _request: number, argument: Uint8Array): number {
+    return this.#real.ioctl(this.#fd, HARMLESS, argument)
+  }
+
+  address(bytes: Uint8Array): bigint {
+    return this.#real.address(bytes)
+  }
+}
+
+export function rehearsalHandles(
+  grants: readonly Grant[],
+  lease: Lease,
+  broker: ZeroBroker,
+  system: System | null,
+): Map<string, Handle> {
   return new Map(
     grants.map((grant) => [
       grant.name,
-      grant.via === 'inherit' ? adopt({ ...grant, fd: FD.scratch }, lease) : adoptBrokered(grant, lease, broker),
+      grant.via === 'inherit'
+        ? adopt({ ...grant, fd: FD.scratch }, lease, broker.means(grant.encoding, system))
+        : adoptBrokered(grant, lease, broker),
     ]),
   )
 }
@@ -52,6 +106,10 @@ export function paperHandle(name: string, kind: SupportedKind): Handle {
   const nothing = () => {}
   const shared = { name, kind, value: 0, periodNs: 20_000_000, close: nothing, write: nothing }
   const zeros = (length: number) => new Uint8Array(length)
-  if (kind === 'i2c') return Object.assign(shared, { read: zeros, writeRead: (_: Uint8Array, n: number) => zeros(n) })
+  if (kind === 'i2c') {
+    return Object.assign(shared, { address: 0, read: zeros, writeRead: (_: Uint8Array, n: number) => zeros(n) })
+  }
+  if (kind === 'spi') return Object.assign(shared, { transfer: (bytes: Uint8Array) => zeros(bytes.length) })
+  if (kind === 'serial') return Object.assign(shared, { read: () => zeros(0) })
   return Object.assign(shared, { read: () => 0, onEdge: () => nothing })
 }

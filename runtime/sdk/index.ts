@@ -21,7 +21,7 @@ import {
 } from './spec.ts'
 
 export { HardwareError } from '../../drivers/errors.ts'
-export type { Edge, I2cDevice, Input, Level, Output, Pwm } from '../../drivers/handle.ts'
+export type { Edge, I2cDevice, Input, Level, Output, Pwm, SerialPort, SpiDevice } from '../../drivers/handle.ts'
 export type { Context, RobotSpec, StateSpec } from './spec.ts'
 
 const HOST = Symbol.for('medulla.host')

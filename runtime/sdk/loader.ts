@@ -7,6 +7,7 @@ import { Socket } from 'node:net'
 import { pathToFileURL } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import { needsSystem } from '../../drivers/inherit/index.ts'
 import type { Host } from './program.ts'
 import { FD, type FromProgram, type Init, MAX_LINE, type ToProgram } from './wire.ts'
 
@@ -39,19 +40,23 @@ control.on('data', (text: string) => {
 })
 
 async function load(init: Init): Promise<void> {
-  const host: Host = {
-    init,
-    send,
-    collect,
-    listen(onMessage) {
-      hear = onMessage
-      const early = queue
-      queue = []
-      for (const message of early) onMessage(message)
-    },
-  }
-  ;(globalThis as { [key: symbol]: unknown })[Symbol.for('medulla.host')] = host
   try {
+    const host: Host = {
+      init,
+      // koffi is native, and costs 4 ms and 4 MB: only where a grant is used by ioctl
+      system: needsSystem(init.grants) ? (await import('../../drivers/linux/system.ts')).loadSystem() : null,
+      send,
+      collect,
+      listen(onMessage) {
+        hear = onMessage
+        const early = queue
+        queue = []
+        for (const message of early) onMessage(message)
+      },
+    }
+    ;(globalThis as { [key: symbol]: unknown })[Symbol.for('medulla.host')] = host
+    // HANDLES 13.7
+    if (init.confine !== null) (await import('./confined.ts')).confineSelf(init)
     await import(pathToFileURL(init.file).href)
   } catch (error) {
     const message = error instanceof Error ? (error.stack ?? error.message) : String(error)

@@ -5,7 +5,7 @@
  */
 import type { BrokerClient } from '../../drivers/broker/index.ts'
 import type { Lease } from '../../drivers/handle.ts'
-import { deliverEdge } from '../../drivers/inherit/index.ts'
+import { deliverEdge, type System } from '../../drivers/inherit/index.ts'
 import { adoptAll, brokerOf } from './grants.ts'
 import { rehearse, warmUp } from './rehearsal.ts'
 import { type AnySpec, type Mailbox, Stage } from './stage.ts'
@@ -27,6 +27,8 @@ import {
 /** What the loader provides (loader.ts). */
 export interface Host {
   readonly init: Init
+  /** Present when a grant needs it. */
+  readonly system: System | null
   send(message: FromProgram): void
   /** Collects garbage now, so that it is not done in the gap. */
   collect(): void
@@ -58,7 +60,8 @@ export class Program {
     this.#send = host.send
     const lease: Lease = { live: false, fence: 0 }
     this.#broker = brokerOf(host.init)
-    this.#stage = new Stage(spec, host.init, adoptAll(host.init.grants, lease, this.#broker), lease, {
+    const means = { system: host.system, broker: this.#broker }
+    this.#stage = new Stage(spec, host.init, adoptAll(host.init.grants, lease, means), lease, {
       log: (text, level) => this.#log(text, level),
       afterTick: () => this.#yield !== null && this.#yieldNow(),
       // not from inside a tick
@@ -82,7 +85,7 @@ export class Program {
     const initial = this.#spec.state?.initial() ?? {}
     const lost = initial instanceof Uint8Array ? null : unserialisable(initial)
     if (lost !== null) throw new ProgramFailure('bad-state', `the state cannot be handed over: ${lost}`)
-    const { rounds, note } = rehearse(this.#spec, this.#host.init, this.#outbox, this.#broker, null)
+    const { rounds, note } = rehearse(this.#spec, this.#host, this.#outbox, this.#broker, null)
     const ready: FromProgram = { t: 'ready', rehearsals: rounds, rehearseMs: (monotonicNs() - began) / 1e6 }
     this.#send(note === null ? ready : { ...ready, note })
   }
@@ -147,7 +150,7 @@ export class Program {
       const { meta, state } = this.#predecessor.read(snapshot)
       // a copy: program code may change it, and the reader's bytes must stay what their hashes say
       const tried = migrateUp(this.#spec.state, decodeState(Buffer.from(state), meta.encoding), meta.stateVersion)
-      rehearse(this.#spec, this.#host.init, this.#outbox, this.#broker, { state: tried, meta })
+      rehearse(this.#spec, this.#host, this.#outbox, this.#broker, { state: tried, meta })
       this.#host.collect()
       this.#send({ t: 'preloaded', swap })
     } catch (error) {
@@ -157,8 +160,7 @@ export class Program {
 
   #takeOver(swap: string, fence: number): void {
     try {
-      const ahead = (snapshot: Snapshot) =>
-        warmUp(this.#spec, this.#host.init, this.#broker, this.#predecessor, snapshot)
+      const ahead = (snapshot: Snapshot) => warmUp(this.#spec, this.#host, this.#broker, this.#predecessor, snapshot)
       takeOver(this.#stage, PREDECESSOR, this.#predecessor, { swap, fence }, ahead, this.#send)
     } catch (error) {
       return this.#fatal('died-in-trial', error)

@@ -7,13 +7,14 @@
 import { writeSync } from 'node:fs'
 import type { BrokerPort } from '../../drivers/broker/index.ts'
 import type { Lease } from '../../drivers/handle.ts'
-import { rehearsalHandles, ZeroBroker } from './dummies.ts'
+import { rehearsalHandles, ScratchSystem, ZeroBroker } from './dummies.ts'
+import type { Host } from './program.ts'
 import { type AnySpec, type Mailbox, Stage } from './stage.ts'
 import { decodeState, messageOf, migrateUp, ProgramFailure } from './state.ts'
 import { type Outbox, StateReader } from './statearea.ts'
 import { handOver, takeOver, type Yield } from './switch.ts'
 import { monotonicNs, rest } from './ticker.ts'
-import { FD, type FromProgram, type Init, type Meta, type Snapshot } from './wire.ts'
+import { FD, type FromProgram, type Meta, type Snapshot } from './wire.ts'
 
 /** A rehearsal of a slow program is cut here, after the round that passed it. */
 const BUDGET_NS = 300e6
@@ -21,6 +22,9 @@ const COMPILERS_MS = 0.25
 const MAILBOX: Mailbox = { fd: FD.scratch, position: 4096 }
 const SWAP = '00'.repeat(16)
 const WANTED: Yield = { t: 'yield', swap: SWAP, fence: 0, to: 'successor', stateVersion: 0 }
+
+/** What a rehearsal sees of the loader. */
+type Backstage = Pick<Host, 'init' | 'system'>
 
 const nothing = (): void => {}
 
@@ -35,11 +39,12 @@ const told = (message: FromProgram): void => {
  */
 export function rehearse(
   spec: AnySpec,
-  init: Init,
+  host: Backstage,
   outbox: Outbox,
   client: BrokerPort | null,
   real: { state: unknown; meta: Meta } | null,
 ): { rounds: number; note: string | null } {
+  const { init } = host
   const began = monotonicNs()
   const reader = new StateReader(FD.outbox)
   // an input reads its level at position 0
@@ -51,12 +56,12 @@ export function rehearse(
   for (; rounds < wanted && monotonicNs() - began < BUDGET_NS; rounds++) {
     const broker = new ZeroBroker(client)
     try {
-      const old = dummyStage(spec, init, broker)
+      const old = dummyStage(spec, host, broker)
       const meta = rounds === 0 ? (real?.meta ?? null) : null
       old.begin(state, meta, 0, meta !== null)
       old.instance?.ticker.once(monotonicNs())
       handOver(old, outbox, MAILBOX, WANTED, told)
-      const fresh = dummyStage(spec, init, broker)
+      const fresh = dummyStage(spec, host, broker)
       // compilers work beside: what they have done by the end of the rehearsal, they do not do in the gap
       rest(COMPILERS_MS)
       takeOver(fresh, MAILBOX, reader, WANTED, nothing, told)
@@ -81,7 +86,7 @@ const PLAY_BYTES = 64 * 1024
  */
 export function warmUp(
   spec: AnySpec,
-  init: Init,
+  host: Backstage,
   client: BrokerPort | null,
   reader: StateReader,
   snapshot: Snapshot,
@@ -90,14 +95,15 @@ export function warmUp(
     const { meta, state } = reader.read(snapshot)
     if (state.length > PLAY_BYTES) return
     const tried = migrateUp(spec.state, decodeState(Buffer.from(state), meta.encoding), meta.stateVersion)
-    dummyStage(spec, init, new ZeroBroker(client)).begin(tried, meta, 0, true)
+    dummyStage(spec, host, new ZeroBroker(client)).begin(tried, meta, 0, true)
   } catch {
     // not now
   }
 }
 
-function dummyStage(spec: AnySpec, init: Init, broker: ZeroBroker): Stage {
+function dummyStage(spec: AnySpec, { init, system }: Backstage, broker: ZeroBroker): Stage {
+  const scratch = system === null ? null : new ScratchSystem(system)
   const lease: Lease = { live: false, fence: 0 }
   const outside = { log: () => {}, afterTick: () => true, released: () => {} }
-  return new Stage(spec, init, rehearsalHandles(init.grants, lease, broker), lease, outside)
+  return new Stage(spec, init, rehearsalHandles(init.grants, lease, broker, scratch), lease, outside)
 }

@@ -44,6 +44,8 @@ export interface Init {
   rehearsals: number
   brokerDeadlineMs: number
   params: Record<string, unknown>
+  /** set: the loader puts on its filter, or finds it installed, and imports the program only when confined (HANDLES 13.7) */
+  confine: { network: boolean; filter: 'install' | 'installed' } | null
 }
 
 /** Where a snapshot lies in an outbox or inbox (HANDOVER 5). */

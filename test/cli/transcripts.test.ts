@@ -174,3 +174,34 @@ test('a program that does not build: exit 6, with the place', async () => {
   expect({ status, stdout }).toEqual({ status: 6, stdout: '' })
   expect(stderr).toContain('bad.ts')
 })
+
+test('doctor: 0 for a board that can run here, 3 and a fix for one that cannot', async () => {
+  const file = join(laptop.dir, 'board.json')
+  const here = ['--home', join(laptop.dir, 'home'), '--board', file]
+  writeFileSync(file, '{ "model": "sim", "handles": {} }')
+  const good = await laptop.run('doctor', ...here)
+  expect(good).toMatchObject({ status: 0, stderr: '' })
+  expect(good.stdout).toMatch(new RegExp(`^ok +board +${file}: model sim, 0 handles$`, 'm'))
+  expect(good.stdout).toMatch(/^0 problems, \d+ warnings?\.$|^All is well\.$/m)
+
+  const led = { kind: 'output', line: 'GPIO17' }
+  writeFileSync(file, JSON.stringify({ model: 'linux', chip: 'no such chip', handles: { led } }))
+  const bad = await laptop.json('doctor', ...here)
+  expect(bad).toMatchObject({ status: 3, stderr: '' })
+  const problems = bad.events.filter(({ severity }) => severity === 'problem')
+  expect(problems).toContainEqual({
+    event: 'finding',
+    about: 'gpio',
+    severity: 'problem',
+    found: expect.any(String),
+    fix: [expect.any(Object)],
+  })
+  expect(bad.events.at(-1)).toMatchObject({ event: 'doctor', board: file, problems: problems.length })
+  expect((await laptop.run('doctor', ...here)).stdout).toMatch(/^PROBLEM +gpio +\S.*\n +\S/m)
+
+  writeFileSync(file, '{ "model": "pi4", "handles": { "led": { "kind": "output", "line": "GPIO99" } } }')
+  const mistaken = await laptop.run('doctor', ...here)
+  expect(mistaken.status).toBe(3)
+  expect(mistaken.stdout).toMatch(/^PROBLEM +board +\S*: handles\.led\.line: expected a line from GPIO0 to GPIO53/m)
+  expect(mistaken.stdout).toMatch(/^ +do: /m)
+})

@@ -18,7 +18,16 @@ test('HANDLES 8.1: every default is in the parsed board', () => {
   expect({ ...board, handles: { ...board.handles } }).toEqual({
     model: 'sim',
     handles: {
-      led: { kind: 'output', line: 'GPIO17', initial: 1, safe: 1, activeLow: false, via: 'inherit' },
+      led: {
+        kind: 'output',
+        line: 'GPIO17',
+        initial: 1,
+        safe: 1,
+        activeLow: false,
+        drive: 'push-pull',
+        driver: 'cdev',
+        via: 'inherit',
+      },
       button: {
         kind: 'input',
         line: 'GPIO27',
@@ -26,6 +35,7 @@ test('HANDLES 8.1: every default is in the parsed board', () => {
         edges: 'both',
         debounceMs: 0,
         activeLow: false,
+        driver: 'cdev',
         via: 'inherit',
       },
       arm: {
@@ -36,6 +46,7 @@ test('HANDLES 8.1: every default is in the parsed board', () => {
         safe: 0.075,
         min: 0,
         max: 1,
+        driver: 'kernel',
         via: 'inherit',
       },
       imu: { kind: 'i2c', bus: 1, address: 0x68, simulate: 'mpu6050', via: 'broker' },
@@ -45,6 +56,8 @@ test('HANDLES 8.1: every default is in the parsed board', () => {
     realtime: 0,
     memoryReserveMb: 64,
     unconfined: false,
+    network: [],
+    limits: { memoryMb: 256, pids: 32, tmpMb: 16 },
   })
 })
 
@@ -93,14 +106,14 @@ const MISTAKES: [string, string, string, string, string][] = [
     'no model',
     '{"handles":{}}',
     'model',
-    'expected one of sim, pi3, pi4, pi5, zero2w, got nothing',
-    'write one of sim, pi3, pi4, pi5, zero2w',
+    'expected one of sim, pi3, pi4, pi5, zero2w, linux, got nothing',
+    'write one of sim, pi3, pi4, pi5, zero2w, linux',
   ],
   [
     'another model',
     '{"model":"pi-4","handles":{}}',
     'model',
-    'expected one of sim, pi3, pi4, pi5, zero2w, got "pi-4"',
+    'expected one of sim, pi3, pi4, pi5, zero2w, linux, got "pi-4"',
     'write "pi4"',
   ],
   ['no handles', '{"model":"sim"}', 'handles', 'expected an object, got nothing', 'add "handles"'],
@@ -110,7 +123,7 @@ const MISTAKES: [string, string, string, string, string][] = [
     sim({}, { timing: { trialSeconds: 1 } }),
     'timing.trialSeconds',
     'unknown key',
-    'write one of readyMs, yieldMs, heartbeatMs, trialMs, checkpointMs, rehearsals',
+    'write one of readyMs, yieldMs, heartbeatMs, trialMs, checkpointMs, lateMs, rehearsals',
   ],
   [
     'an unknown key of a handle',
@@ -123,15 +136,15 @@ const MISTAKES: [string, string, string, string, string][] = [
     'another kind',
     sim({ led: { ...led, kind: 'ouput' } }),
     'handles.led.kind',
-    'expected one of output, input, pwm, i2c, got "ouput"',
+    'expected one of output, input, pwm, i2c, spi, serial, got "ouput"',
     'write "output"',
   ],
   [
     'no kind',
     sim({ led: { line: 1 } }),
     'handles.led.kind',
-    'expected one of output, input, pwm, i2c, got nothing',
-    'write one of output, input, pwm, i2c',
+    'expected one of output, input, pwm, i2c, spi, serial, got nothing',
+    'write one of output, input, pwm, i2c, spi, serial',
   ],
   [
     'a servo',
@@ -142,9 +155,9 @@ const MISTAKES: [string, string, string, string, string][] = [
   ],
   [
     'a kind to come',
-    sim({ x: { kind: 'spi' } }),
+    sim({ x: { kind: 'analog' } }),
     'handles.x.kind',
-    'kind spi is not supported by this release',
+    'kind analog is not supported by this release',
     'remove the handle',
   ],
   [

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Duplex } from 'node:stream'
+import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { HardwareError, type HardwareErrorKind } from '../../drivers/errors.ts'
 import type { Grant } from '../../drivers/handle.ts'
@@ -51,7 +52,9 @@ export async function startHost(
   fds: readonly number[],
   options: { deadlineMs?: number } = {},
 ): Promise<Host> {
-  const child = spawn(process.execPath, [program], { stdio: ['pipe', 'pipe', 'inherit', 'pipe', ...fds], env: {} })
+  // a bundle in a temporary folder finds koffi there, as the runtime's loader does beside its own file
+  const env = { NODE_PATH: fileURLToPath(new URL('../../node_modules', import.meta.url)) }
+  const child = spawn(process.execPath, [program], { stdio: ['pipe', 'pipe', 'inherit', 'pipe', ...fds], env })
   const waiting: ((line: string) => void)[] = []
   const lines = createInterface({ input: child.stdout as NodeJS.ReadableStream })
   lines.on('line', (line) => waiting.shift()?.(line))

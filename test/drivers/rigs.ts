@@ -1,5 +1,6 @@
 /** The ways to hardware that the contract suite runs over. Each rig is the owner's side of one child. */
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
+import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { grantOf, periodNs } from '../../drivers/backend.ts'
 import { type BoardHandle, parseBoard } from '../../drivers/board.ts'
@@ -7,6 +8,7 @@ import { serveBroker } from '../../drivers/broker/server.ts'
 import type { Grant, Level } from '../../drivers/handle.ts'
 import { SimBackend } from '../../drivers/sim/backend.ts'
 import { World } from '../../drivers/sim/world.ts'
+import { inRig, levelOf, pull, pwmRecord } from '../kernel/guest.ts'
 import { type Host, startHost } from './host.ts'
 
 export interface Rig {
@@ -21,6 +23,8 @@ export interface Rig {
 
 export interface RigKind {
   name: string
+  /** Why it cannot be had here. */
+  absent?: string
   fences: boolean
   i2c: boolean
   start(program: string, folder: string): Promise<Rig>
@@ -122,4 +126,66 @@ const text: RigKind = {
   },
 }
 
-export const RIGS: RigKind[] = [simulated('inherited records', 'inherit'), simulated('brokered', 'broker'), text]
+const LED = 17
+const BUTTON = 27
+
+/** Lines and a PWM channel of a real kernel. */
+function kernel(name: string, driver: 'cdev' | 'sysfs', via: 'inherit' | 'broker'): RigKind {
+  return {
+    name,
+    ...(inRig ? {} : { absent: 'needs the kernel of test/kernel/rig.mjs' }),
+    fences: via === 'broker',
+    i2c: false,
+    async start(program) {
+      const { LinuxBackend } = await import('../../drivers/linux/backend.ts')
+      const text = JSON.stringify({
+        model: 'pi4',
+        handles: {
+          led: { kind: 'output', line: LED, driver, via },
+          button: { kind: 'input', line: BUTTON, driver, via },
+          arm: { kind: 'pwm', line: 18, frequencyHz: 50, min: 0.02, max: 0.9, initial: 0.05, via },
+        },
+      })
+      const board = parseBoard(text, 'board.json')
+      const backend = new LinuxBackend({ board })
+      const fds: number[] = []
+      const owned = Object.entries(board.handles).map(([handle, entry], index) =>
+        backend.open(handle, index + 1, entry),
+      )
+      const grants = owned.map((handle): Grant => {
+        const source = handle.grant()
+        if (source.via === 'inherit') fds.push(source.fd)
+        return grantOf(handle, source, FIRST_FD + fds.length - 1)
+      })
+      const host = await startHost(program, grants, fds)
+      let fence = 0
+      const stop = serveBroker(host.broker, new Map(owned.map((handle) => [handle.id, handle])), () => fence)
+      return {
+        host,
+        observe: (handle) => (handle === 'led' ? levelOf(LED) : pwmRecord(0).dutyNs / PERIOD),
+        setInput: (level) => pull(BUTTON, level),
+        allow(next) {
+          fence = next
+          backend.advance(next, Object.keys(board.handles))
+        },
+        async end() {
+          await host.end()
+          stop()
+          backend.close()
+        },
+      }
+    },
+  }
+}
+
+/** epoll, which comes with onoff, opens one descriptor for the life of the process. */
+if (inRig) createRequire(import.meta.url)('onoff')
+
+export const RIGS: RigKind[] = [
+  simulated('inherited records', 'inherit'),
+  simulated('brokered', 'broker'),
+  text,
+  kernel('lines of a kernel', 'cdev', 'inherit'),
+  kernel('brokered lines of a kernel', 'cdev', 'broker'),
+  kernel('lines of a kernel, through sysfs', 'sysfs', 'inherit'),
+]

@@ -129,6 +129,12 @@ export interface PushOptions extends BundleOptions {
   retry?: boolean
 }
 
+export interface RobotSetup {
+  /** The text of a real board's file: no simulator, no trace. */
+  board?: string
+  sandbox?: string
+}
+
 export class TestRobot {
   readonly folder: string
   readonly home: string
@@ -140,19 +146,25 @@ export class TestRobot {
   #process: ChildProcess | undefined
   #client: RobotClient | undefined
   #starts = 0
+  readonly #setup: RobotSetup
 
-  private constructor(folder: string, owner: Operator) {
+  private constructor(folder: string, owner: Operator, setup: RobotSetup) {
+    this.#setup = setup
     this.folder = folder
     this.home = join(folder, 'home')
     this.owner = owner
     this.trace = new Trace('')
   }
 
-  static async start(timing: Partial<Timing> = {}, others: Readonly<Record<string, Role>> = {}): Promise<TestRobot> {
+  static async start(
+    timing: Partial<Timing> = {},
+    others: Readonly<Record<string, Role>> = {},
+    setup: RobotSetup = {},
+  ): Promise<TestRobot> {
     const folder = mkdtempSync(join(tmpdir(), 'medulla-e2e-'))
-    const robot = new TestRobot(folder, await makeOperator(folder, 'ann'))
+    const robot = new TestRobot(folder, await makeOperator(folder, 'ann'), setup)
     mkdirSync(robot.home, { mode: 0o700 })
-    writeFileSync(join(robot.home, 'board.json'), boardText(timing))
+    writeFileSync(join(robot.home, 'board.json'), setup.board ?? boardText(timing))
     await robot.trust(robot.owner, 'owner')
     for (const [name, role] of Object.entries(others)) {
       const operator = await makeOperator(folder, name)
@@ -172,7 +184,10 @@ export class TestRobot {
   /** Starts the runtime, and connects. */
   async begin(): Promise<void> {
     this.trace = new Trace(join(this.folder, `trace-${++this.#starts}.ndjson`))
-    const args = ['--home', this.home, '--sim', '--port', String(this.port), '--trace', this.trace.path]
+    const { board, sandbox = process.env.MEDULLA_SANDBOX } = this.#setup
+    const args = ['--home', this.home, '--port', String(this.port)]
+    if (board === undefined) args.push('--sim', '--trace', this.trace.path)
+    if (sandbox !== undefined) args.push('--sandbox', sandbox)
     const child = spawn(process.execPath, [RUNTIME, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
     this.#process = child
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -187,6 +202,16 @@ export class TestRobot {
     expect(up.event, line).toBe('listening')
     this.port = up.port
     this.#client = await this.connect()
+  }
+
+  /** After the death of the endpoint: a session with the new one. */
+  async reconnect(): Promise<void> {
+    this.#client?.close()
+    this.#client = await eventually(() => this.connect().catch(() => false as const), 20_000)
+  }
+
+  events(events: AsyncIterable<PushEvent>): Promise<Pushed> {
+    return ended(events)
   }
 
   /** Ends the runtime; with SIGKILL as a power cut does. */

@@ -7,14 +7,17 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync }
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { cpio } from './cpio.mjs'
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
 
 const MEMORY_MB = 3072
 const KERNEL = [
   'console=ttyS0 quiet loglevel=4 panic=-1 oops=panic',
   // nothing a test needs, and each costs time where every instruction is translated
   'mitigations=off nokaslr audit=0 apparmor=0 selinux=0 tsc=reliable random.trust_cpu=on raid=noautodetect',
-  'cgroup_no_v1=all rdinit=/run/rig/init',
+  'cgroup_no_v1=all',
 ].join(' ')
 
 /**
@@ -89,9 +92,10 @@ function told({ command, cwd, env, share }) {
     `cd ${quoted(cwd)} || exit 127`,
     `exec ${command.map(quoted).join(' ')}`,
   ]
+  const kept = [...new Set([ROOT, cwd])].filter((path) => path.startsWith('/tmp/'))
   return [
     { path: 'run/rig/command', mode: 0o100755, data: `${lines.join('\n')}\n` },
-    { path: 'run/rig/kept', mode: 0o100644, data: cwd.startsWith('/tmp/') ? `${cwd}\n` : '' },
+    { path: 'run/rig/kept', mode: 0o100644, data: kept.map((path) => `${path}\n`).join('') },
     { path: 'run/rig/shares', mode: 0o100644, data: share === undefined ? '' : `out ${share}\n` },
   ]
 }
@@ -102,7 +106,7 @@ function quoted(text) {
 
 function arguments_({ kernel }, initrd, consoleLog, ports, share) {
   return [
-    ...['-machine', 'pc,accel=tcg,usb=off,vmport=off', '-accel', 'tcg,thread=multi,tb-size=512'],
+    ...['-machine', 'pc,usb=off,vmport=off', '-accel', 'tcg,thread=multi,tb-size=512'],
     ...['-cpu', 'max', '-smp', '2', '-m', String(MEMORY_MB)],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-nic', 'none'],
     ...['-kernel', kernel, '-initrd', initrd, '-append', KERNEL],

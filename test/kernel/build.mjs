@@ -40,9 +40,9 @@ const APPLETS =
  */
 export function build(say) {
   const suite = hostSuite()
-  const sources = join(CACHE, `debian-${key([suite, ...DEBIAN_MODULES])}`)
+  const sources = join(CACHE, `debian-${key([suite, ...DEBIAN_MODULES, fetchDebian])}`)
   const inputs = readdirSync(join(HERE, 'modules')).map((name) => join(HERE, 'modules', name))
-  const names = [join(HERE, 'init.sh'), join(HERE, 'build.mjs'), ...inputs.sort()]
+  const names = [...['init.sh', 'build.mjs', 'cpio.mjs'].map((name) => join(HERE, name)), ...inputs.sort()]
   const image = join(CACHE, `image-${key([sources, ...names.map((name) => readFileSync(name))])}`)
   const files = { kernel: join(sources, 'vmlinuz'), initrd: join(image, 'initrd') }
   if (existsSync(files.initrd) && existsSync(files.kernel)) return files
@@ -67,7 +67,7 @@ export function packages() {
 function missingPackages() {
   return packages().filter((name) => {
     try {
-      return !output('dpkg-query', ['-W', '-f', '${db:Status-Status}', name]).startsWith('installed')
+      return !output('dpkg-query', ['-s', name]).includes('Status: install ok installed')
     } catch {
       return true
     }
@@ -130,8 +130,16 @@ function fetchDebian(suite, folder, say) {
 function privateApt(suite, folder) {
   for (const name of ['lists/partial', 'cache/archives/partial']) mkdirSync(join(folder, name), { recursive: true })
   const release = suite.replace('-backports', '')
-  const targets = output('apt-get', ['indextargets', '--format', '$(SITE) $(RELEASE) $(COMPONENT)', 'Created-By: Packages'])
-  const site = targets.split('\n').find((line) => line.endsWith(` ${release} main`))?.split(' ')[0]
+  const targets = output('apt-get', [
+    'indextargets',
+    '--format',
+    '$(SITE) $(RELEASE) $(COMPONENT)',
+    'Created-By: Packages',
+  ])
+  const site = targets
+    .split('\n')
+    .find((line) => line.endsWith(` ${release} main`))
+    ?.split(' ')[0]
   if (site === undefined) {
     throw new RigError(`apt knows no mirror of ${release}`, 'apt-get update, and look at /etc/apt/sources.list.d')
   }
@@ -160,10 +168,9 @@ function collectModules(tree, mergedTree, folder) {
   const add = (name) => {
     if (order.includes(name)) return
     const path = paths.get(name)
-    if (path === undefined) throw new RigError(`the kernel has no module ${name}`, 'look at DEBIAN_MODULES in build.mjs')
-    const data = path.endsWith('.xz')
-      ? execFileSync('xz', ['-dc', path], { maxBuffer: 64 << 20 })
-      : readFileSync(path)
+    if (path === undefined)
+      throw new RigError(`the kernel has no module ${name}`, 'look at DEBIAN_MODULES in build.mjs')
+    const data = path.endsWith('.xz') ? execFileSync('xz', ['-dc', path], { maxBuffer: 64 << 20 }) : readFileSync(path)
     // what modinfo prints as `depends`
     const depends = /\0depends=([^\0]*)\0/.exec(data.toString('latin1'))?.[1] ?? ''
     for (const needed of depends.split(',').filter((one) => one !== '')) add(moduleName(needed))
@@ -176,7 +183,10 @@ function collectModules(tree, mergedTree, folder) {
 }
 
 function moduleName(path) {
-  return path.replace(/^.*\//, '').replace(/\.ko(\.xz)?$/, '').replaceAll('-', '_')
+  return path
+    .replace(/^.*\//, '')
+    .replace(/\.ko(\.xz)?$/, '')
+    .replaceAll('-', '_')
 }
 
 function makeImage(sources, folder, say) {
@@ -200,7 +210,8 @@ function makeImage(sources, folder, say) {
     { path: 'dev/console', mode: 0o20600, device: [5, 1] },
     { path: 'proc', mode: 0o40755 },
     { path: 'sys', mode: 0o40755 },
-    { path: 'run/rig/init', mode: 0o100755, data: readFileSync(join(HERE, 'init.sh')) },
+    // its name here is what switch_root wants to see
+    { path: 'init', mode: 0o100755, data: readFileSync(join(HERE, 'init.sh')) },
     { path: 'run/rig/bin/busybox', mode: 0o100755, data: readFileSync('/bin/busybox') },
     ...APPLETS.map((name) => ({ path: `run/rig/bin/${name}`, mode: 0o120777, data: 'busybox' })),
     { path: 'run/rig/modules/order', mode: 0o100644, data: order.map((name) => `${name}\n`).join('') },
@@ -245,7 +256,7 @@ function wholeOrNot(folder, fill) {
 
 function key(parts) {
   const hash = createHash('sha256')
-  for (const part of parts) hash.update(part).update('\0')
+  for (const part of parts) hash.update(part instanceof Function ? String(part) : part).update('\0')
   return hash.digest('hex').slice(0, 16)
 }
 

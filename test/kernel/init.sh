@@ -18,13 +18,14 @@ first() {
     insmod "$R/modules/$module" || fail "module $module cannot be loaded"
   done <$R/modules/order
   mkdir /lower /rw /new
-  mount -t 9p -o "ro,$SHARE" root /lower || fail 'the root of the host cannot be mounted'
+  mount -t 9p -o "ro,$SHARE,cache=loose" root /lower || fail 'the root of the host cannot be mounted'
   mount -t tmpfs -o size=75% rw /rw
   mkdir /rw/upper /rw/work
   mount -t overlay -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work root /new || fail 'no overlay'
   for folder in proc sys dev; do mount -o move /$folder /new/$folder; done
   mount -t tmpfs -o mode=755 run /new/run
   cp -a $R /new/run
+  cp /init /new$R/init
   exec switch_root /new $R/init second
 }
 
@@ -76,7 +77,7 @@ second() {
     mkdir -p "$path" && mount -o bind "$R/tree$path" "$path"
   done <$R/kept
   while read -r tag path; do
-    mkdir -p "$path" && mount -t 9p -o "rw,$SHARE" "$tag" "$path" || fail "$path cannot be mounted"
+    mkdir -p "$path" && mount -t 9p -o "rw,$SHARE,cache=none" "$tag" "$path" || fail "$path cannot be mounted"
   done <$R/shares
   hostname rig
   ifconfig lo up
@@ -96,7 +97,7 @@ second() {
   reboot -f
 }
 
-SHARE=trans=virtio,version=9p2000.L,msize=512000,cache=loose
+SHARE=trans=virtio,version=9p2000.L,msize=512000
 if [ "$1" = second ]; then
   ports
   second

@@ -52,12 +52,19 @@ const COMMANDS = {
     if (!(seconds > 0)) throw usage(`--timeout in seconds, got ${values.timeout}`)
     const share = values.out === undefined ? undefined : resolve(values.out)
     if (share !== undefined) mkdirSync(share, { recursive: true })
-    const env = { TERM: 'dumb', ...hostEnvironment(), ...Object.fromEntries((values.env ?? []).map(pair)), MEDULLA_RIG: '1' }
+    const env = {
+      TERM: 'dumb',
+      ...hostEnvironment(),
+      ...Object.fromEntries((values.env ?? []).map(pair)),
+      MEDULLA_RIG: '1',
+    }
     const image = build(say)
     const ended = await boot(image, { command, cwd: process.cwd(), env, timeoutMs: seconds * 1000, share }, process)
     if (ended.kind === 'exit') return ended.code
-    process.stderr.write(`${ended.console}\n`)
-    say(`error: ${ended.reason}; above is the end of the guest's console`)
+    const shown = ended.console.trim()
+    if (shown !== '') process.stderr.write(`${shown}\n`)
+    say(`error: ${ended.reason}${shown === '' ? '' : "; above is what QEMU and the guest's console said last"}`)
+    if (ended.kind === 'timeout') say('hint: a longer --timeout SECONDS, when the command was only slow')
     return EXIT[ended.kind]
   },
 }
@@ -73,7 +80,10 @@ function pair(text) {
 }
 
 function usage(expected) {
-  const error = new RigError(`expected ${expected}`, 'rig.mjs run [--timeout SECONDS] [--env K=V]... [--out DIR] -- COMMAND ARGS...')
+  const error = new RigError(
+    `expected ${expected}`,
+    'rig.mjs run [--timeout SECONDS] [--env K=V]... [--out DIR] -- COMMAND ARGS...',
+  )
   return Object.assign(error, { exit: EXIT.usage })
 }
 
@@ -83,7 +93,8 @@ function say(text) {
 
 const [name = '', ...args] = process.argv.slice(2)
 try {
-  if (!Object.hasOwn(COMMANDS, name)) throw usage(`one of ${Object.keys(COMMANDS).join(', ')}, got ${JSON.stringify(name)}`)
+  if (!Object.hasOwn(COMMANDS, name))
+    throw usage(`one of ${Object.keys(COMMANDS).join(', ')}, got ${JSON.stringify(name)}`)
   process.exitCode = await COMMANDS[name](args)
 } catch (error) {
   if (!(error instanceof RigError || error?.code?.startsWith('ERR_PARSE_ARGS'))) throw error

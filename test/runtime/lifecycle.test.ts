@@ -9,27 +9,27 @@ idle cooled > restarting: spawn-next
 idle stop > idle: stopped
 starting ready > starting: start-next
 starting started > proving: promote begin-trial
-starting next-failed > idle: kill-next kill-current safe-levels failed
-starting next-died > idle: kill-next kill-current safe-levels failed
-starting deadline > idle: kill-next kill-current safe-levels failed
-starting stop > idle: kill-next safe-levels failed stopped
+starting next-failed > idle: safe-levels kill-next kill-current failed
+starting next-died > idle: safe-levels kill-next kill-current failed
+starting deadline > idle: safe-levels kill-next kill-current failed
+starting stop > idle: safe-levels kill-next failed stopped
 restarting ready > restarting: start-next
 restarting started > running: promote back
-restarting next-failed > cooling: kill-next safe-levels restart-later
-restarting next-died > cooling: kill-next safe-levels restart-later
-restarting deadline > cooling: kill-next safe-levels restart-later
-restarting stop > idle: kill-next safe-levels stopped
+restarting next-failed > cooling: safe-levels kill-next restart-later
+restarting next-died > cooling: safe-levels kill-next restart-later
+restarting deadline > cooling: safe-levels kill-next restart-later
+restarting stop > idle: safe-levels kill-next stopped
 proving proved > running: commit
-proving unhealthy > idle: kill-next kill-current safe-levels failed
-proving lost > idle: kill-next kill-current safe-levels failed
-proving current-failed > idle: kill-next kill-current safe-levels failed
-proving current-died > idle: kill-next kill-current safe-levels failed
+proving unhealthy > idle: safe-levels kill-next kill-current failed
+proving lost > idle: safe-levels kill-next kill-current failed
+proving current-failed > idle: safe-levels kill-next kill-current failed
+proving current-died > idle: safe-levels kill-next kill-current failed
 proving stop > stopping: failed stop-current
 running launch > preparing: spawn-next
 running unhealthy > running: note
-running lost > cooling: kill-current safe-levels restart-later
-running current-failed > cooling: kill-current safe-levels restart-later
-running current-died > cooling: kill-current safe-levels restart-later
+running lost > cooling: safe-levels kill-current restart-later
+running current-failed > cooling: safe-levels kill-current restart-later
+running current-died > cooling: safe-levels kill-current restart-later
 running stop > stopping: stop-current
 preparing ready > copying: copy
 copying copied > preloading: preload
@@ -42,17 +42,17 @@ yielding current-failed > running: kill-next call-off
 yielding next-failed > running: kill-next resume-current call-off
 yielding current-died > orphaned:
 yielding next-died > running: kill-next resume-current call-off
-yielding next-orphaned > cooling: kill-current kill-next safe-levels call-off restart-later
+yielding next-orphaned > cooling: safe-levels kill-current kill-next call-off restart-later
 yielding deadline > running: kill-next resume-current call-off
 yielding forced-deadline > forcing: kill-current
 yielding stop > stopping: kill-next resume-current call-off stop-current
 orphaned took > proving: promote begin-trial
-orphaned next-failed > cooling: kill-current kill-next safe-levels call-off restart-later
-orphaned next-died > cooling: kill-current kill-next safe-levels call-off restart-later
-orphaned next-orphaned > cooling: kill-current kill-next safe-levels call-off restart-later
-orphaned deadline > cooling: kill-current kill-next safe-levels call-off restart-later
-orphaned forced-deadline > cooling: kill-current kill-next safe-levels call-off restart-later
-orphaned stop > idle: kill-next safe-levels call-off stopped
+orphaned next-failed > cooling: safe-levels kill-current kill-next call-off restart-later
+orphaned next-died > cooling: safe-levels kill-current kill-next call-off restart-later
+orphaned next-orphaned > cooling: safe-levels kill-current kill-next call-off restart-later
+orphaned deadline > cooling: safe-levels kill-current kill-next call-off restart-later
+orphaned forced-deadline > cooling: safe-levels kill-current kill-next call-off restart-later
+orphaned stop > idle: safe-levels kill-next call-off stopped
 trial proved > running: commit kill-old
 trial unhealthy > undoing: hand-back
 trial lost > resuming: kill-current resume-old
@@ -64,17 +64,17 @@ undoing handed-back > resuming: fill-inbox kill-current resume-old
 undoing lost > resuming: kill-current resume-old
 undoing current-failed > resuming: kill-current resume-old
 undoing current-died > resuming: kill-current resume-old
-undoing old-died > cooling: kill-old kill-current kill-next safe-levels undone restart-later
+undoing old-died > cooling: safe-levels kill-old kill-current kill-next undone restart-later
 undoing deadline > resuming: kill-current resume-old
 undoing stop > stopping: kill-old undone stop-current
 resuming resumed > running: undone
-resuming current-failed > cooling: kill-old kill-current kill-next safe-levels undone restart-later
-resuming current-died > cooling: kill-old kill-current kill-next safe-levels undone restart-later
-resuming deadline > cooling: kill-old kill-current kill-next safe-levels undone restart-later
+resuming current-failed > cooling: safe-levels kill-old kill-current kill-next undone restart-later
+resuming current-died > cooling: safe-levels kill-old kill-current kill-next undone restart-later
+resuming deadline > cooling: safe-levels kill-old kill-current kill-next undone restart-later
 resuming stop > stopping: undone stop-current
 forcing current-died > starting: safe-levels start-next
-forcing next-died > cooling: kill-current kill-next safe-levels call-off restart-later
-forcing stop > idle: kill-current kill-next safe-levels call-off stopped
+forcing next-died > cooling: safe-levels kill-current kill-next call-off restart-later
+forcing stop > idle: safe-levels kill-current kill-next call-off stopped
 stopping current-died > idle: safe-levels stopped
 stopping deadline > stopping: kill-current
 cooling launch > starting: cancel-restart spawn-next
@@ -86,17 +86,23 @@ const UPGRADING = `
 next-failed > running: kill-next call-off
 next-died > running: kill-next call-off
 current-failed > running: kill-next call-off
-current-died > cooling: kill-current kill-next safe-levels call-off restart-later
-lost > cooling: kill-current kill-next safe-levels call-off restart-later
+current-died > cooling: safe-levels kill-current kill-next call-off restart-later
+lost > cooling: safe-levels kill-current kill-next call-off restart-later
 unhealthy > running: kill-next call-off note
 deadline > running: kill-next call-off
 stop > stopping: kill-next call-off stop-current
+`
+/** Wherever a slot is. */
+const EVERYWHERE = `
+halt > idle: safe-levels kill-next kill-current kill-old cancel-restart failed stopped
+unfenced > idle: safe-levels kill-next kill-current kill-old cancel-restart failed
 `
 const lines = (text: string) => text.trim().split('\n')
 const expected = new Map(
   [
     ...lines(CELLS),
     ...['preparing', 'copying', 'preloading', 'arming'].flatMap((s) => lines(UPGRADING).map((l) => `${s} ${l}`)),
+    ...STATES.flatMap((s) => lines(EVERYWHERE).map((l) => `${s} ${l}`)),
   ].map((line) => line.split(' > ') as [string, string]),
 )
 
@@ -133,7 +139,7 @@ class Model {
     }
     if (event === 'old-died') return this.old
     if (event === 'cooled') return this.state === 'cooling'
-    if (event === 'stop' || event.endsWith('deadline')) return true
+    if (event === 'stop' || event === 'halt' || event === 'unfenced' || event.endsWith('deadline')) return true
     return this.current
   }
 
@@ -145,7 +151,7 @@ class Model {
     if (event === 'old-died') this.old = false
     const { state, actions } = step(this.state, event)
     this.state = state
-    for (const action of actions) this.#do(action)
+    for (const action of actions) this.#do(action, event)
     if (state === 'idle' || state === 'cooling') {
       expect([this.current, this.next, this.old, this.upgrade]).toEqual([false, false, false, false])
       expect(this.safe).toBe(true)
@@ -156,7 +162,7 @@ class Model {
     }
   }
 
-  #do(action: (typeof ACTIONS)[number]): void {
+  #do(action: (typeof ACTIONS)[number], event: Event): void {
     if (action === 'spawn-next') {
       expect(this.next).toBe(false)
       this.next = true
@@ -180,6 +186,8 @@ class Model {
       this.parked = false
     } else if (action === 'safe-levels') this.safe = true
     else if (action === 'commit' || action === 'call-off' || action === 'undone' || action === 'failed') {
+      // the emergency stop comes when it comes
+      if (!this.upgrade && (event === 'halt' || event === 'unfenced')) return
       expect(this.upgrade).toBe(true)
       this.upgrade = false
       this.ended++

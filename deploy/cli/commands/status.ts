@@ -23,7 +23,12 @@ function show({ term }: App, report: StatusReport): void {
   term.line(`${term.paint('bold', report.name)}  ${report.id}`)
   term.line(`medulla ${report.version}, board ${report.board} (${kind}), up ${uptime(report.uptimeMs)}`)
   const fence = report.fence === 'weak' ? 'weak fence' : 'fenced by cgroup'
-  term.line(`${fence}, programs ${report.confined ? 'confined' : 'not confined'}, ${report.head.seq} receipts`)
+  const limits = report.limits === 'weak' ? 'no limits of memory' : 'memory limited'
+  const held = report.confined ? `confined, ${limits}` : 'not confined'
+  term.line(`${fence}, programs ${held}, ${report.head.seq} receipts`)
+  if (report.estop !== null) {
+    term.line(term.paint('red', `EMERGENCY STOP since ${report.estop.since}, by ${report.estop.reason}`))
+  }
   if (report.slots.length === 0) term.line('nothing runs')
   for (const slot of report.slots) showSlot(term, slot)
 }

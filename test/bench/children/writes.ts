@@ -17,8 +17,8 @@ const grant = { name: 'line', id: 1, kind: 'output' } as const
 const inherited = (fd: number, encoding: 'text' | 'record'): Grant => ({ ...grant, via: 'inherit', fd, encoding })
 
 function outputs(): Record<WriteVariant, (level: 0 | 1) => void> {
-  const text = adopt(inherited(FD.value, 'text'), lease) as Output
-  const record = adopt(inherited(FD.pipe, 'record'), lease) as Output
+  const text = adopt(inherited(FD.value, 'text'), lease, { system: null, broker: null }) as Output
+  const record = adopt(inherited(FD.pipe, 'record'), lease, { system: null, broker: null }) as Output
   const client = new BrokerClient(FD.broker, { deadlineMs: 1000 })
   const remote = adoptBrokered({ ...grant, via: 'broker' }, lease, client) as Output
   const own = inProcess()

@@ -3,7 +3,8 @@ import { createInterface } from 'node:readline'
 import { adoptBrokered, BrokerClient } from '../../../drivers/broker/index.ts'
 import { HardwareError } from '../../../drivers/errors.ts'
 import type { Edge, Grant, Handle, Input, Lease } from '../../../drivers/handle.ts'
-import { adopt, deliverEdge, setCarried } from '../../../drivers/inherit/index.ts'
+import { adopt, deliverEdge, needsSystem, setCarried } from '../../../drivers/inherit/index.ts'
+import { loadSystem } from '../../../drivers/linux/system.ts'
 
 type Command =
   | { op: 'adopt'; grants: Grant[]; brokerFd: number | null; deadlineMs: number }
@@ -38,10 +39,12 @@ function perform(command: Command): unknown {
     case 'adopt': {
       const client =
         command.brokerFd === null ? null : new BrokerClient(command.brokerFd, { deadlineMs: command.deadlineMs })
+      const system = needsSystem(command.grants) ? loadSystem() : null
+      const means = { system, broker: client }
       for (const grant of command.grants) {
         handles.set(
           grant.name,
-          grant.via === 'broker' && client !== null ? adoptBrokered(grant, lease, client) : adopt(grant, lease),
+          grant.via === 'broker' && client !== null ? adoptBrokered(grant, lease, client) : adopt(grant, lease, means),
         )
       }
       return null

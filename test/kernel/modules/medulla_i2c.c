@@ -8,11 +8,13 @@
  *   medulla_i2c/BUS-ADDR/writes      registers written
  *   medulla_i2c/BUS-ADDR/inits       writes to a register that only an initialisation writes
  *   medulla_i2c/BUS-ADDR/nack        how many of the next transfers it does not acknowledge
+ *   medulla_i2c/BUS-ADDR/stretch_ms  how long each of its transfers takes; who waits for it cannot be interrupted
  *   medulla_i2c/BUS-ADDR/registers   the register file
  *
  * Counters are set to nought by writing 0.
  */
 #include <linux/debugfs.h>
+#include <linux/delay.h>
 #include <linux/i2c.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
@@ -45,7 +47,7 @@ struct chip {
 	u16 pointer;
 	u8 *regs;
 	struct debugfs_blob_wrapper blob;
-	u32 transfers, reads, writes, inits, nack;
+	u32 transfers, reads, writes, inits, nack, stretch_ms;
 };
 
 #define MPU6050(on, at) { \
@@ -150,6 +152,8 @@ static int transfer(struct i2c_adapter *adapter, struct i2c_msg *msgs, int count
 		take(chip, &msgs[i]);
 	}
 	mutex_unlock(&lock);
+	if (last && last->stretch_ms)
+		msleep(last->stretch_ms);
 	return result;
 }
 
@@ -177,6 +181,7 @@ static void expose(struct chip *chip)
 	debugfs_create_u32("writes", 0644, folder, &chip->writes);
 	debugfs_create_u32("inits", 0644, folder, &chip->inits);
 	debugfs_create_u32("nack", 0644, folder, &chip->nack);
+	debugfs_create_u32("stretch_ms", 0644, folder, &chip->stretch_ms);
 	debugfs_create_str("model", 0444, folder, (char **)&chip->model);
 	chip->blob.data = chip->regs;
 	chip->blob.size = chip->size;

@@ -1,0 +1,107 @@
+/** Invariant: a board that passes these names each thing once, and refers only to what is there (HANDLES 8). */
+import { placeOf } from './backend.ts'
+import type { Board, BoardHandle } from './board.ts'
+import { BoardError } from './errors.ts'
+import { pwmChannelOf } from './linux/models.ts'
+import { suggest } from './mistake.ts'
+
+type Handles = Board['handles']
+
+/** HANDLES 8.3, 12.1: nothing is held twice; a channel of a PWM chip is a place as its line is. */
+export function checkPlaces(file: string, { model, handles }: Board): void {
+  const holders = new Map<string, string>()
+  for (const name in handles) {
+    for (const place of placesOf(handles[name] as BoardHandle, model)) {
+      const holder = holders.get(place)
+      if (holder !== undefined) {
+        throw new BoardError(
+          file,
+          `handles.${name}`,
+          `${place} is already used by "${holder}"`,
+          `move "${holder}" or "${name}"`,
+        )
+      }
+      holders.set(place, name)
+    }
+  }
+}
+
+function placesOf(entry: BoardHandle, model: Board['model']): string[] {
+  const place = placeOf(entry)
+  if (entry.kind !== 'pwm') return [place]
+  // pigpio drives the same channels past the kernel
+  const channel = entry.driver === 'pigpio' ? pwmChannelOf(model, entry.line) : entry.channel
+  return channel === undefined ? [place] : [place, `pwmchip${channel.chip}/pwm${channel.channel}`]
+}
+
+/** HANDLES 8.4: a wire goes from an output to an input, and an input has one driver. */
+export function checkWires(file: string, { handles, wires }: Board): void {
+  const driven = new Map<string, string>()
+  for (const [index, pair] of wires.entries()) {
+    for (const end of [0, 1] as const) {
+      const name = pair[end]
+      const place = `wires[${index}][${end}]`
+      const kind = handles[name]?.kind
+      const wanted = end === 0 ? 'output' : 'input'
+      if (kind === undefined) throw unknownHandle(file, place, name, handles)
+      if (kind !== wanted) {
+        const fix = 'write the output first: ["led", "button"]'
+        throw new BoardError(file, place, `expected an ${wanted}, got "${name}", which is of kind ${kind}`, fix)
+      }
+    }
+    const other = driven.get(pair[1])
+    if (other !== undefined) {
+      throw new BoardError(
+        file,
+        `wires[${index}][1]`,
+        `"${pair[1]}" is already wired to "${other}"`,
+        'remove one of the wires',
+      )
+    }
+    driven.set(pair[1], pair[0])
+  }
+}
+
+/** The emergency stop is an input whose edges are seen, at least those to the level that stops. */
+export function checkEstop(file: string, { handles, estop }: Board): void {
+  if (estop === undefined) return
+  const entry = handles[estop.input]
+  if (entry === undefined) throw unknownHandle(file, 'estop.input', estop.input, handles)
+  if (entry.kind !== 'input') {
+    const inputs = Object.keys(handles).filter((name) => handles[name]?.kind === 'input')
+    const fix = inputs.length === 0 ? 'add an input to handles' : `write one of ${inputs.join(', ')}`
+    throw new BoardError(
+      file,
+      'estop.input',
+      `expected an input, got "${estop.input}", which is of kind ${entry.kind}`,
+      fix,
+    )
+  }
+  const needed = estop.level === 1 ? 'rising' : 'falling'
+  if (entry.edges === 'both' || entry.edges === needed) return
+  throw new BoardError(
+    file,
+    `handles.${estop.input}.edges`,
+    `expected both or ${needed}, for the emergency stop at level ${estop.level}, got ${entry.edges}`,
+    'write "edges": "both"',
+  )
+}
+
+/** HANDLES 12.2: where the model does not say which chip has the lines, the board does. */
+export function checkChip(file: string, { model, chip, handles }: Board): void {
+  if (model === 'sim' || chip !== undefined) return
+  for (const name in handles) {
+    const { kind } = handles[name] as BoardHandle
+    if (kind !== 'output' && kind !== 'input') continue
+    throw new BoardError(
+      file,
+      'chip',
+      `expected the label of the GPIO chip, for "${name}", got nothing`,
+      'add "chip": the label that gpiodetect shows in brackets',
+    )
+  }
+}
+
+function unknownHandle(file: string, place: string, name: string, handles: Handles): BoardError {
+  return new BoardError(file, place, `there is no handle "${name}"`, suggest(name, Object.keys(handles)))
+}

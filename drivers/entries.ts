@@ -1,0 +1,94 @@
+/** Invariant: an entry that is complete says how its hardware is reached, on the model of its board (HANDLES 8.1). */
+import type { Board, BoardHandle } from './board.ts'
+import { BoardError } from './errors.ts'
+import { hasPigpio, pwmChannelOf, pwmLines } from './linux/models.ts'
+import type { ParsedBoard } from './schema.ts'
+
+type Given = ParsedBoard['handles'][string]
+type GivenOf<K extends Given['kind']> = Extract<Given, { kind: K }>
+type Model = Board['model']
+type Fail = (key: string, message: string, fix: string) => BoardError
+
+/** Fills in the defaults that depend on other keys. Throws BoardError. */
+export function complete(file: string, model: Model, name: string, given: Given): BoardHandle {
+  const fail: Fail = (key, message, fix) => new BoardError(file, `handles.${name}.${key}`, message, fix)
+  switch (given.kind) {
+    case 'output':
+      if (model !== 'sim' && given.driver === 'sysfs' && given.drive !== 'push-pull') {
+        throw fail('drive', `expected push-pull with driver sysfs, got ${given.drive}`, 'write "driver": "cdev"')
+      }
+      // HANDLES 6.2: without a safe level, the initial one is safe
+      return { ...given, safe: given.safe ?? given.initial }
+    case 'input':
+      if (model !== 'sim' && given.driver === 'sysfs' && given.pull !== 'none') {
+        const fix = `write "driver": "cdev", or set the pull at boot (gpio=${given.line.slice(4)}=ip,p${given.pull[0]})`
+        throw fail('pull', `expected none with driver sysfs, got ${given.pull}`, fix)
+      }
+      return given
+    case 'pwm':
+      return completePwm(fail, model, given)
+    case 'i2c':
+      return completeI2c(fail, model, given)
+    case 'spi':
+    case 'serial':
+      if (model !== 'sim') return given
+      throw fail(
+        'kind',
+        `expected output, input, pwm or i2c, which is what this release simulates, got ${given.kind}`,
+        'remove the handle, or write the model of a real board',
+      )
+  }
+}
+
+function completePwm(fail: Fail, model: Model, { channel, via, safe: given, ...rest }: GivenOf<'pwm'>): BoardHandle {
+  const { min, max, initial } = rest
+  if (min > max) throw fail('min', `expected at most max (${max}), got ${min}`, 'swap min and max')
+  const safe = given ?? initial
+  for (const [key, value] of [
+    ['initial', initial],
+    ['safe', safe],
+  ] as const) {
+    if (value === 'hold' || (value >= min && value <= max)) continue
+    throw fail(
+      key,
+      `expected a duty cycle from min (${min}) to max (${max}), got ${value}`,
+      `write "${key}": ${value < min ? min : max}, or move the limit`,
+    )
+  }
+  const entry = { ...rest, safe, via: via ?? 'inherit' }
+  if (model === 'sim') return channel === undefined ? entry : { ...entry, channel }
+  if (entry.driver === 'pigpio') {
+    // HANDLES 12.9
+    if (!hasPigpio(model)) {
+      const lines = pwmLines(model).join(', ')
+      const kernel = `write "driver": "kernel"${lines === '' ? '' : ` and one of ${lines}`}`
+      throw fail('driver', `pigpio does not run on a board of model ${model}`, `${kernel}, or use a PCA9685 on i2c`)
+    }
+    if (via === 'inherit') throw fail('via', 'expected broker with driver pigpio, got inherit', 'write "via": "broker"')
+    return { ...entry, via: 'broker' }
+  }
+  const found = channel ?? pwmChannelOf(model, entry.line)
+  if (found !== undefined) return { ...entry, channel: found }
+  const example = '"channel": { "chip": 0, "channel": 0 }'
+  if (model === 'linux') {
+    throw fail('channel', 'expected a channel of a PWM chip, got nothing', `add ${example} for pwmchip0/pwm0`)
+  }
+  const other = hasPigpio(model) ? '"driver": "pigpio"' : 'a PCA9685 on i2c'
+  throw fail(
+    'line',
+    `expected a line with hardware PWM, got ${entry.line}`,
+    `write one of ${pwmLines(model).join(', ')}, add ${example}, or use ${other}`,
+  )
+}
+
+function completeI2c(fail: Fail, model: Model, { simulate, via, ...rest }: GivenOf<'i2c'>): BoardHandle {
+  if (model === 'sim') {
+    if (via === 'inherit') throw fail('via', 'expected one of broker, got "inherit"', 'write one of broker')
+    // HANDLES 8.5
+    if (simulate === undefined) {
+      throw fail('simulate', 'expected a chip model, got nothing', 'write "simulate": "mpu6050"')
+    }
+  }
+  const entry = { ...rest, via: via ?? (model === 'sim' ? 'broker' : 'inherit') } as const
+  return simulate === undefined ? entry : { ...entry, simulate }
+}

@@ -1,0 +1,49 @@
+/**
+ * Invariant: neither reading nor writing waits: the descriptor is non-blocking, as the body opened it (HANDLES 12.13).
+ */
+import { HardwareError } from '../errors.ts'
+import type { SerialPort } from '../handle.ts'
+import { InheritedDevice } from './device.ts'
+
+const NOTHING = new Uint8Array(0)
+
+export class InheritedSerial extends InheritedDevice implements SerialPort {
+  readonly kind = 'serial'
+
+  read(most: number): Uint8Array {
+    this.check()
+    if (!(Number.isInteger(most) && most >= 0)) {
+      throw new HardwareError('other', `${this.name}: expected a number of bytes, got ${most}`)
+    }
+    if (most === 0) return NOTHING
+    const bytes = new Uint8Array(most)
+    let got: number
+    try {
+      got = this.readSome(bytes)
+    } catch (error) {
+      if (wouldWait(error)) return NOTHING
+      throw this.fault(error)
+    }
+    // a terminal says so when it was unplugged, or hung up
+    if (got === 0) throw new HardwareError('no-device', `${this.name}: the serial line is gone`)
+    return bytes.subarray(0, got)
+  }
+
+  write(bytes: Uint8Array): void {
+    this.check()
+    let written = 0
+    while (written < bytes.length) {
+      try {
+        written += this.writeSome(bytes.subarray(written))
+      } catch (error) {
+        if (!wouldWait(error)) throw this.fault(error)
+        const message = `${this.name}: the serial line takes no more now, ${written} of ${bytes.length} bytes went out`
+        throw Object.assign(new HardwareError('busy', message, { cause: error }), { written })
+      }
+    }
+  }
+}
+
+function wouldWait(error: unknown): boolean {
+  return (error as { code?: unknown }).code === 'EAGAIN'
+}

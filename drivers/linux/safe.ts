@@ -1,0 +1,32 @@
+/**
+ * Invariant: what brings a handle to its safe level is known beforehand, as bytes, to a process that knows no encodings.
+ *
+ * HANDLES 6.2, for the standby (HANDLES 14).
+ */
+import { type Kept, periodNs } from '../backend.ts'
+import type { BoardHandle } from '../board.ts'
+import { GPIO_V2_LINE_SET_VALUES_IOCTL, lineValues } from '../inherit/line.ts'
+
+/** One system call on the descriptor at place `fd` of the handle's own. Without `request` it is a write. */
+export interface Step {
+  readonly fd: number
+  /** Hexadecimal. */
+  readonly bytes: string
+  /** ioctl(2) with a pointer to the bytes. */
+  readonly request?: number
+  /** pwrite(2) there; write(2) without. */
+  readonly at?: number
+}
+
+/** None: the handle holds what it has, or there is nothing to drive it by. */
+export function safeSteps(entry: BoardHandle, kept: Kept): Step[] {
+  if ((entry.kind !== 'output' && entry.kind !== 'pwm') || entry.safe === 'hold' || kept.fds.length === 0) return []
+  if (entry.kind === 'pwm') return [text(`${Math.round(entry.safe * periodNs(entry.frequencyHz))}\n`)]
+  if (entry.driver === 'sysfs') return [text(String(entry.safe))]
+  return [{ fd: 0, bytes: hex(lineValues(entry.safe)), request: GPIO_V2_LINE_SET_VALUES_IOCTL }]
+}
+
+/** HANDLES 5.1 and 5.2 */
+const text = (content: string): Step => ({ fd: 0, bytes: hex(Buffer.from(content)), at: 0 })
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')

@@ -1,0 +1,14 @@
+/** Invariant: a structure with pointers is laid out as the process that hands it to the kernel would in C. */
+
+/** 4 on a 32-bit Raspberry Pi OS, also under a 64-bit kernel. */
+export const POINTER_SIZE = process.arch === 'arm' || process.arch === 'ia32' ? 4 : 8
+
+export function putPointer(view: DataView, at: number, address: bigint): void {
+  if (POINTER_SIZE === 8) view.setBigUint64(at, address, true)
+  else view.setUint32(at, Number(address), true)
+}
+
+/** Bytes that stay where they are: the engine keeps small arrays among the objects that its collector moves. */
+export function fixedBytes(length: number): Uint8Array {
+  return new Uint8Array(new ArrayBuffer(length))
+}

@@ -1,0 +1,141 @@
+/**
+ * Invariant: registers read as on the chip, by the data sheet "PCA9685, 16-channel, 12-bit PWM Fm+ I2C-bus LED
+ * controller", revision 4 (NXP; section numbers below are its own).
+ *
+ * Modelled: registers and their reset values, sleep and restart, the prescaler's lock, all-channel writes,
+ * auto-increment. Not modelled: sub-addresses, the external clock, the outputs' drivers.
+ */
+import type { ChipModel, Step } from './chip.ts'
+
+const MODE1 = 0x00
+const MODE2 = 0x01
+const LED0_ON_L = 0x06
+const LED15_OFF_H = 0x45
+const ALL_LED_ON_L = 0xfa
+const ALL_LED_OFF_H = 0xfd
+const PRE_SCALE = 0xfe
+const REGISTERS = 0x100
+const CHANNELS = 16
+
+/** 7.3.1, MODE1 */
+const RESTART = 0x80
+const AUTO_INCREMENT = 0x20
+const SLEEP = 0x10
+/** 7.3.3: bit 4 of LEDn_OFF_H, full off, and of LEDn_ON_H, full on; off is stronger. */
+const FULL = 0x10
+/** 7.3.5 */
+const OSCILLATOR_HZ = 25_000_000
+const STEPS = 4096
+const LEAST_PRESCALE = 3
+
+export interface Pca9685 {
+  readonly registers: Uint8Array
+  readonly pointer: number
+  /** Writes to MODE1, MODE2 and PRE_SCALE: each one is part of an initialisation. */
+  readonly initWrites: number
+  /** Transfers that will not be acknowledged. */
+  readonly nacks: number
+  readonly stuck: boolean
+}
+
+/** Tables 5 to 8: asleep, answering the all-call address, totem pole, every channel full off, 200 Hz. */
+function resetRegisters(): Uint8Array {
+  const registers = new Uint8Array(REGISTERS)
+  registers[MODE1] = SLEEP | 0x01
+  registers[MODE2] = 0x04
+  registers.set([0xe2, 0xe4, 0xe8, 0xe0], 0x02)
+  for (let channel = 0; channel < CHANNELS; channel++) registers[LED0_ON_L + 4 * channel + 3] = FULL
+  registers[PRE_SCALE] = 0x1e
+  return registers
+}
+
+const initial: Pca9685 = { registers: resetRegisters(), pointer: 0, initWrites: 0, nacks: 0, stuck: false }
+
+/** A fault comes before anything happens in the chip. */
+function faulty(chip: Pca9685): Step<Pca9685> | null {
+  if (chip.stuck) return { next: chip, fault: 'bus' }
+  if (chip.nacks > 0) return { next: { ...chip, nacks: chip.nacks - 1 }, fault: 'no-ack' }
+  return null
+}
+
+function write(chip: Pca9685, bytes: Uint8Array): Step<Pca9685> {
+  const fault = faulty(chip)
+  if (fault !== null) return fault
+  const [pointer, ...values] = bytes
+  const done = new Uint8Array(0)
+  if (pointer === undefined) return { next: chip, bytes: done }
+  const registers = chip.registers.slice()
+  let at = pointer
+  let { initWrites } = chip
+  for (const value of values) {
+    if (at === MODE1 || at === MODE2 || at === PRE_SCALE) initWrites++
+    put(registers, at, value)
+    at = following(registers, at)
+  }
+  return { next: { ...chip, registers, pointer: at, initWrites }, bytes: done }
+}
+
+function put(registers: Uint8Array, at: number, value: number): void {
+  const mode = registers[MODE1] as number
+  if (at === MODE1) {
+    // 7.3.1.1: set when the chip falls asleep while it runs; writing 1 clears it, 0 does nothing
+    const runs = (mode & SLEEP) === 0
+    const restart = value & RESTART ? 0 : (mode & RESTART) | (runs && value & SLEEP ? RESTART : 0)
+    registers[at] = (value & ~RESTART) | restart
+  } else if (at === PRE_SCALE) {
+    // 7.3.5: locked while the oscillator runs
+    if (mode & SLEEP) registers[at] = Math.max(LEAST_PRESCALE, value)
+  } else if (at >= ALL_LED_ON_L && at <= ALL_LED_OFF_H) {
+    for (let channel = 0; channel < CHANNELS; channel++) registers[LED0_ON_L + 4 * channel + at - ALL_LED_ON_L] = value
+  } else if (at <= LED15_OFF_H) registers[at] = value
+}
+
+/** 7.3: with AI set, the pointer rolls over behind LED15_OFF_H. */
+function following(registers: Uint8Array, at: number): number {
+  if (((registers[MODE1] as number) & AUTO_INCREMENT) === 0) return at
+  return at === LED15_OFF_H ? 0 : (at + 1) % REGISTERS
+}
+
+function read(chip: Pca9685, length: number): Step<Pca9685> {
+  const fault = faulty(chip)
+  if (fault !== null) return fault
+  let { pointer } = chip
+  const bytes = Uint8Array.from({ length }, () => {
+    // table 4: the all-channel registers read as 0
+    const value = pointer >= ALL_LED_ON_L && pointer <= ALL_LED_OFF_H ? 0 : (chip.registers[pointer] as number)
+    pointer = following(chip.registers, pointer)
+    return value
+  })
+  return { next: { ...chip, pointer }, bytes }
+}
+
+/** Part of the period in which the output is high. */
+function dutyOf(registers: Uint8Array, channel: number): number {
+  const at = LED0_ON_L + 4 * channel
+  const [onLow = 0, onHigh = 0, offLow = 0, offHigh = 0] = registers.subarray(at, at + 4)
+  if (offHigh & FULL) return 0
+  if (onHigh & FULL) return 1
+  const on = ((onHigh & 0x0f) << 8) | onLow
+  const off = ((offHigh & 0x0f) << 8) | offLow
+  return ((off - on + STEPS) % STEPS) / STEPS
+}
+
+function snapshot(chip: Pca9685): Record<string, number | boolean | readonly number[]> {
+  const { registers, initWrites, nacks, stuck } = chip
+  const asleep = ((registers[MODE1] as number) & SLEEP) !== 0
+  const frequencyHz = OSCILLATOR_HZ / (STEPS * ((registers[PRE_SCALE] as number) + 1))
+  const duties = Array.from({ length: CHANNELS }, (_, channel) => (asleep ? 0 : dutyOf(registers, channel)))
+  return { asleep, frequencyHz, duties, initWrites, nacks, stuck }
+}
+
+function poke(chip: Pca9685, what: string, value: unknown): Pca9685 | null {
+  // `true` is one transfer, a number is that many
+  if (what === 'nack-next' && value === true) return { ...chip, nacks: 1 }
+  if (what === 'nack-next' && Number.isInteger(value) && (value as number) >= 0) {
+    return { ...chip, nacks: value as number }
+  }
+  if (what === 'stuck-bus' && typeof value === 'boolean') return { ...chip, stuck: value }
+  return null
+}
+
+export const pca9685: ChipModel<Pca9685> = { initial, write, read, snapshot, poke }

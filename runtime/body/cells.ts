@@ -1,0 +1,150 @@
+/**
+ * Invariant: a program instance is started in a cell of its own, and what status and receipts say of fence, limits and
+ * confinement is what its cell has (HANDLES 10, 13).
+ */
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Refusal } from '../../deploy/errors.ts'
+import type { Board } from '../../drivers/board.ts'
+import type { Grant } from '../../drivers/handle.ts'
+import type { Init } from '../sdk/wire.ts'
+import { Cgroups, type Leaf } from './cgroups.ts'
+import { type CanConfine, canConfine, confine } from './confinement.ts'
+import type { RunDir } from './rundir.ts'
+import { Uids } from './uids.ts'
+
+const LOADER = fileURLToPath(new URL('../sdk/loader.js', import.meta.url))
+
+export const SANDBOXES = ['none', 'namespaces', 'bwrap'] as const
+export type Sandbox = (typeof SANDBOXES)[number]
+
+export const isSandbox = (text: string): text is Sandbox => SANDBOXES.some((known) => known === text)
+
+/** HANDLES 10.3, 10.4 and 10.8: ms, before MEDULLA_TIME_SCALE. */
+const DEADLINES = { freeze: 50, stop: 250, kill: 1000 }
+
+export interface Cell {
+  readonly leaf: Leaf | null
+  readonly freezeMs: number
+  readonly killMs: number
+  /** argv of the child, the loader included */
+  readonly command: readonly string[]
+  /** the program file where the child sees it */
+  readonly file: string
+  readonly confine: Init['confine']
+  /** Files to open for the child, behind its grants. */
+  readonly extra: readonly string[]
+  /** The instance is gone. */
+  close(): void
+}
+
+export class Cells {
+  readonly sandbox: Sandbox
+  readonly cgroups: Cgroups | null
+  /** Why no program may be started here at all. */
+  readonly problem: Refusal | null
+  readonly #board: Board
+  readonly #scale: number
+  readonly #uids = new Uids()
+  #count = 0
+
+  private constructor(sandbox: Sandbox, cgroups: Cgroups | null, board: Board, scale: number, problem: Refusal | null) {
+    this.sandbox = sandbox
+    this.cgroups = cgroups
+    this.#board = board
+    this.#scale = scale
+    this.problem = problem
+  }
+
+  /** A simulated board needs no cell, and gets one when it is asked for; a real one refuses programs without (HANDLES 13.1). */
+  static async open(home: string, board: Board, asked: Sandbox | undefined, scale: number): Promise<Cells> {
+    const real = board.model !== 'sim'
+    const wanted = asked ?? (real ? 'namespaces' : 'none')
+    const cgroups = real || wanted !== 'none' ? await Cgroups.open(home, board.limits) : null
+    const able = ability(wanted, cgroups)
+    const sandbox = able.ok ? wanted : 'none'
+    const allowed = sandbox !== 'none' || ((asked ?? 'none') === 'none' && (!real || board.unconfined))
+    const why = able.ok ? 'it was told not to' : able.why
+    const fix = able.ok ? 'leave --sandbox away, or' : `${able.fix}, or`
+    const problem = allowed
+      ? null
+      : new Refusal(
+          'unconfined',
+          `programs cannot be confined here: ${why}`,
+          `${fix} write "unconfined": true into the board file`,
+        )
+    return new Cells(sandbox, cgroups, board, scale, problem)
+  }
+
+  /** How long the kernel may take to confirm that everything is frozen. */
+  get freezeMs(): number {
+    return DEADLINES.freeze * this.#scale
+  }
+
+  get confined(): boolean {
+    return this.sandbox !== 'none'
+  }
+
+  get fence(): 'cgroup' | 'weak' {
+    return this.cgroups === null ? 'weak' : 'cgroup'
+  }
+
+  get limits(): 'cgroup' | 'weak' {
+    return this.cgroups?.limits ?? 'weak'
+  }
+
+  make(slot: string, dir: RunDir, grants: readonly Grant[]): Cell {
+    if (this.problem !== null) throw this.problem
+    const { realtime, limits, network } = this.#board
+    const leaf = this.cgroups?.leaf(`${slot}-${++this.#count}`) ?? null
+    const freezeMs = leaf === null ? DEADLINES.stop * this.#scale : this.freezeMs
+    const shared = { leaf, freezeMs, killMs: DEADLINES.kill * this.#scale }
+    const programDir = join(dir.path, 'program')
+    if (this.sandbox === 'none') {
+      const file = join(programDir, 'program.mjs')
+      return { ...shared, command: plain(leaf, realtime), file, confine: null, extra: [], close: () => leaf?.remove() }
+    }
+    const uid = this.#uids.take()
+    const confined = confine({
+      sandbox: this.sandbox,
+      uid,
+      leafProcs: leaf?.procs ?? null,
+      folder: dir.path,
+      programDir,
+      loader: LOADER,
+      grants,
+      network: network.includes(slot),
+      realtime,
+      pids: limits.pids,
+      tmpMb: limits.tmpMb,
+    })
+    const close = () => {
+      this.#uids.release(uid)
+      leaf?.remove()
+    }
+    return { ...shared, ...confined, close }
+  }
+
+  close(): void {
+    this.cgroups?.close()
+  }
+}
+
+function ability(wanted: Sandbox, cgroups: Cgroups | null): CanConfine {
+  if (wanted === 'none') return { ok: true }
+  if (wanted === 'bwrap' && cgroups === null) {
+    // its monitor could be stopped, and the program would go on
+    return { ok: false, why: 'bwrap needs cgroup v2 for the fence', fix: 'use --sandbox namespaces' }
+  }
+  return canConfine(wanted)
+}
+
+/** The pid stays: every command replaces itself by the next. */
+function plain(leaf: Leaf | null, realtime: number): string[] {
+  const node = [process.execPath, LOADER]
+  if (process.platform !== 'linux') return node
+  const scheduled = realtime > 0 ? ['chrt', '-f', String(realtime), ...node] : node
+  // HANDOVER 3.6: the kernel ends the child with the body
+  const bound = ['setpriv', '--pdeathsig', 'KILL', ...scheduled]
+  return leaf === null ? bound : ['sh', '-c', 'echo $$ >"$0" && exec "$@"', leaf.procs, ...bound]
+}

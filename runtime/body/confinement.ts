@@ -1,0 +1,211 @@
+/**
+ * Invariant: a confined program starts as a user of its own, without a capability, in a root of its own that holds no
+ * device and nothing it could write but its /tmp (HANDLES 13).
+ *
+ * A chain of util-linux commands, each of which replaces itself by the next, so the pid stays. Nothing is put into the
+ * text of the shell's script: what differs are its parameters.
+ */
+import { spawnSync } from 'node:child_process'
+import { accessSync, chmodSync, constants, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Grant } from '../../drivers/handle.ts'
+import { needsSystem } from '../../drivers/inherit/index.ts'
+import { loadSystem } from '../../drivers/linux/system.ts'
+import { encode } from '../sdk/bpf.ts'
+import { type Arch, filter, isArch } from '../sdk/seccomp.ts'
+import { FD, type Init } from '../sdk/wire.ts'
+import { bwrapArguments, closedToOthers, fstab, PLACE, placesOf } from './privateroot.ts'
+
+/** `bwrap` adds a namespace of processes and, where no grant needs native code, Node's own permission model. */
+export type ConfinedBy = 'namespaces' | 'bwrap'
+
+/** The loader of this installation. */
+export const LOADER = fileURLToPath(new URL('../sdk/loader.js', import.meta.url))
+
+export interface ConfineOptions {
+  readonly sandbox: ConfinedBy
+  /** and gid: from Uids.take */
+  readonly uid: number
+  /** `cgroup.procs` of the instance's own group, or null */
+  readonly leafProcs: string | null
+  /** The instance's own folder, mode 0700 of this process; two files and an empty folder are written into it. */
+  readonly folder: string
+  /** Where the program was extracted; made readable for others. */
+  readonly programDir: string
+  /** default {@link LOADER} */
+  readonly loader?: string
+  readonly grants: readonly Grant[]
+  readonly network: boolean
+  /** SCHED_FIFO priority, 0 for none */
+  readonly realtime: number
+  /** of processes and threads, also where there is no pids controller (RLIMIT_NPROC) */
+  readonly pids: number
+  readonly tmpMb: number
+}
+
+export interface Confined {
+  /** argv for spawn, the loader included. The pid it gets is that of Node (namespaces), or of bwrap's monitor. */
+  readonly command: readonly string[]
+  /** The program file where the child sees it: `init.file`. */
+  readonly file: string
+  /** `init.confine` */
+  readonly confine: NonNullable<Init['confine']>
+  /** Files to open read-only and to append to the child's descriptor table, after the last grant, in this order. */
+  readonly extra: readonly string[]
+}
+
+export type CanConfine = { readonly ok: true } | { readonly ok: false; readonly why: string; readonly fix: string }
+
+/** linux/capability.h */
+const CAPABILITIES = {
+  CHOWN: 0,
+  KILL: 5,
+  SETGID: 6,
+  SETUID: 7,
+  SETPCAP: 8,
+  SYS_CHROOT: 18,
+  SYS_ADMIN: 21,
+  SYS_NICE: 23,
+} as const
+
+/** util-linux and coreutils; by their full path, as the child's PATH is not ours */
+const TOOLS = ['sh', 'unshare', 'mount', 'chroot', 'setpriv', 'chrt'] as const
+type Tool = (typeof TOOLS)[number] | 'bwrap'
+
+/** HANDLES 13.1: what is needed, and tried. `fix` completes "…, or write unconfined". */
+export function canConfine(sandbox: ConfinedBy, loader = LOADER): CanConfine {
+  const no = (why: string, fix: string): CanConfine => ({ ok: false, why, fix })
+  if (process.platform !== 'linux') return no(`this is ${process.platform}`, 'run the runtime on Linux')
+  if (!isArch(process.arch)) return no(`there is no filter for ${process.arch}`, 'use a 64-bit system (arm64 or x64)')
+  const lacking = lackingCapabilities()
+  if (lacking.length > 0) return no(`this process has no CAP_${lacking.join(', CAP_')}`, 'start the runtime as root')
+  const missing = [...TOOLS, ...(sandbox === 'bwrap' ? (['bwrap'] as const) : [])].filter((name) => find(name) === null)
+  if (missing.length > 0) {
+    const fix = missing.includes('bwrap') ? 'apt install bubblewrap' : 'apt install util-linux'
+    return no(`there is no command ${missing.join(', ')}`, fix)
+  }
+  try {
+    loadSystem()
+  } catch (error) {
+    return no(error instanceof Error ? error.message : String(error), 'npm install koffi@3.3.4')
+  }
+  const closed = closedToOthers(loader)
+  if (closed !== null) return no(`other users cannot read ${closed}`, `chmod -R o+rX ${closed}`)
+  // a container may have the capabilities and not the calls
+  const tried = spawnSync(tool('unshare'), ['--mount', '--ipc', '--net', tool('sh'), '-c', ':'], { encoding: 'utf8' })
+  if (tried.status !== 0) return no(tried.stderr.trim(), 'allow namespaces to the runtime')
+  return { ok: true }
+}
+
+/**
+ * $1 the leaf's cgroup.procs or '', $2 how many processes, $3 mount(8), $4 fstab or '', then the command. The group comes
+ * first: all that is started afterwards is in it. dash knows the limit of processes as -p, bash and busybox as -u.
+ */
+const SCRIPT = `set -e
+[ -z "$1" ] || echo $$ >"$1"
+ulimit -c 0
+ulimit -p "$2" 2>/dev/null || ulimit -u "$2"
+[ -z "$4" ] || "$3" --all --fstab "$4"
+shift 4
+exec "$@"`
+
+/** How to start one instance. Throws when its folder cannot be written. */
+export function confine(options: ConfineOptions): Confined {
+  const { sandbox, uid, folder, grants, network, realtime, pids } = options
+  const places = placesOf({ ...options, loader: options.loader ?? LOADER })
+  readable(options.programDir)
+  const scheduled = realtime > 0 ? [tool('chrt'), '-f', String(realtime)] : []
+  const shell = (mounts: string, command: readonly string[]): string[] => [
+    ...[tool('sh'), '-c', SCRIPT, 'medulla', options.leafProcs ?? '', String(pids), tool('mount'), mounts],
+    ...command,
+  ]
+  const confined = { file: join(PLACE.program, 'program.mjs') }
+  if (sandbox === 'namespaces') {
+    const [mounts, root] = [join(folder, 'mounts'), join(folder, 'root')]
+    mkdirSync(root, { recursive: true })
+    writeFileSync(mounts, fstab(root, places, options), { mode: 0o600 })
+    const node = [places.node, places.loader]
+    const inside = [tool('chroot'), root, ...scheduled, ...unprivileged(uid, true), ...node]
+    const unshared = [tool('unshare'), '--mount', '--ipc', ...(network ? [] : ['--net'])]
+    const command = [...unshared, ...shell(mounts, inside)]
+    return { ...confined, command, confine: { network, filter: 'install' }, extra: [] }
+  }
+  const file = join(folder, 'filter')
+  const arch = process.arch as Arch
+  writeFileSync(file, encode(filter({ arch, grants, network })), { mode: 0o600 })
+  const fd = FD.firstGrant + grants.filter(({ via }) => via === 'inherit').length
+  const bwrap = [tool('bwrap'), ...bwrapArguments(places, options), '--seccomp', String(fd)]
+  const node = [places.node, ...permissions(grants), places.loader]
+  const inside = [...scheduled, ...bwrap, ...unprivileged(uid, false), ...node]
+  return { ...confined, command: shell('', inside), confine: { network, filter: 'installed' }, extra: [file] }
+}
+
+/**
+ * HANDLES 13.2, 13.3. The signal at the body's end comes last: a change of user takes it away (prctl(2)). Under bwrap the
+ * end of its first process ends everything, and the filter is on already, which forbids to change that signal.
+ */
+function unprivileged(uid: number, bound: boolean): string[] {
+  return [
+    ...[
+      tool('setpriv'),
+      `--reuid=${uid}`,
+      `--regid=${uid}`,
+      '--clear-groups',
+      '--inh-caps=-all',
+      '--ambient-caps=-all',
+    ],
+    ...['--bounding-set=-all', '--no-new-privs', ...(bound ? ['--pdeathsig=KILL'] : [])],
+  ]
+}
+
+/** HANDLES 13.13: where no grant needs koffi, which Node's permission model would have to let in. */
+function permissions(grants: readonly Grant[]): string[] {
+  if (needsSystem(grants)) return []
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
+  const final = major > 23 || (major === 23 && minor >= 5)
+  return [
+    ...(final ? ['--permission'] : ['--experimental-permission', '--disable-warning=ExperimentalWarning']),
+    ...[
+      `--allow-fs-read=${PLACE.program}/*`,
+      `--allow-fs-read=${PLACE.runtime}/*`,
+      '--allow-fs-read=/proc/self/status',
+    ],
+    ...['--allow-fs-read=/tmp/*', '--allow-fs-write=/tmp/*'],
+  ]
+}
+
+/** For others: the folder above is closed to them, and what is bound is read-only. */
+function readable(programDir: string): void {
+  chmodSync(programDir, 0o755)
+  for (const name of readdirSync(programDir)) chmodSync(join(programDir, name), 0o444)
+}
+
+const found = new Map<string, string | null>()
+
+function find(name: Tool): string | null {
+  const known = found.get(name)
+  if (known !== undefined) return known
+  const path = ['/usr/bin', '/bin', '/usr/sbin', '/sbin'].map((folder) => `${folder}/${name}`).find(isCommand) ?? null
+  found.set(name, path)
+  return path
+}
+
+function tool(name: Tool): string {
+  return find(name) ?? name
+}
+
+function isCommand(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function lackingCapabilities(): string[] {
+  const effective = /^CapEff:\s*(\w+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0'
+  const mask = BigInt(`0x${effective}`)
+  return Object.entries(CAPABILITIES).flatMap(([name, bit]) => ((mask >> BigInt(bit)) & 1n ? [] : [name]))
+}

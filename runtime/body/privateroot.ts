@@ -1,0 +1,145 @@
+/**
+ * Invariant: a confined child sees what is listed here and nothing else of the file system, all of it read-only but /tmp
+ * (HANDLES 13.4, 13.5).
+ *
+ * One list in two notations: the fstab of mount(8), and arguments of bwrap(1). There is no /dev, no /sys, no /home, no
+ * /var, and no /run but our own.
+ */
+import { existsSync, realpathSync, statSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { basename, dirname, join, relative } from 'node:path'
+
+/** Where things are in the child's root. */
+export const PLACE = { program: '/run/medulla/program', runtime: '/run/medulla/runtime', node: '/run/medulla/node' }
+
+/** Commands, libraries and time zones. /lib64 is where the dynamic loader of x86-64 is; on arm64 it is in /lib. */
+const SYSTEM = ['/usr', '/lib', '/lib64', '/bin']
+
+export interface Bind {
+  readonly source: string
+  readonly target: string
+}
+
+export interface Places {
+  readonly binds: readonly Bind[]
+  /** paths in the child */
+  readonly node: string
+  readonly loader: string
+}
+
+export function placesOf(about: {
+  programDir: string
+  loader: string
+  network: boolean
+  leafProcs: string | null
+}): Places {
+  const root = installRoot(about.loader)
+  const binds: Bind[] = SYSTEM.filter((path) => existsSync(path)).map((path) => ({ source: path, target: path }))
+  binds.push({ source: about.programDir, target: PLACE.program }, { source: root, target: PLACE.runtime })
+  let node = process.execPath
+  if (!isBelow('/usr', node)) {
+    binds.push({ source: dirname(node), target: PLACE.node })
+    node = join(PLACE.node, basename(node))
+  }
+  const modules = modulesOf(about.loader)
+  // node_modules is a link: it leads to the same path in there
+  if (modules !== null && !isBelow(root, modules)) binds.push({ source: modules, target: modules })
+  const leaf = about.leafProcs === null ? null : dirname(about.leafProcs)
+  // libuv reads the limit there, and V8 sizes its heap by it; as a flag it would void Node's code cache, 17 ms a start
+  if (leaf !== null && existsSync(join(leaf, 'memory.max'))) binds.push({ source: leaf, target: leaf })
+  if (about.network) binds.push(...namesOfHosts())
+  return { binds, node, loader: join(PLACE.runtime, relative(root, about.loader)) }
+}
+
+/** The first of these paths, or of the folders above within the installation, that other users cannot read; null is good. */
+export function closedToOthers(loader: string): string | null {
+  const root = installRoot(loader)
+  const modules = modulesOf(loader)
+  const node = process.execPath
+  return (
+    firstClosed(root, loader) ??
+    (modules === null ? null : firstClosed(modules, join(modules, 'koffi/package.json'))) ??
+    (isBelow('/usr', node) ? null : firstClosed(dirname(node), node))
+  )
+}
+
+function firstClosed(top: string, file: string): string | null {
+  for (let path = file; path.length >= top.length; path = dirname(path)) {
+    const stat = statSync(path, { throwIfNoEntry: false })
+    const wanted = stat?.isDirectory() ? 0o005 : 0o004
+    if (stat !== undefined && (stat.mode & wanted) !== wanted) return path
+  }
+  return null
+}
+
+/** The folder that holds the runtime and its packages: the one of package.json, or the outermost that has node_modules. */
+function installRoot(loader: string): string {
+  const at = loader.indexOf('/node_modules/')
+  if (at >= 0) return loader.slice(0, at)
+  for (let folder = dirname(loader); folder !== dirname(folder); folder = dirname(folder)) {
+    if (existsSync(join(folder, 'package.json'))) return folder
+  }
+  return dirname(loader)
+}
+
+/** The node_modules that koffi is really in. */
+function modulesOf(loader: string): string | null {
+  try {
+    const file = realpathSync(createRequire(loader).resolve('koffi'))
+    return file.slice(0, file.indexOf('/node_modules/') + '/node_modules'.length)
+  } catch {
+    return null
+  }
+}
+
+/** What getaddrinfo(3) reads; resolv.conf is often a link out of /etc, and is replaced when the network changes. */
+function namesOfHosts(): Bind[] {
+  const binds = [{ source: '/etc', target: '/etc' }]
+  const file = '/etc/resolv.conf'
+  const folder = existsSync(file) ? dirname(realpathSync(file)) : '/etc'
+  return isBelow('/etc', join(folder, 'x')) ? binds : [...binds, { source: folder, target: folder }]
+}
+
+const isBelow = (folder: string, path: string): boolean => path.startsWith(`${folder}/`)
+
+/** For `mount --all --fstab`: `root` is an empty folder, over which the new root is mounted. */
+export function fstab(root: string, { binds }: Places, about: { uid: number; tmpMb: number }): string {
+  const lines = [
+    ['medulla', root, 'tmpfs', 'mode=755,size=64k,nosuid,nodev'],
+    ...binds.map(({ source, target }) => [source, root + target, 'none', 'bind,ro,nosuid,nodev,X-mount.mkdir']),
+    // not even the existence of the others (kernel document filesystems/proc.rst)
+    ['medulla', `${root}/proc`, 'proc', 'hidepid=2,nosuid,nodev,noexec,X-mount.mkdir'],
+    ['medulla', `${root}/tmp`, 'tmpfs', `${tmp(about)},nosuid,nodev,X-mount.mkdir`],
+  ]
+  return lines.map((fields) => `${fields.map(escaped).join(' ')} 0 0\n`).join('')
+}
+
+const tmp = ({ uid, tmpMb }: { uid: number; tmpMb: number }): string =>
+  `mode=700,uid=${uid},gid=${uid},size=${tmpMb}m,nr_inodes=${tmpMb * 256}`
+
+/** fstab(5): what separates fields, as octal. */
+const escaped = (field: string): string =>
+  field.replace(/[\s\\]/g, (char) => `\\${char.charCodeAt(0).toString(8).padStart(3, '0')}`)
+
+/** The same root for bwrap, as root: /tmp is anybody's there, and nobody else is. */
+export function bwrapArguments({ binds }: Places, about: { tmpMb: number; network: boolean }): string[] {
+  return [
+    ...['--unshare-pid', '--unshare-ipc', '--unshare-uts', '--die-with-parent'],
+    ...(about.network ? [] : ['--unshare-net']),
+    // those it makes itself are closed to other users
+    ...foldersAbove(binds).flatMap((folder) => ['--perms', '0755', '--dir', folder]),
+    ...binds.flatMap(({ source, target }) => ['--ro-bind', source, target]),
+    ...['--proc', '/proc', '--perms', '1777', '--size', String(about.tmpMb * 1024 * 1024), '--tmpfs', '/tmp'],
+    ...['--chdir', '/tmp'],
+    ...['SETUID', 'SETGID', 'SETPCAP'].flatMap((name) => ['--cap-add', `CAP_${name}`]),
+  ]
+}
+
+/** Shortest first. */
+function foldersAbove(binds: readonly Bind[]): string[] {
+  const folders = new Set<string>()
+  for (const { target } of binds) {
+    for (let folder = dirname(target); folder !== '/'; folder = dirname(folder)) folders.add(folder)
+  }
+  return [...folders].sort()
+}

@@ -1,0 +1,182 @@
+/**
+ * Invariant: while the body lives a standby lives, but for the moments in which a new one is started; every descriptor
+ * that the body must not lose is in its table (HANDLES 14).
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import type { Duplex } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import type { Kept } from '../../drivers/backend.ts'
+import type { BoardHandle } from '../../drivers/board.ts'
+import { safeSteps } from '../../drivers/linux/safe.ts'
+import { type FromStandby, type Held, STANDBY_FORMAT, type ToStandby } from '../standby/wire.ts'
+import { readLines } from './lines.ts'
+
+const MAIN = fileURLToPath(new URL('../standby/main.js', import.meta.url))
+/** A small heap, and no threads that V8 can do without. */
+const FLAGS = ['--max-old-space-size=16', '--max-semi-space-size=1', '--single-threaded']
+const MAX_LINE = 65_536
+/** ms, before MEDULLA_TIME_SCALE */
+const READY_MS = 10_000
+const END_MS = 1000
+const RESTART_MS = { first: 100, most: 10_000, calmAfter: 60_000 }
+
+export interface StandbyHandle {
+  readonly name: string
+  readonly id: number
+  readonly entry: BoardHandle
+  /** Of `backend.info(name)`. */
+  readonly kept: Kept
+}
+
+export interface StandbyOptions {
+  /** For its socket: of this robot alone, and there for the next body, too. */
+  readonly folder: string
+  /** Descriptors are of no use on another board: its model and chip. */
+  readonly about: unknown
+  readonly handles: readonly StandbyHandle[]
+  /** The control group of all programs, which the standby is not in; null: it goes by {@link Standby.programs}. */
+  readonly cgroup: string | null
+  /** SCHED_FIFO priority of programs: the standby gets the next higher one. 0 is off. */
+  readonly realtime: number
+  note(level: 'info' | 'warn' | 'error', text: string): void
+}
+
+export class Standby {
+  readonly #options: StandbyOptions
+  readonly #handles: StandbyHandle[]
+  readonly #scale = Number(process.env.MEDULLA_TIME_SCALE) || 1
+  #child: ChildProcess | null = null
+  #pids: readonly number[] = []
+  #deaths = 0
+  #since = 0
+  #closed = false
+  #restarting: NodeJS.Timeout | null = null
+
+  private constructor(options: StandbyOptions) {
+    this.#options = options
+    // lines come first when levels are driven: a transfer on a bus may wait for the bus
+    const rank = ({ entry }: StandbyHandle) => Number(entry.kind !== 'output') + Number(entry.kind !== 'pwm')
+    this.#handles = options.handles.filter(({ kept }) => kept.fds.length > 0).sort((a, b) => rank(a) - rank(b))
+  }
+
+  /** Resolves when it holds everything and listens. Rejects when it cannot. Descriptors stay the caller's. */
+  static async start(options: StandbyOptions): Promise<Standby> {
+    const standby = new Standby(options)
+    await standby.#spawn()
+    return standby
+  }
+
+  get pid(): number | null {
+    return this.#child?.pid ?? null
+  }
+
+  /** Whatever runs now, all of it: needed where there is no control group. */
+  programs(pids: readonly number[]): void {
+    this.#pids = [...pids]
+    this.#send({ t: 'pids', pids: this.#pids })
+  }
+
+  /** What the next body starts from, as far as the kernel does not know it: values, fences, sequence numbers. */
+  keep(handles: readonly Pick<StandbyHandle, 'name' | 'kept'>[]): void {
+    this.#send({ t: 'kept', kept: Object.fromEntries(handles.map(({ name, kept }) => [name, withoutFds(kept)])) })
+  }
+
+  /** The body ends in good order, its levels are safe: the standby lets go, and drives nothing. */
+  async end(): Promise<void> {
+    this.#closed = true
+    if (this.#restarting !== null) clearTimeout(this.#restarting)
+    const child = this.#child
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return
+    const ended = new Promise((resolve) => child.once('exit', resolve))
+    this.#send({ t: 'end' })
+    const timer = setTimeout(() => child.kill('SIGKILL'), END_MS * this.#scale)
+    await ended
+    clearTimeout(timer)
+  }
+
+  #spawn(): Promise<void> {
+    const { realtime } = this.#options
+    const node = [process.execPath, ...FLAGS, MAIN]
+    const [command = '', ...args] = realtime > 0 ? ['chrt', '-f', String(Math.min(99, realtime + 1)), ...node] : node
+    const child = spawn(command, args, {
+      // HANDLES 14.1: a session of its own, and nothing that ends it with the body
+      detached: true,
+      env: { PATH: process.env.PATH },
+      stdio: ['ignore', 'ignore', 'inherit', 'pipe', ...this.#handles.flatMap(({ kept }) => kept.fds)],
+    })
+    this.#child = child
+    const lifeline = child.stdio[3] as Duplex
+    lifeline.on('error', () => {})
+    this.#send(this.#init())
+    if (this.#pids.length > 0) this.programs(this.#pids)
+    return new Promise((resolve, reject) => {
+      let ready = false
+      const failed = (why: string) => {
+        clearTimeout(timer)
+        if (ready) this.#again(why)
+        else {
+          child.kill('SIGKILL')
+          reject(new Error(`the standby did not start: ${why}`))
+        }
+      }
+      const timer = setTimeout(() => failed('it did not answer in time'), READY_MS * this.#scale)
+      const hear = (line: string) => {
+        const message = JSON.parse(line) as FromStandby
+        if (message.t === 'failed') return failed(message.message)
+        if (message.t !== 'ready') return
+        clearTimeout(timer)
+        ready = true
+        this.#since = performance.now()
+        resolve()
+      }
+      readLines(lifeline, MAX_LINE, hear, () => {})
+      child.once('error', (error) => failed(error.message))
+      child.once('exit', (code, signal) => failed(`it ended with ${signal ?? code}`))
+    })
+  }
+
+  /** HANDLES 14.8 */
+  #again(why: string): void {
+    if (this.#closed || this.#restarting !== null) return
+    if (performance.now() - this.#since > RESTART_MS.calmAfter) this.#deaths = 0
+    const wait = Math.min(RESTART_MS.first * 2 ** this.#deaths++, RESTART_MS.most)
+    this.#options.note('error', `no standby: ${why}; a new one in ${wait} ms`)
+    this.#restarting = setTimeout(() => {
+      this.#restarting = null
+      if (this.#closed) return
+      this.#spawn().then(
+        () => this.#options.note('info', 'a standby holds the handles again'),
+        (error: Error) => this.#again(error.message),
+      )
+    }, wait)
+  }
+
+  #init(): ToStandby {
+    const { folder, about, cgroup } = this.#options
+    const handles = this.#handles.map(
+      ({ name, id, entry, kept }): Held => ({
+        name,
+        id,
+        entry,
+        fds: kept.fds.length,
+        kept: withoutFds(kept),
+        safe: safeSteps(entry, kept),
+        safeValue: safeValue(entry),
+      }),
+    )
+    return { t: 'init', format: STANDBY_FORMAT, folder, about, handles, cgroup, scale: this.#scale }
+  }
+
+  #send(message: ToStandby): void {
+    const lifeline = this.#child?.stdio[3] as Duplex | undefined
+    if (lifeline?.writable === true) lifeline.write(`${JSON.stringify(message)}\n`)
+  }
+}
+
+function withoutFds({ fds: _, ...rest }: Kept): Omit<Kept, 'fds'> {
+  return rest
+}
+
+function safeValue(entry: BoardHandle): number | null {
+  return (entry.kind === 'output' || entry.kind === 'pwm') && entry.safe !== 'hold' ? entry.safe : null
+}

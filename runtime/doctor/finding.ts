@@ -1,0 +1,42 @@
+/** Invariant: what is only missing, and nobody asked for, is never a problem. */
+import type { Finding, Fix } from '../../deploy/doctor.ts'
+import type { Board, BoardHandle } from '../../drivers/board.ts'
+
+export type { Finding, Fix }
+
+export const ok = (about: string, found: string): Finding => ({ about, severity: 'ok', found, fix: [] })
+export const warning = (about: string, found: string, ...fix: Fix[]): Finding => ({
+  about,
+  severity: 'warning',
+  found,
+  fix,
+})
+export const problem = (about: string, found: string, fix: Fix, ...more: Fix[]): Finding => ({
+  about,
+  severity: 'problem',
+  found,
+  fix: [fix, ...more],
+})
+
+export const act = (advice: string): Fix => ({ do: advice })
+export const run = (command: string): Fix => ({ run: command })
+export const write = (line: string, to: string): Fix => ({ write: line, to })
+
+/** Handles of a real board by name; none when the board is simulated or not known. */
+export function handles<K extends BoardHandle['kind']>(
+  board: Board | null,
+  ...kinds: K[]
+): [name: string, entry: Extract<BoardHandle, { kind: K }>][] {
+  if (board === null || board.model === 'sim') return []
+  const wanted: readonly string[] = kinds
+  return Object.entries(board.handles).filter((pair): pair is [string, Extract<BoardHandle, { kind: K }>] =>
+    wanted.includes(pair[1].kind),
+  )
+}
+
+/** As `"led", "lamp" and 3 more`. */
+export function names(list: readonly string[]): string {
+  const shown = list.slice(0, 3).map((name) => JSON.stringify(name))
+  const more = list.length - shown.length
+  return more > 0 ? `${shown.join(', ')} and ${more} more` : shown.join(', ')
+}

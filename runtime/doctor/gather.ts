@@ -1,0 +1,225 @@
+/** Invariant: facts are read and nothing is changed; what cannot be read is a fact, too. */
+import { spawnSync } from 'node:child_process'
+import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs'
+import { hostname, release, userInfo } from 'node:os'
+import { dirname, join, relative, resolve, sep } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { canConfine } from '../body/confinement.ts'
+import { holderOf } from '../store/lock.ts'
+import { listed, mayOpen, readDevices, systemOrNull } from './devices.ts'
+import { type Facts, type Groups, MODULES, type NativeModule, TOOLS, type Tool } from './facts.ts'
+
+const HERE = fileURLToPath(import.meta.url)
+const LOADER = fileURLToPath(new URL('../sdk/loader.js', import.meta.url))
+const COMMAND_MS = 10_000
+/** adjtimex(2): larger than struct timex anywhere; the answer of a clock that nobody keeps. */
+const TIMEX = { size: 256, error: 5 } as const
+
+export interface DoctorOptions {
+  home: string
+  /** board.json in the home otherwise */
+  board?: string
+}
+
+export async function gather(options: DoctorOptions): Promise<Facts> {
+  const home = resolve(options.home)
+  const groups = groupNames(readOr('/etc/group'))
+  return {
+    host: hostname(),
+    platform: process.platform,
+    arch: process.arch,
+    kernel: release(),
+    model: readOr('/proc/device-tree/model').replaceAll('\0', '').trim() || null,
+    user: user(groups),
+    node: { version: process.versions.node, path: process.execPath, closed: closedPath() },
+    ...readDevices(groups),
+    modules: tryModules(),
+    noTools: (Object.keys(TOOLS) as Tool[]).filter((name) => !isTool(name)),
+    bwrap: isTool('bwrap'),
+    confine: canConfine('namespaces'),
+    groups: readGroups(),
+    cmdline: readOr('/proc/cmdline').trim(),
+    firmware: ['/boot/firmware', '/boot'].find((folder) => existsSync(`${folder}/config.txt`)) ?? '/boot/firmware',
+    throttled: throttled(),
+    clockSet: clockSet(),
+    realtime: {
+      works: spawnSync('chrt', ['-f', '1', 'true'], { timeout: COMMAND_MS }).status === 0,
+      runtimeUs: numberIn(readOr('/proc/sys/kernel/sched_rt_runtime_us')),
+      preemptRt: readOr('/sys/kernel/realtime').trim() === '1',
+    },
+    memory: memoryOf(readOr('/proc/meminfo')),
+    home: {
+      dir: home,
+      there: existsSync(join(home, 'robot.json')),
+      closed: existsSync(home) && !mayEnter(home),
+      running: await holderOf(join(home, 'lock')).catch(() => null),
+    },
+    board: readBoard(resolve(options.board ?? join(home, 'board.json'))),
+  }
+}
+
+function readBoard(file: string): Facts['board'] {
+  try {
+    return { file, text: readFileSync(file, 'utf8'), error: '' }
+  } catch (error) {
+    return { file, text: null, error: (error as NodeJS.ErrnoException).code ?? String(error) }
+  }
+}
+
+function user(names: ReadonlyMap<number, string>): Facts['user'] {
+  const uid = process.getuid?.() ?? -1
+  let name = String(uid)
+  try {
+    name = userInfo().username
+  } catch {
+    // a user id without a name
+  }
+  return { uid, name, groups: (process.getgroups?.() ?? []).map((gid) => names.get(gid) ?? String(gid)) }
+}
+
+/** group(5) */
+export function groupNames(text: string): Map<number, string> {
+  const lines = text.split('\n').map((line) => line.split(':'))
+  return new Map(lines.flatMap(([name, , gid]) => (name && gid ? [[Number(gid), name] as const] : [])))
+}
+
+/** proc_meminfo(5) */
+export function memoryOf(text: string): Facts['memory'] {
+  const mb = (key: string) => Math.floor(Number(new RegExp(`^${key}:\\s*(\\d+) kB`, 'm').exec(text)?.[1] ?? 0) / 1024)
+  return { totalMb: mb('MemTotal'), availableMb: mb('MemAvailable') }
+}
+
+/** Folders are mounted into a program's root as they are, so those above them do not matter (HANDLES 13.4). */
+function closedPath(): string | null {
+  let root = dirname(HERE)
+  while (root !== dirname(root) && !existsSync(join(root, 'package.json'))) root = dirname(root)
+  const paths = [root]
+  for (const part of relative(root, LOADER).split(sep)) paths.push(join(paths.at(-1) ?? root, part))
+  const node = process.execPath.startsWith('/usr/') ? [] : [dirname(process.execPath), process.execPath]
+  return [...node, ...paths].find((path) => !forOthers(path)) ?? null
+}
+
+function forOthers(path: string): boolean {
+  const stat = statSync(path, { throwIfNoEntry: false })
+  if (stat === undefined) return true
+  const needed = stat.isDirectory() ? 0o5 : 0o4
+  return (stat.mode & needed) === needed
+}
+
+/** In a process of its own: a native module that does not fit may end it. */
+function tryModules(): Facts['modules'] {
+  const script = `
+    const { dirname, join } = require('node:path')
+    const require_ = require('node:module').createRequire(${JSON.stringify(HERE)})
+    const load = (name) => {
+      if (name === 'pigpio') require_(join(dirname(require_.resolve(name)), 'build/Release/pigpio.node'))
+      else if (name === 'epoll') require('node:module').createRequire(require_.resolve('onoff'))(name)
+      else require_(name)
+    }
+    for (const name of ${JSON.stringify(MODULES)}) {
+      let said = null
+      try { load(name) } catch (error) { said = String(error.message).split('\\n')[0] }
+      process.stdout.write(JSON.stringify([name, said]) + '\\n')
+    }`
+  const { stdout } = spawnSync(process.execPath, ['-e', script], {
+    encoding: 'utf8',
+    timeout: COMMAND_MS,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  const said = new Map(
+    stdout.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line) as [string, string]])),
+  )
+  const entry = (name: NativeModule) => [name, said.has(name) ? (said.get(name) ?? null) : 'it ends the process']
+  return Object.fromEntries(MODULES.map(entry))
+}
+
+function isTool(name: string): boolean {
+  const folders = [...(process.env.PATH ?? '').split(':'), '/usr/bin', '/bin', '/usr/sbin', '/sbin']
+  return folders.some((folder) => {
+    try {
+      accessSync(join(folder, name), constants.X_OK)
+      return true
+    } catch {
+      return false
+    }
+  })
+}
+
+function readGroups(): Groups {
+  const mountinfo = readOr('/proc/self/mountinfo')
+  const place = placeOfGroup(mountinfo, readOr('/proc/self/cgroup'))
+  if (place === null) {
+    return { mount: null, controllers: [], own: null, ownControllers: [], writable: false, kill: false }
+  }
+  const { mount, own } = place
+  const controllers = (folder: string) => readOr(join(folder, 'cgroup.controllers')).trim().split(/\s+/).filter(Boolean)
+  return {
+    mount,
+    controllers: controllers(mount),
+    own,
+    ownControllers: controllers(own),
+    writable: mayOpen(join(own, 'cgroup.subtree_control')),
+    // the root has none; any group below it does
+    kill:
+      existsSync(join(own, 'cgroup.kill')) ||
+      groupsBelow(mount).some((name) => existsSync(join(mount, name, 'cgroup.kill'))),
+  }
+}
+
+function groupsBelow(mount: string): string[] {
+  return listed(mount).filter((name) => existsSync(join(mount, name, 'cgroup.procs')))
+}
+
+/** The mount of cgroup v2, and the folder of the group that is said in /proc/self/cgroup. */
+export function placeOfGroup(mountinfo: string, self: string): { mount: string; own: string } | null {
+  const mounted = mountinfo.split('\n').find((line) => line.includes(' - cgroup2 '))
+  const [, , , root, mount] = mounted?.split(' ') ?? []
+  const path = /^0::(.*)$/m.exec(self)?.[1]
+  if (root === undefined || mount === undefined || path === undefined) return null
+  return { mount, own: join(mount, root === '/' ? path : path.slice(root.length)) }
+}
+
+/** From the firmware's driver, or else its own command. */
+function throttled(): number | null {
+  const platform = '/sys/devices/platform'
+  for (const soc of listed(platform).filter((name) => name.startsWith('soc'))) {
+    for (const name of listed(join(platform, soc)).filter((one) => one.endsWith('firmware'))) {
+      const text = readOr(join(platform, soc, name, 'get_throttled')).trim()
+      if (text !== '') return Number.parseInt(text, 16)
+    }
+  }
+  const { stdout } = spawnSync('vcgencmd', ['get_throttled'], { encoding: 'utf8', timeout: COMMAND_MS })
+  const hex = /^throttled=0x([0-9a-f]+)/m.exec(stdout ?? '')?.[1]
+  return hex === undefined ? null : Number.parseInt(hex, 16)
+}
+
+function clockSet(): boolean | null {
+  try {
+    const adjtimex = systemOrNull()?.bind('adjtimex', 'int', ['void*'])
+    // of no bytes set: it changes nothing
+    return adjtimex === undefined ? null : adjtimex(new Uint8Array(TIMEX.size)) !== TIMEX.error
+  } catch {
+    return null
+  }
+}
+
+function mayEnter(folder: string): boolean {
+  try {
+    accessSync(folder, constants.R_OK | constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function numberIn(text: string): number | null {
+  return text.trim() === '' ? null : Number(text)
+}
+
+function readOr(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}

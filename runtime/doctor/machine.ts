@@ -1,0 +1,142 @@
+/** Invariant: says of the computer itself, without its pins, whether a robot can live on it. */
+import type { Board } from '../../drivers/board.ts'
+import type { Facts } from './facts.ts'
+import { act, type Finding, ok, problem, run, warning, write } from './finding.ts'
+import { isPi, modelOf } from './models.ts'
+
+const NODE = [20, 19] as const
+/** GPIO character device v2, and cgroup.kill, came with these. */
+const KERNEL = { lines: [5, 10], kill: [5, 14] } as const
+/** What a Node process of its own needs beside the one that it replaces. */
+const CANDIDATE_MB = 60
+const SERVICE = "the runtime's service, under [Service]"
+
+/** Bits of get_throttled: now, and 16 higher since the start. */
+const POWER = ['under-voltage', 'frequency capped', 'throttled', 'soft temperature limit'] as const
+
+export function aboutMachine(facts: Facts, board: Board | null): Finding[] {
+  return [
+    model(facts, board),
+    kernel(facts),
+    node(facts),
+    power(facts),
+    clock(facts),
+    memory(facts, board),
+    realtime(facts, board),
+    home(facts),
+  ]
+}
+
+function model({ model: name, platform, arch, board: { file } }: Facts, board: Board | null): Finding {
+  const about = 'model'
+  const known = modelOf(name)
+  if (known === null) {
+    const what = name ?? `${platform} on ${arch}`
+    const simulated = board?.model === 'sim' ? ': a simulated board runs here' : ''
+    if (!isPi(name)) {
+      const found = `this is not a Raspberry Pi (${what})${simulated}`
+      return simulated === '' ? warning(about, found, run('medulla sim')) : ok(about, found)
+    }
+    const found = `${what} is not one of pi3, pi4, pi5 and zero2w, which are supported`
+    return warning(about, found, write('"model": "linux", "chip": "LABEL"', file))
+  }
+  const found = `${name}: "model": "${known}"`
+  if (board === null || board.model === known || board.model === 'linux') return ok(about, found)
+  if (board.model === 'sim')
+    return warning(about, `${found}, but the board is simulated`, write(`"model": "${known}"`, file))
+  return problem(about, `${found}, but the board says "${board.model}"`, write(`"model": "${known}"`, file))
+}
+
+function kernel({ platform, kernel: release, arch }: Facts): Finding {
+  const about = 'kernel'
+  if (platform !== 'linux') {
+    return problem(about, `hardware is driven through Linux, this is ${platform}`, run('medulla sim'))
+  }
+  const update = run('sudo apt update && sudo apt full-upgrade && sudo reboot')
+  if (!atLeast(release, KERNEL.lines)) {
+    return problem(about, `${release}: below 5.10 there is no GPIO character device v2`, update)
+  }
+  if (!atLeast(release, KERNEL.kill)) {
+    return warning(about, `${release}: below 5.14 there is no cgroup.kill, so the fence is weak`, update)
+  }
+  if (arch !== 'arm64' && arch !== 'x64') {
+    const found = `${release}, but a Node for ${arch}: programs can be confined on a 64-bit system only`
+    return problem(about, found, act('install the 64-bit Raspberry Pi OS, and Node for arm64'))
+  }
+  return ok(about, `${release}, ${arch}`)
+}
+
+function node({ node: { version, path, closed } }: Facts): Finding {
+  const about = 'node'
+  if (!atLeast(version, NODE)) {
+    return problem(about, `Node ${version}, expected ${NODE.join('.')} or newer`, run('sudo apt install nodejs'))
+  }
+  if (closed === null) return ok(about, `${version}, ${path}`)
+  return problem(
+    about,
+    `programs run as users of their own, and those cannot read ${closed}`,
+    run(`sudo chmod -R o+rX ${closed}`),
+  )
+}
+
+/** Of what is on now, and what was since the start. */
+function power({ throttled, model: name }: Facts): Finding {
+  const about = 'power'
+  if (throttled === null) return ok(about, isPi(name) ? 'the firmware does not say' : 'no Raspberry Pi firmware to ask')
+  const set = (shift: number) => POWER.filter((_, bit) => (throttled >> (bit + shift)) & 1)
+  const [now, before] = [set(0), set(16)]
+  if (now.length === 0 && before.length === 0) return ok(about, 'no under-voltage, not throttled since the start')
+  const fix = [...now, ...before].includes('under-voltage')
+    ? act('use a supply of 5.1 V with a short, thick cable, and another one for motors')
+    : act('keep it below 80 degrees, with a heat sink or a fan')
+  if (now.length > 0) return problem(about, `now: ${now.join(', ')}`, fix)
+  return warning(about, `since the start: ${before.join(', ')}`, fix)
+}
+
+function clock({ clockSet }: Facts): Finding {
+  const about = 'clock'
+  if (clockSet === null) return ok(about, 'cannot be asked without koffi')
+  if (clockSet) return ok(about, 'synchronised')
+  const found = 'not synchronised: releases that expire, and the dates of receipts, depend on it'
+  return warning(about, found, run('sudo timedatectl set-ntp true'))
+}
+
+function memory({ memory: { availableMb, totalMb } }: Facts, board: Board | null): Finding {
+  const about = 'memory'
+  const needed = CANDIDATE_MB + (board?.memoryReserveMb ?? 0)
+  const found = `${availableMb} of ${totalMb} MB are free`
+  if (availableMb >= needed) return ok(about, found)
+  const fix = run('ps -eo rss,comm --sort=-rss | head')
+  return problem(about, `${found}: a swap runs two programs at once and needs ${needed}`, fix)
+}
+
+function realtime({ realtime: { works, runtimeUs, preemptRt } }: Facts, board: Board | null): Finding {
+  const about = 'realtime'
+  const wanted = board?.realtime ?? 0
+  const kind = preemptRt ? 'a PREEMPT_RT kernel' : 'a kernel without PREEMPT_RT'
+  if (!works) {
+    const found = `SCHED_FIFO is not allowed here, ${kind}`
+    const fix = write('LimitRTPRIO=99', SERVICE)
+    if (wanted > 0) return problem(about, `${found}, and the board says "realtime": ${wanted}`, fix)
+    return ok(about, `${found}; the board does not ask for it`)
+  }
+  if (wanted > 0 && runtimeUs === -1) {
+    const fix = run('sudo sysctl -w kernel.sched_rt_runtime_us=950000')
+    return warning(about, `SCHED_FIFO without limit: a program in an endless loop takes its CPU for ever`, fix)
+  }
+  return ok(about, `SCHED_FIFO works, ${kind}`)
+}
+
+function home({ home: { dir, there, closed, running }, user }: Facts): Finding {
+  const about = 'home'
+  if (closed) return warning(about, `${user.name} may not look into ${dir}`, run('sudo medulla doctor'))
+  if (running !== null) return ok(about, `${dir}: a runtime has it, pid ${running}`)
+  if (there) return ok(about, dir)
+  return warning(about, `no robot lives in ${dir} yet`, run(`sudo medulla runtime --home ${dir}`))
+}
+
+/** The first two numbers of a version. */
+function atLeast(version: string, [major, minor]: readonly [number, number]): boolean {
+  const [, a = '0', b = '0'] = /^v?(\d+)\.(\d+)/.exec(version) ?? []
+  return Number(a) > major || (Number(a) === major && Number(b) >= minor)
+}

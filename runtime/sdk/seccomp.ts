@@ -1,0 +1,134 @@
+/**
+ * Invariant: on a granted descriptor only the calls of its encoding are allowed; everywhere else only what is listed here
+ * is denied (HANDLES 13).
+ *
+ * The filter sees numbers, never memory: which address an SPI message or an SMBus command holds is out of its sight.
+ */
+import type { Encoding, Grant } from '../../drivers/handle.ts'
+import { BPF, DATA, type Instruction, load, RET, ret, when } from './bpf.ts'
+import { SYSCALLS, type Syscall } from './seccomp-tables.ts'
+
+export type Arch = keyof typeof SYSCALLS
+export const isArch = (text: string): text is Arch => Object.hasOwn(SYSCALLS, text)
+
+/** linux/audit.h */
+export const AUDIT_ARCH = { x64: 0xc000003e, arm64: 0xc00000b7 } as const
+/** x32 calls of x86-64 */
+const X32 = 0x40000000
+
+const EPERM = RET.errno(1)
+const ENOSYS = RET.errno(38)
+
+/** linux/gpio.h, linux/i2c-dev.h, linux/spi/spidev.h */
+export const IOCTL = {
+  lineGet: 0xc010b40e,
+  lineSet: 0xc010b40f,
+  smbus: 0x0720,
+  spiMessage: 0x40206b00,
+} as const
+
+/** asm-generic/ioctls.h: what Node and libc ask of a file of their own. TCGETS TCGETS2 TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX */
+const HARMLESS = [0x5401, 0x802c542a, 0x5413, 0x541b, 0x5421, 0x5450, 0x5451]
+
+/** F_GETFD F_SETFD F_GETFL: what can be done to a granted descriptor without touching the open file that others share. */
+const FCNTL_OWN = [1, 2, 3]
+
+/** linux/sched.h: CLONE_NEWNS NEWCGROUP NEWUTS NEWIPC NEWUSER NEWPID NEWNET */
+const CLONE_NEW = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+
+const PR_SET_PDEATHSIG = 1
+const AF_INET = [2, 10]
+
+/** HANDLES 13.11: never, whatever they are tried on. */
+const DENIED = [
+  // other processes
+  ...['ptrace', 'process_vm_readv', 'process_vm_writev', 'process_madvise', 'pidfd_getfd', 'kcmp'],
+  ...['move_pages', 'migrate_pages'],
+  // mounts and namespaces
+  ...['mount', 'umount2', 'pivot_root', 'chroot', 'move_mount', 'fsopen', 'fsconfig', 'fsmount', 'fspick', 'open_tree'],
+  ...['mount_setattr', 'unshare', 'setns', 'open_by_handle_at', 'quotactl', 'quotactl_fd', 'fanotify_init'],
+  // large, and of no use to a robot program
+  ...['bpf', 'perf_event_open', 'userfaultfd', 'add_key', 'request_key', 'keyctl', 'lookup_dcookie', 'syslog'],
+  // the machine
+  ...['init_module', 'finit_module', 'delete_module', 'kexec_load', 'kexec_file_load', 'reboot', 'swapon', 'swapoff'],
+  ...['acct', 'settimeofday', 'clock_settime', 'clock_adjtime', 'adjtimex', 'sethostname', 'setdomainname'],
+  ...['vhangup', 'iopl', 'ioperm', 'modify_ldt'],
+] as const satisfies readonly Syscall[]
+
+/** "Not there" makes libc and libuv take the older way. */
+const ABSENT = ['clone3', 'io_uring_setup', 'io_uring_enter', 'io_uring_register'] as const satisfies readonly Syscall[]
+
+/** With the descriptor as first argument: ways to read from it. */
+const READS = ['read', 'pread64', 'readv', 'preadv', 'preadv2', 'splice', 'tee', 'copy_file_range'] as const
+/** Ways to give it another number, and to change the file that others share. */
+const CHANGES = ['dup', 'dup2', 'dup3', 'flock', 'ftruncate', 'fallocate'] as const
+
+export interface FilterOptions {
+  arch: Arch
+  /** Those of `init`; brokered ones have no descriptor. */
+  grants: readonly Pick<Grant, 'fd' | 'kind' | 'encoding'>[]
+  network: boolean
+}
+
+/** HANDLES 13.8 to 13.12 as a program for seccomp(2). */
+export function filter({ arch, grants, network }: FilterOptions): Instruction[] {
+  const table: Partial<Record<Syscall, number>> = SYSCALLS[arch]
+  const on = (names: readonly Syscall[], block: readonly Instruction[]): Instruction[] => {
+    const numbers = names.map((name) => table[name]).filter((nr) => nr !== undefined)
+    return when('eq', numbers, block)
+  }
+  const unless = (at: number, operands: readonly number[], block: readonly Instruction[]): Instruction[] => [
+    load(DATA.arg(at)),
+    ...when('eq', operands, block),
+    ret(RET.allow),
+  ]
+  const only = (at: number, operands: readonly number[]): Instruction[] => [
+    load(DATA.arg(at)),
+    ...when('eq', operands, [ret(RET.allow)]),
+    ret(EPERM),
+  ]
+  const granted = fdsOf(grants, () => true)
+  const inputs = fdsOf(grants, ({ kind, encoding }) => kind === 'input' && encoding === 'line')
+  return [
+    load(DATA.arch),
+    [BPF.eq, 1, 0, AUDIT_ARCH[arch]],
+    ret(RET.kill),
+    load(DATA.nr),
+    ...(arch === 'x64' ? when('ge', [X32], [ret(ENOSYS)]) : []),
+    ...on(['ioctl'], ioctls(grants, granted, only)),
+    ...on(READS, unless(0, inputs, [ret(EPERM)])),
+    ...on(['sendfile'], unless(1, inputs, [ret(EPERM)])),
+    ...on(['fcntl'], unless(0, granted, only(1, FCNTL_OWN))),
+    ...on(CHANGES, unless(0, granted, [ret(EPERM)])),
+    ...on(['clone'], [load(DATA.arg(0)), ...when('set', [CLONE_NEW], [ret(EPERM)]), ret(RET.allow)]),
+    ...on(['prctl'], unless(0, [PR_SET_PDEATHSIG], [ret(EPERM)])),
+    ...on(['socket'], only(0, network ? AF_INET : [])),
+    ...on(ABSENT, [ret(ENOSYS)]),
+    ...on(DENIED, [ret(EPERM)]),
+    ...(network ? [] : on(['sendmsg', 'sendmmsg'], [ret(EPERM)])),
+    ret(RET.allow),
+  ]
+}
+
+/** HANDLES 13.9: by encoding on what was granted, the harmless ones elsewhere. */
+function ioctls(
+  grants: FilterOptions['grants'],
+  granted: readonly number[],
+  only: (at: number, operands: readonly number[]) => Instruction[],
+): Instruction[] {
+  const of = (encoding: Encoding, kind?: 'input') =>
+    fdsOf(grants, (grant) => grant.encoding === encoding && (grant.kind === 'input') === (kind === 'input'))
+  return [
+    load(DATA.arg(0)),
+    ...when('eq', of('line'), only(1, [IOCTL.lineSet, IOCTL.lineGet])),
+    ...when('eq', of('line', 'input'), only(1, [IOCTL.lineGet])),
+    ...when('eq', of('i2c'), only(1, [IOCTL.smbus])),
+    ...when('eq', of('spi'), only(1, [IOCTL.spiMessage])),
+    ...when('eq', granted, [ret(EPERM)]),
+    ...only(1, HARMLESS),
+  ]
+}
+
+function fdsOf(grants: FilterOptions['grants'], wanted: (grant: FilterOptions['grants'][number]) => boolean): number[] {
+  return grants.filter(wanted).flatMap(({ fd }) => (fd === undefined ? [] : [fd]))
+}

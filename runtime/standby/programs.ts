@@ -1,0 +1,108 @@
+/**
+ * Invariant: `stop` and `end` take a bounded time, and answer true only when no program can write any more.
+ *
+ * Everything blocks: this process has nothing else to do (kernel document admin-guide/cgroup-v2.rst).
+ */
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+/** ms, before MEDULLA_TIME_SCALE: HANDLES 14.2 is their sum. */
+export const DEADLINES = { freeze: 50, kill: 100, end: 2000 } as const
+
+export class Programs {
+  readonly #cgroup: string | null
+  readonly #scale: number
+  /** Process group leaders, each with its start time, so that a recycled pid is left alone. */
+  #leaders = new Map<number, string>()
+
+  constructor(cgroup: string | null, scale: number) {
+    this.#cgroup = cgroup
+    this.#scale = scale
+  }
+
+  know(pids: readonly number[]): void {
+    const now = pids.map((pid): [number, string | null] => [pid, this.#leaders.get(pid) ?? startTime(pid)])
+    this.#leaders = new Map(now.filter((one): one is [number, string] => one[1] !== null))
+  }
+
+  /** Stops what runs, in whatever way is the fastest. */
+  stop(): boolean {
+    if (this.#cgroup === null) {
+      this.#kill()
+      return this.#until(() => this.#gone(), DEADLINES.kill)
+    }
+    this.#write('cgroup.freeze', '1')
+    if (this.#until(() => this.#says('frozen 1'), DEADLINES.freeze)) return true
+    this.#write('cgroup.kill', '1')
+    return this.#until(() => this.#says('populated 0'), DEADLINES.kill)
+  }
+
+  /** Ends all of them. The group is left thawed, for the programs of the next body. */
+  end(): boolean {
+    if (this.#cgroup === null) {
+      this.#kill()
+      return this.#until(() => this.#gone(), DEADLINES.end)
+    }
+    this.#write('cgroup.kill', '1')
+    const ended = this.#until(() => this.#says('populated 0'), DEADLINES.end)
+    if (ended) this.#write('cgroup.freeze', '0')
+    return ended
+  }
+
+  #kill(): void {
+    for (const [pid, start] of this.#leaders) {
+      if (startTime(pid) !== start) continue
+      try {
+        process.kill(-pid, 'SIGKILL')
+      } catch {
+        // it has ended just now
+      }
+    }
+  }
+
+  #gone(): boolean {
+    return [...this.#leaders].every(([pid, start]) => startTime(pid) !== start)
+  }
+
+  /** A group that is not there has nobody in it. */
+  #says(wanted: string): boolean {
+    try {
+      const events = readFileSync(join(this.#cgroup as string, 'cgroup.events'), 'utf8').split('\n')
+      return events.includes(wanted) || events.includes('populated 0')
+    } catch {
+      return true
+    }
+  }
+
+  #write(name: string, text: string): void {
+    try {
+      writeFileSync(join(this.#cgroup as string, name), text)
+    } catch {
+      // what counts is what `cgroup.events` says then
+    }
+  }
+
+  #until(done: () => boolean, deadlineMs: number): boolean {
+    const end = performance.now() + deadlineMs * this.#scale
+    for (;;) {
+      if (done()) return true
+      if (performance.now() >= end) return false
+      Atomics.wait(NEVER, 0, 0, LOOK_MS)
+    }
+  }
+}
+
+const LOOK_MS = 0.2
+const NEVER = new Int32Array(new SharedArrayBuffer(4))
+
+/** proc(5): field 22, after the command's closing bracket. Null: no such process, or a dead one that waits for its parent. */
+function startTime(pid: number): string | null {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    const [state = '', ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    const dead = 'ZX'.includes(state) && readdirSync(`/proc/${pid}/task`).length <= 1
+    return dead ? null : (fields[18] ?? null)
+  } catch {
+    return null
+  }
+}

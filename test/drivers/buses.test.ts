@@ -1,0 +1,415 @@
+/** What of buses, PWM and serial lines needs no hardware; the rest is in test/kernel/buses.rig.ts. */
+import { closeSync, constants, mkdirSync, openSync, readFileSync, readSync, writeFileSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { grantOf } from '../../drivers/backend.ts'
+import {
+  type Board,
+  type BoardHandle,
+  type I2cEntry,
+  type PwmEntry,
+  parseBoard,
+  type SerialEntry,
+  type SpiEntry,
+} from '../../drivers/board.ts'
+import { HardwareError } from '../../drivers/errors.ts'
+import { LinuxBackend } from '../../drivers/linux/backend.ts'
+import type { OpenContext } from '../../drivers/linux/device.ts'
+import { EdgeReader } from '../../drivers/linux/edges.ts'
+import { openI2c } from '../../drivers/linux/i2c.ts'
+import { loadPigpio, openPigpio, type Pigpio } from '../../drivers/linux/pigpio.ts'
+import { openPwm } from '../../drivers/linux/pwm.ts'
+import { openSerial } from '../../drivers/linux/serial.ts'
+import { openSpi } from '../../drivers/linux/spi.ts'
+import { loadSystem } from '../../drivers/linux/system.ts'
+import { bundle, failure, openFds, startHost, temporary } from './host.ts'
+import { FIRST_FD } from './rigs.ts'
+
+const onLinux = process.platform === 'linux'
+const folder = temporary()
+afterAll(() => folder.remove())
+
+function boardOf(model: string, entry: object): Board {
+  return parseBoard(JSON.stringify({ model, handles: { it: entry } }), 'board.json')
+}
+
+function context<E extends BoardHandle>(model: string, entry: object): OpenContext<E> {
+  const board = boardOf(model, entry)
+  const system = loadSystem()
+  const edges = new EdgeReader(system, () => {})
+  return { name: 'it', entry: board.handles.it as E, board, system, edges }
+}
+
+function refusal(work: () => unknown): HardwareError {
+  try {
+    work()
+  } catch (error) {
+    if (error instanceof HardwareError) return error
+    throw error
+  }
+  throw new Error('expected a refusal')
+}
+
+describe.runIf(onLinux)('a device that is not there', () => {
+  test('i2c: names the bus and how to enable it, and leaves nothing open', () => {
+    const before = openFds()
+    const { kind, message } = refusal(() => openI2c(context<I2cEntry>('pi4', { kind: 'i2c', bus: 31, address: 104 })))
+    expect(kind).toBe('no-device')
+    expect(message).toMatch(/^it: i2c-31 is not there: add dtparam=i2c_arm=on/)
+    expect(openFds()).toBe(before)
+  })
+
+  test('spi', () => {
+    const { kind, message } = refusal(() => openSpi(context<SpiEntry>('pi4', { kind: 'spi', bus: 31, select: 7 })))
+    expect([kind, message.slice(0, 30)]).toEqual(['no-device', 'it: spidev31.7 is not there: a'])
+  })
+
+  test('serial', () => {
+    const entry = { kind: 'serial', path: '/dev/ttyGhost0', baud: 9600 }
+    const { kind, message } = refusal(() => openSerial(context<SerialEntry>('pi4', entry)))
+    expect([kind, message.slice(0, 29)]).toEqual(['no-device', 'it: ttyGhost0 is not there: e'])
+  })
+
+  test('a file that is no terminal is not set up', () => {
+    const before = openFds()
+    const { kind, message } = refusal(() =>
+      openSerial(context<SerialEntry>('pi4', { kind: 'serial', path: '/dev/null', baud: 9600 })),
+    )
+    expect(kind).toBe('unsupported')
+    expect(message).toMatch(/^it: \/dev\/null cannot be set up: stty: /)
+    expect(openFds()).toBe(before)
+  })
+})
+
+/** A folder with the files of sysfs, which remember what was written to them and in which order they were last. */
+function chip(name: string, channel: Record<string, string> | null): { root: string; read(file: string): string } {
+  const root = join(folder.path, name)
+  const at = join(root, 'pwmchip0', 'pwm1')
+  mkdirSync(join(root, 'pwmchip0'), { recursive: true })
+  writeFileSync(join(root, 'pwmchip0', 'npwm'), '2\n')
+  writeFileSync(join(root, 'pwmchip0', 'export'), '')
+  if (channel !== null) {
+    mkdirSync(at)
+    for (const [file, text] of Object.entries(channel)) writeFileSync(join(at, file), text)
+  }
+  return { root, read: (file) => readFileSync(join(at, file), 'latin1').trim() }
+}
+
+describe.runIf(onLinux)('a PWM of the kernel', () => {
+  const entry = { kind: 'pwm', line: 13, frequencyHz: 50, initial: 0.075 }
+  const off = { period: '0\n', duty_cycle: '0\n', enable: '0\n', polarity: 'normal\n' }
+  const open = (root: string) => openPwm(context<PwmEntry>('pi4', entry), root)
+
+  test('HANDLES 12.6: a channel gets its period, its duty cycle, and runs', () => {
+    const before = openFds()
+    const { root, read } = chip('new', off)
+    const opened = open(root)
+    expect(['period', 'duty_cycle', 'enable'].map(read)).toEqual(['20000000', '1500000', '1'])
+    expect(opened.value?.()).toBe(0.075)
+    opened.drive?.(0.05)
+    expect(read('duty_cycle')).toBe('1000000')
+    expect(opened.source).toMatchObject({ via: 'inherit', encoding: 'text' })
+    opened.close()
+    expect(openFds()).toBe(before)
+  })
+
+  test('HANDLES 12.7: one that runs at its period gets its duty cycle and no more', () => {
+    const running = { period: '20000000\n', duty_cycle: '1111111\n', enable: '1\n', polarity: 'normal\n' }
+    const { root, read } = chip('running', running)
+    // a write would leave the number that was written, which has no sign
+    writeFileSync(join(root, 'pwmchip0', 'pwm1', 'enable'), '1')
+    const before = readFileSync(join(root, 'pwmchip0', 'pwm1', 'enable'))
+    open(root).close()
+    expect(readFileSync(join(root, 'pwmchip0', 'pwm1', 'enable'))).toEqual(before)
+    expect(read('duty_cycle')).toBe('1500000')
+  })
+
+  test('one that runs at another period is stopped first', () => {
+    const { root, read } = chip('other', {
+      period: '1000000\n',
+      duty_cycle: '5\n',
+      enable: '1\n',
+      polarity: 'inversed\n',
+    })
+    open(root).close()
+    expect(['period', 'duty_cycle', 'enable', 'polarity'].map(read)).toEqual(['20000000', '1500000', '1', 'normal'])
+  })
+
+  test('HANDLES 3.9: what was kept is not opened, written or configured', () => {
+    const { root, read } = chip('kept', off)
+    const fd = openSync(join(root, 'pwmchip0', 'pwm1', 'duty_cycle'), 'r+')
+    const opened = openPwm({ ...context<PwmEntry>('pi4', entry), kept: { fds: [fd], fence: 3 } }, join(root, 'nowhere'))
+    expect(read('duty_cycle')).toBe('0')
+    opened.drive?.(0.5)
+    expect(read('duty_cycle')).toBe('10000000')
+    opened.close()
+  })
+
+  test('a chip, and a channel, that is not there', () => {
+    const { root } = chip('absent', null)
+    const nowhere = refusal(() => openPwm(context<PwmEntry>('pi4', entry), join(root, 'nowhere')))
+    expect([nowhere.kind, nowhere.message]).toEqual([
+      'no-device',
+      expect.stringMatching(/^it: pwm1 is not there: add its overlay/),
+    ])
+    // this export makes no channel, and it is waited for
+    expect(refusal(() => open(root)).kind).toBe('no-device')
+    expect(readFileSync(join(root, 'pwmchip0', 'export'), 'latin1')).toBe('1')
+  })
+})
+
+describe.runIf(onLinux)('pigpio', () => {
+  const entry = (line: number, frequencyHz = 50) => ({ kind: 'pwm', line, frequencyHz, driver: 'pigpio', initial: 0.5 })
+  const open = (line: number, frequencyHz: number | undefined, package_: () => Pigpio) =>
+    openPigpio(context<PwmEntry>('pi4', entry(line, frequencyHz)), package_)
+
+  /** The package as documented, without its hardware. */
+  function recorded(nearest = 50): { calls: unknown[]; package_: () => Pigpio } {
+    const calls: unknown[] = []
+    const note =
+      (name: string) =>
+      (...args: number[]) =>
+        calls.push([name, ...args])
+    class Gpio {
+      static readonly OUTPUT = 1
+      hardwarePwmWrite = note('hardwarePwmWrite')
+      pwmRange = note('pwmRange')
+      pwmFrequency = note('pwmFrequency')
+      pwmWrite = note('pwmWrite')
+      constructor(gpio: number, options: { mode: number }) {
+        calls.push([gpio, options])
+      }
+      getPwmFrequency(): number {
+        return nearest
+      }
+    }
+    return { calls, package_: () => ({ Gpio }) }
+  }
+
+  test('a line with hardware PWM gets it', () => {
+    const { calls, package_ } = recorded()
+    const opened = open(18, 333, package_)
+    opened.drive?.(0.25)
+    expect(calls).toEqual([
+      [18, { mode: 1 }],
+      ['hardwarePwmWrite', 333, 500_000],
+      ['hardwarePwmWrite', 333, 250_000],
+    ])
+    expect([opened.value?.(), opened.source, opened.fds]).toEqual([0.25, { via: 'broker' }, []])
+  })
+
+  test('any other line is timed by DMA, at a frequency that there is', () => {
+    const { calls, package_ } = recorded()
+    open(4, 50, package_)
+    expect(calls.slice(1)).toEqual([
+      ['pwmFrequency', 50],
+      ['pwmRange', 10_000],
+      ['pwmWrite', 5000],
+    ])
+    const { kind, message } = refusal(() => open(4, 60, recorded(50).package_))
+    expect([kind, message]).toEqual([
+      'unsupported',
+      'it: expected a frequency that pigpio has on this line, got 60: write 50',
+    ])
+  })
+
+  test('HANDLES 12.9: a library that does not start is told, and nothing is adopted', () => {
+    const broken = () => {
+      class Gpio {
+        static readonly OUTPUT = 1
+        constructor() {
+          throw new Error('pigpio error -1 in gpioInitialise')
+        }
+      }
+      return { Gpio } as unknown as Pigpio
+    }
+    const { kind, message } = refusal(() => open(18, 50, broken))
+    expect([kind, message]).toEqual(['other', expect.stringMatching(/gpioInitialise.*it needs root/)])
+    const kept = { ...context<PwmEntry>('pi4', entry(18)), kept: { fds: [], fence: 1 } }
+    expect(refusal(() => openPigpio(kept, recorded().package_)).kind).toBe('unsupported')
+  })
+
+  test('a Pi 5 is told what to use instead', () => {
+    const given = { ...context<PwmEntry>('pi4', entry(18)), board: { model: 'pi5' } }
+    expect(refusal(() => openPigpio(given, recorded().package_)).message).toBe(
+      'it: pigpio does not run on a board of model pi5; use "driver": "kernel" on GPIO12, GPIO13, GPIO18, GPIO19, or a PCA9685 on i2c',
+    )
+  })
+
+  test('without the C library it says so', (task) => {
+    try {
+      loadPigpio('it', 'pi4')
+    } catch (error) {
+      expect(error).toMatchObject({
+        kind: 'unsupported',
+        message: expect.stringMatching(
+          /^it: pigpio is not installed.*use "driver": "kernel" on GPIO12.*PCA9685 on i2c$/,
+        ),
+      })
+      return
+    }
+    task.skip('this computer has pigpio')
+  })
+})
+
+/** A serial line whose other end is in our hands (pty(7)). */
+function pseudoTerminal(): { fd: number; path: string } {
+  const system = loadSystem()
+  const fd = system.bind('posix_openpt', 'int', ['int'])(constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK)
+  system.bind('grantpt', 'int', ['int'])(fd)
+  system.bind('unlockpt', 'int', ['int'])(fd)
+  const name = Buffer.alloc(64)
+  system.bind('ptsname_r', 'int', ['int', 'void*', 'size_t'])(fd, name, name.length)
+  return { fd, path: name.toString('latin1', 0, name.indexOf(0)) }
+}
+
+function readAll(fd: number): string {
+  const bytes = Buffer.alloc(256 * 1024)
+  let at = 0
+  for (;;) {
+    try {
+      const got = readSync(fd, bytes, at, bytes.length - at, null)
+      if (got === 0) break
+      at += got
+    } catch {
+      break
+    }
+  }
+  return bytes.toString('latin1', 0, at)
+}
+
+describe.runIf(onLinux)('a serial line', () => {
+  let program: string
+  beforeAll(async () => {
+    program = await bundle('children/host.ts', folder.path)
+  })
+
+  function line() {
+    const { fd, path } = pseudoTerminal()
+    const board = boardOf('pi4', { kind: 'serial', path, baud: 115200, stopBits: 2 })
+    const backend = new LinuxBackend({ board })
+    const owned = backend.open('it', 1, board.handles.it as BoardHandle)
+    return {
+      far: fd,
+      path,
+      backend,
+      owned,
+      async child() {
+        const source = owned.grant()
+        const host = await startHost(
+          program,
+          [grantOf(owned, source, FIRST_FD)],
+          source.via === 'inherit' ? [source.fd] : [],
+        )
+        await host.send({ op: 'lease', lease: { live: true, fence: 1 } })
+        const read = async (most = 100) =>
+          Buffer.from((await host.call('it', 'read', most)) as number[]).toString('latin1')
+        const write = (text: string) => host.call('it', 'write', [...Buffer.from(text)])
+        return { host, read, write }
+      },
+      close() {
+        backend.close()
+        closeSync(fd)
+      },
+    }
+  }
+
+  test('HANDLES 12.12: it is raw, and has the speed of the board; programs read and write it', async () => {
+    const before = openFds()
+    const { far, path, owned, child, close } = line()
+    const settings = await import('node:child_process').then(({ execFileSync }) =>
+      execFileSync('stty', ['-a', '-F', path], { encoding: 'utf8', env: { ...process.env, LC_ALL: 'C' } }),
+    )
+    expect(settings).toMatch(/speed 115200 baud/)
+    for (const flag of ['cs8', '-parenb', 'cstopb', '-icanon', '-echo', '-opost', '-hupcl', 'clocal']) {
+      expect(settings).toMatch(new RegExp(`(?:^|\\s)${flag}(?:[\\s;]|$)`, 'm'))
+    }
+    expect(owned.value()).toBeUndefined()
+    expect(() => owned.drive(1, 1)).toThrow(expect.objectContaining({ kind: 'unsupported' }))
+    const { host, read, write } = await child()
+    // HANDLES 12.13
+    expect(await read()).toBe('')
+    writeSync(far, 'hello\r\n\x03')
+    expect(await read(3)).toBe('hel')
+    expect(await read()).toBe('lo\r\n\x03')
+    await write('AT\n')
+    expect(readAll(far)).toBe('AT\n')
+    expect(await failure(host.call('it', 'read', -1))).toBe('other')
+    await host.send({ op: 'lease', lease: { live: false, fence: 1 } })
+    expect(await failure(read())).toBe('revoked')
+    expect(await failure(write('x'))).toBe('revoked')
+    await host.end()
+    close()
+    expect(openFds()).toBe(before)
+  })
+
+  test('what the line does not have is told by stty', () => {
+    const { fd, path } = pseudoTerminal()
+    const { kind, message } = refusal(() =>
+      openSerial(context<SerialEntry>('pi4', { kind: 'serial', path, baud: 9600, parity: 'even' })),
+    )
+    expect([kind, message]).toEqual([
+      'unsupported',
+      expect.stringMatching(/cannot be set up: stty: .*unable to perform/),
+    ])
+    closeSync(fd)
+  })
+
+  test('HANDLES 12.12: what a program that was killed had not read, its successor reads', async () => {
+    const { far, child, close } = line()
+    const first = await child()
+    writeSync(far, 'one two')
+    expect(await first.read(3)).toBe('one')
+    await first.host.end('SIGKILL')
+    const second = await child()
+    expect(await second.read()).toBe(' two')
+    await second.write('still raw\n')
+    expect(readAll(far)).toBe('still raw\n')
+    await second.host.end()
+    close()
+  })
+
+  test('HANDLES 12.13: a full line is busy, and says how much went out', async () => {
+    const { far, owned, close } = line()
+    const { adopt } = await import('../../drivers/inherit/index.ts')
+    const source = owned.grant()
+    const fd = source.via === 'inherit' ? source.fd : -1
+    const port = adopt(grantOf(owned, source, fd), { live: true, fence: 1 }, { system: null, broker: null })
+    const { write } = port as unknown as { write(bytes: Uint8Array): void }
+    let error: unknown
+    const bytes = new Uint8Array(256 * 1024).fill(0x41)
+    try {
+      write.call(port, bytes)
+    } catch (thrown) {
+      error = thrown
+    }
+    const { written } = error as { written: number }
+    expect(error).toMatchObject({ kind: 'busy' })
+    expect(written).toBeGreaterThan(0)
+    expect(readAll(far)).toHaveLength(written)
+    close()
+  })
+
+  test('HANDLES 3.9: a kept line is taken over as it is', async () => {
+    const { far, owned, backend, child, close } = line()
+    writeSync(far, 'before')
+    const kept = backend.info('it')?.kept
+    const other = new LinuxBackend({ board: { model: 'pi4' } })
+    const adopted = other.adopt('it', 1, owned.entry, kept ?? { fds: [], fence: 0 })
+    expect(other.info('it')).toMatchObject({ opens: 0, initWrites: 0, line: expect.stringMatching(/^\/dev\/pts\//) })
+    expect(adopted.grant()).toEqual(owned.grant())
+    const { host, read } = await child()
+    expect(await read()).toBe('before')
+    await host.end()
+    close()
+  })
+
+  test('a line whose other end went is gone', async () => {
+    const { far, backend, child } = line()
+    const { host, read } = await child()
+    closeSync(far)
+    expect(['no-device', 'bus']).toContain(await failure(read()))
+    await host.end()
+    backend.close()
+  })
+})

@@ -1,0 +1,265 @@
+/** What a board file says of real hardware, and of the programs beside it. */
+import { describe, expect, test } from 'vitest'
+import { type Board, parseBoard } from '../../drivers/board.ts'
+import { BoardError } from '../../drivers/errors.ts'
+
+const led = { kind: 'output', line: 'GPIO17' }
+const boardOf = (model: string, handles: unknown, more: object = {}) => JSON.stringify({ model, handles, ...more })
+const sim = (handles: unknown, more: object = {}) => boardOf('sim', handles, more)
+
+test('on a real board what its model knows is filled in', () => {
+  const handles = {
+    led: { kind: 'output', line: 17, drive: 'open-drain' },
+    stop: { kind: 'input', line: 4, driver: 'sysfs' },
+    arm: { kind: 'pwm', line: 18, frequencyHz: 50 },
+    lamp: { kind: 'pwm', line: 19, frequencyHz: 50, channel: { chip: 2, channel: 3 } },
+    imu: { kind: 'i2c', bus: 1, address: '0x68' },
+    rom: { kind: 'i2c', bus: 1, address: '0x50', via: 'broker' },
+    adc: { kind: 'spi', bus: 0, select: 1, mode: 3 },
+    gps: { kind: 'serial', path: '/dev/serial/by-id/usb-u-blox_7-if00', baud: 9600 },
+  }
+  const more = { estop: { input: 'stop' }, network: ['main'], limits: { memoryMb: 128 } }
+  const board = parseBoard(boardOf('pi5', handles, more), 'b')
+  expect(board.chip).toBe('pinctrl-rp1')
+  expect(board.estop).toEqual({ input: 'stop', level: 0 })
+  expect(board.network).toEqual(['main'])
+  expect(board.limits).toEqual({ memoryMb: 128, pids: 32, tmpMb: 16 })
+  expect(board.handles).toMatchObject({
+    led: { drive: 'open-drain', driver: 'cdev' },
+    stop: { driver: 'sysfs' },
+    arm: { driver: 'kernel', channel: { chip: 0, channel: 2 }, via: 'inherit' },
+    lamp: { channel: { chip: 2, channel: 3 } },
+    imu: { via: 'inherit' },
+    rom: { via: 'broker' },
+    adc: { kind: 'spi', bus: 0, select: 1, mode: 3, speedHz: 1_000_000, bits: 8, lsbFirst: false, via: 'inherit' },
+    gps: { baud: 9600, dataBits: 8, parity: 'none', stopBits: 1, via: 'inherit' },
+  })
+})
+
+test.each([
+  ['pi3', 'GPIO12', 0, 'pinctrl-bcm2835'],
+  ['zero2w', 'GPIO13', 1, 'pinctrl-bcm2835'],
+  ['pi4', 'GPIO18', 0, 'pinctrl-bcm2711'],
+  ['pi4', 'GPIO19', 1, 'pinctrl-bcm2711'],
+  ['pi5', 'GPIO12', 0, 'pinctrl-rp1'],
+  ['pi5', 'GPIO13', 1, 'pinctrl-rp1'],
+  ['pi5', 'GPIO19', 3, 'pinctrl-rp1'],
+])('a %s has %s on channel %i of its PWM, and the chip %s', (model, line, channel, chip) => {
+  const board = parseBoard(boardOf(model, { arm: { kind: 'pwm', line, frequencyHz: 50 } }), 'b')
+  expect([board.chip, board.handles.arm]).toMatchObject([chip, { channel: { chip: 0, channel } }])
+})
+
+test('HANDLES 12.2: a line of model linux needs the chip named; what has no line does not', () => {
+  const i2c = { imu: { kind: 'i2c', bus: 1, address: 104 } }
+  const arm = { kind: 'pwm', line: 18, frequencyHz: 50, channel: { chip: 0, channel: 0 } }
+  expect(parseBoard(boardOf('linux', { ...i2c, arm }), 'b').chip).toBeUndefined()
+  expect(parseBoard(boardOf('linux', { led }, { chip: 'gpio-sim' }), 'b').chip).toBe('gpio-sim')
+})
+
+test('HANDLES 12.9: a pwm of pigpio is brokered', () => {
+  const handles = { arm: { kind: 'pwm', line: 4, frequencyHz: 50, driver: 'pigpio' } }
+  const entry = (model: string): Board['handles'][string] | undefined =>
+    parseBoard(boardOf(model, handles), 'b').handles.arm
+  expect(entry('pi4')).toMatchObject({ driver: 'pigpio', via: 'broker' })
+  expect(entry('sim')).toMatchObject({ via: 'inherit' })
+})
+
+/** HANDLES 2.4, 8, 12.1: one mistake each: text, place, message, fix. */
+const MISTAKES: [string, string, string, string, string][] = [
+  [
+    'a kind that is not simulated',
+    sim({ x: { kind: 'spi', bus: 0, select: 0 } }),
+    'handles.x.kind',
+    'expected output, input, pwm or i2c, which is what this release simulates, got spi',
+    'remove the handle, or write the model of a real board',
+  ],
+  [
+    'half a channel',
+    boardOf('pi4', { arm: { kind: 'pwm', line: 18, frequencyHz: 50, channel: { chip: 0 } } }),
+    'handles.arm.channel.channel',
+    'expected a number, got nothing',
+    'add "channel"',
+  ],
+  [
+    'an unknown key of a channel',
+    boardOf('pi4', { arm: { kind: 'pwm', line: 18, frequencyHz: 50, channel: { chip: 0, channel: 1, chanel: 0 } } }),
+    'handles.arm.channel.chanel',
+    'unknown key',
+    'remove it',
+  ],
+  ['an unknown limit', sim({}, { limits: { memoryMB: 64 } }), 'limits.memoryMB', 'unknown key', 'write "memoryMb"'],
+  [
+    'too little memory',
+    sim({}, { limits: { memoryMb: 8 } }),
+    'limits.memoryMb',
+    'expected at least 16, got 8',
+    'write 16 or more',
+  ],
+  [
+    'a slot that is none',
+    sim({}, { network: ['Main'] }),
+    'network[0]',
+    'expected the name of a slot, as "main", got "Main"',
+    'change network[0]',
+  ],
+  [
+    'a line without hardware PWM',
+    boardOf('pi4', { arm: { kind: 'pwm', line: 4, frequencyHz: 50 } }),
+    'handles.arm.line',
+    'expected a line with hardware PWM, got GPIO4',
+    'write one of GPIO12, GPIO13, GPIO18, GPIO19, add "channel": { "chip": 0, "channel": 0 }, or use "driver": "pigpio"',
+  ],
+  [
+    'a line without hardware PWM of a Pi 5',
+    boardOf('pi5', { arm: { kind: 'pwm', line: 4, frequencyHz: 50 } }),
+    'handles.arm.line',
+    'expected a line with hardware PWM, got GPIO4',
+    'write one of GPIO12, GPIO13, GPIO18, GPIO19, add "channel": { "chip": 0, "channel": 0 }, or use a PCA9685 on i2c',
+  ],
+  [
+    'no channel on model linux',
+    boardOf('linux', { arm: { kind: 'pwm', line: 4, frequencyHz: 50 } }),
+    'handles.arm.channel',
+    'expected a channel of a PWM chip, got nothing',
+    'add "channel": { "chip": 0, "channel": 0 } for pwmchip0/pwm0',
+  ],
+  [
+    'pigpio on a Pi 5',
+    boardOf('pi5', { arm: { kind: 'pwm', line: 18, frequencyHz: 50, driver: 'pigpio' } }),
+    'handles.arm.driver',
+    'pigpio does not run on a board of model pi5',
+    'write "driver": "kernel" and one of GPIO12, GPIO13, GPIO18, GPIO19, or use a PCA9685 on i2c',
+  ],
+  [
+    'pigpio that is inherited',
+    boardOf('pi4', { arm: { kind: 'pwm', line: 18, frequencyHz: 50, driver: 'pigpio', via: 'inherit' } }),
+    'handles.arm.via',
+    'expected broker with driver pigpio, got inherit',
+    'write "via": "broker"',
+  ],
+  [
+    'a pull in sysfs',
+    boardOf('pi4', { button: { kind: 'input', line: 27, pull: 'up', driver: 'sysfs' } }),
+    'handles.button.pull',
+    'expected none with driver sysfs, got up',
+    'write "driver": "cdev", or set the pull at boot (gpio=27=ip,pu)',
+  ],
+  [
+    'an open drain in sysfs',
+    boardOf('pi4', { led: { ...led, drive: 'open-drain', driver: 'sysfs' } }),
+    'handles.led.drive',
+    'expected push-pull with driver sysfs, got open-drain',
+    'write "driver": "cdev"',
+  ],
+  [
+    'no chip on model linux',
+    boardOf('linux', { led }),
+    'chip',
+    'expected the label of the GPIO chip, for "led", got nothing',
+    'add "chip": the label that gpiodetect shows in brackets',
+  ],
+  [
+    'a path outside of /dev',
+    boardOf('pi4', { gps: { kind: 'serial', path: '/dev/../etc/passwd', baud: 9600 } }),
+    'handles.gps.path',
+    'expected the path of a device, as "/dev/serial0", got "/dev/../etc/passwd"',
+    'change "path"',
+  ],
+  [
+    'an odd rate',
+    boardOf('pi4', { gps: { kind: 'serial', path: '/dev/serial0', baud: 9601 } }),
+    'handles.gps.baud',
+    'expected a standard rate, as 9600 or 115200, got 9601',
+    'change "baud"',
+  ],
+  [
+    'an SPI mode of 4',
+    boardOf('pi4', { adc: { kind: 'spi', bus: 0, select: 0, mode: 4 } }),
+    'handles.adc.mode',
+    'expected at most 3, got 4',
+    'write 3 or less',
+  ],
+  [
+    'spi over the broker',
+    boardOf('pi4', { adc: { kind: 'spi', bus: 0, select: 0, via: 'broker' } }),
+    'handles.adc.via',
+    'expected one of inherit, got "broker"',
+    'write one of inherit',
+  ],
+  [
+    'a stop that is not there',
+    sim({ button: { kind: 'input', line: 1 } }, { estop: { input: 'buton' } }),
+    'estop.input',
+    'there is no handle "buton"',
+    'write "button"',
+  ],
+  [
+    'a stop that is an output',
+    sim({ led, button: { kind: 'input', line: 1 } }, { estop: { input: 'led' } }),
+    'estop.input',
+    'expected an input, got "led", which is of kind output',
+    'write one of button',
+  ],
+  [
+    'a stop whose edges are not seen',
+    sim({ button: { kind: 'input', line: 1, edges: 'none' } }, { estop: { input: 'button' } }),
+    'handles.button.edges',
+    'expected both or falling, for the emergency stop at level 0, got none',
+    'write "edges": "both"',
+  ],
+  [
+    'a stop with the wrong edges',
+    sim({ button: { kind: 'input', line: 1, edges: 'falling' } }, { estop: { input: 'button', level: 1 } }),
+    'handles.button.edges',
+    'expected both or rising, for the emergency stop at level 1, got falling',
+    'write "edges": "both"',
+  ],
+  [
+    'a chip select twice',
+    boardOf('pi4', { a: { kind: 'spi', bus: 0, select: 1 }, b: { kind: 'spi', bus: 0, select: 1 } }),
+    'handles.b',
+    'spi-0.1 is already used by "a"',
+    'move "a" or "b"',
+  ],
+  [
+    'a serial line twice',
+    boardOf('pi4', {
+      a: { kind: 'serial', path: '/dev/serial0', baud: 9600 },
+      b: { kind: 'serial', path: '/dev/serial0', baud: 115200 },
+    }),
+    'handles.b',
+    '/dev/serial0 is already used by "a"',
+    'move "a" or "b"',
+  ],
+  [
+    'two lines of one PWM channel',
+    boardOf('pi4', {
+      a: { kind: 'pwm', line: 12, frequencyHz: 50 },
+      b: { kind: 'pwm', line: 18, frequencyHz: 50 },
+    }),
+    'handles.b',
+    'pwmchip0/pwm0 is already used by "a"',
+    'move "a" or "b"',
+  ],
+  [
+    'a line of two drivers',
+    boardOf('pi4', { led, lamp: { ...led, driver: 'sysfs' } }),
+    'handles.lamp',
+    'GPIO17 is already used by "led"',
+    'move "led" or "lamp"',
+  ],
+]
+
+describe('a mistake is answered with its place and the fix:', () => {
+  test.each(MISTAKES)('%s', (_, text, place, message, fix) => {
+    let caught: unknown
+    try {
+      parseBoard(text, 'board.json')
+    } catch (error) {
+      caught = error
+    }
+    expect(caught).toBeInstanceOf(BoardError)
+    const { message: said, place: at, fix: todo } = caught as BoardError
+    expect([at, said, todo]).toEqual([place, `board.json: ${place}: ${message}`, fix])
+  })
+})

@@ -1,0 +1,36 @@
+/** A board of the rig: gpio-sim's lines under the label of a Pi 4, and the chips on its two buses. */
+import { type Level, levelOf } from './guest.ts'
+
+export const LINE = { hold1: 5, hold2: 6, hold3: 13, hold4: 19, toggle: 17, button: 27, stop: 22 } as const
+
+/** Safe levels of the outputs. */
+export const SAFE = { hold1: 0, hold2: 0, hold3: 1, hold4: 0, toggle: 0 } as const
+
+const output = (name: keyof typeof SAFE) => ({ kind: 'output', line: `GPIO${LINE[name]}`, safe: SAFE[name] })
+
+export const boardText = (more: object = {}): string =>
+  JSON.stringify({
+    name: 'rig',
+    model: 'pi4',
+    handles: {
+      hold1: output('hold1'),
+      hold2: output('hold2'),
+      hold3: output('hold3'),
+      hold4: output('hold4'),
+      toggle: output('toggle'),
+      button: { kind: 'input', line: `GPIO${LINE.button}`, edges: 'both' },
+      stop: { kind: 'input', line: `GPIO${LINE.stop}`, edges: 'both' },
+      imu: { kind: 'i2c', bus: 1, address: '0x68' },
+      servos: { kind: 'i2c', bus: 1, address: '0x40' },
+    },
+    timing: { trialMs: 50, readyMs: 10_000, yieldMs: 200, heartbeatMs: 100, checkpointMs: 200 },
+    ...more,
+  })
+
+export type Outputs = Record<keyof typeof SAFE, Level>
+
+export const outputs = (): Outputs =>
+  Object.fromEntries(Object.keys(SAFE).map((name) => [name, levelOf(LINE[name as keyof typeof SAFE])])) as Outputs
+
+export const isSafe = (): boolean =>
+  Object.entries(SAFE).every(([name, level]) => outputs()[name as keyof typeof SAFE] === level)

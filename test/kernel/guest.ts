@@ -1,0 +1,172 @@
+/**
+ * What a test in the rig (rig.mjs) can do to the hardware from outside: pull lines, read outputs, read and reset the
+ * counters of the chips. All of it is files of the kernel, none is a file a robot program uses. trace.ts tells who did
+ * what, when.
+ */
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+
+/** gpio-sim's folder of each line (Documentation/admin-guide/gpio/gpio-sim.rst). */
+const LINES = '/sys/devices/platform/gpio-sim.0/gpiochip0'
+/** Of modules/medulla_i2c.c, medulla_pwm.c and medulla_spi.c. */
+const I2C = '/sys/kernel/debug/medulla_i2c'
+const PWM = '/sys/kernel/debug/medulla_pwm'
+const SPI = '/sys/kernel/debug/medulla_spi'
+
+/** gpio-sim takes toggles of a line that come faster as one. */
+const PULL_GAP_MS = 3
+
+/** True in the guest; every function here throws outside of it. */
+export const inRig = process.env.MEDULLA_RIG === '1'
+
+export type Level = 0 | 1
+
+const pulled = new Map<number, number>()
+
+/**
+ * Pulls an input up or down from outside, as a switch would: the kernel sees the edge. Waits so that two pulls of a line
+ * are at least 3 ms apart. While the line is an output, the pull has no effect.
+ */
+export function pull(line: number, level: Level): void {
+  const wait = (pulled.get(line) ?? 0) + PULL_GAP_MS - performance.now()
+  if (wait > 0) sleepMs(wait)
+  writeFileSync(`${LINES}/sim_gpio${line}/pull`, level === 1 ? 'pull-up' : 'pull-down')
+  pulled.set(line, performance.now())
+}
+
+/** The level of a line as a meter would see it: of an output what it drives, of an input its pull. */
+export function levelOf(line: number): Level {
+  return readFileSync(`${LINES}/sim_gpio${line}/value`, 'utf8').trim() === '1' ? 1 : 0
+}
+
+/** Who holds which line, by the consumer's name: the lines that gpio-sim does not show as `<unused>` in debugfs. */
+export function heldLines(): Map<number, string> {
+  const held = new Map<number, string>()
+  for (const match of readFileSync('/sys/kernel/debug/gpio', 'utf8').matchAll(
+    /^ gpio-(\d+) +\((.*)\) (?:in|out)put/gm,
+  )) {
+    const [, line = '', consumer = ''] = match
+    if (consumer !== '<unused>') held.set(Number(line) - gpioBase(), consumer)
+  }
+  return held
+}
+
+let base: number | undefined
+
+/** The number of GPIO0 in /sys/class/gpio and in traces. */
+export function gpioBase(): number {
+  base ??= readdirSync('/sys/class/gpio')
+    .filter((name) => name.startsWith('gpiochip'))
+    .map((name) => number(`/sys/class/gpio/${name}/base`))[0]
+  if (base === undefined) throw new Error('expected a chip in /sys/class/gpio, got none')
+  return base
+}
+
+export interface I2cCounts {
+  /** Transfers (one or more messages, then stop) that reached the chip. */
+  readonly transfers: number
+  /** Bytes read. */
+  readonly reads: number
+  /** Registers written. */
+  readonly writes: number
+  /** Writes to registers that only an initialisation writes (PWR_MGMT_1 of an MPU6050). */
+  readonly inits: number
+}
+
+/**
+ * What a chip counted since the start or the last reset. Chips: bus 1 has 0x40 (PCA9685), 0x68 (MPU6050), 0x76 (BME280);
+ * bus 2 has 0x50 (24C32), 0x69 (MPU6050).
+ */
+export function i2cCounts(bus: number, address: number): I2cCounts {
+  const folder = i2cFolder(bus, address)
+  return {
+    transfers: number(`${folder}/transfers`),
+    reads: number(`${folder}/reads`),
+    writes: number(`${folder}/writes`),
+    inits: number(`${folder}/inits`),
+  }
+}
+
+export function resetI2cCounts(bus: number, address: number): void {
+  zero(i2cFolder(bus, address), ['transfers', 'reads', 'writes', 'inits', 'nack'])
+}
+
+/** The register file, without a transfer. */
+export function i2cRegisters(bus: number, address: number): Buffer {
+  return readFileSync(`${i2cFolder(bus, address)}/registers`)
+}
+
+/** The chip does not acknowledge the next `count` transfers. */
+export function nackI2c(bus: number, address: number, count: number): void {
+  writeFileSync(`${i2cFolder(bus, address)}/nack`, String(count))
+}
+
+/**
+ * Each transfer with the chip takes so long, as with a chip that holds the clock line down: the thread that waits for it
+ * is in state D, which no signal ends. 0 is off.
+ */
+export function stretchI2c(bus: number, address: number, ms: number): void {
+  writeFileSync(`${i2cFolder(bus, address)}/stretch_ms`, String(ms))
+}
+
+export interface PwmRecord {
+  /** The state last applied. */
+  readonly periodNs: number
+  readonly dutyNs: number
+  readonly enabled: boolean
+  readonly inverted: boolean
+  /** How often a state was applied, and how often that changed something. */
+  readonly applies: number
+  readonly periodChanges: number
+  readonly dutyChanges: number
+  readonly enabledChanges: number
+  readonly invertedChanges: number
+  /** How often the channel was exported, and unexported. */
+  readonly requests: number
+  readonly frees: number
+}
+
+/** What channel 0 to 3 of pwmchip0 was told. */
+export function pwmRecord(channel: number): PwmRecord {
+  const read = (name: string) => number(`${PWM}/${channel}/${name}`)
+  return {
+    periodNs: read('period_ns'),
+    dutyNs: read('duty_ns'),
+    enabled: read('enabled') === 1,
+    inverted: read('inverted') === 1,
+    applies: read('applies'),
+    periodChanges: read('period_changes'),
+    dutyChanges: read('duty_changes'),
+    enabledChanges: read('enabled_changes'),
+    invertedChanges: read('inverted_changes'),
+    requests: read('requests'),
+    frees: read('frees'),
+  }
+}
+
+export function resetPwmRecord(channel: number): void {
+  const changes = ['period', 'duty', 'enabled', 'inverted'].map((name) => `${name}_changes`)
+  zero(`${PWM}/${channel}`, ['applies', 'requests', 'frees', ...changes])
+}
+
+/** Transfers and bytes over spidev0.0 and spidev0.1. */
+export function spiCounts(): { readonly transfers: number; readonly bytes: number } {
+  return { transfers: number(`${SPI}/transfers`), bytes: number(`${SPI}/bytes`) }
+}
+
+/** Blocks the thread. */
+export function sleepMs(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
+}
+
+function i2cFolder(bus: number, address: number): string {
+  return `${I2C}/${bus}-${address.toString(16).padStart(4, '0')}`
+}
+
+/** debugfs gives decimal numbers (debugfs_create_u32). */
+function number(path: string): number {
+  return Number(readFileSync(path, 'utf8'))
+}
+
+function zero(folder: string, names: readonly string[]): void {
+  for (const name of names) writeFileSync(`${folder}/${name}`, '0')
+}

@@ -1,0 +1,134 @@
+/** The body over lines of a real kernel is killed: what becomes of the lines, and what the next body finds (HANDLES 14). */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createInterface, type Interface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { build } from 'esbuild'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import type { Rescue } from '../../runtime/standby/wire.ts'
+import { ROOT } from '../project/tree.ts'
+import { boardText, isSafe, LINE } from './board.ts'
+import type { LineOrder } from './children/linebody.ts'
+import { heldLines, i2cCounts, inRig, pull, resetI2cCounts } from './guest.ts'
+import { trace } from './trace.ts'
+
+const ROUNDS = Number(process.env.MEDULLA_KILLS ?? 5)
+const CGROUP = `/sys/fs/cgroup/medulla-standby-rig-${process.pid}`
+
+interface Report {
+  opens: number
+  rescue: Rescue | null
+  standby: number
+  program: number
+  edges: { seqno: number; level: number }[]
+  seqnos: Record<string, number | null>
+}
+
+class Body {
+  readonly process: ChildProcess
+  readonly #lines: Interface
+
+  constructor(dist: string, order: LineOrder) {
+    const args = [join(dist, 'body/line.js'), JSON.stringify(order)]
+    this.process = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#lines = createInterface({ input: this.process.stdout as NodeJS.ReadableStream })
+  }
+
+  async report(ask = false): Promise<Report> {
+    if (ask) this.process.stdin?.write('report\n')
+    const [line] = (await once(this.#lines, 'line')) as [string]
+    const report = JSON.parse(line) as Report
+    expect(report).not.toHaveProperty('note')
+    return report
+  }
+
+  async kill(): Promise<void> {
+    this.process.kill('SIGKILL')
+    await once(this.process, 'exit')
+  }
+
+  async end(): Promise<void> {
+    this.process.stdin?.write('end\n')
+    await once(this.process, 'exit')
+  }
+}
+
+describe.runIf(inRig)('the death of the body over lines of a real kernel', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'medulla-standby-rig-'))
+  const dist = join(folder, 'dist')
+  const order: LineOrder = { folder, board: boardText(), cgroup: CGROUP }
+  let body: Body
+
+  beforeAll(async () => {
+    const parts = { 'body/line': 'test/kernel/children/linebody.ts', 'standby/main': 'runtime/standby/main.ts' }
+    await build({
+      entryPoints: Object.fromEntries(Object.entries(parts).map(([out, path]) => [out, join(ROOT, path)])),
+      outdir: dist,
+      bundle: true,
+      platform: 'node',
+      target: 'node20',
+      format: 'esm',
+      external: ['koffi'],
+      logLevel: 'error',
+      banner: { js: "import { createRequire as r } from 'node:module'; const require = r(import.meta.url);" },
+    })
+    writeFileSync(join(dist, 'package.json'), '{"type":"module"}')
+    symlinkSync(join(ROOT, 'node_modules'), join(dist, 'node_modules'))
+    mkdirSync(CGROUP)
+    pull(LINE.button, 0)
+  })
+  afterEach(() => void body.process.kill('SIGKILL'))
+  afterAll(() => {
+    rmSync(folder, { recursive: true, force: true })
+  })
+
+  test('its lines stay requested, go to their safe levels, and the next body takes them over as they are', async () => {
+    body = new Body(dist, order)
+    const first = await body.report()
+    const handles = Object.keys(JSON.parse(order.board).handles).length
+    expect(first.opens).toBe(handles)
+    pull(LINE.button, 1)
+    await sleep(50)
+    expect((await body.report(true)).seqnos.button).toBe(1)
+    resetI2cCounts(1, 0x68)
+    const held = heldLines()
+    const recording = trace()
+    for (let round = 0; round < ROUNDS; round++) {
+      await body.kill()
+      await sleep(300)
+      expect(isSafe()).toBe(true)
+      expect(heldLines()).toEqual(held)
+      // nobody reads it: the kernel keeps it for the next body
+      pull(LINE.button, round % 2 === 0 ? 0 : 1)
+      body = new Body(dist, order)
+      const { opens, rescue } = await body.report()
+      expect(opens).toBe(0)
+      expect(rescue).toMatchObject({ confirmed: true, failed: [] })
+      await sleep(50)
+      const { edges, seqnos } = await body.report(true)
+      expect(edges).toEqual([{ seqno: round + 2, level: round % 2 }])
+      expect(seqnos.button).toBe(round + 2)
+    }
+    const events = recording.stop()
+    const forbidden = ['open', 'open-path', 'request', 'release', 'configure', 'direction', 'export', 'unexport']
+    expect(events.filter(({ what }) => forbidden.includes(what))).toEqual([])
+    expect(i2cCounts(1, 0x68)).toMatchObject({ transfers: 0 })
+    await body.end()
+    expect(heldLines()).toEqual(new Map())
+    expect(existsSync(join(folder, 'standby.sock'))).toBe(false)
+  })
+
+  test('with body and standby killed at once the lines are released: that is not promised (HANDLES 14.4)', async () => {
+    body = new Body(dist, order)
+    const { standby, program } = await body.report()
+    process.kill(standby, 'SIGKILL')
+    process.kill(body.process.pid as number, 'SIGKILL')
+    writeFileSync(join(CGROUP, 'cgroup.kill'), '1')
+    await sleep(500)
+    expect(existsSync(`/proc/${program}`)).toBe(false)
+    expect(heldLines()).toEqual(new Map())
+  })
+})

@@ -1,0 +1,76 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { TestRobot } from '../e2e/robot.ts'
+import { boardText, LINE } from './board.ts'
+import { i2cCounts, inRig, pull } from './guest.ts'
+import { summary } from './summary.ts'
+import { type TraceEvent, trace } from './trace.ts'
+
+/** `npm run test:kernel -- --long` */
+const SWAPS = process.env.MEDULLA_LONG === '1' ? 1000 : Number(process.env.MEDULLA_SWAPS ?? 100)
+const HELD = [LINE.hold1, LINE.hold2, LINE.hold3, LINE.hold4] as const
+const DEVICES = [
+  [1, 0x68],
+  [1, 0x40],
+] as const
+
+describe.runIf(inRig)('swaps over lines and devices of a real kernel', () => {
+  let robot: TestRobot
+  beforeAll(async () => {
+    robot = await TestRobot.start({}, {}, { board: boardText() })
+    await robot.commit('six-lines')
+  })
+  afterAll(async () => robot?.close())
+
+  test(`G9, P9: ${SWAPS} swaps: no edge on a held line, nothing requested, opened or initialised, every edge once`, {
+    timeout: 3_600_000,
+  }, async () => {
+    const gaps: number[] = []
+    const fences: number[] = []
+    const edges: number[] = []
+    let pulls = 0
+    const kernel = trace()
+    const before = DEVICES.map(([bus, address]) => i2cCounts(bus, address))
+    const seen = { level: [] as TraceEvent[], other: [] as TraceEvent[] }
+    const collect = (events: TraceEvent[]) => {
+      for (const event of events) {
+        if (event.what === 'level') {
+          if (event.action === 'set') seen.level.push(event)
+        } else if (event.what !== 'pwm') seen.other.push(event)
+      }
+    }
+    for (let i = 0; i < SWAPS; i++) {
+      // an edge before, one while the program is replaced, one after
+      const pushed = robot.commit('six-lines', { version: `1.${(i % 9) + 1}.0` })
+      pull(LINE.button, ((pulls++ + 1) % 2) as 0 | 1)
+      const receipt = await pushed
+      pull(LINE.button, ((pulls++ + 1) % 2) as 0 | 1)
+      expect(receipt.confined).toBe(true)
+      gaps.push(receipt.gapMs as number)
+      fences.push(receipt.fenceMs as number)
+      if (i % 20 === 19 || i === SWAPS - 1) {
+        collect(kernel.events())
+        kernel.clear()
+        process.stderr.write(`swap ${i + 1} of ${SWAPS}\n`)
+      }
+    }
+    collect(kernel.stop())
+    for (const line of await robot.logs('main', 10_000)) {
+      const match = /^edge (\d+) ([01]) (\d+)$/.exec(line.text)
+      if (match !== null) edges.push(Number(match[1]))
+    }
+    console.log(`gap ${summary(gaps)}\nrecord to confirmed stop ${summary(fences)}`)
+
+    // held lines are written all the time, and never change
+    for (const line of HELD) {
+      const levels = seen.level.filter((event) => event.what === 'level' && event.line === line)
+      expect(levels.length).toBeGreaterThan(SWAPS)
+      expect(levels.filter((event) => event.what === 'level' && event.level === 0)).toEqual([])
+    }
+    expect(seen.other).toEqual([])
+    const after = DEVICES.map(([bus, address]) => i2cCounts(bus, address))
+    expect(after.map(({ inits }) => inits)).toEqual(before.map(({ inits }) => inits))
+    expect(after.every(({ transfers }, i) => transfers > (before[i]?.transfers ?? 0) + SWAPS)).toBe(true)
+    // the kernel numbers them from 1: each once, in order
+    expect(edges).toEqual(Array.from({ length: pulls }, (_, i) => i + 1))
+  })
+})

@@ -1,0 +1,43 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { eventually } from '../e2e/eventually.ts'
+import { TestRobot } from '../e2e/robot.ts'
+import { boardText, LINE } from './board.ts'
+import { inRig, levelOf, stretchI2c } from './guest.ts'
+
+const SCALE = Number(process.env.MEDULLA_TIME_SCALE ?? 1)
+/** Longer than the deadlines of the freeze and of the kill together. */
+const STUCK_MS = 3000 * SCALE
+
+describe.runIf(inRig)('a program that can be neither frozen nor ended', () => {
+  let robot: TestRobot
+  beforeAll(async () => {
+    const handles = {
+      slow: { kind: 'i2c', bus: 2, address: '0x69' },
+      toggle: { kind: 'output', line: LINE.toggle, safe: 0 },
+    }
+    robot = await TestRobot.start({}, {}, { board: boardText({ handles }) })
+  })
+  afterAll(async () => {
+    stretchI2c(2, 0x69, 0)
+    await robot?.close()
+  })
+
+  test('HANDLES 10.5: the new program is ended too, outputs are safe, the receipt says fence-failed', async () => {
+    await robot.commit('stuck-in-kernel')
+    stretchI2c(2, 0x69, STUCK_MS)
+    await robot.commit('stuck-in-kernel', { version: '1.1.0' })
+    // 20 ticks later that one is stuck
+    await sleep(400 * SCALE)
+    const pushed = await robot.push('stuck-in-kernel', { version: '1.2.0' })
+    expect(pushed).toMatchObject({ outcome: 'rolled-back', code: 'fence-failed' })
+    expect(levelOf(LINE.toggle)).toBe(0)
+    expect((await robot.slot()).state).toBe('idle')
+    await sleep(STUCK_MS)
+    expect(levelOf(LINE.toggle)).toBe(0)
+    stretchI2c(2, 0x69, 0)
+    expect((await robot.events(robot.client.start('main'))).outcome).toBe('started')
+    await robot.running()
+    await eventually(() => levelOf(LINE.toggle) === 1)
+  })
+})

@@ -1,0 +1,17 @@
+import { defineConfig } from 'vitest/config'
+
+/** For tests that run inside the rig (rig.mjs), where every instruction is translated: one worker for all files. */
+export default defineConfig({
+  root: new URL('../..', import.meta.url).pathname,
+  resolve: { conditions: ['source', 'node', 'default'] },
+  ssr: { resolve: { conditions: ['source', 'node', 'default'] } },
+  test: {
+    include: ['test/kernel/**/*.rig.ts'],
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    pool: 'forks',
+    maxWorkers: 1,
+    fileParallelism: false,
+    isolate: false,
+  },
+})

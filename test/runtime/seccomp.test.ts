@@ -1,0 +1,251 @@
+/** What the filter decides, walked by an interpreter on both machines, and seen from the kernel on this one. */
+import { spawnSync } from 'node:child_process'
+import { closeSync, mkdtempSync, openSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
+import { buildSync } from 'esbuild'
+import fc from 'fast-check'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { Grant } from '../../drivers/handle.ts'
+import { encode, type Instruction, RET } from '../../runtime/sdk/bpf.ts'
+import { type Arch, AUDIT_ARCH, filter, IOCTL, isArch } from '../../runtime/sdk/seccomp.ts'
+import { SYSCALLS, type Syscall } from '../../runtime/sdk/seccomp-tables.ts'
+import { decide } from './bpfmachine.ts'
+import { tableOf } from './seccomp-tables.ts'
+
+const ALLOW = RET.allow
+const EPERM = RET.errno(1)
+const ENOSYS = RET.errno(38)
+
+const GRANTS = [
+  { fd: 11, kind: 'output', encoding: 'line' },
+  { fd: 12, kind: 'input', encoding: 'line' },
+  { fd: 13, kind: 'i2c', encoding: 'i2c' },
+  { fd: 14, kind: 'spi', encoding: 'spi' },
+  { fd: 15, kind: 'serial', encoding: 'serial' },
+  { fd: 16, kind: 'pwm', encoding: 'text' },
+] as const satisfies readonly Pick<Grant, 'fd' | 'kind' | 'encoding'>[]
+const [OUTPUT, INPUT, I2C, SPI, SERIAL, TEXT, OTHER] = [11, 12, 13, 14, 15, 16, 17]
+
+const SET_CONFIG = 0xc110b40d
+const [TCGETS, TIOCSTI, FIONREAD, FIONBIO, I2C_SLAVE, I2C_SLAVE_FORCE, I2C_RDWR] = [
+  0x5401, 0x5412, 0x541b, 0x5421, 0x0703, 0x0706, 0x0707,
+]
+
+const ARCHES = Object.keys(SYSCALLS) as Arch[]
+const nrOf = (arch: Arch, name: Syscall): number => (SYSCALLS[arch] as Record<string, number>)[name] as number
+
+describe.each(ARCHES)('the filter of %s', (arch) => {
+  const program = filter({ arch, grants: GRANTS, network: false })
+  const open = filter({ arch, grants: GRANTS, network: true })
+  const call = (name: Syscall, ...args: (number | bigint)[]) =>
+    decide(program, { nr: nrOf(arch, name), arch: AUDIT_ARCH[arch], args })
+
+  it('has the numbers of the kernel headers', ({ skip }) => {
+    const headers = tableOf(arch)
+    if (headers === null) skip('linux-libc-dev is not installed')
+    expect(SYSCALLS[arch]).toEqual(headers)
+    const elsewhere = Object.keys(SYSCALLS.x64).filter((name) => !(name in SYSCALLS.arm64))
+    expect(elsewhere).toEqual(['dup2', 'modify_ldt', 'iopl', 'ioperm'])
+  })
+
+  it('allows on a granted descriptor what its encoding needs, and no other ioctl (HANDLES 13.8)', () => {
+    const every = [
+      ...Object.values(IOCTL),
+      ...[SET_CONFIG, TCGETS, TIOCSTI, FIONREAD, FIONBIO, I2C_SLAVE, I2C_SLAVE_FORCE, I2C_RDWR],
+    ]
+    const allowed = (fd: number) => every.filter((request) => call('ioctl', fd, request) === ALLOW)
+    expect(allowed(OUTPUT)).toEqual([IOCTL.lineGet, IOCTL.lineSet])
+    expect(allowed(INPUT)).toEqual([IOCTL.lineGet])
+    expect(allowed(I2C)).toEqual([IOCTL.smbus])
+    expect(allowed(SPI)).toEqual([IOCTL.spiMessage])
+    expect(allowed(SERIAL)).toEqual([])
+    expect(allowed(TEXT)).toEqual([])
+    expect(allowed(OTHER)).toEqual([TCGETS, FIONREAD, FIONBIO])
+    expect(call('ioctl', OUTPUT, SET_CONFIG)).toBe(EPERM)
+  })
+
+  it('looks at as much of an int as the kernel does', () => {
+    const high = 0xdeadbeef_00000000n
+    expect(call('ioctl', high | BigInt(OUTPUT), high | BigInt(IOCTL.lineSet))).toBe(ALLOW)
+    expect(call('ioctl', high | BigInt(OUTPUT), high | BigInt(SET_CONFIG))).toBe(EPERM)
+    expect(call('read', high | BigInt(INPUT))).toBe(EPERM)
+    expect(call('fcntl', high | BigInt(INPUT), high | 4n)).toBe(EPERM)
+  })
+
+  it('leaves the edges of a line to the body (HANDLES 13.9)', () => {
+    for (const name of ['read', 'pread64', 'readv', 'preadv', 'preadv2', 'splice', 'tee', 'copy_file_range'] as const) {
+      expect([name, call(name, INPUT)]).toEqual([name, EPERM])
+      expect([name, call(name, I2C)]).toEqual([name, ALLOW])
+    }
+    expect(call('sendfile', OTHER, INPUT)).toBe(EPERM)
+    expect(call('sendfile', INPUT, OTHER)).toBe(ALLOW)
+  })
+
+  it('keeps granted descriptors at their numbers and their files as they are (HANDLES 13.9)', () => {
+    const changes = ['dup', 'dup3', 'flock', 'ftruncate', 'fallocate', ...(arch === 'x64' ? ['dup2'] : [])] as Syscall[]
+    for (const { fd } of GRANTS) {
+      for (const name of changes) expect([name, fd, call(name, fd)]).toEqual([name, fd, EPERM])
+      // F_DUPFD, F_SETFL, F_SETLK, F_SETOWN, F_SETSIG, F_SETLEASE, F_NOTIFY, F_DUPFD_CLOEXEC, F_SETPIPE_SZ
+      for (const command of [0, 4, 6, 8, 10, 1024, 1026, 1030, 1031]) expect(call('fcntl', fd, command)).toBe(EPERM)
+      // F_GETFD, F_SETFD, F_GETFL
+      for (const command of [1, 2, 3]) expect(call('fcntl', fd, command)).toBe(ALLOW)
+    }
+    for (const name of changes) expect(call(name, OTHER)).toBe(ALLOW)
+    expect(call('fcntl', OTHER, 4)).toBe(ALLOW)
+  })
+
+  it('denies what reaches other processes, the kernel and the machine, wherever it is tried (HANDLES 13.10)', () => {
+    const denied: Syscall[] = ['ptrace', 'pidfd_getfd', 'process_vm_writev', 'kcmp', 'bpf', 'mount', 'unshare', 'setns']
+    denied.push('keyctl', 'perf_event_open', 'userfaultfd', 'open_by_handle_at', 'reboot', 'clock_settime')
+    if (arch === 'x64') denied.push('iopl', 'ioperm', 'modify_ldt')
+    for (const name of denied) expect([name, call(name)]).toEqual([name, EPERM])
+    for (const name of ['clone3', 'io_uring_setup'] as const) expect([name, call(name)]).toEqual([name, ENOSYS])
+    expect(call('clone', 0x10000000 | 17)).toBe(EPERM)
+    // a thread of glibc
+    expect(call('clone', 0x3d0f00)).toBe(ALLOW)
+    // PR_SET_PDEATHSIG, PR_SET_NAME
+    expect(call('prctl', 1, 0)).toBe(EPERM)
+    expect(call('prctl', 15)).toBe(ALLOW)
+  })
+
+  it('lets sockets and messages through only with the network (HANDLES 13.11)', () => {
+    const domains = [1, 2, 10, 16, 17, 40]
+    const socket = (with_: readonly Instruction[]) =>
+      domains.filter(
+        (domain) => decide(with_, { nr: nrOf(arch, 'socket'), arch: AUDIT_ARCH[arch], args: [domain] }) === ALLOW,
+      )
+    expect(socket(program)).toEqual([])
+    expect(socket(open)).toEqual([2, 10])
+    for (const name of ['sendmsg', 'sendmmsg'] as const) {
+      expect(call(name)).toBe(EPERM)
+      expect(decide(open, { nr: nrOf(arch, name), arch: AUDIT_ARCH[arch] })).toBe(ALLOW)
+    }
+  })
+
+  it('ends a process that speaks another call convention', () => {
+    // AUDIT_ARCH_I386, AUDIT_ARCH_ARM
+    for (const other of [0x40000003, 0x40000028]) expect(decide(program, { nr: 1, arch: other })).toBe(RET.kill)
+    const x32 = decide(program, { nr: 0x40000000 + 16, arch: AUDIT_ARCH[arch], args: [OUTPUT, SET_CONFIG] })
+    expect(x32).toBe(arch === 'x64' ? ENOSYS : ALLOW)
+  })
+
+  it('comes to a decision for every call', () => {
+    const word = fc.integer({ min: 0, max: 0xffffffff })
+    const any = fc.record({ nr: fc.integer({ min: 0, max: 600 }), args: fc.array(word, { maxLength: 3 }) })
+    const decided = ({ nr, args }: { nr: number; args: number[] }) =>
+      [ALLOW, EPERM, ENOSYS].includes(decide(program, { nr, arch: AUDIT_ARCH[arch], args }))
+    fc.assert(fc.property(any, decided), { numRuns: 2000 })
+  })
+
+  it('allows what it does not name by the number alone, which the kernel remembers and skips the filter', () => {
+    const named = new Set<number>(Object.values(SYSCALLS[arch]))
+    for (let nr = 0; nr < 470; nr++) {
+      if (named.has(nr)) continue
+      const read: number[] = []
+      expect(decide(program, { nr, arch: AUDIT_ARCH[arch] }, (offset) => read.push(offset))).toBe(ALLOW)
+      expect(read).toEqual([4, 0])
+    }
+  })
+
+  it('has room for every line of a Pi', () => {
+    const many = Array.from({ length: 54 }, (_, n) => ({ fd: 11 + n, kind: 'output', encoding: 'line' }) as const)
+    const program = filter({ arch, grants: many, network: false })
+    const last = { nr: nrOf(arch, 'ioctl'), arch: AUDIT_ARCH[arch] }
+    expect(decide(program, { ...last, args: [64, IOCTL.lineSet] })).toBe(ALLOW)
+    expect(decide(program, { ...last, args: [64, SET_CONFIG] })).toBe(EPERM)
+    expect(decide(program, { ...last, args: [65, IOCTL.lineSet] })).toBe(EPERM)
+    expect(encode(program)).toHaveLength(program.length * 8)
+  })
+})
+
+/** Installs the filter in a process of its own, and says what the kernel answers. */
+const able = process.platform === 'linux' && isArch(process.arch)
+describe.skipIf(!able)('the kernel under the filter', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'medulla-seccomp-'))
+  const root = resolve(import.meta.dirname, '../..')
+  const file = join(folder, 'child.mjs')
+
+  beforeAll(() => {
+    buildSync({
+      entryPoints: [join(import.meta.dirname, 'children/filtered.ts')],
+      outfile: file,
+      bundle: true,
+      platform: 'node',
+      format: 'esm',
+      external: ['koffi'],
+      logLevel: 'error',
+    })
+    writeFileSync(join(folder, 'package.json'), '{"type":"module"}')
+    symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'))
+  })
+  afterAll(() => rmSync(folder, { recursive: true, force: true }))
+
+  /** descriptor 11 is a granted input line, 12 a granted i2c device, in the eyes of the filter. */
+  function run(what: string): Record<string, string> {
+    const fds = Array.from({ length: 10 }, () => openSync('/dev/null', 'r+'))
+    const child = spawnSync(process.execPath, [file, what], {
+      stdio: ['ignore', 'pipe', 'pipe', ...fds],
+      encoding: 'utf8',
+      timeout: 10_000,
+    })
+    for (const fd of fds) closeSync(fd)
+    if (child.status !== 0) return { ended: child.signal ?? String(child.status), stderr: child.stderr }
+    return JSON.parse(child.stdout) as Record<string, string>
+  }
+
+  it('refuses by errno', () => {
+    expect(run('calls')).toEqual({
+      'SET_CONFIG on a line': 'EPERM',
+      // the file is /dev/null: the kernel was asked
+      'GET_VALUES on a line': 'ENOTTY',
+      'I2C_SLAVE on i2c': 'EPERM',
+      'SMBUS on i2c': 'ENOTTY',
+      'TIOCSTI elsewhere': 'EPERM',
+      'FIONREAD elsewhere': 'ENOTTY',
+      'read of a line': 'EPERM',
+      'read of i2c': '0',
+      'dup of i2c': 'EPERM',
+      'F_SETFL on i2c': 'EPERM',
+      ptrace: 'EPERM',
+      pidfd_getfd: 'EPERM',
+      unshare: 'EPERM',
+      'clone into a user namespace': 'EPERM',
+      clone3: 'ENOSYS',
+      io_uring_setup: 'ENOSYS',
+      bpf: 'EPERM',
+      mount: 'EPERM',
+      'socket AF_UNIX': 'EPERM',
+      'socket AF_INET': 'EPERM',
+      PR_SET_PDEATHSIG: 'EPERM',
+      'x32 getpid': process.arch === 'x64' ? 'ENOSYS' : 'EPERM',
+      'thread that was there before': 'EPERM',
+      'thread made afterwards': 'EPERM',
+      child: 'EPERM',
+    })
+  })
+
+  it('lets Node work', () => {
+    expect(run('node')).toEqual({
+      file: 'hello',
+      copy: 'hello',
+      async: 'hello',
+      timer: 'late',
+      random: '8',
+      zlib: 'hello',
+      worker: 'pong',
+      fork: 'pong',
+      spawn: 'out\n',
+      address: expect.stringMatching(/^E/),
+    })
+  })
+
+  it('ends a process that calls as a 32 bit program does', ({ skip }) => {
+    if (process.arch !== 'x64') skip('there is no such way in')
+    const source = join(folder, 'old.c')
+    writeFileSync(source, 'int main(void){int r;__asm__ volatile("int $0x80":"=a"(r):"a"(20));return 0;}')
+    const built = spawnSync('gcc', ['-O', '-o', join(folder, 'old'), source])
+    if (built.status !== 0) skip('there is no gcc')
+    expect(run(join(folder, 'old'))).toEqual({ ended: 'SIGSYS' })
+  })
+})
