@@ -6,4 +6,6 @@ const at = (relative: string): string => fileURLToPath(new URL(relative, import.
 export const CLI = at('main.js')
 export const RUNTIME = at('../../runtime/main.js')
 export const ROBOTS = at('../../../robots/')
+/** Only in a clone of the repository. */
+export const RIG = at('../../../test/kernel/rig.mjs')
 export const PACKAGE = at('../../../package.json')

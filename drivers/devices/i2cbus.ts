@@ -29,7 +29,7 @@ export interface I2cFuncs {
   readonly smbusWriteI2cBlock: boolean
 }
 
-const FUNCS: I2cFuncs = Object.freeze({
+const FUNCS: I2cFuncs = /* @__PURE__ */ Object.freeze({
   i2c: true,
   smbusQuick: true,
   smbusReceiveByte: true,

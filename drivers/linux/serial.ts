@@ -15,6 +15,7 @@ import type { LinuxSystem } from './system.ts'
 /** include/uapi/asm-generic/ioctls.h; has no argument. */
 const TIOCEXCL = 0x540c
 const STTY_MS = 5000
+const HOW = constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK
 
 export function openSerial({ name, entry, system, kept }: OpenContext<SerialEntry>): Opened {
   const fd = kept === undefined ? start(name, entry, system) : keptFd(name, kept.fds)
@@ -25,13 +26,13 @@ function start(name: string, entry: SerialEntry, system: LinuxSystem): number {
   const { path } = entry
   let fd: number
   try {
-    fd = openSync(path, constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK)
+    fd = openSync(path, HOW)
   } catch (error) {
     const enable = 'enable it (enable_uart=1 in /boot/firmware/config.txt), or plug it in'
     throw openFault(name, path, error, enable, 'dialout')
   }
   try {
-    configure(name, fd, entry)
+    configure(name, entry)
     system.ioctl(fd, TIOCEXCL, new Uint8Array(8))
   } catch (error) {
     closeSync(fd)
@@ -40,17 +41,20 @@ function start(name: string, entry: SerialEntry, system: LinuxSystem): number {
   return fd
 }
 
-function configure(name: string, fd: number, entry: SerialEntry): void {
+function configure(name: string, entry: SerialEntry): void {
   const settings = [String(entry.baud), 'raw', '-echo', '-echoe', '-echok', '-echoctl', '-echoke', '-iexten']
   settings.push(`cs${entry.dataBits}`, entry.stopBits === 2 ? 'cstopb' : '-cstopb')
   settings.push(...{ none: ['-parenb'], even: ['parenb', '-parodd'], odd: ['parenb', 'parodd'] }[entry.parity])
   // no modem lines; closing does not drop DTR, which resets many a board
   settings.push('-crtscts', 'clocal', 'cread', '-hupcl')
+  // an open file of its own: spawn makes what it hands over as stdin blocking, for all who share it
+  const own = openSync(entry.path, HOW)
   const { error, status, stderr } = spawnSync('stty', settings, {
-    stdio: [fd, 'ignore', 'pipe'],
+    stdio: [own, 'ignore', 'pipe'],
     env: { PATH: process.env.PATH, LC_ALL: 'C' },
     timeout: STTY_MS,
   })
+  closeSync(own)
   if (error !== undefined) throw new HardwareError('other', `${name}: stty cannot be run`, { cause: error })
   if (status === 0) return
   const said = stderr.toString().trim()

@@ -110,7 +110,9 @@ export class Child {
       (line) => this.#hear(line),
       () => this.kill(),
     )
-    const brokered = new Map(handles.filter((h) => h.grant().via === 'broker').map((h) => [h.id, h]))
+    // HANDLES 12.5: combined transfers of an inherited device, too
+    const asked = handles.filter((h) => h.kind === 'i2c' || h.grant().via === 'broker')
+    const brokered = new Map(asked.map((h) => [h.id, h]))
     serveBroker(broker, brokered, () => this.fence)
     this.send(this.#init(grants))
   }

@@ -15,6 +15,7 @@ import { loadSystem } from '../../drivers/linux/system.ts'
 import { encode } from '../sdk/bpf.ts'
 import { type Arch, filter, isArch } from '../sdk/seccomp.ts'
 import { FD, type Init } from '../sdk/wire.ts'
+import { keepToItself } from './descriptors.ts'
 import { bwrapArguments, closedToOthers, fstab, PLACE, placesOf } from './privateroot.ts'
 
 /** `bwrap` adds a namespace of processes and, where no grant needs native code, Node's own permission model. */
@@ -100,19 +101,26 @@ export function canConfine(sandbox: ConfinedBy, loader = LOADER): CanConfine {
 
 /**
  * $1 the leaf's cgroup.procs or '', $2 how many processes, $3 mount(8), $4 fstab or '', then the command. The group comes
- * first: all that is started afterwards is in it. dash knows the limit of processes as -p, bash and busybox as -u.
+ * first: all that is started afterwards is in it. Files end at 128 MiB (256 in bash: its unit is 1 KiB), which is more than
+ * a state area; dash knows the limit of processes as -p, bash and busybox as -u.
  */
 const SCRIPT = `set -e
 [ -z "$1" ] || echo $$ >"$1"
 ulimit -c 0
+ulimit -f 262144
 ulimit -p "$2" 2>/dev/null || ulimit -u "$2"
 [ -z "$4" ] || "$3" --all --fstab "$4"
 shift 4
 exec "$@"`
 
+/** HANDLES 13.6: once, as Node opens nothing itself that it would pass on. */
+let keptToItself = false
+
 /** How to start one instance. Throws when its folder cannot be written. */
 export function confine(options: ConfineOptions): Confined {
   const { sandbox, uid, folder, grants, network, realtime, pids } = options
+  if (!keptToItself) keepToItself()
+  keptToItself = true
   const places = placesOf({ ...options, loader: options.loader ?? LOADER })
   readable(options.programDir)
   const scheduled = realtime > 0 ? [tool('chrt'), '-f', String(realtime)] : []

@@ -159,15 +159,16 @@ function readGroups(): Groups {
     own,
     ownControllers: controllers(own),
     writable: mayOpen(join(own, 'cgroup.subtree_control')),
-    // the root has none; any group below it does
-    kill:
-      existsSync(join(own, 'cgroup.kill')) ||
-      groupsBelow(mount).some((name) => existsSync(join(mount, name, 'cgroup.kill'))),
+    kill: hasKill(mount, own),
   }
 }
 
-function groupsBelow(mount: string): string[] {
-  return listed(mount).filter((name) => existsSync(join(mount, name, 'cgroup.procs')))
+/** The root has none of its own; where there is no other group, its kernel version says enough. */
+function hasKill(mount: string, own: string): boolean {
+  const groups = [own, ...listed(mount).map((name) => join(mount, name))].filter(
+    (group) => group !== mount && existsSync(join(group, 'cgroup.events')),
+  )
+  return groups.every((group) => existsSync(join(group, 'cgroup.kill')))
 }
 
 /** The mount of cgroup v2, and the folder of the group that is said in /proc/self/cgroup. */

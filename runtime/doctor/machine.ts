@@ -69,7 +69,11 @@ function kernel({ platform, kernel: release, arch }: Facts): Finding {
 function node({ node: { version, path, closed } }: Facts): Finding {
   const about = 'node'
   if (!atLeast(version, NODE)) {
-    return problem(about, `Node ${version}, expected ${NODE.join('.')} or newer`, run('sudo apt install nodejs'))
+    return problem(
+      about,
+      `Node ${version}, expected ${NODE.join('.')} or newer`,
+      act('install it from nodejs.org, or Debian 13: apt install nodejs'),
+    )
   }
   if (closed === null) return ok(about, `${version}, ${path}`)
   return problem(

@@ -1,6 +1,6 @@
 /**
  * Invariant: on a granted descriptor only the calls of its encoding are allowed; everywhere else only what is listed here
- * is denied (HANDLES 13).
+ * is denied (HANDLES 13.8 to 13.12).
  *
  * The filter sees numbers, never memory: which address an SPI message or an SMBus command holds is out of its sight.
  */
@@ -39,7 +39,7 @@ const CLONE_NEW = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000
 const PR_SET_PDEATHSIG = 1
 const AF_INET = [2, 10]
 
-/** HANDLES 13.11: never, whatever they are tried on. */
+/** HANDLES 13.10: never, whatever they are tried on. */
 const DENIED = [
   // other processes
   ...['ptrace', 'process_vm_readv', 'process_vm_writev', 'process_madvise', 'pidfd_getfd', 'kcmp'],
@@ -55,10 +55,10 @@ const DENIED = [
   ...['vhangup', 'iopl', 'ioperm', 'modify_ldt'],
 ] as const satisfies readonly Syscall[]
 
-/** "Not there" makes libc and libuv take the older way. */
+/** HANDLES 13.12: "not there" makes libc and libuv take the older way. */
 const ABSENT = ['clone3', 'io_uring_setup', 'io_uring_enter', 'io_uring_register'] as const satisfies readonly Syscall[]
 
-/** With the descriptor as first argument: ways to read from it. */
+/** HANDLES 13.9, with the descriptor as first argument: ways to read from it. */
 const READS = ['read', 'pread64', 'readv', 'preadv', 'preadv2', 'splice', 'tee', 'copy_file_range'] as const
 /** Ways to give it another number, and to change the file that others share. */
 const CHANGES = ['dup', 'dup2', 'dup3', 'flock', 'ftruncate', 'fallocate'] as const
@@ -110,7 +110,7 @@ export function filter({ arch, grants, network }: FilterOptions): Instruction[] 
   ]
 }
 
-/** HANDLES 13.9: by encoding on what was granted, the harmless ones elsewhere. */
+/** HANDLES 13.8: by encoding on what was granted, the harmless ones elsewhere. */
 function ioctls(
   grants: FilterOptions['grants'],
   granted: readonly number[],

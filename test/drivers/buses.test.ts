@@ -230,7 +230,7 @@ describe.runIf(onLinux)('pigpio', () => {
   })
 
   test('a Pi 5 is told what to use instead', () => {
-    const given = { ...context<PwmEntry>('pi4', entry(18)), board: { model: 'pi5' } }
+    const given: OpenContext<PwmEntry> = { ...context<PwmEntry>('pi4', entry(18)), board: { model: 'pi5' } }
     expect(refusal(() => openPigpio(given, recorded().package_)).message).toBe(
       'it: pigpio does not run on a board of model pi5; use "driver": "kernel" on GPIO12, GPIO13, GPIO18, GPIO19, or a PCA9685 on i2c',
     )
@@ -252,10 +252,14 @@ describe.runIf(onLinux)('pigpio', () => {
   })
 })
 
+const O_CLOEXEC = 0o2000000
+
 /** A serial line whose other end is in our hands (pty(7)). */
 function pseudoTerminal(): { fd: number; path: string } {
   const system = loadSystem()
-  const fd = system.bind('posix_openpt', 'int', ['int'])(constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK)
+  const fd = system.bind('posix_openpt', 'int', ['int'])(
+    constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK | O_CLOEXEC,
+  )
   system.bind('grantpt', 'int', ['int'])(fd)
   system.bind('unlockpt', 'int', ['int'])(fd)
   const name = Buffer.alloc(64)

@@ -25,9 +25,10 @@ const KERNEL = [
  * itself failed, with the end of the guest's console.
  *
  * @param {{ kernel: string, initrd: string }} image what build() made
- * @param {{ command: string[], cwd: string, env: Record<string, string>, timeoutMs: number, share?: string }} task
+ * @param {{ command: string[], cwd: string, env: Record<string, string>, timeoutMs: number, share?: string,
+ *   forward?: { host: number, guest: number } }} task
  * @param {{ stdout: NodeJS.WritableStream, stderr: NodeJS.WritableStream }} streams
- * @returns {Promise<{ kind: 'exit', code: number } | { kind: 'timeout' | 'failed', reason: string, console: string }>}
+ * @returns {Promise<{ kind: 'exit', code: number } | { kind: 'interrupted' } | { kind: 'timeout' | 'failed', reason: string, console: string }>}
  */
 export async function boot(image, task, streams) {
   const folder = mkdtempSync(join(tmpdir(), 'rig-'))
@@ -51,13 +52,18 @@ async function run(image, task, streams, folder) {
     }),
   ])
   const error = openSync(join(folder, 'qemu'), 'w')
-  const qemu = spawn('qemu-system-x86_64', arguments_(image, initrd, consoleLog, ports, task.share), {
+  const qemu = spawn('qemu-system-x86_64', arguments_(image, initrd, consoleLog, ports, task), {
     stdio: ['ignore', 'ignore', error],
   })
   closeSync(error)
   const kill = () => qemu.kill('SIGKILL')
+  let interrupted = false
+  const interrupt = () => {
+    interrupted = true
+    kill()
+  }
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP']
-  for (const signal of signals) process.once(signal, kill)
+  for (const signal of signals) process.on(signal, interrupt)
   let late = false
   const timer = setTimeout(() => {
     late = true
@@ -75,10 +81,11 @@ async function run(image, task, streams, folder) {
   } finally {
     clearTimeout(timer)
     for (const { server } of ports) server.close()
-    for (const signal of signals) process.removeListener(signal, kill)
+    for (const signal of signals) process.removeListener(signal, interrupt)
   }
   const code = /^exit (\d+)$/m.exec(status.text)
   if (code !== null) return { kind: 'exit', code: Number(code[1]) }
+  if (interrupted) return { kind: 'interrupted' }
   const shown = `${readText(join(folder, 'qemu'))}${readText(consoleLog).split('\n').slice(-40).join('\n')}`
   if (late) return { kind: 'timeout', reason: `no end within ${task.timeoutMs / 1000} s`, console: shown }
   const reason = /^failed (.*)$/m.exec(status.text)?.[1] ?? 'the guest ended without saying how the command ended'
@@ -104,11 +111,11 @@ function quoted(text) {
   return `'${text.replaceAll("'", `'\\''`)}'`
 }
 
-function arguments_({ kernel }, initrd, consoleLog, ports, share) {
+function arguments_({ kernel }, initrd, consoleLog, ports, { share, forward }) {
   return [
     ...['-machine', 'pc,usb=off,vmport=off', '-accel', 'tcg,thread=multi,tb-size=512'],
     ...['-cpu', 'max', '-smp', '2', '-m', String(MEMORY_MB)],
-    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-nic', 'none'],
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-nic', network(forward)],
     ...['-kernel', kernel, '-initrd', initrd, '-append', KERNEL],
     ...['-serial', `file:${consoleLog}`, '-device', 'virtio-serial-pci'],
     ...ports.flatMap(({ name, path }) => [
@@ -116,8 +123,19 @@ function arguments_({ kernel }, initrd, consoleLog, ports, share) {
       ...['-device', `virtserialport,chardev=${name},name=rig.${name}`],
     ]),
     ...['-virtfs', 'local,path=/,mount_tag=root,security_model=none,readonly=on,multidevs=remap'],
-    ...(share === undefined ? [] : ['-virtfs', `local,path=${share},mount_tag=out,security_model=none`]),
+    ...(share === undefined ? [] : ['-virtfs', `local,path=${share},mount_tag=out,security_model=${ownership()}`]),
   ]
+}
+
+/** Nothing of the host or beyond can be reached from inside. */
+function network(forward) {
+  if (forward === undefined) return 'none'
+  return `user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:${forward.host}-:${forward.guest}`
+}
+
+/** Whoever is not root cannot give files to the guest's root: their owner is then in an attribute. */
+function ownership() {
+  return process.getuid() === 0 ? 'none' : 'mapped-xattr'
 }
 
 /** One end of a port: QEMU connects to it. */

@@ -27,7 +27,7 @@ const CACHE = join(HERE, '../../node_modules/.cache/medulla-rig')
 const SUITES = { bookworm: 'bookworm-backports', trixie: 'trixie' }
 
 /** Of Debian's modules, those that the rig needs, without what they depend on; then ours, in the order of their loading. */
-const DEBIAN_MODULES = ['9pnet_virtio', '9p', 'overlay', 'configfs', 'i2c-dev']
+const DEBIAN_MODULES = ['9pnet_virtio', '9p', 'overlay', 'configfs', 'i2c-dev', 'virtio_net']
 const MODULES = ['irq_sim', 'gpio-sim', 'medulla_i2c', 'medulla_pwm', 'medulla_spi']
 
 const APPLETS =

@@ -81,6 +81,8 @@ second() {
   done <$R/shares
   hostname rig
   ifconfig lo up
+  # QEMU's own network; without --forward there is no such device
+  [ ! -e /sys/class/net/eth0 ] || ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
   chip
   mkfifo $R/stdout $R/stderr
   cat <$R/stdout >"$STDOUT" &

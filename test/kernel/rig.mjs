@@ -5,11 +5,13 @@
  *
  *   node test/kernel/rig.mjs packages                      the packages of the host that are needed
  *   node test/kernel/rig.mjs build                         fetches and compiles, once; run does it too
- *   node test/kernel/rig.mjs run [--timeout SECONDS] [--env K=V]... [--out DIR] -- COMMAND ARGS...
+ *   node test/kernel/rig.mjs run [--timeout SECONDS] [--env K=V]... [--out DIR] [--forward HOSTPORT:GUESTPORT]
+ *                                -- COMMAND ARGS...
  *
  * `run` boots, runs the command in the same folder as root, and ends with its exit code: 124 when the time was over
- * (default 300 s), 125 when the rig itself failed. DIR is a folder of the host that the command can write; everything
- * else it writes goes when the guest ends. It is told MEDULLA_RIG=1.
+ * (default 300 s), 125 when the rig itself failed, 130 when it was told to end. DIR is a folder of the host that the
+ * command can write; everything else it writes goes when the guest ends. With --forward a port of the host's 127.0.0.1
+ * leads to one of the guest, whose network has nothing else. It is told MEDULLA_RIG=1.
  *
  * What is there: gpiochip0 with 54 lines and the label pinctrl-bcm2711 (gpio-sim), also in sysfs; i2c-1 and i2c-2 with
  * chips (modules/medulla_i2c.c); pwmchip0 with 4 channels (modules/medulla_pwm.c); spidev0.0 and 0.1, looped back
@@ -23,7 +25,7 @@ import { boot } from './boot.mjs'
 import { build, packages } from './build.mjs'
 import { RigError } from './error.mjs'
 
-const EXIT = { usage: 2, timeout: 124, failed: 125 }
+const EXIT = { usage: 2, timeout: 124, failed: 125, interrupted: 130 }
 const DEFAULT_TIMEOUT_S = 300
 
 /** Of the host's environment, what the command in the guest is given. */
@@ -45,11 +47,17 @@ const COMMANDS = {
     const command = end < 0 ? [] : args.slice(end + 1)
     const { values } = parseArgs({
       args: args.slice(0, Math.max(end, 0)),
-      options: { timeout: { type: 'string' }, env: { type: 'string', multiple: true }, out: { type: 'string' } },
+      options: {
+        timeout: { type: 'string' },
+        env: { type: 'string', multiple: true },
+        out: { type: 'string' },
+        forward: { type: 'string' },
+      },
     })
     const seconds = Number(values.timeout ?? DEFAULT_TIMEOUT_S)
     if (command.length === 0) throw usage('a command after --')
     if (!(seconds > 0)) throw usage(`--timeout in seconds, got ${values.timeout}`)
+    const forward = values.forward === undefined ? undefined : ports(values.forward)
     const share = values.out === undefined ? undefined : resolve(values.out)
     if (share !== undefined) mkdirSync(share, { recursive: true })
     const env = {
@@ -59,8 +67,13 @@ const COMMANDS = {
       MEDULLA_RIG: '1',
     }
     const image = build(say)
-    const ended = await boot(image, { command, cwd: process.cwd(), env, timeoutMs: seconds * 1000, share }, process)
+    const ended = await boot(
+      image,
+      { command, cwd: process.cwd(), env, timeoutMs: seconds * 1000, share, forward },
+      process,
+    )
     if (ended.kind === 'exit') return ended.code
+    if (ended.kind === 'interrupted') return EXIT.interrupted
     const shown = ended.console.trim()
     if (shown !== '') process.stderr.write(`${shown}\n`)
     say(`error: ${ended.reason}${shown === '' ? '' : "; above is what QEMU and the guest's console said last"}`)
@@ -79,10 +92,16 @@ function pair(text) {
   return [text.slice(0, at), text.slice(at + 1)]
 }
 
+function ports(text) {
+  const [, host, guest] = /^(\d{1,5}):(\d{1,5})$/.exec(text) ?? []
+  if (host === undefined) throw usage(`--forward HOSTPORT:GUESTPORT, got ${JSON.stringify(text)}`)
+  return { host: Number(host), guest: Number(guest) }
+}
+
 function usage(expected) {
   const error = new RigError(
     `expected ${expected}`,
-    'rig.mjs run [--timeout SECONDS] [--env K=V]... [--out DIR] -- COMMAND ARGS...',
+    'rig.mjs run [--timeout SECONDS] [--env K=V]... [--out DIR] [--forward HOSTPORT:GUESTPORT] -- COMMAND ARGS...',
   )
   return Object.assign(error, { exit: EXIT.usage })
 }

@@ -23,7 +23,9 @@ describe.runIf(inRig)('a program that can be neither frozen nor ended', () => {
     await robot?.close()
   })
 
-  test('HANDLES 10.5: the new program is ended too, outputs are safe, the receipt says fence-failed', async () => {
+  test('HANDLES 10.5: the new program is ended too, outputs are safe, the receipt says fence-failed', {
+    timeout: 300_000,
+  }, async () => {
     await robot.commit('stuck-in-kernel')
     stretchI2c(2, 0x69, STUCK_MS)
     await robot.commit('stuck-in-kernel', { version: '1.1.0' })

@@ -63,6 +63,8 @@ export interface CageOptions {
 export interface Cage {
   readonly process: ChildProcess
   readonly uid: number
+  /** of this instance, on the outside */
+  readonly folder: string
   readonly confined: Confined
   /** What the program returned, or threw, or why it never began. */
   readonly answer: Promise<unknown>
@@ -143,6 +145,7 @@ export function cage(options: CageOptions): Cage {
   return {
     process: child,
     uid,
+    folder,
     confined,
     answer,
     stderr: () => text,

@@ -7,6 +7,7 @@ import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { afterAll, describe, expect, it } from 'vitest'
+import { loadSystem } from '../../drivers/linux/system.ts'
 import { canConfine } from '../../runtime/body/confinement.ts'
 import { FIRST_UID, UID_COUNT, Uids } from '../../runtime/body/uids.ts'
 import { eventually } from '../e2e/eventually.ts'
@@ -42,6 +43,9 @@ const NATIVE = {
   fds: [nothing],
 } as const satisfies Partial<CageOptions>
 
+/** One that whoever started this process would have left open. */
+const LEAKED = 240
+
 const LOOK = `
 const fs = await import('node:fs')
 const tried = (run) => { try { return run() } catch (error) { return error.code } }
@@ -57,6 +61,8 @@ it('says why not, and what to do', () => {
 })
 
 const boxes = (['namespaces', 'bwrap'] as const).filter((sandbox) => canConfine(sandbox, installation.loader).ok)
+
+if (boxes.length > 0) loadSystem().bind('dup2', 'int', ['int', 'int'])(nothing, LEAKED)
 
 describe.each(boxes)('in %s', (sandbox) => {
   it('has a user of its own, no capability, no new privileges, and a filter (HANDLES 13.2, 13.3, 13.7)', async () => {
@@ -154,10 +160,15 @@ describe.each(boxes)('in %s', (sandbox) => {
   it('gets its descriptors without a hole, and no other (HANDLES 13.6)', async () => {
     const program = `${LOOK}
       const open = (fd) => tried(() => { fs.fstatSync(fd); return true }) === true
-      return { given: Array.from({ length: 12 }, (_, fd) => open(fd)), written: tried(() => fs.writeSync(11, 'x')) }`
+      const given = Array.from({ length: 12 }, (_, fd) => open(fd))
+      return { given, written: tried(() => fs.writeSync(11, 'x')), leaked: open(${LEAKED}) }`
     const fd = openSync('/dev/null', 'w')
     const grants = [{ name: 'led', id: 1, kind: 'output', via: 'inherit', encoding: 'text' }] as const
-    expect(await ask({ sandbox, program, grants, fds: [fd] })).toEqual({ given: Array(12).fill(true), written: 1 })
+    expect(await ask({ sandbox, program, grants, fds: [fd] })).toEqual({
+      given: Array(12).fill(true),
+      written: 1,
+      leaked: false,
+    })
     closeSync(fd)
   })
 })

@@ -1,5 +1,6 @@
+import type { ChildProcess } from 'node:child_process'
 import { openSync } from 'node:fs'
-import { access, copyFile } from 'node:fs/promises'
+import { access, copyFile, mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import { DEFAULT_PORT, NAME_PATTERN } from '../../api.ts'
@@ -14,7 +15,8 @@ import { askRuntime, type Listening, spawnRuntime, untilListening } from '../run
 const DEFAULT_BOARD = join(ROBOTS, 'blink/board.json')
 
 interface Options {
-  name: string
+  name?: string
+  kernel?: true
   port?: string
   board?: string
   trace?: string
@@ -28,22 +30,28 @@ export function define(command: Command, app: App, run: Runner): void {
         'The robot and this laptop trust each other from the start. It runs until Ctrl-C; what it runs is started again ' +
         'the next time.',
     )
-    .option('--name <name>', 'its name', 'sim')
+    .option('--name <name>', 'its name (default: sim, or with --kernel: kernel)')
     .option('--port <port>', `TCP port on this computer (default: the one it had, at first ${DEFAULT_PORT}; 0: any)`)
     .option('--board <file>', 'board file: which handles there are (default: a board with two leds, a button and more)')
     .option('--trace <file>', 'write every change of a pin to this file')
+    .option(
+      '--kernel',
+      "over the pins of a real Linux kernel, booted in QEMU: lines of gpio-sim under a Pi 4's label, I2C and PWM chips",
+    )
     .option('--keep', 'go on in the background; prints how to stop it')
-    .addHelpText('after', example('medulla sim', 'medulla sim --name arm --port 7272 --board board.json'))
+    .addHelpText(
+      'after',
+      example('medulla sim', 'medulla sim --name arm --port 7272 --board board.json', 'medulla sim --kernel'),
+    )
     .action((_: unknown, own: Command) => {
       const options = own.opts<Options>()
       const { key } = own.optsWithGlobals<{ key?: string }>()
-      return run(() => sim(app, options, key))
+      return run(() => (options.kernel === true ? simKernel : sim)(app, options, key))
     })
 }
 
 async function sim(app: App, options: Options, key: string | undefined): Promise<number> {
-  const { name } = options
-  if (!NAME_PATTERN.test(name)) throw new Refusal('usage', `a name is like arm-1, got ${JSON.stringify(name)}`)
+  const name = checkedName(options.name ?? 'sim')
   const home = join(app.dir, 'sim', name)
   const { cardFile } = await operator(app.dir, keyPath(app.dir, key, app.env))
   app.term.progress(`preparing ${home}`)
@@ -58,7 +66,42 @@ async function sim(app: App, options: Options, key: string | undefined): Promise
   if (options.trace !== undefined) args.push('--trace', options.trace)
   const log = options.keep === true ? openSync(join(home, 'runtime.log'), 'a', 0o600) : 'inherit'
   const child = spawnRuntime(args, { stdio: ['ignore', 'pipe', log], detached: options.keep === true })
+  return follow(app, name, child, options.keep === true, async (up) => ({ ...up, card }))
+}
 
+/** The same over a kernel of its own; its home is in the folder that the guest is given. */
+async function simKernel(app: App, options: Options, key: string | undefined): Promise<number> {
+  const name = checkedName(options.name ?? 'kernel')
+  if (options.trace !== undefined) throw new Refusal('usage', '--trace is of simulated pins: leave --kernel away')
+  const { startGuest } = await import('../kernel.ts')
+  const folder = join(app.dir, 'sim', name)
+  const { cardFile } = await operator(app.dir, keyPath(app.dir, key, app.env))
+  const port = Number(options.port ?? knownPort(app, name) ?? DEFAULT_PORT)
+  if (!Number.isInteger(port) || port < 0 || port > 65535) {
+    throw new Refusal('usage', `expected a port, got ${options.port}`)
+  }
+  const keep = options.keep === true
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  const log = keep ? openSync(join(folder, 'runtime.log'), 'a', 0o600) : 'inherit'
+  const guest = await startGuest({ name, port, board: options.board, folder, operator: cardFile }, log, keep)
+  app.term.progress('booting; this takes about 20 s')
+  return follow(app, name, guest.child, keep, async (up) => {
+    const card = await guest.card()
+    verifyCertificate(card)
+    return { ...up, host: '127.0.0.1', port: guest.port, card }
+  })
+}
+
+type Up = Listening & { card: SignedCertificate }
+
+/** Until it ends, or until it listens when it is kept. */
+async function follow(
+  app: App,
+  name: string,
+  child: ChildProcess,
+  keep: boolean,
+  reach: (up: Listening) => Promise<Up>,
+): Promise<number> {
   let stopping = false
   const stop = (): void => {
     stopping = true
@@ -67,15 +110,16 @@ async function sim(app: App, options: Options, key: string | undefined): Promise
   process.on('SIGINT', stop)
   process.on('SIGTERM', stop)
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
-  const up = await untilListening(child).catch((error: unknown) => {
+  const listening = await untilListening(child).catch((error: unknown) => {
     if (stopping) return undefined
     child.kill('SIGTERM')
     throw error
   })
-  if (up === undefined) return 0
+  if (listening === undefined) return 0
+  const { card, ...up } = await reach(listening)
   await rememberRobot(app.dir, name, { address: formatAddress(up.host, up.port), card })
-  tell(app, up, name, options.keep === true ? child.pid : undefined)
-  if (options.keep === true) {
+  tell(app, up, name, keep ? child.pid : undefined)
+  if (keep) {
     child.unref()
     return 0
   }
@@ -105,6 +149,11 @@ async function defaultBoard(home: string): Promise<void> {
     () => false,
   )
   if (!there) await copyFile(DEFAULT_BOARD, path)
+}
+
+function checkedName(name: string): string {
+  if (NAME_PATTERN.test(name)) return name
+  throw new Refusal('usage', `a name is like arm-1, got ${JSON.stringify(name)}`)
 }
 
 function knownPort(app: App, name: string): number | undefined {

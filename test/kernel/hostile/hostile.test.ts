@@ -1,0 +1,103 @@
+/**
+ * A hostile program on this kernel, which need not have any hardware: what is granted are files that stand for it, as the
+ * filter and the rights of files do not ask what a descriptor leads to. hostile.rig.ts does the same with lines and chips.
+ */
+import { execFileSync, spawnSync } from 'node:child_process'
+import { closeSync, constants, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { Cgroups } from '../../../runtime/body/cgroups.ts'
+import { canConfine } from '../../../runtime/body/confinement.ts'
+import { install } from '../../runtime/cage.ts'
+import { GRANTED } from './attacks.ts'
+import { Siege } from './siege.ts'
+
+const installation = install()
+const boxes = (['namespaces', 'bwrap'] as const).filter((sandbox) => canConfine(sandbox, installation.loader).ok)
+installation.remove()
+const gcc = spawnSync('gcc', ['--version']).status === 0
+const cgroups = await Cgroups.open(`/no/such/home/${process.pid}`, { memoryMb: 256, pids: 40 })
+afterAll(() => cgroups?.close())
+
+describe.runIf(gcc && boxes.length > 0).each(boxes)('a hostile program in %s (needs root and gcc)', (sandbox) => {
+  const folder = mkdtempSync(join(tmpdir(), 'medulla-granted-'))
+  const fds: number[] = []
+  let siege: Siege
+
+  beforeAll(() => {
+    siege = new Siege()
+    for (const name of ['output', 'input', 'i2c']) {
+      writeFileSync(join(folder, name), 'level', { mode: 0o600 })
+      fds.push(openSync(join(folder, name), 'r+'))
+    }
+    execFileSync('mkfifo', ['-m', '600', join(folder, 'pipe')])
+    fds.push(openSync(join(folder, 'pipe'), constants.O_RDWR))
+  })
+  afterAll(async () => {
+    await siege?.end()
+    for (const fd of fds) closeSync(fd)
+    rmSync(folder, { recursive: true, force: true })
+  })
+
+  it.each([false, true])('gets the answers of HANDLES 13, network %s', async (network) => {
+    const [old, other] = [await siege.bystander(sandbox), await siege.bystander(sandbox)]
+    const { got, wanted } = await siege.storm({ sandbox, fds, network, real: false, old, other })
+    expect(got).toEqual(wanted)
+    expect([old.process.exitCode, other.process.exitCode]).toEqual([null, null])
+    // what the body shares with it is as it was
+    for (const fd of fds) {
+      const flags = Number.parseInt(
+        /^flags:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '',
+        8,
+      )
+      expect(flags & constants.O_NONBLOCK).toBe(0)
+    }
+    for (const name of ['output', 'input', 'i2c']) expect(readFileSync(join(folder, name), 'utf8')).toBe('level')
+  })
+
+  it('starts no more processes than it was given (HANDLES 13.6)', async () => {
+    const raid = siege.raid({ sandbox, fds, requests: ['fork 1000'] })
+    const { answers } = (await raid.answer) as { answers: string[] }
+    // Node's own threads count too
+    expect(Number(answers[0])).toBeGreaterThan(1000 - 32)
+    await raid.end()
+  })
+
+  it.runIf(cgroups !== null)('is frozen with what it left behind (HANDLES 10.3)', async () => {
+    const leaf = (cgroups as Cgroups).leaf(`hostile-${sandbox}`)
+    const raid = siege.raid({ sandbox, fds, requests: [`writer ${GRANTED.pipe} x`], leafProcs: leaf.procs })
+    await raid.answer
+    const taken = () => readSync(fds[3] as number, Buffer.alloc(65536))
+    // it is at it
+    taken()
+    expect(taken()).toBeGreaterThan(0)
+    expect(await leaf.freeze(1000)).toBe(true)
+    await sleep(20)
+    drain(folder)
+    // nobody else of its kind can wake it up, and a signal would not do it
+    const thief = siege.raid({ sandbox, fds, requests: [`kill ${raid.process.pid} 18`] })
+    expect(await thief.answer).toMatchObject({ answers: [sandbox === 'bwrap' ? 'ESRCH' : 'EPERM'] })
+    process.kill(raid.process.pid as number, 'SIGCONT')
+    await sleep(100)
+    expect(drain(folder)).toBe(0)
+    expect(await leaf.kill(1000)).toBe(true)
+    await raid.end()
+    leaf.remove()
+  })
+})
+
+/** Takes what is in the pipe, and says how much that was. */
+function drain(folder: string): number {
+  const fd = openSync(join(folder, 'pipe'), constants.O_RDONLY | constants.O_NONBLOCK)
+  const bytes = Buffer.alloc(65536)
+  let taken = 0
+  try {
+    for (;;) taken += readSync(fd, bytes)
+  } catch {
+    return taken
+  } finally {
+    closeSync(fd)
+  }
+}

@@ -1,0 +1,85 @@
+/** What a rehearsal gives a program instead of its devices. */
+import { closeSync, fstatSync, openSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, expect, test } from 'vitest'
+import type { Grant, HandleByKind, I2cDevice, Lease } from '../../drivers/handle.ts'
+import type { System } from '../../drivers/inherit/system.ts'
+import { paperHandle, rehearsalHandles, ZeroBroker } from '../../runtime/sdk/dummies.ts'
+import { FD } from '../../runtime/sdk/wire.ts'
+import { temporary } from '../drivers/host.ts'
+
+const folder = temporary()
+afterAll(() => folder.remove())
+
+const lease: Lease = { live: true, fence: 0 }
+const grants: Grant[] = [
+  { name: 'imu', id: 1, kind: 'i2c', via: 'inherit', fd: 11, encoding: 'i2c', address: 0x68 },
+  { name: 'adc', id: 2, kind: 'spi', via: 'inherit', fd: 12, encoding: 'spi' },
+  { name: 'gps', id: 3, kind: 'serial', via: 'inherit', fd: 13, encoding: 'serial' },
+  { name: 'led', id: 4, kind: 'output', via: 'inherit', fd: 14, encoding: 'line' },
+]
+
+function rehearsal() {
+  const requests: number[] = []
+  const system: System = {
+    ioctl(fd, request) {
+      expect(fd).toBe(FD.scratch)
+      requests.push(request)
+      return 0
+    },
+    address: () => 0n,
+  }
+  const broker = new ZeroBroker(null)
+  const handles = rehearsalHandles(grants, lease, broker, system)
+  const get = <K extends keyof HandleByKind>(name: string) => handles.get(name) as HandleByKind[K]
+  return {
+    broker,
+    requests,
+    imu: get<'i2c'>('imu'),
+    adc: get<'spi'>('adc'),
+    gps: get<'serial'>('gps'),
+    led: get<'output'>('led'),
+  }
+}
+
+test('HANDLES 12.15: reads are zeros, writes go nowhere, and who relied on a zero is known', () => {
+  const { broker, imu, adc, gps, led, requests } = rehearsal()
+  led.write(1)
+  imu.write(Uint8Array.of(1, 2))
+  gps.write(Uint8Array.of(1))
+  expect(gps.read(100)).toEqual(new Uint8Array(0))
+  expect(broker.asked).toBe(false)
+  expect(imu.read(3)).toEqual(new Uint8Array(3))
+  expect(broker.asked).toBe(true)
+  expect(imu.address).toBe(0x68)
+  expect(imu.writeRead(Uint8Array.of(0x75), 2)).toEqual(new Uint8Array(2))
+  expect(imu.writeRead(Uint8Array.of(1, 2), 40)).toEqual(new Uint8Array(40))
+  expect(adc.transfer(Uint8Array.of(1, 2, 3))).toEqual(new Uint8Array(3))
+  expect(requests).toHaveLength(3)
+  for (const handle of [imu, adc, gps]) handle.close()
+})
+
+test.each(['imu', 'adc'] as const)('an answer of %s is one that was relied on', (name) => {
+  const { broker, imu, adc } = rehearsal()
+  if (name === 'imu') imu.writeRead(Uint8Array.of(0), 1)
+  else adc.transfer(Uint8Array.of(0))
+  expect(broker.asked).toBe(true)
+})
+
+test('HANDLES 12.15: no descriptor is touched, also where the scratch file has another number', () => {
+  const fd = openSync(join(folder.path, 'scratch'), 'w+')
+  const { imu, gps } = rehearsal()
+  imu.write(new Uint8Array(100))
+  gps.write(new Uint8Array(100))
+  imu.close()
+  expect(fstatSync(fd).size).toBe(0)
+  closeSync(fd)
+})
+
+test('a paper handle has the methods of its kind', () => {
+  expect((paperHandle('imu', 'i2c') as I2cDevice).writeRead(Uint8Array.of(1), 2)).toEqual(new Uint8Array(2))
+  expect((paperHandle('adc', 'spi') as HandleByKind['spi']).transfer(Uint8Array.of(1))).toEqual(new Uint8Array(1))
+  const gps = paperHandle('gps', 'serial') as HandleByKind['serial']
+  gps.write(Uint8Array.of(1))
+  expect(gps.read(10)).toEqual(new Uint8Array(0))
+})
