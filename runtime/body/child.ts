@@ -137,13 +137,17 @@ export class Child {
     else leaf.thaw()
   }
 
+  get freezeMs(): number {
+    return this.#cell.freezeMs
+  }
+
   /** SIGKILL to all of it. True when its end was seen in time. */
-  async kill(): Promise<boolean> {
-    const { leaf, killMs } = this.#cell
+  async kill(deadlineMs = this.#cell.killMs): Promise<boolean> {
+    const { leaf } = this.#cell
     this.signal('SIGKILL')
     const timer = new AbortController()
-    const late = sleep(killMs, false, { signal: timer.signal }).catch(() => false)
-    const emptied = leaf === null || (await leaf.kill(killMs))
+    const late = sleep(deadlineMs, false, { signal: timer.signal }).catch(() => false)
+    const emptied = leaf === null || (await leaf.kill(deadlineMs))
     const ended = await Promise.race([this.exited.then(() => true), late])
     timer.abort()
     return emptied && ended

@@ -104,7 +104,9 @@ export class Programs {
   /** HANDLES 10.6: stopped first, so that nobody writes over them. False when that was not confirmed. */
   async safeLevels(): Promise<boolean> {
     const children = [this.current, this.next, this.old].flatMap((running) => (running === null ? [] : [running.child]))
-    const stopped = await Promise.all(children.map(async (child) => (await child.freeze()) || child.kill()))
+    const stopped = await Promise.all(
+      children.map(async (child) => (await child.freeze()) || child.kill(child.freezeMs)),
+    )
     this.#env.owner.safe(this.#slot)
     return stopped.every(Boolean)
   }

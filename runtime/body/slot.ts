@@ -172,13 +172,16 @@ export class Slot {
     this.#state = state
     const moved = state !== before || actions.some((action) => action !== 'note')
     if (moved) this.#disarm()
-    try {
-      for (const action of actions) await this.#do(action)
-    } catch (error) {
-      if (!(error instanceof Unfenced)) throw error
-      // HANDLES 10.5: nobody gets the handles; what could be done is done already
-      if (event === 'halt' || event === 'unfenced') return this.#note('error', error.message)
-      return this.#handle('unfenced', null, { code: 'fence-failed', message: error.message })
+    for (const action of actions) {
+      try {
+        await this.#do(action)
+      } catch (error) {
+        if (!(error instanceof Unfenced)) throw error
+        // HANDLES 10.5: nobody gets the handles
+        if (event !== 'halt' && event !== 'unfenced')
+          return this.#handle('unfenced', null, { code: 'fence-failed', message: error.message })
+        this.#note('error', error.message)
+      }
     }
     if (moved && this.#state === state) this.#arm(state)
   }

@@ -220,7 +220,8 @@ export class TestRobot {
     const child = this.#process
     this.#process = undefined
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
-    const gone = once(child, 'close')
+    // not `close`: the standby of a killed body goes on, and has its stderr
+    const gone = once(child, 'exit')
     child.kill(signal)
     await gone
   }

@@ -1,7 +1,16 @@
 /** Confined children as the kernel shows them: a real chain, a real loader, programs that look around. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmdirSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
@@ -145,8 +154,14 @@ describe.each(boxes)('in %s', (sandbox) => {
     if (base === undefined) skip('there is no cgroup v2')
     const leaf = join(base as string, `medulla-test-${process.pid}-${sandbox}`)
     mkdirSync(leaf)
-    const one = start({ sandbox, leafProcs: join(leaf, 'cgroup.procs'), realtime: 10, program: 'return process.pid' })
-    await one.answer
+    // where the group has the controller
+    const limit = existsSync(join(leaf, 'memory.max')) ? 256 * 1024 * 1024 : undefined
+    if (limit !== undefined) writeFileSync(join(leaf, 'memory.max'), String(limit))
+    const program = 'return process.constrainedMemory()'
+    const one = start({ sandbox, leafProcs: join(leaf, 'cgroup.procs'), realtime: 10, program, ...NATIVE })
+    const memory = await one.answer
+    // Node sees the limit, and V8 sizes its heap by it
+    if (limit !== undefined) expect(memory).toBe(limit)
     const members = readFileSync(join(leaf, 'cgroup.procs'), 'utf8').trim().split('\n')
     expect(members).toContain(String(one.process.pid))
     expect(members).toHaveLength(sandbox === 'bwrap' ? 3 : 1)

@@ -30,8 +30,6 @@ export interface Place {
   victims: Victims
   /** files of the robot's home, and of the other program */
   secrets: readonly string[]
-  /** whether the descriptors are of real lines and chips */
-  real: boolean
 }
 
 export type Attack = readonly [request: string, answer: string]
@@ -54,7 +52,7 @@ export function attacks(place: Place): Attack[] {
   ]
 }
 
-function devices({ real, victims }: Place): Attack[] {
+function devices({ victims }: Place): Attack[] {
   const paths = [
     '/dev/gpiochip0',
     '/dev/i2c-1',
@@ -63,18 +61,13 @@ function devices({ real, victims }: Place): Attack[] {
     '/sys/class/gpio/export',
     '/sys/class/pwm',
   ]
-  const { output, input, i2c, pipe } = GRANTED
-  const own = (fd: number, answer: string): Attack => [`edit /proc/self/fd/${fd}`, answer]
   return [
     ...paths.map((path): Attack => [`edit ${path}`, 'ENOENT']),
     // as a character device of GPIO and I2C
     ['mknodat -100 /tmp/chip 0x2180 0xfe00', 'EPERM'],
     ['mknodat -100 /tmp/bus 0x2180 0x5901', 'EPERM'],
-    // a line request has no file to open anew
-    own(output, real ? 'ENXIO' : 'EACCES'),
-    own(input, real ? 'ENXIO' : 'EACCES'),
-    own(i2c, 'EACCES'),
-    own(pipe, 'EACCES'),
+    // the file behind a descriptor is the body's
+    ...Object.values(GRANTED).map((fd): Attack => [`edit /proc/self/fd/${fd}`, 'EACCES']),
     ...Object.values(victims).map((pid): Attack => [`open /proc/${pid}/fd/3`, 'ENOENT']),
   ]
 }
@@ -139,7 +132,7 @@ function privileges(): Attack[] {
   const requests = eperm
     .split(/[|\n]/)
     .map((request) => request.trim())
-    .filter((request) => request !== '') // prettier-ignore
+    .filter((request) => request !== '')
   return [
     ...requests.map((request): Attack => [request, 'EPERM']),
     ['clone3 buf 88', 'ENOSYS'],
@@ -161,7 +154,7 @@ function network({ network }: Place): Attack[] {
           ['socket 2 1 0', 'EPERM'],
           ['sendmsg 3 buf 0', 'EPERM'],
         ] as const)),
-  ] // prettier-ignore
+  ]
 }
 
 /** HANDLES 13.4, 13.5 */

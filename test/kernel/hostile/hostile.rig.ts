@@ -65,7 +65,7 @@ describe.runIf(inRig)('a hostile program with lines and a chip', () => {
     resetI2cCounts(1, 0x68)
     edges.length = 0
     const [old, other] = [await siege.bystander(sandbox), await siege.bystander(sandbox)]
-    const { got, wanted } = await siege.storm({ sandbox, fds, network: false, real: true, old, other })
+    const { got, wanted } = await siege.storm({ sandbox, fds, network: false, old, other })
     expect(got).toEqual(wanted)
     // neither direction nor level changed, nor has anybody spoken to a chip
     expect([levelOf(LINE.toggle), levelOf(LINE.button)]).toEqual([0, 0])

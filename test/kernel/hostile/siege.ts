@@ -71,7 +71,6 @@ export class Siege {
     sandbox: ConfinedBy
     fds: readonly number[]
     network: boolean
-    real: boolean
     old: Cage
     other: Cage
   }): Promise<{ got: Attack[]; wanted: Attack[] }> {
