@@ -8,6 +8,7 @@ export const DEFAULT_TIMING = {
   trialMs: 1000,
   checkpointMs: 5000,
   lateMs: 0,
+  restartMostMs: 30_000,
   rehearsals: 20,
 } as const
 
@@ -118,6 +119,8 @@ export const timing = z.strictObject({
   checkpointMs: z.int().min(10).max(3_600_000).default(DEFAULT_TIMING.checkpointMs),
   /** a tick later than this ends the program; 0 is off (HANDLES 6.8) */
   lateMs: z.number().min(0).max(60_000).default(DEFAULT_TIMING.lateMs),
+  /** the longest wait before a program that crashes again and again is started again */
+  restartMostMs: z.int().min(10).max(3_600_000).default(DEFAULT_TIMING.restartMostMs),
   rehearsals: z.int().min(0).max(1000).default(DEFAULT_TIMING.rehearsals),
 })
 

@@ -20,8 +20,30 @@ const TOOLS = {
   vitest: 'vitest/vitest.mjs',
 }
 
+const RIG = join(ROOT, 'test/kernel/rig.mjs')
+
+/** Slower than a Pi by this much: every deadline is stretched. */
+const RIG_SCALE = 4
+/** Files for the rig, and which of the tests made for any machine run there, too. */
+const KERNEL_PARTS = [
+  {
+    name: 'swaps',
+    kernel: ['swaps', 'unfenced'],
+    also: ['test/e2e/undone.test.ts', 'test/e2e/swap.test.ts', 'test/e2e/running.test.ts'],
+    alsoInCi: 'throws-in-migrate|dies-in-trial|spins-late|G11|yield',
+  },
+  {
+    name: 'rest',
+    kernel: ['rig.rig', 'lines', 'contract', 'buses', 'doctor', 'standby', 'hostile', 'kills'],
+    also: ['test/runtime/confinement.test.ts', 'test/runtime/seccomp.test.ts', 'test/runtime/cgroups.test.ts'],
+    alsoInCi: '',
+  },
+]
+
 /** Tests that take long carry `{ tags: ['slow'] }`; `check` leaves them to `test`. */
 const FAST = ['--tags-filter', '!slow']
+
+const TOOLS_IN_RIG = 'node_modules/vitest/vitest.mjs'
 
 const TASKS = {
   async install() {
@@ -40,9 +62,13 @@ const TASKS = {
     await ready()
     await node([join(DIST, 'deploy/cli/demo.js'), ...args])
   },
+  /** `--kernel`: in the rig, which has the devices. */
   async bench(args) {
     await ready()
-    await node([join(DIST, 'test/bench/main.js'), ...args])
+    const bench = [join(DIST, 'test/bench/main.js'), ...args]
+    if (!args.includes('--kernel')) return node(bench)
+    await ensureNatives()
+    await node([join(ROOT, 'test/kernel/rig.mjs'), 'run', '--timeout', '900', '--', process.execPath, ...bench])
   },
   async test(args) {
     await ready()
@@ -60,6 +86,18 @@ const TASKS = {
     await tool('knip', ['--treat-config-hints-as-errors'])
     await ensureBuilt()
     if (!args.includes('--no-tests')) await vitest([...FAST, ...args])
+  },
+  /**
+   * What needs a real Linux kernel with lines and buses, in a virtual machine (test/kernel/rig.mjs). `--long`: every round
+   * of it, which takes hours; else the size for CI. Two machines side by side, as each has one busy processor most of the time.
+   */
+  async kernel(args) {
+    await ready()
+    await node([RIG, 'build'])
+    const long = args.includes('--long')
+    const results = await Promise.all(KERNEL_PARTS.map((part) => inRig(part, long)))
+    const failed = results.filter((status) => status !== 0)
+    if (failed.length > 0) throw new TaskFailed(failed[0])
   },
   async fast(args) {
     await ready()
@@ -217,6 +255,33 @@ function walk(folder) {
     if (entry.isDirectory()) return walk(path)
     return entry.name.endsWith('.ts') ? [path] : []
   })
+}
+
+/** One machine: first the files for the rig, then the others. Each line that it writes begins with its name. */
+async function inRig({ name, kernel, also, alsoInCi }, long) {
+  const run = `node ${TOOLS_IN_RIG} run --reporter=verbose --config`
+  const only = long || alsoInCi === '' ? '' : ` -t '${alsoInCi}'`
+  const commands = [
+    `${run} test/kernel/vitest.config.ts ${kernel.join(' ')}`,
+    `${run} test/vitest.config.ts --no-file-parallelism ${also.join(' ')}${only}`,
+  ]
+  const env = [
+    ...[`MEDULLA_TIME_SCALE=${RIG_SCALE}`, 'MEDULLA_SANDBOX=namespaces', 'NO_COLOR=1'],
+    ...(long ? ['MEDULLA_LONG=1'] : []),
+  ]
+  const args = [RIG, 'run', '--timeout', long ? '21600' : '560', ...env.flatMap((pair) => ['--env', pair])]
+  // the second runs whatever became of the first
+  const script = `${commands[0]}; first=$?; ${commands[1]} && exit $first`
+  const child = spawn(process.execPath, [...args, '--', 'sh', '-c', script], {
+    cwd: ROOT,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  for (const stream of [child.stdout, child.stderr]) {
+    createInterface({ input: stream }).on('line', (line) => {
+      if (line.trim() !== '') process.stdout.write(`${name}: ${line}\n`)
+    })
+  }
+  return new Promise((resolve) => child.once('close', (status) => resolve(status ?? 1)))
 }
 
 function vitest(args) {

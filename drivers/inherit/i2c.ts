@@ -64,10 +64,11 @@ export class InheritedI2c extends InheritedDevice implements I2cDevice {
   /** Reading registers, one byte of number and at most 32 of data, is one call to the kernel; the rest is brokered. */
   writeRead(bytes: Uint8Array, length: number): Uint8Array {
     this.check()
-    if (this.#smbus !== null && bytes.length === 1 && length >= 1 && length <= I2C_SMBUS_BLOCK_MAX) {
-      return this.#smbus.read(bytes[0] as number, length, (call) =>
-        this.ioctl(call.system, I2C_SMBUS_IOCTL, call.bytes),
-      )
+    const smbus = this.#smbus
+    if (smbus !== null && bytes.length === 1 && length >= 1 && length <= I2C_SMBUS_BLOCK_MAX) {
+      smbus.ask(bytes[0] as number, length)
+      this.ioctl(smbus.system, I2C_SMBUS_IOCTL, smbus.bytes)
+      return smbus.answer(length)
     }
     if (this.#owner !== null) return this.#owner.writeRead(bytes, length)
     throw new HardwareError('unsupported', `${this.name}: there is no broker for this transfer`)
@@ -98,14 +99,19 @@ class SmbusCall {
     this.#view.setUint32(4, I2C_SMBUS_I2C_BLOCK_DATA, true)
   }
 
-  read(register: number, length: number, call: (self: SmbusCall) => void): Uint8Array {
+  ask(register: number, length: number): void {
     if (!this.#placed) {
       putPointer(this.#view, 8, this.system.address(this.#block))
       this.#placed = true
     }
     this.bytes[1] = register
     this.#block[0] = length
-    call(this)
-    return this.#block.slice(1, 1 + length)
+  }
+
+  /** A copy: the next call comes into the same place. */
+  answer(length: number): Uint8Array {
+    const bytes = new Uint8Array(length)
+    for (let i = 0; i < length; i++) bytes[i] = this.#block[1 + i] as number
+    return bytes
   }
 }

@@ -25,6 +25,8 @@ const DEADLINES = { freeze: 50, stop: 250, kill: 1000 }
 
 export interface Cell {
   readonly leaf: Leaf | null
+  /** All processes of this user are the program's; null: it runs as the runtime's own. */
+  readonly uid: number | null
   readonly freezeMs: number
   readonly killMs: number
   /** argv of the child, the loader included */
@@ -102,7 +104,15 @@ export class Cells {
     const programDir = join(dir.path, 'program')
     if (this.sandbox === 'none') {
       const file = join(programDir, 'program.mjs')
-      return { ...shared, command: plain(leaf, realtime), file, confine: null, extra: [], close: () => leaf?.remove() }
+      return {
+        ...shared,
+        command: plain(leaf, realtime),
+        uid: null,
+        file,
+        confine: null,
+        extra: [],
+        close: () => leaf?.remove(),
+      }
     }
     const uid = this.#uids.take()
     const confined = confine({
@@ -122,7 +132,7 @@ export class Cells {
       this.#uids.release(uid)
       leaf?.remove()
     }
-    return { ...shared, ...confined, close }
+    return { ...shared, uid, ...confined, close }
   }
 
   close(): void {

@@ -13,7 +13,7 @@ import { serveBroker } from '../../drivers/broker/server.ts'
 import type { Grant } from '../../drivers/handle.ts'
 import { FD, type FromProgram, type Init, MAX_LINE, type ToProgram, WIRE } from '../sdk/wire.ts'
 import type { Cell } from './cells.ts'
-import { continueProcess, stopProcess } from './fence.ts'
+import { continueProcess, killUser, stopProcess } from './fence.ts'
 import { readLines } from './lines.ts'
 import type { SlotLog } from './log.ts'
 import { parseFromProgram } from './messages.ts'
@@ -92,7 +92,7 @@ export class Child {
         this.alive = false
         resolve()
         // what it has forked goes with it
-        void (cell.leaf?.kill(cell.killMs) ?? Promise.resolve(true)).then(() => cell.close())
+        void this.#empty(cell.killMs).then(() => cell.close())
         options.onExit()
       }
       this.process.once('exit', ended)
@@ -127,13 +127,14 @@ export class Child {
 
   /** True when nothing of it can run, until `thaw` (HANDLES 10.3, 10.8). */
   freeze(): Promise<boolean> {
-    const { leaf, freezeMs } = this.#cell
-    return leaf === null ? stopProcess(this.pid, freezeMs) : leaf.freeze(freezeMs)
+    const { leaf, uid, freezeMs } = this.#cell
+    if (leaf !== null) return leaf.freeze(freezeMs)
+    return this.alive ? stopProcess(this.pid, uid, freezeMs) : this.#empty(freezeMs)
   }
 
   thaw(): void {
-    const { leaf } = this.#cell
-    if (leaf === null) continueProcess(this.pid)
+    const { leaf, uid } = this.#cell
+    if (leaf === null) continueProcess(this.pid, uid)
     else leaf.thaw()
   }
 
@@ -143,14 +144,20 @@ export class Child {
 
   /** SIGKILL to all of it. True when its end was seen in time. */
   async kill(deadlineMs = this.#cell.killMs): Promise<boolean> {
-    const { leaf } = this.#cell
     this.signal('SIGKILL')
     const timer = new AbortController()
     const late = sleep(deadlineMs, false, { signal: timer.signal }).catch(() => false)
-    const emptied = leaf === null || (await leaf.kill(deadlineMs))
+    const emptied = await this.#empty(deadlineMs)
     const ended = await Promise.race([this.exited.then(() => true), late])
     timer.abort()
     return emptied && ended
+  }
+
+  /** Ends all that it has started, also after its own end. */
+  #empty(deadlineMs: number): Promise<boolean> {
+    const { leaf, uid } = this.#cell
+    if (leaf !== null) return leaf.kill(deadlineMs)
+    return uid === null ? Promise.resolve(true) : killUser(uid, deadlineMs)
   }
 
   /** HANDLES 6.8: whether it is still in the cell it was started in. */

@@ -2,41 +2,74 @@
  * Invariant: `stopped` is said of a program only when nothing of it can run: its leaf is frozen, or, without cgroup v2, every
  * thread of its process was seen stopped, which is the weak form (HANDLES 10).
  */
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** HANDLES 10.8: SIGSTOP. Elsewhere than on Linux nothing can be confirmed: true after the signal. */
-export async function stopProcess(pid: number, deadlineMs: number): Promise<boolean> {
-  try {
-    process.kill(pid, 'SIGSTOP')
-  } catch {
-    return false
-  }
-  if (process.platform !== 'linux') return true
+/**
+ * HANDLES 10.8: SIGSTOP. With a `uid` of its own every process of that user is the program's. Elsewhere than on Linux nothing
+ * can be confirmed: true after the signal.
+ */
+export async function stopProcess(pid: number, uid: number | null, deadlineMs: number): Promise<boolean> {
   const end = performance.now() + deadlineMs
   do {
-    if (allStopped(pid)) return true
+    const pids = processesOf(pid, uid)
+    if (pids.length === 0) return false
+    for (const one of pids) signal(one, 'SIGSTOP')
+    if (process.platform !== 'linux') return true
+    // one that was forked meanwhile is seen here
+    if (processesOf(pid, uid).every(allStopped)) return true
     await sleep(1)
   } while (performance.now() < end)
   return false
 }
 
-export function continueProcess(pid: number): void {
+export function continueProcess(pid: number, uid: number | null): void {
+  for (const one of processesOf(pid, uid)) signal(one, 'SIGCONT')
+}
+
+/** Where there is no group to kill: those that have left the process group, too. True when none is left in time. */
+export async function killUser(uid: number, deadlineMs: number): Promise<boolean> {
+  const end = performance.now() + deadlineMs
+  for (;;) {
+    const pids = processesOf(-1, uid)
+    if (pids.length === 0) return true
+    for (const pid of pids) signal(pid, 'SIGKILL')
+    if (performance.now() >= end) return false
+    await sleep(1)
+  }
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
   try {
-    process.kill(pid, 'SIGCONT')
+    process.kill(pid, name)
   } catch {
     // it is gone: its exit event says so
   }
 }
 
-/** proc_pid_stat(5): the state follows the command's closing parenthesis. */
+/** Those that run; a zombie does not. */
+function processesOf(pid: number, uid: number | null): number[] {
+  if (uid === null) return pid > 0 ? [pid] : []
+  return readdirSync('/proc').flatMap((name) => {
+    if (!/^\d/.test(name) || statSync(`/proc/${name}`, { throwIfNoEntry: false })?.uid !== uid) return []
+    return stateOf(`/proc/${name}/stat`) === 'Z' ? [] : [Number(name)]
+  })
+}
+
 function allStopped(pid: number): boolean {
   try {
-    return readdirSync(`/proc/${pid}/task`).every((task) => {
-      const stat = readFileSync(`/proc/${pid}/task/${task}/stat`, 'utf8')
-      return stat.charAt(stat.lastIndexOf(')') + 2) === 'T'
-    })
+    return readdirSync(`/proc/${pid}/task`).every((task) => stateOf(`/proc/${pid}/task/${task}/stat`) === 'T')
   } catch {
     return false
+  }
+}
+
+/** proc_pid_stat(5): the state follows the command's closing parenthesis. Gone is as good as Z. */
+function stateOf(file: string): string {
+  try {
+    const stat = readFileSync(file, 'utf8')
+    return stat.charAt(stat.lastIndexOf(')') + 2)
+  } catch {
+    return 'Z'
   }
 }

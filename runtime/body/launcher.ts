@@ -31,7 +31,10 @@ export async function launch(
       brokerDeadlineMs: env.timing.heartbeatMs,
       params: {},
       onMessage: (message) => on.message(running, message),
-      onExit: () => on.exit(running),
+      onExit: () => {
+        dir.remove()
+        on.exit(running)
+      },
     })
     env.spawned(child)
     const running: Running = { runnable, child, startedAt: performance.now() }

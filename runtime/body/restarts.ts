@@ -1,19 +1,23 @@
 /** Invariant: a program that crashes again and again is started less and less often (HANDOVER 9.2). */
 
 const FIRST_MS = 100
-const MOST_MS = 30_000
 /** One that ran for so long begins at the first wait again. */
 const CALM_MS = 10_000
 
 export class Restarts {
   /** Since the runtime began. */
   total = 0
+  readonly #mostMs: number
   #crashes = 0
   #timer: NodeJS.Timeout | null = null
 
+  constructor(mostMs: number) {
+    this.#mostMs = mostMs
+  }
+
   later(startedAt: number, start: () => void): void {
     if (performance.now() - startedAt > CALM_MS) this.#crashes = 0
-    this.#timer = setTimeout(start, Math.min(FIRST_MS * 2 ** this.#crashes, MOST_MS))
+    this.#timer = setTimeout(start, Math.min(FIRST_MS * 2 ** this.#crashes, this.#mostMs))
     this.#crashes++
   }
 

@@ -32,7 +32,7 @@ export class Slot {
   #deadline: NodeJS.Timeout | null = null
   #queue: Promise<void> = Promise.resolve()
   #generation = 0
-  #restarts = new Restarts()
+  #restarts: Restarts
   #pace = new Pace()
   #checkpoints: Checkpoints
   #stopping: (() => void)[] = []
@@ -45,6 +45,7 @@ export class Slot {
     this.#env = env
     this.log = new SlotLog(name)
     this.#programs = new Programs(name, env)
+    this.#restarts = new Restarts(env.timing.restartMostMs)
     this.#checkpoints = new Checkpoints(name, env, (level, text) => this.#note(level, text))
     const lost = () => this.#post('lost', null)
     this.#monitor = new Monitor(env.timing.heartbeatMs, lost, () => this.#post('proved', null))
@@ -263,11 +264,6 @@ export class Slot {
     if (this.#state === 'yielding') this.#arm('preloading')
   }
 
-  #exited(running: Running): void {
-    running.child.options.dir.remove()
-    this.#post('died', running)
-  }
-
   // deadlines
 
   #arm(state: State): void {
@@ -386,7 +382,7 @@ export class Slot {
       }
       this.#programs.next = await launch(this.#env, about, runnable, {
         message: (running, message) => this.#hear(running, message),
-        exit: (running) => this.#exited(running),
+        exit: (running) => this.#post('died', running),
       })
     } catch (error) {
       const { message } = error as Error

@@ -87,7 +87,8 @@ export async function gap({ samples = SWAPS, wanted, realtime, report }: BenchOp
   for (const row of rows.values()) report.row(row)
   for (const [label] of SIZES) {
     const [theirs, ours] = [rows.get(`kill-respawn-${label}`), rows.get(`inherited-${label}`)]
-    if (theirs !== undefined && ours !== undefined) report.row(ratio('gap', `ratio-${label}`, theirs, ours, RATIO))
+    if (theirs !== undefined && ours !== undefined)
+      report.row(ratio('gap', `ratio-${label}`, theirs, ours, { least: RATIO }))
   }
   return all
 }

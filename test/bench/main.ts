@@ -1,6 +1,7 @@
 /**
  * `npm run bench -- NAME [--json] [--swaps N] [--only REGEX] [--realtime]`: measures the product, beside what else there
- * is. Exit 0: every sample is in a row. 1: some failed (goals that are missed fail nothing). 2: usage.
+ * is. Exit 0: every sample is in a row. 1: some failed (goals that are missed fail nothing). 2: usage. `write --kernel`
+ * starts the rig (test/kernel/rig.mjs), and measures in it.
  */
 import { loadavg } from 'node:os'
 import { parseArgs } from 'node:util'
@@ -18,6 +19,8 @@ export interface BenchOptions {
   wanted(variant: string): boolean
   /** SCHED_FIFO can be had. */
   realtime: boolean
+  /** On the devices of a kernel that has them: of the rig. */
+  kernel: boolean
   report: Report
 }
 
@@ -31,6 +34,7 @@ async function main(): Promise<number> {
       swaps: { type: 'string' },
       only: { type: 'string', default: '' },
       realtime: { type: 'boolean', default: false },
+      kernel: { type: 'boolean', default: false },
     },
   })
   const report = new Report(values.json)
@@ -50,9 +54,19 @@ async function main(): Promise<number> {
     report.say('--realtime: chrt -f does not work here (it needs Linux, and root or a limit for rtprio)')
     return 1
   }
+  if (values.kernel && (name !== 'write' || process.env.MEDULLA_RIG !== '1')) {
+    report.say('--kernel: expected write, in the rig: npm run bench -- write --kernel')
+    return 2
+  }
   const wanted = new RegExp(values.only)
   report.say(`${name}: load ${loadavg()[0]?.toFixed(2)} at the start, Node ${process.version}`)
-  const all = await bench({ samples, wanted: (variant) => wanted.test(variant), realtime, report })
+  const all = await bench({
+    samples,
+    wanted: (variant) => wanted.test(variant),
+    realtime,
+    kernel: values.kernel,
+    report,
+  })
   report.end()
   const failures = all.flatMap(({ variant, failures }) => failures.map((reason) => `${variant}: ${reason}`))
   for (const failure of failures.slice(0, 20)) report.say(`FAILED ${failure}`)

@@ -76,10 +76,16 @@ function rounded(value: number): number {
   return Number(value.toPrecision(4))
 }
 
-/** How many times `ours` is better than `theirs`, statistic by statistic. */
-export function ratio(bench: string, variant: string, theirs: Row, ours: Row, least?: number): Row {
+/** `theirs` by `ours`, statistic by statistic, and what the p50 of it is held against. */
+export function ratio(
+  bench: string,
+  variant: string,
+  theirs: Row,
+  ours: Row,
+  { least, most }: { least?: number; most?: number } = {},
+): Row {
   const of = (key: 'p50' | 'p99' | 'max') => rounded(theirs[key] / ours[key])
-  const note = `${theirs.variant} / ${ours.variant}${least === undefined ? '' : `, goal p50 >= ${least}`}`
+  const held = least !== undefined ? `, goal p50 >= ${least}` : most !== undefined ? `, goal p50 <= ${most}` : ''
   const row: Row = {
     bench,
     variant,
@@ -88,8 +94,9 @@ export function ratio(bench: string, variant: string, theirs: Row, ours: Row, le
     p99: of('p99'),
     max: of('max'),
     unit: 'x',
-    note,
+    note: `${theirs.variant} / ${ours.variant}${held}`,
     load: ours.load,
   }
-  return least === undefined ? row : { ...row, met: row.p50 >= least }
+  if (held === '') return row
+  return { ...row, met: row.p50 >= (least ?? 0) && row.p50 <= (most ?? Infinity) }
 }

@@ -1,85 +1,128 @@
 /**
- * What one write of an output costs a program: in its own process, with the body's end in this one.
+ * What one operation costs a program: over a descriptor that it inherited, over one that it opened itself with the
+ * packages that people use, and through the broker in this process.
  *
- * A sample is the mean of a batch of 1000 writes; the variants take turns batch by batch.
+ * Each is a process of its own, and only the one whose turn it is runs. A sample is the mean of a batch.
  */
-
-import { spawnSync } from 'node:child_process'
-import { closeSync, constants, openSync } from 'node:fs'
-import { join } from 'node:path'
+import type { ChildProcess } from 'node:child_process'
 import type { Duplex } from 'node:stream'
 import { fileURLToPath } from 'node:url'
-import { parseBoard } from '../../drivers/board.ts'
 import { serveBroker } from '../../drivers/broker/server.ts'
-import { SimBackend } from '../../drivers/sim/backend.ts'
-import { World } from '../../drivers/sim/world.ts'
+import type { FromWrites } from './children/writes.ts'
+import { kernelGround, noGround, type Prepared } from './grounds.ts'
 import type { BenchOptions } from './main.ts'
-import { ENV, start, temporary } from './rig.ts'
-import { Series } from './stats.ts'
+import { OPERATIONS, type Operation, type Task, WAYS, type Way } from './operations.ts'
+import { OWN } from './own.ts'
+import { ENV, start } from './rig.ts'
+import { type Goal, type Row, ratio, Series } from './stats.ts'
 
 const SAMPLES = 300
 const CHILD = fileURLToPath(new URL('children/writes.js', import.meta.url))
+/** Without a device, of the way that a kernel value file is driven. */
+const GOAL: Goal = { p50: 0.6 }
+/** Inherited beside in-process. */
+const RATIO = 1.3
 
-export type WriteVariant = keyof typeof NOTES
-export type FromWrites = { variant: WriteVariant; us: number } | { end: true }
-
-const NOTES = {
-  'inherited-text': 'one byte at position 0 of a file on tmpfs, as a kernel value file is driven',
-  'inherited-record': 'a record into a pipe, which another process drains',
-  brokered: 'a request to another process and its answer',
-  'in-process': 'a call into the simulated world, no process between',
-}
-/** For kernel descriptors. */
-const GOAL = { p50: 0.6 }
-
-export async function write({ samples = SAMPLES, wanted, report }: BenchOptions): Promise<Series[]> {
-  const folder = temporary(true)
-  const variants = (Object.keys(NOTES) as WriteVariant[]).filter(wanted)
-  const series = new Map(
-    variants.map((variant) => {
-      const goal = variant === 'inherited-text' ? GOAL : undefined
-      return [variant, new Series('write', variant, 'us', { note: NOTES[variant], goal })]
-    }),
-  )
-  const value = join(folder, 'value')
-  const fifo = join(folder, 'fifo')
-  if (spawnSync('mkfifo', ['-m', '600', fifo]).status !== 0) throw new Error('mkfifo failed')
-  // read-write, so that neither open waits for the other
-  const guard = openSync(fifo, constants.O_RDWR)
-  const fds = [openSync(value, 'w+', 0o600), openSync(fifo, constants.O_WRONLY)]
-  const drain = start('cat', [fifo], { stdio: ['ignore', 'ignore', 'inherit'] })
-  const child = start(process.execPath, [CHILD, String(samples), folder, ...variants], {
-    env: { PATH: ENV.PATH, LANG: ENV.LANG, TZ: ENV.TZ },
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc', 'pipe', ...fds],
-  })
-  for (const fd of fds) closeSync(fd)
-  serve(child.stdio[4] as unknown as Duplex, join(folder, 'handles'))
-  const status = await new Promise((resolve, reject) => {
-    child.once('error', reject)
-    child.once('close', resolve)
-    child.on('message', (message: FromWrites) => {
-      if ('end' in message) return
-      series.get(message.variant)?.add(message.us)
-      report.progress(`write: ${message.variant}`)
-    })
-  })
-  drain.kill()
-  closeSync(guard)
-  for (const each of series.values()) {
-    for (let i = each.samples.length; i < samples; i++) each.fail(`missing: the writing process ended with ${status}`)
-    report.row(each.row())
+export async function write({ samples = SAMPLES, wanted, kernel, report }: BenchOptions): Promise<Series[]> {
+  const prepared = kernel ? kernelGround() : noGround()
+  const all: Contender[] = []
+  for (const operation of OPERATIONS) {
+    for (const way of WAYS) {
+      if (!wanted(`${operation}-${way}`)) continue
+      report.progress(`write: starting ${operation}-${way}`)
+      const contender = await Contender.make(prepared, operation, way)
+      if (contender !== null) all.push(contender)
+    }
   }
-  return [...series.values()]
+  for (let i = 0; i < samples; i++) {
+    for (const contender of all) {
+      report.progress(`write: ${i + 1} of ${samples}, ${contender.series.variant}`)
+      await contender.round()
+    }
+  }
+  for (const contender of all) contender.end()
+  prepared.close()
+
+  const rows = new Map(all.map(({ series }) => [series.variant, series.row()]))
+  for (const row of rows.values()) report.row(row)
+  for (const operation of OPERATIONS.filter((each) => each !== 'record')) {
+    const [inherited, own, brokered] = WAYS.map((way) => rows.get(`${operation}-${way}`)) as (Row | undefined)[]
+    const bench = kernel ? 'write-kernel' : 'write'
+    if (inherited === undefined) continue
+    if (own !== undefined) report.row(ratio(bench, `${operation}-ratio`, inherited, own, { most: RATIO }))
+    if (brokered !== undefined) report.row(ratio(bench, `${operation}-broker-ratio`, brokered, inherited))
+  }
+  return all.map(({ series }) => series)
 }
 
-/** The body's side of a broker, as the runtime has it. */
-function serve(socket: Duplex, folder: string): void {
-  const board = parseBoard(
-    JSON.stringify({ model: 'sim', handles: { line: { kind: 'output', line: 'GPIO17', via: 'broker' } } }),
-    'board',
-  )
-  const backend = new SimBackend({ world: new World(), folder })
-  const handle = backend.open('line', 1, board.handles.line as (typeof board.handles)[string])
-  backend.advance(1, ['line'])
-  serveBroker(socket, new Map([[1, handle]]), () => 1)
+class Contender {
+  readonly series: Series
+  readonly #child: ChildProcess
+
+  private constructor(series: Series, child: ChildProcess) {
+    this.series = series
+    this.#child = child
+  }
+
+  /** null: it cannot be done that way here. */
+  static async make(prepared: Prepared, operation: Operation, way: Way): Promise<Contender | null> {
+    const { ground, batch } = prepared
+    const source = prepared.inherited(operation)
+    const owned = way === 'brokered' ? prepared.owned(operation) : undefined
+    const can = { inherited: source, 'in-process': prepared.own(operation) || undefined, brokered: owned }
+    if (can[way] === undefined) return null
+    const device = operation.startsWith('i2c')
+    const task: Task = {
+      operation,
+      way,
+      ground,
+      batch: batch[way],
+      grant: {
+        name: operation,
+        id: owned?.id ?? 1,
+        kind: device ? 'i2c' : 'output',
+        ...(source === undefined ? {} : { encoding: source.encoding }),
+      },
+    }
+    // no hole in the table
+    const fd = source === undefined || (way !== 'inherited' && ground === 'kernel') ? 'ignore' : source.fd
+    const child = start(process.execPath, [CHILD, JSON.stringify(task)], {
+      env: { PATH: ENV.PATH, LANG: ENV.LANG, TZ: ENV.TZ },
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc', 'pipe', fd],
+    })
+    if (owned !== undefined) serveBroker(child.stdio[4] as unknown as Duplex, new Map([[owned.id, owned]]), () => 1)
+    const bench = ground === 'kernel' ? 'write-kernel' : 'write'
+    const what = { inherited: '', 'in-process': OWN[operation], brokered: 'a request and its answer' }[way]
+    const note = [what, prepared.note(operation, way)].filter(Boolean).join('; ')
+    const goal = ground === 'none' && operation === 'value' && way === 'inherited' ? GOAL : undefined
+    const contender = new Contender(new Series(bench, `${operation}-${way}`, 'us', { note, goal }), child)
+    const first = await contender.#heard()
+    if ('failed' in first) throw new Error(`${contender.series.variant}: ${first.failed}`)
+    return contender
+  }
+
+  async round(): Promise<void> {
+    const answer = this.#heard()
+    this.#child.send('batch')
+    const said = await answer.catch((error: Error) => ({ failed: error.message }))
+    if ('us' in said) this.series.add(said.us)
+    else this.series.fail(said.failed)
+  }
+
+  end(): void {
+    this.#child.kill()
+  }
+
+  #heard(): Promise<FromWrites> {
+    const child = this.#child
+    return new Promise((resolve, reject) => {
+      const lost = () => reject(new Error('its process has ended'))
+      if (child.exitCode !== null || child.signalCode !== null) return lost()
+      child.once('exit', lost)
+      child.once('message', (message: FromWrites) => {
+        child.off('exit', lost)
+        resolve(message)
+      })
+    })
+  }
 }

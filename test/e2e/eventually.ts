@@ -1,7 +1,10 @@
+/** How much slower this machine is than those the times below were chosen on. */
+export const SCALE = Number(process.env.MEDULLA_TIME_SCALE) || 1
+
 /** The first answer of `probe` that is not false, null or undefined. For what sends no event: files and processes. */
 export async function eventually<T>(
   probe: () => T | false | null | undefined | Promise<T | false | null | undefined>,
-  ms = 15_000,
+  ms = 15_000 * SCALE,
 ): Promise<T> {
   const until = performance.now() + ms
   for (;;) {

@@ -15,6 +15,7 @@ const PROGRAMS = fileURLToPath(new URL('../programs', import.meta.url))
 
 export const RUNTIME = join(DIST, 'runtime/main.js')
 export const CLI = join(DIST, 'deploy/cli/main.js')
+export const LOADER = join(DIST, 'runtime/sdk/loader.js')
 
 for (const file of [RUNTIME, CLI]) {
   if (!existsSync(file)) throw new Error(`${file} is not there: these tests run the built product (npm run build)`)

@@ -34,12 +34,12 @@ import { Refusal } from '../../deploy/errors.ts'
 import { generateKey, generateNoiseKey, type Signer } from '../../deploy/keys.ts'
 import { parseEntry, verifyLog } from '../../deploy/receiptlog.ts'
 import type { Timing } from '../../drivers/board.ts'
-import { eventually } from './eventually.ts'
+import { eventually, SCALE } from './eventually.ts'
 import { type BundleOptions, bundle, type Made, RUNTIME, type To } from './programs.ts'
 import { expectHeld, expectOneWriter, Trace } from './trace.ts'
 
 // the machine may have other things to do: what is waited for here are events, not times
-vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
+vi.setConfig({ testTimeout: 60_000 * SCALE, hookTimeout: 60_000 * SCALE })
 
 const HANDLES = {
   led: { kind: 'output', line: 'GPIO17', safe: 0 },
@@ -197,7 +197,7 @@ export class TestRobot {
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       said += text
     })
-    const line = await eventually(() => (said.includes('\n') || child.exitCode !== null) && (said || 'nothing'), 15_000)
+    const line = await eventually(() => (said.includes('\n') || child.exitCode !== null) && (said || 'nothing'))
     const up = JSON.parse(line) as { event: string; port: number }
     expect(up.event, line).toBe('listening')
     this.port = up.port
@@ -207,7 +207,7 @@ export class TestRobot {
   /** After the death of the endpoint: a session with the new one. */
   async reconnect(): Promise<void> {
     this.#client?.close()
-    this.#client = await eventually(() => this.connect().catch(() => false as const), 20_000)
+    this.#client = await eventually(() => this.connect().catch(() => false as const))
   }
 
   events(events: AsyncIterable<PushEvent>): Promise<Pushed> {

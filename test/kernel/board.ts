@@ -23,7 +23,7 @@ export const boardText = (more: object = {}): string =>
       imu: { kind: 'i2c', bus: 1, address: '0x68' },
       servos: { kind: 'i2c', bus: 1, address: '0x40' },
     },
-    timing: { trialMs: 50, readyMs: 10_000, yieldMs: 200, heartbeatMs: 100, checkpointMs: 200 },
+    timing: { trialMs: 50, readyMs: 10_000, yieldMs: 200, heartbeatMs: 100, checkpointMs: 200, restartMostMs: 100 },
     ...more,
   })
 

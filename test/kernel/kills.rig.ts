@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { eventually } from '../e2e/eventually.ts'
+import { eventually, SCALE } from '../e2e/eventually.ts'
 import { TestRobot } from '../e2e/robot.ts'
 import { boardText, isSafe, LINE, outputs } from './board.ts'
 import { heldLines, inRig, levelOf, pull } from './guest.ts'
@@ -8,7 +8,6 @@ import { summary } from './summary.ts'
 import { trace } from './trace.ts'
 
 const ROUNDS = process.env.MEDULLA_LONG === '1' ? 100 : Number(process.env.MEDULLA_KILLS ?? 10)
-const SCALE = Number(process.env.MEDULLA_TIME_SCALE ?? 1)
 
 /** Polls the lines themselves. */
 function untilSafe(limitMs: number): number {

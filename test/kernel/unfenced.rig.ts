@@ -1,11 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { eventually } from '../e2e/eventually.ts'
+import { eventually, SCALE } from '../e2e/eventually.ts'
 import { TestRobot } from '../e2e/robot.ts'
 import { boardText, LINE } from './board.ts'
 import { inRig, levelOf, stretchI2c } from './guest.ts'
 
-const SCALE = Number(process.env.MEDULLA_TIME_SCALE ?? 1)
 /** Longer than the deadlines of the freeze and of the kill together. */
 const STUCK_MS = 3000 * SCALE
 

@@ -1,57 +1,75 @@
-/** Writes in batches through every kind of handle. Arguments: samples, folder in memory, variants. */
-import { join } from 'node:path'
-import { parseBoard } from '../../../drivers/board.ts'
+/**
+ * One way to do one operation, as a process of its own: it does nothing but a batch whenever it is told to. Argument: its
+ * task. Descriptor 4 is the broker's, 5 what is inherited.
+ */
 import { adoptBrokered, BrokerClient } from '../../../drivers/broker/index.ts'
-import type { Grant, Lease, Output } from '../../../drivers/handle.ts'
-import { adopt } from '../../../drivers/inherit/index.ts'
-import { SimBackend } from '../../../drivers/sim/backend.ts'
-import { World } from '../../../drivers/sim/world.ts'
-import type { FromWrites, WriteVariant } from '../write.ts'
+import type { Handle, I2cDevice, Lease, Output } from '../../../drivers/handle.ts'
+import { adopt, needsSystem, type System } from '../../../drivers/inherit/index.ts'
+import { loadSystem } from '../../../drivers/linux/system.ts'
+import { BLOCK, HARMLESS_IOCTL, REGISTER, type Task } from '../operations.ts'
+import { ownOperation } from '../own.ts'
 
-const BATCH = 1000
-const FD = { broker: 4, value: 5, pipe: 6 }
-const [samples, folder, ...variants] = process.argv.slice(2) as [string, string, ...WriteVariant[]]
+export type FromWrites = { us: number } | { failed: string }
 
-const lease: Lease = { live: true, fence: 1 }
-const grant = { name: 'line', id: 1, kind: 'output' } as const
-const inherited = (fd: number, encoding: 'text' | 'record'): Grant => ({ ...grant, via: 'inherit', fd, encoding })
+const FD = { broker: 4, inherited: 5 }
+const task = JSON.parse(process.argv[2] ?? '') as Task
+const { operation, way, ground, batch } = task
 
-function outputs(): Record<WriteVariant, (level: 0 | 1) => void> {
-  const text = adopt(inherited(FD.value, 'text'), lease, { system: null, broker: null }) as Output
-  const record = adopt(inherited(FD.pipe, 'record'), lease, { system: null, broker: null }) as Output
-  const client = new BrokerClient(FD.broker, { deadlineMs: 1000 })
-  const remote = adoptBrokered({ ...grant, via: 'broker' }, lease, client) as Output
-  const own = inProcess()
+/** `i` counts from 0: what is written changes each time. */
+function made(): (i: number) => void {
+  if (way === 'in-process') return ownOperation(operation, ground, FD.inherited)
+  const lease: Lease = { live: true, fence: 1 }
+  const { grant } = task
+  if (way === 'brokered') {
+    const client = new BrokerClient(FD.broker, { deadlineMs: 5000 })
+    return used(adoptBrokered({ ...grant, via: 'broker' }, lease, client))
+  }
+  const inherited = { ...grant, via: 'inherit', fd: FD.inherited } as const
+  const system = needsSystem([inherited]) ? systemOf() : null
+  return used(adopt(inherited, lease, { system, broker: null }))
+}
+
+function used(handle: Handle): (i: number) => void {
+  if (operation === 'i2c-read') {
+    const device = handle as I2cDevice
+    const register = new Uint8Array([BLOCK.register])
+    return () => device.writeRead(register, BLOCK.length)
+  }
+  if (operation === 'i2c-write') {
+    const device = handle as I2cDevice
+    const bytes = new Uint8Array([REGISTER, 0])
+    return (i) => {
+      bytes[1] = i & 0xff
+      device.write(bytes)
+    }
+  }
+  const output = handle as Output
+  return (i) => output.write((i & 1) as 0 | 1)
+}
+
+/** Where there is no device: the same way through JavaScript, and a call that any descriptor takes. */
+function systemOf(): System {
+  const real = loadSystem()
+  if (ground === 'kernel') return real
   return {
-    'inherited-text': (level) => text.write(level),
-    'inherited-record': (level) => record.write(level),
-    brokered: (level) => remote.write(level),
-    'in-process': own,
+    ioctl: (fd, _request, argument) => real.ioctl(fd, HARMLESS_IOCTL, argument),
+    address: (bytes) => real.address(bytes),
   }
 }
 
-function inProcess(): (level: 0 | 1) => void {
-  const board = parseBoard(
-    JSON.stringify({ model: 'sim', handles: { line: { kind: 'output', line: 'GPIO17', via: 'broker' } } }),
-    'board',
-  )
-  const backend = new SimBackend({ world: new World(), folder: join(folder, 'own') })
-  const handle = backend.open('line', 1, board.handles.line as (typeof board.handles)[string])
-  return (level) => handle.drive(level, 1)
-}
-
-const write = outputs()
-const send = (message: FromWrites): Promise<void> =>
-  new Promise((resolve) => process.send?.(message, undefined, undefined, () => resolve()))
-
-for (let i = 0; i < Number(samples); i++) {
-  for (const variant of variants) {
-    const one = write[variant]
+function round(one: (i: number) => void): FromWrites {
+  try {
     const began = process.hrtime.bigint()
-    for (let n = 0; n < BATCH; n++) one((n & 1) as 0 | 1)
-    const us = Number(process.hrtime.bigint() - began) / 1e3 / BATCH
-    await send({ variant, us })
+    for (let i = 0; i < batch; i++) one(i)
+    return { us: Number(process.hrtime.bigint() - began) / 1e3 / batch }
+  } catch (error) {
+    return { failed: error instanceof Error ? error.message : String(error) }
   }
 }
-await send({ end: true })
-process.exit()
+
+const one = made()
+process.on('message', () => process.send?.(round(one) satisfies FromWrites))
+process.on('disconnect', () => process.exit())
+// compiled, as a program is after its rehearsals
+const first = round(one)
+process.send?.(first)

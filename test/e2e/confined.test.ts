@@ -1,0 +1,69 @@
+/** The whole robot with its programs confined: what one of them sees, and what the robot says of it. */
+import { readFileSync } from 'node:fs'
+import { afterAll, describe, expect, test } from 'vitest'
+import { canConfine } from '../../runtime/body/confinement.ts'
+import { FIRST_UID } from '../../runtime/body/uids.ts'
+import { eventually } from './eventually.ts'
+import { LOADER } from './programs.ts'
+import { TestRobot } from './robot.ts'
+
+const boxes = (['namespaces', 'bwrap'] as const).filter((sandbox) => canConfine(sandbox, LOADER).ok)
+
+describe.skipIf(boxes.length === 0).each(boxes)('in %s (needs root)', (sandbox) => {
+  let robot: TestRobot
+  afterAll(async () => robot?.close())
+
+  async function told(version: string): Promise<Record<string, unknown>> {
+    return eventually(async () => {
+      const lines = (await robot.logs()).filter(({ text }) => text.includes('"uid"'))
+      return lines.length === (version === '1.0.0' ? 1 : 2) && JSON.parse(lines.at(-1)?.text ?? '')
+    })
+  }
+
+  test('a program reaches nothing but its handles, and the robot says so (HANDLES 13.1 to 13.5, 13.11)', async () => {
+    robot = await TestRobot.start({}, {}, { sandbox })
+    const { confined } = await robot.commit('looks-around')
+    expect(confined).toBe(true)
+    expect(await robot.client.status()).toMatchObject({ confined: true })
+    const seen = await told('1.0.0')
+    const { pid } = await robot.running()
+    // Node's own permissions answer before the kernel does
+    const denied = sandbox === 'bwrap' ? 'ERR_ACCESS_DENIED' : undefined
+    expect(seen).toEqual({
+      uid: expect.any(Number),
+      // bwrap: in a namespace of its own
+      pid: sandbox === 'bwrap' ? expect.any(Number) : pid,
+      cwd: '/tmp',
+      root: expect.arrayContaining(['proc', 'run', 'tmp', 'usr']),
+      body: 'EPERM',
+      init: 'EPERM',
+      setuid: 'EPERM',
+      handle: denied ?? 'EACCES',
+      program: denied ?? 'EROFS',
+      tmp: 'written',
+      network: 'EPERM',
+    })
+    for (const name of ['boot', 'dev', 'etc', 'home', 'root', 'sys', 'var']) expect(seen.root).not.toContain(name)
+    expect(seen.uid).toBeGreaterThanOrEqual(FIRST_UID)
+
+    await robot.commit('looks-around', { version: '1.1.0' })
+    expect((await told('1.1.0')).uid).not.toBe(seen.uid)
+    robot.receipts()
+  })
+
+  test('it ends with the body, however that ends (HANDLES 13.3)', async () => {
+    const { pid } = await robot.running()
+    await robot.end('SIGKILL')
+    await eventually(() => gone(pid))
+    await robot.begin()
+    await robot.running(pid)
+  })
+})
+
+function gone(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.startsWith('Z') === true
+  } catch {
+    return true
+  }
+}
