@@ -12,7 +12,7 @@ robot({ led: 'output' }, ({ led, every }) => {
   every(500, () => led.write(!led.value))
 })`
 
-const LIMIT_MS = 5000
+const LIMIT_MS = 5000 * (Number(process.env.MEDULLA_TIME_SCALE) || 1)
 const MAX_ANSWER = 256 * 1024
 const MAX_OUTPUT = 64 * 1024
 const AFTER_EXIT_MS = 100

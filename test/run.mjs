@@ -6,6 +6,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { basename, delimiter, dirname, join, relative } from 'node:path'
+import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -201,6 +202,7 @@ async function build(flags = []) {
   try {
     await tool('tsc', ['-p', 'tsconfig.json', '--outDir', beside, ...flags], { stdio: ['ignore', 2, 2] })
     await bundleCli(beside)
+    await bundleChildren(beside)
     writeFileSync(join(beside, '.medulla.json'), `${JSON.stringify({ sources })}\n`)
     rmSync(DIST, { recursive: true, force: true })
     renameSync(beside, DIST)
@@ -235,6 +237,24 @@ async function bundleCli(dist) {
         "import{createRequire as medullaRequire}from'node:module';const require=medullaRequire(import.meta.url);",
       ].join('\n'),
     },
+  })
+}
+
+/** What is started again and again on the robot, each as one file: a program's start waits for the loader. */
+async function bundleChildren(dist) {
+  const { build: bundle } = await import('esbuild')
+  await bundle({
+    entryPoints: [join(dist, 'runtime/sdk/loader.js'), join(dist, 'runtime/standby/main.js')],
+    outdir: join(dist, 'runtime'),
+    outbase: join(dist, 'runtime'),
+    allowOverwrite: true,
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    packages: 'external',
+    logLevel: 'warning',
   })
 }
 

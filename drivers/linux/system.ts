@@ -65,8 +65,9 @@ function loadKoffi(): Koffi {
   const load = createRequire(import.meta.url)
   try {
     return load(`@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`) as Koffi
-  } catch {
-    // musl, or other folders
+  } catch (error) {
+    // musl, or other folders; a second try after any other failure would end the process
+    if ((error as { code?: unknown }).code !== 'MODULE_NOT_FOUND') throw error
     return load('koffi') as Koffi
   }
 }

@@ -6,6 +6,7 @@
  */
 import { adoptBrokered, type BrokerPort } from '../../drivers/broker/index.ts'
 import type { Encoding, Grant, Handle, Lease, SupportedKind } from '../../drivers/handle.ts'
+import { I2C_SMBUS_READ } from '../../drivers/inherit/i2c.ts'
 import { adopt, type FileIo, type Means, type System } from '../../drivers/inherit/index.ts'
 import { FD } from './wire.ts'
 
@@ -42,7 +43,7 @@ export class ZeroBroker implements BrokerPort {
     const noted: System = {
       ioctl: (fd, request, argument) => {
         // any line may be low; a chip may not be all zeros
-        if (encoding !== 'line') this.asked = true
+        if (encoding !== 'line' && !isSmbusWrite(encoding, argument)) this.asked = true
         return system.ioctl(fd, request, argument)
       },
       address: (bytes) => system.address(bytes),
@@ -62,6 +63,10 @@ export class ZeroBroker implements BrokerPort {
     return new Uint8Array(4096)
   }
 }
+
+/** struct i2c_smbus_ioctl_data begins with the direction; nothing is answered to a write. */
+const isSmbusWrite = (encoding: Encoding | undefined, argument: Uint8Array): boolean =>
+  encoding === 'i2c' && argument[0] !== I2C_SMBUS_READ
 
 /** FIOCLEX: sets close-on-exec, takes no argument, and is allowed wherever Node runs. */
 const HARMLESS = 0x5451

@@ -3,6 +3,7 @@
  *
  * Variants take turns in blocks of a few swaps; only the one whose turn it is runs, so none pays for another's loop.
  */
+import { canConfine } from '../../runtime/body/confinement.ts'
 import { Alternative } from './alternatives.ts'
 import type { BenchOptions } from './main.ts'
 import { OurSwaps } from './ours.ts'
@@ -28,35 +29,65 @@ interface Contender {
   rest(): Promise<void>
 }
 
+interface Variant {
+  variant: string
+  handle: 'direct' | 'remote'
+  size: number
+  /** Fence and start are rows, too. */
+  timed: boolean
+}
+
+/** Robots by how they confine programs, and what is measured on each. */
+const CELLS: { sandbox: 'none' | 'namespaces'; variants: Variant[] }[] = [
+  {
+    sandbox: 'none',
+    variants: SIZES.flatMap(([label, size]): Variant[] => [
+      { variant: `inherited-${label}`, handle: 'direct', size, timed: label === '1KB' },
+      { variant: `brokered-${label}`, handle: 'remote', size, timed: false },
+    ]),
+  },
+  { sandbox: 'namespaces', variants: [{ variant: 'confined-1KB', handle: 'direct', size: 1024, timed: true }] },
+]
+
+/** A reason; null: it can be had. */
+function impossible(sandbox: 'none' | 'namespaces'): string | null {
+  if (sandbox === 'none') return null
+  const able = canConfine(sandbox)
+  return able.ok ? null : able.why
+}
+
 export async function gap({ samples = SWAPS, wanted, realtime, report }: BenchOptions): Promise<Series[]> {
   const contenders: Contender[] = []
   const robots: BenchRobot[] = []
   const priorities = realtime ? (['', '-fifo'] as const) : ([''] as const)
   for (const suffix of priorities) {
-    const ours: [string, 'direct' | 'remote', number][] = []
-    for (const [way, handle] of [
-      ['inherited', 'direct'],
-      ['brokered', 'remote'],
-    ] as const) {
-      for (const [label, size] of SIZES) ours.push([`${way}-${label}${suffix}`, handle, size])
-    }
-    const chosen = ours.filter(([variant]) => wanted(variant))
-    if (chosen.length === 0) continue
-    report.progress('starting a simulated robot')
-    const robot = await BenchRobot.start({
-      handles: {
-        direct: { kind: 'output', line: 'GPIO17', via: 'inherit' },
-        remote: { kind: 'output', line: 'GPIO27', via: 'broker' },
-      },
-      // a second is for people; nothing of the gap depends on it, and 2,400 swaps have to end
-      timing: { trialMs: 15 },
-      realtime: suffix === '' ? 0 : 50,
-    })
-    robots.push(robot)
-    for (const [variant, handle, size] of chosen) {
-      // the goals of a gap are for inherited handles
-      const goal = handle === 'remote' ? undefined : suffix === '' ? NORMAL : REALTIME
-      contenders.push(await OurSwaps.make(robot, { variant, handle, size, goal }))
+    for (const cell of CELLS) {
+      const chosen = cell.variants.filter(({ variant }) => wanted(`${variant}${suffix}`))
+      const why = chosen.length === 0 ? '' : impossible(cell.sandbox)
+      if (why !== null) {
+        if (why !== '') report.say(`${cell.sandbox} cannot be had here (${why}): its variants are left out`)
+        continue
+      }
+      report.progress('starting a simulated robot')
+      const robot = await BenchRobot.start({
+        handles: {
+          direct: { kind: 'output', line: 'GPIO17', via: 'inherit' },
+          remote: { kind: 'output', line: 'GPIO27', via: 'broker' },
+        },
+        // a second is for people; nothing of the gap depends on it, and 2,400 swaps have to end
+        timing: { trialMs: 15 },
+        realtime: suffix === '' ? 0 : 50,
+        sandbox: cell.sandbox,
+      })
+      robots.push(robot)
+      const { fence } = await (await robot.connect()).status()
+      const stop = cell.sandbox === 'none' ? 'SIGSTOP' : fence === 'cgroup' ? 'cgroup v2 freeze' : 'SIGSTOP, confined'
+      for (const { variant, handle, size, timed } of chosen) {
+        // the goals of a gap are for inherited handles
+        const goal = handle === 'remote' ? undefined : suffix === '' ? NORMAL : REALTIME
+        const about = { variant: `${variant}${suffix}`, handle, size, goal, stop: timed ? stop : undefined }
+        contenders.push(await OurSwaps.make(robot, about))
+      }
     }
   }
   for (const way of ['kill-respawn', 'json-ipc'] as const) {

@@ -32,15 +32,15 @@ export interface Prepared {
 const KERNEL: Record<Operation, string> = {
   value: 'value file of sysfs, gpio-sim',
   line: 'GPIO_V2_LINE_SET_VALUES, gpio-sim',
-  'i2c-write': 'write(2) of 2 bytes, /dev/i2c-1',
-  'i2c-write-byte': '/dev/i2c-1',
-  'i2c-read': 'SMBus block of 6 bytes, /dev/i2c-1',
+  'i2c-write': '2 bytes to /dev/i2c-1',
+  'i2c-write-byte': '2 bytes to /dev/i2c-1',
+  'i2c-read': '6 bytes from a register of /dev/i2c-1',
   record: '',
 }
 const NONE: Record<Operation, string> = {
   value: 'no device: a file on tmpfs',
   line: 'no device: FIONCLEX instead',
-  'i2c-write': 'no device: /dev/null',
+  'i2c-write': 'no device: FIONCLEX instead, /dev/null of write(2)',
   'i2c-write-byte': '',
   'i2c-read': 'no device: FIONCLEX instead',
   record: 'the simulator',

@@ -9,6 +9,7 @@ import { gap } from './gap.ts'
 import { push } from './push.ts'
 import { Report } from './report.ts'
 import { canRealtime } from './rig.ts'
+import { start } from './start.ts'
 import type { Series } from './stats.ts'
 import { write } from './write.ts'
 
@@ -24,7 +25,7 @@ export interface BenchOptions {
   report: Report
 }
 
-const BENCHES: Record<string, (options: BenchOptions) => Promise<Series[]>> = { gap, push, write }
+const BENCHES: Record<string, (options: BenchOptions) => Promise<Series[]>> = { gap, push, start, write }
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({

@@ -47,10 +47,16 @@ interface About {
   handle: string
   size: number
   goal: Goal | undefined
+  /** How the old program is stopped, when it is to be told how long that and the start of the new one take. */
+  stop?: string | undefined
 }
 
 export class OurSwaps {
-  readonly series: readonly [gap: Series, receipt: Series]
+  readonly series: readonly Series[]
+  readonly #gap: Series
+  readonly #receipt: Series
+  readonly #fenced: Series
+  readonly #spawn: Series
   readonly #robot: BenchRobot
   readonly #client: RobotClient
   readonly #signer: Signer
@@ -65,8 +71,15 @@ export class OurSwaps {
     this.#client = client
     this.#signer = signer
     this.#built = built
-    const { variant, goal } = about
-    this.series = [new Series('gap', variant, 'ms', { goal }), new Series('gap', `${variant}-receipt`, 'ms')]
+    const { variant, goal, stop } = about
+    const series = (suffix: string, more: { note?: string; goal?: Goal | undefined } = {}) =>
+      new Series('gap', `${variant}${suffix}`, 'ms', more)
+    this.#gap = series('', { goal })
+    this.#receipt = series('-receipt')
+    this.#fenced = series('-fence', { note: `from the revocation to the confirmed stop of the old program: ${stop}` })
+    this.#spawn = series('-spawn', { note: 'phase spawn: until the program is loaded' })
+    const timed = stop === undefined ? [] : [this.#fenced, this.#spawn]
+    this.series = [this.#gap, this.#receipt, ...timed]
   }
 
   static async make(robot: BenchRobot, about: About): Promise<OurSwaps> {
@@ -81,7 +94,6 @@ export class OurSwaps {
   }
 
   async swap(): Promise<void> {
-    const [gap, receipt] = this.series
     const before = this.#fence
     try {
       const result = await this.#push()
@@ -89,10 +101,12 @@ export class OurSwaps {
       this.#fence = result.receipt?.fence ?? 0
       const { fromFence, lastNs, firstNs } = await this.#robot.trace.transition(this.#about.handle, this.#fence)
       if (fromFence !== before) throw new Error(`the write before was under fence ${fromFence}, expected ${before}`)
-      gap.add((firstNs - lastNs) / 1e6)
-      receipt.add(result.receipt?.gapMs ?? Number.NaN)
+      this.#gap.add((firstNs - lastNs) / 1e6)
+      this.#receipt.add(result.receipt?.gapMs ?? Number.NaN)
+      this.#fenced.add(result.receipt?.fenceMs ?? Number.NaN)
+      this.#spawn.add(result.receipt?.phases.find(({ phase }) => phase === 'spawn')?.ms ?? Number.NaN)
     } catch (error) {
-      gap.fail(error instanceof Error ? error.message : String(error))
+      this.#gap.fail(error instanceof Error ? error.message : String(error))
       await this.#recover()
     }
   }

@@ -39,9 +39,9 @@ const CLASS = '/sys/class/gpio'
 export const OWN: Record<Operation, string> = {
   value: "onoff's writeSync",
   line: 'ioctl through koffi, nothing else',
-  'i2c-write': "i2c-bus's i2cWriteSync of 2 bytes",
-  'i2c-write-byte': "i2c-bus's writeByteSync: SMBus, the same bytes on the wire",
-  'i2c-read': "i2c-bus's readI2cBlockSync of 6 bytes",
+  'i2c-write': "i2c-bus's i2cWriteSync: write(2)",
+  'i2c-write-byte': "i2c-bus's writeByteSync: SMBus, the same bytes on the bus",
+  'i2c-read': "i2c-bus's readI2cBlockSync",
   record: 'a call into the simulated world',
 }
 

@@ -93,6 +93,8 @@ export interface RobotOptions {
   handles: Record<string, unknown>
   timing?: Record<string, number>
   realtime?: number
+  /** How programs are confined; not at all without it. */
+  sandbox?: string
 }
 
 export class BenchRobot {
@@ -115,7 +117,7 @@ export class BenchRobot {
     const home = join(dir, 'home')
     const board = join(dir, 'board.json')
     const traceFile = join(temporary(true), 'trace')
-    const { handles, timing = {}, realtime = 0 } = options
+    const { handles, timing = {}, realtime = 0, sandbox = 'none' } = options
     await writeFile(board, JSON.stringify({ model: 'sim', handles, timing, realtime }))
     const config = join(dir, 'config')
     await cli(config, ['keygen'])
@@ -123,7 +125,8 @@ export class BenchRobot {
     await writeFile(card, (await cli(config, ['trust', '--export'])).stdout)
     await run([RUNTIME, 'card', '--home', home, '--name', 'bench'])
     await cli(config, ['trust', '--home', home, card, '--role', 'owner'])
-    const args = ['--home', home, '--sim', '--port', '0', '--board', board, '--trace', traceFile, '--json']
+    const place = ['--home', home, '--sim', '--port', '0', '--board', board, '--trace', traceFile]
+    const args = [...place, '--sandbox', sandbox, '--json']
     // its log goes to a file: a full pipe would stop it
     const runtime = start(process.execPath, [RUNTIME, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
     const { host, port } = await listening(runtime)

@@ -46,8 +46,9 @@ export async function write({ samples = SAMPLES, wanted, kernel, report }: Bench
   const rows = new Map(all.map(({ series }) => [series.variant, series.row()]))
   for (const row of rows.values()) report.row(row)
   for (const operation of OPERATIONS.filter((each) => each !== 'record')) {
-    const [inherited, own, brokered] = WAYS.map((way) => rows.get(`${operation}-${way}`)) as (Row | undefined)[]
+    const [same, own, brokered] = WAYS.map((way) => rows.get(`${operation}-${way}`)) as (Row | undefined)[]
     const bench = kernel ? 'write-kernel' : 'write'
+    const inherited = operation === 'i2c-write-byte' ? rows.get('i2c-write-inherited') : same
     if (inherited === undefined) continue
     if (own !== undefined) report.row(ratio(bench, `${operation}-ratio`, inherited, own, { most: RATIO }))
     if (brokered !== undefined) report.row(ratio(bench, `${operation}-broker-ratio`, brokered, inherited))

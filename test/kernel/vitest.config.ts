@@ -1,5 +1,7 @@
 import { defineConfig } from 'vitest/config'
 
+const SCALE = Number(process.env.MEDULLA_TIME_SCALE) || 1
+
 /** For tests that run inside the rig (rig.mjs), where every instruction is translated: one worker for all files. */
 export default defineConfig({
   root: new URL('../..', import.meta.url).pathname,
@@ -7,8 +9,8 @@ export default defineConfig({
   ssr: { resolve: { conditions: ['source', 'node', 'default'] } },
   test: {
     include: ['test/kernel/**/*.rig.ts'],
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 60_000 * SCALE,
+    hookTimeout: 60_000 * SCALE,
     pool: 'forks',
     maxWorkers: 1,
     fileParallelism: false,

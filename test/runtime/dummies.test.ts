@@ -55,7 +55,7 @@ test('HANDLES 12.15: reads are zeros, writes go nowhere, and who relied on a zer
   expect(imu.writeRead(Uint8Array.of(0x75), 2)).toEqual(new Uint8Array(2))
   expect(imu.writeRead(Uint8Array.of(1, 2), 40)).toEqual(new Uint8Array(40))
   expect(adc.transfer(Uint8Array.of(1, 2, 3))).toEqual(new Uint8Array(3))
-  expect(requests).toHaveLength(3)
+  expect(requests).toHaveLength(4)
   for (const handle of [imu, adc, gps]) handle.close()
 })
 
