@@ -202,7 +202,7 @@ async function build(flags = []) {
   try {
     await tool('tsc', ['-p', 'tsconfig.json', '--outDir', beside, ...flags], { stdio: ['ignore', 2, 2] })
     await bundleCli(beside)
-    await bundleChildren(beside)
+    await bundleRuntime(beside)
     writeFileSync(join(beside, '.medulla.json'), `${JSON.stringify({ sources })}\n`)
     rmSync(DIST, { recursive: true, force: true })
     renameSync(beside, DIST)
@@ -240,21 +240,32 @@ async function bundleCli(dist) {
   })
 }
 
-/** What is started again and again on the robot, each as one file: a program's start waits for the loader. */
-async function bundleChildren(dist) {
+/**
+ * Every process of the robot as few files: from a memory card a hundred of them cost a second. Native packages stay apart,
+ * and so does what is loaded only when somebody needs it.
+ */
+async function bundleRuntime(dist) {
   const { build: bundle } = await import('esbuild')
+  const runtime = join(dist, 'runtime')
+  const entries = ['main', 'endpoint/main', 'endpoint/opener-thread', 'store/doorworker', 'sdk/loader', 'standby/main']
   await bundle({
-    entryPoints: [join(dist, 'runtime/sdk/loader.js'), join(dist, 'runtime/standby/main.js')],
-    outdir: join(dist, 'runtime'),
-    outbase: join(dist, 'runtime'),
+    entryPoints: entries.map((name) => join(runtime, `${name}.js`)),
+    outdir: runtime,
+    outbase: runtime,
     allowOverwrite: true,
     bundle: true,
     splitting: true,
     format: 'esm',
     platform: 'node',
     target: 'node20',
-    packages: 'external',
+    external: ['age-encryption', 'koffi', '@koromix/*', 'onoff', 'epoll', 'i2c-bus', 'pigpio', 'tar-stream'],
     logLevel: 'warning',
+    banner: {
+      js: [
+        '/*! holds express and its packages, pino, zod and @noble/ciphers; all MIT or ISC, see their packages */',
+        "import{createRequire as medullaRequire}from'node:module';const require=medullaRequire(import.meta.url);",
+      ].join('\n'),
+    },
   })
 }
 

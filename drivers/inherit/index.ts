@@ -11,15 +11,11 @@ import { InheritedSpi } from './spi.ts'
 
 export { deliverEdge, setCarried } from '../attached.ts'
 export type { FileIo, Means } from './means.ts'
+export { needsSystem } from './needs.ts'
 export type { System } from './system.ts'
 
-/** True when one of the grants is used by ioctl. */
-export function needsSystem(grants: readonly Grant[]): boolean {
-  return grants.some(({ encoding }) => encoding === 'line' || encoding === 'i2c' || encoding === 'spi')
-}
-
 /**
- * `system` may be null when no grant {@link needsSystem needs} it. Throws `unsupported` when the kind does not go with the
+ * `system` may be null when {@link needsSystem} says so. Throws `unsupported` when the kind does not go with the
  * encoding, `no-device` when there is no descriptor.
  */
 export function adopt(grant: Grant, lease: Lease, means: Means): Handle {

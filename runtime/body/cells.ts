@@ -3,17 +3,14 @@
  * confinement is what its cell has (HANDLES 10, 13).
  */
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { Refusal } from '../../deploy/errors.ts'
 import type { Board } from '../../drivers/board.ts'
 import type { Grant } from '../../drivers/handle.ts'
 import type { Init } from '../sdk/wire.ts'
 import { Cgroups, type Leaf } from './cgroups.ts'
-import { type CanConfine, canConfine, confine } from './confinement.ts'
+import { type CanConfine, canConfine, confine, LOADER } from './confinement.ts'
 import type { RunDir } from './rundir.ts'
 import { Uids } from './uids.ts'
-
-const LOADER = fileURLToPath(new URL('../sdk/loader.js', import.meta.url))
 
 export const SANDBOXES = ['none', 'namespaces', 'bwrap'] as const
 export type Sandbox = (typeof SANDBOXES)[number]

@@ -8,10 +8,10 @@
 import { spawnSync } from 'node:child_process'
 import { accessSync, chmodSync, constants, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import type { Grant } from '../../drivers/handle.ts'
 import { needsSystem } from '../../drivers/inherit/index.ts'
 import { loadSystem } from '../../drivers/linux/system.ts'
+import { placeOf } from '../places.ts'
 import { encode } from '../sdk/bpf.ts'
 import { type Arch, filter, isArch } from '../sdk/seccomp.ts'
 import { FD, type Init } from '../sdk/wire.ts'
@@ -22,7 +22,7 @@ import { bwrapArguments, closedToOthers, fstab, PLACE, placesOf } from './privat
 export type ConfinedBy = 'namespaces' | 'bwrap'
 
 /** The loader of this installation. */
-export const LOADER = fileURLToPath(new URL('../sdk/loader.js', import.meta.url))
+export const LOADER = placeOf('sdk/loader.js')
 
 export interface ConfineOptions {
   readonly sandbox: ConfinedBy

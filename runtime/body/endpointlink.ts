@@ -4,15 +4,15 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Duplex } from 'node:stream'
-import { fileURLToPath } from 'node:url'
 import type { SignedCertificate } from '../../deploy/cert.ts'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/errors.ts'
 import { type BodyMessage, EndpointMessage, IPC_MAX_LINE } from '../ipc.ts'
+import { placeOf } from '../places.ts'
 import type { Installer } from './installer.ts'
 import { readLines } from './lines.ts'
 import type { Robot } from './robot.ts'
 
-const ENDPOINT = fileURLToPath(new URL('../endpoint/main.js', import.meta.url))
+const ENDPOINT = placeOf('endpoint/main.js')
 /** Followed streams of an endpoint: more than its sessions can ask for. */
 const MAX_STREAMS = 256
 /** A following stream that is not read is ended here, so that the body's memory is bounded. */

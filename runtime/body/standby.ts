@@ -4,14 +4,14 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Duplex } from 'node:stream'
-import { fileURLToPath } from 'node:url'
 import type { Kept } from '../../drivers/backend.ts'
 import type { BoardHandle } from '../../drivers/board.ts'
 import { safeSteps } from '../../drivers/linux/safe.ts'
+import { placeOf } from '../places.ts'
 import { type FromStandby, type Held, STANDBY_FORMAT, type ToStandby } from '../standby/wire.ts'
 import { readLines } from './lines.ts'
 
-const MAIN = fileURLToPath(new URL('../standby/main.js', import.meta.url))
+const MAIN = placeOf('standby/main.js')
 /** A small heap, and no threads that V8 can do without. */
 const FLAGS = ['--max-old-space-size=16', '--max-semi-space-size=1', '--single-threaded']
 const MAX_LINE = 65_536

@@ -5,12 +5,13 @@ import { hostname, release, userInfo } from 'node:os'
 import { dirname, join, relative, resolve, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { canConfine } from '../body/confinement.ts'
+import { placeOf } from '../places.ts'
 import { holderOf } from '../store/lock.ts'
 import { listed, mayOpen, readDevices, systemOrNull } from './devices.ts'
 import { type Facts, type Groups, MODULES, type NativeModule, TOOLS, type Tool } from './facts.ts'
 
 const HERE = fileURLToPath(import.meta.url)
-const LOADER = fileURLToPath(new URL('../sdk/loader.js', import.meta.url))
+const LOADER = placeOf('sdk/loader.js')
 const COMMAND_MS = 10_000
 /** adjtimex(2): larger than struct timex anywhere; the answer of a clock that nobody keeps. */
 const TIMEX = { size: 256, error: 5 } as const

@@ -4,6 +4,7 @@
  */
 import { Worker } from 'node:worker_threads'
 import { Refusal } from '../../deploy/errors.ts'
+import { placeUrl } from '../places.ts'
 import { toRefusal } from './bodylink.ts'
 
 /** Both ways through the thread's message port. */
@@ -42,7 +43,7 @@ export class BundleOpener {
   }
 
   #start(): Worker {
-    const worker = new Worker(new URL('./opener-thread.js', import.meta.url), {
+    const worker = new Worker(placeUrl('endpoint/opener-thread.js'), {
       workerData: { identity: this.#identity },
       resourceLimits: LIMITS,
       env: {},

@@ -7,7 +7,7 @@ import { Socket } from 'node:net'
 import { pathToFileURL } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { needsSystem } from '../../drivers/inherit/index.ts'
+import { needsSystem } from '../../drivers/inherit/needs.ts'
 import type { Host } from './program.ts'
 import { FD, type FromProgram, type Init, MAX_LINE, type ToProgram } from './wire.ts'
 

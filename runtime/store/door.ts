@@ -10,6 +10,7 @@ import type { Manifest } from '../../deploy/bundle/manifest.ts'
 import type { Release } from '../../deploy/bundle/release.ts'
 import type { RefusalCode } from '../../deploy/errors.ts'
 import { Refusal } from '../../deploy/errors.ts'
+import { placeUrl } from '../places.ts'
 import type { InstallRecord } from './entry.ts'
 
 export interface VerifyJob {
@@ -78,7 +79,7 @@ export class Door {
 
   /** Starts the worker at once, so that the first push does not wait for it. */
   constructor(opts: DoorOptions = {}) {
-    this.#url = opts.worker ?? new URL('./doorworker.js', import.meta.url)
+    this.#url = opts.worker ?? placeUrl('store/doorworker.js')
     this.#deadlineMs = opts.deadlineMs ?? 30_000
     this.#maxBytes = opts.maxBytes ?? LIMITS.bundle
     this.#maxHeapMb = opts.maxHeapMb ?? 128

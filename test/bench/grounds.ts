@@ -26,6 +26,8 @@ export interface Prepared {
   owned(operation: Operation): OwnedHandle | undefined
   own(operation: Operation): boolean
   note(operation: Operation, way: Way): string
+  /** Whether inherited and in-process come to the same call in the end. */
+  comparable(operation: Operation): boolean
   close(): void
 }
 
@@ -40,7 +42,7 @@ const KERNEL: Record<Operation, string> = {
 const NONE: Record<Operation, string> = {
   value: 'no device: a file on tmpfs',
   line: 'no device: FIONCLEX instead',
-  'i2c-write': 'no device: FIONCLEX instead, /dev/null of write(2)',
+  'i2c-write': 'no device: FIONCLEX instead',
   'i2c-write-byte': '',
   'i2c-read': 'no device: FIONCLEX instead',
   record: 'the simulator',
@@ -75,6 +77,7 @@ export function kernelGround(): Prepared {
     owned: of,
     own: (operation) => operation !== 'record',
     note: (operation) => KERNEL[operation],
+    comparable: () => true,
     close: () => backend.close(),
   }
 }
@@ -108,7 +111,11 @@ export function noGround(): Prepared {
     },
     // no descriptor but a bus's takes the SMBus call
     own: (operation) => operation !== 'i2c-read' && operation !== 'i2c-write-byte',
-    note: (operation, way) => (way === 'brokered' ? 'the simulated device' : NONE[operation]),
+    note(operation, way) {
+      if (way === 'brokered') return 'the simulated device'
+      return way === 'in-process' && operation === 'i2c-write' ? 'no device: /dev/null' : NONE[operation]
+    },
+    comparable: (operation) => operation !== 'i2c-write',
     close() {
       drain.kill()
       backend.close()

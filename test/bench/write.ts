@@ -50,7 +50,8 @@ export async function write({ samples = SAMPLES, wanted, kernel, report }: Bench
     const bench = kernel ? 'write-kernel' : 'write'
     const inherited = operation === 'i2c-write-byte' ? rows.get('i2c-write-inherited') : same
     if (inherited === undefined) continue
-    if (own !== undefined) report.row(ratio(bench, `${operation}-ratio`, inherited, own, { most: RATIO }))
+    if (own !== undefined && prepared.comparable(operation))
+      report.row(ratio(bench, `${operation}-ratio`, inherited, own, { most: RATIO }))
     if (brokered !== undefined) report.row(ratio(bench, `${operation}-broker-ratio`, brokered, inherited))
   }
   return all.map(({ series }) => series)

@@ -79,7 +79,10 @@ test('every route of the router names its role; there are no others', async () =
   expect(found).toEqual({
     'GET /v1/status': 'observer',
     'PUT /v1/slots/:slot/program': 'operator',
+    'POST /v1/estop': 'operator',
+    'POST /v1/estop/release': 'operator',
     'POST /v1/slots/:slot/rollback': 'operator',
+    'POST /v1/slots/:slot/start': 'operator',
     'POST /v1/slots/:slot/stop': 'operator',
     'GET /v1/slots/:slot/logs': 'observer',
     'GET /v1/receipts': 'observer',

@@ -23,7 +23,7 @@ export async function buildEndpoint(): Promise<void> {
   await build({
     absWorkingDir: root,
     entryPoints: ['runtime/endpoint/main.ts', 'runtime/endpoint/opener-thread.ts', 'runtime/endpoint/opener.ts'],
-    outdir: built,
+    outdir: join(built, 'runtime/endpoint'),
     bundle: true,
     packages: 'external',
     platform: 'node',
@@ -123,7 +123,7 @@ export class BodyPeer {
   /** The port it listens on. Rejects with what the endpoint said when it cannot. */
   async start(port = 0, env: Record<string, string> = {}): Promise<number> {
     this.messages.length = 0
-    const child = spawn(process.execPath, [join(built, 'main.js')], {
+    const child = spawn(process.execPath, [join(built, 'runtime/endpoint/main.js')], {
       stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
       env,
     })

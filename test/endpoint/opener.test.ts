@@ -17,9 +17,9 @@ beforeAll(buildEndpoint)
 afterAll(() => rm(built, { recursive: true, force: true }))
 
 async function openerWith(name: string, script: string): Promise<BundleOpener> {
-  const folder = join(built, name)
+  const folder = join(built, name, 'runtime/endpoint')
   await mkdir(folder, { recursive: true })
-  await copyFile(join(built, 'opener.js'), join(folder, 'opener.js'))
+  await copyFile(join(built, 'runtime/endpoint/opener.js'), join(folder, 'opener.js'))
   const head = `import { parentPort, workerData } from 'node:worker_threads'\n`
   await writeFile(join(folder, 'package.json'), '{"type":"module"}')
   await writeFile(join(folder, 'opener-thread.js'), `${head}parentPort.on('message', (job) => { ${script} })`)

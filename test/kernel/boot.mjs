@@ -52,7 +52,9 @@ async function run(image, task, streams, folder) {
     }),
   ])
   const error = openSync(join(folder, 'qemu'), 'w')
-  const qemu = spawn('qemu-system-x86_64', arguments_(image, initrd, consoleLog, ports, task), {
+  // it ends with this process, however that ends
+  const command = ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...arguments_(image, initrd, consoleLog, ports, task)]
+  const qemu = spawn('setpriv', command, {
     stdio: ['ignore', 'ignore', error],
   })
   closeSync(error)

@@ -131,6 +131,14 @@ describe.runIf(inRig)('i2c', () => {
     // longer than SMBus has it: over the owner, and still one transfer
     expect(await host.call('it', 'writeRead', [0x10], 50)).toEqual(Array.from({ length: 50 }, (_, index) => index))
     expect(i2cCounts(1, 0x68).transfers).toBe(transfers + 1)
+    // the longest SMBus call, and the shortest write(2) after it: one transfer each, the same bytes on the bus
+    for (const length of [32, 33]) {
+      const data = Array.from({ length }, (_, index) => (7 * index + length) & 0xff)
+      const before = i2cCounts(1, 0x68).transfers
+      await host.call('it', 'write', [0x20, ...data])
+      expect(i2cCounts(1, 0x68).transfers).toBe(before + 1)
+      expect([...i2cRegisters(1, 0x68).subarray(0x20, 0x20 + length)]).toEqual(data)
+    }
     expect(await host.send({ op: 'get', handle: 'it', property: 'address' })).toBe(0x68)
   })
 

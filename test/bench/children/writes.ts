@@ -11,6 +11,7 @@ import { ownOperation } from '../own.ts'
 
 export type FromWrites = { us: number } | { failed: string }
 
+const REHEARSALS = 5
 const FD = { broker: 4, inherited: 5 }
 const task = JSON.parse(process.argv[2] ?? '') as Task
 const { operation, way, ground, batch } = task
@@ -71,5 +72,6 @@ const one = made()
 process.on('message', () => process.send?.(round(one) satisfies FromWrites))
 process.on('disconnect', () => process.exit())
 // compiled, as a program is after its rehearsals
-const first = round(one)
+let first = round(one)
+for (let i = 1; i < REHEARSALS && 'us' in first; i++) first = round(one)
 process.send?.(first)

@@ -1,0 +1,9 @@
+/** Invariant: the runtime finds its own files also when it was bundled, where code no longer lies in its own folder. */
+import { fileURLToPath } from 'node:url'
+
+const HERE = import.meta.url
+const ROOT = HERE.slice(0, HERE.lastIndexOf('/runtime/') + '/runtime/'.length)
+
+/** `sdk/loader.js` and the like, below runtime/. */
+export const placeUrl = (name: string): URL => new URL(name, ROOT)
+export const placeOf = (name: string): string => fileURLToPath(placeUrl(name))
