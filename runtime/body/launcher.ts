@@ -15,6 +15,7 @@ export async function launch(
   runnable: Runnable,
   on: { message(running: Running, message: FromProgram): void; exit(running: Running): void },
 ): Promise<Running> {
+  env.cells.cgroups?.warm()
   const dir = await env.dirs.make()
   try {
     await runnable.extract(`${dir.path}/program`)

@@ -123,7 +123,7 @@ const MISTAKES: [string, string, string, string, string][] = [
     sim({}, { timing: { trialSeconds: 1 } }),
     'timing.trialSeconds',
     'unknown key',
-    'write one of readyMs, yieldMs, heartbeatMs, trialMs, checkpointMs, lateMs, rehearsals',
+    'write one of readyMs, yieldMs, heartbeatMs, trialMs, checkpointMs, lateMs, restartMostMs, rehearsals',
   ],
   [
     'an unknown key of a handle',

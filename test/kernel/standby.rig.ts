@@ -32,7 +32,7 @@ class Body {
   readonly #lines: Interface
 
   constructor(dist: string, order: LineOrder) {
-    const args = [join(dist, 'body/line.js'), JSON.stringify(order)]
+    const args = [join(dist, 'runtime/body/line.js'), JSON.stringify(order)]
     this.process = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] })
     this.#lines = createInterface({ input: this.process.stdout as NodeJS.ReadableStream })
   }
@@ -66,7 +66,7 @@ describe.runIf(inRig)('the death of the body over lines of a real kernel', () =>
     const parts = { 'body/line': 'test/kernel/children/linebody.ts', 'standby/main': 'runtime/standby/main.ts' }
     await build({
       entryPoints: Object.fromEntries(Object.entries(parts).map(([out, path]) => [out, join(ROOT, path)])),
-      outdir: dist,
+      outdir: join(dist, 'runtime'),
       bundle: true,
       platform: 'node',
       target: 'node20',

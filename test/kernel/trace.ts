@@ -50,6 +50,8 @@ const PROBES = [
   { name: 'unexport', at: 'gpiod_unexport' },
 ] as const
 
+const EVENTS = ['gpio', 'pwm/pwm_apply', GROUP]
+
 export interface Trace {
   /** What happened so far, in order. Throws when the buffer ran over. */
   events(): TraceEvent[]
@@ -73,7 +75,7 @@ export function trace(): Trace {
   set('trace_clock', 'mono')
   set('buffer_size_kb', String(BUFFER_KB))
   for (const probe of PROBES) if ('filter' in probe) set(`events/${GROUP}/${probe.name}/filter`, probe.filter)
-  for (const event of ['gpio', 'pwm/pwm_apply', GROUP]) set(`events/${event}/enable`, '1')
+  for (const event of EVENTS) set(`events/${event}/enable`, '1')
 
   const events = () => {
     for (const cpu of readdirSync(`${folder}/per_cpu`)) {
@@ -87,12 +89,26 @@ export function trace(): Trace {
     events,
     clear: () => set('trace', ''),
     stop() {
-      for (const event of ['gpio', 'pwm/pwm_apply', GROUP]) set(`events/${event}/enable`, '0')
+      for (const event of EVENTS) set(`events/${event}/enable`, '0')
       const all = events()
       rmdirSync(folder)
       return all
     },
   }
+}
+
+/**
+ * Switches every event on, for good, in an instance that nobody reads. Call it before anything is busy: the kernel rewrites
+ * its own code when an event gets its first listener, and QEMU can lose such a rewrite on another processor, which is the
+ * end of the guest. What traces do afterwards rewrites nothing.
+ */
+export function holdTracepoints(): void {
+  const folder = `${TRACING}/instances/${GROUP}-hold`
+  if (existsSync(folder)) return
+  defineProbes()
+  mkdirSync(folder)
+  writeFileSync(`${folder}/buffer_size_kb`, '4')
+  for (const event of EVENTS) writeFileSync(`${folder}/events/${event}/enable`, '1')
 }
 
 function defineProbes(): void {

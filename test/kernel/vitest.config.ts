@@ -9,6 +9,7 @@ export default defineConfig({
   ssr: { resolve: { conditions: ['source', 'node', 'default'] } },
   test: {
     include: ['test/kernel/**/*.rig.ts'],
+    setupFiles: ['test/kernel/hold.ts'],
     testTimeout: 60_000 * SCALE,
     hookTimeout: 60_000 * SCALE,
     pool: 'forks',

@@ -40,7 +40,7 @@ beforeAll(async () => {
   const entryPoints = { 'body/test': 'test/runtime/children/standbybody.ts', 'standby/main': 'runtime/standby/main.ts' }
   await build({
     entryPoints: Object.fromEntries(Object.entries(entryPoints).map(([out, path]) => [out, join(ROOT, path)])),
-    outdir: dist,
+    outdir: join(dist, 'runtime'),
     bundle: true,
     platform: 'node',
     target: 'node20',
@@ -68,7 +68,7 @@ class Body {
   #wake = () => {}
 
   constructor(order: BodyOrder, env: Record<string, string>) {
-    const args = [join(dist, 'body/test.js'), JSON.stringify(order)]
+    const args = [join(dist, 'runtime/body/test.js'), JSON.stringify(order)]
     const stdio = ['pipe', 'pipe', 'inherit'] as const
     this.process = spawn(process.execPath, args, { stdio: [...stdio], env: { ...process.env, ...env } })
     onTestFinished(() => void this.process.kill('SIGKILL'))
