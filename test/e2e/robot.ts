@@ -181,8 +181,8 @@ export class TestRobot {
     expect(status, stdout + stderr).toBe(0)
   }
 
-  /** Starts the runtime, and connects. */
-  async begin(): Promise<void> {
+  /** Starts the runtime, and connects; or does not wait for it at all. */
+  async begin({ wait = true } = {}): Promise<void> {
     this.trace = new Trace(join(this.folder, `trace-${++this.#starts}.ndjson`))
     const { board, sandbox = process.env.MEDULLA_SANDBOX } = this.#setup
     const args = ['--home', this.home, '--port', String(this.port)]
@@ -193,6 +193,7 @@ export class TestRobot {
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       this.stderr = (this.stderr + text).slice(-20_000)
     })
+    if (!wait) return
     let said = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
       said += text
@@ -202,6 +203,11 @@ export class TestRobot {
     expect(up.event, line).toBe('listening')
     this.port = up.port
     this.#client = await this.connect()
+  }
+
+  /** The process of the only program that runs, seen without asking the robot; undefined while there is none. */
+  get programPid(): number | undefined {
+    return this.children().find(({ command }) => command.includes('sdk/loader.js'))?.pid
   }
 
   /** After the death of the endpoint: a session with the new one. */

@@ -26,7 +26,7 @@ const KERNEL = [
  *
  * @param {{ kernel: string, initrd: string }} image what build() made
  * @param {{ command: string[], cwd: string, env: Record<string, string>, timeoutMs: number, share?: string,
- *   forward?: { host: number, guest: number } }} task
+ *   cpus: number, forward?: { host: number, guest: number } }} task
  * @param {{ stdout: NodeJS.WritableStream, stderr: NodeJS.WritableStream }} streams
  * @returns {Promise<{ kind: 'exit', code: number } | { kind: 'interrupted' } | { kind: 'timeout' | 'failed', reason: string, console: string }>}
  */
@@ -113,10 +113,10 @@ function quoted(text) {
   return `'${text.replaceAll("'", `'\\''`)}'`
 }
 
-function arguments_({ kernel }, initrd, consoleLog, ports, { share, forward }) {
+function arguments_({ kernel }, initrd, consoleLog, ports, { share, forward, cpus }) {
   return [
     ...['-machine', 'pc,usb=off,vmport=off', '-accel', 'tcg,thread=multi,tb-size=512'],
-    ...['-cpu', 'max', '-smp', '2', '-m', String(MEMORY_MB)],
+    ...['-cpu', 'max', '-smp', String(cpus), '-m', String(MEMORY_MB)],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-nic', network(forward)],
     ...['-kernel', kernel, '-initrd', initrd, '-append', KERNEL],
     ...['-serial', `file:${consoleLog}`, '-device', 'virtio-serial-pci'],

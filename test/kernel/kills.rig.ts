@@ -28,11 +28,12 @@ describe.runIf(inRig)('deaths over lines of a real kernel', () => {
   })
   afterAll(async () => robot?.close())
 
-  const live = async (not = -1) => {
-    const slot = await robot.running(not)
-    await eventually(() => levelOf(LINE.toggle) === 1 && levelOf(LINE.hold3) === 0)
-    return slot
-  }
+  /** Its outputs are where it drives them: away from the safe levels. */
+  const live = (not = -1) =>
+    eventually(() => {
+      const pid = robot.programPid
+      return pid !== undefined && pid !== not && levelOf(LINE.toggle) === 1 && levelOf(LINE.hold3) === 0 && { pid }
+    })
 
   async function rounds(
     what: string,
@@ -85,20 +86,24 @@ describe.runIf(inRig)('deaths over lines of a real kernel', () => {
   ] as const) {
     test(`HANDLES 14: ${what} killed, ${ROUNDS} times: safe levels, and the lines are never let go`, LONG, async () => {
       const held = heldLines()
+      const kernel = trace()
       const times: number[] = []
       for (let i = 0; i < ROUNDS; i++) {
         const { pid } = await live()
-        const kernel = trace()
         const gone = robot.end('SIGKILL')
         if (both) process.kill(pid, 'SIGKILL')
         times.push(untilSafe(1000 * SCALE))
         await gone
         expect(heldLines()).toEqual(held)
-        await robot.begin()
-        const events = kernel.stop().filter(({ what }) => what !== 'level' && what !== 'pwm')
+        await robot.begin({ wait: false })
+        await live(pid)
+        const events = kernel.events().filter(({ what }) => what !== 'level' && what !== 'pwm')
         expect(events).toEqual([])
-        await live()
+        kernel.clear()
       }
+      kernel.stop()
+      await robot.end()
+      await robot.begin()
       console.log(`${what} killed: to safe levels ${summary(times)}`)
     })
   }

@@ -5,7 +5,7 @@
  *
  *   node test/kernel/rig.mjs packages                      the packages of the host that are needed
  *   node test/kernel/rig.mjs build                         fetches and compiles, once; run does it too
- *   node test/kernel/rig.mjs run [--timeout SECONDS] [--env K=V]... [--out DIR] [--forward HOSTPORT:GUESTPORT]
+ *   node test/kernel/rig.mjs run [--timeout SECONDS] [--cpus N] [--env K=V]... [--out DIR] [--forward HOSTPORT:GUESTPORT]
  *                                -- COMMAND ARGS...
  *
  * `run` boots, runs the command in the same folder as root, and ends with its exit code: 124 when the time was over
@@ -52,6 +52,7 @@ const COMMANDS = {
         env: { type: 'string', multiple: true },
         out: { type: 'string' },
         forward: { type: 'string' },
+        cpus: { type: 'string', default: '2' },
       },
     })
     const seconds = Number(values.timeout ?? DEFAULT_TIMEOUT_S)
@@ -69,7 +70,7 @@ const COMMANDS = {
     const image = build(say)
     const ended = await boot(
       image,
-      { command, cwd: process.cwd(), env, timeoutMs: seconds * 1000, share, forward },
+      { command, cwd: process.cwd(), env, timeoutMs: seconds * 1000, share, forward, cpus: Number(values.cpus) },
       process,
     )
     if (ended.kind === 'exit') return ended.code
@@ -101,7 +102,7 @@ function ports(text) {
 function usage(expected) {
   const error = new RigError(
     `expected ${expected}`,
-    'rig.mjs run [--timeout SECONDS] [--env K=V]... [--out DIR] [--forward HOSTPORT:GUESTPORT] -- COMMAND ARGS...',
+    'rig.mjs run [--timeout SECONDS] [--cpus N] [--env K=V]... [--out DIR] [--forward HOSTPORT:GUESTPORT] -- COMMAND ARGS...',
   )
   return Object.assign(error, { exit: EXIT.usage })
 }

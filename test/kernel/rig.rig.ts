@@ -34,8 +34,7 @@ afterEach(() => {
   atEnd = []
 })
 
-test('two CPUs, a pure cgroup v2 with the controllers that confine a program', () => {
-  expect(readFileSync('/proc/cpuinfo', 'utf8').match(/^processor/gm)).toHaveLength(2)
+test('a pure cgroup v2 with the controllers that confine a program', () => {
   const controllers = readFileSync('/sys/fs/cgroup/cgroup.subtree_control', 'utf8').trim().split(' ')
   expect(controllers).toEqual(expect.arrayContaining(['cpu', 'memory', 'pids']))
   expect(readFileSync('/proc/self/cgroup', 'utf8')).toBe('0::/\n')

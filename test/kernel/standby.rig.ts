@@ -15,7 +15,7 @@ import type { LineOrder } from './children/linebody.ts'
 import { heldLines, i2cCounts, inRig, pull, resetI2cCounts } from './guest.ts'
 import { trace } from './trace.ts'
 
-const ROUNDS = Number(process.env.MEDULLA_KILLS ?? 5)
+const ROUNDS = process.env.MEDULLA_LONG === '1' ? 20 : 2
 const CGROUP = `/sys/fs/cgroup/medulla-standby-rig-${process.pid}`
 
 interface Report {
