@@ -3,16 +3,21 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { eventually, SCALE } from '../e2e/eventually.ts'
 import { TestRobot } from '../e2e/robot.ts'
 import { boardText, isSafe, LINE, outputs } from './board.ts'
-import { heldLines, inRig, levelOf, pull } from './guest.ts'
+import { heldLines, inRig, levelOf, pull, sleepMs } from './guest.ts'
 import { summary } from './summary.ts'
 import { trace } from './trace.ts'
 
 const ROUNDS = process.env.MEDULLA_LONG === '1' ? 100 : Number(process.env.MEDULLA_KILLS ?? 10)
 
+/** HANDLES 6.6 */
+const WITHIN_MS = 250
+
 /** Polls the lines themselves. */
 function untilSafe(limitMs: number): number {
   const began = performance.now()
   while (!isSafe()) {
+    // the only processor is needed elsewhere
+    sleepMs(1)
     if (performance.now() - began > limitMs) throw new Error(`not at safe levels: ${JSON.stringify(outputs())}`)
   }
   return performance.now() - began
@@ -54,12 +59,12 @@ describe.runIf(inRig)('deaths over lines of a real kernel', () => {
   const LONG = { timeout: ROUNDS * 20_000 + 60_000 }
 
   test(`HANDLES 6.6: the program is killed, ${ROUNDS} times`, LONG, async () => {
-    await rounds('program killed', 100, (pid) => void process.kill(pid, 'SIGKILL'))
+    await rounds('program killed', WITHIN_MS, (pid) => void process.kill(pid, 'SIGKILL'))
   })
 
   test(`HANDLES 6.6: the program hangs, ${ROUNDS} times`, LONG, async () => {
     const release = async () => pull(LINE.button, 0)
-    await rounds('program hangs (heartbeat 100 ms)', 500, () => pull(LINE.button, 1), release)
+    await rounds('program hangs (heartbeat 100 ms)', 100 + WITHIN_MS, () => pull(LINE.button, 1), release)
   })
 
   test(`HANDOVER 8.3: the endpoint is killed, ${ROUNDS} times, and no line moves`, LONG, async () => {
@@ -113,7 +118,7 @@ describe.runIf(inRig)('deaths over lines of a real kernel', () => {
     for (let i = 0; i < ROUNDS; i++) {
       await live()
       pull(LINE.stop, 1)
-      times.push(untilSafe(200 * SCALE))
+      times.push(untilSafe(WITHIN_MS * SCALE))
       await eventually(async () => (await robot.client.status()).estop !== null)
       expect((await robot.push('hangs-when-told', { version: '9.0.0' })).code).toBe('estopped')
       expect((await robot.events(robot.client.estop(true))).code).toBe('estopped')

@@ -1,0 +1,67 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { eventually } from './eventually.ts'
+import { TestRobot } from './robot.ts'
+
+let robot: TestRobot
+
+beforeAll(async () => {
+  robot = await TestRobot.start()
+  await robot.commit('counter')
+})
+afterAll(async () => robot?.close())
+
+const level = async (name: string): Promise<number | undefined> => {
+  for await (const pin of robot.client.pins()) if (pin.name === name) return pin.value
+  return undefined
+}
+
+describe('HANDLES 6.7: the emergency stop', () => {
+  test('ends what runs at safe levels, and is latched: nothing starts, not even after a restart', async () => {
+    const before = await robot.running()
+    expect(await robot.events(robot.client.estop(false))).toMatchObject({ outcome: 'estopped' })
+    expect(await level('led')).toBe(0)
+    expect(robot.receipt()).toMatchObject({ outcome: 'estopped', slot: 'all', code: 'estopped' })
+    const status = await robot.client.status()
+    expect(status.estop?.reason).toBe('an operator')
+    expect(status.slots[0]).toMatchObject({ state: 'idle' })
+    expect(robot.programPid).toBeUndefined()
+    expect(await robot.push('counter', { version: '2.0.0' })).toMatchObject({ outcome: 'refused', code: 'estopped' })
+    expect(await robot.events(robot.client.start('main'))).toMatchObject({ code: 'estopped' })
+
+    await robot.end('SIGKILL')
+    await robot.begin()
+    expect((await robot.client.status()).estop).not.toBeNull()
+    expect(robot.programPid).toBeUndefined()
+    expect(before.program).toBe('counter')
+  })
+
+  test('is released by an operator, which starts nothing; then the program starts from its checkpoint', async () => {
+    expect(await robot.events(robot.client.estop(true))).toMatchObject({ outcome: 'released' })
+    expect((await robot.client.status()).estop).toBeNull()
+    expect(robot.programPid).toBeUndefined()
+    expect(await robot.events(robot.client.start('main'))).toMatchObject({ outcome: 'started' })
+    expect((await robot.running()).program).toBe('counter')
+    expect(await robot.events(robot.client.start('main'))).toMatchObject({ code: 'in-progress' })
+  })
+
+  test('comes in the middle of a push: the push is called off', async () => {
+    const pushed = robot.push('slow-import', { version: '3.0.0' })
+    await eventually(async () => (await robot.slot()).state === 'preparing')
+    await robot.events(robot.client.estop(false))
+    expect(await pushed).toMatchObject({ outcome: 'called-off', code: 'estopped' })
+    expect(robot.programPid).toBeUndefined()
+    await robot.events(robot.client.estop(true))
+  })
+})
+
+test('HANDLES 6.8: a program that is late is ended, with safe levels, and started again', async () => {
+  const late = await TestRobot.start({ lateMs: 20, trialMs: 0 })
+  try {
+    const pushed = await late.push('late')
+    const why =
+      pushed.outcome === 'committed' ? await eventually(async () => (await late.slot()).lastError) : pushed.code
+    expect(why).toMatch(/^too-late/)
+  } finally {
+    await late.close()
+  }
+})
