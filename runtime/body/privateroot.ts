@@ -106,10 +106,11 @@ const isBelow = (folder: string, path: string): boolean => path.startsWith(`${fo
 export function fstab(root: string, { binds }: Places, about: { uid: number; tmpMb: number }): string {
   const lines = [
     ['medulla', root, 'tmpfs', 'mode=755,size=64k,nosuid,nodev'],
+    // before what may lie in it
+    ['medulla', `${root}/tmp`, 'tmpfs', `${tmp(about)},nosuid,nodev,X-mount.mkdir`],
     ...binds.map(({ source, target }) => [source, root + target, 'none', 'bind,ro,nosuid,nodev,X-mount.mkdir']),
     // not even the existence of the others (kernel document filesystems/proc.rst)
     ['medulla', `${root}/proc`, 'proc', 'hidepid=2,nosuid,nodev,noexec,X-mount.mkdir'],
-    ['medulla', `${root}/tmp`, 'tmpfs', `${tmp(about)},nosuid,nodev,X-mount.mkdir`],
   ]
   return lines.map((fields) => `${fields.map(escaped).join(' ')} 0 0\n`).join('')
 }
@@ -126,11 +127,11 @@ export function bwrapArguments({ binds }: Places, about: { tmpMb: number; networ
   return [
     ...['--unshare-pid', '--unshare-ipc', '--unshare-uts', '--die-with-parent'],
     ...(about.network ? [] : ['--unshare-net']),
+    ...['--perms', '1777', '--size', String(about.tmpMb * 1024 * 1024), '--tmpfs', '/tmp'],
     // those it makes itself are closed to other users
     ...foldersAbove(binds).flatMap((folder) => ['--perms', '0755', '--dir', folder]),
     ...binds.flatMap(({ source, target }) => ['--ro-bind', source, target]),
-    ...['--proc', '/proc', '--perms', '1777', '--size', String(about.tmpMb * 1024 * 1024), '--tmpfs', '/tmp'],
-    ...['--chdir', '/tmp'],
+    ...['--proc', '/proc', '--chdir', '/tmp'],
     ...['SETUID', 'SETGID', 'SETPCAP'].flatMap((name) => ['--cap-add', `CAP_${name}`]),
   ]
 }
