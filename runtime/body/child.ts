@@ -79,7 +79,8 @@ export class Child {
       const [command, ...args] = cell.command
       this.process = spawn(command as string, args, {
         cwd: dir.path,
-        env: { PATH: '/usr/bin:/bin', LANG: 'C.UTF-8', TZ: process.env.TZ ?? 'UTC' },
+        // without rings of libuv where that can be told (HANDLES 13.14)
+        env: { PATH: '/usr/bin:/bin', LANG: 'C.UTF-8', TZ: process.env.TZ ?? 'UTC', UV_USE_IO_URING: '0' },
         stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', ...own.slice(0, FIXED), ...passed, ...extra],
         detached: true,
       })

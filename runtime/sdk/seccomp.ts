@@ -56,7 +56,8 @@ const DENIED = [
 ] as const satisfies readonly Syscall[]
 
 /** HANDLES 13.12: "not there" makes libc and libuv take the older way. */
-const ABSENT = ['clone3', 'io_uring_setup', 'io_uring_enter', 'io_uring_register'] as const satisfies readonly Syscall[]
+/** io_uring_enter is not among them: a ring of libuv from before the filter (Node 24) would end the process (HANDLES 13.14). */
+const ABSENT = ['clone3', 'io_uring_setup', 'io_uring_register'] as const satisfies readonly Syscall[]
 
 /** HANDLES 13.9, with the descriptor as first argument: ways to read from it. */
 const READS = ['read', 'pread64', 'readv', 'preadv', 'preadv2', 'splice', 'tee', 'copy_file_range'] as const

@@ -111,7 +111,7 @@ export function cage(options: CageOptions): Cage {
   const [command = '', ...args] = confined.command
   const child = spawn(command, args, {
     cwd: folder,
-    env: { PATH: '/usr/bin:/bin', LANG: 'C.UTF-8', TZ: 'UTC' },
+    env: { PATH: '/usr/bin:/bin', LANG: 'C.UTF-8', TZ: 'UTC', UV_USE_IO_URING: '0' },
     stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', ...own, ...fds, ...extra],
     detached: true,
   })

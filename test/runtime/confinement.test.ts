@@ -93,7 +93,7 @@ describe.each(boxes)('in %s', (sandbox) => {
       const write = (path) => tried(() => { fs.writeFileSync(path, 'x'); return 'written' })
       const full = () => { for (let n = 0; n < 64; n++) fs.appendFileSync('/tmp/full', Buffer.alloc(1 << 20)) }
       return {
-        cwd: process.cwd(), root: list('/').filter((name) => name !== 'work' && name !== 'tmp'), run: list('/run/medulla'),
+        cwd: process.cwd(), root: list('/').filter((name) => name !== 'work' && name !== 'tmp'), run: list('/run/medulla').filter((name) => name !== 'node'),
         program: list('/run/medulla/program'), pids: list('/proc').filter((name) => /^\\d/.test(name)).length,
         writes: ['/x', '/run/x', '/usr/x', '/run/medulla/program/x', '/run/medulla/runtime/x', '/tmp/x'].map(write),
         full: tried(full), own: tried(() => { fs.chmodSync('/run/medulla/program/program.mjs', 0o777); return 'changed' }),

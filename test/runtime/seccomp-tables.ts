@@ -14,7 +14,7 @@ const HEADERS: Record<Arch, readonly string[]> = {
 /** Those that runtime/sdk/seccomp.ts names, and seccomp(2) itself. */
 const USED = `
   seccomp ioctl read pread64 readv preadv preadv2 splice tee copy_file_range sendfile fcntl dup dup2 dup3 flock ftruncate
-  fallocate clone clone3 prctl socket sendmsg sendmmsg io_uring_setup io_uring_enter io_uring_register
+  fallocate clone clone3 prctl socket sendmsg sendmmsg io_uring_setup io_uring_register
   ptrace process_vm_readv process_vm_writev process_madvise pidfd_getfd kcmp move_pages migrate_pages
   mount umount2 pivot_root chroot move_mount fsopen fsconfig fsmount fspick open_tree mount_setattr unshare setns
   open_by_handle_at quotactl quotactl_fd fanotify_init bpf perf_event_open userfaultfd add_key request_key keyctl

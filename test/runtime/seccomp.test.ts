@@ -186,6 +186,7 @@ describe.skipIf(!able)('the kernel under the filter', () => {
     const fds = Array.from({ length: 10 }, () => openSync('/dev/null', 'r+'))
     const child = spawnSync(process.execPath, [file, what], {
       stdio: ['ignore', 'pipe', 'pipe', ...fds],
+      env: { ...process.env, UV_USE_IO_URING: '0' },
       encoding: 'utf8',
       timeout: 10_000,
     })
