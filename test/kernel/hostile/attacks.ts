@@ -30,6 +30,8 @@ export interface Place {
   victims: Victims
   /** files of the robot's home, and of the other program */
   secrets: readonly string[]
+  /** what ends a process without a filter that calls as 32 bit programs do; `alive` where the kernel takes such calls */
+  oldCall: string
 }
 
 export type Attack = readonly [request: string, answer: string]
@@ -48,7 +50,8 @@ export function attacks(place: Place): Attack[] {
     ...privileges(),
     ...network(place),
     ...files(place),
-    ['int80', 'SYS'],
+    // a kernel that takes no such calls ends the process itself
+    ['int80', place.oldCall === 'alive' ? 'SYS' : place.oldCall],
   ]
 }
 

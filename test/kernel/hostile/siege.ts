@@ -21,6 +21,7 @@ export class Siege {
   readonly #installation: Installation = install()
   readonly #folder = mkdtempSync(join(tmpdir(), 'medulla-siege-'))
   readonly #native: string
+  readonly #oldCall: string
   readonly #endpoint: ChildProcess
   readonly #cages: Cage[] = []
 
@@ -29,6 +30,7 @@ export class Siege {
     const file = join(this.#folder, 'native')
     execFileSync('gcc', ['-static', '-O2', '-s', '-o', file, join(import.meta.dirname, 'native.c')])
     this.#native = readFileSync(file, 'base64')
+    this.#oldCall = execFileSync(file, { input: 'int80\n', encoding: 'utf8' }).trim()
     mkdirSync(join(this.#folder, 'home'))
     for (const name of ['robot.key', 'operators.json']) writeFileSync(join(this.#folder, 'home', name), 'secret')
     this.#endpoint = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1e6)'], { stdio: 'ignore' })
@@ -83,7 +85,7 @@ export class Siege {
     }
     const home = join(this.#folder, 'home')
     const secrets = [home, join(home, 'robot.key'), join(home, 'operators.json'), other.folder, old.folder]
-    const wanted = attacks({ ...about, victims, secrets })
+    const wanted = attacks({ ...about, victims, secrets, oldCall: this.#oldCall })
     const raid = this.raid({ ...about, requests: wanted.map(([request]) => request) })
     const { answers, signal } = (await raid.answer) as { answers: string[]; signal: string | null }
     await raid.end()
