@@ -8,7 +8,7 @@ import { checkChip, checkEstop, checkPlaces, checkWires } from './checks.ts'
 import { complete } from './entries.ts'
 import { BoardError } from './errors.ts'
 import type { Level } from './handle.ts'
-import { JsonError, parseJson } from './json.ts'
+import { type Document, JsonError, parseJson } from './json.ts'
 import { chipOf, type Model, type PwmChannel } from './linux/models.ts'
 import { mistake } from './mistake.ts'
 import { board, type DEFAULT_LIMITS, DEFAULT_TIMING, type ParsedBoard } from './schema.ts'
@@ -124,13 +124,25 @@ export function boardJsonSchema(): Record<string, unknown> {
 
 /** `file` is only used in messages. Throws BoardError for the first mistake. */
 export function parseBoard(text: string, file: string): Board {
-  let json: unknown
+  const { value, locate } = read(text, file)
   try {
-    json = parseJson(text)
+    return boardOf(value, file)
+  } catch (error) {
+    if (!(error instanceof BoardError)) throw error
+    throw new BoardError(file, error.place, error.why, error.fix, locate(error.place))
+  }
+}
+
+function read(text: string, file: string): Document {
+  try {
+    return parseJson(text)
   } catch (error) {
     if (!(error instanceof JsonError)) throw error
-    throw new BoardError(file, `${error.line}:${error.column}`, error.message, error.fix)
+    throw new BoardError(file, '', error.message, error.fix, error.at)
   }
+}
+
+function boardOf(json: unknown, file: string): Board {
   const parsed = board.safeParse(json, { reportInput: true })
   if (!parsed.success) throw mistake(file, json, parsed.error.issues[0] as z.core.$ZodIssue)
   const { $schema: _, name, chip: given, estop, handles: entries, ...rest } = parsed.data

@@ -1,3 +1,5 @@
+import type { Position } from './json.ts'
+
 /** The closed set of ways hardware fails (HANDLES 2). */
 export type HardwareErrorKind = 'no-device' | 'no-ack' | 'bus' | 'busy' | 'revoked' | 'unsupported' | 'other'
 
@@ -14,15 +16,20 @@ export class HardwareError extends Error {
 /** A mistake in a board file: where it is and what to write instead. */
 export class BoardError extends Error {
   readonly file: string
-  /** Path inside the file, as `handles.led.kind`. */
+  /** Path inside the file, as `handles.led.kind`; empty where it could not be read so far. */
   readonly place: string
+  /** The message without file and place. */
+  readonly why: string
   readonly fix: string
-  constructor(file: string, place: string, message: string, fix: string) {
-    super(`${file}: ${place}: ${message}`)
+  readonly at: Position | undefined
+  constructor(file: string, place: string, why: string, fix: string, at?: Position) {
+    super([at === undefined ? file : `${file}:${at.line}:${at.column}`, place, why].filter(Boolean).join(': '))
     this.name = 'BoardError'
     this.file = file
     this.place = place
+    this.why = why
     this.fix = fix
+    this.at = at
   }
 }
 

@@ -1,5 +1,6 @@
 /**
- * Invariant: reads exactly the JSON of RFC 8259, and says where and what when it is not that.
+ * Invariant: reads the JSON of RFC 8259, with comments and a comma after the last of a list (HANDLES 8.7), and says where
+ * and what when it is not that.
  *
  * Hand-written because the board file is edited by hand: JSON.parse gives no position for many mistakes, and lets the
  * second of two equal names win in silence.
@@ -7,18 +8,29 @@
 
 const MAX_DEPTH = 32
 
-export class JsonError extends Error {
+/** Counted from 1, in UTF-16 units, as editors do. */
+export interface Position {
   readonly line: number
   readonly column: number
+  /** of what is marked there */
+  readonly length: number
+}
+
+export class JsonError extends Error {
+  readonly at: Position
   /** What to write instead. */
   readonly fix: string
-  constructor(text: string, at: number, message: string, fix: string) {
+  constructor(at: Position, message: string, fix: string) {
     super(message)
-    const before = text.slice(0, at).split('\n')
-    this.line = before.length
-    this.column = (before.at(-1) ?? '').length + 1
+    this.at = at
     this.fix = fix
   }
+}
+
+export interface Document {
+  readonly value: unknown
+  /** Where a path (`handles.led.kind`, `wires[0]`) stands, or what is nearest above it: a member from its name on. */
+  locate(path: string): Position
 }
 
 const LITERALS: [string, unknown][] = [
@@ -30,36 +42,80 @@ const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y
 // biome-ignore lint/suspicious/noControlCharactersInRegex: RFC 8259 section 7 forbids them in strings
 const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y
 
-export function parseJson(text: string): unknown {
-  return new Parser(text.startsWith('\ufeff') ? text.slice(1) : text).parse()
+/** Throws JsonError for the first mistake. */
+export function parseJson(given: string): Document {
+  const text = given.startsWith('\ufeff') ? given.slice(1) : given
+  const parser = new Parser(text)
+  const value = parser.parse()
+  const locate = (path: string): Position => {
+    for (let at = path; at !== ''; at = at.replace(/(?:^|\.|\[)[^.[]*$/, '')) {
+      const span = parser.spans.get(at)
+      if (span !== undefined) return positionOf(text, ...span)
+    }
+    return positionOf(text, parser.start, parser.start + 1)
+  }
+  return { value, locate }
 }
 
+function positionOf(text: string, start: number, end: number): Position {
+  const before = text.slice(0, start).split('\n')
+  return { line: before.length, column: (before.at(-1) ?? '').length + 1, length: Math.max(1, end - start) }
+}
+
+type Span = [start: number, end: number]
+
 class Parser {
+  /** By path: a member from its name to the end of its value, and no further than its line. */
+  readonly spans = new Map<string, Span>()
   readonly #text: string
   #at = 0
   #depth = 0
+  /** Of the first value. */
+  start = 0
 
   constructor(text: string) {
     this.#text = text
   }
 
   parse(): unknown {
-    const value = this.#value()
+    this.#space()
+    this.start = this.#at
+    const value = this.#value('')
     this.#space()
     if (this.#at < this.#text.length) throw this.#unexpected('the end', 'remove what follows the last brace')
     return value
   }
 
+  /** HANDLES 8.7: a comment is space. */
   #space(): void {
-    while (' \t\n\r'.includes(this.#text[this.#at] ?? 'x')) this.#at++
+    for (;;) {
+      const start = this.#at
+      if (this.#text.startsWith('//', start)) this.#at = this.#find('\n', start) ?? this.#text.length
+      else if (this.#text.startsWith('/*', start)) {
+        const end = this.#find('*/', start + 2)
+        if (end === undefined) throw this.#fail(start, start + 2, 'the comment has no end', 'write */ behind it')
+        this.#at = end + 2
+      } else if (' \t\n\r'.includes(this.#text[start] ?? 'x')) this.#at++
+      else return
+    }
   }
 
-  #value(): unknown {
+  #find(what: string, from: number): number | undefined {
+    const found = this.#text.indexOf(what, from)
+    return found < 0 ? undefined : found
+  }
+
+  #mark(path: string, start: number): void {
+    const line = this.#find('\n', start) ?? this.#text.length
+    this.spans.set(path, [start, Math.min(this.#at, this.#text[line - 1] === '\r' ? line - 1 : line)])
+  }
+
+  #value(path: string): unknown {
     this.#space()
     const char = this.#text[this.#at]
     if (char === '{' || char === '[') {
       if (++this.#depth > MAX_DEPTH) throw this.#unexpected(`at most ${MAX_DEPTH} levels`, 'nest less deeply')
-      const value = char === '{' ? this.#object() : this.#array()
+      const value = char === '{' ? this.#object(path) : this.#array(path)
       this.#depth--
       return value
     }
@@ -71,44 +127,43 @@ class Parser {
       this.#at += word.length
       return value
     }
-    if (char === '}' || char === ']') throw this.#unexpected('a value', 'remove the comma before it')
+    if (char === '}' || char === ']') throw this.#unexpected('a value', 'write a value before it')
     throw this.#unexpected('a value', char === "'" ? 'write double quotes' : 'write text in double quotes')
   }
 
-  #object(): Record<string, unknown> {
+  #object(path: string): Record<string, unknown> {
     const result: Record<string, unknown> = Object.create(null)
     this.#at++
-    this.#space()
-    if (this.#text[this.#at] === '}') return this.#end(result)
     for (;;) {
       this.#space()
+      if (this.#text[this.#at] === '}') return this.#end(result)
       const start = this.#at
       const key = this.#string('a name in double quotes')
       if (key in result) {
-        throw new JsonError(
-          this.#text,
-          start,
-          `"${key}" stands here for the second time`,
-          'rename or remove one of them',
-        )
+        throw this.#fail(start, this.#at, `"${key}" stands here for the second time`, 'rename or remove one of them')
       }
       this.#space()
       if (this.#text[this.#at] !== ':') throw this.#unexpected('":"', `write a colon after "${key}"`)
       this.#at++
-      result[key] = this.#value()
+      const below = path === '' ? key : `${path}.${key}`
+      result[key] = this.#value(below)
+      this.#mark(below, start)
       this.#space()
       if (this.#text[this.#at] === '}') return this.#end(result)
       this.#comma('}')
     }
   }
 
-  #array(): unknown[] {
+  #array(path: string): unknown[] {
     const result: unknown[] = []
     this.#at++
-    this.#space()
-    if (this.#text[this.#at] === ']') return this.#end(result)
     for (;;) {
-      result.push(this.#value())
+      this.#space()
+      if (this.#text[this.#at] === ']') return this.#end(result)
+      const start = this.#at
+      const below = `${path}[${result.length}]`
+      result.push(this.#value(below))
+      this.#mark(below, start)
       this.#space()
       if (this.#text[this.#at] === ']') return this.#end(result)
       this.#comma(']')
@@ -130,7 +185,6 @@ class Parser {
     if (found !== null) return JSON.parse(found) as string
     const char = this.#text[this.#at]
     if (char === '"') throw this.#unexpected('a string that ends on its line', 'close the quotes; write \\ as \\\\')
-    if (char === '}') throw this.#unexpected(expected, 'remove the comma before it')
     throw this.#unexpected(expected, 'write names in double quotes')
   }
 
@@ -143,13 +197,14 @@ class Parser {
   }
 
   #unexpected(expected: string, fix: string): JsonError {
-    const char = this.#text[this.#at]
-    if (char === undefined) {
-      return new JsonError(this.#text, this.#at, `expected ${expected}, got the end of the file`, 'complete the file')
-    }
-    if (this.#text.startsWith('//', this.#at) || this.#text.startsWith('/*', this.#at)) {
-      return new JsonError(this.#text, this.#at, 'expected JSON, got a comment', 'remove the comment')
-    }
-    return new JsonError(this.#text, this.#at, `expected ${expected}, got ${JSON.stringify(char)}`, fix)
+    const at = this.#at
+    const char = this.#text[at]
+    if (char === undefined)
+      return this.#fail(at, at, `expected ${expected}, got the end of the file`, 'complete the file')
+    return this.#fail(at, at + 1, `expected ${expected}, got ${JSON.stringify(char)}`, fix)
+  }
+
+  #fail(start: number, end: number, message: string, fix: string): JsonError {
+    return new JsonError(positionOf(this.#text, start, end), message, fix)
   }
 }

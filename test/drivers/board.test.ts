@@ -69,10 +69,10 @@ test('a name that is not on the board is not there', () => {
 const MISTAKES: [string, string, string, string, string][] = [
   [
     'a comma too many',
-    '{\n  "model": "sim",\n}',
-    '3:1',
-    'expected a name in double quotes, got "}"',
-    'remove the comma before it',
+    '{\n  "model": "sim",,\n}',
+    '2:18',
+    'expected a name in double quotes, got ","',
+    'write names in double quotes',
   ],
   [
     'a comma missing',
@@ -90,7 +90,7 @@ const MISTAKES: [string, string, string, string, string][] = [
     'write names in double quotes',
   ],
   ['a bare word', '{"model": sim}', '1:11', 'expected a value, got "s"', 'write text in double quotes'],
-  ['a comment', '{ // robot\n}', '1:3', 'expected JSON, got a comment', 'remove the comment'],
+  ['a comment without an end', '{ /* robot }', '1:3', 'the comment has no end', 'write */ behind it'],
   ['an open end', '{"model": "sim"', '1:16', 'expected "," or "}", got the end of the file', 'complete the file'],
   ['an empty file', '', '1:1', 'expected a value, got the end of the file', 'complete the file'],
   ['something behind', '{} {}', '1:4', 'expected the end, got "{"', 'remove what follows the last brace'],
@@ -315,9 +315,45 @@ describe('a mistake is answered with its place and the fix:', () => {
       caught = error
     }
     expect(caught).toBeInstanceOf(BoardError)
-    const { message: said, place: at, fix: todo } = caught as BoardError
-    expect([at, said, todo]).toEqual([place, `board.json: ${place}: ${message}`, fix])
+    const { message: said, place: path, fix: todo, at } = caught as BoardError
+    const position = `${at?.line}:${at?.column}`
+    expect(todo).toBe(fix)
+    if (path === '') expect([position, said]).toEqual([place, `board.json:${place}: ${message}`])
+    else expect([path, said]).toEqual([place, `board.json:${position}: ${place}: ${message}`])
   })
+})
+
+test('HANDLES 8.7: comments and a comma at the end are allowed, and a mistake is where it stands', () => {
+  const text = `// my robot
+{
+  "model": "sim", /* not yet
+  a Pi */ "handles": {
+    "led": { "kind": "output", "line": "GPIO17", }, // red
+    "lamp": { "kind": "output", "line": "GPIO18" },
+  },
+  "wires": [],
+}
+`
+  expect(parseBoard(text, 'b')).toEqual(
+    parseBoard(sim({ led, lamp: { kind: 'output', line: 'GPIO18' } }, { wires: [] }), 'b'),
+  )
+  const places = (from: string, to: string) => {
+    try {
+      parseBoard(text.replace(from, to), 'b')
+      return null
+    } catch (error) {
+      const { place, at } = error as BoardError
+      return [place, at?.line, at?.column, at?.length]
+    }
+  }
+  // a member from its name to the end of its value
+  expect(places('GPIO17', 'GPIO99')).toEqual(['handles.led.line', 5, 32, 16])
+  expect(places('"line": "GPIO17",', '"lin": "GPIO17"')).toEqual(['handles.led.line', 5, 5, 44])
+  expect(places('"GPIO17",', '"GPIO17", "activLow": 1')).toEqual(['handles.led.activLow', 5, 50, 13])
+  expect(places('GPIO18', 'GPIO17')).toEqual(['handles.lamp', 6, 5, 46])
+  expect(places('[]', '[["led", "lump"]]')).toEqual(['wires[0][1]', 8, 21, 6])
+  expect(places('"model": "sim",', '')).toEqual(['model', 2, 1, 1])
+  expect(places(' }, //', ', }, //')).toEqual(['', 5, 49, 1])
 })
 
 test('HANDLES 8.6: the schema describes what people write', () => {

@@ -129,9 +129,11 @@ test('a number is 8 bytes or none', () => {
 })
 
 test('the reader of board files reads what JSON.parse reads, and nothing else', () => {
-  fc.assert(fc.property(fc.json(), (text) => void expect(parseJson(text)).toEqual(unproto(JSON.parse(text)))))
+  fc.assert(fc.property(fc.json(), (text) => void expect(parseJson(text).value).toEqual(unproto(JSON.parse(text)))))
   fc.assert(
     fc.property(fc.json({ maxDepth: 2 }), fc.nat(), fc.string({ minLength: 1, maxLength: 1 }), (text, at, char) => {
+      // HANDLES 8.7 has them on top
+      fc.pre(char !== ',' && char !== '/' && !/\/[/*]|,\s*[\]}]/.test(text))
       const cut = at % (text.length + 1)
       const changed = text.slice(0, cut) + char + text.slice(cut)
       const accepts = (parse: (text: string) => unknown) => {

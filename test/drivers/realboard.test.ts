@@ -259,7 +259,7 @@ describe('a mistake is answered with its place and the fix:', () => {
       caught = error
     }
     expect(caught).toBeInstanceOf(BoardError)
-    const { message: said, place: at, fix: todo } = caught as BoardError
-    expect([at, said, todo]).toEqual([place, `board.json: ${place}: ${message}`, fix])
+    const { why: said, place: at, fix: todo } = caught as BoardError
+    expect([at, said, todo]).toEqual([place, message, fix])
   })
 })
