@@ -11,7 +11,7 @@ import type { Level } from './handle.ts'
 import { type Document, JsonError, parseJson } from './json.ts'
 import { chipOf, type Model, type PwmChannel } from './linux/models.ts'
 import { mistake } from './mistake.ts'
-import { board, type DEFAULT_LIMITS, DEFAULT_TIMING, type ParsedBoard } from './schema.ts'
+import { board, type ChipName, type DEFAULT_LIMITS, DEFAULT_TIMING, type ParsedBoard } from './schema.ts'
 
 export { DEFAULT_TIMING }
 
@@ -67,7 +67,7 @@ export interface I2cEntry {
   kind: 'i2c'
   bus: number
   address: number
-  simulate?: 'mpu6050' | 'pca9685'
+  simulate?: ChipName
   /** `broker` on model sim */
   via: Via
 }

@@ -14,6 +14,10 @@ export const DEFAULT_TIMING = {
 
 export const DEFAULT_LIMITS = { memoryMb: 256, pids: 32, tmpMb: 16 } as const
 
+/** The chips that there are in the simulator. */
+export const CHIP_NAMES = ['mpu6050', 'pca9685'] as const
+export type ChipName = (typeof CHIP_NAMES)[number]
+
 const BAUD_RATES = [
   ...[300, 600, 1200, 2400, 4800, 9600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000, 576_000, 921_600],
   ...[1_000_000, 1_152_000, 1_500_000, 2_000_000, 2_500_000, 3_000_000, 3_500_000, 4_000_000],
@@ -85,7 +89,7 @@ export const entry = z.discriminatedUnion('kind', [
     kind: z.literal('i2c'),
     bus: z.int().min(0).max(31),
     address,
-    simulate: z.enum(['mpu6050', 'pca9685']).optional(),
+    simulate: z.enum(CHIP_NAMES).optional(),
     via: anyVia.optional(),
   }),
   z.strictObject({

@@ -1,32 +1,39 @@
 /** Invariant: one transfer at a time, to one address; a chip that holds the bus holds it for all. */
 import { HardwareError } from '../errors.ts'
-import type { ChipModel, Step } from './chips/chip.ts'
+import type { ChipName } from '../schema.ts'
+import type { ChipModel, Snapshot, Step } from './chips/chip.ts'
+import { withFaults } from './chips/faults.ts'
 import { mpu6050 } from './chips/mpu6050.ts'
 import { pca9685 } from './chips/pca9685.ts'
 
 /** A chip in its place: what it is now changes, and only here. */
 interface Placed {
+  /** It holds the bus. */
+  readonly stuck: boolean
   write(bytes: Uint8Array): Uint8Array
   read(length: number): Uint8Array
-  snapshot(): Record<string, number | boolean | readonly number[]>
+  snapshot(): Snapshot
   /** False when the chip has no such thing. */
   poke(what: string, value: unknown): boolean
 }
 
-/** The chips that a board file can name under `simulate`. */
-const MODELS: Record<string, (at: string) => Placed> = {
+const MODELS: Record<ChipName, (at: string) => Placed> = {
   mpu6050: (at) => placed(at, mpu6050),
   pca9685: (at) => placed(at, pca9685),
 }
 
-function placed<S>(at: string, model: ChipModel<S>): Placed {
+function placed<S>(at: string, chip: ChipModel<S>): Placed {
+  const model = withFaults(chip)
   let state = model.initial
-  const take = (step: Step<S>): Uint8Array => {
+  const take = (step: Step<typeof state>): Uint8Array => {
     state = step.next
     if (!('fault' in step)) return step.bytes
     throw new HardwareError(step.fault, `${at}: ${step.fault === 'bus' ? 'the bus is stuck' : 'no acknowledge'}`)
   }
   return {
+    get stuck() {
+      return state.stuck
+    },
     write: (bytes) => take(model.write(state, bytes)),
     read: (length) => take(model.read(state, length)),
     snapshot: () => model.snapshot(state),
@@ -50,7 +57,7 @@ export class I2cBus {
   /** A chip that is there already keeps its state. Throws `no-device` for a model that is unknown. */
   place(address: number, model: string | undefined): void {
     if (this.#chips.has(address)) return
-    const known = model === undefined ? undefined : MODELS[model]
+    const known: ((at: string) => Placed) | undefined = MODELS[model as ChipName]
     if (known === undefined) {
       throw new HardwareError('no-device', `${this.#at(address)}: no chip model ${model ?? 'given'}`)
     }
@@ -61,7 +68,7 @@ export class I2cBus {
   transfer(address: number, write: Uint8Array | null, length: number): Uint8Array {
     this.transfers++
     for (const chip of this.#chips.values()) {
-      if (chip.snapshot().stuck) throw new HardwareError('bus', `i2c-${this.#bus}: the bus is stuck`)
+      if (chip.stuck) throw new HardwareError('bus', `i2c-${this.#bus}: the bus is stuck`)
     }
     const chip = this.#chips.get(address)
     if (chip === undefined) throw new HardwareError('no-ack', `${this.#at(address)}: no acknowledge`)
@@ -69,7 +76,7 @@ export class I2cBus {
     return length > 0 ? chip.read(length) : new Uint8Array(0)
   }
 
-  snapshot(address: number): ReturnType<Placed['snapshot']> | null {
+  snapshot(address: number): Snapshot | null {
     return this.#chips.get(address)?.snapshot() ?? null
   }
 

@@ -88,7 +88,7 @@ test('HANDLES 9.8: a chip is a pure value', () => {
   expect(mpu6050.initial).toEqual(before)
 })
 
-test('faults are pokes: nack-next, stuck-bus, and nobody at the address', () => {
+test('HANDLES 9.8: faults are pokes of every chip: nack-next, bad-data, stuck-bus, and nobody at the address', () => {
   const bus = placed()
   bus.poke(0x68, 'nack-next', 2)
   expect([1, 2, 3].map(() => kindOf(() => read(bus, 0x75, 1)))).toEqual(['no-ack', 'no-ack', 'none'])
@@ -101,8 +101,13 @@ test('faults are pokes: nack-next, stuck-bus, and nobody at the address', () => 
   bus.poke(0x68, 'stuck-bus', false)
   expect(kindOf(() => bus.transfer(0x20, null, 1))).toBe('no-ack')
   expect(read(bus, 0x75, 1)).toEqual([0x68])
+  bus.poke(0x68, 'bad-data', 1)
+  expect([read(bus, 0x75, 2), read(bus, 0x75, 1)]).toEqual([[0xff, 0xff], [0x68]])
+  expect(bus.snapshot(0x68)).toMatchObject({ nacks: 0, bad: 0, stuck: false })
   for (const [what, value] of [
     ['bad-crc', true],
+    ['bad-data', 'yes'],
+    ['stuck-bus', 1],
     ['accel', [1, 2]],
     ['temp', 'hot'],
     ['nack-next', -1],

@@ -2,6 +2,9 @@
  * Invariant: a simulated chip is a pure value; every operation gives the next value and changes nothing.
  */
 
+/** What a person wants to know of a chip, in SI units. */
+export type Snapshot = Record<string, number | boolean | string | null | readonly number[] | readonly string[]>
+
 type ChipFault = 'no-ack' | 'bus'
 
 export type Step<S> = { readonly next: S; readonly bytes: Uint8Array } | { readonly next: S; readonly fault: ChipFault }
@@ -12,8 +15,14 @@ export interface ChipModel<S> {
   write(chip: S, bytes: Uint8Array): Step<S>
   /** One read transfer of `length` bytes. */
   read(chip: S, length: number): Step<S>
-  /** What a person wants to know of it, in SI units. */
-  snapshot(chip: S): Record<string, number | boolean | readonly number[]>
-  /** Changes what the chip senses, or gives it a named fault. Null when `what` is unknown or `value` does not fit. */
+  snapshot(chip: S): Snapshot
+  /** Changes what the chip senses. Null when `what` is unknown or `value` does not fit. */
   poke(chip: S, what: string, value: unknown): S | null
+}
+
+export const NO_BYTES: Uint8Array = new Uint8Array(0)
+
+/** Whether a poke's value is a number within these limits. */
+export function isWithin(value: unknown, least: number, most: number): value is number {
+  return typeof value === 'number' && value >= least && value <= most
 }

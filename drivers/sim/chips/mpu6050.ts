@@ -5,7 +5,8 @@
  * Modelled: registers and their reset values, sleep, device reset, full-scale ranges, burst reads with auto-increment,
  * the temperature. Not modelled: FIFO, interrupts, self-test, the sample clock (data is always the newest).
  */
-import type { ChipModel, Step } from './chip.ts'
+import { type ChipModel, isWithin, type Snapshot, type Step } from './chip.ts'
+import { type Registers, readFrom, writeFrom, written } from './registers.ts'
 
 const MPU6050_ADDRESS = 0x68
 
@@ -30,9 +31,7 @@ const GYRO_LSB = [131, 65.5, 32.8, 16.4] as const
 
 type Vector = readonly [number, number, number]
 
-export interface Mpu6050 {
-  readonly registers: Uint8Array
-  readonly pointer: number
+export interface Mpu6050 extends Registers {
   /** g */
   readonly accel: Vector
   /** degrees/s */
@@ -41,9 +40,6 @@ export interface Mpu6050 {
   readonly temp: number
   /** Writes to PWR_MGMT_1: each one is an initialisation. */
   readonly initWrites: number
-  /** Transfers that will not be acknowledged. */
-  readonly nacks: number
-  readonly stuck: boolean
 }
 
 /** Section 3: all registers are 0 at reset, but for 107 (0x40, asleep) and 117 (0x68). */
@@ -61,8 +57,6 @@ const initial: Mpu6050 = {
   gyro: [0, 0, 0],
   temp: 25,
   initWrites: 0,
-  nacks: 0,
-  stuck: false,
 }
 
 /** A measurement saturates at the ends of 16 bits, two's complement, big endian (4.18 to 4.20). */
@@ -91,54 +85,29 @@ function isReadOnly(register: number): boolean {
   return (register >= ACCEL_XOUT_H && register <= GYRO_ZOUT_L) || register === WHO_AM_I
 }
 
-/** A fault comes before anything happens in the chip. */
-function faulty(chip: Mpu6050): Step<Mpu6050> | null {
-  if (chip.stuck) return { next: chip, fault: 'bus' }
-  if (chip.nacks > 0) return { next: { ...chip, nacks: chip.nacks - 1 }, fault: 'no-ack' }
-  return null
-}
-
 function write(chip: Mpu6050, bytes: Uint8Array): Step<Mpu6050> {
-  const fault = faulty(chip)
-  if (fault !== null) return fault
-  const [pointer, ...values] = bytes
-  const done = new Uint8Array(0)
-  if (pointer === undefined) return { next: chip, bytes: done }
-  let registers: Uint8Array = chip.registers.slice()
-  let at = pointer % REGISTERS
   let { initWrites } = chip
-  for (const value of values) {
+  const next = writeFrom(chip, bytes, (registers, at, value) => {
     if (at === PWR_MGMT_1) {
       initWrites++
-      if (value & DEVICE_RESET) registers = resetRegisters()
+      if (value & DEVICE_RESET) registers.set(resetRegisters())
       else registers[at] = value
     } else if (!isReadOnly(at)) registers[at] = value
-    at = (at + 1) % REGISTERS
-  }
-  return { next: measured({ ...chip, registers, pointer: at, initWrites }), bytes: done }
+    return (at + 1) % REGISTERS
+  })
+  return written(measured({ ...next, initWrites }))
 }
 
-function read(chip: Mpu6050, length: number): Step<Mpu6050> {
-  const fault = faulty(chip)
-  if (fault !== null) return fault
-  const bytes = Uint8Array.from({ length }, (_, index) => chip.registers[(chip.pointer + index) % REGISTERS] as number)
-  return { next: { ...chip, pointer: (chip.pointer + length) % REGISTERS }, bytes }
-}
-
-function snapshot(chip: Mpu6050): Record<string, number | boolean | readonly number[]> {
+function snapshot(chip: Mpu6050): Snapshot {
   const asleep = ((chip.registers[PWR_MGMT_1] as number) & SLEEP) !== 0
-  const { accel, gyro, temp, initWrites, nacks, stuck } = chip
-  return { asleep, accel, gyro, temp, initWrites, nacks, stuck }
+  const { accel, gyro, temp, initWrites } = chip
+  return { asleep, accel, gyro, temp, initWrites }
 }
 
+/** `accel` in g and `gyro` in degrees/s, each [x, y, z]; `temp` in degrees C. */
 function poke(chip: Mpu6050, what: string, value: unknown): Mpu6050 | null {
   if ((what === 'accel' || what === 'gyro') && isVector(value)) return measured({ ...chip, [what]: value })
-  if (what === 'temp' && typeof value === 'number' && Number.isFinite(value)) return measured({ ...chip, temp: value })
-  // `true` is one transfer, a number is that many
-  if (what === 'nack-next' && value === true) return { ...chip, nacks: 1 }
-  if (what === 'nack-next' && Number.isInteger(value) && (value as number) >= 0)
-    return { ...chip, nacks: value as number }
-  if (what === 'stuck-bus' && typeof value === 'boolean') return { ...chip, stuck: value }
+  if (what === 'temp' && isWithin(value, -273.15, 1000)) return measured({ ...chip, temp: value })
   return null
 }
 
@@ -146,4 +115,10 @@ function isVector(value: unknown): value is Vector {
   return Array.isArray(value) && value.length === 3 && value.every((each) => Number.isFinite(each))
 }
 
-export const mpu6050: ChipModel<Mpu6050> = { initial, write, read, snapshot, poke }
+export const mpu6050: ChipModel<Mpu6050> = {
+  initial,
+  write,
+  read: (chip, length) => readFrom(chip, length),
+  snapshot,
+  poke,
+}

@@ -5,7 +5,8 @@
  * Modelled: registers and their reset values, sleep and restart, the prescaler's lock, all-channel writes,
  * auto-increment. Not modelled: sub-addresses, the external clock, the outputs' drivers.
  */
-import type { ChipModel, Step } from './chip.ts'
+import type { ChipModel, Snapshot, Step } from './chip.ts'
+import { type Registers, readFrom, writeFrom, written } from './registers.ts'
 
 const MODE1 = 0x00
 const MODE2 = 0x01
@@ -28,14 +29,9 @@ const OSCILLATOR_HZ = 25_000_000
 const STEPS = 4096
 const LEAST_PRESCALE = 3
 
-export interface Pca9685 {
-  readonly registers: Uint8Array
-  readonly pointer: number
+export interface Pca9685 extends Registers {
   /** Writes to MODE1, MODE2 and PRE_SCALE: each one is part of an initialisation. */
   readonly initWrites: number
-  /** Transfers that will not be acknowledged. */
-  readonly nacks: number
-  readonly stuck: boolean
 }
 
 /** Tables 5 to 8: asleep, answering the all-call address, totem pole, every channel full off, 200 Hz. */
@@ -49,30 +45,16 @@ function resetRegisters(): Uint8Array {
   return registers
 }
 
-const initial: Pca9685 = { registers: resetRegisters(), pointer: 0, initWrites: 0, nacks: 0, stuck: false }
-
-/** A fault comes before anything happens in the chip. */
-function faulty(chip: Pca9685): Step<Pca9685> | null {
-  if (chip.stuck) return { next: chip, fault: 'bus' }
-  if (chip.nacks > 0) return { next: { ...chip, nacks: chip.nacks - 1 }, fault: 'no-ack' }
-  return null
-}
+const initial: Pca9685 = { registers: resetRegisters(), pointer: 0, initWrites: 0 }
 
 function write(chip: Pca9685, bytes: Uint8Array): Step<Pca9685> {
-  const fault = faulty(chip)
-  if (fault !== null) return fault
-  const [pointer, ...values] = bytes
-  const done = new Uint8Array(0)
-  if (pointer === undefined) return { next: chip, bytes: done }
-  const registers = chip.registers.slice()
-  let at = pointer
   let { initWrites } = chip
-  for (const value of values) {
+  const next = writeFrom(chip, bytes, (registers, at, value) => {
     if (at === MODE1 || at === MODE2 || at === PRE_SCALE) initWrites++
     put(registers, at, value)
-    at = following(registers, at)
-  }
-  return { next: { ...chip, registers, pointer: at, initWrites }, bytes: done }
+    return following(registers, at)
+  })
+  return written({ ...next, initWrites })
 }
 
 function put(registers: Uint8Array, at: number, value: number): void {
@@ -97,16 +79,10 @@ function following(registers: Uint8Array, at: number): number {
 }
 
 function read(chip: Pca9685, length: number): Step<Pca9685> {
-  const fault = faulty(chip)
-  if (fault !== null) return fault
-  let { pointer } = chip
-  const bytes = Uint8Array.from({ length }, () => {
-    // table 4: the all-channel registers read as 0
-    const value = pointer >= ALL_LED_ON_L && pointer <= ALL_LED_OFF_H ? 0 : (chip.registers[pointer] as number)
-    pointer = following(chip.registers, pointer)
-    return value
-  })
-  return { next: { ...chip, pointer }, bytes }
+  const { registers } = chip
+  // table 4: the all-channel registers read as 0
+  const value = (at: number) => (at >= ALL_LED_ON_L && at <= ALL_LED_OFF_H ? 0 : (registers[at] as number))
+  return readFrom(chip, length, (at) => following(registers, at), value)
 }
 
 /** Part of the period in which the output is high. */
@@ -120,22 +96,11 @@ function dutyOf(registers: Uint8Array, channel: number): number {
   return ((off - on + STEPS) % STEPS) / STEPS
 }
 
-function snapshot(chip: Pca9685): Record<string, number | boolean | readonly number[]> {
-  const { registers, initWrites, nacks, stuck } = chip
+function snapshot({ registers, initWrites }: Pca9685): Snapshot {
   const asleep = ((registers[MODE1] as number) & SLEEP) !== 0
   const frequencyHz = OSCILLATOR_HZ / (STEPS * ((registers[PRE_SCALE] as number) + 1))
   const duties = Array.from({ length: CHANNELS }, (_, channel) => (asleep ? 0 : dutyOf(registers, channel)))
-  return { asleep, frequencyHz, duties, initWrites, nacks, stuck }
+  return { asleep, frequencyHz, duties, initWrites }
 }
 
-function poke(chip: Pca9685, what: string, value: unknown): Pca9685 | null {
-  // `true` is one transfer, a number is that many
-  if (what === 'nack-next' && value === true) return { ...chip, nacks: 1 }
-  if (what === 'nack-next' && Number.isInteger(value) && (value as number) >= 0) {
-    return { ...chip, nacks: value as number }
-  }
-  if (what === 'stuck-bus' && typeof value === 'boolean') return { ...chip, stuck: value }
-  return null
-}
-
-export const pca9685: ChipModel<Pca9685> = { initial, write, read, snapshot, poke }
+export const pca9685: ChipModel<Pca9685> = { initial, write, read, snapshot, poke: () => null }

@@ -1,0 +1,45 @@
+/**
+ * Invariant: the first byte of a write sets the pointer, what follows goes into registers from there on, and a read goes
+ * on where the last transfer ended: what most I2C chips with registers do.
+ */
+import { NO_BYTES, type Step } from './chip.ts'
+
+export interface Registers {
+  readonly registers: Uint8Array
+  readonly pointer: number
+}
+
+/**
+ * `put` stores one byte in `registers`, which is a copy, and gives where the pointer goes next. A write of nothing
+ * changes nothing.
+ */
+export function writeFrom<S extends Registers>(
+  chip: S,
+  bytes: Uint8Array,
+  put: (registers: Uint8Array, at: number, value: number) => number,
+): S {
+  const [first, ...values] = bytes
+  if (first === undefined) return chip
+  const registers = chip.registers.slice()
+  let pointer = first % registers.length
+  for (const value of values) pointer = put(registers, pointer, value)
+  return { ...chip, registers, pointer }
+}
+
+/** `next` gives where the pointer goes after a register; `value` what one reads as. */
+export function readFrom<S extends Registers>(
+  chip: S,
+  length: number,
+  next: (at: number) => number = (at) => (at + 1) % chip.registers.length,
+  value: (at: number) => number = (at) => chip.registers[at] as number,
+): Step<S> {
+  let { pointer } = chip
+  const bytes = Uint8Array.from({ length }, () => {
+    const byte = value(pointer)
+    pointer = next(pointer)
+    return byte
+  })
+  return { next: { ...chip, pointer }, bytes }
+}
+
+export const written = <S>(next: S): Step<S> => ({ next, bytes: NO_BYTES })
