@@ -53,6 +53,8 @@ export const REFUSAL_CODES = [
   'fence-failed',
   'too-late',
   'left-cgroup',
+  // afterwards
+  'crashed',
   // laptop
   'usage',
   'build-failed',

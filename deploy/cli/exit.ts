@@ -58,6 +58,7 @@ const NAMES: Readonly<Record<RefusalCode, ExitName>> = {
   estopped: 'refused',
   'too-late': 'undone',
   'left-cgroup': 'undone',
+  crashed: 'undone',
   'in-progress': 'refused',
   'not-running': 'refused',
   'nothing-to-roll-back': 'refused',

@@ -173,7 +173,7 @@ export class EndpointLink {
           return done()
         case 'logs': {
           const log = this.#known(message.slot).log
-          for (const line of log.lines.slice(log.lines.length - message.lines)) item(line)
+          for (const line of log.lines.slice(Math.max(0, log.lines.length - message.lines))) item(line)
           if (!message.follow) return done()
           streams.set(id, log.follow(item))
           return

@@ -164,7 +164,7 @@ export class Slot {
     }
     const t = this.#env.timing
     const told = said ?? (from?.child.fatal as Cause | null | undefined) ?? null
-    const cause = causeOf(before, event, told, this.#upgrade?.held ?? null, t)
+    const cause = causeOf(before, event, told, this.#upgrade, t)
     if (cause !== null) {
       this.#upgrade?.because(cause, blameless(before, event, cause.code))
       this.#lastCause = cause

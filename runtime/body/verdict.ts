@@ -6,8 +6,18 @@ import type { Cause, Upgrade } from './upgrade.ts'
 
 type Timing = { readyMs: number; yieldMs: number; heartbeatMs: number }
 
-/** What an event means for the upgrade in this state; `said` is what the program itself said, if anything. */
-export function causeOf(state: State, event: Event, said: Cause | null, held: string | null, t: Timing): Cause | null {
+/**
+ * What an event means in this state, for the upgrade if there is one; `said` is what the program itself said, if anything.
+ * Null: nothing is wrong.
+ */
+export function causeOf(
+  state: State,
+  event: Event,
+  said: Cause | null,
+  upgrade: Pick<Upgrade, 'held'> | null,
+  t: Timing,
+): Cause | null {
+  const held = upgrade?.held ?? null
   const cause = (code: RefusalCode, message: string): Cause => ({ code, message })
   switch (event) {
     case 'deadline':
@@ -29,6 +39,8 @@ export function causeOf(state: State, event: Event, said: Cause | null, held: st
     case 'current-died':
     case 'current-failed':
       if (said?.code === 'internal') return said
+      if (state === 'stopping') return null
+      if (upgrade === null) return cause('crashed', said?.message ?? 'the program ended by itself')
       if (state === 'trial' || state === 'proving' || state === 'undoing') {
         return cause('died-in-trial', said?.message ?? 'the new program ended in its trial')
       }
@@ -39,7 +51,7 @@ export function causeOf(state: State, event: Event, said: Cause | null, held: st
     case 'unhealthy':
       return said ?? cause('unhealthy', 'the program says that it is not healthy')
     case 'stop':
-      return cause('interrupted', 'the slot was stopped during the swap')
+      return upgrade === null ? null : cause('interrupted', 'the slot was stopped during the swap')
     case 'halt':
       return cause('estopped', 'the emergency stop was given')
     case 'unfenced':

@@ -8,7 +8,15 @@ const BY_EXIT: Readonly<Record<number, readonly RefusalCode[]>> = {
   [EXIT.usage]: ['usage'],
   [EXIT.undone]: [
     ...(['never-ready', 'died-at-start', 'died-in-trial', 'heartbeat-lost', 'unhealthy', 'migrate-failed'] as const),
-    ...(['bad-state', 'yield-timeout', 'takeover-failed', 'fence-failed', 'too-late', 'left-cgroup'] as const),
+    ...([
+      'bad-state',
+      'yield-timeout',
+      'takeover-failed',
+      'fence-failed',
+      'too-late',
+      'left-cgroup',
+      'crashed',
+    ] as const),
   ],
   [EXIT.unreachable]: ['unreachable', 'body-away'],
   [EXIT.build]: ['build-failed'],

@@ -3,7 +3,7 @@ import { existsSync, readFileSync, readlinkSync, renameSync, rmSync, writeFileSy
 import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { flipBit } from './bytes.ts'
-import { eventually } from './eventually.ts'
+import { eventually, SCALE } from './eventually.ts'
 import { ended, makeOperator, TestRobot } from './robot.ts'
 import { accepted, counts, expectNoTickLost, expectOneWriter } from './trace.ts'
 
@@ -20,7 +20,7 @@ const counted = (least: number) => eventually(() => (counts(robot.trace.read()).
 
 test('a program that is killed: safe levels are driven, and it goes on from its checkpoint', async () => {
   const before = await robot.running()
-  await counted(400)
+  await counted(400 * SCALE)
   const mark = robot.trace.mark()
   process.kill(before.pid, 'SIGKILL')
   const after = await robot.running(before.pid)
@@ -38,8 +38,11 @@ test('a program that is killed: safe levels are driven, and it goes on from its 
     robot
       .receipts()
       .slice(-2)
-      .map(({ outcome }) => outcome),
-  ).toEqual(['crashed', 'restarted'])
+      .map(({ outcome, code }) => [outcome, code]),
+  ).toEqual([
+    ['crashed', 'crashed'],
+    ['restarted', undefined],
+  ])
   robot.check()
 })
 
@@ -88,7 +91,11 @@ test('the power is cut: the last committed program starts again with its checkpo
 })
 
 test('what an operator stopped stays stopped over a restart, until the next push', async () => {
+  const before = (await robot.logs()).length
   expect(await ended(robot.client.stop('main'))).toMatchObject({ outcome: 'stopped' })
+  // nothing was wrong: nothing says so
+  expect((await robot.logs()).slice(before)).toEqual([])
+  expect(await robot.logs('main', before + 5)).toHaveLength(before)
   await robot.end()
   await robot.begin()
   const { slots } = await robot.client.status()
