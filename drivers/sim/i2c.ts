@@ -1,6 +1,7 @@
 /** Invariant: one transfer at a time, to one address; a chip that holds the bus holds it for all. */
 import { HardwareError } from '../errors.ts'
 import type { ChipName } from '../schema.ts'
+import { ads1115 } from './chips/ads1115.ts'
 import type { ChipModel, Snapshot, Step } from './chips/chip.ts'
 import { withFaults } from './chips/faults.ts'
 import { mpu6050 } from './chips/mpu6050.ts'
@@ -18,6 +19,7 @@ interface Placed {
 }
 
 const MODELS: Record<ChipName, (at: string) => Placed> = {
+  ads1115: (at) => placed(at, ads1115),
   mpu6050: (at) => placed(at, mpu6050),
   pca9685: (at) => placed(at, pca9685),
 }
