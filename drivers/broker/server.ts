@@ -46,8 +46,9 @@ export function serveBroker(
   return () => end()
 }
 
-function answer(
-  { id, op, fence, payload }: Request,
+/** What the owner answers to one request of a child. */
+export function answer(
+  { id, op, fence, payload }: Omit<Request, 'request'>,
   granted: ReadonlyMap<number, OwnedHandle>,
   maxFence: number,
 ): Uint8Array | HardwareError {

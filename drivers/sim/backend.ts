@@ -13,19 +13,22 @@ import type { World } from './world.ts'
 
 export interface SimOptions {
   world: World
-  /** A private folder, best on tmpfs; it is made (0700) when it is absent, and stays empty but for an instant. */
-  folder: string
+  /**
+   * A private folder, best on tmpfs; it is made (0700) when it is absent, and stays empty but for an instant. null: there
+   * are no descriptors, every handle is brokered.
+   */
+  folder: string | null
 }
 
 export class SimBackend implements Backend {
   readonly world: World
-  readonly #folder: string
+  readonly #folder: string | null
   readonly #handles = new Map<string, SimHandle>()
 
   constructor({ world, folder }: SimOptions) {
     this.world = world
     this.#folder = folder
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
+    if (folder !== null) mkdirSync(folder, { recursive: true, mode: 0o700 })
   }
 
   list(): LineInfo[] {
@@ -105,11 +108,12 @@ export class SimBackend implements Backend {
     fds: readonly number[] | undefined,
     onRecord: (record: WriteRecord) => void,
   ): Channel {
-    if (entry.via === 'broker') return NO_CHANNEL
+    const folder = this.#folder
+    if (entry.via === 'broker' || folder === null) return NO_CHANNEL
     const [first, second] = fds ?? []
     const pair = first === undefined || second === undefined ? null : ([first, second] as const)
-    if (entry.kind === 'input') return pair === null ? LevelFile.make(this.#folder, id) : new LevelFile(pair)
-    return pair === null ? RecordPipe.make(this.#folder, name, id, onRecord) : new RecordPipe(name, pair, onRecord)
+    if (entry.kind === 'input') return pair === null ? LevelFile.make(folder, id) : new LevelFile(pair)
+    return pair === null ? RecordPipe.make(folder, name, id, onRecord) : new RecordPipe(name, pair, onRecord)
   }
 }
 

@@ -18,6 +18,7 @@ import { readLines } from './lines.ts'
 import type { SlotLog } from './log.ts'
 import { parseFromProgram } from './messages.ts'
 import { openFifoEnd, type RunDir } from './rundir.ts'
+import type { Instance } from './upgrade.ts'
 
 /** Descriptors between the broker and the first grant. */
 const FIXED = FD.firstGrant - FD.outbox
@@ -29,7 +30,7 @@ export interface ChildOptions {
   generation: number
   dir: RunDir
   cell(grants: readonly Grant[]): Cell
-  predecessor: Child | null
+  predecessor: Instance | null
   handles: readonly OwnedHandle[]
   log: SlotLog
   heartbeatMs: number
@@ -40,7 +41,7 @@ export interface ChildOptions {
   onExit(): void
 }
 
-export class Child {
+export class Child implements Instance {
   readonly options: ChildOptions
   readonly process: ChildProcess
   readonly exited: Promise<void>
@@ -161,7 +162,6 @@ export class Child {
     return uid === null ? Promise.resolve(true) : killUser(uid, deadlineMs)
   }
 
-  /** HANDLES 6.8: whether it is still in the cell it was started in. */
   contained(): boolean {
     const { leaf } = this.#cell
     return leaf === null || !this.alive || leaf.holds(this.pid)

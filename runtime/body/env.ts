@@ -1,21 +1,27 @@
 /** What a slot is given; everything that differs between robot, simulator and test is here. */
 import type { Receipt } from '../../deploy/api.ts'
 import type { Timing } from '../../drivers/board.ts'
+import type { FromProgram } from '../sdk/wire.ts'
 import type { Checkpoint } from '../store/checkpoint.ts'
-import type { Cells } from './cells.ts'
-import type { Child } from './child.ts'
 import type { Entry } from './entries.ts'
+import type { SlotLog } from './log.ts'
 import type { Owner } from './owner.ts'
-import type { RunDirs } from './rundir.ts'
-import type { Runnable } from './upgrade.ts'
+import type { Instance, Runnable, Running } from './upgrade.ts'
+
+/** Starts an instance; `exit` is called once, whatever ended it. */
+export type Launch = (
+  about: { slot: string; log: SlotLog; generation: number; predecessor: Instance | null },
+  runnable: Runnable,
+  on: { message(running: Running, message: FromProgram): void; exit(running: Running): void },
+) => Promise<Running>
 
 export interface SlotEnv {
   readonly owner: Owner
-  readonly dirs: RunDirs
   /** ms, already scaled */
   readonly timing: Timing
-  readonly cells: Cells
-  spawned(child: Child): void
+  readonly launch: Launch
+  /** Now is a good moment to make ready for the next launch. */
+  prepare(): void
   /** Throws Refusal when nothing may be started in this slot now. */
   admit(slot: string): void
   /** Changes of the slot's outputs in this window (ns of CLOCK_MONOTONIC); null where the backend cannot count them. */

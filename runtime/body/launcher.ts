@@ -1,20 +1,23 @@
 /** Starts an instance of a program in a folder of its own, with the handles that its signed manifest names. */
 import type { Timing } from '../../drivers/board.ts'
-import type { FromProgram } from '../sdk/wire.ts'
+import type { Cells } from './cells.ts'
 import { Child } from './child.ts'
-import type { SlotEnv } from './env.ts'
-import type { SlotLog } from './log.ts'
-import type { Runnable, Running } from './upgrade.ts'
+import type { Launch, SlotEnv } from './env.ts'
+import type { RunDirs } from './rundir.ts'
+import type { Running } from './upgrade.ts'
 
 /** At least three in a trial, and three before silence is too long. */
-const heartbeatMs = ({ heartbeatMs, trialMs }: Timing): number => Math.max(5, Math.min(heartbeatMs / 3, trialMs / 3))
+export const heartbeatMs = ({ heartbeatMs, trialMs }: Timing): number =>
+  Math.max(5, Math.min(heartbeatMs / 3, trialMs / 3))
 
-export async function launch(
-  env: SlotEnv,
-  about: { slot: string; log: SlotLog; generation: number; predecessor: Child | null },
-  runnable: Runnable,
-  on: { message(running: Running, message: FromProgram): void; exit(running: Running): void },
-): Promise<Running> {
+/** What an instance is started with. */
+export interface Ground extends Pick<SlotEnv, 'owner' | 'timing'> {
+  readonly dirs: RunDirs
+  readonly cells: Cells
+  spawned(child: Child): void
+}
+
+export async function launch(env: Ground, ...[about, runnable, on]: Parameters<Launch>): Promise<Running> {
   env.cells.cgroups?.warm()
   const dir = await env.dirs.make()
   try {

@@ -22,6 +22,7 @@ import { type Entry, plainEntry } from './entries.ts'
 import type { SlotEnv } from './env.ts'
 import { Estop } from './estop.ts'
 import { Hardware } from './hardware.ts'
+import { type Ground, launch } from './launcher.ts'
 import type { BodyOptions } from './options.ts'
 import type { Owner } from './owner.ts'
 import { RunDirs } from './rundir.ts'
@@ -290,13 +291,15 @@ export class Robot {
   }
 
   get #env(): SlotEnv {
-    const { slots, bundles, owner } = this
+    const { slots, bundles, owner, cells } = this
+    const dirs = this.#dirs
+    const timing = scaled(this.board.timing)
+    const ground: Ground = { owner, timing, dirs, cells, spawned: (child) => this.#hardware.spawned(child) }
     return {
       owner,
-      dirs: this.#dirs,
-      timing: scaled(this.board.timing),
-      cells: this.cells,
-      spawned: (child) => this.#hardware.spawned(child),
+      timing,
+      launch: (about, runnable, on) => launch(ground, about, runnable, on),
+      prepare: () => dirs.prepare(),
       admit: () => {
         const refusal = this.cells.problem ?? this.#stopped()
         if (refusal !== null) throw refusal

@@ -11,7 +11,6 @@ import { Checkpoints } from './checkpoints.ts'
 import { deadlineOf } from './deadlines.ts'
 import { lifeEntry, upgradeEntry } from './entries.ts'
 import type { SlotEnv } from './env.ts'
-import { launch } from './launcher.ts'
 import { type Action, type Event, type State, step } from './lifecycle.ts'
 import { SlotLog } from './log.ts'
 import { Monitor, Pace, runningStatus, unwell } from './monitor.ts'
@@ -380,7 +379,7 @@ export class Slot {
         generation: ++this.#generation,
         predecessor: this.#programs.current?.child ?? null,
       }
-      this.#programs.next = await launch(this.#env, about, runnable, {
+      this.#programs.next = await this.#env.launch(about, runnable, {
         message: (running, message) => this.#hear(running, message),
         exit: (running) => this.#post('died', running),
       })
@@ -457,7 +456,7 @@ export class Slot {
     const { message, hint } = describeOutcome(upgrade, outcome, running && `${running.program} ${running.version}`)
     this.#note('info', message)
     upgrade.finish(outcome, message, receipt, hint)
-    this.#env.dirs.prepare()
+    this.#env.prepare()
   }
 
   async #stopped(): Promise<void> {
@@ -471,7 +470,7 @@ export class Slot {
   async #back(): Promise<void> {
     this.#monitor.watch()
     await this.#life(this.#restarts.back() ? 'started' : 'restarted')
-    this.#env.dirs.prepare()
+    this.#env.prepare()
   }
 
   async #restartLater(): Promise<void> {

@@ -4,8 +4,8 @@ import type { Outcome, PushEvent, Receipt } from '../../deploy/api.ts'
 import type { Manifest } from '../../deploy/bundle/manifest.ts'
 import type { RefusalCode } from '../../deploy/errors.ts'
 import { monotonicNs } from '../sdk/ticker.ts'
-import type { FromProgram } from '../sdk/wire.ts'
-import type { Child } from './child.ts'
+import type { FromProgram, ToProgram } from '../sdk/wire.ts'
+import type { RunDir } from './rundir.ts'
 import type { Timeline } from './timeline.ts'
 
 /** A verified program that can be started. */
@@ -20,9 +20,28 @@ export interface Runnable {
   extract(folder: string): Promise<void>
 }
 
-/** A child and what it runs. */
+/** An instance of a program as its slot knows it: a process (child.ts), or one that is simulated. */
+export interface Instance {
+  readonly options: { readonly dir: RunDir }
+  readonly pid: number
+  readonly freezeMs: number
+  /** Highest fencing number it may use. */
+  fence: number
+  /** What it said before it died, if it said anything. */
+  readonly fatal: { code: string; message: string } | null
+  send(message: ToProgram): void
+  /** True when nothing of it can run, until `thaw`. */
+  freeze(): Promise<boolean>
+  thaw(): void
+  /** True when its end was seen in time. */
+  kill(deadlineMs?: number): Promise<boolean>
+  /** HANDLES 6.8: whether it is still in the cell it was started in. */
+  contained(): boolean
+}
+
+/** An instance and what it runs. */
 export interface Running {
-  readonly child: Child
+  readonly child: Instance
   readonly runnable: Runnable
   /** performance.now() when it became the one that runs */
   startedAt: number

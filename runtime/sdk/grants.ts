@@ -1,13 +1,30 @@
 /** Invariant: a program gets exactly the handles of its grants, all under one lease. */
-import { adoptBrokered, BrokerClient } from '../../drivers/broker/index.ts'
+import { adoptBrokered, BrokerClient, type BrokerPort } from '../../drivers/broker/index.ts'
+import { HardwareError, type HardwareErrorKind } from '../../drivers/errors.ts'
 import type { Grant, Handle, Lease } from '../../drivers/handle.ts'
 import { adopt, type Means } from '../../drivers/inherit/index.ts'
-import { FD, type Init } from './wire.ts'
+import type { Host } from './program.ts'
+import { FD } from './wire.ts'
 
 /** null when nothing is brokered; of an inherited i2c device some transfers are (HANDLES 12.5). */
-export function brokerOf(init: Init): BrokerClient | null {
+export function brokerOf({ init, broker }: Pick<Host, 'init' | 'broker'>): BrokerPort | null {
+  if (broker !== undefined) return ownErrors(broker)
   if (init.grants.every((grant) => grant.via === 'inherit' && grant.kind !== 'i2c')) return null
   return new BrokerClient(FD.broker, { deadlineMs: init.brokerDeadlineMs })
+}
+
+/** What another copy of this code threw becomes ours: a program asks for `instanceof HardwareError`. */
+function ownErrors(broker: BrokerPort): BrokerPort {
+  return {
+    request(id, op, fence, payload) {
+      try {
+        return broker.request(id, op, fence, payload)
+      } catch (error) {
+        const { kind, message } = error as { kind: HardwareErrorKind; message: string }
+        throw new HardwareError(kind, message, { cause: error })
+      }
+    },
+  }
 }
 
 export function adoptAll(grants: readonly Grant[], lease: Lease, means: Means): Map<string, Handle> {

@@ -9,16 +9,9 @@
  * ```
  */
 import { describe } from './describe.ts'
-import { type Host, Program } from './program.ts'
-import {
-  type Context,
-  checkSpec,
-  type Description,
-  type Handles,
-  type Needs,
-  type Params,
-  type RobotSpec,
-} from './spec.ts'
+import type { Hosts } from './hosts.ts'
+import { Program } from './program.ts'
+import { type Context, checkSpec, type Handles, type Needs, type Params, type RobotSpec } from './spec.ts'
 
 export { HardwareError } from '../../drivers/errors.ts'
 export type { Edge, I2cDevice, Input, Level, Output, Pwm, SerialPort, SpiDevice } from '../../drivers/handle.ts'
@@ -38,8 +31,9 @@ export function robot<const N extends Needs, S = object, const P extends Params 
 export function robot(first: unknown, run?: unknown): void {
   const spec = (run === undefined ? first : { needs: first, run }) as RobotSpec<Needs, unknown, Params>
   checkSpec(spec)
-  const host = (globalThis as { [HOST]?: Host | { describe(d: Description): void } })[HOST]
+  const host = (globalThis as { [HOST]?: Hosts })[HOST]
   if (host === undefined) throw new Error('this is a robot program: start it with `medulla run`, not with node')
   if ('describe' in host) host.describe(describe(spec))
+  else if ('declare' in host) host.declare({ describe: () => describe(spec), start: (on) => new Program(spec, on) })
   else new Program(spec, host)
 }

@@ -24,7 +24,7 @@ export class Instance {
     this.#stage = stage
     this.#outside = outside
     this.state = state
-    this.ticker = new Ticker(outside.afterTick)
+    this.ticker = new Ticker(outside.afterTick, outside.pace)
   }
 
   /** Calls `run` once; throws what it throws. */

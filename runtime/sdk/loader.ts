@@ -45,8 +45,18 @@ async function load(init: Init): Promise<void> {
       init,
       // koffi is native, and costs 4 ms and 4 MB: only where a grant is used by ioctl
       system: needsSystem(init.grants) ? (await import('../../drivers/linux/system.ts')).loadSystem() : null,
+      places: {
+        outbox: FD.outbox,
+        inbox: FD.inbox,
+        predecessor: FD.predecessor,
+        scratch: FD.scratch,
+        handoverOut: { fd: FD.handoverOut, position: null },
+        handoverIn: { fd: FD.handoverIn, position: null },
+      },
       send,
       collect,
+      onUncaught: (caught) => process.on('uncaughtException', caught),
+      exit: (status) => process.exit(status),
       listen(onMessage) {
         hear = onMessage
         const early = queue

@@ -3,7 +3,7 @@
  *
  * Turns control messages into moves of the live stage (HANDOVER 3, 6, 7).
  */
-import type { BrokerClient } from '../../drivers/broker/index.ts'
+import type { BrokerPort } from '../../drivers/broker/index.ts'
 import type { Lease } from '../../drivers/handle.ts'
 import { deliverEdge, type System } from '../../drivers/inherit/index.ts'
 import { adoptAll, brokerOf } from './grants.ts'
@@ -12,10 +12,9 @@ import { type AnySpec, type Mailbox, Stage } from './stage.ts'
 import { decodeState, messageOf, migrateUp, ProgramFailure, unserialisable } from './state.ts'
 import { Outbox, StateReader } from './statearea.ts'
 import { failCode, handOver, takeOver, type Yield } from './switch.ts'
-import { monotonicNs } from './ticker.ts'
+import { monotonicNs, type Pace } from './ticker.ts'
 import {
   type FailCode,
-  FD,
   type FromProgram,
   type Init,
   type LogLevel,
@@ -24,32 +23,48 @@ import {
   type ToProgram,
 } from './wire.ts'
 
-/** What the loader provides (loader.ts). */
+/** The files of a program: of a process, descriptors of its table (HANDOVER 3.3). */
+export interface Places {
+  readonly outbox: number
+  readonly inbox: number
+  readonly predecessor: number
+  readonly scratch: number
+  readonly handoverOut: Mailbox
+  readonly handoverIn: Mailbox
+}
+
+/** What the loader provides (loader.ts), or a simulation. */
 export interface Host {
   readonly init: Init
   /** Present when a grant needs it. */
   readonly system: System | null
+  readonly places: Places
+  /** Absent: the broker's socket in the table. */
+  readonly broker?: BrokerPort
+  /** Absent: the event loop. */
+  readonly pace?: Pace
   send(message: FromProgram): void
   /** Collects garbage now, so that it is not done in the gap. */
   collect(): void
   listen(onMessage: (message: ToProgram) => void): void
+  /** What the program throws outside of any call of ours. */
+  onUncaught(caught: (error: unknown) => void): void
+  /** Nothing of the program runs after it. */
+  exit(status: number): void
 }
 
 /** A tick nearer than this is waited for. */
 const SOON_MS = 20
 
-const SUCCESSOR: Mailbox = { fd: FD.handoverOut, position: null }
-const PREDECESSOR: Mailbox = { fd: FD.handoverIn, position: null }
-
 export class Program {
   readonly #spec: AnySpec
   readonly #host: Host
   readonly #send: Host['send']
-  readonly #broker: BrokerClient | null
+  readonly #broker: BrokerPort | null
   readonly #stage: Stage
-  readonly #outbox = new Outbox(FD.outbox)
-  readonly #inbox = new StateReader(FD.inbox)
-  readonly #predecessor = new StateReader(FD.predecessor)
+  readonly #outbox: Outbox
+  readonly #inbox: StateReader
+  readonly #predecessor: StateReader
   #yield: Yield | null = null
   /** The swap whose hold was already reported. */
   #told = ''
@@ -58,16 +73,20 @@ export class Program {
     this.#spec = spec
     this.#host = host
     this.#send = host.send
+    this.#outbox = new Outbox(host.places.outbox)
+    this.#inbox = new StateReader(host.places.inbox)
+    this.#predecessor = new StateReader(host.places.predecessor)
     const lease: Lease = { live: false, fence: 0 }
-    this.#broker = brokerOf(host.init)
+    this.#broker = brokerOf(host)
     const means = { system: host.system, broker: this.#broker }
     this.#stage = new Stage(spec, host.init, adoptAll(host.init.grants, lease, means), lease, {
       log: (text, level) => this.#log(text, level),
       afterTick: () => this.#yield !== null && this.#yieldNow(),
       // not from inside a tick
       released: () => setImmediate(() => this.#yieldNow()),
+      pace: host.pace,
     })
-    process.on('uncaughtException', (error) => this.#uncaught(error))
+    host.onUncaught((error) => this.#uncaught(error))
     try {
       this.#rehearse()
     } catch (error) {
@@ -161,7 +180,7 @@ export class Program {
   #takeOver(swap: string, fence: number): void {
     try {
       const ahead = (snapshot: Snapshot) => warmUp(this.#spec, this.#host, this.#broker, this.#predecessor, snapshot)
-      takeOver(this.#stage, PREDECESSOR, this.#predecessor, { swap, fence }, ahead, this.#send)
+      takeOver(this.#stage, this.#host.places.handoverIn, this.#predecessor, { swap, fence }, ahead, this.#send)
     } catch (error) {
       return this.#fatal('died-in-trial', error)
     }
@@ -183,7 +202,7 @@ export class Program {
     if (to === 'body') return
     instance.ticker.before(() => {
       try {
-        this.#stage.giveAhead(this.#outbox, SUCCESSOR, swap, fence, stateVersion)
+        this.#stage.giveAhead(this.#outbox, this.#host.places.handoverOut, swap, fence, stateVersion)
       } catch {
         // the yield itself will say why
       }
@@ -202,7 +221,7 @@ export class Program {
       return false
     }
     this.#yield = null
-    if (!handOver(this.#stage, this.#outbox, SUCCESSOR, wanted, this.#send)) return false
+    if (!handOver(this.#stage, this.#outbox, this.#host.places.handoverOut, wanted, this.#send)) return false
     instance.ticker.stop()
     return true
   }
@@ -272,7 +291,7 @@ export class Program {
     } catch (error) {
       this.#log(`onStop failed: ${messageOf(error)}`, 'error')
     }
-    process.exit(0)
+    this.#host.exit(0)
   }
 
   #log(text: string, level: LogLevel): void {
@@ -295,6 +314,6 @@ export class Program {
       .replace(/\S*\/program\.mjs/, 'program.mjs')
     const message = at === undefined ? messageOf(error) : `${messageOf(error)} (${at})`
     this.#send({ t: 'fatal', code, message: message.slice(0, MAX_LOG_TEXT) })
-    process.exit(1)
+    this.#host.exit(1)
   }
 }

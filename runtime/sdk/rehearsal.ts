@@ -14,17 +14,17 @@ import { decodeState, messageOf, migrateUp, ProgramFailure } from './state.ts'
 import { type Outbox, StateReader } from './statearea.ts'
 import { handOver, takeOver, type Yield } from './switch.ts'
 import { monotonicNs, rest } from './ticker.ts'
-import { FD, type FromProgram, type Meta, type Snapshot } from './wire.ts'
+import type { FromProgram, Meta, Snapshot } from './wire.ts'
 
 /** A rehearsal of a slow program is cut here, after the round that passed it. */
 const BUDGET_NS = 300e6
 const COMPILERS_MS = 0.25
-const MAILBOX: Mailbox = { fd: FD.scratch, position: 4096 }
+const MAILBOX_AT = 4096
 const SWAP = '00'.repeat(16)
 const WANTED: Yield = { t: 'yield', swap: SWAP, fence: 0, to: 'successor', stateVersion: 0 }
 
 /** What a rehearsal sees of the loader. */
-type Backstage = Pick<Host, 'init' | 'system'>
+type Backstage = Pick<Host, 'init' | 'system' | 'places'>
 
 const nothing = (): void => {}
 
@@ -44,11 +44,12 @@ export function rehearse(
   client: BrokerPort | null,
   real: { state: unknown; meta: Meta } | null,
 ): { rounds: number; note: string | null } {
-  const { init } = host
+  const { init, places } = host
   const began = monotonicNs()
-  const reader = new StateReader(FD.outbox)
+  const reader = new StateReader(places.outbox)
+  const mailbox: Mailbox = { fd: places.scratch, position: MAILBOX_AT }
   // an input reads its level at position 0
-  writeSync(FD.scratch, '0\n', 0)
+  writeSync(places.scratch, '0\n', 0)
   const wanted = real === null ? init.rehearsals : Math.min(5, init.rehearsals)
   // bytes go from round to round, as they would from program to program: fresh ones each time would be a lot of garbage
   let state = real === null ? (spec.state?.initial() ?? {}) : real.state
@@ -60,11 +61,11 @@ export function rehearse(
       const meta = rounds === 0 ? (real?.meta ?? null) : null
       old.begin(state, meta, 0, meta !== null)
       old.instance?.ticker.once(monotonicNs())
-      handOver(old, outbox, MAILBOX, WANTED, told)
+      handOver(old, outbox, mailbox, WANTED, told)
       const fresh = dummyStage(spec, host, broker)
       // compilers work beside: what they have done by the end of the rehearsal, they do not do in the gap
       rest(COMPILERS_MS)
-      takeOver(fresh, MAILBOX, reader, WANTED, nothing, told)
+      takeOver(fresh, mailbox, reader, WANTED, nothing, told)
       fresh.instance?.ticker.once(monotonicNs())
       state = state instanceof Uint8Array ? fresh.instance?.state : (spec.state?.initial() ?? {})
       // timers that run() left behind go on: they write to the scratch file, and must not end the program by throwing

@@ -12,7 +12,7 @@ import { Instance } from './instance.ts'
 import type { Needs, Params, RobotSpec } from './spec.ts'
 import { decodeState, encodeState, migrateDown, migrateUp } from './state.ts'
 import type { Outbox, StateReader } from './statearea.ts'
-import { monotonicNs } from './ticker.ts'
+import { monotonicNs, type Pace } from './ticker.ts'
 import {
   type HandoverRecord,
   type Init,
@@ -32,6 +32,8 @@ export interface Outside {
   afterTick(): boolean
   /** A hold was released. */
   released(): void
+  /** What runs the ticks, when it is not the event loop. */
+  readonly pace?: Pace | undefined
 }
 
 /** Where records go and come from: a FIFO (position null), or a place in the scratch file. */

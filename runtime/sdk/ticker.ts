@@ -27,6 +27,9 @@ export interface Tick {
   lastNs: number
 }
 
+/** Runs a ticker in a time of its own, in the place of the event loop; told when the ticker starts. */
+export type Pace = (ticker: Ticker) => void
+
 export class Ticker {
   readonly ticks: Tick[] = []
   count = 0
@@ -36,12 +39,14 @@ export class Ticker {
   #running = false
   #wake: (() => void) | null = null
   readonly #afterTick: () => boolean
+  readonly #pace: Pace | undefined
   #soon: (() => void) | null = null
   #tries = 0
 
   /** `afterTick` runs after each tick; when it returns true the loop stops. */
-  constructor(afterTick: () => boolean) {
+  constructor(afterTick: () => boolean, pace?: Pace) {
     this.#afterTick = afterTick
+    this.#pace = pace
   }
 
   add(ms: number, fn: (dt: number) => void): void {
@@ -64,11 +69,20 @@ export class Ticker {
     return this.ticks.map(({ ms, dueNs, lastNs }) => ({ ms, dueNs, lastNs }))
   }
 
-  /** ms until the next tick; infinite when there is none. */
-  get nextMs(): number {
+  /** The deadline of the next tick; infinite when there is none. */
+  get dueNs(): number {
     let due = Number.POSITIVE_INFINITY
     for (const tick of this.ticks) due = Math.min(due, tick.dueNs)
-    return (due - monotonicNs()) / 1e6
+    return due
+  }
+
+  /** ms until the next tick; infinite when there is none. */
+  get nextMs(): number {
+    return (this.dueNs - monotonicNs()) / 1e6
+  }
+
+  get running(): boolean {
+    return this.#running
   }
 
   /** Runs `work` once, shortly before a tick; until then `afterTick` is not asked. Null takes it back. */
@@ -80,7 +94,8 @@ export class Ticker {
   start(): void {
     if (this.#running) return
     this.#running = true
-    this.#turn()
+    if (this.#pace === undefined) this.#turn()
+    else this.#pace(this)
   }
 
   stop(): void {
@@ -93,6 +108,22 @@ export class Ticker {
     for (const tick of this.ticks) this.#run(tick, now)
   }
 
+  /** For a pace, at `dueNs`: the tick, with what comes before and after it. */
+  fire(): void {
+    const next = this.#next()
+    if (next === undefined) return
+    this.#soon?.()
+    this.#soon = null
+    this.#run(next, next.dueNs)
+    if (this.#afterTick()) this.#running = false
+  }
+
+  #next(): Tick | undefined {
+    let next = this.ticks[0]
+    for (const tick of this.ticks) if (next !== undefined && tick.dueNs < next.dueNs) next = tick
+    return next
+  }
+
   #turn(): void {
     setImmediate(() => {
       if (this.#running) this.#step()
@@ -100,12 +131,11 @@ export class Ticker {
   }
 
   #step(): void {
-    let next = this.ticks[0]
+    const next = this.#next()
     if (next === undefined) {
       this.#sleep(1000)
       return
     }
-    for (const tick of this.ticks) if (tick.dueNs < next.dueNs) next = tick
     const wait = next.dueNs - monotonicNs()
     if (wait > TIMER_SLACK_NS) {
       this.#sleep(Math.min((wait - TIMER_SLACK_NS) / 1e6, 60_000))

@@ -1,0 +1,12 @@
+/** Invariant: what a program declared can be started any number of times, and each start is a program of its own. */
+import type { Host } from './program.ts'
+import type { Description } from './spec.ts'
+
+/** A program as `robot()` declared it, with the SDK that it was built with. */
+export interface Declared {
+  describe(): Description
+  start(host: Host): void
+}
+
+/** What `robot()` can find: a process of the runtime, the builder, or a simulation. */
+export type Hosts = Host | { describe(description: Description): void } | { declare(program: Declared): void }
