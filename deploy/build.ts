@@ -1,20 +1,19 @@
 /** From source to a bundle: the same inputs give the same payload bytes, wherever, whenever and whoever builds (BUNDLE 11). */
-import { readFile, stat } from 'node:fs/promises'
-import { basename, dirname, extname, join, resolve } from 'node:path'
-import type { BuildFailure, BuildResult, BuildOptions as EsbuildOptions } from 'esbuild'
-import { NAME_PATTERN } from './api.ts'
+import { join, resolve } from 'node:path'
+import type { BuildContext, BuildFailure, BuildResult, BuildOptions as EsbuildOptions } from 'esbuild'
 import { describeInputs, encodeBuildInfo } from './buildinfo.ts'
 import type { TreeFile } from './bundle/h1.ts'
 import { encodeInner } from './bundle/inner.ts'
 import { encodeManifest, MANIFEST_FORMAT, type Manifest, parseManifest } from './bundle/manifest.ts'
 import { packPayload } from './bundle/payload.ts'
-import { encodeRelease, RELEASE_FORMAT, type Release, releaseDigest, VERSION_PATTERN } from './bundle/release.ts'
+import { encodeRelease, RELEASE_FORMAT, type Release, releaseDigest } from './bundle/release.ts'
 import { seal } from './bundle/seal.ts'
-import type { Json, JsonObject } from './bundle/strict.ts'
+import type { JsonObject } from './bundle/strict.ts'
 import { library } from './bundle/tar.ts'
 import { Describer, ThrownAtImport } from './describe.ts'
 import { Refusal } from './errors.ts'
 import type { Signer } from './keys.ts'
+import { findSource, isFile, type Source } from './source.ts'
 
 export interface BuildOptions {
   program?: string
@@ -30,13 +29,7 @@ export interface Built {
   manifest: Manifest
 }
 
-interface Source {
-  root: string
-  /** relative to root */
-  entry: string
-  program: string
-  version: string
-}
+type Options = EsbuildOptions & { write: false; metafile: true }
 
 /** CommonJS dependencies ask for Node's own modules by require, which an ESM file has to make for itself. */
 const REQUIRE =
@@ -44,95 +37,94 @@ const REQUIRE =
 
 /** `path` is a folder or a .ts, .mts, .js or .mjs file. Throws `build-failed`. */
 export async function buildProgram(path: string, opts: BuildOptions): Promise<Built> {
-  const describer = new Describer()
+  const builder = new Builder(path, opts)
   try {
-    const source = await findSource(resolve(path), opts)
-    const built = await bundle(source, opts)
-    const said = await describer.describe(built.code).catch(async (error: unknown) => {
-      throw error instanceof ThrownAtImport ? await withSourcePlace(error, source, opts) : error
-    })
-    const { manifest, bytes } = toManifest(source, said)
-    const { medulla, modules, inputs } = await describeInputs(source.root, resolve(opts.sdk), built.inputs)
-    const buildinfo = encodeBuildInfo({
-      format: 'medulla-buildinfo/1',
-      program: source.program,
-      version: source.version,
-      main: source.entry,
-      tools: { medulla, node: process.version, esbuild: built.esbuild },
-      modules,
-      inputs,
-    })
-    const files = [
-      { name: 'program.mjs', bytes: built.code },
-      { name: 'manifest.json', bytes },
-      { name: 'buildinfo.json', bytes: buildinfo },
-    ]
-    return { files, manifest }
+    return await builder.build()
   } finally {
-    describer.stop()
+    await builder.close()
   }
 }
 
-async function findSource(path: string, opts: BuildOptions): Promise<Source> {
-  const found = await stat(path).catch(() => null)
-  if (!found) throw failed(`there is no ${path}`)
-  const folder = found.isDirectory()
-  const root = folder ? path : dirname(path)
-  const about = await readPackage(root)
-  const entry = folder ? await findEntry(root, about) : basename(path)
-  if (!/\.(m?ts|m?js)$/.test(entry)) throw failed(`expected a .ts, .mts, .js or .mjs file, got ${entry}`)
-  const own = typeof about.name === 'string' ? about.name.replace(/^@[^/]*\//, '') : null
-  const program = opts.program ?? own ?? basename(entry, extname(entry)).toLowerCase()
-  const version = opts.version ?? (typeof about.version === 'string' ? about.version : '0.0.0')
-  if (!NAME_PATTERN.test(program)) {
-    throw failed(
-      `'${program}' cannot be the name of a program`,
-      'a-z, 0-9, dot, dash and underscore; set "name" in package.json',
-    )
+/** Builds one program again and again: what esbuild has read and parsed is kept from one build to the next. */
+export class Builder {
+  /** Absolute paths of what the last build that succeeded was made of, package.json and tsconfig.json included. */
+  inputs: readonly string[] = []
+  readonly #path: string
+  readonly #opts: BuildOptions
+  #context: { of: string; made: BuildContext<Options> } | null = null
+  #describer: Describer | null = null
+
+  constructor(path: string, opts: BuildOptions) {
+    this.#path = resolve(path)
+    this.#opts = opts
   }
-  if (!VERSION_PATTERN.test(version) || version.length > 128) throw failed(`'${version}' cannot be a version`)
-  return { root, entry, program, version }
-}
 
-async function findEntry(root: string, about: JsonObject): Promise<string> {
-  const medulla = about.medulla
-  const named = typeof medulla === 'object' && medulla !== null && !Array.isArray(medulla) ? medulla.entry : undefined
-  const given = named ?? about.main
-  if (typeof given === 'string') {
-    if (await isFile(join(root, given))) return given.replace(/^\.\//, '')
-    throw failed(`package.json names ${given}, which is not there`)
+  /** Starts now what the next build would have to wait for. */
+  prepare(): void {
+    if (this.#describer?.ready !== true) this.#describer = new Describer()
   }
-  const candidates = ['program.ts', 'program.mjs', 'program.js', 'index.ts']
-  for (const name of candidates) if (await isFile(join(root, name))) return name
-  throw failed(
-    `no program in ${root}: expected ${candidates.join(', ')} or "main" in package.json`,
-    'start one with: medulla new',
-  )
-}
 
-async function isFile(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => null))?.isFile() ?? false
-}
-
-async function readPackage(root: string): Promise<JsonObject> {
-  const text = await readFile(join(root, 'package.json'), 'utf8').catch(() => '{}')
-  try {
-    const value = JSON.parse(text) as Json
-    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
-  } catch (cause) {
-    throw failed(`package.json: ${cause instanceof Error ? cause.message : 'not JSON'}`)
+  /** One at a time. Throws `build-failed`. */
+  async build(): Promise<Built> {
+    this.prepare()
+    const describer = this.#describer as Describer
+    this.#describer = null
+    try {
+      const opts = this.#opts
+      const source = await findSource(this.#path, opts)
+      const built = await this.#bundle(await esbuildOptions(source, opts))
+      const said = await describer.describe(built.code).catch(async (error: unknown) => {
+        throw error instanceof ThrownAtImport ? await withSourcePlace(error, source, opts) : error
+      })
+      this.inputs = ['package.json', 'tsconfig.json', ...built.inputs].map((name) => resolve(source.root, name))
+      return toProgram(source, built, said, opts)
+    } finally {
+      describer.stop()
+    }
   }
-  throw failed('package.json: expected an object')
+
+  async close(): Promise<void> {
+    this.#describer?.stop()
+    await this.#context?.made.dispose()
+  }
+
+  async #bundle(options: Options): Promise<Bundled> {
+    const of = JSON.stringify(options)
+    if (this.#context?.of !== of) {
+      await this.#context?.made.dispose()
+      const esbuild = await import('esbuild')
+      this.#context = { of, made: await esbuild.context(options) }
+    }
+    return bundled(this.#context.made.rebuild())
+  }
 }
 
-async function bundle(
-  source: Source,
+function toProgram(source: Source, built: Bundled, said: JsonObject, opts: BuildOptions): Built {
+  const { manifest, bytes } = toManifest(source, said)
+  const { medulla, modules, inputs } = describeInputs(source.root, resolve(opts.sdk), built.inputs)
+  const buildinfo = encodeBuildInfo({
+    format: 'medulla-buildinfo/1',
+    program: source.program,
+    version: source.version,
+    main: source.entry,
+    tools: { medulla, node: process.version, esbuild: built.esbuild },
+    modules,
+    inputs,
+  })
+  const files = [
+    { name: 'program.mjs', bytes: built.code },
+    { name: 'manifest.json', bytes },
+    { name: 'buildinfo.json', bytes: buildinfo },
+  ]
+  return { files, manifest }
+}
+
+async function esbuildOptions(
+  { root, entry }: Source,
   opts: BuildOptions,
   sourcemap: 'inline' | false = false,
-): Promise<{ code: Uint8Array; inputs: string[]; esbuild: string }> {
-  const esbuild = await import('esbuild')
-  const { root, entry } = source
-  const options: EsbuildOptions & { write: false; metafile: true } = {
+): Promise<Options> {
+  return {
     absWorkingDir: root,
     entryPoints: [`./${entry}`],
     bundle: true,
@@ -151,9 +143,19 @@ async function bundle(
     // BUNDLE 11.2: a tsconfig of some folder above must not change the result; the program's own may
     ...((await isFile(join(root, 'tsconfig.json'))) ? { tsconfig: join(root, 'tsconfig.json') } : { tsconfigRaw: {} }),
   }
-  let result: BuildResult<typeof options>
+}
+
+interface Bundled {
+  code: Uint8Array
+  /** as esbuild names them: relative to the program's folder */
+  inputs: string[]
+  esbuild: string
+}
+
+async function bundled(building: Promise<BuildResult<Options>>): Promise<Bundled> {
+  const esbuild = await import('esbuild')
+  let result: BuildResult<Options>
   try {
-    const building = esbuild.build(options)
     // esbuild is another process: this one has time to load what makeBundle() needs
     result = (await Promise.all([building, library()]))[0]
   } catch (cause) {
@@ -173,7 +175,9 @@ async function bundle(
 async function withSourcePlace(error: ThrownAtImport, source: Source, opts: BuildOptions): Promise<Refusal> {
   const describer = new Describer(true)
   try {
-    await describer.describe((await bundle(source, opts, 'inline')).code)
+    const esbuild = await import('esbuild')
+    const { code } = await bundled(esbuild.build(await esbuildOptions(source, opts, 'inline')))
+    await describer.describe(code)
     return error
   } catch (placed) {
     return placed instanceof ThrownAtImport ? placed : error
@@ -252,8 +256,4 @@ export async function makeBundle(
     opts.robots.map((robot) => robot.age),
   )
   return { bytes, release, digest: releaseDigest(releaseBytes), h1 }
-}
-
-function failed(message: string, hint?: string): Refusal {
-  return new Refusal('build-failed', message, hint)
 }

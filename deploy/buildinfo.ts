@@ -1,7 +1,6 @@
 /** What went into a build, under names that do not depend on where the folders lie (BUNDLE 11). */
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { dirname, join, relative, resolve, sep } from 'node:path'
 import { encodeJson } from './bundle/strict.ts'
 
@@ -36,20 +35,18 @@ function packageOf(file: string): Package | null {
   }
 }
 
-export async function describeInputs(
+export function describeInputs(
   root: string,
   sdk: string,
   inputs: readonly string[],
-): Promise<Pick<BuildInfo, 'modules' | 'inputs'> & { medulla: string }> {
+): Pick<BuildInfo, 'modules' | 'inputs'> & { medulla: string } {
   const own = packageOf(sdk)
   const ownRoot = own?.root ?? dirname(sdk)
   const modules = new Map<string, string>()
   const listed: BuildInfo['inputs'] = []
   for (const input of inputs) {
     const file = resolve(root, input)
-    const sha256 = createHash('sha256')
-      .update(await readFile(file))
-      .digest('hex')
+    const sha256 = createHash('sha256').update(readFileSync(file)).digest('hex')
     listed.push({ path: nameOf(file), sha256 })
   }
   listed.sort((a, b) => (a.path < b.path ? -1 : 1))

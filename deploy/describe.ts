@@ -32,8 +32,12 @@ const answer = (value) => {
 }
 const url = Buffer.alloc(4096)
 let length = 0
-do length += readSync(3, url, length, url.length - length, null)
-while (url[length - 1] !== 10)
+do {
+  const got = readSync(3, url, length, url.length - length, null)
+  // nobody asks any more
+  if (got === 0) process.exit(0)
+  length += got
+} while (url[length - 1] !== 10)
 try {
   await import(url.toString('utf8', 0, length - 1))
   answer({ said })
@@ -52,7 +56,7 @@ function scrubbedEnv(): NodeJS.ProcessEnv {
 /** Started before the program is built, because a Node process needs as long to start as esbuild to bundle. */
 export class Describer {
   readonly #child: ChildProcess
-  readonly #timer: NodeJS.Timeout
+  #timer: NodeJS.Timeout | undefined
   readonly #answer: Promise<string>
   #size = 0
   #output = ''
@@ -62,10 +66,6 @@ export class Describer {
     const args = ['--input-type=module', '--eval', CHILD]
     if (sourceMaps) args.unshift('--enable-source-maps')
     this.#child = spawn(process.execPath, args, { env: scrubbedEnv(), stdio: ['ignore', 'pipe', 'pipe', 'pipe'] })
-    this.#timer = setTimeout(() => {
-      this.#late = true
-      this.#child.kill('SIGKILL')
-    }, LIMIT_MS)
     const answer: Buffer[] = []
     this.#answer = new Promise((resolve, reject) => {
       const done = () => resolve(Buffer.concat(answer).toString())
@@ -89,8 +89,17 @@ export class Describer {
     }
   }
 
-  /** What the program said to robot(), as it said it; throws `build-failed`. */
+  /** It still waits for a program. */
+  get ready(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null
+  }
+
+  /** Once only. What the program said to robot(), as it said it; throws `build-failed`. */
   async describe(program: Uint8Array): Promise<JsonObject> {
+    this.#timer = setTimeout(() => {
+      this.#late = true
+      this.#child.kill('SIGKILL')
+    }, LIMIT_MS)
     const folder = await mkdtemp(join(tmpdir(), 'medulla-build-'))
     try {
       const file = join(folder, 'program.mjs')

@@ -233,7 +233,7 @@ async function bundleCli(dist) {
     target: 'node20',
     minifySyntax: true,
     minifyWhitespace: true,
-    external: ['age-encryption', 'esbuild', 'tar-stream'],
+    external: ['age-encryption', 'chokidar', 'esbuild', 'tar-stream'],
     logLevel: 'warning',
     banner: {
       js: [

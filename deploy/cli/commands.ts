@@ -14,6 +14,7 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   build: { summary: 'build, sign and seal a program into a bundle', load: () => import('./commands/build.ts') },
   push: { summary: 'push a program and swap it in while the old one runs', load: () => import('./commands/push.ts') },
   run: { summary: 'push, follow the log, stop safely on Ctrl-C', load: () => import('./commands/run.ts') },
+  watch: { summary: 'push on every save, over one open session', load: () => import('./commands/watch.ts') },
   status: { summary: 'what the robot runs', load: () => import('./commands/status.ts') },
   logs: { summary: 'what a program printed and logged', load: () => import('./commands/logs.ts') },
   rollback: { summary: 'go back to the program before', load: () => import('./commands/rollback.ts') },

@@ -10,7 +10,16 @@ import type { Target } from './robot.ts'
 export interface Bundle {
   bytes: Uint8Array
   /** Only of a bundle that was built here: one from a file is sealed to the robot, and opaque to the laptop. */
-  built?: { program: string; version: string; digest: string; h1: string }
+  built?: About
+}
+/** A bundle that was built here. */
+export type Built = Bundle & { built: About }
+
+interface About {
+  program: string
+  version: string
+  digest: string
+  h1: string
 }
 
 const AGE_HEADER = 'age-encryption.org/v1\n'
@@ -37,28 +46,66 @@ export interface BuildOptions {
   expires?: string | undefined
 }
 
-/** Builds, signs and seals to `robots`. esbuild is loaded here, and only here. */
+/** Builds, signs and seals to `robots`. */
 export async function buildBundle(
   app: App,
   path: string,
   robots: readonly Target[],
   options: BuildOptions,
-): Promise<Bundle> {
-  const { buildProgram, makeBundle } = await import('../build.ts')
+): Promise<Built> {
+  const workshop = await openWorkshop(app, path, robots, options)
+  try {
+    return await workshop.build()
+  } finally {
+    await workshop.close()
+  }
+}
+
+/** Builds one program again and again. */
+export interface Workshop {
+  /** One at a time. */
+  build(): Promise<Built>
+  /** Starts now what the next build would have to wait for. */
+  prepare(): void
+  /** Absolute paths of the files that the last good build was made of. */
+  inputs(): readonly string[]
+  close(): Promise<void>
+}
+
+/** esbuild is loaded here, and only here. */
+export async function openWorkshop(
+  app: App,
+  path: string,
+  robots: readonly Target[],
+  options: BuildOptions,
+): Promise<Workshop> {
+  const { Builder, makeBundle } = await import('../build.ts')
   const sdk = fileURLToPath(import.meta.resolve('medulla'))
   const drivers = fileURLToPath(import.meta.resolve('medulla/drivers'))
   const signing = signer(keyPath(app.dir, options.key, app.env))
   signing.catch(() => {}) // looked at below; a build that fails comes first
-  app.term.progress(`building ${basename(path) || path}`)
-  const { files, manifest } = await buildProgram(path, { sdk, drivers })
-  const { bytes, release, digest, h1 } = await makeBundle(files, manifest, {
-    signer: await signing,
-    robots: robots.map(({ name, card }) => ({ id: card.id, age: ageOf(name, card.age) })),
-    counter: Date.now(),
-    ...(options.slot === undefined ? {} : { slot: options.slot }),
-    ...(options.expires === undefined ? {} : { expires: options.expires }),
-  })
-  return { bytes, built: { program: release.program, version: release.version, digest, h1 } }
+  const builder = new Builder(path, { sdk, drivers })
+  const recipients = () => robots.map(({ name, card }) => ({ id: card.id, age: ageOf(name, card.age) }))
+  let counter = 0
+  return {
+    async build() {
+      app.term.progress(`building ${basename(path) || path}`)
+      const { files, manifest } = await builder.build()
+      // two releases of one millisecond are two releases
+      counter = Math.max(Date.now(), counter + 1)
+      const { bytes, release, digest, h1 } = await makeBundle(files, manifest, {
+        signer: await signing,
+        robots: recipients(),
+        counter,
+        ...(options.slot === undefined ? {} : { slot: options.slot }),
+        ...(options.expires === undefined ? {} : { expires: options.expires }),
+      })
+      return { bytes, built: { program: release.program, version: release.version, digest, h1 } }
+    },
+    prepare: () => builder.prepare(),
+    inputs: () => builder.inputs,
+    close: () => builder.close(),
+  }
 }
 
 export async function readBundle(path: string): Promise<Bundle> {

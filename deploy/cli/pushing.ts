@@ -75,7 +75,7 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
   return interruptible(work, () => whatTheRobotDoes(phase, robot.name))
 }
 
-function whatTheRobotDoes(phase: Phase | 'before', robot: string): { message: string; hint?: string } {
+export function whatTheRobotDoes(phase: Phase | 'before', robot: string): { message: string; hint?: string } {
   if (phase === 'before') return { message: `interrupted: nothing was sent to ${robot}` }
   if (phase === 'receive') {
     return { message: `interrupted: ${robot} drops an upload that is not whole, and runs on what it ran` }

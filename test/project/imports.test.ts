@@ -34,7 +34,7 @@ const BANS: readonly Ban[] = [
   },
   {
     in: /^runtime\//,
-    import: /^deploy\/(?:cli\/|build\b)/,
+    import: /^deploy\/(?:cli\/|build\b|source\b)/,
     because: 'a robot does not build programs and has no command line',
   },
   {
@@ -61,6 +61,11 @@ const BANS: readonly Ban[] = [
     in: /^deploy\/cli\/(?!program\.ts$)/,
     import: /^(?:esbuild$|deploy\/build)/,
     because: 'esbuild is loaded when something is built, and only then',
+  },
+  {
+    in: /^deploy\/(?!cli\/saves\.ts$)/,
+    import: /^chokidar$/,
+    because: 'it is loaded when files are watched, and only then',
   },
 ]
 

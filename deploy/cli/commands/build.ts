@@ -49,7 +49,6 @@ async function build(app: App, path: string, options: Options, globals: Globals)
     slot: options.slot,
     expires: expires?.toISOString(),
   })
-  if (built === undefined) throw new Error('a build answers what it built')
   const file = options.output ?? `${built.program}-${built.version}.medulla`
   await writeFile(file, bytes)
   const { program, version, digest, h1 } = built
