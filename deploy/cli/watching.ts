@@ -106,7 +106,7 @@ export class Watching {
     const gapMs = receipt?.gapMs ?? null
     const good = exitForOutcome(outcome, code) === 0
     if (good) this.runs = name
-    term.event({ event: 'save', files, buildMs, pushMs, gapMs, outcome, ...(code && { code }) })
+    term.event({ event: 'save', files, buildMs, pushMs, gapMs, outcome, ...(code && { code }), message })
     const gap = gapMs === null ? '' : `, gap ${formatMs(gapMs)}`
     const what = term.paint('bold', nameOf(files))
     const times = `build ${formatMs(buildMs)}, push ${formatMs(pushMs)}${gap}`
@@ -118,11 +118,12 @@ export class Watching {
   #refused({ files, buildMs }: Save, refusal: Refusal): void {
     const { app, robot, slot } = this.#parts
     const { term } = app
-    term.event({ event: 'save', files, buildMs, outcome: 'refused', code: refusal.code })
-    const why = refusal.code === 'build-failed' ? 'not built' : refusal.code
+    const { code, message } = refusal
+    term.event({ event: 'save', files, buildMs, outcome: 'refused', code, message })
+    const why = code === 'build-failed' ? 'not built' : code
     const still = this.runs === null ? `${robot}/${slot} runs what it ran` : `${this.runs} runs on`
     term.line(`${term.paint('bold', nameOf(files))}: ${term.paint('red', why)}; ${still}`)
-    term.failure(refusal)
+    term.failure(refusal, true)
   }
 
   /** The log, from the first push on that the robot took: before it there may be no such slot. */

@@ -14,16 +14,7 @@ let address: { host: string; port: number }
 beforeAll(async () => {
   laptop = new Laptop()
   const board = JSON.parse(readFileSync(join(BLINK, 'board.json'), 'utf8'))
-  writeFileSync(join(laptop.dir, 'board.json'), JSON.stringify({ ...board, timing: { trialMs: 400 } }))
-  await laptop.run('keygen')
-  const sim = laptop.start(['sim', '--port', '0', '--board', join(laptop.dir, 'board.json'), '--json'])
-  const line = await new Promise<string>((resolve, reject) => {
-    sim.stdout?.once('data', resolve)
-    sim.ended.then(({ stderr }) => reject(new Error(stderr)), reject)
-  })
-  const { event, host, port } = JSON.parse(line)
-  expect(event).toBe('listening')
-  address = { host, port }
+  address = await laptop.sim({ ...board, timing: { trialMs: 400 } })
 })
 afterAll(() => laptop.close())
 

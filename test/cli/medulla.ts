@@ -1,6 +1,6 @@
 /** The real, built CLI in a process of its own, with a config folder of its own. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -47,6 +47,21 @@ export class Laptop {
 
   run(...args: string[]): Promise<Ended> {
     return this.start(args).ended
+  }
+
+  /** A simulated robot with this board, as this laptop's only one; it has a key from now on. */
+  async sim(board: object): Promise<{ host: string; port: number }> {
+    const file = join(this.dir, 'board.json')
+    writeFileSync(file, JSON.stringify(board))
+    await this.run('keygen')
+    const sim = this.start(['sim', '--port', '0', '--board', file, '--json'])
+    const line = await new Promise<string>((resolve, reject) => {
+      sim.stdout?.once('data', resolve)
+      sim.ended.then(({ stderr }) => reject(new Error(stderr)), reject)
+    })
+    const { event, host, port } = JSON.parse(line)
+    if (event !== 'listening') throw new Error(line)
+    return { host, port }
   }
 
   /** Events of a command that is given --json. */
