@@ -12,6 +12,8 @@
  * | POST /v1/estop | operator | | NDJSON of PushEvent |
  * | POST /v1/estop/release | operator | | NDJSON of PushEvent |
  * | GET /v1/slots/:slot/logs?lines=N&follow=1 | observer | | NDJSON of LogLine |
+ * | GET /v1/slots/:slot/params | observer | | ParamReport |
+ * | POST /v1/slots/:slot/params | operator | ParamChange | ParamReport |
  * | GET /v1/receipts?limit=N | observer | | NDJSON of SignedReceipt, oldest first |
  * | GET /v1/pins?follow=1 | observer | | NDJSON of PinChange (first the present value of each handle) |
  *
@@ -176,6 +178,29 @@ export interface PinChange {
   fence: number
   slot?: string
 }
+
+/** One parameter that a program declares; `type` says which of the other fields there are. */
+export interface ParamInfo {
+  name: string
+  type: 'number' | 'boolean' | 'choice'
+  value: number | boolean | string
+  default: number | boolean | string
+  /** An operator has set it, perhaps to its default: it stays until it is reset. */
+  set: boolean
+  min?: number
+  max?: number
+  step?: number
+  unit?: string
+  choices?: string[]
+}
+export interface ParamReport {
+  slot: string
+  program: string
+  version: string
+  params: ParamInfo[]
+}
+/** All of it or nothing (HANDOVER 11.2). */
+export type ParamChange = { set: Record<string, number | boolean | string> } | { reset: string[] | 'all' }
 
 /** An operator's order to go back: signed exact JSON text, namespace `order@medulla`. */
 export interface Order {

@@ -8,6 +8,8 @@ import type {
   ErrorBody,
   Greeting,
   LogLine,
+  ParamChange,
+  ParamReport,
   PinChange,
   PushEvent,
   SignedOrder,
@@ -77,9 +79,8 @@ export class RobotClient {
     return this.#options.robot
   }
 
-  async status(): Promise<StatusReport> {
-    const response = await this.#send('GET', '/v1/status')
-    return JSON.parse(await this.#text(response, MAX_STATUS)) as StatusReport
+  status(): Promise<StatusReport> {
+    return this.#json('GET', '/v1/status', MAX_STATUS)
   }
 
   /** Uploads `bundle` and follows the swap to its `result` event. */
@@ -112,6 +113,15 @@ export class RobotClient {
     return this.#lines('GET', `/v1/slots/${slot}/logs?${query}`, options.signal)
   }
 
+  params(slot: string): Promise<ParamReport> {
+    return this.#json('GET', `/v1/slots/${slot}/params`, MAX_ERROR)
+  }
+
+  /** All of the change or nothing: throws `bad-param`. When it resolves, the robot has it on disk. */
+  setParams(slot: string, change: ParamChange): Promise<ParamReport> {
+    return this.#json('POST', `/v1/slots/${slot}/params`, MAX_ERROR, Buffer.from(JSON.stringify(change)))
+  }
+
   /** The newest `limit`, oldest first. */
   receipts(limit = 100): AsyncGenerator<SignedReceipt, void> {
     return this.#lines('GET', `/v1/receipts?limit=${limit}`)
@@ -124,6 +134,10 @@ export class RobotClient {
   /** Requests that still run fail. */
   close(): void {
     this.#agent.destroy()
+  }
+
+  async #json<T>(method: string, path: string, max: number, body?: Uint8Array): Promise<T> {
+    return JSON.parse(await this.#text(await this.#send(method, path, body), max)) as T
   }
 
   async *#lines<T>(method: string, path: string, signal?: AbortSignal, body?: Uint8Array): AsyncGenerator<T, void> {

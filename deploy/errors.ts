@@ -36,6 +36,7 @@ export const REFUSAL_CODES = [
   'in-progress',
   'estopped',
   'not-running',
+  'bad-param',
   'nothing-to-roll-back',
   'stale-order',
   'not-found',

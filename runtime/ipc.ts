@@ -13,6 +13,17 @@ const slot = z.string().regex(NAME_PATTERN)
 const fingerprint = z.string().regex(/^SHA256:[A-Za-z0-9+/]{43}$/)
 const mark = z.number().nonnegative().max(Number.MAX_SAFE_INTEGER)
 
+const paramName = z.string().regex(/^[A-Za-z][A-Za-z0-9_-]{0,39}$/)
+const paramValue = z.union([z.number(), z.boolean(), z.string().max(64)])
+
+/** Of the shape alone: what a program allows is the body's to say. */
+export const ParamChange = z.union([
+  z
+    .strictObject({ set: z.record(paramName, paramValue) })
+    .refine(({ set }) => Object.keys(set).length <= LIMITS.params),
+  z.strictObject({ reset: z.union([z.literal('all'), z.array(paramName).max(LIMITS.params)]) }),
+])
+
 /** Endpoint to body. Each request has an id; answers carry it. `cancel` ends a following stream. */
 export const EndpointMessage = z.discriminatedUnion('op', [
   z.strictObject({
@@ -42,6 +53,8 @@ export const EndpointMessage = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('estop'), id, release: z.boolean(), pusher: fingerprint }),
   z.strictObject({ op: z.literal('status'), id }),
   z.strictObject({ op: z.literal('logs'), id, slot, lines: z.number().int().min(0).max(10_000), follow: z.boolean() }),
+  z.strictObject({ op: z.literal('params'), id, slot }),
+  z.strictObject({ op: z.literal('set-params'), id, slot, pusher: fingerprint, change: ParamChange }),
   z.strictObject({ op: z.literal('receipts'), id, limit: z.number().int().min(1).max(10_000) }),
   z.strictObject({ op: z.literal('pins'), id, follow: z.boolean() }),
   /** a push by a known operator was refused before it reached the body: to be logged */
@@ -68,7 +81,7 @@ export type EndpointMessage = z.infer<typeof EndpointMessage>
 
 /**
  * Body to endpoint. `config` comes first, unasked. An answer to a request is any number of `item` (stream elements: a
- * PushEvent, LogLine, SignedReceipt or PinChange), then one `done` (value for `status`, `who` and `signers`) or one `error`.
+ * PushEvent, LogLine, SignedReceipt or PinChange), then one `done` (value for `status`, `params`, `set-params`, `who` and `signers`) or one `error`.
  */
 export type BodyMessage =
   | {

@@ -18,6 +18,9 @@ export const LIMITS = {
   arches: 16,
   needs: 64,
   rates: 64,
+  params: 64,
+  /** of one parameter */
+  choices: 32,
   /** characters of a version, or of any other short text */
   text: 128,
   /** nesting of objects and lists in a JSON text */

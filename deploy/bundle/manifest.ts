@@ -1,6 +1,7 @@
 /** What a program asks of a robot, written by the build from the program's own words (BUNDLE 4). */
 import { NAME_PATTERN } from '../api.ts'
 import { LIMITS } from './limits.ts'
+import { type ManifestParam, readParams } from './params.ts'
 import { VERSION_PATTERN } from './release.ts'
 import { encodeJson, Fields, readJson } from './strict.ts'
 
@@ -17,7 +18,7 @@ export interface Manifest {
   /** periods of every() */
   ratesMs: number[]
   state: { version: number; encoding: 'json' | 'bytes' } | null
-  params: Record<string, unknown>
+  params: Record<string, ManifestParam>
 }
 
 export const MANIFEST_FORMAT = 'medulla-manifest/1'
@@ -48,7 +49,7 @@ export function parseManifest(bytes: Uint8Array): Manifest {
     needs: readNeeds(read),
     ratesMs: readRates(read),
     state: readState(read),
-    params: read.object('params'),
+    params: readParams(read),
   }
 }
 

@@ -17,6 +17,7 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   watch: { summary: 'push on every save, over one open session', load: () => import('./commands/watch.ts') },
   status: { summary: 'what the robot runs', load: () => import('./commands/status.ts') },
   logs: { summary: 'what a program printed and logged', load: () => import('./commands/logs.ts') },
+  param: { summary: 'change parameters of a program while it runs', load: () => import('./commands/param.ts') },
   rollback: { summary: 'go back to the program before', load: () => import('./commands/rollback.ts') },
   stop: { summary: 'stop a program; its outputs go to their safe levels', load: () => import('./commands/stop.ts') },
   start: { summary: 'start what was stopped', load: () => import('./commands/start.ts') },

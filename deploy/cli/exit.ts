@@ -61,6 +61,7 @@ const NAMES: Readonly<Record<RefusalCode, ExitName>> = {
   crashed: 'undone',
   'in-progress': 'refused',
   'not-running': 'refused',
+  'bad-param': 'refused',
   'nothing-to-roll-back': 'refused',
   'stale-order': 'refused',
   'not-found': 'refused',

@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { grantOf, type OwnedHandle } from '../../drivers/backend.ts'
 import { serveBroker } from '../../drivers/broker/server.ts'
 import type { Grant } from '../../drivers/handle.ts'
+import type { ParamValue } from '../sdk/params.ts'
 import { FD, type FromProgram, type Init, MAX_LINE, type ToProgram, WIRE } from '../sdk/wire.ts'
 import type { Cell } from './cells.ts'
 import { continueProcess, killUser, stopProcess } from './fence.ts'
@@ -36,7 +37,7 @@ export interface ChildOptions {
   heartbeatMs: number
   rehearsals: number
   brokerDeadlineMs: number
-  params: Record<string, unknown>
+  params: Record<string, ParamValue>
   onMessage(message: FromProgram): void
   onExit(): void
 }

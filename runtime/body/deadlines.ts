@@ -5,7 +5,28 @@ import type { State } from './lifecycle.ts'
 /** A program that was told to stop is killed after this. */
 const STOP_MS = 1000
 
-export function deadlineOf(state: State, t: Timing): number | null {
+export class Deadline {
+  readonly #timing: Timing
+  #timer: NodeJS.Timeout | null = null
+
+  constructor(timing: Timing) {
+    this.#timing = timing
+  }
+
+  /** Replaces the one before; a state that awaits nothing has none. */
+  arm(state: State, late: () => void): void {
+    this.disarm()
+    const wait = deadlineOf(state, this.#timing)
+    if (wait !== null) this.#timer = setTimeout(late, wait)
+  }
+
+  disarm(): void {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+  }
+}
+
+function deadlineOf(state: State, t: Timing): number | null {
   switch (state) {
     case 'starting':
     case 'restarting':

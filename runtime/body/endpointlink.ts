@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Duplex } from 'node:stream'
+import type { ParamReport } from '../../deploy/api.ts'
 import type { SignedCertificate } from '../../deploy/cert.ts'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/errors.ts'
 import { type BodyMessage, EndpointMessage, IPC_MAX_LINE } from '../ipc.ts'
@@ -164,6 +165,10 @@ export class EndpointLink {
           return done()
         case 'status':
           return done(this.#robot.status())
+        case 'params':
+          return done(await this.#params(message.slot))
+        case 'set-params':
+          return done(await this.#setParams(message))
         case 'who':
           return done(this.#robot.operators.who(JSON.parse(message.cert) as SignedCertificate, message.noise))
         case 'signers':
@@ -198,6 +203,19 @@ export class EndpointLink {
   #known(slot: string) {
     if (!this.#robot.knows(slot)) throw new Refusal('not-found', `there is no slot ${slot}`, 'medulla status')
     return this.#robot.slot(slot)
+  }
+
+  async #params(name: string): Promise<ParamReport> {
+    const slot = this.#known(name)
+    const { program, version, manifest } = await slot.params.program()
+    return { slot: name, program, version, params: slot.params.report(manifest.params) }
+  }
+
+  async #setParams({ slot: name, change, pusher }: Extract<EndpointMessage, { op: 'set-params' }>) {
+    const slot = this.#known(name)
+    const { manifest } = await slot.params.program()
+    await slot.params.change(change, manifest.params, this.#robot.operators.byFingerprint(pusher)?.name ?? pusher)
+    return this.#params(name)
   }
 
   async #start(name: string, item: (value: unknown) => void): Promise<void> {

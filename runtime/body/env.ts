@@ -1,6 +1,7 @@
 /** What a slot is given; everything that differs between robot, simulator and test is here. */
 import type { Receipt } from '../../deploy/api.ts'
 import type { Timing } from '../../drivers/board.ts'
+import type { ParamValue } from '../sdk/params.ts'
 import type { FromProgram } from '../sdk/wire.ts'
 import type { Checkpoint } from '../store/checkpoint.ts'
 import type { Entry } from './entries.ts'
@@ -10,7 +11,13 @@ import type { Instance, Runnable, Running } from './upgrade.ts'
 
 /** Starts an instance; `exit` is called once, whatever ended it. */
 export type Launch = (
-  about: { slot: string; log: SlotLog; generation: number; predecessor: Instance | null },
+  about: {
+    slot: string
+    log: SlotLog
+    generation: number
+    predecessor: Instance | null
+    params: Record<string, ParamValue>
+  },
   runnable: Runnable,
   on: { message(running: Running, message: FromProgram): void; exit(running: Running): void },
 ) => Promise<Running>
@@ -31,6 +38,9 @@ export interface SlotEnv {
   commit(slot: string, runnable: Runnable, raiseFloor: boolean): Promise<void>
   undone(digest: string): Promise<void>
   setStopped(slot: string, stopped: boolean): Promise<void>
+  /** What was set of the slot's parameters, on disk. */
+  params(slot: string): Readonly<Record<string, ParamValue>>
+  saveParams(slot: string, values: Readonly<Record<string, ParamValue>>): Promise<void>
   saveCheckpoint(slot: string, checkpoint: Checkpoint): Promise<void>
   /** null when there is none for this program, or when it cannot be used. */
   loadCheckpoint(slot: string, runnable: Runnable): Promise<Checkpoint | null>

@@ -33,7 +33,6 @@ export async function launch(env: Ground, ...[about, runnable, on]: Parameters<L
       heartbeatMs: heartbeatMs(env.timing),
       rehearsals: env.timing.rehearsals,
       brokerDeadlineMs: env.timing.heartbeatMs,
-      params: {},
       onMessage: (message) => on.message(running, message),
       onExit: () => {
         dir.remove()

@@ -6,6 +6,7 @@
  */
 import type { Snapshot } from '../sdk/wire.ts'
 import type { SlotEnv } from './env.ts'
+import type { Event } from './lifecycle.ts'
 import { fillInbox, readSnapshot } from './snapshots.ts'
 import type { Running } from './upgrade.ts'
 
@@ -40,6 +41,15 @@ export class Programs {
     if (running === this.current) return 'current'
     if (running === this.next) return 'next'
     return running === this.old ? 'old' : null
+  }
+
+  /** `died` and `failed` get their role when they are handled: roles may change while they wait. */
+  event(kind: Event | 'died' | 'failed', from: Running | null): Event | null {
+    if (kind !== 'died' && kind !== 'failed') return kind
+    const role = from === null ? null : this.role(from)
+    if (role === null) return null
+    if (kind === 'died') return `${role}-died`
+    return role === 'next' ? 'next-failed' : 'current-failed'
   }
 
   copy(swap: string): void {

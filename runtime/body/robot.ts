@@ -318,6 +318,10 @@ export class Robot {
       setStopped: async (slot, stopped) => {
         await slots.setStopped(slot, stopped)
       },
+      params: (slot) => slots.get(slot).params,
+      saveParams: async (slot, values) => {
+        await slots.setParams(slot, values)
+      },
       saveCheckpoint: (slot, checkpoint) => slots.saveCheckpoint(slot, checkpoint),
       loadCheckpoint: async (slot, runnable) => {
         const checkpoint = await slots.loadCheckpoint(slot).catch(() => null)

@@ -8,12 +8,13 @@ import { Refusal } from '../../deploy/errors.ts'
 import { monotonicNs } from '../sdk/ticker.ts'
 import type { FromProgram } from '../sdk/wire.ts'
 import { Checkpoints } from './checkpoints.ts'
-import { deadlineOf } from './deadlines.ts'
+import { Deadline } from './deadlines.ts'
 import { lifeEntry, upgradeEntry } from './entries.ts'
 import type { SlotEnv } from './env.ts'
 import { type Action, type Event, type State, step } from './lifecycle.ts'
 import { SlotLog } from './log.ts'
 import { Monitor, Pace, runningStatus, unwell } from './monitor.ts'
+import { SlotParams } from './params.ts'
 import { Programs, Unfenced } from './programs.ts'
 import { Restarts } from './restarts.ts'
 import type { Cause, Runnable, Running, Upgrade } from './upgrade.ts'
@@ -22,13 +23,14 @@ import { blameless, causeOf, describeOutcome } from './verdict.ts'
 export class Slot {
   readonly name: string
   readonly log: SlotLog
+  readonly params: SlotParams
   #env: SlotEnv
   #state: State = 'idle'
   #programs: Programs
   #upgrade: Upgrade | null = null
   #reserved = false
   #monitor: Monitor
-  #deadline: NodeJS.Timeout | null = null
+  #deadline: Deadline
   #queue: Promise<void> = Promise.resolve()
   #generation = 0
   #restarts: Restarts
@@ -44,6 +46,8 @@ export class Slot {
     this.#env = env
     this.log = new SlotLog(name)
     this.#programs = new Programs(name, env)
+    this.params = new SlotParams(name, env, this.#programs, (level, text) => this.#note(level, text))
+    this.#deadline = new Deadline(env.timing)
     this.#restarts = new Restarts(env.timing.restartMostMs)
     this.#checkpoints = new Checkpoints(name, env, (level, text) => this.#note(level, text))
     const lost = () => this.#post('lost', null)
@@ -115,10 +119,11 @@ export class Slot {
   async close(): Promise<void> {
     clearInterval(this.#timer)
     this.#restarts.cancel()
-    this.#disarm()
+    this.#deadline.disarm()
     this.#monitor.rest()
     this.#state = 'idle'
     await this.#programs.close()
+    await this.params.close()
   }
 
   edge(message: { id: number; level: 0 | 1; ns: string; seqno: number }): void {
@@ -143,7 +148,6 @@ export class Slot {
 
   // events
 
-  /** `died` and `failed` get their role when they are handled: roles may change while they wait. */
   #post(event: Event | 'died' | 'failed', from: Running | null, said: Cause | null = null): void {
     this.#queue = this.#queue
       .then(() => this.#handle(event, from, said))
@@ -154,7 +158,7 @@ export class Slot {
 
   async #handle(kind: Event | 'died' | 'failed', from: Running | null, said: Cause | null): Promise<void> {
     const before = this.#state
-    const event = this.#resolve(kind, from)
+    const event = this.#programs.event(kind, from)
     if (event === null) return
     const { state, actions } = step(before, event)
     if (state === before && actions.length === 0) {
@@ -171,7 +175,7 @@ export class Slot {
     }
     this.#state = state
     const moved = state !== before || actions.some((action) => action !== 'note')
-    if (moved) this.#disarm()
+    if (moved) this.#deadline.disarm()
     for (const action of actions) {
       try {
         await this.#do(action)
@@ -184,14 +188,6 @@ export class Slot {
       }
     }
     if (moved && this.#state === state) this.#arm(state)
-  }
-
-  #resolve(kind: Event | 'died' | 'failed', from: Running | null): Event | null {
-    if (kind !== 'died' && kind !== 'failed') return kind
-    const role = from === null ? null : this.#programs.role(from)
-    if (role === null) return null
-    if (kind === 'died') return `${role}-died`
-    return role === 'next' ? 'next-failed' : 'current-failed'
   }
 
   #hear(running: Running, message: FromProgram): void {
@@ -266,18 +262,10 @@ export class Slot {
   // deadlines
 
   #arm(state: State): void {
-    this.#disarm()
-    const wait = deadlineOf(state, this.#env.timing)
-    if (wait === null) return
-    this.#deadline = setTimeout(() => {
+    this.#deadline.arm(state, () => {
       const forced = this.#upgrade?.force === true && (this.#state === 'copying' || this.#state === 'yielding')
       this.#post(forced ? 'forced-deadline' : 'deadline', null)
-    }, wait)
-  }
-
-  #disarm(): void {
-    if (this.#deadline !== null) clearTimeout(this.#deadline)
-    this.#deadline = null
+    })
   }
 
   // actions
@@ -378,6 +366,7 @@ export class Slot {
         log: this.log,
         generation: ++this.#generation,
         predecessor: this.#programs.current?.child ?? null,
+        params: this.params.values(runnable.manifest.params),
       }
       this.#programs.next = await this.#env.launch(about, runnable, {
         message: (running, message) => this.#hear(running, message),
@@ -395,6 +384,8 @@ export class Slot {
   }
 
   #resumeOld(): void {
+    // HANDOVER 11.5: before it goes on
+    this.params.tell(this.#programs.old)
     const ageMs = this.#programs.resumeOld()
     if (this.#upgrade !== null && ageMs !== null) this.#upgrade.stateAgeMs = ageMs
     this.#pace = new Pace()
@@ -418,6 +409,7 @@ export class Slot {
     }
     this.#env.owner.keep(Object.keys(upgrade.to.manifest.needs), this.name)
     this.#lastGapMs = upgrade.gapMs
+    upgrade.notes = this.params.settle(upgrade.to.manifest.params)
     this.#lastCause = null
     await this.#finish('committed')
     this.#askCheckpoint()

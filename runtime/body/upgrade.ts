@@ -66,6 +66,8 @@ export class Upgrade {
   /** it failed through no fault of the new program: its digest is not remembered as tried (HANDOVER 7.7) */
   blameless = false
   held: string | null = null
+  /** what else there is to know about how it ended */
+  notes: string[] = []
   gapMs: number | null = null
   stateBytes = 0
   stateAgeMs: number | undefined

@@ -82,9 +82,9 @@ export function describeOutcome(
   outcome: Outcome,
   running: string | null,
 ): { message: string; hint?: string } {
-  const { to, cause } = upgrade
+  const { to, cause, notes } = upgrade
   const name = `${to.program} ${to.version}`
-  if (outcome === 'committed') return { message: `${name} runs` }
+  if (outcome === 'committed') return { message: [`${name} runs`, ...notes].join('; ') }
   const now = running === null ? 'nothing runs, outputs are at their safe levels' : `${running} runs on`
   const why = cause === null ? 'for an unknown reason' : cause.message
   if (cause?.code === 'yield-timeout') {

@@ -6,6 +6,7 @@ import express, { type Express, type NextFunction, type Request, type RequestHan
 import { NAME_PATTERN, ROLE_RANK, type Role, type SignedOrder } from '../../deploy/api.ts'
 import { type Peer, SecureSocket } from '../../deploy/channel/socket.ts'
 import { Refusal } from '../../deploy/errors.ts'
+import { ParamChange } from '../ipc.ts'
 import type { BodyLink } from './bodylink.ts'
 import { answerRefusal, type Call } from './call.ts'
 import { streamed } from './ndjson.ts'
@@ -95,6 +96,19 @@ export function createApp({ link, door, sessions, failed }: AppParts): Express {
       ),
     )
   }
+  app.get(
+    '/v1/slots/:slot/params',
+    route('observer', async ({ response, slot }) => {
+      response.json(await link.call({ op: 'params', slot }))
+    }),
+  )
+  app.post(
+    '/v1/slots/:slot/params',
+    route('operator', async ({ request, response, peer, slot }) => {
+      const change = parseChange(await smallBody(request))
+      response.json(await link.call({ op: 'set-params', slot, pusher: peer.fingerprint, change }))
+    }),
+  )
   app.get('/v1/slots/:slot/logs', route('observer', ({ request, response, slot }) =>
     streamed(link, { op: 'logs', slot, lines: count(request.query.lines, 0), follow: flag(request.query.follow) }, response, 'cancel'))) // biome-ignore format: one call
   app.get(
@@ -136,7 +150,7 @@ async function smallBody(request: Request): Promise<string> {
   let length = 0
   for await (const part of request as AsyncIterable<Buffer>) {
     length += part.length
-    if (length > MAX_ORDER) throw new Refusal('too-large', `order: at most ${MAX_ORDER} bytes`)
+    if (length > MAX_ORDER) throw new Refusal('too-large', `body: at most ${MAX_ORDER} bytes`)
     parts.push(part)
   }
   return Buffer.concat(parts).toString()
@@ -151,6 +165,14 @@ function parseOrder(text: string): SignedOrder {
     // below
   }
   throw new Refusal('usage', 'order: expected a signed order of two strings')
+}
+
+function parseChange(text: string) {
+  try {
+    return ParamChange.parse(JSON.parse(text))
+  } catch {
+    throw new Refusal('usage', 'params: expected {"set": {NAME: VALUE, …}} or {"reset": [NAME, …]} or {"reset": "all"}')
+  }
 }
 
 function count(value: unknown, min: number): number {

@@ -1,7 +1,8 @@
 /** Invariant: describing a program touches no hardware and starts no loop; it is one dry call of `run`. */
 import { paperHandle } from './dummies.ts'
 import { Instance } from './instance.ts'
-import type { Description, Needs, Params, RobotSpec } from './spec.ts'
+import { declare, type Params, paramsView, valuesOf } from './params.ts'
+import type { Description, Needs, RobotSpec } from './spec.ts'
 import { type Init, SDK_VERSION, WIRE } from './wire.ts'
 
 export function describe(spec: RobotSpec<Needs, unknown, Params>): Description {
@@ -9,7 +10,9 @@ export function describe(spec: RobotSpec<Needs, unknown, Params>): Description {
   const handles = new Map(Object.entries(spec.needs).map(([name, kind]) => [name, paperHandle(name, kind)]))
   const init = { program: 'describe', version: '0.0.0', slot: 'main' } as Init
   const outside = { log: () => {}, afterTick: () => true, released: () => {} }
-  const instance = new Instance({ spec, init, handles, params: { ...spec.params } }, outside, initial ?? {})
+  const declared = declare(spec.params)
+  const params = paramsView(valuesOf(declared, {}))
+  const instance = new Instance({ spec, init, handles, params }, outside, initial ?? {})
   try {
     instance.begin(false)
   } catch {
@@ -21,7 +24,7 @@ export function describe(spec: RobotSpec<Needs, unknown, Params>): Description {
     state: spec.state
       ? { version: spec.state.version, encoding: initial instanceof Uint8Array ? 'bytes' : 'json' }
       : null,
-    params: { ...spec.params },
+    params: declared,
     wire: WIRE,
     sdk: SDK_VERSION,
   }

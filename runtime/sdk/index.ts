@@ -10,11 +10,13 @@
  */
 import { describe } from './describe.ts'
 import type { Hosts } from './hosts.ts'
+import type { Params } from './params.ts'
 import { Program } from './program.ts'
-import { type Context, checkSpec, type Handles, type Needs, type Params, type RobotSpec } from './spec.ts'
+import { type Context, checkSpec, type Handles, type Needs, type RobotSpec } from './spec.ts'
 
 export { HardwareError } from '../../drivers/errors.ts'
 export type { Edge, I2cDevice, Input, Level, Output, Pwm, SerialPort, SpiDevice } from '../../drivers/handle.ts'
+export type { Params } from './params.ts'
 export type { Context, RobotSpec, StateSpec } from './spec.ts'
 
 const HOST = Symbol.for('medulla.host')

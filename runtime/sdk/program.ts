@@ -7,6 +7,7 @@ import type { BrokerPort } from '../../drivers/broker/index.ts'
 import type { Lease } from '../../drivers/handle.ts'
 import { deliverEdge, type System } from '../../drivers/inherit/index.ts'
 import { adoptAll, brokerOf } from './grants.ts'
+import type { ParamValue } from './params.ts'
 import { rehearse, warmUp } from './rehearsal.ts'
 import { type AnySpec, type Mailbox, Stage } from './stage.ts'
 import { decodeState, messageOf, migrateUp, ProgramFailure, unserialisable } from './state.ts'
@@ -129,9 +130,8 @@ export class Program {
         return this.#checkpoint(message.n)
       case 'edge':
         return this.#edge(message)
-      case 'param':
-        if (message.name in this.#stage.params) this.#stage.params[message.name] = message.value
-        return
+      case 'params':
+        return this.#setParams(message.values)
       case 'stop':
         return this.#stop()
       case 'init':
@@ -281,6 +281,14 @@ export class Program {
     const { count, overruns, lateUs } = instance.ticker
     instance.ticker.lateUs = 0
     this.#send({ t: 'hb', ticks: count, lateUs: Math.round(lateUs), overruns })
+  }
+
+  /** HANDOVER 11.3: the body has checked them; between two ticks. */
+  #setParams(values: Readonly<Record<string, ParamValue>>): void {
+    const { params } = this.#host.init
+    for (const name of Object.keys(values)) {
+      if (Object.hasOwn(params, name)) params[name] = values[name] as ParamValue
+    }
   }
 
   #stop(): void {

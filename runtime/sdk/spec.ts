@@ -1,12 +1,11 @@
 /** Invariant: what a program asks for is fixed by one call of `robot()`, before anything runs. */
 import type { HandleByKind, SupportedKind } from '../../drivers/handle.ts'
+import { type Declaration, declare, type Params, type ParamValues } from './params.ts'
 import type { LogLevel } from './wire.ts'
 
 /** Handle names to kinds: `{ led: 'output' }`. */
 export type Needs = Readonly<Record<string, SupportedKind>>
 export type Handles<N extends Needs> = { readonly [K in keyof N]: HandleByKind[N[K]] }
-type Param = number | boolean | string
-export type Params = Readonly<Record<string, Param>>
 
 /**
  * State that survives swaps and crashes: a JSON object, or one Uint8Array (up to 64 MiB).
@@ -26,7 +25,11 @@ export interface StateSpec<S> {
 export interface Context<S, P extends Params = Params> {
   /** The state object: change it in place. */
   readonly state: S
-  readonly params: { readonly [K in keyof P]: P[K] extends number ? number : P[K] extends boolean ? boolean : string }
+  /**
+   * The declared parameters as they are now: `medulla param` changes them while the program runs, between two ticks.
+   * Read them where they are used (`params.kp`); a program cannot write them.
+   */
+  readonly params: ParamValues<P>
   /** What runs: program name, version, slot, and whether it took over from another. */
   readonly info: {
     readonly program: string
@@ -52,6 +55,11 @@ export interface Context<S, P extends Params = Params> {
 export interface RobotSpec<N extends Needs, S, P extends Params> {
   readonly needs: N
   readonly state?: StateSpec<S>
+  /**
+   * Numbers with their range, booleans and choices that people may change while the program runs:
+   * `{ kp: { value: 1.2, min: 0, max: 5 }, mode: { value: 'slow', choices: ['slow', 'fast'] }, armed: false }`.
+   * What was set stays over swaps, crashes and restarts, until it is reset.
+   */
   readonly params?: P
   run(context: Handles<N> & Context<S, P>): void
 }
@@ -70,11 +78,7 @@ export function checkSpec<N extends Needs, S, P extends Params>(spec: RobotSpec<
   if (version !== undefined && !(Number.isSafeInteger(version) && version >= 1)) {
     throw new TypeError(`state.version: expected a whole number from 1, got ${String(version)}`)
   }
-  for (const [name, value] of Object.entries(spec.params ?? {})) {
-    if (!['number', 'boolean', 'string'].includes(typeof value)) {
-      throw new TypeError(`params.${name}: expected a number, boolean or string, got ${typeof value}`)
-    }
-  }
+  declare(spec.params)
   if (typeof spec.run !== 'function') throw new TypeError('run: expected a function')
 }
 
@@ -83,7 +87,7 @@ export interface Description {
   needs: Record<string, string>
   ratesMs: number[]
   state: { version: number; encoding: 'json' | 'bytes' } | null
-  params: Record<string, Param>
+  params: Record<string, Declaration>
   wire: number
   sdk: string
 }

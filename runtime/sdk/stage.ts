@@ -9,7 +9,8 @@ import { readSync, writeSync } from 'node:fs'
 import type { Handle, Lease } from '../../drivers/handle.ts'
 import { setCarried } from '../../drivers/inherit/index.ts'
 import { Instance } from './instance.ts'
-import type { Needs, Params, RobotSpec } from './spec.ts'
+import { complete, type Params, type ParamValue, paramsView } from './params.ts'
+import type { Needs, RobotSpec } from './spec.ts'
 import { decodeState, encodeState, migrateDown, migrateUp } from './state.ts'
 import type { Outbox, StateReader } from './statearea.ts'
 import { monotonicNs, type Pace } from './ticker.ts'
@@ -59,7 +60,7 @@ export class Stage {
   readonly init: Init
   readonly handles: ReadonlyMap<string, Handle>
   readonly lease: Lease
-  readonly params: Record<string, unknown>
+  readonly params: Readonly<Record<string, ParamValue>>
   readonly seqnos: Record<string, number> = {}
   instance: Instance | null = null
   readonly #outside: Outside
@@ -70,7 +71,8 @@ export class Stage {
     this.init = init
     this.handles = handles
     this.lease = lease
-    this.params = { ...spec.params, ...init.params }
+    // one record for all stages of a program: a change reaches the live one and every rehearsal
+    this.params = paramsView(complete(init.params, spec.params))
     this.#outside = outside
   }
 

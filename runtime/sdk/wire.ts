@@ -5,9 +5,10 @@
  * predecessor's FIFO (HANDOVER 6). This file is pure: bytes in, bytes out.
  */
 import type { Grant } from '../../drivers/handle.ts'
+import type { ParamValue } from './params.ts'
 
 /** Version of this protocol; a release states the one it was built with (HANDOVER 3.1). */
-export const WIRE = 1
+export const WIRE = 2
 export const SDK_VERSION = '0.1.0'
 
 /** HANDOVER 3.2: a longer line ends the program. */
@@ -43,7 +44,7 @@ export interface Init {
   heartbeatMs: number
   rehearsals: number
   brokerDeadlineMs: number
-  params: Record<string, unknown>
+  params: Record<string, ParamValue>
   /** set: the loader puts on its filter, or finds it installed, and imports the program only when confined (HANDLES 13.7) */
   confine: { network: boolean; filter: 'install' | 'installed' } | null
 }
@@ -85,7 +86,8 @@ export type ToProgram =
   | { t: 'resume'; fence: number; snapshot: Snapshot | null }
   | { t: 'checkpoint'; n: number }
   | { t: 'edge'; id: number; level: 0 | 1; ns: string; seqno: number }
-  | { t: 'param'; name: string; value: unknown }
+  /** new values of parameters, all for the same tick (HANDOVER 11.3) */
+  | { t: 'params'; values: Record<string, ParamValue> }
   | { t: 'stop' }
 
 export type FromProgram =

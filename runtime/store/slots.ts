@@ -26,6 +26,8 @@ export interface SlotRecord {
   stopped: boolean
   /** highest fencing number that may have been used when this was written */
   fence: number
+  /** what operators set of the program's parameters; absent in records of earlier versions */
+  params: Readonly<Record<string, number | boolean | string>>
   /** what `current` teaches */
   floor: Floor | null
 }
@@ -76,7 +78,7 @@ export class Slots {
 
   /** An empty record for a slot that has none. */
   get(slot: string): SlotRecord {
-    const empty = { current: null, previous: null, stopped: false, floor: null }
+    const empty = { current: null, previous: null, stopped: false, params: {}, floor: null }
     return { format: 'medulla-slot/1', slot, fence: 0, ...empty, ...this.#records.get(slot) }
   }
 
@@ -125,6 +127,10 @@ export class Slots {
     return this.#queue(() => this.#write({ ...this.get(slot), stopped }))
   }
 
+  setParams(slot: string, params: SlotRecord['params']): Promise<SlotRecord> {
+    return this.#queue(() => this.#write({ ...this.get(slot), params }))
+  }
+
   /** At boot, when `current` is damaged: the slot runs `digest` (the previous one) or nothing. Floors stay. */
   fallBack(slot: string, digest: string | null): Promise<SlotRecord> {
     return this.#queue(() => this.#write({ ...this.get(slot), current: digest, previous: null, floor: null }))
@@ -135,7 +141,7 @@ export class Slots {
     return this.#queue(async () => {
       if (!this.#records.has(slot)) throw new Refusal('not-found', `there is no slot '${slot}'`)
       // the folder stays, with a record: its fence is the second copy of the high water mark
-      await this.#write({ ...this.get(slot), current: null, previous: null, stopped: true, floor: null })
+      await this.#write({ ...this.get(slot), current: null, previous: null, stopped: true, params: {}, floor: null })
       await unlink(this.#checkpoint(slot)).catch((error) => {
         if (!isMissing(error)) throw error
       })

@@ -21,7 +21,11 @@ test('a release and a manifest are what they were', () => {
   expect(releaseDigest(encodeRelease(release))).toMatch(/^sha256:[0-9a-f]{64}$/)
   const manifest = manifestOf({
     state: { version: 3, encoding: 'bytes' },
-    params: { kp: 1.2, name: 'é' },
+    params: {
+      kp: { value: 1.2, max: 5, unit: '°' },
+      mode: { value: 'slow', choices: ['slow', 'fast'] },
+      on: { value: true },
+    },
     ratesMs: [1, 0.5],
   })
   expect(parseManifest(encodeManifest(manifest))).toEqual(manifest)
@@ -102,7 +106,7 @@ test('BUNDLE 6.1, 6.4, 6.5: every field of a release is checked', async () => {
   expect((await refusal(() => parseRelease(encodeJson(rest)))).message).toContain("missing key 'slot'")
 })
 
-test('BUNDLE 4.1: every field of a manifest is checked', async () => {
+test('BUNDLE 4.1, 4.3: every field of a manifest is checked', async () => {
   const wrong: [object, string][] = [
     [{ entry: 'other.mjs' }, "'entry' must be one of program.mjs"],
     [{ wire: 0 }, "'wire' must be a whole number"],
@@ -116,6 +120,18 @@ test('BUNDLE 4.1: every field of a manifest is checked', async () => {
     [{ state: { version: 1, encoding: 'xml' } }, "'encoding' must be one of json, bytes"],
     [{ state: 1 }, "'state' must be an object"],
     [{ params: [] }, "'params' must be an object"],
+    [{ params: { 'a b': { value: 1 } } }, 'malformed name'],
+    [{ params: { kp: 1 } }, "gives 'kp' no declaration"],
+    [{ params: { kp: { value: null } } }, "'value' must be a number"],
+    [{ params: { kp: { value: 1, choices: [] } } }, 'unknown key "choices"'],
+    [{ params: { kp: { value: 6, max: 5 } } }, 'outside of its range'],
+    [{ params: { kp: { value: 1, max: '5' } } }, "'max' must be a number"],
+    [{ params: { kp: { value: 1, step: 0 } } }, "'step' must be above 0"],
+    [{ params: { kp: { value: 1, unit: 'a b' } } }, "'unit' is malformed"],
+    [{ params: { on: { value: true, min: 0 } } }, 'unknown key "min"'],
+    [{ params: { mode: { value: 'a' } } }, "missing key 'choices'"],
+    [{ params: { mode: { value: 'a', choices: ['b'] } } }, "none of 'choices'"],
+    [{ params: { mode: { value: 'a', choices: ['a', 'a'] } } }, "'choices' is malformed"],
     [{ root: true }, 'unknown key "root"'],
   ]
   for (const [over, message] of wrong) {
@@ -133,10 +149,13 @@ test('BUNDLE 1.4: each limit of a document holds, and one less passes', async ()
   const ids = (n: number) => Array.from({ length: n }, (_, i) => `SHA256:${String(i).padStart(43, '0')}`)
   const arches = (n: number) => Array.from({ length: n }, (_, i) => `a${String(i).padStart(2, '0')}`)
   const rates = (n: number) => Array.from({ length: n }, () => 1)
+  const params = (n: number) => Object.fromEntries(Array.from({ length: n }, (_, i) => [`p${i}`, { value: i }]))
+  const choice = (n: number) => ({ value: 'c0', choices: Array.from({ length: n }, (_, i) => `c${i}`) })
   const manifests: [Partial<Manifest>, Partial<Manifest>][] = [
     [{ needs: many(64) }, { needs: many(65) }],
     [{ ratesMs: rates(64) }, { ratesMs: rates(65) }],
-    [{ params: { x: nest(6) } }, { params: { x: nest(7) } }],
+    [{ params: params(64) }, { params: params(65) }],
+    [{ params: { x: choice(32) } }, { params: { x: choice(33) } }],
     [{ sdk: '1'.repeat(128) }, { sdk: '1'.repeat(129) }],
   ]
   for (const [good, bad] of manifests) {
@@ -156,11 +175,13 @@ test('BUNDLE 1.4: each limit of a document holds, and one less passes', async ()
     parseRelease(encodeRelease(releaseOf(good)))
     expect((await refusal(() => encodeRelease(releaseOf(bad)))).code).toBe('bad-bundle')
   }
-  const empty = encodeManifest(manifestOf({ params: { x: '' } })).length
-  parseManifest(encodeManifest(manifestOf({ params: { x: 'x'.repeat(65536 - empty) } })))
-  expect((await refusal(() => encodeManifest(manifestOf({ params: { x: 'x'.repeat(65537 - empty) } })))).code).toBe(
-    'too-large',
-  )
+  const kinds = (n: number) => ({ needs: { led: 'x'.repeat(n) } })
+  const empty = encodeManifest(manifestOf(kinds(1))).length - 1
+  expect((await refusal(() => encodeManifest(manifestOf(kinds(65536 - empty))))).code).toBe('bad-bundle')
+  expect((await refusal(() => encodeManifest(manifestOf(kinds(65537 - empty))))).code).toBe('too-large')
+  const nested = (depth: number) => Buffer.from(`{"format":"medulla-manifest/1","x":${JSON.stringify(nest(depth))}}\n`)
+  expect((await refusal(() => parseManifest(nested(7)))).message).toContain('unknown key')
+  expect((await refusal(() => parseManifest(nested(8)))).message).toContain('nested deeper')
   expect((await refusal(() => parseRelease(Buffer.alloc(65537, 0x20)))).code).toBe('too-large')
   // deeper than the stack of a walk that recurses
   const bomb = `{"format":"medulla-manifest/1","params":${'['.repeat(32000)}${']'.repeat(32000)}}\n`

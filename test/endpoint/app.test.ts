@@ -85,6 +85,8 @@ test('every route of the router names its role; there are no others', async () =
     'POST /v1/slots/:slot/start': 'operator',
     'POST /v1/slots/:slot/stop': 'operator',
     'GET /v1/slots/:slot/logs': 'observer',
+    'GET /v1/slots/:slot/params': 'observer',
+    'POST /v1/slots/:slot/params': 'operator',
     'GET /v1/receipts': 'observer',
     'GET /v1/pins': 'observer',
   })

@@ -49,7 +49,7 @@ export async function makeInner(signer: Signer, fields: BundleFields = {}): Prom
     needs: { led: 'output' },
     ratesMs: [500],
     state: { version: 1, encoding: 'json' },
-    params: { kp: 1.25 },
+    params: { kp: { value: 1.25 } },
     ...fields.manifest,
   }
   const files = fields.files ?? [

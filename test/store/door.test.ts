@@ -37,7 +37,7 @@ test('a signed bundle comes through with its exact bytes, and what was staged is
   const verified = await door.verify(job)
   expect(verified.release).toEqual(release)
   expect(verified.signer).toBe(signer.fingerprint)
-  expect(verified.manifest.params).toEqual({ kp: 1.25 })
+  expect(verified.manifest.params).toEqual({ kp: { value: 1.25 } })
   expect([...verified.files.keys()].sort()).toEqual(['buildinfo.json', 'manifest.json', 'program.mjs'])
   // whoever owns the staging folder exchanges the file after the check
   await writeFile(job.stagedFile, 'something else')

@@ -1,0 +1,194 @@
+/**
+ * Invariant: nothing is kept of a single change: however many come, there is one record of values, at most one message to
+ * the program in LIVE_MS and one write to disk in SAVE_MS (HANDOVER 11.6). What was answered is on disk.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { ParamChange, ParamInfo } from '../../deploy/api.ts'
+import type { ManifestParam } from '../../deploy/bundle/params.ts'
+import { Refusal } from '../../deploy/errors.ts'
+import { allowed, misfit, type ParamValue, valuesOf } from '../sdk/params.ts'
+import type { SlotEnv } from './env.ts'
+import type { Programs } from './programs.ts'
+import type { Runnable, Running } from './upgrade.ts'
+
+const LIVE_MS = 20
+const SAVE_MS = 100
+
+type Declarations = Readonly<Record<string, ManifestParam>>
+type Values = Record<string, ParamValue>
+
+/** What one operator did since the last line of the log. */
+interface Told {
+  count: number
+  changed: Map<string, { from: ParamValue; to: ParamValue }>
+}
+
+export class SlotParams {
+  readonly #slot: string
+  readonly #env: Pick<SlotEnv, 'params' | 'saveParams' | 'committed'>
+  readonly #programs: Pick<Programs, 'current' | 'next'>
+  readonly #note: (level: string, text: string) => void
+  /** What was set and not reset; names and values may be of an earlier program. */
+  #set: Values
+  /** What would be started, as it was found on disk; until the next commit. */
+  #waits: Promise<Runnable | null> | null = null
+  #sentAt = 0
+  #sending: NodeJS.Timeout | null = null
+  readonly #told = new Map<string, Told>()
+  #savedAt = 0
+  #saved: Promise<void> = Promise.resolve()
+  /** A write that has not begun yet: it takes with it whatever is changed until then. */
+  #save: Promise<void> | null = null
+
+  constructor(
+    slot: string,
+    env: Pick<SlotEnv, 'params' | 'saveParams' | 'committed'>,
+    programs: Pick<Programs, 'current' | 'next'>,
+    note: (level: string, text: string) => void,
+  ) {
+    this.#slot = slot
+    this.#env = env
+    this.#programs = programs
+    this.#note = note
+    this.#set = { ...env.params(slot) }
+  }
+
+  /** What runs, or would be started. Throws `not-running` when there is neither. */
+  async program(): Promise<Runnable> {
+    const runs = this.#programs.current?.runnable
+    if (runs !== undefined) return runs
+    this.#waits ??= this.#env.committed(this.#slot)
+    const waits = await this.#waits
+    if (waits !== null) return waits
+    throw new Refusal('not-running', `slot ${this.#slot} has no program`, `medulla push --slot ${this.#slot}`)
+  }
+
+  /** Every parameter of a program with the value that it has in this slot. */
+  values(declared: Declarations): Values {
+    return valuesOf(declared, this.#set)
+  }
+
+  report(declared: Declarations): ParamInfo[] {
+    const values = this.values(declared)
+    return Object.entries(declared).map(([name, { value: byDefault, ...rest }]) => {
+      const type = typeof byDefault === 'string' ? 'choice' : typeof byDefault === 'number' ? 'number' : 'boolean'
+      const value = values[name] as ParamValue
+      return { name, type, value, default: byDefault, set: Object.hasOwn(this.#set, name), ...rest }
+    })
+  }
+
+  /** Resolves when it is on disk. Throws Refusal `bad-param`, with nothing changed, when any part of it does not fit. */
+  change(change: ParamChange, declared: Declarations, who: string): Promise<void> {
+    const before = this.values(declared)
+    const next = 'set' in change ? this.#setting(change.set, declared) : this.#resetting(change.reset, declared)
+    this.#set = next
+    this.#remember(before, this.values(declared), who)
+    this.#send()
+    return this.#persist()
+  }
+
+  /** HANDOVER 11.4: forgets what the program that runs from now on has no use for; says what, for whoever pushed it. */
+  settle(declared: Declarations): string[] {
+    this.#waits = null
+    const notes: string[] = []
+    for (const [name, value] of Object.entries(this.#set)) {
+      const known = Object.hasOwn(declared, name) ? (declared[name] as ManifestParam) : null
+      if (known !== null && misfit(known, value) === null) continue
+      delete this.#set[name]
+      const now = known === null ? 'it has no such parameter' : `it is ${known.value}, allowed is ${allowed(known)}`
+      notes.push(`${name}=${value} was not kept: ${now}`)
+    }
+    for (const note of notes) this.#note('warn', note)
+    if (notes.length > 0) this.#persist().catch((error) => this.#note('error', `params not saved: ${String(error)}`))
+    return notes
+  }
+
+  /** For a program that could not hear of changes while it was parked (HANDOVER 11.5). */
+  tell(running: Running | null): void {
+    if (running === null || Object.keys(this.#set).length === 0) return
+    running.child.send({ t: 'params', values: this.values(running.runnable.manifest.params) })
+  }
+
+  async close(): Promise<void> {
+    if (this.#sending !== null) clearTimeout(this.#sending)
+    await (this.#save ?? this.#saved).catch(() => {})
+  }
+
+  #setting(set: Readonly<Values>, declared: Declarations): Values {
+    for (const [name, value] of Object.entries(set)) {
+      const wrong = misfit(this.#known(name, declared), value)
+      if (wrong !== null) throw new Refusal('bad-param', `${name}: ${wrong}`, 'medulla param lists what is allowed')
+    }
+    return { ...this.#set, ...set }
+  }
+
+  #resetting(reset: readonly string[] | 'all', declared: Declarations): Values {
+    if (reset === 'all') return {}
+    for (const name of reset) this.#known(name, declared)
+    return Object.fromEntries(Object.entries(this.#set).filter(([name]) => !reset.includes(name)))
+  }
+
+  #known(name: string, declared: Declarations): ManifestParam {
+    const known = Object.hasOwn(declared, name) ? declared[name] : undefined
+    if (known !== undefined) return known
+    const names = Object.keys(declared).join(', ') || 'none'
+    throw new Refusal('bad-param', `the program has no parameter ${name}; it has: ${names}`, 'medulla param')
+  }
+
+  #remember(before: Values, after: Values, who: string): void {
+    const told = this.#told.get(who) ?? { count: 0, changed: new Map() }
+    this.#told.set(who, told)
+    told.count++
+    for (const [name, to] of Object.entries(after)) {
+      const from = told.changed.get(name)?.from ?? before[name]
+      if (from !== undefined && (before[name] !== to || told.changed.has(name))) told.changed.set(name, { from, to })
+    }
+  }
+
+  /** The first change at once; what comes right after it, together. */
+  #send(): void {
+    if (this.#sending !== null) return
+    const wait = this.#sentAt + LIVE_MS - performance.now()
+    if (wait > 0) {
+      this.#sending = setTimeout(() => this.#sendNow(), wait)
+      return
+    }
+    this.#sendNow()
+  }
+
+  #sendNow(): void {
+    this.#sending = null
+    this.#sentAt = performance.now()
+    for (const running of [this.#programs.current, this.#programs.next]) {
+      const values = running === null ? {} : this.values(running.runnable.manifest.params)
+      if (Object.keys(values).length > 0) running?.child.send({ t: 'params', values })
+    }
+  }
+
+  #persist(): Promise<void> {
+    if (this.#save !== null) return this.#save
+    const save = this.#write(this.#saved)
+    this.#save = save
+    this.#saved = save.catch(() => {})
+    return save
+  }
+
+  async #write(before: Promise<void>): Promise<void> {
+    await before
+    const wait = this.#savedAt + SAVE_MS - performance.now()
+    if (wait > 0) await sleep(wait)
+    this.#save = null
+    this.#savedAt = performance.now()
+    this.#tellLog()
+    await this.#env.saveParams(this.#slot, this.#set)
+  }
+
+  #tellLog(): void {
+    for (const [who, { count, changed }] of this.#told) {
+      const list = [...changed].map(([name, { from, to }]) => `${name} ${from} -> ${to}`)
+      const often = count > 1 ? ` (${count} changes)` : ''
+      this.#note('info', `params: ${list.join(', ') || 'as they were'}, by ${who}${often}`)
+    }
+    this.#told.clear()
+  }
+}
