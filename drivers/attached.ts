@@ -4,7 +4,8 @@
  * The same classes serve every way a handle reaches a program; a port is the one primitive that differs.
  */
 import { HardwareError } from './errors.ts'
-import type { Edge, Grant, Handle, Input, Lease, Level, Output, Pwm, SupportedKind } from './handle.ts'
+import type { Edge, Grant, Handle, Input, Lease, Level, Output, Pwm, Servo, SupportedKind } from './handle.ts'
+import { rangeOf } from './servo.ts'
 
 /** One way to the hardware. Each method throws HardwareError. */
 export interface Port {
@@ -117,6 +118,40 @@ class AttachedPwm extends Attached implements Pwm {
   }
 }
 
+class AttachedServo extends Attached implements Servo {
+  readonly kind = 'servo'
+  readonly range: readonly [number, number]
+  readonly #lease: Lease
+  readonly #port: Port
+  #value: number
+
+  constructor(grant: Grant, lease: Lease, port: Port) {
+    super(grant.name, port)
+    this.#lease = lease
+    this.#port = port
+    this.range = rangeOf(grant)
+    this.#value = grant.value ?? 0
+  }
+
+  get value(): number {
+    return this.#value
+  }
+
+  write(degrees: number): void {
+    if (!this.#lease.live || !this.open) throw revoked(this.name, this.open)
+    if (!Number.isFinite(degrees)) throw new HardwareError('other', `${this.name}: expected degrees, got ${degrees}`)
+    // HANDLES 6.5
+    const [lowest, highest] = this.range
+    const value = Math.min(highest, Math.max(lowest, degrees))
+    this.#port.write(value)
+    this.#value = value
+  }
+
+  [CARRY](value: number): void {
+    this.#value = value
+  }
+}
+
 class AttachedInput extends Attached implements Input {
   readonly kind = 'input'
   readonly #port: Port
@@ -155,6 +190,7 @@ export function attach(grant: Grant, lease: Lease, port: Port): Handle {
   const kind: SupportedKind = grant.kind
   if (kind === 'output') return new AttachedOutput(grant, lease, port)
   if (kind === 'pwm') return new AttachedPwm(grant, lease, port)
+  if (kind === 'servo') return new AttachedServo(grant, lease, port)
   if (kind === 'input') return new AttachedInput(grant, port)
   throw new HardwareError('unsupported', `${grant.name}: kind ${kind} cannot be handed over via ${grant.via}`)
 }

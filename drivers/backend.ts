@@ -3,7 +3,7 @@
  *
  * A backend never watches a program: it is told fencing numbers, and refuses what they forbid (HANDLES 3).
  */
-import type { BoardHandle } from './board.ts'
+import type { BoardHandle, ServoEntry } from './board.ts'
 import type { Edge, Encoding, Grant, SupportedKind } from './handle.ts'
 
 export interface LineInfo {
@@ -57,7 +57,7 @@ export interface OwnedHandle {
   readonly kind: SupportedKind
   readonly entry: BoardHandle
 
-  /** Present value (0 or 1, or a duty cycle); undefined for i2c, spi and serial. */
+  /** Present value (0 or 1, a duty cycle, or degrees); undefined for i2c, spi and serial. */
   value(): number | undefined
   /**
    * The body's own write: initial and safe levels. It raises the handle's fence, so that older writers are refused.
@@ -103,8 +103,13 @@ export function grantOf(handle: OwnedHandle, source: GrantSource, fd?: number): 
     ...(source.via === 'inherit' && fd !== undefined ? { fd, encoding: source.encoding } : {}),
     ...(entry.kind === 'i2c' ? { address: entry.address } : {}),
     ...(entry.kind === 'pwm' ? { periodNs: periodNs(entry.frequencyHz), min: entry.min, max: entry.max } : {}),
+    ...(entry.kind === 'servo' ? servoGrant(entry) : {}),
     ...(value === undefined ? {} : { value }),
   }
+}
+
+function servoGrant({ frequencyHz, minUs, maxUs, degrees: [min, max] }: ServoEntry): Partial<Grant> {
+  return { periodNs: periodNs(frequencyHz), pulsesNs: [minUs * 1000, maxUs * 1000], min, max }
 }
 
 /** PWM period as the kernel takes it, in whole nanoseconds. */

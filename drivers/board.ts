@@ -63,6 +63,23 @@ export interface PwmEntry {
   via: Via
 }
 
+export interface ServoEntry {
+  kind: 'servo'
+  line: string
+  frequencyHz: number
+  /** pulses at the lowest and at the highest angle */
+  minUs: number
+  maxUs: number
+  degrees: [lowest: number, highest: number]
+  /** degrees; default the middle */
+  initial: number
+  safe: number | 'hold'
+  driver: 'kernel' | 'pigpio'
+  /** of driver kernel, except on model sim */
+  channel?: PwmChannel
+  via: Via
+}
+
 export interface I2cEntry {
   kind: 'i2c'
   bus: number
@@ -96,7 +113,7 @@ export interface SerialEntry {
   via: 'inherit'
 }
 
-export type BoardHandle = OutputEntry | InputEntry | PwmEntry | I2cEntry | SpiEntry | SerialEntry
+export type BoardHandle = OutputEntry | InputEntry | PwmEntry | ServoEntry | I2cEntry | SpiEntry | SerialEntry
 
 export interface Board {
   name?: string

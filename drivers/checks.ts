@@ -28,7 +28,7 @@ export function checkPlaces(file: string, { model, handles }: Board): void {
 
 function placesOf(entry: BoardHandle, model: Board['model']): string[] {
   const place = placeOf(entry)
-  if (entry.kind !== 'pwm') return [place]
+  if (entry.kind !== 'pwm' && entry.kind !== 'servo') return [place]
   // pigpio drives the same channels past the kernel
   const channel = entry.driver === 'pigpio' ? pwmChannelOf(model, entry.line) : entry.channel
   return channel === undefined ? [place] : [place, `pwmchip${channel.chip}/pwm${channel.channel}`]

@@ -1,7 +1,7 @@
 /** Invariant: an entry that is complete says how its hardware is reached, on the model of its board (HANDLES 8.1). */
 import type { Board, BoardHandle } from './board.ts'
 import { BoardError } from './errors.ts'
-import { hasPigpio, pwmChannelOf, pwmLines } from './linux/models.ts'
+import { hasPigpio, type PwmChannel, pwmChannelOf, pwmLines } from './linux/models.ts'
 import type { ParsedBoard } from './schema.ts'
 
 type Given = ParsedBoard['handles'][string]
@@ -27,6 +27,8 @@ export function complete(file: string, model: Model, name: string, given: Given)
       return given
     case 'pwm':
       return completePwm(fail, model, given)
+    case 'servo':
+      return completeServo(fail, model, given)
     case 'i2c':
       return completeI2c(fail, model, given)
     case 'spi':
@@ -44,20 +46,65 @@ function completePwm(fail: Fail, model: Model, { channel, via, safe: given, ...r
   const { min, max, initial } = rest
   if (min > max) throw fail('min', `expected at most max (${max}), got ${min}`, 'swap min and max')
   const safe = given ?? initial
-  for (const [key, value] of [
-    ['initial', initial],
-    ['safe', safe],
-  ] as const) {
+  checkWithin(fail, { initial, safe }, 'a duty cycle from min', min, 'max', max)
+  return { ...rest, safe, ...reached(fail, model, rest, channel, via) }
+}
+
+function completeServo(fail: Fail, model: Model, { channel, via, safe, ...rest }: GivenOf<'servo'>): BoardHandle {
+  const {
+    degrees: [lowest, highest],
+    minUs,
+    maxUs,
+    frequencyHz,
+  } = rest
+  if (lowest >= highest) {
+    const expected = `expected the lower angle first, got [${lowest}, ${highest}]`
+    throw fail('degrees', expected, `write [${highest}, ${lowest}], or another range`)
+  }
+  if (minUs >= maxUs) throw fail('minUs', `expected less than maxUs (${maxUs}), got ${minUs}`, 'swap minUs and maxUs')
+  const periodUs = 1e6 / frequencyHz
+  if (maxUs >= periodUs) {
+    const expected = `expected less than the period (${Math.round(periodUs)} us), got ${maxUs}`
+    throw fail('maxUs', expected, 'write a shorter pulse, or a lower "frequencyHz"')
+  }
+  const initial = rest.initial ?? (lowest + highest) / 2
+  const values = { initial, safe: safe ?? initial }
+  checkWithin(fail, values, 'degrees from', lowest, 'to', highest)
+  return { ...rest, ...values, ...reached(fail, model, rest, channel, via) }
+}
+
+/** `initial` and `safe` lie within the limits. */
+function checkWithin(
+  fail: Fail,
+  values: { initial: number; safe: number | 'hold' },
+  what: string,
+  min: number,
+  upTo: string,
+  max: number,
+): void {
+  for (const key of ['initial', 'safe'] as const) {
+    const value = values[key]
     if (value === 'hold' || (value >= min && value <= max)) continue
+    const limits = upTo === 'max' ? `(${min}) to max (${max})` : `${min} to ${max}`
     throw fail(
       key,
-      `expected a duty cycle from min (${min}) to max (${max}), got ${value}`,
+      `expected ${what} ${limits}, got ${value}`,
       `write "${key}": ${value < min ? min : max}, or move the limit`,
     )
   }
-  const entry = { ...rest, safe, via: via ?? 'inherit' }
-  if (model === 'sim') return channel === undefined ? entry : { ...entry, channel }
-  if (entry.driver === 'pigpio') {
+}
+
+/** How the PWM on a line is reached, for a pwm or a servo. */
+function reached(
+  fail: Fail,
+  model: Model,
+  { line, driver }: { line: string; driver: 'kernel' | 'pigpio' },
+  channel: PwmChannel | undefined,
+  via: 'inherit' | 'broker' | undefined,
+): { via: 'inherit' | 'broker'; channel?: PwmChannel } {
+  const way = { via: via ?? 'inherit' }
+  if (model === 'sim') return channel === undefined ? way : { ...way, channel }
+  if (driver === 'pigpio') {
     // HANDLES 12.9
     if (!hasPigpio(model)) {
       const lines = pwmLines(model).join(', ')
@@ -65,10 +112,10 @@ function completePwm(fail: Fail, model: Model, { channel, via, safe: given, ...r
       throw fail('driver', `pigpio does not run on a board of model ${model}`, `${kernel}, or use a PCA9685 on i2c`)
     }
     if (via === 'inherit') throw fail('via', 'expected broker with driver pigpio, got inherit', 'write "via": "broker"')
-    return { ...entry, via: 'broker' }
+    return { via: 'broker' }
   }
-  const found = channel ?? pwmChannelOf(model, entry.line)
-  if (found !== undefined) return { ...entry, channel: found }
+  const found = channel ?? pwmChannelOf(model, line)
+  if (found !== undefined) return { ...way, channel: found }
   const example = '"channel": { "chip": 0, "channel": 0 }'
   if (model === 'linux') {
     throw fail('channel', 'expected a channel of a PWM chip, got nothing', `add ${example} for pwmchip0/pwm0`)
@@ -76,7 +123,7 @@ function completePwm(fail: Fail, model: Model, { channel, via, safe: given, ...r
   const other = hasPigpio(model) ? '"driver": "pigpio"' : 'a PCA9685 on i2c'
   throw fail(
     'line',
-    `expected a line with hardware PWM, got ${entry.line}`,
+    `expected a line with hardware PWM, got ${line}`,
     `write one of ${pwmLines(model).join(', ')}, add ${example}, or use ${other}`,
   )
 }

@@ -9,6 +9,11 @@
 export const HANDLE_KINDS = ['output', 'input', 'pwm', 'servo', 'i2c', 'spi', 'serial', 'analog'] as const
 export type HandleKind = (typeof HANDLE_KINDS)[number]
 
+/** The kinds that are driven to a value, which has an initial and a safe one. */
+export function isDriven(kind: HandleKind): boolean {
+  return kind === 'output' || kind === 'pwm' || kind === 'servo'
+}
+
 export type Level = 0 | 1
 
 /**
@@ -58,6 +63,14 @@ export interface Pwm extends Handle {
   write(duty: number): void
 }
 
+/** A servo, in degrees: pulses, limits and period are the board's. Angles beyond `range` go to its end. */
+export interface Servo extends Handle {
+  readonly kind: 'servo'
+  readonly value: number
+  readonly range: readonly [lowest: number, highest: number]
+  write(degrees: number): void
+}
+
 /** One I2C device (bus and address were fixed by the body). `writeRead` is one combined transfer. */
 export interface I2cDevice extends Handle {
   readonly kind: 'i2c'
@@ -88,6 +101,7 @@ export interface HandleByKind {
   output: Output
   input: Input
   pwm: Pwm
+  servo: Servo
   i2c: I2cDevice
   spi: SpiDevice
   serial: SerialPort
@@ -117,9 +131,11 @@ export interface Grant {
   readonly encoding?: Encoding
   /** i2c only: 7 bits. */
   readonly address?: number
-  /** pwm only. */
+  /** pwm and servo. */
   readonly periodNs?: number
-  /** pwm only: duties outside are moved to the nearest limit (HANDLES 6.5). */
+  /** servo only: at `min` and at `max`. */
+  readonly pulsesNs?: readonly [number, number]
+  /** Duties of a pwm, degrees of a servo; those outside are moved to the nearest limit (HANDLES 6.5). */
   readonly min?: number
   readonly max?: number
   /** Last value driven when the grant was written; superseded by the value carried in a handover. */

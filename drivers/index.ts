@@ -16,6 +16,7 @@ export type {
   Output,
   Pwm,
   SerialPort,
+  Servo as ServoHandle,
   SpiDevice,
   SupportedKind,
 } from './handle.ts'

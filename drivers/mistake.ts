@@ -43,8 +43,7 @@ export function mistake(file: string, json: unknown, issue: Issue): BoardError {
     const kinds = entry.options.map(({ shape }) => shape.kind.value)
     const known = (HANDLE_KINDS as readonly unknown[]).includes(got)
     if (known) {
-      const fix = got === 'servo' ? 'write "kind": "pwm" and use the servo device' : 'remove the handle'
-      return fail(place, `kind ${String(got)} is not supported by this release`, fix)
+      return fail(place, `kind ${String(got)} is not supported by this release`, 'remove the handle')
     }
     return fail(place, `expected one of ${kinds.join(', ')}, got ${shown}`, suggest(String(got), kinds))
   }

@@ -43,6 +43,8 @@ const address = z
   .transform((given) => Number(given))
 const level = z.union([z.literal(0), z.literal(1)], 'expected 0 or 1')
 const duty = z.number().min(0).max(1)
+const angle = z.number().min(-36_000).max(36_000)
+const pulse = z.number().min(50).max(20_000)
 const anyVia = z.enum(['inherit', 'broker'])
 const via = anyVia.default('inherit')
 const inherited = z.literal('inherit').default('inherit')
@@ -81,6 +83,20 @@ export const entry = z.discriminatedUnion('kind', [
     safe: z.union([duty, z.literal('hold')], 'expected a duty cycle from 0 to 1, or "hold"').optional(),
     min: duty.default(0),
     max: duty.default(1),
+    driver: z.enum(['kernel', 'pigpio']).default('kernel'),
+    channel: channel.optional(),
+    via: anyVia.optional(),
+  }),
+  z.strictObject({
+    kind: z.literal('servo'),
+    line,
+    frequencyHz: z.number().min(20).max(1000).default(50),
+    // the full travel of most hobby servos
+    minUs: pulse.default(500),
+    maxUs: pulse.default(2500),
+    degrees: z.tuple([angle, angle], 'expected two angles, as [0, 180]').default([0, 180]),
+    initial: angle.optional(),
+    safe: z.union([angle, z.literal('hold')], 'expected degrees, or "hold"').optional(),
     driver: z.enum(['kernel', 'pigpio']).default('kernel'),
     channel: channel.optional(),
     via: anyVia.optional(),

@@ -16,5 +16,17 @@ export function checkedValue(name: string, entry: BoardHandle, value: number): n
     // HANDLES 6.5
     return Math.min(entry.max, Math.max(entry.min, value))
   }
+  if (entry.kind === 'servo') {
+    if (!Number.isFinite(value)) throw new HardwareError('other', `${name}: expected degrees, got ${value}`)
+    // HANDLES 6.5
+    const [lowest, highest] = entry.degrees
+    return Math.min(highest, Math.max(lowest, value))
+  }
   throw new HardwareError('unsupported', `${name}: kind ${entry.kind} cannot be written`)
+}
+
+/** HANDLES 6.2: what the body drives when no program does; null for `hold`, and for what is not driven. */
+export function safeValue(entry: BoardHandle): number | null {
+  if (entry.kind !== 'output' && entry.kind !== 'pwm' && entry.kind !== 'servo') return null
+  return entry.safe === 'hold' ? null : entry.safe
 }

@@ -1,11 +1,11 @@
 /** Invariant: adopting a grant makes no system call; the descriptor is used as the body left it. */
 import { attach, type Port } from '../attached.ts'
 import { HardwareError } from '../errors.ts'
-import type { Grant, Handle, Lease } from '../handle.ts'
+import { type Grant, type Handle, isDriven, type Lease } from '../handle.ts'
 import { InheritedI2c } from './i2c.ts'
 import { LinePort } from './line.ts'
 import type { Means } from './means.ts'
-import { DutyTextPort, LevelPort, LevelTextPort, RecordPort } from './ports.ts'
+import { AngleTextPort, DutyTextPort, LevelPort, LevelTextPort, RecordPort } from './ports.ts'
 import { InheritedSerial } from './serial.ts'
 import { InheritedSpi } from './spi.ts'
 
@@ -30,8 +30,9 @@ function portOf(grant: Grant, lease: Lease, { system }: Means): Port {
   const { kind, encoding } = grant
   if ((kind === 'output' || kind === 'input') && encoding === 'line') return new LinePort(grant, system)
   if (kind === 'input' && encoding === 'level') return new LevelPort(grant)
-  if ((kind === 'output' || kind === 'pwm') && encoding === 'record') return new RecordPort(grant, lease)
+  if (isDriven(kind) && encoding === 'record') return new RecordPort(grant, lease)
   if (kind === 'output' && encoding === 'text') return new LevelTextPort(grant)
   if (kind === 'pwm' && encoding === 'text') return new DutyTextPort(grant)
+  if (kind === 'servo' && encoding === 'text') return new AngleTextPort(grant)
   throw new HardwareError('unsupported', `${grant.name}: no encoding ${encoding} for kind ${kind}`)
 }

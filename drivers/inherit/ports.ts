@@ -7,6 +7,7 @@ import { closeSync, readSync, writeSync } from 'node:fs'
 import type { Port } from '../attached.ts'
 import { HardwareError, hardwareFault } from '../errors.ts'
 import type { Grant, Lease } from '../handle.ts'
+import { dutyOf, type ServoScale, scaleOfGrant } from '../servo.ts'
 import { encodeRecord, RECORD_SIZE } from './record.ts'
 
 const ZERO = Buffer.from('0')
@@ -88,6 +89,20 @@ export class DutyTextPort extends FdPort {
     } catch (error) {
       throw hardwareFault(this.name, error)
     }
+  }
+}
+
+/** HANDLES 5.2, of a servo: its pulse. */
+export class AngleTextPort extends DutyTextPort {
+  readonly #scale: ServoScale
+
+  constructor(grant: Grant) {
+    super(grant)
+    this.#scale = scaleOfGrant(grant)
+  }
+
+  override write(degrees: number): void {
+    super.write(dutyOf(this.#scale, degrees))
   }
 }
 

@@ -12,6 +12,7 @@ import { listLines, openInput, openOutput } from './lines.ts'
 import { openPigpio } from './pigpio.ts'
 import { openPwm } from './pwm.ts'
 import { openSerial } from './serial.ts'
+import { openServo } from './servo.ts'
 import { openSpi } from './spi.ts'
 import { openSysfsInput, openSysfsOutput } from './sysfs.ts'
 import { type LinuxSystem, loadSystem } from './system.ts'
@@ -99,6 +100,8 @@ function opened(context: OpenContext): Opened {
       return entry.driver === 'sysfs' ? openSysfsInput({ ...context, entry }) : openInput({ ...context, entry })
     case 'pwm':
       return entry.driver === 'pigpio' ? openPigpio({ ...context, entry }) : openPwm({ ...context, entry })
+    case 'servo':
+      return openServo({ ...context, entry })
     case 'i2c':
       return openI2c({ ...context, entry })
     case 'spi':

@@ -7,7 +7,7 @@ import { type GrantSource, type HandleInfo, type Kept, type OwnedHandle, placeOf
 import type { Board, BoardHandle } from '../board.ts'
 import { decodeNumber, encodeNumber, OP } from '../broker/protocol.ts'
 import { HardwareError } from '../errors.ts'
-import type { Edge, SupportedKind } from '../handle.ts'
+import { type Edge, isDriven, type SupportedKind } from '../handle.ts'
 import { checkedValue } from '../values.ts'
 import type { EdgeReader } from './edges.ts'
 import type { LinuxSystem } from './system.ts'
@@ -140,7 +140,7 @@ export class LinuxHandle implements OwnedHandle {
     const value = this.#opened.value?.()
     const seqno = this.#opened.seqno?.()
     const shown = value === undefined ? {} : { value }
-    const driven = kind === 'output' || kind === 'pwm'
+    const driven = isDriven(kind)
     const kept = {
       fds: this.#opened.fds,
       fence: this.#fence,

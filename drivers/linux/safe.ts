@@ -6,6 +6,8 @@
 import { type Kept, periodNs } from '../backend.ts'
 import type { BoardHandle } from '../board.ts'
 import { GPIO_V2_LINE_SET_VALUES_IOCTL, lineValues } from '../inherit/line.ts'
+import { dutyOf, scaleOf } from '../servo.ts'
+import { safeValue } from '../values.ts'
 
 /** One system call on the descriptor at place `fd` of the handle's own. Without `request` it is a write. */
 export interface Step {
@@ -20,11 +22,15 @@ export interface Step {
 
 /** None: the handle holds what it has, or there is nothing to drive it by. */
 export function safeSteps(entry: BoardHandle, kept: Kept): Step[] {
-  if ((entry.kind !== 'output' && entry.kind !== 'pwm') || entry.safe === 'hold' || kept.fds.length === 0) return []
-  if (entry.kind === 'pwm') return [text(`${Math.round(entry.safe * periodNs(entry.frequencyHz))}\n`)]
-  if (entry.driver === 'sysfs') return [text(String(entry.safe))]
-  return [{ fd: 0, bytes: hex(lineValues(entry.safe)), request: GPIO_V2_LINE_SET_VALUES_IOCTL }]
+  const safe = safeValue(entry)
+  if (safe === null || kept.fds.length === 0) return []
+  if (entry.kind === 'servo') return [pulse(dutyOf(scaleOf(entry), safe), entry.frequencyHz)]
+  if (entry.kind === 'pwm') return [pulse(safe, entry.frequencyHz)]
+  if (entry.kind === 'output' && entry.driver === 'sysfs') return [text(String(safe))]
+  return [{ fd: 0, bytes: hex(lineValues(safe)), request: GPIO_V2_LINE_SET_VALUES_IOCTL }]
 }
+
+const pulse = (duty: number, frequencyHz: number): Step => text(`${Math.round(duty * periodNs(frequencyHz))}\n`)
 
 /** HANDLES 5.1 and 5.2 */
 const text = (content: string): Step => ({ fd: 0, bytes: hex(Buffer.from(content)), at: 0 })

@@ -79,7 +79,7 @@ export class World {
       if (kept.seqno !== undefined) pin.edges = kept.seqno
     }
     if (entry.kind === 'input') pin.value = this.#sensed(pin)
-    else if ((entry.kind === 'output' || entry.kind === 'pwm') && kept === undefined) {
+    else if ('initial' in entry && kept === undefined) {
       // HANDLES 3.2, 6.1
       pin.initWrites++
       this.#apply(pin, checkedValue(pin.name, pin.entry, entry.initial), pin.fence, this.clock.now())

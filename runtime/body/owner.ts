@@ -7,6 +7,7 @@ import type { SlotStatus } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import type { Backend, Kept, OwnedHandle } from '../../drivers/backend.ts'
 import type { Board } from '../../drivers/board.ts'
+import { safeValue } from '../../drivers/values.ts'
 
 export class Owner {
   readonly #handles = new Map<string, OwnedHandle>()
@@ -111,10 +112,10 @@ export class Owner {
     )
     const failures: unknown[] = []
     for (const handle of handles) {
-      const { entry } = handle
-      if ((entry.kind !== 'output' && entry.kind !== 'pwm') || entry.safe === 'hold') continue
+      const safe = safeValue(handle.entry)
+      if (safe === null) continue
       try {
-        handle.drive(entry.safe, fence)
+        handle.drive(safe, fence)
       } catch (error) {
         failures.push(error)
       }

@@ -6,7 +6,9 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import type { Duplex } from 'node:stream'
 import type { Kept } from '../../drivers/backend.ts'
 import type { BoardHandle } from '../../drivers/board.ts'
+import { isDriven } from '../../drivers/handle.ts'
 import { safeSteps } from '../../drivers/linux/safe.ts'
+import { safeValue } from '../../drivers/values.ts'
 import { placeOf } from '../places.ts'
 import { type FromStandby, type Held, STANDBY_FORMAT, type ToStandby } from '../standby/wire.ts'
 import { readLines } from './lines.ts'
@@ -55,7 +57,7 @@ export class Standby {
   private constructor(options: StandbyOptions) {
     this.#options = options
     // lines come first when levels are driven: a transfer on a bus may wait for the bus
-    const rank = ({ entry }: StandbyHandle) => Number(entry.kind !== 'output') + Number(entry.kind !== 'pwm')
+    const rank = ({ entry }: StandbyHandle) => Number(entry.kind !== 'output') + Number(!isDriven(entry.kind))
     this.#handles = options.handles.filter(({ kept }) => kept.fds.length > 0).sort((a, b) => rank(a) - rank(b))
   }
 
@@ -175,8 +177,4 @@ export class Standby {
 
 function withoutFds({ fds: _, ...rest }: Kept): Omit<Kept, 'fds'> {
   return rest
-}
-
-function safeValue(entry: BoardHandle): number | null {
-  return (entry.kind === 'output' || entry.kind === 'pwm') && entry.safe !== 'hold' ? entry.safe : null
 }

@@ -64,7 +64,7 @@ function lines({ chips, home }: Facts, board: Board | null): Finding[] {
   if (chip === undefined) return []
   const free: string[] = []
   const found: Finding[] = []
-  for (const [name, entry] of handles(board, 'output', 'input', 'pwm')) {
+  for (const [name, entry] of handles(board, 'output', 'input', 'pwm', 'servo')) {
     const about = 'line'
     const number = Number(entry.line.slice('GPIO'.length))
     if (number >= chip.lines) {
@@ -143,7 +143,7 @@ function spi({ spi: devices, model, firmware }: Facts, board: Board | null): Fin
 function pwm(facts: Facts, board: Board | null): Finding[] {
   const about = 'pwm'
   const { pwm: chips, model, firmware } = facts
-  const users = handles(board, 'pwm').filter(([, { driver }]) => driver === 'kernel')
+  const users = handles(board, 'pwm', 'servo').filter(([, { driver }]) => driver === 'kernel')
   const overlay = isPi(model)
     ? [write(overlayOf(users.map(([, { line }]) => line)), `${firmware}/config.txt`), run('sudo reboot')]
     : [act('enable a PWM chip in the device tree of this board')]
@@ -159,7 +159,13 @@ function pwm(facts: Facts, board: Board | null): Finding[] {
 }
 
 /** Numbers of chips are those of this boot: on a Pi 5 the header's was pwmchip2 in 6.6 and is pwmchip0 in 6.12. */
-function channel({ pwm: chips }: Facts, board: Board | null, name: string, { channel: at }: PwmEntry, overlay: Fix[]) {
+function channel(
+  { pwm: chips }: Facts,
+  board: Board | null,
+  name: string,
+  { channel: at }: Pick<PwmEntry, 'channel'>,
+  overlay: Fix[],
+) {
   const about = 'pwm'
   if (at === undefined) return []
   const header = chips.find(({ device }) => board !== null && device === HEADER_PWM[board.model])
@@ -215,7 +221,7 @@ function modules({ modules: said }: Facts, board: Board | null): Finding[] {
     'i2c-bus': handles(board, 'i2c').length > 0,
     onoff: sysfsUsed,
     epoll: sysfsUsed,
-    pigpio: handles(board, 'pwm').some(([, { driver }]) => driver === 'pigpio'),
+    pigpio: handles(board, 'pwm', 'servo').some(([, { driver }]) => driver === 'pigpio'),
   }
   const list = Object.keys(INSTALL) as NativeModule[]
   const loaded = list.filter((name) => said[name] === null)

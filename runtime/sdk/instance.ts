@@ -2,7 +2,7 @@
  * Invariant: an instance is one call of the program's `run`, with its own handles, lease, schedule and state; the live
  * one and every rehearsal are made by the same code.
  */
-import type { Handle } from '../../drivers/handle.ts'
+import { type Handle, isDriven } from '../../drivers/handle.ts'
 import type { Context } from './spec.ts'
 import type { AnySpec, Outside, Stage } from './stage.ts'
 import { encodeState, messageOf } from './state.ts'
@@ -69,7 +69,7 @@ export class Instance {
     const { bytes, encoding } = encodeState(this.state)
     const values: Record<string, number> = {}
     for (const [name, handle] of this.#stage.handles) {
-      if (handle.kind === 'output' || handle.kind === 'pwm') values[name] = (handle as Handle & { value: number }).value
+      if (isDriven(handle.kind)) values[name] = (handle as Handle & { value: number }).value
     }
     const stateVersion = this.#spec.state?.version ?? 0
     return { bytes, meta: { stateVersion, encoding, values, seqnos, schedule: this.ticker.schedule() } }

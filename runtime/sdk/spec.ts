@@ -65,7 +65,7 @@ export interface RobotSpec<N extends Needs, S, P extends Params> {
 }
 
 const RESERVED = ['state', 'params', 'info', 'every', 'log', 'health', 'hold', 'onStop']
-const KINDS: readonly SupportedKind[] = ['output', 'input', 'pwm', 'i2c', 'spi', 'serial']
+const KINDS: readonly SupportedKind[] = ['output', 'input', 'pwm', 'servo', 'i2c', 'spi', 'serial']
 
 /** Throws TypeError with what to change; `build` shows it before anything leaves the laptop. */
 export function checkSpec<N extends Needs, S, P extends Params>(spec: RobotSpec<N, S, P>): void {

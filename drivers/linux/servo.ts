@@ -1,0 +1,23 @@
+/** Invariant: a servo is a PWM that is written and shown in degrees; how it is opened is the PWM's affair. */
+import type { ServoEntry } from '../board.ts'
+import { degreesOf, dutyOf, pwmOf, scaleOf } from '../servo.ts'
+import type { OpenContext, Opened } from './device.ts'
+import { openPigpio } from './pigpio.ts'
+import { openPwm } from './pwm.ts'
+
+export function openServo(context: OpenContext<ServoEntry>, open = opener(context.entry)): Opened {
+  const scale = scaleOf(context.entry)
+  const pwm = open({ ...context, entry: pwmOf(context.entry) })
+  return {
+    ...pwm,
+    value() {
+      const duty = pwm.value?.()
+      return duty === undefined ? undefined : degreesOf(scale, duty)
+    },
+    drive: (degrees) => pwm.drive?.(dutyOf(scale, degrees)),
+  }
+}
+
+function opener({ driver }: ServoEntry): typeof openPwm {
+  return (context) => (driver === 'pigpio' ? openPigpio(context) : openPwm(context))
+}
