@@ -136,22 +136,50 @@ const MISTAKES: [string, string, string, string, string][] = [
     'another kind',
     sim({ led: { ...led, kind: 'ouput' } }),
     'handles.led.kind',
-    'expected one of output, input, pwm, i2c, spi, serial, got "ouput"',
+    'expected one of output, input, pwm, servo, i2c, spi, serial, got "ouput"',
     'write "output"',
   ],
   [
     'no kind',
     sim({ led: { line: 1 } }),
     'handles.led.kind',
-    'expected one of output, input, pwm, i2c, spi, serial, got nothing',
-    'write one of output, input, pwm, i2c, spi, serial',
+    'expected one of output, input, pwm, servo, i2c, spi, serial, got nothing',
+    'write one of output, input, pwm, servo, i2c, spi, serial',
   ],
   [
-    'a servo',
-    sim({ arm: { kind: 'servo', line: 1 } }),
-    'handles.arm.kind',
-    'kind servo is not supported by this release',
-    'write "kind": "pwm" and use the servo device',
+    'a range the wrong way',
+    sim({ arm: { kind: 'servo', line: 1, degrees: [90, 0] } }),
+    'handles.arm.degrees',
+    'expected the lower angle first, got [90, 0]',
+    'write [0, 90], or another range',
+  ],
+  [
+    'half a range',
+    sim({ arm: { kind: 'servo', line: 1, degrees: [90] } }),
+    'handles.arm.degrees',
+    'expected two angles, as [0, 180], got [90]',
+    'change "degrees"',
+  ],
+  [
+    'pulses the wrong way',
+    sim({ arm: { kind: 'servo', line: 1, minUs: 2000, maxUs: 1000 } }),
+    'handles.arm.minUs',
+    'expected less than maxUs (1000), got 2000',
+    'swap minUs and maxUs',
+  ],
+  [
+    'a pulse longer than its period',
+    sim({ arm: { kind: 'servo', line: 1, frequencyHz: 400 } }),
+    'handles.arm.maxUs',
+    'expected less than the period (2500 us), got 2500',
+    'write a shorter pulse, or a lower "frequencyHz"',
+  ],
+  [
+    'a safe angle beyond the range',
+    sim({ arm: { kind: 'servo', line: 1, degrees: [-45, 45], safe: 90 } }),
+    'handles.arm.safe',
+    'expected degrees from -45 to 45, got 90',
+    'write "safe": 45, or move the limit',
   ],
   [
     'a kind to come',
@@ -354,6 +382,19 @@ test('HANDLES 8.7: comments and a comma at the end are allowed, and a mistake is
   expect(places('[]', '[["led", "lump"]]')).toEqual(['wires[0][1]', 8, 21, 6])
   expect(places('"model": "sim",', '')).toEqual(['model', 2, 1, 1])
   expect(places(' }, //', ', }, //')).toEqual(['', 5, 49, 1])
+})
+
+test('HANDLES 1.5, 6.1: a servo has its period, its pulses, its range, and stands in the middle', () => {
+  const handles = {
+    arm: { kind: 'servo', line: 18 },
+    grip: { kind: 'servo', line: 19, degrees: [-30, 60], safe: 'hold' },
+  }
+  const board = parseBoard(sim(handles), 'board.json')
+  const common = { kind: 'servo', frequencyHz: 50, minUs: 500, maxUs: 2500, driver: 'kernel', via: 'inherit' }
+  expect(board.handles).toEqual({
+    arm: { ...common, line: 'GPIO18', degrees: [0, 180], initial: 90, safe: 90 },
+    grip: { ...common, line: 'GPIO19', degrees: [-30, 60], initial: 15, safe: 'hold' },
+  })
 })
 
 test('HANDLES 8.6: the schema describes what people write', () => {

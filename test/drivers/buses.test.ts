@@ -10,6 +10,7 @@ import {
   type PwmEntry,
   parseBoard,
   type SerialEntry,
+  type ServoEntry,
   type SpiEntry,
 } from '../../drivers/board.ts'
 import { HardwareError } from '../../drivers/errors.ts'
@@ -20,6 +21,7 @@ import { openI2c } from '../../drivers/linux/i2c.ts'
 import { loadPigpio, openPigpio, type Pigpio } from '../../drivers/linux/pigpio.ts'
 import { openPwm } from '../../drivers/linux/pwm.ts'
 import { openSerial } from '../../drivers/linux/serial.ts'
+import { openServo } from '../../drivers/linux/servo.ts'
 import { openSpi } from '../../drivers/linux/spi.ts'
 import { loadSystem } from '../../drivers/linux/system.ts'
 import { bundle, failure, openFds, startHost, temporary } from './host.ts'
@@ -113,6 +115,16 @@ describe.runIf(onLinux)('a PWM of the kernel', () => {
     expect(opened.source).toMatchObject({ via: 'inherit', encoding: 'text' })
     opened.close()
     expect(openFds()).toBe(before)
+  })
+
+  test('HANDLES 1.5: a servo is its pulse there', () => {
+    const { root, read } = chip('servo', off)
+    const servo = { kind: 'servo', line: 13, minUs: 1000, maxUs: 2000, degrees: [-90, 90], initial: 0 }
+    const opened = openServo(context<ServoEntry>('pi4', servo), (pwm) => openPwm(pwm, root))
+    expect(['period', 'duty_cycle', 'enable'].map(read)).toEqual(['20000000', '1500000', '1'])
+    opened.drive?.(45)
+    expect([read('duty_cycle'), opened.value?.()]).toEqual(['1750000', expect.closeTo(45, 3)])
+    opened.close()
   })
 
   test('HANDLES 12.7: one that runs at its period gets its duty cycle and no more', () => {

@@ -72,6 +72,23 @@ describe.each(RIGS.filter(({ absent }) => absent === undefined))('a handle: $nam
     expect(rig.observe('arm')).toBeCloseTo(0.25, 6)
   })
 
+  test('HANDLES 1.5: a servo takes degrees, knows its range, and moves to its ends', async () => {
+    expect([await get('grip', 'kind'), await get('grip', 'value')]).toEqual(['servo', 0])
+    expect(await get('grip', 'range')).toEqual([-45, 45])
+    for (const [given, degrees] of [
+      [30, 30],
+      [-12.5, -12.5],
+      [-1000, -45],
+      [46, 45],
+    ] as const) {
+      await rig.host.call('grip', 'write', given)
+      expect(rig.observe('grip')).toBeCloseTo(degrees, 3)
+      expect(await get('grip', 'value')).toBe(degrees)
+    }
+    for (const bad of ['x', null]) expect(await failure(rig.host.call('grip', 'write', bad))).toBe('other')
+    expect(rig.observe('grip')).toBeCloseTo(45, 3)
+  })
+
   test('an input reads the level of now', async () => {
     for (const level of [1, 0, 1] as const) {
       rig.setInput(level)
@@ -91,6 +108,7 @@ describe.each(RIGS.filter(({ absent }) => absent === undefined))('a handle: $nam
     await lease(false)
     expect(await failure(rig.host.call('led', 'write', 0))).toBe('revoked')
     expect(await failure(rig.host.call('arm', 'write', 0.9))).toBe('revoked')
+    expect(await failure(rig.host.call('grip', 'write', 0))).toBe('revoked')
     expect(await get('led', 'value')).toBe(1)
     expect(rig.observe('led')).toBe(1)
     expect(await rig.host.call('button', 'read')).toBe(1)

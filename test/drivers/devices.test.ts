@@ -2,7 +2,7 @@ import { build } from 'esbuild'
 import { expect, test } from 'vitest'
 import type { Port } from '../../drivers/attached.ts'
 import { attach } from '../../drivers/attached.ts'
-import type { Grant, Input, Lease, Output, Pwm } from '../../drivers/handle.ts'
+import type { Grant, Input, Lease, Output, Pwm, Servo as ServoHandle } from '../../drivers/handle.ts'
 import { Button, Led, Servo } from '../../drivers/index.ts'
 import { deliverEdge, setCarried } from '../../drivers/inherit/index.ts'
 
@@ -98,6 +98,23 @@ test('HANDLES 1.5: a servo turns degrees into pulses between its limits', () => 
   expect(() => new Servo(pwm as Pwm, { minDegrees: 9, maxDegrees: 9 })).toThrow('lower limits')
 })
 
+test('HANDLES 1.5: over a servo handle the board has the range, and the device keeps within', () => {
+  const { wire, handle: grip } = handle('servo', { min: -45, max: 45, value: 10 })
+  const servo = new Servo(grip as ServoHandle)
+  expect(servo.degrees).toBe(10)
+  servo.min()
+  servo.center()
+  servo.max()
+  const narrow = new Servo(grip as ServoHandle, { minDegrees: 0, maxDegrees: 30 })
+  narrow.to(90)
+  narrow.to(-90)
+  expect(wire.written).toEqual([-45, 0, 45, 30, 0])
+  expect(() => new Servo(grip as ServoHandle, { maxDegrees: 90 })).toThrow(
+    'it: expected limits from -45 to 45, got -45 to 90',
+  )
+  expect(() => new Servo(grip as ServoHandle, { minPulseMs: 1 })).toThrow('minUs and maxUs in the board file')
+})
+
 test('two listeners, also when they are the same function, are told and dropped one by one', () => {
   const { handle: input } = handle('input')
   const heard: number[] = []
@@ -111,7 +128,7 @@ test('two listeners, also when they are the same function, are told and dropped 
 })
 
 test.each([
-  ['a program bundles of drivers/', "export { Led } from './drivers/index.ts'", 26_000],
+  ['a program bundles of drivers/', "export { Led } from './drivers/index.ts'", 28_000],
   ['there is in drivers/ for programs', "export * from './drivers/index.ts'", 45_000],
 ])('what %s is small, and has no zod and no native code in it', async (_, devices, limit) => {
   const { outputFiles } = await build({

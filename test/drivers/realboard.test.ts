@@ -64,6 +64,17 @@ test('HANDLES 12.9: a pwm of pigpio is brokered', () => {
   expect(entry('sim')).toMatchObject({ via: 'inherit' })
 })
 
+test('a servo is reached as a pwm is', () => {
+  const servo = (model: string, about: object) =>
+    parseBoard(boardOf(model, { arm: { kind: 'servo', line: 19, ...about } }), 'b').handles.arm
+  expect(servo('pi4', {})).toMatchObject({ channel: { chip: 0, channel: 1 }, via: 'inherit' })
+  expect(servo('pi5', {})).toMatchObject({ channel: { chip: 0, channel: 3 } })
+  expect(servo('pi4', { line: 4, driver: 'pigpio' })).toMatchObject({ via: 'broker' })
+  expect(() => servo('pi5', { line: 4 })).toThrow(/expected a line with hardware PWM/)
+  const other = { lamp: { kind: 'pwm', line: 12, frequencyHz: 50 }, arm: { kind: 'servo', line: 18 } }
+  expect(() => parseBoard(boardOf('pi4', other), 'b')).toThrow(/pwmchip0\/pwm0 is already used by "lamp"/)
+})
+
 /** HANDLES 2.4, 8, 12.1: one mistake each: text, place, message, fix. */
 const MISTAKES: [string, string, string, string, string][] = [
   [

@@ -32,6 +32,9 @@ export interface RigKind {
 
 export const FIRST_FD = 4
 export const PERIOD = periodNs(50)
+const GRIP = { minUs: 1000, maxUs: 2000, degrees: [-45, 45], initial: 0 }
+/** Degrees of the grip for a pulse in ns. */
+const angle = (pulseNs: number) => (pulseNs - 1_500_000) / (1_000_000 / 90)
 
 export function board(via: 'inherit' | 'broker'): Record<string, BoardHandle> {
   const text = JSON.stringify({
@@ -40,6 +43,7 @@ export function board(via: 'inherit' | 'broker'): Record<string, BoardHandle> {
       led: { kind: 'output', line: 17, via },
       button: { kind: 'input', line: 27, via },
       arm: { kind: 'pwm', line: 18, frequencyHz: 50, min: 0.02, max: 0.9, initial: 0.05, via },
+      grip: { kind: 'servo', line: 19, ...GRIP, via },
       imu: { kind: 'i2c', bus: 1, address: '0x68', simulate: 'mpu6050' },
     },
   })
@@ -87,12 +91,13 @@ const text: RigKind = {
   fences: false,
   i2c: false,
   async start(program, folder) {
-    const paths = ['led', 'button', 'arm'].map((name) => join(folder, name))
+    const paths = ['led', 'button', 'arm', 'grip'].map((name) => join(folder, name))
     const fds = paths.map((path) => openSync(path, 'w+'))
-    const [led, button, arm] = fds as [number, number, number]
+    const [led, button, arm, grip] = fds as [number, number, number, number]
     writeSync(led, '0')
     writeSync(button, '0')
     writeSync(arm, `${0.05 * PERIOD}\n`)
+    writeSync(grip, '1500000\n')
     const grants: Grant[] = [
       { name: 'led', id: 1, kind: 'output', via: 'inherit', fd: FIRST_FD, encoding: 'text', value: 0 },
       { name: 'button', id: 2, kind: 'input', via: 'inherit', fd: FIRST_FD + 1, encoding: 'level', value: 0 },
@@ -108,12 +113,26 @@ const text: RigKind = {
         max: 0.9,
         value: 0.05,
       },
+      {
+        name: 'grip',
+        id: 4,
+        kind: 'servo',
+        via: 'inherit',
+        fd: FIRST_FD + 3,
+        encoding: 'text',
+        periodNs: PERIOD,
+        pulsesNs: [1_000_000, 2_000_000],
+        min: -45,
+        max: 45,
+        value: 0,
+      },
     ]
     const host = await startHost(program, grants, fds)
     return {
       host,
       observe(handle) {
         const number = Number.parseInt(readFileSync(join(folder, handle), 'utf8'), 10)
+        if (handle === 'grip') return angle(number)
         return handle === 'arm' ? number / PERIOD : number
       },
       setInput: (level) => void writeSync(button, String(level), 0),
@@ -144,6 +163,7 @@ function kernel(name: string, driver: 'cdev' | 'sysfs', via: 'inherit' | 'broker
           led: { kind: 'output', line: LED, driver, via },
           button: { kind: 'input', line: BUTTON, driver, via },
           arm: { kind: 'pwm', line: 18, frequencyHz: 50, min: 0.02, max: 0.9, initial: 0.05, via },
+          grip: { kind: 'servo', line: 19, ...GRIP, via },
         },
       })
       const board = parseBoard(text, 'board.json')
@@ -162,7 +182,10 @@ function kernel(name: string, driver: 'cdev' | 'sysfs', via: 'inherit' | 'broker
       const stop = serveBroker(host.broker, new Map(owned.map((handle) => [handle.id, handle])), () => fence)
       return {
         host,
-        observe: (handle) => (handle === 'led' ? levelOf(LED) : pwmRecord(0).dutyNs / PERIOD),
+        observe(handle) {
+          if (handle === 'led') return levelOf(LED)
+          return handle === 'grip' ? angle(pwmRecord(1).dutyNs) : pwmRecord(0).dutyNs / PERIOD
+        },
         setInput: (level) => pull(BUTTON, level),
         allow(next) {
           fence = next
