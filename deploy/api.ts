@@ -5,6 +5,7 @@
  * | route | role | body | answer |
  * |---|---|---|---|
  * | GET /v1/status | observer | | StatusReport |
+ * | GET /v1/board | observer | | BoardReport (board.ts) |
  * | PUT /v1/slots/:slot/program?force=1&retry=1 | operator | bundle, Content-Length required | NDJSON of PushEvent |
  * | POST /v1/slots/:slot/rollback | operator | SignedOrder | NDJSON of PushEvent |
  * | POST /v1/slots/:slot/stop | operator | | NDJSON of PushEvent |
@@ -138,7 +139,8 @@ export interface SlotStatus {
   rateHz?: number
   ticks?: number
   restarts: number
-  handles: { name: string; kind: string; via: string; value?: number }[]
+  /** `place` as in BoardEntry */
+  handles: { name: string; kind: string; place: string; via: string; value?: number }[]
   log: { lines: number; dropped: number }
   lastGapMs?: number | null
   lastError?: string

@@ -17,6 +17,7 @@ import type {
   StatusReport,
 } from './api.ts'
 import { PROTOCOL } from './api.ts'
+import type { BoardReport } from './board.ts'
 import { type ConnectOptions, connectSession } from './channel/connect.ts'
 import type { SecureSocket } from './channel/socket.ts'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from './errors.ts'
@@ -81,6 +82,12 @@ export class RobotClient {
 
   status(): Promise<StatusReport> {
     return this.#json('GET', '/v1/status', MAX_STATUS)
+  }
+
+  /** Which handle is where. */
+  async board(): Promise<BoardReport> {
+    const response = await this.#send('GET', '/v1/board')
+    return JSON.parse(await this.#text(response, MAX_STATUS)) as BoardReport
   }
 
   /** Uploads `bundle` and follows the swap to its `result` event. */

@@ -1,5 +1,6 @@
 /** Invariant: the shape of a board file, and every default that does not depend on another key (HANDLES 8.1). */
 import { z } from 'zod'
+import { MODELS } from './linux/models.ts'
 
 export const DEFAULT_TIMING = {
   readyMs: 10_000,
@@ -156,7 +157,7 @@ export const estop = z.strictObject({ input: z.string(), level: level.default(0)
 export const board = z.strictObject({
   $schema: z.string().optional(),
   name: z.string().min(1).max(64).optional(),
-  model: z.enum(['sim', 'pi3', 'pi4', 'pi5', 'zero2w', 'linux']),
+  model: z.enum(MODELS),
   chip: z.string().min(1).max(32).optional(),
   handles: z.record(handleName, entry),
   wires: z.array(z.tuple([z.string(), z.string()], 'expected a pair, as ["led", "button"]')).default([]),

@@ -4,7 +4,8 @@
  *
  * `main.js --home DIR [--sim] [--port N] [--host H] [--name NAME] [--board FILE] [--trace FILE]` runs; one NDJSON line
  * `{"event":"listening",…}` on stdout when it is up. `main.js trust --home DIR --card FILE` and `main.js card --home DIR`
- * answer with one JSON line, as does `main.js doctor --home DIR [--board FILE]`. A refusal is `{"event":"error","error":{code,message,hint}}` on stdout and exit 3.
+ * answer with one JSON line, as do `main.js doctor --home DIR [--board FILE]`, `main.js board check --board FILE` and
+ * `main.js board new|header --model MODEL`. A refusal is `{"event":"error","error":{code,message,hint}}` on stdout and exit 3.
  */
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
@@ -51,17 +52,19 @@ async function main(): Promise<void> {
       trace: text,
       sandbox: text,
       card: text,
+      model: text,
       role: text,
       // its output is always JSON
       json: { type: 'boolean', default: false },
     },
   })
+  const [command, what] = positionals
+  if (command === 'board') return aboutBoard(what, values.board, values.model)
   if (values.home === undefined) throw new Refusal('usage', 'expected --home DIR')
-  const [command] = positionals
   if (command === 'card') return say(await withHome(values.home, values.name, async (home) => home.card))
   if (command === 'doctor') return doctor(values.home, values.board)
   if (command === 'trust') return trust(values.home, values.card, values.role, values.name)
-  if (command !== undefined) throw new Refusal('usage', `expected trust, card or doctor, got ${command}`)
+  if (command !== undefined) throw new Refusal('usage', `expected trust, card, doctor or board, got ${command}`)
   const port = Number(values.port)
   if (!Number.isInteger(port) || port < 0 || port > 65535)
     throw new Refusal('usage', `expected a port, got ${values.port}`)
@@ -92,6 +95,22 @@ async function main(): Promise<void> {
 async function doctor(home: string, board?: string): Promise<void> {
   const [{ gather }, { judge }] = await Promise.all([import('./doctor/gather.ts'), import('./doctor/judge.ts')])
   say(judge(await gather({ home, ...(board === undefined ? {} : { board }) })))
+}
+
+async function aboutBoard(
+  what: string | undefined,
+  file: string | undefined,
+  model: string | undefined,
+): Promise<void> {
+  const { bareBoard, boardFor, checkBoard } = await import('./board.ts')
+  if (what === 'new') return say(boardFor(model))
+  if (what === 'header') return say(bareBoard(model ?? 'sim'))
+  if (what !== 'check' || file === undefined)
+    throw new Refusal('usage', 'expected board check --board FILE, board new or board header')
+  const unreadable = (error: NodeJS.ErrnoException) => {
+    throw new Refusal('bad-board', `${file} cannot be read: ${error.code ?? error.message}`, 'medulla board new')
+  }
+  say(checkBoard(await readFile(file, 'utf8').catch(unreadable), file))
 }
 
 type OpenHome = Awaited<ReturnType<typeof openHome>>

@@ -1,6 +1,7 @@
 /** Invariant: what a board model has, as its kernel names it; pure, and also known where no Linux is. */
 
-export type Model = 'sim' | 'pi3' | 'pi4' | 'pi5' | 'zero2w' | 'linux'
+export const MODELS = ['sim', 'pi3', 'pi4', 'pi5', 'zero2w', 'linux'] as const
+export type Model = (typeof MODELS)[number]
 
 export interface PwmChannel {
   /** pwmchipN */

@@ -7,6 +7,7 @@ import type { Duplex } from 'node:stream'
 import type { ParamReport } from '../../deploy/api.ts'
 import type { SignedCertificate } from '../../deploy/cert.ts'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/errors.ts'
+import { boardReport } from '../board.ts'
 import { type BodyMessage, EndpointMessage, IPC_MAX_LINE } from '../ipc.ts'
 import { placeOf } from '../places.ts'
 import type { Installer } from './installer.ts'
@@ -169,6 +170,8 @@ export class EndpointLink {
           return done(await this.#params(message.slot))
         case 'set-params':
           return done(await this.#setParams(message))
+        case 'board':
+          return done(boardReport(this.#robot.board))
         case 'who':
           return done(this.#robot.operators.who(JSON.parse(message.cert) as SignedCertificate, message.noise))
         case 'signers':

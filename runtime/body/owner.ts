@@ -5,7 +5,7 @@
 
 import type { SlotStatus } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
-import type { Backend, Kept, OwnedHandle } from '../../drivers/backend.ts'
+import { type Backend, type Kept, type OwnedHandle, placeOf } from '../../drivers/backend.ts'
 import type { Board } from '../../drivers/board.ts'
 import { safeValue } from '../../drivers/values.ts'
 
@@ -75,8 +75,8 @@ export class Owner {
   report(slot: string): SlotStatus['handles'] {
     return this.held(slot).map((handle) => {
       const value = handle.value()
-      const { name, kind } = handle
-      return { name, kind, via: handle.grant().via, ...(value === undefined ? {} : { value }) }
+      const { name, kind, entry } = handle
+      return { name, kind, place: placeOf(entry), via: handle.grant().via, ...(value === undefined ? {} : { value }) }
     })
   }
 

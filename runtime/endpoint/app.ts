@@ -68,6 +68,12 @@ export function createApp({ link, door, sessions, failed }: AppParts): Express {
       response.json(await link.call({ op: 'status' }))
     }),
   )
+  app.get(
+    '/v1/board',
+    route('observer', async ({ response }) => {
+      response.json(await link.call({ op: 'board' }))
+    }),
+  )
   app.put(
     '/v1/slots/:slot/program',
     route('operator', (call) => door.push(call)),

@@ -1,0 +1,55 @@
+/** Invariant: a board file is judged by the code that a runtime would read it with, and nothing is opened for it. */
+import type { BoardCheck, BoardReport } from '../deploy/board.ts'
+import { Refusal } from '../deploy/errors.ts'
+import { advise } from '../drivers/advice.ts'
+import { placeOf } from '../drivers/backend.ts'
+import { type Board, parseBoard } from '../drivers/board.ts'
+import { BoardError } from '../drivers/errors.ts'
+import { header, pinsOf } from '../drivers/header.ts'
+import { parseJson } from '../drivers/json.ts'
+import { MODELS, type Model } from '../drivers/linux/models.ts'
+import { newBoard } from '../drivers/newboard.ts'
+
+export function boardReport({ name, model, handles }: Board): BoardReport {
+  return {
+    ...(name === undefined ? {} : { name }),
+    model,
+    handles: Object.entries(handles).map(([name, entry]) => ({
+      name,
+      kind: entry.kind,
+      place: placeOf(entry),
+      pins: pinsOf(entry, model),
+      ...('safe' in entry ? { safe: entry.safe } : {}),
+      via: entry.via,
+    })),
+    header: header(model),
+  }
+}
+
+export function checkBoard(text: string, file: string): BoardCheck {
+  try {
+    const board = parseBoard(text, file)
+    return { board: boardReport(board), advice: advise(board, parseJson(text).value) }
+  } catch (error) {
+    if (!(error instanceof BoardError)) throw error
+    const { line = 1, column = 1, length = 1 } = error.at ?? {}
+    return { mistake: { line, column, length, place: error.place, message: error.why, fix: error.fix } }
+  }
+}
+
+/** A board file to edit, for `given`. Throws `usage` for a model that there is not. */
+export function boardFor(given: string | undefined): { text: string } {
+  return { text: newBoard(modelOf(given)) }
+}
+
+/** The header of a model, without handles. */
+export function bareBoard(given: string): BoardReport {
+  const model = modelOf(given)
+  return { model, handles: [], header: header(model) }
+}
+
+function modelOf(given: string | undefined): Model {
+  const model = MODELS.find((known) => known === given)
+  if (model !== undefined) return model
+  throw new Refusal('usage', `expected a model, one of ${MODELS.join(', ')}, got ${given ?? 'nothing'}`)
+}

@@ -1,0 +1,116 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { codeFrame } from '../../deploy/cli/frame.ts'
+import { ROOT } from '../project/tree.ts'
+import { Laptop } from './medulla.ts'
+
+let laptop: Laptop
+beforeEach(() => {
+  laptop = new Laptop()
+})
+afterEach(() => laptop.close())
+
+test('board new: a file to edit that checks, and one that is there is not replaced', async () => {
+  const file = join(laptop.dir, 'board.json')
+  expect(await laptop.run('board', 'new', '--model', 'pi4')).toEqual({
+    status: 0,
+    stdout: `made ${file}\n`,
+    stderr: 'medulla: hint: edit it, then: medulla board check\n',
+  })
+  expect(await laptop.run('board', 'check')).toEqual({
+    status: 0,
+    stdout: [
+      'ok  board.json: model pi4, 2 handles',
+      '',
+      'handle  kind    place   pin  safe  via',
+      'led     output  GPIO17  11   0     inherit',
+      'button  input   GPIO27  13         inherit',
+      '',
+    ].join('\n'),
+    stderr: '',
+  })
+  const before = readFileSync(file, 'utf8')
+  expect(await laptop.run('board', 'new', '--model', 'sim')).toEqual({
+    status: 2,
+    stdout: '',
+    stderr: `medulla: error: ${file} is there already\nmedulla: hint: choose another name, or --force\n`,
+  })
+  expect(readFileSync(file, 'utf8')).toBe(before)
+  const printed = await laptop.run('board', 'new', '--model', 'sim', '-')
+  expect(printed).toMatchObject({ status: 0, stderr: '' })
+  expect((await laptop.json('board', 'new', '--model', 'sim', '--force')).events).toEqual([
+    { event: 'made', file, model: 'sim' },
+  ])
+  expect(readFileSync(file, 'utf8')).toBe(printed.stdout)
+  expect(await laptop.run('board', 'new', '--model', 'pi9')).toMatchObject({
+    status: 2,
+    stderr: 'medulla: error: expected a model, one of sim, pi3, pi4, pi5, zero2w, linux, got pi9\n',
+  })
+})
+
+test('HANDLES 8.7: board check shows a mistake in its line, and what to write', async () => {
+  writeFileSync(
+    join(laptop.dir, 'b.json'),
+    '{\n  "model": "pi4",\n  "handles": {\n    "led": { "kind": "ouput", "line": 17 }\n  }\n}\n',
+  )
+  const { status, stdout, stderr } = await laptop.run('board', 'check', 'b.json')
+  expect({ status, stdout }).toEqual({ status: 3, stdout: '' })
+  expect(stderr.split('\n')).toEqual([
+    '  2 |   "model": "pi4",',
+    '  3 |   "handles": {',
+    '> 4 |     "led": { "kind": "ouput", "line": 17 }',
+    '    |              ^^^^^^^^^^^^^^^',
+    '  5 |   }',
+    '  6 | }',
+    expect.stringMatching(
+      /^medulla: error: b\.json:4:14: handles\.led\.kind: expected one of output, .*, got "ouput"$/,
+    ),
+    'medulla: hint: write "output"',
+    '',
+  ])
+  const { events } = await laptop.json('board', 'check', 'b.json')
+  const place = { line: 4, column: 14, length: 15, place: 'handles.led.kind', fix: 'write "output"' }
+  expect(events).toMatchObject([
+    { event: 'mistake', ...place },
+    { event: 'error', error: { code: 'bad-board' } },
+  ])
+})
+
+test('HANDLES 8.9: board check --json has the handles and the advice', async () => {
+  const board = join(ROOT, 'robots/blink/board.pi4.json')
+  const { status, events } = await laptop.json('board', 'check', board)
+  expect(status).toBe(0)
+  expect(events[0]).toMatchObject({ event: 'board', file: board, model: 'pi4' })
+  const imu = { name: 'imu', kind: 'i2c', place: 'i2c-1@0x68', pins: [3, 5], via: 'inherit' }
+  expect(events[0]).toMatchObject({ handles: expect.arrayContaining([imu]) })
+  expect(events.slice(1).map(({ event, about }) => [event, about])).toEqual([
+    ['advice', 'enable'],
+    ['advice', 'servo'],
+  ])
+  expect((await laptop.run('board', 'check', board)).stdout).toMatch(
+    /^advice {2}enable keeps what .*\n {8}write "safe": /m,
+  )
+})
+
+test('usage: board wants to know what; a file that is not there is refused', async () => {
+  expect(await laptop.run('board')).toEqual({
+    status: 2,
+    stdout: '',
+    stderr: 'medulla: error: expected new or check\nmedulla: hint: medulla board --help\n',
+  })
+  expect(await laptop.run('board', 'new')).toMatchObject({ status: 2, stderr: expect.stringContaining('--model') })
+  expect(await laptop.run('board', 'check')).toMatchObject({
+    status: 3,
+    stderr: expect.stringMatching(/board\.json cannot be read: ENOENT\nmedulla: hint: medulla board new/),
+  })
+  for (const what of ['new', 'check']) {
+    const { status, stdout } = await laptop.run('board', what, '--help')
+    expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringContaining(`$ medulla board ${what}`) })
+  }
+})
+
+test('a code frame: at the edges of a file, with tabs, and a mark that ends with its line', () => {
+  expect(codeFrame('\t{ "a": 1', { line: 1, column: 4, length: 99 })).toEqual(['> 1 |  { "a": 1', '    |    ^^^^^^'])
+  expect(codeFrame('{\r\n', { line: 2, column: 1, length: 1 })).toEqual(['  1 | {', '> 2 |', '    | ^'])
+})

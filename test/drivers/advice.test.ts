@@ -1,0 +1,66 @@
+import { expect, test } from 'vitest'
+import { advise } from '../../drivers/advice.ts'
+import { parseBoard } from '../../drivers/board.ts'
+
+const about = (handles: object, more: object = {}) => {
+  const json = { model: 'pi4', handles, ...more }
+  return advise(parseBoard(JSON.stringify(json), 'b'), json).map((each) => `${each.about} ${each.found}; ${each.fix}`)
+}
+const led = { kind: 'output', line: 'GPIO17' }
+const motor = { kind: 'pwm', line: 'GPIO12', frequencyHz: 1000, safe: 0 }
+const button = { kind: 'input', line: 'GPIO27', pull: 'up' }
+
+test('HANDLES 8.9: nothing is said of what is wise', () => {
+  expect(about({ led, motor, button, quiet: { kind: 'input', line: 5, edges: 'none' } })).toEqual([])
+  // with a bus of its own beside
+  expect(about({ led, imu: { kind: 'i2c', bus: 1, address: 3 }, adc: { kind: 'spi', bus: 0, select: 0 } })).toEqual([])
+})
+
+test.each<[string, object, object, RegExp]>([
+  ['hold', { led: { ...led, safe: 'hold' } }, {}, /^led keeps what it was given.*; write "safe": the level/],
+  [
+    'a motor without a safe level',
+    { left: { ...motor, safe: undefined } },
+    {},
+    /^left has no safe level.*initial.*, 0; write "safe": 0/,
+  ],
+  ['an output that moves', { 'pump-1': led }, {}, /^pump-1 has no safe level/],
+  [
+    'edges without a pull',
+    { button: { ...button, pull: 'none' } },
+    {},
+    /^button has edges and no pull.*; write "pull"/,
+  ],
+  ['the same with sysfs', { button: { ...button, pull: 'none', driver: 'sysfs' } }, {}, /; fit a resistor/],
+  [
+    'a line of I2C',
+    { led: { ...led, line: 2 } },
+    {},
+    /^led is on GPIO2, which is I2C1 SDA when I2C is on, and has a resistor.*GPIO27, GPIO22/,
+  ],
+  ['a line of SPI', { led: { ...led, line: 8 } }, {}, /GPIO8, which is SPI0 CE0 when SPI is on; .*do_spi 1/],
+  ['a line of the UART', { led: { ...led, line: 14 } }, {}, /GPIO14, which is UART TXD when the serial port/],
+  ['a line of the HAT', { led: { ...led, line: 0 } }, {}, /GPIO0, which the firmware uses at start to look for a HAT/],
+  [
+    'a line of a bus that is used',
+    { led: { ...led, line: 20 }, x: { kind: 'spi', bus: 1, select: 0 } },
+    {},
+    /GPIO20, which is SPI1 MOSI, and "x" needs that bus/,
+  ],
+  ['unconfined', { led }, { unconfined: true }, /^unconfined lets programs start that nothing confines/],
+])('HANDLES 8.9: advice on %s', (_, handles, more, told) => {
+  expect(about(handles, more)).toEqual([expect.stringMatching(told)])
+})
+
+test('HANDLES 8.9: two lines of one PWM channel, where the simulator has two', () => {
+  const handles = { a: motor, b: { ...motor, line: 'GPIO18' } }
+  expect(about(handles, { model: 'sim' })).toEqual([
+    expect.stringMatching(/^a shares PWM channel 0 with "b" on a Pi 3 or 4/),
+    expect.stringMatching(/^b shares PWM channel 0 with "a"/),
+  ])
+})
+
+test('HANDLES 8.9: a wire of the simulated world is no loose end', () => {
+  const handles = { led, button: { ...button, pull: 'none' } }
+  expect(about(handles, { model: 'sim', wires: [['led', 'button']] })).toEqual([])
+})
