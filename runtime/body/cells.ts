@@ -8,7 +8,7 @@ import type { Board } from '../../drivers/board.ts'
 import type { Grant } from '../../drivers/handle.ts'
 import type { Init } from '../sdk/wire.ts'
 import { Cgroups, type Leaf } from './cgroups.ts'
-import { type CanConfine, canConfine, confine, LOADER } from './confinement.ts'
+import { type CanConfine, canConfine, confine, LIMITED, LOADER, limitedBy } from './confinement.ts'
 import type { RunDir } from './rundir.ts'
 import { Uids } from './uids.ts'
 
@@ -19,6 +19,9 @@ export const isSandbox = (text: string): text is Sandbox => SANDBOXES.some((know
 
 /** HANDLES 10.3, 10.4 and 10.8: ms, before MEDULLA_TIME_SCALE. */
 const DEADLINES = { freeze: 50, stop: 250, kill: 1000 }
+
+/** What a process of Node reserves beside its heap and buffers, above all stacks of threads (HANDLES 10.9). */
+const RESERVED_MB = 64
 
 export interface Cell {
   readonly leaf: Leaf | null
@@ -95,6 +98,7 @@ export class Cells {
   make(slot: string, dir: RunDir, grants: readonly Grant[]): Cell {
     if (this.problem !== null) throw this.problem
     const { realtime, limits, network } = this.#board
+    const dataMb = this.limits === 'cgroup' ? null : limits.memoryMb + RESERVED_MB
     const leaf = this.cgroups?.leaf(`${slot}-${++this.#count}`) ?? null
     const freezeMs = leaf === null ? DEADLINES.stop * this.#scale : this.freezeMs
     const shared = { leaf, freezeMs, killMs: DEADLINES.kill * this.#scale }
@@ -103,7 +107,7 @@ export class Cells {
       const file = join(programDir, 'program.mjs')
       return {
         ...shared,
-        command: plain(leaf, realtime),
+        command: plain(leaf, dataMb, realtime),
         uid: null,
         file,
         confine: null,
@@ -123,6 +127,7 @@ export class Cells {
       network: network.includes(slot),
       realtime,
       pids: limits.pids,
+      dataMb,
       tmpMb: limits.tmpMb,
     })
     const close = () => {
@@ -147,11 +152,11 @@ function ability(wanted: Sandbox, cgroups: Cgroups | null): CanConfine {
 }
 
 /** The pid stays: every command replaces itself by the next. */
-function plain(leaf: Leaf | null, realtime: number): string[] {
+function plain(leaf: Leaf | null, dataMb: number | null, realtime: number): string[] {
   const node = [process.execPath, LOADER]
   if (process.platform !== 'linux') return node
   const scheduled = realtime > 0 ? ['chrt', '-f', String(realtime), ...node] : node
   // HANDOVER 3.6: the kernel ends the child with the body
   const bound = ['setpriv', '--pdeathsig', 'KILL', ...scheduled]
-  return leaf === null ? bound : ['sh', '-c', 'echo $$ >"$0" && exec "$@"', leaf.procs, ...bound]
+  return ['sh', '-c', `${LIMITED}shift 2\nexec "$@"`, 'medulla', ...limitedBy(leaf?.procs ?? null, dataMb), ...bound]
 }

@@ -51,6 +51,8 @@ export class Child implements Instance {
   alive = true
   /** What it said before it died, if it said anything. */
   fatal: { code: string; message: string } | null = null
+  /** How it ended: `exit code 0`, `SIGKILL`; null while it runs, or when it could not be started. */
+  ending: string | null = null
   readonly #cell: Cell
   readonly #control: Duplex
 
@@ -98,7 +100,10 @@ export class Child implements Instance {
         void this.#empty(cell.killMs).then(() => cell.close())
         options.onExit()
       }
-      this.process.once('exit', ended)
+      this.process.once('exit', (code, signal) => {
+        this.ending = signal ?? `exit code ${code}`
+        ended()
+      })
       this.process.once('error', ended)
     })
     const [, stdout, stderr, control, broker] = this.process.stdio as [null, Readable, Readable, Duplex, Duplex]

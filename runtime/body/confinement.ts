@@ -42,6 +42,8 @@ export interface ConfineOptions {
   readonly realtime: number
   /** of processes and threads, also where there is no pids controller (RLIMIT_NPROC) */
   readonly pids: number
+  /** of private memory of each process, where there is no memory controller (RLIMIT_DATA); null for no limit */
+  readonly dataMb: number | null
   readonly tmpMb: number
 }
 
@@ -99,18 +101,34 @@ export function canConfine(sandbox: ConfinedBy, loader = LOADER): CanConfine {
   return { ok: true }
 }
 
+/** HANDLES 10.9. Node takes as many as it may. */
+const MAX_DESCRIPTORS = 1024
+
 /**
- * $1 the leaf's cgroup.procs or '', $2 how many processes, $3 mount(8), $4 fstab or '', then the command. The group comes
- * first: all that is started afterwards is in it. Files end at 128 MiB (256 in bash: its unit is 1 KiB), which is more than
- * a state area; dash knows the limit of processes as -p, bash and busybox as -u.
+ * For sh, with $1 the leaf's cgroup.procs or '', $2 KiB of private memory or 'unlimited'. The group comes first: all that is
+ * started afterwards is in it. A limit that cannot be set is one that the runtime has itself, and a lower one.
  */
-const SCRIPT = `set -e
+export const LIMITED = `set -e
 [ -z "$1" ] || echo $$ >"$1"
 ulimit -c 0
-ulimit -f 262144
-ulimit -p "$2" 2>/dev/null || ulimit -u "$2"
-[ -z "$4" ] || "$3" --all --fstab "$4"
-shift 4
+ulimit -n ${MAX_DESCRIPTORS} || true
+ulimit -d "$2" || true
+`
+
+/** The first two parameters of {@link LIMITED}. */
+export const limitedBy = (leafProcs: string | null, dataMb: number | null): string[] => [
+  leafProcs ?? '',
+  dataMb === null ? 'unlimited' : String(dataMb * 1024),
+]
+
+/**
+ * $3 how many processes, $4 mount(8), $5 fstab or '', then the command. Files end at 128 MiB (256 in bash: its unit is
+ * 1 KiB), which is more than a state area; dash knows the limit of processes as -p, bash and busybox as -u.
+ */
+const SCRIPT = `${LIMITED}ulimit -f 262144
+ulimit -p "$3" 2>/dev/null || ulimit -u "$3"
+[ -z "$5" ] || "$4" --all --fstab "$5"
+shift 5
 exec "$@"`
 
 /** HANDLES 13.6: once, as Node opens nothing itself that it would pass on. */
@@ -125,7 +143,8 @@ export function confine(options: ConfineOptions): Confined {
   readable(options.programDir)
   const scheduled = realtime > 0 ? [tool('chrt'), '-f', String(realtime)] : []
   const shell = (mounts: string, command: readonly string[]): string[] => [
-    ...[tool('sh'), '-c', SCRIPT, 'medulla', options.leafProcs ?? '', String(pids), tool('mount'), mounts],
+    ...[tool('sh'), '-c', SCRIPT, 'medulla', ...limitedBy(options.leafProcs, options.dataMb)],
+    ...[String(pids), tool('mount'), mounts],
     ...command,
   ]
   const confined = { file: join(PLACE.program, 'program.mjs') }

@@ -167,7 +167,8 @@ export class Slot {
     }
     const t = this.#env.timing
     const told = said ?? (from?.child.fatal as Cause | null | undefined) ?? null
-    const cause = causeOf(before, event, told, this.#upgrade, t)
+    const ending = kind === 'died' ? (from?.child.ending ?? null) : null
+    const cause = causeOf(before, event, { said: told, ending }, this.#upgrade, t)
     if (cause !== null) {
       this.#upgrade?.because(cause, blameless(before, event, cause.code))
       this.#lastCause = cause

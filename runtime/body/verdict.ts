@@ -7,18 +7,19 @@ import type { Cause, Upgrade } from './upgrade.ts'
 type Timing = { readyMs: number; yieldMs: number; heartbeatMs: number }
 
 /**
- * What an event means in this state, for the upgrade if there is one; `said` is what the program itself said, if anything.
- * Null: nothing is wrong.
+ * What an event means in this state, for the upgrade if there is one; `said` is what the program itself said, if anything,
+ * `ending` its exit code or signal. Null: nothing is wrong.
  */
 export function causeOf(
   state: State,
   event: Event,
-  said: Cause | null,
+  { said, ending }: { said: Cause | null; ending: string | null },
   upgrade: Pick<Upgrade, 'held'> | null,
   t: Timing,
 ): Cause | null {
   const held = upgrade?.held ?? null
   const cause = (code: RefusalCode, message: string): Cause => ({ code, message })
+  const ended = (text: string): string => (ending === null ? text : `${text} (${ending})`)
   switch (event) {
     case 'deadline':
     case 'forced-deadline':
@@ -34,17 +35,17 @@ export function causeOf(
     case 'next-failed':
       if (said !== null) return said
       return state === 'starting' || state === 'preparing'
-        ? cause('died-at-start', 'the program ended before it was ready')
-        : cause('takeover-failed', 'the new program ended before it took over')
+        ? cause('died-at-start', ended('the program ended before it was ready'))
+        : cause('takeover-failed', ended('the new program ended before it took over'))
     case 'current-died':
     case 'current-failed':
       if (said?.code === 'internal') return said
       if (state === 'stopping') return null
-      if (upgrade === null) return cause('crashed', said?.message ?? 'the program ended by itself')
+      if (upgrade === null) return cause('crashed', said?.message ?? ended('the program ended by itself'))
       if (state === 'trial' || state === 'proving' || state === 'undoing') {
-        return cause('died-in-trial', said?.message ?? 'the new program ended in its trial')
+        return cause('died-in-trial', said?.message ?? ended('the new program ended in its trial'))
       }
-      return said ?? cause('takeover-failed', 'the old program ended during the swap')
+      return said ?? cause('takeover-failed', ended('the old program ended during the swap'))
     case 'lost':
       if (said?.code === 'too-late' || said?.code === 'left-cgroup') return said
       return cause('heartbeat-lost', `no heartbeat for ${t.heartbeatMs} ms`)

@@ -61,5 +61,6 @@ function confinedCommand(): readonly string[] {
   const programDir = join(folder, 'program')
   mkdirSync(programDir)
   const about = { uid: UID, leafProcs: null, folder, programDir, loader: CHILD, grants: [] }
-  return confine({ ...about, sandbox: 'namespaces', network: false, realtime: 0, pids: 32, tmpMb: 16 }).command
+  return confine({ ...about, sandbox: 'namespaces', network: false, realtime: 0, pids: 32, dataMb: null, tmpMb: 16 })
+    .command
 }

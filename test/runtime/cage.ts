@@ -104,6 +104,7 @@ export function cage(options: CageOptions): Cage {
     network,
     realtime: options.realtime ?? 0,
     pids: options.pids ?? 64,
+    dataMb: null,
     tmpMb: 16,
   })
   const own = Array.from({ length: FD.firstGrant - FD.outbox }, () => openSync('/dev/null', 'r'))

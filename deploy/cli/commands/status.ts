@@ -23,7 +23,7 @@ function show({ term }: App, report: StatusReport): void {
   term.line(`${term.paint('bold', report.name)}  ${report.id}`)
   term.line(`medulla ${report.version}, board ${report.board} (${kind}), up ${uptime(report.uptimeMs)}`)
   const fence = report.fence === 'weak' ? 'weak fence' : 'fenced by cgroup'
-  const limits = report.limits === 'weak' ? 'no limits of memory' : 'memory limited'
+  const limits = report.limits === 'weak' ? 'memory limited by process' : 'memory limited'
   const held = report.confined ? `confined, ${limits}` : 'not confined'
   term.line(`${fence}, programs ${held}, ${report.head.seq} receipts`)
   if (report.estop !== null) {
