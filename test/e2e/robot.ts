@@ -51,8 +51,9 @@ const HANDLES = {
 
 const TIMING: Partial<Timing> = { trialMs: 50, readyMs: 3000, yieldMs: 300, heartbeatMs: 1000, checkpointMs: 100 }
 
-export const boardText = (timing: Partial<Timing> = {}): string =>
-  JSON.stringify({ name: 'e2e', model: 'sim', handles: HANDLES, timing: { ...TIMING, ...timing } })
+/** `more`: other keys of the board, or others instead of these. */
+export const boardText = (timing: Partial<Timing> = {}, more: object = {}): string =>
+  JSON.stringify({ name: 'e2e', model: 'sim', handles: HANDLES, timing: { ...TIMING, ...timing }, ...more })
 
 export interface Operator {
   signer: Signer
@@ -132,6 +133,8 @@ export interface PushOptions extends BundleOptions {
 export interface RobotSetup {
   /** The text of a real board's file: no simulator, no trace. */
   board?: string
+  /** As of boardText. */
+  more?: object
   sandbox?: string
 }
 
@@ -164,7 +167,7 @@ export class TestRobot {
     const folder = mkdtempSync(join(tmpdir(), 'medulla-e2e-'))
     const robot = new TestRobot(folder, await makeOperator(folder, 'ann'), setup)
     mkdirSync(robot.home, { mode: 0o700 })
-    writeFileSync(join(robot.home, 'board.json'), setup.board ?? boardText(timing))
+    writeFileSync(join(robot.home, 'board.json'), setup.board ?? boardText(timing, setup.more))
     await robot.trust(robot.owner, 'owner')
     for (const [name, role] of Object.entries(others)) {
       const operator = await makeOperator(folder, name)
@@ -176,7 +179,7 @@ export class TestRobot {
   }
 
   /** On the robot's own side; a runtime that runs hears of it. */
-  async trust(operator: Operator, role: Role): Promise<void> {
+  async trust(operator: Pick<Operator, 'cardFile'>, role: Role): Promise<void> {
     const { status, stdout, stderr } = await run(RUNTIME, ['trust', '--home', this.home, '--card', operator.cardFile, '--role', role]) // biome-ignore format: one call
     expect(status, stdout + stderr).toBe(0)
   }

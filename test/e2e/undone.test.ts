@@ -1,112 +1,106 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { Outcome } from '../../deploy/api.ts'
-import type { RefusalCode } from '../../deploy/errors.ts'
+import { EXIT } from '../../deploy/cli/exit.ts'
+import type { Laptop } from '../cli/medulla.ts'
+import { SCALE } from './eventually.ts'
+import { laptopOf, pushed } from './laptop.ts'
+import { NEVER_READY, UNDONE, type Undone } from './outcomes.ts'
 import { build } from './programs.ts'
 import { TestRobot } from './robot.ts'
+import { longestSilence, type Measured, report } from './silence.ts'
 import { counts, expectNoTickLost } from './trace.ts'
 
-/** Each is pushed over a program that counts. What it does wrong is in test/programs/NAME.ts. */
-interface Bad {
-  name: string
-  code: RefusalCode
-  /** part of the reason */
-  says?: string
-  /** it drove the hardware for a while: the receipt has a gap */
-  tookOver?: true
-  /** the old program goes on with the state that the new one gave back, not with the one it parked with */
-  givesBack?: true
-  outcome?: Outcome
-}
-
-const BAD: readonly Bad[] = [
-  { name: 'throws-at-import', code: 'died-at-start', says: 'no such library' },
-  { name: 'throws-in-run', code: 'died-at-start', says: 'the gripper is not calibrated' },
-  { name: 'throws-in-tick', code: 'died-at-start', says: 'division by zero' },
-  { name: 'exits-at-import', code: 'died-at-start' },
-  { name: 'unserialisable', code: 'bad-state', says: 'state.seen is a Map' },
-  { name: 'endless-line', code: 'died-at-start' },
-  { name: 'dies-after-ready', code: 'takeover-failed' },
-  { name: 'throws-in-migrate', code: 'migrate-failed', says: 'n is in the wrong unit' },
-  { name: 'no-way-up', code: 'migrate-failed', says: 'no migrate.up' },
-  { name: 'dies-in-trial', code: 'died-in-trial', says: 'lost count after the real state', tookOver: true },
-  { name: 'exits-in-trial', code: 'died-in-trial', tookOver: true },
-  { name: 'garbles-control', code: 'died-in-trial', says: 'not in the protocol', tookOver: true },
-  { name: 'unhealthy', code: 'unhealthy', says: 'the arm is too hot', tookOver: true, givesBack: true },
-  { name: 'no-way-back', code: 'unhealthy', tookOver: true },
-  { name: 'lies-when-undone', code: 'unhealthy', tookOver: true },
-  { name: 'spins', code: 'heartbeat-lost', tookOver: true },
-  { name: 'spins-late', code: 'heartbeat-lost', tookOver: true },
-]
-
 let robot: TestRobot
+let laptop: Laptop
+const measured: Measured[] = []
 
 beforeAll(async () => {
   robot = await TestRobot.start()
+  laptop = await laptopOf(robot)
   await robot.commit('counter')
 })
-afterAll(async () => robot?.close())
+afterAll(async () => {
+  await laptop?.close()
+  await robot?.close()
+  if (measured.length > 0) report('longest time without a write, while a bad program was pushed', measured)
+})
+
+/** Pushed by the command line over the counter of this robot. */
+async function walk(over: TestRobot, by: Laptop, row: Undone): Promise<void> {
+  const { name, does, code, says, tookOver, givesBack, silent } = row
+  const before = await over.running()
+  const mark = over.trace.mark()
+  await over.trace.more('dial')
+  const { status, stdout, stderr } = await pushed(by, over, name)
+  expect(status, stderr).toBe(EXIT.undone)
+  expect(stderr).toMatch(/^medulla: error: rolled-back: /)
+  expect(stderr).toContain(`${name} 1.0.0 was undone: `)
+  if (says !== undefined) expect(stderr).toContain(says)
+  expect(stderr).toMatch(/; counter 1\.0\.0 runs on\nmedulla: hint: medulla logs .*\n$/)
+  expect(stdout).toContain('undo ')
+  await over.trace.more('dial')
+
+  const after = await over.running()
+  expect(after).toMatchObject({ pid: before.pid, digest: before.digest, restarts: before.restarts })
+  const seen = over.trace.since(mark)
+  expectNoTickLost(seen)
+  expect(counts(seen)[0]).toBeGreaterThan(1)
+  if (tookOver) expect(after.fence).toBeGreaterThan(before.fence + 1)
+
+  const receipt = over.receipt()
+  expect(receipt).toMatchObject({ outcome: 'rolled-back', code, from: before.digest, program: name })
+  // HANDOVER 1.1
+  expect(receipt.phases.at(-1)?.phase).toBe('undo')
+  if (tookOver) expect(receipt.gapMs).toBeGreaterThan(0)
+  else expect(receipt.gapMs).toBe(null)
+  if (tookOver && !givesBack) expect(receipt.stateAgeMs).toBeGreaterThan(0)
+  else expect(receipt.stateAgeMs).toBe(undefined)
+  over.check(mark)
+
+  const ms = longestSilence(seen)
+  measured.push({ does, ends: code, exit: EXIT.undone, ms })
+  expect(ms).toBeLessThan((UNDONE_WITHIN_MS + (silent ? HEARTBEAT_MS : 0)) * SCALE)
+}
+
+/** HANDLES 6.6 gives the safe levels so long; the program before has no longer. */
+const UNDONE_WITHIN_MS = 250
+/** of the board in robot.ts */
+const HEARTBEAT_MS = 1000
 
 describe('executed, then undone: the old program runs on with its state', () => {
-  test.each(BAD)('$name: $code', async ({ name, code, says, tookOver, givesBack }) => {
-    const before = await robot.running()
-    const mark = robot.trace.mark()
-    await robot.trace.more('dial')
-    const { outcome, message, receipt, ...pushed } = await robot.push(name)
-    expect({ outcome, code: pushed.code, message }).toMatchObject({ outcome: 'rolled-back', code })
-    if (says !== undefined) expect(message).toContain(says)
-    expect(message).toContain('counter 1.0.0 runs on')
-    await robot.trace.more('dial')
-
-    const after = await robot.running()
-    expect(after).toMatchObject({ pid: before.pid, digest: before.digest, restarts: before.restarts })
-    const seen = robot.trace.since(mark)
-    expectNoTickLost(seen)
-    expect(counts(seen)[0]).toBeGreaterThan(1)
-    if (tookOver) expect(after.fence).toBeGreaterThan(before.fence + 1)
-
-    expect(robot.receipt()).toEqual(receipt)
-    expect(receipt).toMatchObject({ outcome: 'rolled-back', code, from: before.digest, program: name })
-    // HANDOVER 1.1
-    expect(receipt?.phases.at(-1)?.phase).toBe('undo')
-    if (tookOver) expect(receipt?.gapMs).toBeGreaterThan(0)
-    else expect(receipt?.gapMs).toBe(null)
-    if (tookOver && !givesBack) expect(receipt?.stateAgeMs).toBeGreaterThan(0)
-    else expect(receipt?.stateAgeMs).toBe(undefined)
-    robot.check(mark)
-  })
+  test.each(UNDONE)('$name: $code', (row) => walk(robot, laptop, row))
 
   test('what a program of the table wrote was undone without a twitch: no held line has an edge', () => {
     robot.check()
     const outcomes = robot.receipts().map((receipt) => receipt.outcome)
-    expect(outcomes.filter((outcome) => outcome === 'rolled-back')).toHaveLength(BAD.length)
+    expect(outcomes.filter((outcome) => outcome === 'rolled-back')).toHaveLength(UNDONE.length)
     expect(outcomes.filter((outcome) => outcome === 'crashed' || outcome === 'restarted')).toEqual([])
   })
 })
 
 describe('G12: who does not get ready in time never takes over', { tags: ['slow'] }, () => {
   let quick: TestRobot
+  let other: Laptop
 
   beforeAll(async () => {
     // its deadline must be long enough for a good program on a busy machine
     quick = await TestRobot.start({ readyMs: 1000 })
+    other = await laptopOf(quick)
     await quick.commit('counter')
   })
-  afterAll(async () => quick?.close())
+  afterAll(async () => {
+    await other?.close()
+    await quick?.close()
+  })
 
-  test.each(['blocks-at-import', 'blocks-in-run'])('%s: never-ready', async (name) => {
-    const before = await quick.running()
+  test.each(NEVER_READY)('$name: $code', async (row) => {
+    const { fence } = await quick.running()
     const mark = quick.trace.mark()
-    const pushed = await quick.push(name)
-    expect(pushed).toMatchObject({ outcome: 'rolled-back', code: 'never-ready' })
-    await quick.trace.more('dial')
-    expect(await quick.running()).toMatchObject({ pid: before.pid, fence: before.fence })
-    expectNoTickLost(quick.trace.since(mark))
-    expect(new Set(quick.trace.since(mark).map(({ fence }) => fence))).toEqual(new Set([before.fence]))
-    quick.check()
+    await walk(quick, other, row)
+    expect((await quick.running()).fence).toBe(fence)
+    expect(new Set(quick.trace.since(mark).map((entry) => entry.fence))).toEqual(new Set([fence]))
   })
 })
 
 test('every bad program is built by the product itself, without complaint', async () => {
-  const names = [...BAD.map(({ name }) => name), 'blocks-at-import', 'blocks-in-run']
-  for (const name of names) expect((await build(name)).manifest.program).toBe(name)
+  for (const { name } of [...UNDONE, ...NEVER_READY]) expect((await build(name)).manifest.program).toBe(name)
 })

@@ -1,0 +1,120 @@
+/**
+ * Everything a bad program can do, and what comes of it: the files are test/programs/NAME.ts. undone.test.ts and
+ * running.test.ts walk these tables through the real CLI, and print how long the robot was without a good program.
+ */
+import type { Outcome } from '../../deploy/api.ts'
+import { EXIT } from '../../deploy/cli/exit.ts'
+import type { RefusalCode } from '../../deploy/errors.ts'
+
+/** Pushed over a program that counts: it is executed, then undone, and the counter runs on. */
+export interface Undone {
+  name: string
+  does: string
+  /** of the receipt, and of the message */
+  code: RefusalCode
+  /** part of the reason that the CLI shows */
+  says?: string
+  /** it drove the hardware for a while: the receipt has a gap */
+  tookOver?: true
+  /** the old program goes on with the state that the new one gave back, not with the one it parked with */
+  givesBack?: true
+  /** found out by its silence: `timing.heartbeatMs` more */
+  silent?: true
+}
+
+export const UNDONE: readonly Undone[] = [
+  { name: 'throws-at-import', does: 'throws while it loads', code: 'died-at-start', says: 'no such library' },
+  { name: 'exits-at-import', does: 'exits 0 while it loads', code: 'died-at-start', says: 'before it was ready' },
+  { name: 'throws-in-run', does: 'throws in run()', code: 'died-at-start', says: 'the gripper is not calibrated' },
+  { name: 'throws-in-tick', does: 'throws in its first tick', code: 'died-at-start', says: 'division by zero' },
+  { name: 'writes-params', does: 'writes its own parameters', code: 'died-at-start', says: 'read only property' },
+  { name: 'endless-line', does: 'sends a line without an end', code: 'died-at-start' },
+  { name: 'unserialisable', does: 'has a Map as state', code: 'bad-state', says: 'state.seen is a Map' },
+  { name: 'state-too-large', does: 'has 64 MiB and 1 byte of state', code: 'bad-state', says: '67108865 bytes' },
+  { name: 'dies-after-ready', does: 'dies after it said ready', code: 'takeover-failed' },
+  { name: 'throws-in-migrate', does: 'throws in migrate.up', code: 'migrate-failed', says: 'n is in the wrong unit' },
+  { name: 'no-way-up', does: 'has no migrate.up', code: 'migrate-failed', says: 'no migrate.up' },
+  { name: 'dies-in-trial', does: 'throws in its trial', code: 'died-in-trial', says: 'lost count after the real state', tookOver: true }, // biome-ignore format: one row
+  { name: 'exits-in-trial', does: 'exits 0 in its trial', code: 'died-in-trial', tookOver: true },
+  { name: 'garbles-control', does: 'sends rubbish to the body', code: 'died-in-trial', says: 'not in the protocol', tookOver: true }, // biome-ignore format: one row
+  { name: 'unhealthy', does: 'finds itself unfit', code: 'unhealthy', says: 'the arm is too hot', tookOver: true, givesBack: true }, // biome-ignore format: one row
+  { name: 'no-way-back', does: 'unfit, and throws in migrate.down', code: 'unhealthy', tookOver: true },
+  { name: 'lies-when-undone', does: 'unfit, and changes the state it gives back', code: 'unhealthy', tookOver: true },
+  { name: 'spins', does: 'blocks its event loop', code: 'heartbeat-lost', tookOver: true, silent: true },
+  { name: 'spins-late', does: 'blocks it late in its trial', code: 'heartbeat-lost', tookOver: true, silent: true },
+]
+
+/** As {@link UNDONE}, after `timing.readyMs`. */
+export const NEVER_READY: readonly Undone[] = [
+  { name: 'blocks-at-import', does: 'never ends loading', code: 'never-ready', says: 'not ready within' },
+  { name: 'blocks-in-run', does: 'never returns from run()', code: 'never-ready', says: 'not ready within' },
+]
+
+/** What is done to a program that runs and misbehaves. */
+export type Step =
+  /** the counter is pushed over it */
+  | 'push'
+  /** `medulla stop` */
+  | 'stop'
+  /** nothing: it ends by itself, the outputs go to their safe levels, and it is started again */
+  | 'wait'
+
+/** It is committed, runs, and misbehaves. */
+export interface Misbehaves {
+  name: string
+  version?: string
+  does: string
+  step: Step
+  /** of the receipt that is left then */
+  outcome: Outcome
+  /** absent: a heap that is nearly full may be found out by its silence, or by its end */
+  code?: RefusalCode
+  exit: number
+  /** part of what the CLI says: of the push or the stop, or `medulla status` after its end */
+  says: string
+  /** found out by its silence, or deaf to stop */
+  silent?: true
+  slow?: true
+}
+
+const swaps = { step: 'push', outcome: 'committed', exit: EXIT.ok, says: 'committed: counter 1.0.0 runs' } as const
+const refused = { step: 'push', outcome: 'rolled-back', exit: EXIT.undone } as const
+const ends = { step: 'wait', outcome: 'crashed', exit: EXIT.ok } as const
+
+const DESCRIPTORS = [
+  ['4', 'the broker'],
+  ['5', 'its outbox'],
+  ['6', 'its inbox'],
+  ['7', 'its handover FIFO'],
+  ['8', "its predecessor's FIFO"],
+  ['9', "its predecessor's outbox"],
+  ['10', 'the scratch file'],
+  ['11', 'a granted handle'],
+] as const
+
+export const MISBEHAVES: readonly Misbehaves[] = [
+  { name: 'holds', does: 'ignores yield', step: 'push', outcome: 'called-off', code: 'yield-timeout', exit: EXIT.undone, says: 'the arm is moving' }, // biome-ignore format: one row
+  { name: 'slow-yield', does: 'yields at the last moment', ...swaps },
+  { name: 'liar', does: 'changes its state after it was hashed', ...refused, code: 'bad-state', says: 'do not match' },
+  { name: 'turns-bad', does: 'gets a bigint into its state', ...refused, code: 'bad-state', says: 'state.odd is a bigint' }, // biome-ignore format: one row
+  { name: 'turns-lossy', does: 'gets NaN into its state', ...refused, code: 'bad-state', says: 'state.mean is NaN' },
+  { name: 'floods-output', does: 'floods stdout, stderr and its log', ...swaps },
+  { name: 'late-writer', does: 'writes from timers of its own', ...swaps },
+  { name: 'rogue-writer', does: 'writes past the SDK, from a thread', ...swaps },
+  { name: 'forks', does: 'forks, and leaves a daemon behind', ...swaps },
+  ...DESCRIPTORS.map(([fd, what]) => ({
+    name: 'garbles',
+    version: `1.${fd}.0`,
+    does: `sends rubbish to ${what}`,
+    ...swaps,
+  })),
+  { name: 'ignores-stop', does: 'ignores stop and SIGTERM', step: 'stop', outcome: 'stopped', exit: EXIT.ok, says: 'stopped: ', silent: true, slow: true }, // biome-ignore format: one row
+  { name: 'throws-later', does: 'throws', ...ends, code: 'crashed', says: 'crashed: the arm is stuck' },
+  { name: 'exits-later', does: 'exits 0', ...ends, code: 'crashed', says: 'ended by itself (exit code 0)' },
+  { name: 'closes-handles', does: 'closes its handles', ...ends, code: 'crashed', says: 'bad file descriptor' },
+  { name: 'closes-control', does: 'closes the descriptor of the body', ...ends, code: 'crashed', says: 'crashed: ' },
+  { name: 'leaks-heap', does: 'leaks objects', ...ends, says: 'last error: ', silent: true, slow: true },
+  { name: 'leaks-buffers', does: 'leaks memory outside the heap', ...ends, code: 'crashed', says: 'crashed', slow: true }, // biome-ignore format: one row
+  { name: 'leaks-descriptors', does: 'leaks descriptors', ...ends, code: 'crashed', says: 'EMFILE', slow: true },
+  { name: 'hangs-later', does: 'blocks its event loop', ...ends, code: 'heartbeat-lost', says: 'no heartbeat for', silent: true, slow: true }, // biome-ignore format: one row
+]

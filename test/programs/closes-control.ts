@@ -1,0 +1,19 @@
+// Closes the descriptor on which the body speaks to it, after a while.
+import { closeSync } from 'node:fs'
+import { robot } from 'medulla'
+
+robot({
+  needs: { led: 'output', dial: 'pwm', enable: 'output' },
+  state: { version: 1, initial: () => ({ n: 0 }) },
+  run({ led, dial, enable, state, every }) {
+    if (enable.value === 0) enable.write(1)
+    let ticks = 0
+    every(1, () => {
+      state.n += 1
+      dial.write(state.n / 1e6)
+      led.write(1)
+      ticks += 1
+      if (ticks === 600) closeSync(3)
+    })
+  },
+})

@@ -1,0 +1,19 @@
+// Closes the descriptors of its handles after a while, behind the back of the SDK.
+import { closeSync } from 'node:fs'
+import { robot } from 'medulla'
+
+robot({
+  needs: { led: 'output', dial: 'pwm', enable: 'output' },
+  state: { version: 1, initial: () => ({ n: 0 }) },
+  run({ led, dial, enable, state, every }) {
+    if (enable.value === 0) enable.write(1)
+    let ticks = 0
+    every(1, () => {
+      state.n += 1
+      dial.write(state.n / 1e6)
+      led.write(1)
+      ticks += 1
+      if (ticks === 600) for (const fd of [11, 12, 13]) closeSync(fd)
+    })
+  },
+})
