@@ -27,7 +27,12 @@ export const UNDONE: readonly Undone[] = [
   { name: 'exits-at-import', does: 'exits 0 while it loads', code: 'died-at-start', says: 'before it was ready' },
   { name: 'throws-in-run', does: 'throws in run()', code: 'died-at-start', says: 'the gripper is not calibrated' },
   { name: 'throws-in-tick', does: 'throws in its first tick', code: 'died-at-start', says: 'division by zero' },
-  { name: 'writes-params', does: 'writes its own parameters', code: 'died-at-start', says: 'read only property' },
+  {
+    name: 'writes-params',
+    does: 'writes its own parameters',
+    code: 'died-at-start',
+    says: 'cannot be written by the program',
+  },
   { name: 'endless-line', does: 'sends a line without an end', code: 'died-at-start' },
   { name: 'unserialisable', does: 'has a Map as state', code: 'bad-state', says: 'state.seen is a Map' },
   { name: 'state-too-large', does: 'has 64 MiB and 1 byte of state', code: 'bad-state', says: '67108865 bytes' },
