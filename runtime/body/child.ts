@@ -51,7 +51,7 @@ export class Child implements Instance {
   alive = true
   /** What it said before it died, if it said anything. */
   fatal: { code: string; message: string } | null = null
-  /** How it ended: `exit code 0`, `SIGKILL`; null while it runs, or when it could not be started. */
+  /** null while it runs, or when it could not be started */
   ending: string | null = null
   readonly #cell: Cell
   readonly #control: Duplex

@@ -29,6 +29,8 @@ export interface Instance {
   fence: number
   /** What it said before it died, if it said anything. */
   readonly fatal: { code: string; message: string } | null
+  /** How a process ended: `exit code 0`, `SIGKILL`. */
+  readonly ending?: string | null
   send(message: ToProgram): void
   /** True when nothing of it can run, until `thaw`. */
   freeze(): Promise<boolean>
