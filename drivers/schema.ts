@@ -16,7 +16,7 @@ export const DEFAULT_TIMING = {
 export const DEFAULT_LIMITS = { memoryMb: 256, pids: 32, tmpMb: 16 } as const
 
 /** The chips that there are in the simulator. */
-export const CHIP_NAMES = ['ads1115', 'mpu6050', 'pca9685'] as const
+export const CHIP_NAMES = ['24c32', 'ads1115', 'bme280', 'mpu6050', 'pca9685', 'pcf8574', 'ssd1306', 'vl53l0x'] as const
 export type ChipName = (typeof CHIP_NAMES)[number]
 
 const BAUD_RATES = [

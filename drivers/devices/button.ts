@@ -1,44 +1,48 @@
 /**
- * Invariant: presses and releases alternate, whatever the contact does.
+ * Invariant: presses and releases alternate.
  *
- * Debounced by the times of the edges alone, without a timer: after an edge that counted, edges are ignored for the
- * period. When the edge that ended inside the period was the last one, its event comes with the next edge.
+ * Bounces are the board's business: `debounceMs` of the input, which the body keeps, so that a swap in the middle of a
+ * bounce is no second press.
  */
 import type { Edge, Input, Level } from '../handle.ts'
 
 export interface ButtonOptions {
-  /** Level of the input while the button is held down. Default 1. */
+  /** Level of the input while the button is held down. Default 1; 0 for a button to ground with a pull up. */
   pressedLevel?: Level
-  /** Default 20. 0 counts every edge. */
-  debounceMs?: number
+  /** How long it is held until that is a hold. Default 500. */
+  holdMs?: number
 }
 
+/** `ns` is the time of the edge, or of the press that became a hold, in ns of CLOCK_MONOTONIC. */
 type Listener = (ns: bigint) => void
+type Event = 'press' | 'release' | 'hold'
 
 export class Button {
   readonly #input: Input
   readonly #pressedLevel: Level
-  readonly #debounceNs: bigint
-  readonly #listeners = { press: new Set<Listener>(), release: new Set<Listener>() }
+  readonly #holdSeconds: number
+  readonly #listeners: Record<Event, Set<Listener>> = { press: new Set(), release: new Set(), hold: new Set() }
   readonly #unsubscribe: () => void
   #pressed: boolean
-  #counted: bigint | null = null
-  #ignored: bigint | null = null
+  /** No edge was heard yet: the first one may already be in what was read. */
+  #fresh = true
+  #since = 0n
+  #held = 0
 
-  constructor(input: Input, options: ButtonOptions = {}) {
+  constructor(input: Input, { pressedLevel = 1, holdMs = 500 }: ButtonOptions = {}) {
     this.#input = input
-    this.#pressedLevel = options.pressedLevel ?? 1
-    this.#debounceNs = BigInt(Math.round((options.debounceMs ?? 20) * 1e6))
+    this.#pressedLevel = pressedLevel
+    this.#holdSeconds = holdMs / 1000
     this.#pressed = this.isPressed
     this.#unsubscribe = input.onEdge((edge) => this.#take(edge))
   }
 
-  /** The contact as it is now, bouncing or not. */
+  /** The contact as it is now. */
   get isPressed(): boolean {
     return this.#input.read() === this.#pressedLevel
   }
 
-  /** `listener` gets the time of the edge in ns. The returned function unsubscribes. */
+  /** The returned function unsubscribes. */
   onPress(listener: Listener): () => void {
     return this.#on('press', listener)
   }
@@ -47,31 +51,46 @@ export class Button {
     return this.#on('release', listener)
   }
 
+  /** Once for each press that lasts for `holdMs`. Needs {@link tick}. */
+  onHold(listener: Listener): () => void {
+    return this.#on('hold', listener)
+  }
+
+  /** With the seconds since the last call; only holds need it. */
+  tick(dt: number): void {
+    if (!this.#pressed) return
+    const before = this.#held
+    this.#held += dt
+    if (before < this.#holdSeconds && this.#held >= this.#holdSeconds) this.#tell('hold', this.#since)
+  }
+
   /** Stops listening; the input stays open. */
   close(): void {
     this.#unsubscribe()
   }
 
-  #on(event: 'press' | 'release', listener: Listener): () => void {
+  #on(event: Event, listener: Listener): () => void {
     const entry = (ns: bigint) => listener(ns)
     this.#listeners[event].add(entry)
     return () => this.#listeners[event].delete(entry)
   }
 
   #take({ level, ns }: Edge): void {
-    if (this.#counted !== null && ns - this.#counted < this.#debounceNs) {
-      this.#ignored = ns
-      return
-    }
     const pressed = level === this.#pressedLevel
-    if (pressed === this.#pressed) this.#become(!pressed, this.#ignored ?? ns)
-    this.#counted = ns
-    this.#ignored = null
+    // an edge between was lost
+    if (pressed === this.#pressed && !this.#fresh) this.#become(!pressed, ns)
+    this.#fresh = false
     this.#become(pressed, ns)
   }
 
   #become(pressed: boolean, ns: bigint): void {
     this.#pressed = pressed
-    for (const listener of [...this.#listeners[pressed ? 'press' : 'release']]) listener(ns)
+    this.#since = ns
+    this.#held = 0
+    this.#tell(pressed ? 'press' : 'release', ns)
+  }
+
+  #tell(event: Event, ns: bigint): void {
+    for (const listener of [...this.#listeners[event]]) listener(ns)
   }
 }

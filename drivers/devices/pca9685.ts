@@ -6,6 +6,7 @@
  */
 import { HardwareError } from '../errors.ts'
 import type { I2cDevice, Pwm } from '../handle.ts'
+import { readRegister, readRegisters, writeRegister } from './registers.ts'
 
 const MODE1 = 0x00
 const LED0_ON_L = 0x06
@@ -51,8 +52,8 @@ export class Pca9685 {
       )
     }
     const wanted = Math.max(LEAST_PRESCALE, Math.round(OSCILLATOR_HZ / (STEPS * frequencyHz)) - 1)
-    const mode = this.#read(MODE1)
-    const found = this.#read(PRE_SCALE)
+    const mode = readRegister(i2c, MODE1)
+    const found = readRegister(i2c, PRE_SCALE)
     if (!adopt) this.#configure(mode, found, wanted)
     // no chip has less, but a rehearsal reads zeros
     const prescale = adopt && found >= LEAST_PRESCALE ? found : wanted
@@ -71,26 +72,18 @@ export class Pca9685 {
     const awake = (mode & ~(SLEEP | RESTART)) | AUTO_INCREMENT
     if (found === wanted && (mode & SLEEP) === 0) {
       // HANDLES 12.14; without auto-increment the bytes of a pulse would all go into one register
-      if ((mode & AUTO_INCREMENT) === 0) this.#write(MODE1, awake)
+      if ((mode & AUTO_INCREMENT) === 0) writeRegister(this.#i2c, MODE1, awake)
       return
     }
     // 7.3.5: the prescaler can be set in sleep only
     if (found !== wanted) {
-      if ((mode & SLEEP) === 0) this.#write(MODE1, awake | SLEEP)
-      this.#write(PRE_SCALE, wanted)
+      if ((mode & SLEEP) === 0) writeRegister(this.#i2c, MODE1, awake | SLEEP)
+      writeRegister(this.#i2c, PRE_SCALE, wanted)
     }
-    this.#write(MODE1, awake)
+    writeRegister(this.#i2c, MODE1, awake)
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, STARTUP_MS)
     // 7.3.1.1: what ran before the sleep goes on
-    if (this.#read(MODE1) & RESTART) this.#write(MODE1, awake | RESTART)
-  }
-
-  #read(register: number): number {
-    return this.#i2c.writeRead(Uint8Array.of(register), 1)[0] ?? 0
-  }
-
-  #write(register: number, value: number): void {
-    this.#i2c.write(Uint8Array.of(register, value))
+    if (readRegister(this.#i2c, MODE1) & RESTART) writeRegister(this.#i2c, MODE1, awake | RESTART)
   }
 }
 
@@ -138,7 +131,7 @@ class Channel implements Pwm {
   }
 
   #present(): number {
-    const [onLow = 0, onHigh = 0, offLow = 0, offHigh = 0] = this.#i2c.writeRead(Uint8Array.of(this.#register), 4)
+    const [onLow = 0, onHigh = 0, offLow = 0, offHigh = 0] = readRegisters(this.#i2c, this.#register, 4)
     if (offHigh & FULL) return 0
     if (onHigh & FULL) return 1
     const on = ((onHigh & 0x0f) << 8) | onLow

@@ -2,6 +2,8 @@
 import { HardwareError } from '../errors.ts'
 import type { Pwm, Servo as ServoHandle } from '../handle.ts'
 import { degreesOf, dutyOf, type ServoScale } from '../servo.ts'
+import { Glide } from './glide.ts'
+import { unexpected } from './registers.ts'
 
 export interface ServoOptions {
   /** Angle at the shortest and at the longest pulse; default 0 and 180. Of a servo handle: limits within its range. */
@@ -12,16 +14,26 @@ export interface ServoOptions {
   maxPulseMs?: number
 }
 
+export interface SweepOptions {
+  /** Default: the limits. */
+  from?: number
+  to?: number
+  /** Each way. Default 1000. */
+  ms?: number
+}
+
 /** What the two kinds of handle have in common, in degrees. */
 interface Arm {
   readonly value: number
   write(degrees: number): void
 }
 
+/** A hobby servo. It has no timer: what takes time goes on in {@link tick}. */
 export class Servo {
   readonly #name: string
   readonly #arm: Arm
   readonly #degrees: readonly [number, number]
+  #step: ((dt: number) => void) | null = null
 
   /** Throws `other` for limits that are none, `unsupported` when the longest pulse does not fit into the period of a pwm. */
   constructor(handle: Pwm | ServoHandle, options: ServoOptions = {}) {
@@ -41,23 +53,68 @@ export class Servo {
     return this.#arm.value
   }
 
-  /** Angles beyond the limits go to the limit. Throws `other` for what is no number. */
-  to(degrees: number): void {
-    if (Number.isNaN(degrees)) throw new HardwareError('other', `${this.#name}: expected an angle, got ${degrees}`)
-    const [from, to] = this.#degrees
-    this.#arm.write(Math.min(to, Math.max(from, degrees)))
+  /** Whether a way that takes time, or a sweep, goes on. */
+  get isMoving(): boolean {
+    return this.#step !== null
   }
 
-  min(): void {
-    this.to(this.#degrees[0])
+  /** Angles beyond the limits go to the limit. With `ms`, it takes that long. Throws `other` for what is no number. */
+  to(degrees: number, ms = 0): void {
+    const target = this.#within(degrees)
+    if (!(ms >= 0)) throw unexpected(this.#name, 'a time of 0 ms or more', ms)
+    this.#step = null
+    if (ms === 0) return this.#arm.write(target)
+    const glide = new Glide(this.#within(this.degrees), target, ms / 1000)
+    this.#step = (dt) => {
+      this.#arm.write(glide.next(dt))
+      if (glide.isDone) this.#step = null
+    }
   }
 
-  max(): void {
-    this.to(this.#degrees[1])
+  min(ms = 0): void {
+    this.to(this.#degrees[0], ms)
   }
 
-  center(): void {
-    this.to((this.#degrees[0] + this.#degrees[1]) / 2)
+  max(ms = 0): void {
+    this.to(this.#degrees[1], ms)
+  }
+
+  center(ms = 0): void {
+    this.to((this.#degrees[0] + this.#degrees[1]) / 2, ms)
+  }
+
+  /** To and fro, beginning where it is, towards `to`. */
+  sweep(options: SweepOptions = {}): void {
+    const { from = this.#degrees[0], to = this.#degrees[1], ms = 1000 } = options
+    if (!(ms > 0)) throw unexpected(this.#name, 'a time of more than 0 ms', ms)
+    let [start, end] = [this.#within(from), this.#within(to)]
+    const seconds = (way: number) => (way === 0 ? 0 : (Math.abs(way / (end - start)) * ms) / 1000)
+    const onwards = () => {
+      const now = this.#within(this.degrees)
+      return new Glide(now, end, seconds(end - now))
+    }
+    let glide = onwards()
+    this.#step = (dt) => {
+      this.#arm.write(glide.next(dt))
+      if (!glide.isDone) return
+      ;[start, end] = [end, start]
+      glide = onwards()
+    }
+  }
+
+  /** Ends what goes on, and holds the present angle. */
+  stop(): void {
+    this.#step = null
+  }
+
+  /** To be called as often as it shall move, with the seconds since the last call: `every(20, (dt) => servo.tick(dt))`. */
+  tick(dt: number): void {
+    this.#step?.(dt)
+  }
+
+  #within(degrees: number): number {
+    if (Number.isNaN(degrees)) throw unexpected(this.#name, 'an angle', degrees)
+    return Math.min(this.#degrees[1], Math.max(this.#degrees[0], degrees))
   }
 }
 

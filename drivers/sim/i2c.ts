@@ -2,10 +2,15 @@
 import { HardwareError } from '../errors.ts'
 import type { ChipName } from '../schema.ts'
 import { ads1115 } from './chips/ads1115.ts'
+import { bme280 } from './chips/bme280.ts'
 import type { ChipModel, Snapshot, Step } from './chips/chip.ts'
+import { eeprom24c32 } from './chips/eeprom24c32.ts'
 import { withFaults } from './chips/faults.ts'
 import { mpu6050 } from './chips/mpu6050.ts'
 import { pca9685 } from './chips/pca9685.ts'
+import { pcf8574 } from './chips/pcf8574.ts'
+import { ssd1306 } from './chips/ssd1306.ts'
+import { vl53l0x } from './chips/vl53l0x.ts'
 
 /** A chip in its place: what it is now changes, and only here. */
 interface Placed {
@@ -20,8 +25,13 @@ interface Placed {
 
 const MODELS: Record<ChipName, (at: string) => Placed> = {
   ads1115: (at) => placed(at, ads1115),
+  '24c32': (at) => placed(at, eeprom24c32),
+  bme280: (at) => placed(at, bme280),
   mpu6050: (at) => placed(at, mpu6050),
   pca9685: (at) => placed(at, pca9685),
+  pcf8574: (at) => placed(at, pcf8574),
+  ssd1306: (at) => placed(at, ssd1306),
+  vl53l0x: (at) => placed(at, vl53l0x),
 }
 
 function placed<S>(at: string, chip: ChipModel<S>): Placed {

@@ -1,0 +1,151 @@
+/** Invariant: the direction of a bridge changes only while its PWM is off, and the speed survives a swap. */
+import { HardwareError } from '../errors.ts'
+import type { Output, Pwm } from '../handle.ts'
+import { unexpected } from './registers.ts'
+
+/**
+ * How the bridge is wired.
+ * `pwm` alone: a transistor, one way only. With `direction`: one line that says the way (DRV8838, Cytron). With
+ * `forward` and `reverse` lines: two that say it (L298, TB6612), which can brake. Two PWM without a third: DRV8833.
+ */
+export type MotorPins =
+  | { readonly pwm: Pwm; readonly direction?: Output }
+  | { readonly pwm: Pwm; readonly forward: Output; readonly reverse: Output }
+  | { readonly forward: Pwm; readonly reverse: Pwm }
+
+export interface MotorOptions {
+  /** true: the motor is mounted, or wired, the other way round. Default false. */
+  inverted?: boolean
+}
+
+/** The two ends of the motor, each high for a part of the time; or the way, and the part for which it is driven. */
+interface Bridge {
+  readonly name: string
+  /** -1 to 1 */
+  speed(): number
+  drive(speed: number): void
+  brake(): void
+  coast(): void
+}
+
+/** A DC motor behind a bridge. Speeds are -1 (full reverse) to 1 (full forward). */
+export class Motor {
+  readonly #bridge: Bridge
+  readonly #sign: number
+
+  constructor(pins: MotorPins, { inverted = false }: MotorOptions = {}) {
+    this.#sign = inverted ? -1 : 1
+    if (!('pwm' in pins)) this.#bridge = twoPwms(pins.forward, pins.reverse)
+    else if ('forward' in pins) this.#bridge = twoLines(pins.pwm, pins.forward, pins.reverse)
+    else this.#bridge = oneLine(pins.pwm, pins.direction)
+  }
+
+  /** What it is driven with; from before this program, too. 0 also when it brakes. */
+  get speed(): number {
+    return this.#sign * this.#bridge.speed() || 0
+  }
+
+  get isOn(): boolean {
+    return this.speed !== 0
+  }
+
+  /** -1 to 1. Throws `other` for anything else, `unsupported` for a way that the wiring does not have. */
+  run(speed: number): void {
+    if (!(speed >= -1 && speed <= 1)) throw unexpected(this.#bridge.name, 'a speed from -1 to 1', speed)
+    this.#bridge.drive(this.#sign * speed)
+  }
+
+  /** 0 to 1, as `run(speed)`. */
+  forward(speed = 1): void {
+    this.run(Math.abs(speed))
+  }
+
+  /** 0 to 1, as `run(-speed)`. */
+  reverse(speed = 1): void {
+    this.run(-Math.abs(speed))
+  }
+
+  /** Nothing drives it; whether it runs out or is held is the wiring's affair. */
+  stop(): void {
+    this.#bridge.drive(0)
+  }
+
+  /** Shorts the motor, which holds it. Throws `unsupported` for a wiring that cannot. */
+  brake(): void {
+    this.#bridge.brake()
+  }
+
+  /** Lets it run out. Throws `unsupported` for a wiring that cannot. */
+  coast(): void {
+    this.#bridge.coast()
+  }
+}
+
+function oneLine(pwm: Pwm, direction: Output | undefined): Bridge {
+  const { name } = pwm
+  const cannot = (what: string) => () => {
+    throw new HardwareError('unsupported', `${name}: a motor wired with ${what}`)
+  }
+  return {
+    name,
+    speed: () => (direction?.value === 1 ? -pwm.value : pwm.value),
+    drive(speed) {
+      if (direction === undefined && speed < 0) cannot('a PWM alone runs forward only')()
+      const level = speed < 0 ? 1 : 0
+      if (direction !== undefined && speed !== 0 && direction.value !== level) {
+        pwm.write(0)
+        direction.write(level)
+      }
+      pwm.write(Math.abs(speed))
+    },
+    brake: cannot('fewer than two lines cannot choose to brake: stop() is all there is'),
+    coast: cannot('fewer than two lines cannot choose to coast: stop() is all there is'),
+  }
+}
+
+function twoLines(pwm: Pwm, forward: Output, reverse: Output): Bridge {
+  const turn = (ahead: 0 | 1, back: 0 | 1): void => {
+    if (forward.value === ahead && reverse.value === back) return
+    pwm.write(0)
+    // first the one that falls: both high would brake
+    if (ahead === 0) forward.write(0)
+    reverse.write(back)
+    if (ahead === 1) forward.write(1)
+  }
+  return {
+    name: pwm.name,
+    speed: () => (forward.value - reverse.value) * pwm.value,
+    drive(speed) {
+      if (speed !== 0) turn(speed > 0 ? 1 : 0, speed > 0 ? 0 : 1)
+      pwm.write(Math.abs(speed))
+    },
+    brake() {
+      turn(1, 1)
+      pwm.write(1)
+    },
+    coast() {
+      turn(0, 0)
+    },
+  }
+}
+
+function twoPwms(forward: Pwm, reverse: Pwm): Bridge {
+  return {
+    name: forward.name,
+    speed: () => forward.value - reverse.value,
+    drive(speed) {
+      // first the one that falls: both high would brake
+      if (speed < 0) forward.write(0)
+      reverse.write(Math.max(0, -speed))
+      if (speed >= 0) forward.write(speed)
+    },
+    brake() {
+      forward.write(1)
+      reverse.write(1)
+    },
+    coast() {
+      forward.write(0)
+      reverse.write(0)
+    },
+  }
+}

@@ -1,0 +1,189 @@
+/**
+ * Invariant: what the data registers hold is what the compensation of the data sheet turns into the values that are
+ * sensed, by the data sheet "BME280" (Bosch BST-BME280-DS002, revision 1.6; section numbers are its own).
+ *
+ * Modelled: the trimming parameters, oversampling and its resolution, sleep, forced and normal mode, reset. Not modelled:
+ * the time that a measurement takes and the filter (data is always the newest), noise, SPI.
+ */
+import { type ChipModel, isWithin, NO_BYTES, type Snapshot, type Step } from './chip.ts'
+import { type Registers, readFrom } from './registers.ts'
+
+const CHIP_ID = 0x60
+const CALIB00 = 0x88
+const CALIB26 = 0xe1
+const ID = 0xd0
+const RESET = 0xe0
+const CTRL_HUM = 0xf2
+const CTRL_MEAS = 0xf4
+const CONFIG = 0xf5
+const PRESS = 0xf7
+const TEMP = 0xfa
+const HUM = 0xfd
+const REGISTERS = 0x100
+const RESET_WORD = 0xb6
+const NORMAL = 3
+
+/**
+ * 4.2.2, table 16. Those of temperature and pressure are the ones that Bosch computes an example with (BMP280 data
+ * sheet, 3.12: 519888 is 25.08 degrees C, then 415148 is 100653 Pa).
+ */
+const T = [27504n, 26435n, -1000n] as const
+const P = [36477n, -10685n, 3024n, 2855n, 140n, -7n, 15500n, -14600n, 6000n] as const
+const H = [75n, 362n, 0n, 313n, 50n, 30n] as const
+
+interface Bme280 extends Registers {
+  /** degrees C */
+  readonly temperature: number
+  /** Pa */
+  readonly pressure: number
+  /** % */
+  readonly humidity: number
+  /** The ctrl_hum that is in effect: since the last write to ctrl_meas (5.4.3). */
+  readonly ctrlHum: number
+  /** Writes to the control registers and resets: each one is part of an initialisation. */
+  readonly initWrites: number
+}
+
+/** 4.2.3, in 32 bits: temperature in the unit that the other formulas take, 1/5120 degrees C. */
+function fineOf(raw: bigint): bigint {
+  const coarse = (((raw >> 3n) - (T[0] << 1n)) * T[1]) >> 11n
+  const square = (((raw >> 4n) - T[0]) ** 2n) >> 12n
+  return coarse + ((square * T[2]) >> 14n)
+}
+
+/** 4.2.3, in 64 bits: 1/256 Pa. */
+function pressureOf(raw: bigint, fine: bigint): bigint {
+  const t = fine - 128000n
+  const offset = t * t * P[5] + ((t * P[4]) << 17n) + (P[3] << 35n)
+  const scale = (((1n << 47n) + ((t * t * P[2]) >> 8n) + ((t * P[1]) << 12n)) * P[0]) >> 33n
+  const p = ((((1048576n - raw) << 31n) - offset) * 3125n) / scale
+  const bend = (P[8] * (p >> 13n) * (p >> 13n)) >> 25n
+  return ((p + bend + ((P[7] * p) >> 19n)) >> 8n) + (P[6] << 4n)
+}
+
+/** 4.2.3, in 32 bits: 1/1024 %, times 4096. */
+function humidityOf(raw: bigint, fine: bigint): bigint {
+  const t = fine - 76800n
+  const offset = ((raw << 14n) - (H[3] << 20n) - H[4] * t + 16384n) >> 15n
+  const warm = ((((t * H[5]) >> 10n) * (((t * H[2]) >> 11n) + 32768n)) >> 10n) + 2097152n
+  const v = offset * ((warm * H[1] + 8192n) >> 14n)
+  return v - (((((v >> 15n) * (v >> 15n)) >> 7n) * H[0]) >> 4n)
+}
+
+/** The raw value, of so many bits, for which `formula`, which rises or falls, comes nearest to `wanted`. */
+function rawOf(formula: (raw: bigint) => bigint, wanted: number, bits: number): number {
+  let [low, high] = [0, 2 ** bits - 1]
+  const rises = formula(BigInt(high)) > formula(0n)
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (Number(formula(BigInt(middle))) < wanted === rises) low = middle + 1
+    else high = middle
+  }
+  return low
+}
+
+function put16(view: DataView, at: number, values: readonly bigint[]): void {
+  for (const [index, value] of values.entries()) view.setUint16(at + 2 * index, Number(value) & 0xffff, true)
+}
+
+/** 5.3, table 18: the registers after a reset; no measurement is 0x80000, and 0x8000 of humidity (5.4.7 to 5.4.9). */
+function resetRegisters(): Uint8Array {
+  const registers = new Uint8Array(REGISTERS)
+  const view = new DataView(registers.buffer)
+  put16(view, CALIB00, [...T, ...P])
+  const [h1, h2, h3, h4, h5, h6] = H.map(Number) as [number, number, number, number, number, number]
+  registers[0xa1] = h1
+  registers.set([h2 & 0xff, h2 >> 8, h3, h4 >> 4, (h4 & 0x0f) | ((h5 & 0x0f) << 4), h5 >> 4, h6], CALIB26)
+  registers[ID] = CHIP_ID
+  for (const at of [PRESS, TEMP, HUM]) registers[at] = 0x80
+  return registers
+}
+
+const initial: Bme280 = {
+  registers: resetRegisters(),
+  pointer: 0,
+  temperature: 20,
+  pressure: 101_325,
+  humidity: 50,
+  ctrlHum: 0,
+  initWrites: 0,
+}
+
+/** 3.4: 16 bits, and one more for each doubling of the oversampling; all 20 with the filter. 0 is skipped. */
+function put20(registers: Uint8Array, at: number, raw: number, oversampling: number, filter: boolean): void {
+  const bits = filter ? 20 : Math.min(20, 15 + oversampling)
+  const value = oversampling === 0 ? 0x80000 : raw & (0xfffff << (20 - bits))
+  registers.set([value >> 12, (value >> 4) & 0xff, (value << 4) & 0xf0], at)
+}
+
+/** One measurement of everything that is not skipped (5.4.3, 5.4.5). */
+function measured(chip: Bme280): Bme280 {
+  const registers = chip.registers.slice()
+  const meas = registers[CTRL_MEAS] as number
+  const filter = ((registers[CONFIG] as number) & 0x1c) !== 0
+  const temperature = rawOf(fineOf, chip.temperature * 5120, 20)
+  const fine = fineOf(BigInt(temperature))
+  put20(registers, TEMP, temperature, meas >> 5, filter)
+  put20(
+    registers,
+    PRESS,
+    rawOf((raw) => pressureOf(raw, fine), chip.pressure * 256, 20),
+    (meas >> 2) & 7,
+    filter,
+  )
+  const humidity = rawOf((raw) => humidityOf(raw, fine), chip.humidity * 1024 * 4096, 16)
+  const shown = chip.ctrlHum === 0 ? 0x8000 : humidity
+  registers.set([shown >> 8, shown & 0xff], HUM)
+  return { ...chip, registers }
+}
+
+/** 6.2.1: a write is pairs of a register and its value. */
+function write(chip: Bme280, bytes: Uint8Array): Step<Bme280> {
+  let next = chip
+  for (let at = 0; at + 1 < bytes.length; at += 2) next = control(next, bytes[at] as number, bytes[at + 1] as number)
+  return { next: { ...next, pointer: bytes.at(bytes.length % 2 === 0 ? -2 : -1) ?? chip.pointer }, bytes: NO_BYTES }
+}
+
+function control(chip: Bme280, at: number, value: number): Bme280 {
+  const initWrites = chip.initWrites + 1
+  if (at === RESET && value === RESET_WORD) return { ...chip, registers: resetRegisters(), ctrlHum: 0, initWrites }
+  if (at !== CTRL_HUM && at !== CTRL_MEAS && at !== CONFIG) return chip
+  const registers = chip.registers.slice()
+  registers[at] = value
+  const next = { ...chip, registers, initWrites }
+  if (at !== CTRL_MEAS) return next
+  const done = { ...next, ctrlHum: (registers[CTRL_HUM] as number) & 7 }
+  const mode = value & 3
+  if (mode === 0) return done
+  const after = measured(done)
+  // 3.3.3: after a forced measurement the chip sleeps
+  if (mode !== NORMAL) after.registers[CTRL_MEAS] = value & ~3
+  return after
+}
+
+function snapshot({ temperature, pressure, humidity, initWrites, registers }: Bme280): Snapshot {
+  return { asleep: ((registers[CTRL_MEAS] as number) & 3) === 0, temperature, pressure, humidity, initWrites }
+}
+
+/** Table 1: where the chip measures. */
+const RANGES: Record<string, readonly [number, number]> = {
+  temperature: [-40, 85],
+  pressure: [30_000, 110_000],
+  humidity: [0, 100],
+}
+
+/** `temperature` in degrees C, -40 to 85; `pressure` in Pa, 30 000 to 110 000; `humidity` in %. */
+function poke(chip: Bme280, what: string, value: unknown): Bme280 | null {
+  const range = RANGES[what]
+  if (range === undefined || !isWithin(value, ...range)) return null
+  const next = { ...chip, [what]: value }
+  return ((chip.registers[CTRL_MEAS] as number) & 3) === NORMAL ? measured(next) : next
+}
+
+export const bme280: ChipModel<Bme280> = {
+  initial,
+  write,
+  read: (chip, length) => readFrom(chip, length),
+  snapshot,
+  poke,
+}
