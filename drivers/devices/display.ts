@@ -10,7 +10,7 @@ import { GLYPH_HEIGHT, GLYPH_WIDTH, isLit } from './font.ts'
 
 const WIDTH = 128
 const HEIGHT = 64
-const PAGES = HEIGHT / 8
+const PAGES = 8
 
 /** 8.1.5.2: what follows a control byte. */
 const COMMANDS = 0x00
@@ -21,10 +21,10 @@ const DISPLAY_ON = 0xaf
 const STATUS_OFF = 0x40
 
 /** Table 9-1 and the application note's flow: what a module with 128 x 64 pixels and the charge pump needs. */
-const SETUP = /* @__PURE__ */ Object.freeze([
-  ...[DISPLAY_OFF, 0xd5, 0x80, 0xa8, HEIGHT - 1, 0xd3, 0x00, 0x40],
-  ...[0x8d, 0x14, 0xa1, 0xc8, 0xda, 0x12, 0x81, 0xcf, 0xd9, 0xf1, 0xdb, 0x40, 0xa4, 0xa6],
-])
+const SETUP = [
+  0xae, 0xd5, 0x80, 0xa8, 0x3f, 0xd3, 0x00, 0x40, 0x8d, 0x14, 0xa1, 0xc8, 0xda, 0x12, 0x81, 0xcf, 0xd9, 0xf1, 0xdb,
+  0x40, 0xa4, 0xa6,
+] as const
 
 export interface DisplayOptions {
   /** `shown` of the predecessor of this program: then even the first `flush` sends only what changed. */

@@ -45,8 +45,9 @@ const PICTURES = [
   '.###. #.#.# #...# .###. #.... ....# #.... ####. ..##. .#### ..#.. .#.#. #...# .###. ##### ...## ..#.. ##... .....',
 ] as const
 
-/** Whether a pixel of a character is lit. What has no picture looks like a question mark. */
+/** Whether a pixel of a character is lit; beside its picture none is. What has no picture looks like a question mark. */
 export function isLit(character: string, x: number, y: number): boolean {
+  if (x >= GLYPH_WIDTH || y >= GLYPH_HEIGHT) return false
   const code = character.charCodeAt(0)
   const index = (code >= FIRST && code <= LAST ? code : '?'.charCodeAt(0)) - FIRST
   const row = PICTURES[Math.floor(index / ACROSS) * GLYPH_HEIGHT + y] ?? ''

@@ -15,9 +15,12 @@ const WHO_AM_I = 0x75
 
 /** 4.28: awake, with the clock of the x gyroscope, which the section recommends over the internal one. */
 const AWAKE = 0x01
-/** 4.4, 4.5: the ranges; each bit is that part of 32768. */
+/** 4.4 and 4.19: the ranges of the gyroscope, and steps for one degree/s in each. */
 const GYRO_RANGES = [250, 500, 1000, 2000] as const
+const GYRO_STEPS = [131, 65.5, 32.8, 16.4] as const
+/** 4.5 and 4.17: the ranges of the accelerometer, and steps for one g in each. */
 const ACCEL_RANGES = [2, 4, 8, 16] as const
+const ACCEL_STEPS = [16_384, 8192, 4096, 2048] as const
 /** 4.3: bandwidth of the accelerometer for DLPF_CFG 0 to 6; that of the gyroscope is about the same. */
 const FILTERS_HZ = [260, 184, 94, 44, 21, 10, 5] as const
 
@@ -46,7 +49,6 @@ export interface ImuOptions {
   adopt?: boolean
 }
 
-const RADIAN = 180 / Math.PI
 const ZERO: Vector = { x: 0, y: 0, z: 0 }
 
 /**
@@ -87,9 +89,9 @@ export class Imu {
         if (readRegister(i2c, register) !== value) writeRegister(i2c, register, value)
       }
     }
-    const range = (register: number) => (readRegister(i2c, register) >> 3) & 3
-    this.#accelScale = (adopt ? (ACCEL_RANGES[range(ACCEL_CONFIG)] as number) : accelRange) / 32_768
-    this.#gyroScale = (adopt ? (GYRO_RANGES[range(GYRO_CONFIG)] as number) : gyroRange) / 32_768
+    const range = (register: number, chosen: number) => (adopt ? (readRegister(i2c, register) >> 3) & 3 : chosen >> 3)
+    this.#gyroScale = 1 / (GYRO_STEPS[range(GYRO_CONFIG, wanted[2][1])] as number)
+    this.#accelScale = 1 / (ACCEL_STEPS[range(ACCEL_CONFIG, wanted[3][1])] as number)
   }
 
   /** g, at the last tick. */
@@ -136,8 +138,8 @@ export class Imu {
     this.#gyro = gyro
     // 4.18
     this.#temperature = view.getInt16(6) / 340 + 36.53
-    this.#pitch = this.#mixed(this.#pitch, gyro.y * dt, Math.atan2(-accel.x, Math.hypot(accel.y, accel.z)) * RADIAN, dt)
-    this.#roll = this.#mixed(this.#roll, gyro.x * dt, Math.atan2(accel.y, accel.z) * RADIAN, dt)
+    this.#pitch = this.#mixed(this.#pitch, gyro.y * dt, degreesOf(-accel.x, Math.hypot(accel.y, accel.z)), dt)
+    this.#roll = this.#mixed(this.#roll, gyro.x * dt, degreesOf(accel.y, accel.z), dt)
   }
 
   /** The complementary filter: quick changes by the gyroscope, slow ones by gravity, and the short way round. */
@@ -148,6 +150,8 @@ export class Imu {
     return wrapped(predicted + off * (dt / (this.#settle + dt || 1)))
   }
 }
+
+const degreesOf = (y: number, x: number): number => (Math.atan2(y, x) * 180) / Math.PI
 
 /** -180 to 180 */
 const wrapped = (degrees: number): number => degrees - 360 * Math.round(degrees / 360)

@@ -88,7 +88,7 @@ export class Servo {
     const { from = this.#degrees[0], to = this.#degrees[1], ms = 1000 } = options
     if (!(ms > 0)) throw unexpected(this.#name, 'a time of more than 0 ms', ms)
     let [start, end] = [this.#within(from), this.#within(to)]
-    const seconds = (way: number) => (way === 0 ? 0 : (Math.abs(way / (end - start)) * ms) / 1000)
+    const seconds = (way: number) => (end === start ? 0 : (Math.abs(way / (end - start)) * ms) / 1000)
     const onwards = () => {
       const now = this.#within(this.degrees)
       return new Glide(now, end, seconds(end - now))

@@ -24,9 +24,9 @@ const DEVICE_RESET = 0x80
 const SLEEP = 0x40
 const TEMP_DIS = 0x08
 
-/** 4.19: LSB per g for AFS_SEL 0..3 (2, 4, 8, 16 g). */
+/** 4.17: LSB per g for AFS_SEL 0..3 (2, 4, 8, 16 g). */
 const ACCEL_LSB = [16384, 8192, 4096, 2048] as const
-/** 4.21: LSB per degree/s for FS_SEL 0..3 (250, 500, 1000, 2000 degrees/s). */
+/** 4.19: LSB per degree/s for FS_SEL 0..3 (250, 500, 1000, 2000 degrees/s). */
 const GYRO_LSB = [131, 65.5, 32.8, 16.4] as const
 
 type Vector = readonly [number, number, number]
@@ -59,7 +59,7 @@ const initial: Mpu6050 = {
   initWrites: 0,
 }
 
-/** A measurement saturates at the ends of 16 bits, two's complement, big endian (4.18 to 4.20). */
+/** A measurement saturates at the ends of 16 bits, two's complement, big endian (4.17 to 4.19). */
 function put(view: DataView, at: number, value: number): void {
   view.setInt16(at, Math.max(-32768, Math.min(32767, Math.round(value))))
 }
@@ -76,7 +76,7 @@ function measured(chip: Mpu6050): Mpu6050 {
     put(view, ACCEL_XOUT_H + 2 * axis, chip.accel[axis] * accelLsb)
     put(view, GYRO_XOUT_H + 2 * axis, chip.gyro[axis] * gyroLsb)
   }
-  // 4.19: degrees C = TEMP_OUT / 340 + 36.53
+  // 4.18: degrees C = TEMP_OUT / 340 + 36.53
   if (!(power & TEMP_DIS)) put(view, TEMP_OUT_H, (chip.temp - 36.53) * 340)
   return { ...chip, registers }
 }

@@ -1,0 +1,51 @@
+/** The handles that programs hold, over a variable in place of hardware. */
+import { attach, type Port } from '../../drivers/attached.ts'
+import type { Grant, Handle, HandleByKind, Input, Lease, Level, SupportedKind } from '../../drivers/handle.ts'
+import { deliverEdge } from '../../drivers/inherit/index.ts'
+
+const lease: Lease = { live: true, fence: 1 }
+
+/** A port onto a variable: the handles above it are the real ones. */
+export class Wire implements Port {
+  readonly written: number[] = []
+  level = 0
+  write(value: number): void {
+    this.written.push(value)
+  }
+  read(): number {
+    return this.level
+  }
+  close(): void {}
+}
+
+export function handle(kind: Grant['kind'], more: Partial<Grant> = {}): { wire: Wire; handle: Handle } {
+  const wire = new Wire()
+  return { wire, handle: attach({ name: 'it', id: 1, kind, via: 'inherit', ...more }, lease, wire) }
+}
+
+/** Of a kind that has values: the handle, and what was written to it. */
+export function wired<K extends SupportedKind>(kind: K, more: Partial<Grant> = {}): [HandleByKind[K], number[]] {
+  const { wire, handle: made } = handle(kind, more)
+  return [made as HandleByKind[K], wire.written]
+}
+
+/** An input whose line goes to a level at a time; the handle hears of it. */
+export class TestInput {
+  readonly input: Input
+  readonly #wire: Wire
+  #seqno = 0
+
+  constructor(level: Level = 0) {
+    const made = handle('input')
+    this.#wire = made.wire
+    this.#wire.level = level
+    this.input = made.handle as Input
+  }
+
+  /** `ms` may have parts; without `heard` the edge is lost. */
+  at(ms: number, level: Level, heard = true): void {
+    this.#wire.level = level
+    this.#seqno++
+    if (heard) deliverEdge(this.input, { level, ns: BigInt(Math.round(ms * 1e6)), seqno: this.#seqno })
+  }
+}
