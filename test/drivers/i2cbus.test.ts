@@ -1,5 +1,6 @@
 /** The bus for chip drivers that want one: against chips, and against the package whose interface it has. */
 import { createRequire } from 'node:module'
+import Sensor from 'i2c-mpu6050'
 import { afterAll, expect, test } from 'vitest'
 import type { I2cDevice } from '../../drivers/handle.ts'
 import { i2cBus } from '../../drivers/index.ts'
@@ -17,6 +18,25 @@ function bus() {
   const { world, devices } = simulatedChips(folder.path, { [IMU]: 'mpu6050', [PWM]: 'pca9685' })
   return { world, bus: i2cBus(...devices) }
 }
+
+test('a chip driver from npm runs on it unchanged: i2c-mpu6050', async () => {
+  const { bus: it, world } = bus()
+  const sensor = new Sensor(it, IMU)
+  world.poke(`chip${IMU}`, 'accel', [0, 0.5, -1])
+  world.poke(`chip${IMU}`, 'gyro', [10, -20, 0])
+  world.poke(`chip${IMU}`, 'temp', 36.53)
+  const wanted = {
+    accel: { x: 0, y: 0.5, z: -1 },
+    gyro: { x: 10, y: -20, z: 0 },
+    temp: 36.53,
+    rotation: { x: expect.closeTo(-26.565, 3), y: expect.closeTo(0, 3) },
+  }
+  expect(sensor.readSync()).toEqual(wanted)
+  const [error, measured] = await new Promise<unknown[]>((resolve) => sensor.read((...given) => resolve(given)))
+  expect([error, measured]).toEqual([null, wanted])
+  world.poke(`chip${IMU}`, 'nack-next', true)
+  expect(() => sensor.readSync()).toThrow(expect.objectContaining({ code: 'ENXIO' }))
+})
 
 test('synchronous calls reach the chip of their address', () => {
   const { bus: it } = bus()
