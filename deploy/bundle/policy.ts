@@ -103,11 +103,18 @@ function hardware(release: Release, manifest: Manifest, facts: RobotFacts): Refu
     const hint = 'build it with the medulla version that this robot runs'
     return new Refusal('wrong-wire', `program speaks wire ${manifest.wire}, this robot speaks ${facts.wire}`, hint)
   }
-  // BUNDLE 10.12
-  for (const [name, kind] of Object.entries(manifest.needs)) {
-    const has = Object.hasOwn(facts.handles, name) ? facts.handles[name] : undefined
+  return unmet(manifest.needs, facts)
+}
+
+/** BUNDLE 10.12: the first need of a program that the board cannot meet. */
+export function unmet(
+  needs: Readonly<Record<string, string>>,
+  { handles, leased, slot }: Pick<RobotFacts, 'handles' | 'leased' | 'slot'>,
+): Refusal | null {
+  for (const [name, kind] of Object.entries(needs)) {
+    const has = Object.hasOwn(handles, name) ? handles[name] : undefined
     if (has === undefined) {
-      const known = Object.keys(facts.handles).join(', ') || 'none'
+      const known = Object.keys(handles).join(', ') || 'none'
       return new Refusal(
         'missing-handle',
         `program needs ${kind} '${name}', this board has: ${known}`,
@@ -115,10 +122,10 @@ function hardware(release: Release, manifest: Manifest, facts: RobotFacts): Refu
       )
     }
     if (has !== kind) return new Refusal('wrong-kind', `program needs '${name}' as ${kind}, on this board it is ${has}`)
-    const other = Object.hasOwn(facts.leased, name) ? facts.leased[name] : undefined
+    const other = Object.hasOwn(leased, name) ? leased[name] : undefined
     if (other !== undefined) {
       const hint = `stop it first: medulla stop --slot ${other}`
-      return new Refusal('handle-leased', `slot ${facts.slot} needs '${name}', which slot ${other} holds`, hint)
+      return new Refusal('handle-leased', `slot ${slot} needs '${name}', which slot ${other} holds`, hint)
     }
   }
   return null

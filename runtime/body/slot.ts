@@ -56,6 +56,10 @@ export class Slot {
     this.#timer.unref()
   }
 
+  get state(): State {
+    return this.#state
+  }
+
   /** HANDOVER 2.4: one upgrade at a time; the second one is told so at once. Release with `launch` or `abandon`. */
   reserve(): void {
     this.#env.admit(this.name)

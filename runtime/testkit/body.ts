@@ -1,0 +1,329 @@
+/**
+ * Invariant: what happens here is what the body of a robot does: its own slot, owner and lifecycle, over a simulated
+ * world, in the time of the simulation.
+ *
+ * Only what a slot is given differs: programs that are no processes (actor.ts), and a memory in the place of the disk.
+ */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { Outcome, PushEvent, Receipt } from '../../deploy/api.ts'
+import { MANIFEST_FORMAT, type Manifest } from '../../deploy/bundle/manifest.ts'
+import { unmet } from '../../deploy/bundle/policy.ts'
+import type { RefusalCode } from '../../deploy/errors.ts'
+import type { Board } from '../../drivers/board.ts'
+import { SimBackend } from '../../drivers/sim/backend.ts'
+import { World } from '../../drivers/sim/world.ts'
+import type { SlotEnv } from '../body/env.ts'
+import { heartbeatMs } from '../body/launcher.ts'
+import { Owner } from '../body/owner.ts'
+import type { RunDir } from '../body/rundir.ts'
+import { Slot } from '../body/slot.ts'
+import { Timeline } from '../body/timeline.ts'
+import { type Runnable, type Running, Upgrade } from '../body/upgrade.ts'
+import { monotonicNs } from '../sdk/ticker.ts'
+import type { Checkpoint } from '../store/checkpoint.ts'
+import { Actor } from './actor.ts'
+import type { Loaded } from './load.ts'
+import { Recorder } from './recorder.ts'
+import { Time } from './time.ts'
+
+/** As if it had been installed on the robot. */
+export interface Installed extends Runnable {
+  readonly loaded: Loaded
+}
+
+/** The robot crashed, or undid a swap; `cause` is what the program threw. */
+export class SimulationError extends Error {
+  readonly code: RefusalCode
+  constructor(code: RefusalCode, message: string, options?: { cause?: unknown }) {
+    super(message, options)
+    this.name = 'SimulationError'
+    this.code = code
+  }
+}
+
+export interface BodyOptions {
+  readonly board: Board
+  readonly params: Record<string, unknown>
+  readonly rehearsals: number
+  readonly seed: number
+  readonly epochMs: number
+  /** What was not asked for is thrown by the call in which it happens. */
+  readonly strict: boolean
+}
+
+/** Events without a turn of the event loop, at most: a process that simulates hears its signals. */
+const STRETCH = 4096
+/** Longer than every deadline of a swap together. */
+const SWAP_NS = 120_000_000_000n
+const SLOT = 'main'
+
+export class Body {
+  readonly time: Time
+  readonly world: World
+  readonly owner: Owner
+  readonly slot: Slot
+  readonly recorder: Recorder
+  readonly receipts: Receipt[] = []
+  /** What a crash was: the last thing that was thrown. */
+  thrown: unknown = null
+  readonly #options: BodyOptions
+  readonly #actors = new Set<Actor>()
+  readonly #folder: string
+  #fence = 0
+  #generation = 0
+  #committed: Installed[] = []
+  #checkpoint: Checkpoint | null = null
+  #failure: SimulationError | null = null
+  /** Somebody waits for the end of a swap, or has asked for the crash. */
+  #expected = false
+
+  constructor(options: BodyOptions) {
+    const { board, seed, epochMs } = options
+    this.#options = options
+    this.time = new Time({ seed, epochMs })
+    this.world = new World({ wires: board.wires, clock: this.time.clock })
+    this.recorder = new Recorder(() => this.time.ns)
+    this.world.onChange((change) => this.recorder.take(change))
+    this.owner = new Owner(new SimBackend({ world: this.world, folder: null }), board, () => ++this.#fence)
+    this.#folder = mkdtempSync(join(tmpdir(), 'medulla-simulate-'))
+    leftovers.add(this.#folder)
+    this.slot = this.time.act(() => new Slot(SLOT, this.#env()))
+    for (const handle of this.owner.all) {
+      const value = handle.value()
+      if (value !== undefined) this.recorder.begin(handle.name, value)
+      handle.onEdge(({ level, ns, seqno }) => this.slot.edge({ id: handle.id, level, ns: String(ns), seqno }))
+    }
+    this.time.onLoose = (error) => this.actor?.caught(error)
+  }
+
+  /** The program that runs, or ran last. */
+  get actor(): Actor | null {
+    return ([...this.#actors].findLast((actor) => actor.alive) ?? null) as Actor | null
+  }
+
+  get running(): Installed | null {
+    return this.slot.runs as Installed | null
+  }
+
+  /** What rollback goes back to. */
+  get previous(): Installed | null {
+    return this.#committed.findLast((each) => each !== this.running) ?? null
+  }
+
+  /** Throws Refusal when the board has not what the program needs. */
+  install(loaded: Loaded): Installed {
+    const { program, version } = loaded
+    const { needs, ...said } = loaded.declared.describe()
+    const manifest: Manifest = { format: MANIFEST_FORMAT, entry: 'program.mjs', program, version, needs, ...said }
+    const refusal = unmet(needs, { handles: this.owner.kinds(), leased: {}, slot: SLOT })
+    if (refusal !== null) throw refusal
+    const digest = `simulated:${program}:${version}:${this.#generation}`
+    return { loaded, program, version, manifest, digest, signer: '', counter: 0, extract: async () => {} }
+  }
+
+  /** As a robot that is switched on with this program on its disk. */
+  async begin(installed: Installed): Promise<void> {
+    this.#committed = [installed]
+    this.slot.begin()
+    await this.go(this.time.clock.now() + SWAP_NS, () => this.slot.state === 'running')
+  }
+
+  /** Returns when the new program has taken over: its trial begins. Throws SimulationError when it did not get there. */
+  async swap(to: Installed, kind: Upgrade['kind']): Promise<Upgrade> {
+    const far = this.time.clock.now() + SWAP_NS
+    // one that comes in the trial of another waits for its end
+    await this.go(far, () => ['idle', 'running', 'cooling'].includes(this.slot.state))
+    this.slot.reserve()
+    const from = this.slot.goesBackTo
+    const timeline = new Timeline(monotonicNs(), () => {})
+    const upgrade = new Upgrade({ kind, to, from, force: false, timeline })
+    let ended: Extract<PushEvent, { event: 'result' }> | null = null
+    this.#expected = true
+    try {
+      const finished = this.slot.launch(upgrade).then((event) => {
+        ended = event as Extract<PushEvent, { event: 'result' }>
+      })
+      await this.go(far, () => ended !== null || this.slot.state === 'trial' || this.slot.state === 'proving')
+      if (ended === null) return upgrade
+      await finished
+    } finally {
+      this.#expected = false
+    }
+    const { outcome, code = 'internal', message } = ended as Extract<PushEvent, { event: 'result' }>
+    if (outcome === 'committed') return upgrade
+    throw new SimulationError(code, message, { cause: this.thrown })
+  }
+
+  /** As a SIGKILL. The slot drives the safe levels, and starts the program again later. */
+  async crash(): Promise<void> {
+    this.#expected = true
+    try {
+      this.actor?.end()
+      await this.go(this.time.clock.now(), () => this.slot.state !== 'running')
+    } finally {
+      this.#expected = false
+    }
+  }
+
+  async stop(): Promise<void> {
+    let stopped = false
+    const stopping = this.slot.stop().then(() => {
+      stopped = true
+    })
+    await this.go(this.time.clock.now() + SWAP_NS, () => stopped)
+    await stopping
+    await this.close()
+  }
+
+  /** Nothing runs, and nothing is open, afterwards. */
+  async close(): Promise<void> {
+    await this.slot.close()
+    for (const actor of this.#actors) actor.end()
+    await this.time.turn()
+    rmSync(this.#folder, { recursive: true, force: true })
+    leftovers.delete(this.#folder)
+  }
+
+  /** Lets time pass until `end` (of the clock), or until `done` says so. */
+  async go(end: bigint, done: () => boolean = () => false): Promise<void> {
+    const { time } = this
+    const { clock } = time
+    for (let events = 0; ; events++) {
+      if (time.astir || events % STRETCH === 0) {
+        await time.turn()
+        time.astir = false
+      }
+      this.#fail()
+      if (done()) return
+      const actor = this.#nextActor()
+      const due = actor === null ? null : BigInt(Math.ceil(actor.dueNs))
+      const call = clock.due
+      if (call !== null && call <= end && (due === null || call <= due)) clock.step(call)
+      else if (actor !== null && due !== null && due <= end) {
+        if (due > clock.now()) clock.step(due)
+        actor.tick()
+      } else if (!time.astir) {
+        clock.step(end)
+        return
+      }
+    }
+  }
+
+  #nextActor(): Actor | null {
+    let next: Actor | null = null
+    let least = Number.POSITIVE_INFINITY
+    for (const actor of this.#actors) {
+      const { dueNs } = actor
+      if (dueNs >= least) continue
+      least = dueNs
+      next = actor
+    }
+    return next
+  }
+
+  #fail(): void {
+    const failure = this.#failure
+    this.#failure = null
+    if (failure !== null && this.#options.strict) throw failure
+  }
+
+  #env(): SlotEnv {
+    const { owner } = this
+    const { timing } = this.#options.board
+    return {
+      owner,
+      timing,
+      launch: async (about, runnable, on) => {
+        const { program, version, loaded } = runnable as Installed
+        const { slot, generation, predecessor } = about
+        const actor = new Actor({
+          time: this.time,
+          dir: this.#runDir(),
+          handles: owner.take(Object.keys(runnable.manifest.needs), slot),
+          predecessor: predecessor as Actor | null,
+          init: {
+            slot,
+            program,
+            version,
+            generation,
+            heartbeatMs: heartbeatMs(timing),
+            rehearsals: this.#options.rehearsals,
+            brokerDeadlineMs: timing.heartbeatMs,
+            params: this.#options.params,
+          },
+          onMessage: (message) => on.message(running, message),
+          onExit: () => {
+            this.#actors.delete(actor)
+            on.exit(running)
+          },
+          onThrown: (error) => {
+            this.thrown = error
+          },
+        })
+        const running: Running = { runnable, child: actor, startedAt: performance.now() }
+        this.#actors.add(actor)
+        queueMicrotask(() => actor.start(loaded.declared))
+        return running
+      },
+      prepare: () => {},
+      admit: () => {},
+      edges: (_slot, fromNs, toNs) => {
+        const inside = ({ ns }: { ns: bigint }) => Number(ns) > fromNs && Number(ns) < toNs
+        return this.world.trace.recent().filter((each) => each.changed && each.kind !== 'input' && inside(each)).length
+      },
+      receipt: async (entry) => {
+        const seq = this.receipts.length + 1
+        const time = new Date().toISOString()
+        const receipt: Receipt = {
+          format: 'medulla-receipt/1',
+          seq,
+          prev: '',
+          robot: 'simulated',
+          time,
+          confined: false,
+          ...entry,
+        }
+        this.receipts.push(receipt)
+        const { outcome, code = 'internal', reason = '' } = entry
+        const failed = outcome === 'crashed' || outcome === 'rolled-back' || outcome === 'called-off'
+        if (failed && !this.#expected) this.#failure = this.#told(outcome, code, reason)
+        return receipt
+      },
+      commit: async (_slot, runnable) => {
+        this.#committed = [...this.#committed.filter((each) => each !== runnable), runnable as Installed]
+      },
+      undone: async () => {},
+      setStopped: async () => {},
+      saveCheckpoint: async (_slot, checkpoint) => {
+        this.#checkpoint = { ...checkpoint, bytes: new Uint8Array(checkpoint.bytes) }
+      },
+      loadCheckpoint: async (_slot, { program, manifest }) =>
+        this.#checkpoint?.program === program && manifest.state !== null ? this.#checkpoint : null,
+      committed: async () => this.#committed.at(-1) ?? null,
+    }
+  }
+
+  #told(outcome: Outcome, code: RefusalCode, reason: string): SimulationError {
+    const what = outcome === 'crashed' ? 'the program crashed' : 'the swap was undone'
+    return new SimulationError(code, `at ${this.time.ns / 1e6} ms ${what}: ${reason}`, { cause: this.thrown })
+  }
+
+  #runDir(): RunDir {
+    const path = join(this.#folder, String(++this.#generation))
+    mkdirSync(path, { mode: 0o700 })
+    const [outbox, inbox, fifo, scratch] = ['outbox', 'inbox', 'handover', 'scratch'].map((name) => {
+      const file = join(path, name)
+      writeFileSync(file, '', { mode: 0o600 })
+      return file
+    }) as [string, string, string, string]
+    return { path, outbox, inbox, fifo, scratch, remove: () => rmSync(path, { recursive: true, force: true }) }
+  }
+}
+
+/** Of simulations that nobody stopped. */
+const leftovers = new Set<string>()
+process.on('exit', () => {
+  for (const folder of leftovers) rmSync(folder, { recursive: true, force: true })
+})

@@ -1,0 +1,17 @@
+/**
+ * Invariant: this is all of `medulla/test`: what a robot program's own tests import.
+ *
+ * ```ts
+ * import { simulate } from 'medulla/test'
+ * const sim = await simulate(() => import('./program.ts'), { board: new URL('board.json', import.meta.url) })
+ * await sim.run('1s')
+ * sim.assertStatesAndTimes('led', [[0, 0], [1, 250], [0, 500]])
+ * await sim.stop()
+ * ```
+ */
+export { SimulationError } from './body.ts'
+export type { StateAndTime, Tolerance } from './claims.ts'
+export type { Duration } from './duration.ts'
+export type { Source } from './load.ts'
+export type { Moment } from './recorder.ts'
+export { type SimulatedLine, type SimulateOptions, type Simulation, type Swap, simulate } from './simulation.ts'

@@ -1,0 +1,67 @@
+/** Invariant: every change of a handle's value is kept, in order, or the simulation ends with an error. */
+import type { Change } from '../../drivers/sim/trace.ts'
+
+/** Of all handles together: 16 bytes each. */
+const MAX_CHANGES = 10_000_000
+
+export interface Moment {
+  /** Since the start of the simulation. */
+  readonly ms: number
+  readonly value: number
+}
+
+interface Record {
+  readonly ns: number[]
+  readonly values: number[]
+}
+
+export class Recorder {
+  readonly #records = new Map<string, Record>()
+  readonly #now: () => number
+  #count = 0
+
+  /** `now` gives ns since the start. */
+  constructor(now: () => number) {
+    this.#now = now
+  }
+
+  /** The value at the start. */
+  begin(name: string, value: number): void {
+    this.#records.set(name, { ns: [0], values: [value] })
+  }
+
+  take({ name, value, accepted, changed }: Change): void {
+    const record = this.#records.get(name)
+    if (record === undefined || !accepted || !changed) return
+    if (++this.#count > MAX_CHANGES) throw new RangeError(`a simulation records at most ${MAX_CHANGES} changes`)
+    record.ns.push(this.#now())
+    record.values.push(value)
+  }
+
+  names(): string[] {
+    return [...this.#records.keys()]
+  }
+
+  /** The value at the start, then every change. Throws for a handle that has no values. */
+  of(name: string): Moment[] {
+    const record = this.#records.get(name)
+    if (record === undefined) throw new RangeError(`${name}: no such handle, or one without values`)
+    return record.ns.map((ns, at) => ({ ms: ns / 1e6, value: record.values[at] as number }))
+  }
+
+  /** Every change of every handle but the first ones, in order of time. */
+  *all(): Generator<{ ns: number; name: string; value: number }> {
+    const cursors = [...this.#records].map(([name, record]) => ({ name, record, at: 1 }))
+    for (;;) {
+      let first: (typeof cursors)[number] | undefined
+      for (const cursor of cursors) {
+        const ns = cursor.record.ns[cursor.at]
+        const least = first?.record.ns[first.at]
+        if (ns !== undefined && (least === undefined || ns < least)) first = cursor
+      }
+      if (first === undefined) return
+      const { name, record } = first
+      yield { ns: record.ns[first.at] as number, name, value: record.values[first.at++] as number }
+    }
+  }
+}

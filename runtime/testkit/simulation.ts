@@ -1,0 +1,249 @@
+/** Invariant: nothing happens in a simulation but in a call of its methods, and the same calls give the same trace. */
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Receipt } from '../../deploy/api.ts'
+import { type Board, parseBoard } from '../../drivers/board.ts'
+import type { Level } from '../../drivers/handle.ts'
+import type { Snapshot as ChipSnapshot } from '../../drivers/sim/chips/chip.ts'
+import type { Upgrade } from '../body/upgrade.ts'
+import type { LogLevel } from '../sdk/wire.ts'
+import { Body } from './body.ts'
+import { assertStatesAndTimes, type StateAndTime, type Tolerance } from './claims.ts'
+import { type Duration, durationMs } from './duration.ts'
+import { type Loaded, load, type Source } from './load.ts'
+import type { Moment } from './recorder.ts'
+
+export interface SimulateOptions {
+  /**
+   * The board: a file, or what would be in it. Default: `board.json` beside the program, where that is a file. A board of
+   * another model is simulated with the same handles.
+   */
+  board?: string | URL | object
+  /** In the place of the defaults that the program declares. */
+  params?: Readonly<Record<string, number | boolean | string>>
+  /** For Math.random. Default 1. */
+  seed?: number
+  /** What `Date` says at the start. Default: the first of January 2026. */
+  date?: Date
+  /** How often `run` is tried on dummy handles before it counts (HANDOVER 4.2). Default 1; a robot does it 20 times. */
+  rehearsals?: number
+  /**
+   * `throw` (the default): a crash, or a swap that was undone, is thrown by the call in which it happens, after the robot
+   * has dealt with it. `log`: it is only in the log and the receipts.
+   */
+  crashes?: 'throw' | 'log'
+}
+
+export interface SimulatedLine {
+  /** Since the start of the simulation. */
+  readonly ms: number
+  /** `log`: of the program; `runtime`: about it. */
+  readonly stream: 'log' | 'runtime'
+  readonly level: LogLevel
+  readonly text: string
+}
+
+/** One upgrade, which goes on after `swap` has returned. */
+export interface Swap {
+  /** `trial`, then what became of it. */
+  readonly outcome: 'trial' | Receipt['outcome']
+  /** Bytes of state that were carried over. */
+  readonly stateBytes: number
+}
+
+/** Starts a program on a simulated board, as a robot that is switched on. Time stands still until it is told to pass. */
+export async function simulate(program: Source, options: SimulateOptions = {}): Promise<Simulation> {
+  const loaded = await load(program)
+  const body = new Body({
+    board: await boardOf(options.board, loaded),
+    params: { ...options.params },
+    rehearsals: options.rehearsals ?? 1,
+    seed: options.seed ?? 1,
+    epochMs: (options.date ?? new Date('2026-01-01T00:00:00Z')).getTime(),
+    strict: options.crashes !== 'log',
+  })
+  const simulation = new Simulation(body)
+  try {
+    const installed = body.install(loaded)
+    await body.time.during(() => body.begin(installed))
+    return simulation
+  } catch (error) {
+    await body.time.during(() => body.close())
+    throw error
+  }
+}
+
+export class Simulation {
+  readonly #body: Body
+  readonly #log: SimulatedLine[] = []
+
+  /** By {@link simulate} alone. */
+  constructor(body: Body) {
+    this.#body = body
+    body.slot.log.follow(({ stream, level, text }) => {
+      if (stream !== 'log' && stream !== 'runtime') return
+      this.#log.push({ ms: this.ms, stream, level: (level ?? 'info') as LogLevel, text })
+    })
+  }
+
+  /** Since the start. */
+  get ms(): number {
+    return this.#body.time.ns / 1e6
+  }
+
+  /** Lets time pass: ms, or a text as `500ms`, `2s`, `10m`, `1h`. What is due at its very end happens, too. */
+  run(duration: Duration): Promise<void> {
+    return this.#body.time.during(() => this.#body.go(this.#after(duration)))
+  }
+
+  /**
+   * Lets time pass until `done` is true, or until the program has logged a line with this text; at most `limit` (default
+   * 1m), then it throws. It is looked at after each thing that happens.
+   */
+  async until(done: (() => boolean) | string, limit: Duration = '1m'): Promise<void> {
+    const from = this.#log.length
+    const test = typeof done === 'string' ? () => this.#log.slice(from).some(({ text }) => text.includes(done)) : done
+    let met = false
+    await this.#body.time.during(() =>
+      this.#body.go(this.#after(limit), () => {
+        met = test()
+        return met
+      }),
+    )
+    if (met || test()) return
+    throw new Error(
+      `after ${durationMs(limit)} ms: ${typeof done === 'string' ? `nothing logged ${JSON.stringify(done)}` : 'it is still not so'}`,
+    )
+  }
+
+  /** The level of an output or input, the duty cycle of a PWM. */
+  value(name: string): number {
+    const value = this.#handle(name).value()
+    if (value === undefined) throw new RangeError(`${name}: has no value`)
+    return value
+  }
+
+  /** Pulls the line of an input to a level, as a button does. The program hears of it before this returns. */
+  pull(name: string, level: Level): void {
+    this.#body.time.act(() => this.#body.world.pull(name, level))
+  }
+
+  /** Lets it go: it falls back to the pull that the board gives it. */
+  release(name: string): void {
+    this.#body.time.act(() => this.#body.world.pull(name, null))
+  }
+
+  /** Changes what the chip behind an i2c handle senses, or gives it a fault. */
+  poke(name: string, what: string, value: unknown): void {
+    this.#body.time.act(() => this.#body.world.poke(name, what, value))
+  }
+
+  /** What there is to know of the chip behind an i2c handle. */
+  chip(name: string): ChipSnapshot {
+    const chip = this.#body.world.chip(name)
+    if (chip === null) throw new RangeError(`${name}: there is no chip`)
+    return chip
+  }
+
+  /** Every value that a handle has had, from the start on. */
+  changes(name: string): Moment[] {
+    return this.#body.recorder.of(name)
+  }
+
+  /** `[[1, 0], [0, 500]]`: level 1 from the start, level 0 from 500 ms on, and nothing else in between. */
+  assertStatesAndTimes(name: string, expected: readonly StateAndTime[], tolerance: Tolerance = {}): void {
+    assertStatesAndTimes(name, this.changes(name), expected, tolerance)
+  }
+
+  /** What the program, and its robot about it, has written. */
+  get log(): readonly SimulatedLine[] {
+    return this.#log
+  }
+
+  /** A copy of the program's state, as a swap would carry it. Undefined when nothing runs. */
+  get state(): unknown {
+    return this.#body.time.act(() => this.#body.actor?.state())
+  }
+
+  /** What a robot's receipts say of swaps, crashes and stops. */
+  get receipts(): readonly Receipt[] {
+    return this.#body.receipts
+  }
+
+  /** Changes a declared parameter, live. */
+  param(name: string, value: number | boolean | string): void {
+    this.#body.time.act(() => this.#body.actor?.send({ t: 'param', name, value }))
+  }
+
+  /**
+   * Replaces the program by another, with all that a robot does: rehearsal, state, migration, the values of outputs, the
+   * deadlines of `every`. Time passes until the old one yields. Returns when the new one has taken over; its trial goes on
+   * as time does. Throws SimulationError with a code, as `migrate-failed`, when the old one runs on.
+   */
+  async swap(program: Source): Promise<Swap> {
+    const body = this.#body
+    const installed = body.install(await load(program))
+    return swapOf(body, await body.time.during(() => body.swap(installed, 'push')))
+  }
+
+  /** Goes back to the program before this one. */
+  async rollback(): Promise<Swap> {
+    const body = this.#body
+    const { previous } = body
+    if (previous === null) throw new RangeError('there is no program to go back to')
+    return swapOf(body, await body.time.during(() => body.swap(previous, 'rollback')))
+  }
+
+  /** Ends the program as a crash does: safe levels now, and a start from the last checkpoint as time goes on. */
+  crash(): Promise<void> {
+    return this.#body.time.during(() => this.#body.crash())
+  }
+
+  /** Stops the program: its `onStop`, then the safe levels. Ends the simulation; what it was can still be looked at. */
+  stop(): Promise<void> {
+    return this.#body.time.during(() => this.#body.stop())
+  }
+
+  #handle(name: string) {
+    for (const handle of this.#body.owner.all) if (handle.name === name) return handle
+    throw new RangeError(`${name}: the board has no such handle`)
+  }
+
+  #after(duration: Duration): bigint {
+    return this.#body.time.clock.now() + BigInt(Math.round(durationMs(duration) * 1e6))
+  }
+}
+
+function swapOf(body: Body, upgrade: Upgrade): Swap {
+  return {
+    get outcome() {
+      const receipt = body.receipts.findLast(({ to, gapMs }) => to === upgrade.to.digest && gapMs === upgrade.gapMs)
+      return receipt?.outcome ?? 'trial'
+    },
+    stateBytes: upgrade.stateBytes,
+  }
+}
+
+async function boardOf(given: SimulateOptions['board'], { folder }: Loaded): Promise<Board> {
+  if (typeof given === 'object' && !(given instanceof URL)) return asSimulated(JSON.stringify(given), 'board')
+  if (given === undefined && folder === null) {
+    throw new TypeError('expected a board: { board: { handles: { led: { kind: "output", line: 17 } } } }')
+  }
+  const file = given instanceof URL ? fileURLToPath(given) : (given ?? join(folder as string, 'board.json'))
+  return asSimulated(await readFile(file, 'utf8'), file)
+}
+
+/** A real board's handles can be simulated as well. */
+function asSimulated(text: string, file: string): Board {
+  let model: unknown = 'sim'
+  try {
+    model = (JSON.parse(text) as { model?: unknown }).model
+  } catch {
+    // the parser says it better
+  }
+  return parseBoard(
+    model === 'sim' ? text : JSON.stringify({ ...JSON.parse(text), model: 'sim', chip: undefined }),
+    file,
+  )
+}

@@ -1,0 +1,243 @@
+import { readdirSync } from 'node:fs'
+import { HardwareError, robot } from 'medulla'
+import { simulate } from 'medulla/test'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+
+const file = (path: string) => new URL(`../../robots/${path}`, import.meta.url)
+const board = {
+  model: 'sim',
+  handles: {
+    led: { kind: 'output', line: 17 },
+    lamp: { kind: 'output', line: 27, initial: 1, safe: 0 },
+    button: { kind: 'input', line: 22, pull: 'up', activeLow: true, debounceMs: 5 },
+    arm: { kind: 'pwm', line: 18, frequencyHz: 50, min: 0.02, max: 0.9, initial: 0.05, safe: 'hold' },
+    imu: { kind: 'i2c', bus: 1, address: '0x68', simulate: 'mpu6050' },
+  },
+}
+
+const open = () => readdirSync('/dev/fd').length
+let before: number
+beforeEach(() => {
+  before = open()
+})
+afterEach(() => expect(open()).toBe(before))
+
+test('an example runs on the board that lies beside it, or on a given one', async () => {
+  const sim = await simulate(() => import('../../robots/blink/v1/program.ts'), { board: file('blink/board.json') })
+  expect(sim.ms).toBe(0)
+  await sim.run('120ms')
+  expect(sim.ms).toBe(120)
+  sim.assertStatesAndTimes('led', [
+    [1, 0],
+    [0, 50],
+    [1, 100],
+  ])
+  expect(sim.changes('led')).toEqual([
+    { ms: 0, value: 0 },
+    { ms: 0, value: 1 },
+    { ms: 50, value: 0 },
+    { ms: 100, value: 1 },
+  ])
+  expect(sim.state).toEqual({ blinks: 2 })
+  expect(sim.log).toEqual([{ ms: 0, stream: 'log', level: 'info', text: 'started at blink 0' }])
+  await sim.stop()
+  expect(sim.value('led')).toBe(0)
+})
+
+test('a button: pulled, wired and debounced; the program has heard of it when the call returns', async () => {
+  const edges: string[] = []
+  const sim = await simulate(
+    () =>
+      robot({ button: 'input', lamp: 'output' }, ({ button, lamp }) => {
+        button.onEdge(({ level, seqno }) => {
+          edges.push(`${level}#${seqno}`)
+          lamp.write(level)
+        })
+      }),
+    { board },
+  )
+  expect([sim.value('button'), sim.value('lamp')]).toEqual([0, 1])
+  sim.pull('button', 0)
+  await sim.run(4)
+  expect(edges).toEqual([])
+  await sim.run(1)
+  expect(edges).toEqual(['1#1'])
+  sim.release('button')
+  await sim.run(10)
+  expect(edges).toEqual(['1#1', '0#2'])
+  expect(sim.changes('lamp').slice(1)).toEqual([{ ms: 10, value: 0 }])
+  await sim.stop()
+})
+
+test('a chip is poked and looked at; its faults arrive as the hardware errors that a program asks for', async () => {
+  const sim = await simulate(
+    () =>
+      robot({ imu: 'i2c', arm: 'pwm' }, ({ imu, arm, every, log }) => {
+        imu.write(Uint8Array.of(0x6b, 0))
+        every(10, () => {
+          try {
+            const [high = 0, low = 0] = imu.writeRead(Uint8Array.of(0x3f), 2)
+            arm.write(((high << 8) | low) / 32768)
+          } catch (error) {
+            log(`${error instanceof HardwareError} ${(error as HardwareError).kind}`)
+          }
+        })
+      }),
+    { board },
+  )
+  sim.poke('imu', 'accel', [0, 0, 0.5])
+  await sim.run(10)
+  expect(sim.value('arm')).toBe(0.25)
+  sim.poke('imu', 'accel', [0, 0, 2])
+  await sim.run(10)
+  expect(sim.value('arm')).toBe(0.9)
+  sim.poke('imu', 'nack-next', true)
+  await sim.run(10)
+  expect(sim.log.map(({ ms, text }) => `${ms} ${text}`)).toEqual(['30 true no-ack'])
+  expect(sim.chip('imu')).toMatchObject({ asleep: false, accel: [0, 0, 2] })
+  await sim.stop()
+  expect(sim.value('arm')).toBe(0.9)
+})
+
+test('time is that of the simulation wherever a program asks for it, and the real one outside', async () => {
+  const seen: number[] = []
+  const sim = await simulate(
+    () =>
+      robot({ led: 'output' }, ({ led, every, log, onStop }) => {
+        let ticks = 0
+        const began = performance.now()
+        const timer = setInterval(() => {
+          if (++ticks === 3) clearInterval(timer)
+          log(`${performance.now() - began} ${new Date().toISOString()} ${process.hrtime.bigint() % 1_000_000_000n}`)
+        }, 400)
+        const late = setTimeout(() => log('never'), 10_000)
+        setTimeout(() => clearTimeout(late), 9_000)
+        every(1000, async (dt) => {
+          seen.push(dt)
+          await Promise.resolve()
+          led.write(1)
+          await new Promise((resolve) => setTimeout(resolve, 300))
+          led.write(0)
+        })
+        onStop(() => log('stopped'))
+      }),
+    { board, rehearsals: 0 },
+  )
+  const real = performance.now()
+  await sim.run('1m')
+  expect(performance.now() - real).toBeLessThan(30_000)
+  expect(Math.abs(Date.now() - new Date('2026-01-01').getTime())).toBeGreaterThan(60_000)
+  expect(sim.log.map(({ text }) => text)).toEqual([
+    '400 2026-01-01T00:00:00.400Z 400000000',
+    '800 2026-01-01T00:00:00.800Z 800000000',
+    '1200 2026-01-01T00:00:01.200Z 200000000',
+  ])
+  expect(seen).toEqual(Array.from({ length: 61 }, () => 1))
+  sim.assertStatesAndTimes('led', [
+    [1, 0],
+    [0, 300],
+    [1, 1000],
+    [0, 1300],
+  ])
+  await sim.stop()
+  expect(sim.log.at(-1)?.text).toBe('stopped')
+})
+
+test('what a program throws is thrown by the call in which it happens, after the safe levels', async () => {
+  let thrown = 0
+  const sim = await simulate(
+    () =>
+      robot({
+        needs: { lamp: 'output' },
+        state: { version: 1, initial: () => ({ n: 0 }) },
+        run({ every, lamp, state }) {
+          lamp.write(1)
+          every(2000, () => {
+            if (++state.n === 4 && thrown++ === 0) throw new Error('four is too much')
+          })
+        },
+      }),
+    { board },
+  )
+  const crash = await sim.run('1m').catch((error: unknown) => error)
+  expect(crash).toMatchObject({
+    name: 'SimulationError',
+    code: 'crashed',
+    message: 'at 6000 ms the program crashed: four is too much',
+    cause: expect.objectContaining({ message: 'four is too much' }),
+  })
+  expect([sim.ms, sim.value('lamp')]).toEqual([6000, 0])
+  // HANDOVER 9.2: 0.1 s later, from the checkpoint of 5 s
+  await sim.run(100)
+  expect([sim.state, sim.value('lamp')]).toEqual([{ n: 4 }, 1])
+  await sim.stop()
+})
+
+test('a crash on demand: safe levels at once, then a start from the last checkpoint', async () => {
+  const sim = await simulate(() => import('../../robots/blink/v1/program.ts'), { board: file('blink/board.json') })
+  await sim.run('12s')
+  expect([sim.state, sim.value('led')]).toEqual([{ blinks: 121 }, 1])
+  await sim.crash()
+  expect([sim.state, sim.value('led'), sim.value('enable')]).toEqual([undefined, 0, 1])
+  await sim.run(99)
+  expect(sim.state).toBeUndefined()
+  await sim.run(1)
+  expect(sim.state).toEqual({ blinks: 101 })
+  expect(sim.receipts.map(({ outcome }) => outcome)).toEqual(['started', 'crashed', 'restarted'])
+  await sim.stop()
+})
+
+test('parameters: given at the start, changed live', async () => {
+  const sim = await simulate(
+    () =>
+      robot({
+        needs: { arm: 'pwm' },
+        params: { duty: 0.1, gain: 1 },
+        run({ arm, params, every }) {
+          every(10, () => arm.write(params.duty * params.gain))
+        },
+      }),
+    { board, params: { gain: 2 } },
+  )
+  await sim.run(10)
+  expect(sim.value('arm')).toBe(0.2)
+  sim.param('duty', 0.4)
+  await sim.run(10)
+  expect(sim.value('arm')).toBe(0.8)
+  await sim.stop()
+})
+
+test('until: a condition, or a line of the log, and an end to waiting', async () => {
+  const sim = await simulate(() => import('../../robots/blink/v2/program.ts'), { board: file('blink/board.json') })
+  await sim.until(() => sim.value('tail') === 1)
+  expect(sim.ms).toBe(200)
+  await expect(sim.until('no such line', '2s')).rejects.toThrow('after 2000 ms: nothing logged "no such line"')
+  expect(sim.ms).toBe(2200)
+  await sim.stop()
+})
+
+test('simulations of one process wait for each other', async () => {
+  const start = () => simulate(() => import('../../robots/blink/v1/program.ts'), { board: file('blink/board.json') })
+  const [one, two] = await Promise.all([start(), start()])
+  await Promise.all([one.run('1s'), two.run('500ms'), one.run('1s')])
+  expect([one.ms, two.ms, one.changes('led').length, two.changes('led').length]).toEqual([2000, 500, 42, 12])
+  await Promise.all([one.stop(), two.stop()])
+})
+
+test.each([
+  ['no program', () => ({}), board, /does not call robot\(\)/],
+  ['no board', () => robot({}, () => {}), undefined, /expected a board/],
+  ['no handle', () => robot({ lid: 'output' }, () => {}), board, /needs output 'lid', this board has: led, lamp/],
+  ['another kind', () => robot({ led: 'pwm' }, () => {}), board, /needs 'led' as pwm, on this board it is output/],
+  [
+    'a crash at once',
+    () =>
+      robot({}, () => {
+        throw new Error('not me')
+      }),
+    board,
+    /not me/,
+  ],
+])('refused: %s', async (_, program, given, message) => {
+  await expect(simulate(program, given === undefined ? {} : { board: given })).rejects.toThrow(message)
+})
