@@ -2,7 +2,6 @@
  * Invariant: nothing is kept of a single change: however many come, there is one record of values, at most one message to
  * the program in LIVE_MS and one write to disk in SAVE_MS (HANDOVER 11.6). What was answered is on disk.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { ParamChange, ParamInfo } from '../../deploy/api.ts'
 import type { ManifestParam } from '../../deploy/bundle/params.ts'
 import { Refusal } from '../../deploy/errors.ts'
@@ -176,7 +175,7 @@ export class SlotParams {
   async #write(before: Promise<void>): Promise<void> {
     await before
     const wait = this.#savedAt + SAVE_MS - performance.now()
-    if (wait > 0) await sleep(wait)
+    if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait))
     this.#save = null
     this.#savedAt = performance.now()
     this.#tellLog()

@@ -146,7 +146,7 @@ export class Actor implements Instance, Owner {
   /** What comes from outside is heard at once, what comes of the doings of a program or its slot after them. */
   send(message: ToProgram): void {
     const hear = () => this.run(() => this.#deliver(message))
-    if (this.options.time.owner === null && (message.t === 'edge' || message.t === 'param')) hear()
+    if (this.options.time.owner === null && (message.t === 'edge' || message.t === 'params')) hear()
     else queueMicrotask(hear)
   }
 

@@ -8,7 +8,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Outcome, PushEvent, Receipt } from '../../deploy/api.ts'
-import { MANIFEST_FORMAT, type Manifest } from '../../deploy/bundle/manifest.ts'
+import { encodeManifest, MANIFEST_FORMAT, type Manifest, parseManifest } from '../../deploy/bundle/manifest.ts'
 import { unmet } from '../../deploy/bundle/policy.ts'
 import type { RefusalCode } from '../../deploy/errors.ts'
 import type { Board } from '../../drivers/board.ts'
@@ -21,6 +21,7 @@ import type { RunDir } from '../body/rundir.ts'
 import { Slot } from '../body/slot.ts'
 import { Timeline } from '../body/timeline.ts'
 import { type Runnable, type Running, Upgrade } from '../body/upgrade.ts'
+import type { ParamValue } from '../sdk/params.ts'
 import { monotonicNs } from '../sdk/ticker.ts'
 import type { Checkpoint } from '../store/checkpoint.ts'
 import { Actor } from './actor.ts'
@@ -45,7 +46,6 @@ export class SimulationError extends Error {
 
 export interface BodyOptions {
   readonly board: Board
-  readonly params: Record<string, unknown>
   readonly rehearsals: number
   readonly seed: number
   readonly epochMs: number
@@ -115,19 +115,31 @@ export class Body {
   /** Throws Refusal when the board has not what the program needs. */
   install(loaded: Loaded): Installed {
     const { program, version } = loaded
-    const { needs, ...said } = loaded.declared.describe()
-    const manifest: Manifest = { format: MANIFEST_FORMAT, entry: 'program.mjs', program, version, needs, ...said }
-    const refusal = unmet(needs, { handles: this.owner.kinds(), leased: {}, slot: SLOT })
+    const said = loaded.declared.describe()
+    const claimed = { format: MANIFEST_FORMAT, entry: 'program.mjs', program, version, ...said }
+    // what a program said has no type before it is read back strictly
+    const manifest = parseManifest(encodeManifest(claimed as unknown as Manifest))
+    const refusal = unmet(manifest.needs, { handles: this.owner.kinds(), leased: {}, slot: SLOT })
     if (refusal !== null) throw refusal
     const digest = `simulated:${program}:${version}:${this.#generation}`
     return { loaded, program, version, manifest, digest, signer: '', counter: 0, extract: async () => {} }
   }
 
   /** As a robot that is switched on with this program on its disk. */
-  async begin(installed: Installed): Promise<void> {
+  async begin(installed: Installed, params: Readonly<Record<string, ParamValue>>): Promise<void> {
     this.#committed = [installed]
+    if (Object.keys(params).length > 0) await this.set(params)
     this.slot.begin()
     await this.go(this.time.clock.now() + SWAP_NS, () => this.slot.state === 'running')
+  }
+
+  /** Of the program that runs, or is about to. Throws Refusal `bad-param`. */
+  async set(params: Readonly<Record<string, ParamValue>>): Promise<void> {
+    const { manifest } = await this.slot.params.program()
+    // it is saved later, in a time that has to pass
+    const saved = this.slot.params.change({ set: { ...params } }, manifest.params, 'the test')
+    saved.catch(() => {})
+    await this.time.turn()
   }
 
   /** Returns when the new program has taken over: its trial begins. Throws SimulationError when it did not get there. */
@@ -168,18 +180,16 @@ export class Body {
   }
 
   async stop(): Promise<void> {
-    let stopped = false
-    const stopping = this.slot.stop().then(() => {
-      stopped = true
-    })
-    await this.go(this.time.clock.now() + SWAP_NS, () => stopped)
-    await stopping
+    await this.#finish(this.slot.stop())
     await this.close()
   }
 
   /** Nothing runs, and nothing is open, afterwards. */
   async close(): Promise<void> {
-    await this.slot.close()
+    this.#expected = true
+    this.#failure = null
+    // what was changed last is still to be saved
+    await this.#finish(this.slot.close())
     for (const actor of this.#actors) actor.end()
     await this.time.turn()
     rmSync(this.#folder, { recursive: true, force: true })
@@ -211,6 +221,16 @@ export class Body {
     }
   }
 
+  /** Lets time pass until it is done. */
+  async #finish(work: Promise<void>): Promise<void> {
+    let over = false
+    const watched = work.finally(() => {
+      over = true
+    })
+    await this.go(this.time.clock.now() + SWAP_NS, () => over)
+    await watched
+  }
+
   #nextActor(): Actor | null {
     let next: Actor | null = null
     let least = Number.POSITIVE_INFINITY
@@ -237,7 +257,7 @@ export class Body {
       timing,
       launch: async (about, runnable, on) => {
         const { program, version, loaded } = runnable as Installed
-        const { slot, generation, predecessor } = about
+        const { slot, generation, predecessor, params } = about
         const actor = new Actor({
           time: this.time,
           dir: this.#runDir(),
@@ -251,7 +271,7 @@ export class Body {
             heartbeatMs: heartbeatMs(timing),
             rehearsals: this.#options.rehearsals,
             brokerDeadlineMs: timing.heartbeatMs,
-            params: this.#options.params,
+            params,
           },
           onMessage: (message) => on.message(running, message),
           onExit: () => {
@@ -296,6 +316,8 @@ export class Body {
       },
       undone: async () => {},
       setStopped: async () => {},
+      params: () => ({}),
+      saveParams: async () => {},
       saveCheckpoint: async (_slot, checkpoint) => {
         this.#checkpoint = { ...checkpoint, bytes: new Uint8Array(checkpoint.bytes) }
       },

@@ -7,6 +7,7 @@ import { type Board, parseBoard } from '../../drivers/board.ts'
 import type { Level } from '../../drivers/handle.ts'
 import type { Snapshot as ChipSnapshot } from '../../drivers/sim/chips/chip.ts'
 import type { Upgrade } from '../body/upgrade.ts'
+import type { ParamValue } from '../sdk/params.ts'
 import type { LogLevel } from '../sdk/wire.ts'
 import { Body } from './body.ts'
 import { assertStatesAndTimes, type StateAndTime, type Tolerance } from './claims.ts'
@@ -21,7 +22,7 @@ export interface SimulateOptions {
    */
   board?: string | URL | object
   /** In the place of the defaults that the program declares. */
-  params?: Readonly<Record<string, number | boolean | string>>
+  params?: Readonly<Record<string, ParamValue>>
   /** For Math.random. Default 1. */
   seed?: number
   /** What `Date` says at the start. Default: the first of January 2026. */
@@ -57,7 +58,6 @@ export async function simulate(program: Source, options: SimulateOptions = {}): 
   const loaded = await load(program)
   const body = new Body({
     board: await boardOf(options.board, loaded),
-    params: { ...options.params },
     rehearsals: options.rehearsals ?? 1,
     seed: options.seed ?? 1,
     epochMs: (options.date ?? new Date('2026-01-01T00:00:00Z')).getTime(),
@@ -66,7 +66,7 @@ export async function simulate(program: Source, options: SimulateOptions = {}): 
   const simulation = new Simulation(body)
   try {
     const installed = body.install(loaded)
-    await body.time.during(() => body.begin(installed))
+    await body.time.during(() => body.begin(installed, options.params ?? {}))
     return simulation
   } catch (error) {
     await body.time.during(() => body.close())
@@ -171,9 +171,9 @@ export class Simulation {
     return this.#body.receipts
   }
 
-  /** Changes a declared parameter, live. */
-  param(name: string, value: number | boolean | string): void {
-    this.#body.time.act(() => this.#body.actor?.send({ t: 'param', name, value }))
+  /** Changes a declared parameter, live. Throws `bad-param` for a value that it cannot have. */
+  param(name: string, value: ParamValue): Promise<void> {
+    return this.#body.time.during(() => this.#body.set({ [name]: value }))
   }
 
   /**

@@ -192,7 +192,7 @@ test('parameters: given at the start, changed live', async () => {
     () =>
       robot({
         needs: { arm: 'pwm' },
-        params: { duty: 0.1, gain: 1 },
+        params: { duty: { value: 0.1, min: 0, max: 0.45 }, gain: 1 },
         run({ arm, params, every }) {
           every(10, () => arm.write(params.duty * params.gain))
         },
@@ -201,9 +201,11 @@ test('parameters: given at the start, changed live', async () => {
   )
   await sim.run(10)
   expect(sim.value('arm')).toBe(0.2)
-  sim.param('duty', 0.4)
+  await sim.param('duty', 0.4)
   await sim.run(10)
   expect(sim.value('arm')).toBe(0.8)
+  await expect(sim.param('duty', 2)).rejects.toThrow('duty: expected 0 to 0.45, got 2')
+  await expect(sim.param('dirty', 2)).rejects.toThrow('the program has no parameter dirty; it has: duty, gain')
   await sim.stop()
 })
 
