@@ -43,6 +43,7 @@ export class Installer {
     timeline.begin('verify', opened * 1e6)
     const slot = this.#robot.slot(message.slot)
     let seen: Verified | null = null
+    let letGo = (): void => {}
     try {
       slot.reserve()
       try {
@@ -55,9 +56,11 @@ export class Installer {
         const refusal = decide(seen.release, seen.digest, seen.manifest, facts(seen.release, seen.digest))
         if (refusal !== null) throw refusal
         timeline.begin('stage')
+        letGo = bundles.hold(seen.digest)
         await bundles.put(seen, { pusher: message.pusher, time: new Date().toISOString() })
       } catch (error) {
         slot.abandon()
+        letGo()
         throw error
       }
     } catch (error) {
@@ -66,7 +69,9 @@ export class Installer {
     }
     const { pusher, force } = message
     const upgrade = new Upgrade({ kind: 'push', to: verified(seen), from: slot.goesBackTo, pusher, force, timeline })
-    emit((await slot.launch(upgrade)) as PushEvent)
+    const launched = this.#launch(slot, upgrade, emit)
+    letGo()
+    await launched
   }
 
   /** BUNDLE 11: an operator's signed order over robot, slot, program, target and the newest receipt it saw. */
@@ -93,7 +98,17 @@ export class Installer {
       if (error instanceof Refusal) await this.refused(message.slot, message.pusher, error, null)
       throw error
     }
-    emit((await slot.launch(upgrade)) as PushEvent)
+    await this.#launch(slot, upgrade, emit)
+  }
+
+  async #launch(slot: Slot, upgrade: Upgrade, emit: Emit): Promise<void> {
+    // HANDOVER 8.5
+    const letGo = this.#robot.bundles.hold(upgrade.to.digest)
+    try {
+      emit((await slot.launch(upgrade)) as PushEvent)
+    } finally {
+      letGo()
+    }
   }
 
   /** HANDOVER 8.4: what a known operator was refused is in the log; strangers do not get there. */

@@ -76,6 +76,8 @@ export class Pace {
 
   beat(ticks: number): void {
     const now = performance.now()
+    // two that were heard at once say nothing of a rate
+    if (now - this.#at < 1) return
     if (this.#at > 0 && ticks >= this.ticks) {
       const rate = (ticks - this.ticks) / ((now - this.#at) / 1000)
       this.rateHz = this.rateHz === 0 ? rate : this.rateHz * 0.8 + rate * 0.2

@@ -312,7 +312,7 @@ export class Robot {
         await slots.commit(slot, digest, { kind: 'program', program, counter })
         // committed is committed: old bundles may stay a while
         const stays = (error: unknown) => this.slot(slot).log.add('runtime', `not pruned: ${String(error)}`, 0, 'warn')
-        await bundles.prune(slots.digests()).catch(stays)
+        await bundles.prune(() => slots.digests()).catch(stays)
       },
       undone: (digest) => slots.rolledBack(digest),
       setStopped: async (slot, stopped) => {

@@ -22,6 +22,7 @@ export class Bundles {
   readonly #extractor: Extractor
   /** Puts and prunes one after the other: one owner of the folder's names. */
   #last: Promise<unknown> = Promise.resolve()
+  readonly #held: string[] = []
 
   private constructor(dir: string, extractor: Extractor) {
     this.dir = dir
@@ -86,11 +87,22 @@ export class Bundles {
     return (await readdir(this.dir)).filter((name) => /^[0-9a-f]{64}$/.test(name)).map((hex) => `sha256:${hex}`)
   }
 
-  /** Removes all entries but these digests; answers what it removed. */
-  prune(keep: ReadonlySet<string>): Promise<string[]> {
+  /** Until the returned function is called the digest is not pruned, whoever else keeps it or not (HANDOVER 8.5). */
+  hold(digest: string): () => void {
+    this.#held.push(digest)
+    return () => void this.#held.splice(this.#held.indexOf(digest), 1)
+  }
+
+  /** Removes all entries but those held and those to `keep`, which is asked when it is this call's turn; answers what it removed. */
+  prune(keep: () => ReadonlySet<string>): Promise<string[]> {
     return this.#queue(async () => {
-      const gone = (await this.list()).filter((digest) => !keep.has(digest))
-      for (const digest of gone) await removeDirAtomic(join(this.dir, digestHex(digest)))
+      const gone: string[] = []
+      for (const digest of await this.list()) {
+        // each in its turn: meanwhile another slot may have begun to need it
+        if (keep().has(digest) || this.#held.includes(digest)) continue
+        await removeDirAtomic(join(this.dir, digestHex(digest)))
+        gone.push(digest)
+      }
       return gone
     })
   }

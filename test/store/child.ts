@@ -27,7 +27,7 @@ async function put(): Promise<void> {
       say(one.digest)
     }
     say('prune')
-    await bundles.prune(new Set(made.slice(0, 10).map((one) => one.digest)))
+    await bundles.prune(() => new Set(made.slice(0, 10).map((one) => one.digest)))
     say('pruned')
   }
 }
