@@ -3,15 +3,25 @@
  *
  * The same classes serve every way a handle reaches a program; a port is the one primitive that differs.
  */
+import { type Clock, monotonicClock } from './clock.ts'
 import { HardwareError } from './errors.ts'
 import type { Edge, Grant, Handle, Input, Lease, Level, Output, Pwm, Servo, SupportedKind } from './handle.ts'
 import { rangeOf } from './servo.ts'
+import { Slew } from './slew.ts'
 
 /** One way to the hardware. Each method throws HardwareError. */
 export interface Port {
   write(value: number): void
   read(): number
   close(): void
+}
+
+/** The time in which handles that move by themselves do so. */
+export interface Pacing {
+  /** Default: CLOCK_MONOTONIC, and the event loop. */
+  readonly clock?: Clock | undefined
+  /** Nothing goes on by itself, and what would be waited for is there at once. */
+  readonly rehearsal?: boolean
 }
 
 const CARRY: unique symbol = Symbol('carry')
@@ -78,77 +88,94 @@ class AttachedOutput extends Attached implements Output {
   }
 }
 
-class AttachedPwm extends Attached implements Pwm {
-  readonly kind = 'pwm'
-  readonly periodNs: number
+/** A value within limits, which may change at a rate (HANDLES 15). */
+abstract class Positioned extends Attached {
   readonly #lease: Lease
   readonly #port: Port
-  readonly #min: number
-  readonly #max: number
+  readonly #slew: Slew | null
+  readonly #least: number
+  readonly #most: number
   #value: number
 
-  constructor(grant: Grant, lease: Lease, port: Port) {
+  constructor(grant: Grant, lease: Lease, port: Port, { clock = monotonicClock, rehearsal }: Pacing) {
     super(grant.name, port)
     this.#lease = lease
     this.#port = port
-    this.periodNs = grant.periodNs ?? 0
-    this.#min = grant.min ?? 0
-    this.#max = grant.max ?? 1
-    this.#value = grant.value ?? 0
+    const { value = 0, slew = 0, min = 0, max = 1 } = grant
+    this.#value = value
+    this.#least = min
+    this.#most = max
+    const drive = (next: number) => this.#drive(next)
+    // HANDLES 15.6
+    const live = () => this.#lease.live && rehearsal !== true
+    const again = (error: unknown) => {
+      if ((error as { kind?: unknown }).kind === 'busy') return true
+      throw error
+    }
+    this.#slew = slew > 0 ? new Slew({ rate: slew, side: 'program', value, clock, drive, live, again }) : null
   }
 
   get value(): number {
     return this.#value
   }
 
-  write(duty: number): void {
+  write(value: number): void {
     if (!this.#lease.live || !this.open) throw revoked(this.name, this.open)
-    // HANDLES 6.4: written so that NaN fails it
-    if (!(duty >= 0 && duty <= 1)) {
-      throw new HardwareError('other', `${this.name}: expected a duty cycle from 0 to 1, got ${duty}`)
-    }
+    this.check(value)
     // HANDLES 6.5
-    const value = Math.min(this.#max, Math.max(this.#min, duty))
+    const within = Math.min(this.#most, Math.max(this.#least, value))
+    if (this.#slew === null) this.#drive(within)
+    else this.#slew.to(within)
+  }
+
+  /** Throws `other` for what is no value (HANDLES 6.4). */
+  protected abstract check(value: number): void
+
+  override close(): void {
+    this.#slew?.stop()
+    super.close()
+  }
+
+  #drive(value: number): void {
     this.#port.write(value)
     this.#value = value
   }
 
   [CARRY](value: number): void {
     this.#value = value
+    // HANDLES 15.4
+    this.#slew?.set(value)
   }
 }
 
-class AttachedServo extends Attached implements Servo {
+class AttachedPwm extends Positioned implements Pwm {
+  readonly kind = 'pwm'
+  readonly periodNs: number
+
+  constructor(grant: Grant, lease: Lease, port: Port, pacing: Pacing) {
+    super(grant, lease, port, pacing)
+    this.periodNs = grant.periodNs ?? 0
+  }
+
+  protected override check(duty: number): void {
+    // written so that NaN fails it
+    if (duty >= 0 && duty <= 1) return
+    throw new HardwareError('other', `${this.name}: expected a duty cycle from 0 to 1, got ${duty}`)
+  }
+}
+
+class AttachedServo extends Positioned implements Servo {
   readonly kind = 'servo'
   readonly range: readonly [number, number]
-  readonly #lease: Lease
-  readonly #port: Port
-  #value: number
 
-  constructor(grant: Grant, lease: Lease, port: Port) {
-    super(grant.name, port)
-    this.#lease = lease
-    this.#port = port
+  constructor(grant: Grant, lease: Lease, port: Port, pacing: Pacing) {
+    super(grant, lease, port, pacing)
     this.range = rangeOf(grant)
-    this.#value = grant.value ?? 0
   }
 
-  get value(): number {
-    return this.#value
-  }
-
-  write(degrees: number): void {
-    if (!this.#lease.live || !this.open) throw revoked(this.name, this.open)
-    if (!Number.isFinite(degrees)) throw new HardwareError('other', `${this.name}: expected degrees, got ${degrees}`)
-    // HANDLES 6.5
-    const [lowest, highest] = this.range
-    const value = Math.min(highest, Math.max(lowest, degrees))
-    this.#port.write(value)
-    this.#value = value
-  }
-
-  [CARRY](value: number): void {
-    this.#value = value
+  protected override check(degrees: number): void {
+    if (Number.isFinite(degrees)) return
+    throw new HardwareError('other', `${this.name}: expected degrees, got ${degrees}`)
   }
 }
 
@@ -186,11 +213,11 @@ class AttachedInput extends Attached implements Input {
 }
 
 /** Throws `unsupported` for a kind that has no port (i2c). */
-export function attach(grant: Grant, lease: Lease, port: Port): Handle {
+export function attach(grant: Grant, lease: Lease, port: Port, pacing: Pacing = {}): Handle {
   const kind: SupportedKind = grant.kind
   if (kind === 'output') return new AttachedOutput(grant, lease, port)
-  if (kind === 'pwm') return new AttachedPwm(grant, lease, port)
-  if (kind === 'servo') return new AttachedServo(grant, lease, port)
+  if (kind === 'pwm') return new AttachedPwm(grant, lease, port, pacing)
+  if (kind === 'servo') return new AttachedServo(grant, lease, port, pacing)
   if (kind === 'input') return new AttachedInput(grant, port)
   throw new HardwareError('unsupported', `${grant.name}: kind ${kind} cannot be handed over via ${grant.via}`)
 }

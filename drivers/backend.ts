@@ -104,8 +104,14 @@ export function grantOf(handle: OwnedHandle, source: GrantSource, fd?: number): 
     ...(entry.kind === 'i2c' ? { address: entry.address } : {}),
     ...(entry.kind === 'pwm' ? { periodNs: periodNs(entry.frequencyHz), min: entry.min, max: entry.max } : {}),
     ...(entry.kind === 'servo' ? servoGrant(entry) : {}),
+    ...(slewOf(entry) === 0 ? {} : { slew: slewOf(entry) }),
     ...(value === undefined ? {} : { value }),
   }
+}
+
+/** Per second; 0: none. */
+export function slewOf(entry: BoardHandle): number {
+  return entry.kind === 'pwm' || entry.kind === 'servo' ? entry.slew : 0
 }
 
 function servoGrant({ frequencyHz, minUs, maxUs, degrees: [min, max] }: ServoEntry): Partial<Grant> {

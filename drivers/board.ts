@@ -57,6 +57,8 @@ export interface PwmEntry {
   /** limits of the duty cycle (HANDLES 6.5) */
   min: number
   max: number
+  /** the most by which the duty cycle changes in a second; 0 is off (HANDLES 15) */
+  slew: number
   driver: 'kernel' | 'pigpio'
   /** of driver kernel, except on model sim */
   channel?: PwmChannel
@@ -74,6 +76,8 @@ export interface ServoEntry {
   /** degrees; default the middle */
   initial: number
   safe: number | 'hold'
+  /** degrees per second; 0 is off (HANDLES 15) */
+  slew: number
   driver: 'kernel' | 'pigpio'
   /** of driver kernel, except on model sim */
   channel?: PwmChannel

@@ -138,6 +138,8 @@ export interface Grant {
   /** Duties of a pwm, degrees of a servo; those outside are moved to the nearest limit (HANDLES 6.5). */
   readonly min?: number
   readonly max?: number
+  /** pwm and servo: the most by which the value changes in a second; absent or 0: any (HANDLES 15). */
+  readonly slew?: number
   /** Last value driven when the grant was written; superseded by the value carried in a handover. */
   readonly value?: number
 }

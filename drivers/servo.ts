@@ -20,7 +20,7 @@ export function scaleOfGrant(grant: Grant): ServoScale {
   return { periodNs: grant.periodNs ?? 1, pulsesNs: grant.pulsesNs ?? [0, 0], degrees: rangeOf(grant) }
 }
 
-export function rangeOf({ min = 0, max = 180 }: Pick<Grant, 'min' | 'max'>): [number, number] {
+export function rangeOf({ min = 0, max = 1 }: Pick<Grant, 'min' | 'max'>): [number, number] {
   return [min, max]
 }
 
@@ -46,6 +46,7 @@ export function pwmOf(entry: ServoEntry): PwmEntry {
     safe: safe === 'hold' ? safe : duty(safe),
     min: duty(degrees[0]),
     max: duty(degrees[1]),
+    slew: 0,
     driver,
     ...(channel === undefined ? {} : { channel }),
     via,

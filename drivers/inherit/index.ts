@@ -23,7 +23,7 @@ export function adopt(grant: Grant, lease: Lease, means: Means): Handle {
   if (kind === 'i2c' && encoding === 'i2c') return new InheritedI2c(grant, lease, means)
   if (kind === 'spi' && encoding === 'spi') return new InheritedSpi(grant, lease, means)
   if (kind === 'serial' && encoding === 'serial') return new InheritedSerial(grant, lease, means)
-  return attach(grant, lease, portOf(grant, lease, means))
+  return attach(grant, lease, portOf(grant, lease, means), means)
 }
 
 function portOf(grant: Grant, lease: Lease, { system }: Means): Port {

@@ -1,5 +1,6 @@
 /** Invariant: a handle is given all that it needs beside its descriptor, and finds nothing by itself. */
 import { closeSync, readSync, writeSync } from 'node:fs'
+import type { Pacing } from '../attached.ts'
 import type { BrokerPort } from '../broker/client.ts'
 import type { System } from './system.ts'
 
@@ -10,7 +11,7 @@ export interface FileIo {
   close(fd: number): void
 }
 
-export interface Means {
+export interface Means extends Pacing {
   /** null where the loader gives none: what needs it is `unsupported` */
   readonly system: System | null
   /** For the transfers of an inherited i2c device that go over the owner (HANDLES 12.5). */

@@ -3,11 +3,13 @@
  *
  * The common shape of the modules in this folder: each exports functions `open…(context): Opened`.
  */
-import { type GrantSource, type HandleInfo, type Kept, type OwnedHandle, placeOf } from '../backend.ts'
+import { type GrantSource, type HandleInfo, type Kept, type OwnedHandle, placeOf, slewOf } from '../backend.ts'
 import type { Board, BoardHandle } from '../board.ts'
 import { decodeNumber, encodeNumber, OP } from '../broker/protocol.ts'
+import { monotonicClock } from '../clock.ts'
 import { HardwareError } from '../errors.ts'
 import { type Edge, isDriven, type SupportedKind } from '../handle.ts'
+import { Slew } from '../slew.ts'
 import { checkedValue } from '../values.ts'
 import type { EdgeReader } from './edges.ts'
 import type { LinuxSystem } from './system.ts'
@@ -66,6 +68,7 @@ export class LinuxHandle implements OwnedHandle {
   readonly #adopted: boolean
   #fence: number
   #staleWrites = 0
+  readonly #slew: Slew | null
   #open = true
 
   constructor(id: number, { name, entry, kept }: OpenContext, opened: Opened, owner: HandleOwner) {
@@ -77,6 +80,7 @@ export class LinuxHandle implements OwnedHandle {
     this.#owner = owner
     this.#adopted = kept !== undefined
     this.#fence = kept?.fence ?? 0
+    this.#slew = slewOf(entry) > 0 ? this.#slewed(slewOf(entry)) : null
   }
 
   value(): number | undefined {
@@ -91,6 +95,7 @@ export class LinuxHandle implements OwnedHandle {
     if (fence < this.#fence) throw this.#stale(fence)
     this.#fence = fence
     this.#set(checked)
+    this.#slew?.set(checked)
   }
 
   grant(): GrantSource {
@@ -114,7 +119,9 @@ export class LinuxHandle implements OwnedHandle {
     }
     const value = decodeNumber(payload)
     if (value === null) throw new HardwareError('other', `${this.name}: expected 8 bytes, got ${payload.length}`)
-    this.#set(checkedValue(this.name, this.entry, value))
+    const checked = checkedValue(this.name, this.entry, value)
+    if (this.#slew === null) this.#set(checked)
+    else this.#slew.to(checked)
     return new Uint8Array(0)
   }
 
@@ -125,12 +132,15 @@ export class LinuxHandle implements OwnedHandle {
 
   /** HANDLES 3.5: no program may use a fence below this one any more. */
   raise(fence: number): void {
-    this.#fence = Math.max(this.#fence, fence)
+    if (fence <= this.#fence) return
+    this.#fence = fence
+    this.#slew?.settle()
   }
 
   close(): void {
     if (!this.#open) return
     this.#open = false
+    this.#slew?.stop()
     this.#opened.close()
     this.#owner.closed(this.name)
   }
@@ -167,6 +177,14 @@ export class LinuxHandle implements OwnedHandle {
       throw new HardwareError('unsupported', `${this.name}: kind ${this.kind} cannot be written`)
     }
     this.#opened.drive(value)
+  }
+
+  /** HANDLES 15.3. A step that fails ends the motion: the program's next write says why. */
+  #slewed(rate: number): Slew {
+    const drive = (value: number) => this.#set(value)
+    const value = this.#opened.value?.() ?? 0
+    const always = { live: () => true, again: () => false }
+    return new Slew({ rate, side: 'owner', value, clock: monotonicClock, drive, ...always })
   }
 
   #stale(fence: number): HardwareError {

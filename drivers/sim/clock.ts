@@ -1,20 +1,5 @@
 /** Invariant: the simulated world knows no time but that of its clock. */
-
-export interface Clock {
-  /** ns of CLOCK_MONOTONIC, or of a time of its own */
-  now(): bigint
-  /** Calls once after `ns`; the returned function cancels. */
-  after(ns: bigint, call: () => void): () => void
-}
-
-/** The same clock that programs stamp their records with. */
-export const monotonicClock: Clock = {
-  now: () => process.hrtime.bigint(),
-  after(ns, call) {
-    const timer = setTimeout(call, Number(ns) / 1e6).unref()
-    return () => clearTimeout(timer)
-  },
-}
+import type { Clock } from '../clock.ts'
 
 /** A clock that stands still until it is told to go on. */
 export class VirtualClock implements Clock {

@@ -2,6 +2,7 @@
 import { placeOf } from '../backend.ts'
 import type { BoardHandle } from '../board.ts'
 import type { Edge, Level, SupportedKind } from '../handle.ts'
+import type { Slew } from '../slew.ts'
 
 export interface Pin {
   readonly name: string
@@ -12,6 +13,9 @@ export interface Pin {
   value: number
   /** Highest fencing number that wrote. */
   fence: number
+  /** Of a handle whose value may only change at a rate, and the fence of who moves it. */
+  slew: Slew | null
+  writer: number
   opens: number
   initWrites: number
   edges: number
@@ -31,6 +35,8 @@ export function newPin(name: string, entry: BoardHandle): Pin {
     held: false,
     value: 0,
     fence: 0,
+    slew: null,
+    writer: 0,
     opens: 0,
     initWrites: 0,
     edges: 0,

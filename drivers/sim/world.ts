@@ -3,12 +3,13 @@
  *
  * The simulated lines, buses and chips of one board (HANDLES 9). It outlives the backends that are opened on it.
  */
-import { type Kept, placeOf } from '../backend.ts'
+import { type Kept, placeOf, slewOf } from '../backend.ts'
 import type { BoardHandle } from '../board.ts'
+import { type Clock, monotonicClock } from '../clock.ts'
 import { HardwareError } from '../errors.ts'
 import type { Edge, Level } from '../handle.ts'
+import { Slew } from '../slew.ts'
 import { checkedValue } from '../values.ts'
-import { type Clock, monotonicClock } from './clock.ts'
 import { I2cBus } from './i2c.ts'
 import { kindOf, newPin, type Pin } from './pin.ts'
 import { Trace } from './trace.ts'
@@ -50,7 +51,9 @@ export class World {
   /** HANDLES 3.5: programs may not use fencing numbers below this one on the handle any more. */
   raise(name: string, fence: number): void {
     const pin = this.#held(name)
-    pin.fence = Math.max(pin.fence, fence)
+    if (fence <= pin.fence) return
+    pin.fence = fence
+    pin.slew?.settle()
   }
 
   /** Holds a line for a handle. `kept` continues a handle: nothing is written (HANDLES 3.9). Throws `busy`. */
@@ -85,6 +88,7 @@ export class World {
       this.#apply(pin, checkedValue(pin.name, pin.entry, entry.initial), pin.fence, this.clock.now())
       pin.edges = 0
     }
+    pin.slew = this.#slew(pin)
   }
 
   detach(name: string): void {
@@ -93,6 +97,7 @@ export class World {
     pin.held = false
     pin.pending?.()
     pin.pending = null
+    pin.slew?.stop()
     pin.listeners.clear()
     this.#follow(name)
   }
@@ -113,6 +118,7 @@ export class World {
     const level = checkedValue(pin.name, pin.entry, value)
     if (fence < pin.fence) throw this.#stale(pin, level, fence, this.clock.now())
     this.#apply(pin, level, fence, this.clock.now())
+    pin.slew?.set(level)
   }
 
   /** A program's write, stamped by it. Throws `revoked` for a fence below the highest seen or above the allowed. */
@@ -121,7 +127,9 @@ export class World {
     const level = checkedValue(pin.name, pin.entry, value)
     const ns = this.#plausible(stamp)
     if (fence < pin.fence || fence > this.#allowed) throw this.#stale(pin, level, fence, ns)
-    this.#apply(pin, level, fence, ns)
+    if (pin.slew === null) return this.#apply(pin, level, fence, ns)
+    pin.writer = fence
+    pin.slew.to(level)
   }
 
   /** A program's transfer on a bus, under the same rule as a write. */
@@ -199,10 +207,20 @@ export class World {
   #apply(pin: Pin, value: number, fence: number, ns: bigint): void {
     const changed = value !== pin.value
     pin.value = value
-    pin.fence = fence
+    // what an earlier writer set in motion arrives
+    pin.fence = Math.max(pin.fence, fence)
     if (changed) pin.edges++
     this.trace.add({ name: pin.name, kind: kindOf(pin), line: pin.line, value, ns, fence, accepted: true, changed })
     if (changed || pin.entry.kind === 'output') this.#follow(pin.name)
+  }
+
+  /** HANDLES 15.3 */
+  #slew(pin: Pin): Slew | null {
+    const rate = slewOf(pin.entry)
+    if (rate === 0) return null
+    const { clock } = this
+    const drive = (value: number) => this.#apply(pin, value, pin.writer, clock.now())
+    return new Slew({ rate, side: 'owner', value: pin.value, clock, drive, live: () => pin.held, again: () => false })
   }
 
   /** The inputs that are wired to `output` look at their lines again. */

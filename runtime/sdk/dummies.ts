@@ -39,7 +39,7 @@ export class ZeroBroker implements BrokerPort {
       write: (_fd, bytes) => bytes.length,
       close: () => {},
     }
-    if (system === null) return { system, broker: this, io }
+    if (system === null) return { system, broker: this, io, rehearsal: true }
     const noted: System = {
       ioctl: (fd, request, argument) => {
         // any line may be low; a chip may not be all zeros
@@ -48,7 +48,7 @@ export class ZeroBroker implements BrokerPort {
       },
       address: (bytes) => system.address(bytes),
     }
-    return { system: noted, broker: this, io }
+    return { system: noted, broker: this, io, rehearsal: true }
   }
 
   request(id: number): Uint8Array {
@@ -101,7 +101,7 @@ export function rehearsalHandles(
       grant.name,
       grant.via === 'inherit'
         ? adopt({ ...grant, fd: FD.scratch }, lease, broker.means(grant.encoding, system))
-        : adoptBrokered(grant, lease, broker),
+        : adoptBrokered(grant, lease, broker, { rehearsal: true }),
     ]),
   )
 }

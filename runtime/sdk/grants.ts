@@ -32,7 +32,9 @@ export function adoptAll(grants: readonly Grant[], lease: Lease, means: Means): 
   return new Map(
     grants.map((grant) => [
       grant.name,
-      grant.via === 'broker' && broker !== null ? adoptBrokered(grant, lease, broker) : adopt(grant, lease, means),
+      grant.via === 'broker' && broker !== null
+        ? adoptBrokered(grant, lease, broker, means)
+        : adopt(grant, lease, means),
     ]),
   )
 }

@@ -147,6 +147,7 @@ const pwm: BoardHandle = {
   safe: 0.075,
   min: 0,
   max: 1,
+  slew: 0,
   driver: 'kernel',
   channel: { chip: 0, channel: 0 },
   via: 'inherit',
