@@ -7,6 +7,7 @@ import type { SlotStatus } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import { type Backend, type Kept, type OwnedHandle, placeOf } from '../../drivers/backend.ts'
 import type { Board } from '../../drivers/board.ts'
+import { isDriven } from '../../drivers/handle.ts'
 import { safeValue } from '../../drivers/values.ts'
 
 export class Owner {
@@ -69,6 +70,20 @@ export class Owner {
 
   held(slot: string): OwnedHandle[] {
     return [...this.#handles.values()].filter((handle) => this.#leases.get(handle.name) === slot)
+  }
+
+  /** What the slot's handles are driven to now; one that cannot be asked is left out. */
+  values(slot: string): Record<string, number> {
+    const values: Record<string, number> = {}
+    for (const handle of this.held(slot)) {
+      if (!isDriven(handle.kind)) continue
+      try {
+        values[handle.name] = handle.value() ?? 0
+      } catch {
+        // its next write will say so
+      }
+    }
+    return values
   }
 
   /** What `status` says of a slot's handles. */

@@ -90,7 +90,7 @@ export class Programs {
     this.#grant(next)
     // stopped with the rest when its predecessor was forced out
     next.child.thaw()
-    next.child.send({ t: 'start', fence: this.fence, snapshot })
+    next.child.send({ t: 'start', fence: this.fence, snapshot, values: this.#values() })
   }
 
   /** The candidate is the one that runs; what ran before it is parked, when `keepOld`. */
@@ -127,7 +127,7 @@ export class Programs {
    */
   resumeCurrent(): void {
     this.#grant(this.current)
-    this.current?.child.send({ t: 'resume', fence: this.fence, snapshot: null })
+    this.current?.child.send({ t: 'resume', fence: this.fence, snapshot: null, values: this.#values() })
   }
 
   /**
@@ -162,7 +162,7 @@ export class Programs {
     this.#grant(old)
     this.#env.owner.raise(this.#slot, this.fence)
     old.child.thaw()
-    old.child.send({ t: 'resume', fence: this.fence, snapshot })
+    old.child.send({ t: 'resume', fence: this.fence, snapshot, values: this.#values() })
     return snapshot === null ? performance.now() - this.parkedAt : null
   }
 
@@ -176,6 +176,11 @@ export class Programs {
 
   async close(): Promise<void> {
     await Promise.allSettled([this.kill('current'), this.kill('next'), this.kill('old')])
+  }
+
+  /** HANDOVER 7.8 */
+  #values(): Record<string, number> {
+    return this.#env.owner.values(this.#slot)
   }
 
   #grant(running: Running | null): void {

@@ -113,7 +113,7 @@ export class Program {
   #hear(message: ToProgram): void {
     switch (message.t) {
       case 'start':
-        return this.#start(message.fence, message.snapshot)
+        return this.#start(message)
       case 'copy':
         return this.#copy(message.swap, message.stateVersion)
       case 'preload':
@@ -125,7 +125,7 @@ export class Program {
         this.#yield = message
         return this.#yieldSoon()
       case 'resume':
-        return this.#resume(message.fence, message.snapshot)
+        return this.#resume(message)
       case 'checkpoint':
         return this.#checkpoint(message.n)
       case 'edge':
@@ -139,8 +139,10 @@ export class Program {
     }
   }
 
-  #start(fence: number, snapshot: Snapshot | null): void {
+  #start({ fence, snapshot, values }: Extract<ToProgram, { t: 'start' }>): void {
     try {
+      // HANDOVER 7.8
+      this.#stage.carry(values)
       if (snapshot === null) this.#stage.begin(this.#spec.state?.initial() ?? {}, null, fence, false)
       else {
         const { state, meta } = this.#stage.load(this.#inbox, snapshot)
@@ -227,7 +229,7 @@ export class Program {
   }
 
   /** HANDOVER 7.4: back from a parked state, or with the successor's migrated one. */
-  #resume(fence: number, snapshot: Snapshot | null): void {
+  #resume({ fence, snapshot, values }: Extract<ToProgram, { t: 'resume' }>): void {
     this.#yield = null
     const { instance, lease } = this.#stage
     try {
@@ -237,6 +239,8 @@ export class Program {
         // called off before it yielded: it never stopped
         lease.fence = fence
       } else if (snapshot === null) {
+        // HANDOVER 7.8: also where a handle's value was moving to is forgotten
+        this.#stage.carry(values)
         lease.fence = fence
         lease.live = true
         instance.ticker.align([], monotonicNs())

@@ -22,6 +22,7 @@ import {
   RECORD_SIZE,
   RecordBuffer,
   type Snapshot,
+  type Values,
 } from './wire.ts'
 
 export type AnySpec = RobotSpec<Needs, unknown, Params>
@@ -80,10 +81,7 @@ export class Stage {
   begin(state: unknown, meta: Meta | null, fence: number, tookOver: boolean): number {
     const instance = new Instance(this, this.#outside, state)
     if (meta !== null) {
-      for (const name in meta.values) {
-        const handle = this.handles.get(name)
-        if (handle !== undefined) setCarried(handle, meta.values[name] as number)
-      }
+      this.carry(meta.values)
       Object.assign(this.seqnos, meta.seqnos)
     }
     this.instance = instance
@@ -93,6 +91,14 @@ export class Stage {
     instance.begin(tookOver)
     instance.ticker.align(meta?.schedule ?? [], live)
     return live
+  }
+
+  /** HANDLES 3.6 */
+  carry(values: Values): void {
+    for (const name in values) {
+      const handle = this.handles.get(name)
+      if (handle !== undefined) setCarried(handle, values[name] as number)
+    }
   }
 
   load(reader: StateReader, snapshot: Snapshot): { state: unknown; meta: Meta; changed: number } {

@@ -70,10 +70,13 @@ export interface Meta {
   schedule: { ms: number; dueNs: number; lastNs: number }[]
 }
 
+/** What handles are driven to, by name (HANDOVER 7.8). */
+export type Values = Readonly<Record<string, number>>
+
 export type ToProgram =
   | Init
   /** first program of a slot: go, with a checkpoint in the inbox or without one */
-  | { t: 'start'; fence: number; snapshot: Snapshot | null }
+  | { t: 'start'; fence: number; snapshot: Snapshot | null; values: Values }
   /** running program: write a snapshot ahead for a reader of this state version (0: it has none), keep running */
   | { t: 'copy'; swap: string; stateVersion: number }
   /** candidate: read that snapshot, try to decode and migrate it */
@@ -83,7 +86,7 @@ export type ToProgram =
   /** running program: hand over at the next safe point; to the successor, or (rollback) to the body */
   | { t: 'yield'; swap: string; fence: number; to: 'successor' | 'body'; stateVersion: number }
   /** parked program: go on with this fence, from the inbox or from where it parked */
-  | { t: 'resume'; fence: number; snapshot: Snapshot | null }
+  | { t: 'resume'; fence: number; snapshot: Snapshot | null; values: Values }
   | { t: 'checkpoint'; n: number }
   | { t: 'edge'; id: number; level: 0 | 1; ns: string; seqno: number }
   /** new values of parameters, all for the same tick (HANDOVER 11.3) */
