@@ -46,6 +46,7 @@ test('HANDLES 8.1: every default is in the parsed board', () => {
         safe: 0.075,
         min: 0,
         max: 1,
+        slew: 0,
         driver: 'kernel',
         via: 'inherit',
       },
@@ -145,6 +146,13 @@ const MISTAKES: [string, string, string, string, string][] = [
     'handles.led.kind',
     'expected one of output, input, pwm, servo, i2c, spi, serial, got nothing',
     'write one of output, input, pwm, servo, i2c, spi, serial',
+  ],
+  [
+    'a slew below 0',
+    sim({ arm: { kind: 'pwm', line: 1, frequencyHz: 50, slew: -1 } }),
+    'handles.arm.slew',
+    'expected at least 0, got -1',
+    'write 0 or more',
   ],
   [
     'a range the wrong way',
@@ -390,7 +398,7 @@ test('HANDLES 1.5, 6.1: a servo has its period, its pulses, its range, and stand
     grip: { kind: 'servo', line: 19, degrees: [-30, 60], safe: 'hold' },
   }
   const board = parseBoard(sim(handles), 'board.json')
-  const common = { kind: 'servo', frequencyHz: 50, minUs: 500, maxUs: 2500, driver: 'kernel', via: 'inherit' }
+  const common = { kind: 'servo', frequencyHz: 50, minUs: 500, maxUs: 2500, slew: 0, driver: 'kernel', via: 'inherit' }
   expect(board.handles).toEqual({
     arm: { ...common, line: 'GPIO18', degrees: [0, 180], initial: 90, safe: 90 },
     grip: { ...common, line: 'GPIO19', degrees: [-30, 60], initial: 15, safe: 'hold' },

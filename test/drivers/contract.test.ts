@@ -89,6 +89,20 @@ describe.each(RIGS.filter(({ absent }) => absent === undefined))('a handle: $nam
     expect(rig.observe('grip')).toBeCloseTo(45, 3)
   })
 
+  test.runIf(kind.slew)('HANDLES 15.2: a servo with a slew limit goes on by itself until it is there', async () => {
+    await rig.host.call('boom', 'write', 45)
+    expect(await get('boom', 'value')).toBeLessThan(45)
+    await vi.waitFor(() => expect(rig.observe('boom')).toBeCloseTo(45, 3), 3000)
+    expect(await get('boom', 'value')).toBe(45)
+    await rig.host.call('boom', 'write', -45)
+    await lease(false)
+    const parked = await get('boom', 'value')
+    await lease(true)
+    await rig.host.send({ op: 'carry', handle: 'boom', value: parked })
+    expect(parked).toBeGreaterThan(-45)
+    await vi.waitFor(() => expect(rig.observe('boom')).toBeCloseTo(parked as number, 3))
+  })
+
   test('an input reads the level of now', async () => {
     for (const level of [1, 0, 1] as const) {
       rig.setInput(level)

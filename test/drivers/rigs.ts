@@ -27,12 +27,15 @@ export interface RigKind {
   absent?: string
   fences: boolean
   i2c: boolean
+  /** Has a servo `boom` with a slew limit. */
+  slew: boolean
   start(program: string, folder: string): Promise<Rig>
 }
 
 export const FIRST_FD = 4
 export const PERIOD = periodNs(50)
 const GRIP = { minUs: 1000, maxUs: 2000, degrees: [-45, 45], initial: 0 }
+export const BOOM_SLEW = 450
 /** Degrees of the grip for a pulse in ns. */
 const angle = (pulseNs: number) => (pulseNs - 1_500_000) / (1_000_000 / 90)
 
@@ -44,6 +47,7 @@ export function board(via: 'inherit' | 'broker'): Record<string, BoardHandle> {
       button: { kind: 'input', line: 27, via },
       arm: { kind: 'pwm', line: 18, frequencyHz: 50, min: 0.02, max: 0.9, initial: 0.05, via },
       grip: { kind: 'servo', line: 19, ...GRIP, via },
+      boom: { kind: 'servo', line: 12, ...GRIP, slew: BOOM_SLEW, via },
       imu: { kind: 'i2c', bus: 1, address: '0x68', simulate: 'mpu6050' },
     },
   })
@@ -55,6 +59,7 @@ function simulated(name: string, via: 'inherit' | 'broker'): RigKind {
     name,
     fences: true,
     i2c: true,
+    slew: true,
     async start(program, folder) {
       const backend = new SimBackend({ world: new World(), folder: join(folder, 'handles') })
       const fds: number[] = []
@@ -85,19 +90,26 @@ function simulated(name: string, via: 'inherit' | 'broker'): RigKind {
   }
 }
 
+function servo(name: string, id: number): Grant {
+  const fd = FIRST_FD + id - 1
+  const pulsesNs = [1_000_000, 2_000_000] as const
+  return { name, id, kind: 'servo', via: 'inherit', fd, encoding: 'text', periodNs: PERIOD, pulsesNs, min: -45, max: 45, value: 0 } // biome-ignore format: one line
+}
+
 /** What the kernel's own descriptors look like to a program, on plain files. */
 const text: RigKind = {
   name: 'inherited text',
   fences: false,
   i2c: false,
+  slew: true,
   async start(program, folder) {
-    const paths = ['led', 'button', 'arm', 'grip'].map((name) => join(folder, name))
+    const paths = ['led', 'button', 'arm', 'grip', 'boom'].map((name) => join(folder, name))
     const fds = paths.map((path) => openSync(path, 'w+'))
-    const [led, button, arm, grip] = fds as [number, number, number, number]
+    const [led, button, arm, grip, boom] = fds as [number, number, number, number, number]
     writeSync(led, '0')
     writeSync(button, '0')
     writeSync(arm, `${0.05 * PERIOD}\n`)
-    writeSync(grip, '1500000\n')
+    for (const servo of [grip, boom]) writeSync(servo, '1500000\n')
     const grants: Grant[] = [
       { name: 'led', id: 1, kind: 'output', via: 'inherit', fd: FIRST_FD, encoding: 'text', value: 0 },
       { name: 'button', id: 2, kind: 'input', via: 'inherit', fd: FIRST_FD + 1, encoding: 'level', value: 0 },
@@ -113,26 +125,15 @@ const text: RigKind = {
         max: 0.9,
         value: 0.05,
       },
-      {
-        name: 'grip',
-        id: 4,
-        kind: 'servo',
-        via: 'inherit',
-        fd: FIRST_FD + 3,
-        encoding: 'text',
-        periodNs: PERIOD,
-        pulsesNs: [1_000_000, 2_000_000],
-        min: -45,
-        max: 45,
-        value: 0,
-      },
+      servo('grip', 4),
+      { ...servo('boom', 5), slew: BOOM_SLEW },
     ]
     const host = await startHost(program, grants, fds)
     return {
       host,
       observe(handle) {
         const number = Number.parseInt(readFileSync(join(folder, handle), 'utf8'), 10)
-        if (handle === 'grip') return angle(number)
+        if (handle === 'grip' || handle === 'boom') return angle(number)
         return handle === 'arm' ? number / PERIOD : number
       },
       setInput: (level) => void writeSync(button, String(level), 0),
@@ -155,6 +156,7 @@ function kernel(name: string, driver: 'cdev' | 'sysfs', via: 'inherit' | 'broker
     ...(inRig ? {} : { absent: 'needs the kernel of test/kernel/rig.mjs' }),
     fences: via === 'broker',
     i2c: false,
+    slew: false,
     async start(program) {
       const { LinuxBackend } = await import('../../drivers/linux/backend.ts')
       const text = JSON.stringify({
