@@ -4,6 +4,7 @@
  * A file is bundled first, as for a robot, and so is new with each load; what a function imports is whatever its test
  * runner makes of it, and is evaluated once.
  */
+import { readFileSync } from 'node:fs'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, extname, join, resolve } from 'node:path'
@@ -11,7 +12,24 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { Declared, Hosts } from '../sdk/hosts.ts'
 
 /** A file of a program, or what imports one: `() => import('./program.ts')`. */
-export type Source = string | URL | (() => unknown)
+export type Source = string | URL | Edited | (() => unknown)
+
+/** A file of a program, with a text that it does not have yet. */
+export interface Edited {
+  readonly file: string
+  readonly text: string
+}
+
+/**
+ * The program as it is after somebody has replaced `from`, which stands in it once, by `to`: a new version to swap to.
+ * Throws RangeError when `from` is not there, or more than once.
+ */
+export function edited(program: string | URL, from: string, to: string): Edited {
+  const file = pathOf(program)
+  const parts = readFileSync(file, 'utf8').split(from)
+  if (parts.length === 2) return { file, text: parts.join(to) }
+  throw new RangeError(`${file}: expected ${JSON.stringify(from)} once, got it ${parts.length - 1} times`)
+}
 
 export interface Loaded {
   readonly declared: Declared
@@ -30,9 +48,10 @@ export async function load(source: Source): Promise<Loaded> {
   if (typeof source === 'function') {
     return { declared: await declaredBy(async () => source()), program: 'program', version: '0.0.0', folder: null }
   }
-  const file = source instanceof URL ? fileURLToPath(source) : resolve(source)
+  const { file, text } =
+    typeof source === 'object' && 'text' in source ? source : { file: pathOf(source), text: undefined }
   const folder = dirname(file)
-  const declared = await declaredBy(() => importBundled(file))
+  const declared = await declaredBy(() => importBundled(file, text))
   const about = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8').catch(() => '{}')) as Record<
     string,
     string
@@ -62,14 +81,18 @@ function declaredBy(importing: () => Promise<unknown>): Promise<Declared> {
   return loaded
 }
 
-async function importBundled(file: string): Promise<unknown> {
+const pathOf = (program: string | URL) => (program instanceof URL ? fileURLToPath(program) : resolve(program))
+
+async function importBundled(file: string, text: string | undefined): Promise<unknown> {
   const { build } = await import('esbuild')
   const own = (path: string) => fileURLToPath(new URL(`${path}${extname(import.meta.url)}`, import.meta.url))
   const folder = await mkdtemp(join(tmpdir(), 'medulla-simulate-'))
   try {
     const outfile = join(folder, 'program.mjs')
     await build({
-      entryPoints: [file],
+      ...(text === undefined
+        ? { entryPoints: [file] }
+        : { stdin: { contents: text, resolveDir: dirname(file), sourcefile: file, loader: 'ts' } }),
       outfile,
       bundle: true,
       format: 'esm',

@@ -139,6 +139,22 @@ export class Simulation {
     this.#body.time.act(() => this.#body.world.poke(name, what, value))
   }
 
+  /**
+   * Calls `world` every `ms` with the seconds since its last call: a model of what the robot moves and what it senses then.
+   * It comes before a tick of the program that is due at the same time. What it throws is thrown by the call that lets
+   * time pass.
+   */
+  every(ms: number, world: (dt: number) => void): void {
+    const { clock } = this.#body.time
+    const period = BigInt(Math.round(ms * 1e6))
+    if (period <= 0n) throw new RangeError(`every(): expected more than 0 ms, got ${ms}`)
+    const step = (): void => {
+      clock.after(period, step)
+      world(ms / 1000)
+    }
+    clock.after(period, step)
+  }
+
   /** What there is to know of the chip behind an i2c handle. */
   chip(name: string): ChipSnapshot {
     const chip = this.#body.world.chip(name)
