@@ -1,6 +1,16 @@
+import { isDeepStrictEqual } from 'node:util'
+import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { HardwareError } from '../../drivers/errors.ts'
-import { type Mpu6050, mpu6050 } from '../../drivers/sim/chips/mpu6050.ts'
+import { ads1115 } from '../../drivers/sim/chips/ads1115.ts'
+import { bme280 } from '../../drivers/sim/chips/bme280.ts'
+import type { ChipModel } from '../../drivers/sim/chips/chip.ts'
+import { eeprom24c32 } from '../../drivers/sim/chips/eeprom24c32.ts'
+import { mpu6050 } from '../../drivers/sim/chips/mpu6050.ts'
+import { pca9685 } from '../../drivers/sim/chips/pca9685.ts'
+import { pcf8574 } from '../../drivers/sim/chips/pcf8574.ts'
+import { ssd1306 } from '../../drivers/sim/chips/ssd1306.ts'
+import { vl53l0x } from '../../drivers/sim/chips/vl53l0x.ts'
 import { I2cBus } from '../../drivers/sim/i2c.ts'
 
 const AWAKE = Uint8Array.from([0x6b, 0x00])
@@ -80,12 +90,30 @@ test('MPU6050: a read goes on where the last one ended', () => {
   expect([...bus.transfer(0x68, null, 1)]).toEqual([0x68])
 })
 
-test('HANDLES 9.8: a chip is a pure value', () => {
-  const before: Mpu6050 = structuredClone(mpu6050.initial)
-  mpu6050.write(mpu6050.initial, AWAKE)
-  mpu6050.poke(mpu6050.initial, 'accel', [9, 9, 9])
-  mpu6050.read(mpu6050.initial, 14)
-  expect(mpu6050.initial).toEqual(before)
+const MODELS = { ads1115, bme280, eeprom24c32, mpu6050, pca9685, pcf8574, ssd1306, vl53l0x }
+
+test.each(Object.entries(MODELS))('HANDLES 9.8: %s is a pure value, and takes any bytes', (_, each) => {
+  const model = each as ChipModel<unknown>
+  const transfer = fc.oneof(
+    fc.record({ write: fc.uint8Array({ maxLength: 40 }) }),
+    // a register that is there, and something for it
+    fc.record({ write: fc.tuple(fc.nat(255), fc.nat(255), fc.nat(255)).map((bytes) => Uint8Array.from(bytes)) }),
+    fc.record({ read: fc.nat(40) }),
+  )
+  fc.assert(
+    fc.property(fc.array(transfer, { maxLength: 20 }), (transfers) => {
+      let chip = model.initial
+      for (const step of transfers) {
+        const before = structuredClone(chip)
+        const done = 'write' in step ? model.write(chip, step.write) : model.read(chip, step.read)
+        expect(isDeepStrictEqual(chip, before)).toBe(true)
+        if ('read' in step && 'bytes' in done) expect(done.bytes.length).toBe(step.read)
+        chip = done.next
+      }
+      JSON.stringify(model.snapshot(chip))
+    }),
+    { numRuns: 20 },
+  )
 })
 
 test('HANDLES 9.8: faults are pokes of every chip: nack-next, bad-data, stuck-bus, and nobody at the address', () => {

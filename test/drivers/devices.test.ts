@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs'
 import { build } from 'esbuild'
 import { expect, test } from 'vitest'
 import type { Input } from '../../drivers/handle.ts'
@@ -55,4 +56,12 @@ test('a program that uses one device has no other in it', async () => {
   expect(sizes.reduce((sum, size) => sum + size)).toBeLessThan(1.4 * together)
   expect(Math.max(...sizes)).toBeLessThan(9000)
   expect((await bundled("import './drivers/index.ts'")).length).toBeLessThan(10)
+})
+
+test('HANDLES 12.16: devices have no timer and no clock of their own', () => {
+  const folder = new URL('../../drivers/devices/', import.meta.url)
+  const clocks = /\b(setTimeout|setInterval|Date|performance|hrtime)\b/
+  const files = readdirSync(folder)
+  expect(files.length).toBeGreaterThan(15)
+  for (const file of files) expect(readFileSync(new URL(file, folder), 'utf8'), file).not.toMatch(clocks)
 })

@@ -27,9 +27,9 @@ const NORMAL = 3
  * 4.2.2, table 16. Those of temperature and pressure are the ones that Bosch computes an example with (BMP280 data
  * sheet, 3.12: 519888 is 25.08 degrees C, then 415148 is 100653 Pa).
  */
-const T = [27504n, 26435n, -1000n] as const
+const T = [27504, 26435, -1000] as const
 const P = [36477n, -10685n, 3024n, 2855n, 140n, -7n, 15500n, -14600n, 6000n] as const
-const H = [75n, 362n, 0n, 313n, 50n, 30n] as const
+const H = [75, 362, 0, 313, 50, 30] as const
 
 interface Bme280 extends Registers {
   /** degrees C */
@@ -45,45 +45,45 @@ interface Bme280 extends Registers {
 }
 
 /** 4.2.3, in 32 bits: temperature in the unit that the other formulas take, 1/5120 degrees C. */
-function fineOf(raw: bigint): bigint {
-  const coarse = (((raw >> 3n) - (T[0] << 1n)) * T[1]) >> 11n
-  const square = (((raw >> 4n) - T[0]) ** 2n) >> 12n
-  return coarse + ((square * T[2]) >> 14n)
+function fineOf(raw: number): number {
+  const coarse = (((raw >> 3) - (T[0] << 1)) * T[1]) >> 11
+  const square = (((raw >> 4) - T[0]) ** 2) >> 12
+  return coarse + ((square * T[2]) >> 14)
 }
 
 /** 4.2.3, in 64 bits: 1/256 Pa. */
-function pressureOf(raw: bigint, fine: bigint): bigint {
-  const t = fine - 128000n
+function pressureOf(raw: number, fine: number): number {
+  const t = BigInt(fine) - 128000n
   const offset = t * t * P[5] + ((t * P[4]) << 17n) + (P[3] << 35n)
   const scale = (((1n << 47n) + ((t * t * P[2]) >> 8n) + ((t * P[1]) << 12n)) * P[0]) >> 33n
-  const p = ((((1048576n - raw) << 31n) - offset) * 3125n) / scale
+  const p = (((BigInt(1048576 - raw) << 31n) - offset) * 3125n) / scale
   const bend = (P[8] * (p >> 13n) * (p >> 13n)) >> 25n
-  return ((p + bend + ((P[7] * p) >> 19n)) >> 8n) + (P[6] << 4n)
+  return Number(((p + bend + ((P[7] * p) >> 19n)) >> 8n) + (P[6] << 4n))
 }
 
 /** 4.2.3, in 32 bits: 1/1024 %, times 4096. */
-function humidityOf(raw: bigint, fine: bigint): bigint {
-  const t = fine - 76800n
-  const offset = ((raw << 14n) - (H[3] << 20n) - H[4] * t + 16384n) >> 15n
-  const warm = ((((t * H[5]) >> 10n) * (((t * H[2]) >> 11n) + 32768n)) >> 10n) + 2097152n
-  const v = offset * ((warm * H[1] + 8192n) >> 14n)
-  return v - (((((v >> 15n) * (v >> 15n)) >> 7n) * H[0]) >> 4n)
+function humidityOf(raw: number, fine: number): number {
+  const t = fine - 76800
+  const offset = ((raw << 14) - (H[3] << 20) - H[4] * t + 16384) >> 15
+  const warm = ((((t * H[5]) >> 10) * (((t * H[2]) >> 11) + 32768)) >> 10) + 2097152
+  const v = offset * ((warm * H[1] + 8192) >> 14)
+  return v - (((((v >> 15) * (v >> 15)) >> 7) * H[0]) >> 4)
 }
 
 /** The raw value, of so many bits, for which `formula`, which rises or falls, comes nearest to `wanted`. */
-function rawOf(formula: (raw: bigint) => bigint, wanted: number, bits: number): number {
+function rawOf(formula: (raw: number) => number, wanted: number, bits: number): number {
   let [low, high] = [0, 2 ** bits - 1]
-  const rises = formula(BigInt(high)) > formula(0n)
+  const rises = formula(high) > formula(0)
   while (low < high) {
     const middle = (low + high) >> 1
-    if (Number(formula(BigInt(middle))) < wanted === rises) low = middle + 1
+    if (formula(middle) < wanted === rises) low = middle + 1
     else high = middle
   }
   return low
 }
 
-function put16(view: DataView, at: number, values: readonly bigint[]): void {
-  for (const [index, value] of values.entries()) view.setUint16(at + 2 * index, Number(value) & 0xffff, true)
+function put16(view: DataView, at: number, values: readonly (number | bigint)[]): void {
+  for (const [index, value] of values.entries()) view.setInt16(at + 2 * index, Number(value), true)
 }
 
 /** 5.3, table 18: the registers after a reset; no measurement is 0x80000, and 0x8000 of humidity (5.4.7 to 5.4.9). */
@@ -91,7 +91,7 @@ function resetRegisters(): Uint8Array {
   const registers = new Uint8Array(REGISTERS)
   const view = new DataView(registers.buffer)
   put16(view, CALIB00, [...T, ...P])
-  const [h1, h2, h3, h4, h5, h6] = H.map(Number) as [number, number, number, number, number, number]
+  const [h1, h2, h3, h4, h5, h6] = H
   registers[0xa1] = h1
   registers.set([h2 & 0xff, h2 >> 8, h3, h4 >> 4, (h4 & 0x0f) | ((h5 & 0x0f) << 4), h5 >> 4, h6], CALIB26)
   registers[ID] = CHIP_ID
@@ -122,7 +122,7 @@ function measured(chip: Bme280): Bme280 {
   const meas = registers[CTRL_MEAS] as number
   const filter = ((registers[CONFIG] as number) & 0x1c) !== 0
   const temperature = rawOf(fineOf, chip.temperature * 5120, 20)
-  const fine = fineOf(BigInt(temperature))
+  const fine = fineOf(temperature)
   put20(registers, TEMP, temperature, meas >> 5, filter)
   put20(
     registers,

@@ -41,7 +41,8 @@ function write(chip: Eeprom24c32, bytes: Uint8Array): Step<Eeprom24c32> {
 function read(chip: Eeprom24c32, length: number): Step<Eeprom24c32> {
   if (chip.busy > 0) return { next: { ...chip, busy: chip.busy - 1 }, fault: 'no-ack' }
   const { memory, pointer } = chip
-  const bytes = Uint8Array.from({ length }, (_, index) => memory[(pointer + index) % BYTES] as number)
+  const bytes = new Uint8Array(length)
+  for (let at = 0; at < length; at++) bytes[at] = memory[(pointer + at) % BYTES] as number
   return { next: { ...chip, pointer: (pointer + length) % BYTES }, bytes }
 }
 

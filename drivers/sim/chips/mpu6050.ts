@@ -95,7 +95,7 @@ function write(chip: Mpu6050, bytes: Uint8Array): Step<Mpu6050> {
     } else if (!isReadOnly(at)) registers[at] = value
     return (at + 1) % REGISTERS
   })
-  return written(measured({ ...next, initWrites }))
+  return written(next.registers === chip.registers ? next : measured({ ...next, initWrites }))
 }
 
 function snapshot(chip: Mpu6050): Snapshot {

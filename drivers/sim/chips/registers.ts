@@ -18,11 +18,12 @@ export function writeFrom<S extends Registers>(
   bytes: Uint8Array,
   put: (registers: Uint8Array, at: number, value: number) => number,
 ): S {
-  const [first, ...values] = bytes
+  const [first] = bytes
   if (first === undefined) return chip
+  let pointer = first % chip.registers.length
+  if (bytes.length === 1) return { ...chip, pointer }
   const registers = chip.registers.slice()
-  let pointer = first % registers.length
-  for (const value of values) pointer = put(registers, pointer, value)
+  for (let at = 1; at < bytes.length; at++) pointer = put(registers, pointer, bytes[at] as number)
   return { ...chip, registers, pointer }
 }
 
@@ -34,11 +35,11 @@ export function readFrom<S extends Registers>(
   value: (at: number) => number = (at) => chip.registers[at] as number,
 ): Step<S> {
   let { pointer } = chip
-  const bytes = Uint8Array.from({ length }, () => {
-    const byte = value(pointer)
+  const bytes = new Uint8Array(length)
+  for (let at = 0; at < length; at++) {
+    bytes[at] = value(pointer)
     pointer = next(pointer)
-    return byte
-  })
+  }
   return { next: { ...chip, pointer }, bytes }
 }
 
