@@ -3,12 +3,12 @@
  *
  * "MPU-6000 and MPU-6050 Register Map and Descriptions", revision 4.2 (RM-MPU-6000A; section numbers are its own).
  */
+import { HardwareError } from '../errors.ts'
 import type { I2cDevice } from '../handle.ts'
 import { checkIdentity, readRegister, readRegisters, unexpected, writeRegister } from './registers.ts'
 
+/** The configurations of the gyroscope and of the accelerometer follow it. */
 const CONFIG = 0x1a
-const GYRO_CONFIG = 0x1b
-const ACCEL_CONFIG = 0x1c
 const ACCEL_XOUT_H = 0x3b
 const PWR_MGMT_1 = 0x6b
 const WHO_AM_I = 0x75
@@ -78,20 +78,21 @@ export class Imu {
       throw unexpected(i2c.name, `${what} of ${list.join(', ')}`, value)
     }
     const wanted = [
-      [PWR_MGMT_1, AWAKE],
-      [CONFIG, index(FILTERS_HZ, filterHz, 'a filter')],
-      [GYRO_CONFIG, index(GYRO_RANGES, gyroRange, 'a range of the gyroscope') << 3],
-      [ACCEL_CONFIG, index(ACCEL_RANGES, accelRange, 'a range of the accelerometer') << 3],
-    ] as const
+      index(FILTERS_HZ, filterHz, 'a filter'),
+      index(GYRO_RANGES, gyroRange, 'a range of the gyroscope') << 3,
+      index(ACCEL_RANGES, accelRange, 'a range of the accelerometer') << 3,
+    ]
     checkIdentity(i2c, WHO_AM_I, 'MPU6050', 0x68)
+    const found = readRegisters(i2c, CONFIG, wanted.length)
     if (!adopt) {
-      for (const [register, value] of wanted) {
-        if (readRegister(i2c, register) !== value) writeRegister(i2c, register, value)
+      if (readRegister(i2c, PWR_MGMT_1) !== AWAKE) writeRegister(i2c, PWR_MGMT_1, AWAKE)
+      for (const [at, value] of wanted.entries()) {
+        if (found[at] !== value) writeRegister(i2c, CONFIG + at, value)
       }
     }
-    const range = (register: number, chosen: number) => (adopt ? (readRegister(i2c, register) >> 3) & 3 : chosen >> 3)
-    this.#gyroScale = 1 / (GYRO_STEPS[range(GYRO_CONFIG, wanted[2][1])] as number)
-    this.#accelScale = 1 / (ACCEL_STEPS[range(ACCEL_CONFIG, wanted[3][1])] as number)
+    const [, gyroConfig = 0, accelConfig = 0] = adopt ? found : wanted
+    this.#gyroScale = 1 / (GYRO_STEPS[(gyroConfig >> 3) & 3] as number)
+    this.#accelScale = 1 / (ACCEL_STEPS[(accelConfig >> 3) & 3] as number)
   }
 
   /** g, at the last tick. */
@@ -122,10 +123,13 @@ export class Imu {
   /**
    * Reads everything in one transfer, and brings pitch and roll forward by `dt`, the seconds since the last call:
    * `every(5, (dt) => { imu.tick(dt); … })`. They are exact about one axis at a time, which is what a robot does that
-   * stands or balances.
+   * stands or balances. Throws `bus` when nothing but ones came: pitch and roll are as before then.
    */
   tick(dt: number): void {
     const bytes = readRegisters(this.#i2c, ACCEL_XOUT_H, 14)
+    if (bytes.every((byte) => byte === 0xff)) {
+      throw new HardwareError('bus', `${this.#i2c.name}: expected a measurement, got nothing but ones`)
+    }
     const view = new DataView(bytes.buffer, bytes.byteOffset)
     const vector = (at: number, scale: number): Vector => ({
       x: view.getInt16(at) * scale,

@@ -155,6 +155,21 @@ test('MPU6050: pitch and roll from gravity at first, then by the gyroscope, then
   expect(successor.pitch).toBeGreaterThan(29)
 })
 
+test('MPU6050: faults change nothing', () => {
+  const { device, poke } = imu()
+  const it = new Imu(device)
+  poke('accel', [0, 0.5, Math.sqrt(0.75)])
+  it.tick(0.01)
+  for (const [fault, kind] of [
+    ['bad-data', 'bus'],
+    ['nack-next', 'no-ack'],
+  ] as const) {
+    poke(fault, true)
+    expect(() => it.tick(0.01)).toThrow(expect.objectContaining({ kind }))
+    expect([it.roll, it.accel.y].map((value) => value.toFixed(1))).toEqual(['30.0', '0.5'])
+  }
+})
+
 test('MPU6050: roll goes the short way round', () => {
   const { device, poke } = imu()
   const it = new Imu(device, { roll: 179 })
