@@ -21,7 +21,11 @@ export class PinWatch {
   /** the robot's clock minus ours, in ms */
   #offset: number | undefined
 
-  constructor(source: AsyncIterable<PinChange>) {
+  readonly #keepMs: number
+
+  /** Changes older than `keepMs` may be forgotten; then `edges` does not count them. */
+  constructor(source: AsyncIterable<PinChange>, keepMs = Number.POSITIVE_INFINITY) {
+    this.#keepMs = keepMs
     this.ended = this.#collect(source).catch(() => {}) // its end is that of the session
   }
 
@@ -32,7 +36,10 @@ export class PinWatch {
       this.#offset = Math.max(this.#offset ?? Number.NEGATIVE_INFINITY, at - performance.now())
       const list = this.#changes.get(name) ?? []
       this.#changes.set(name, list)
-      if (list.at(-1)?.value !== value) list.push({ at, value })
+      if (list.at(-1)?.value === value) continue
+      list.push({ at, value })
+      const half = list.length >> 1
+      if (half > 32 && (list[half]?.at ?? at) < at - this.#keepMs) list.splice(0, half)
     }
   }
 
@@ -69,15 +76,36 @@ export class PinWatch {
   }
 }
 
-/** A pin that changed within a cell shows its last level there. */
-export function pinStrip(changes: readonly Change[], { from, to }: Window): string {
+/** Values from `low` to `high` are drawn as heights; without it a value is high or low. */
+export interface Scale {
+  low: number
+  high: number
+}
+
+const HEIGHTS = [...'▁▂▃▄▅▆▇█']
+
+/** A pin that changed once within a cell shows its last level there; one that changed more often is grey. */
+export function pinStrip(
+  changes: readonly Change[],
+  { from, to }: Window,
+  cellMs: number = CELL_MS,
+  scale: Scale | null = null,
+): string {
   let strip = ''
   let next = 0
   let value: number | undefined
-  for (let end = from + CELL_MS; end <= to + 0.5; end += CELL_MS) {
+  for (let end = from + cellMs; end <= to + 0.5; end += cellMs) {
+    const first = next
     for (let change = changes[next]; change !== undefined && change.at <= end; change = changes[++next])
       value = change.value
-    strip += value === undefined ? ' ' : value > 0 ? '▔' : '▁'
+    if (value === undefined) strip += ' '
+    else if (scale !== null) strip += height(value, scale)
+    else strip += next - first > 1 && end > from + cellMs ? '▒' : value > 0 ? '▔' : '▁'
   }
   return strip
+}
+
+function height(value: number, { low, high }: Scale): string {
+  const part = high > low ? (value - low) / (high - low) : 0
+  return HEIGHTS[Math.max(0, Math.min(7, Math.round(part * 7)))] ?? ' '
 }

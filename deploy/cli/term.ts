@@ -4,11 +4,13 @@
  */
 import type { PhaseTime } from '../api.ts'
 import { Refusal } from '../errors.ts'
+import { tableLines } from './layout.ts'
 
 export interface Sink {
   write(text: string): unknown
   readonly isTTY?: boolean
   readonly columns?: number
+  readonly rows?: number
 }
 
 export interface TermOptions {
@@ -19,8 +21,8 @@ export interface TermOptions {
 }
 
 const STYLES = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const
-type Style = keyof typeof STYLES
-type Paint = (style: Style, text: string) => string
+export type Style = keyof typeof STYLES
+export type Paint = (style: Style, text: string) => string
 
 export class Term {
   readonly json: boolean
@@ -28,18 +30,31 @@ export class Term {
   readonly #stderr: Sink
   readonly #paintOut: Paint
   readonly #paintErr: Paint
+  readonly #env: TermOptions['env']
   #pending = false
 
   constructor(options: TermOptions) {
     this.json = options.json
     this.#stdout = options.stdout
     this.#stderr = options.stderr
+    this.#env = options.env
     this.#paintOut = painter(options.stdout, options.env)
     this.#paintErr = painter(options.stderr, options.env)
   }
 
   get width(): number {
     return Math.max(40, Math.min(this.#stdout.columns ?? 80, 100))
+  }
+
+  /** Whether a full-screen view can be drawn. */
+  get hasScreen(): boolean {
+    return !this.json && this.#stdout.isTTY === true && this.#env.TERM !== 'dumb'
+  }
+
+  /** Of the terminal, now. */
+  get size(): { columns: number; rows: number } {
+    const { columns, rows } = this.#stdout
+    return { columns: columns || 80, rows: rows || 24 }
   }
 
   /** One line for people on stdout; silent with --json. */
@@ -149,18 +164,6 @@ export function timelineLines(phases: readonly PhaseTime[], gapMs: number | null
   const gap = gapMs === null ? 'none: nothing was switched' : `${formatMs(gapMs)} in which no program could write`
   lines.push(`  ${'gap'.padEnd(9)} ${gapMs === null ? gap : gap.padStart(gap.length + 9 - formatMs(gapMs).length)}`)
   return lines
-}
-
-/** Columns as wide as their widest cell; the last one is not padded. */
-export function tableLines(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
-  const all = [head, ...rows]
-  const widths = head.map((_, column) => Math.max(...all.map((row) => row[column]?.length ?? 0)))
-  return all.map((row) =>
-    row
-      .map((cell, column) => (column === head.length - 1 ? cell : cell.padEnd(widths[column] ?? 0)))
-      .join('  ')
-      .trimEnd(),
-  )
 }
 
 /** Ends the process when all that was printed is out; whatever is still open does not keep it. */

@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest'
 import type { PhaseTime } from '../../deploy/api.ts'
+import { tableLines } from '../../deploy/cli/layout.ts'
 import { printable } from '../../deploy/cli/loglines.ts'
 import { pinStrip } from '../../deploy/cli/pinwatch.ts'
-import { formatMs, type Sink, Term, tableLines, timelineLines } from '../../deploy/cli/term.ts'
+import { formatMs, type Sink, Term, timelineLines } from '../../deploy/cli/term.ts'
 import { Refusal } from '../../deploy/errors.ts'
 
 function record(isTTY: boolean): Sink & { text: string } {

@@ -1,14 +1,25 @@
 import type { Command } from 'commander'
 import type { SlotStatus, StatusReport } from '../../api.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
+import { Feed } from '../feed.ts'
+import { untilInterrupt } from '../interrupt.ts'
 import { withRobot } from '../robot.ts'
-import { formatMs } from '../term.ts'
+import { fullScreen, type Size } from '../screen.ts'
+import { type StatusScene, standing, statusScreen, uptime } from '../statusview.ts'
+import { formatMs, type Paint } from '../term.ts'
+
+/** A little less: a report comes every half second. */
+const EVERY_MS = 900
 
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description('What the robot runs, in each slot, and which handles it has.')
-    .addHelpText('after', example('medulla status', 'medulla status -d arm --json'))
-    .action((_: unknown, own: Command) => run(() => status(app, own.optsWithGlobals<Globals>())))
+    .option('--watch', 'go on until q or Ctrl-C: a screen with slots, pins and the last swaps; else every second')
+    .addHelpText('after', example('medulla status', 'medulla status -d arm --json', 'medulla status --watch'))
+    .action((_: unknown, own: Command) => {
+      const globals = own.optsWithGlobals<Globals>()
+      return run(() => (own.opts<{ watch?: true }>().watch === true ? watch(app, globals) : status(app, globals)))
+    })
 }
 
 async function status(app: App, globals: Globals): Promise<number> {
@@ -18,14 +29,50 @@ async function status(app: App, globals: Globals): Promise<number> {
   return 0
 }
 
+async function watch(app: App, globals: Globals): Promise<number> {
+  const { term } = app
+  if (!term.hasScreen) return everySecond(app, globals)
+  const feed = await Feed.open(app, globals)
+  const paint: Paint = (style, text) => term.paint(style, text)
+  const draw = (size: Size): string[] => statusScreen({ ...scene(feed), now: Date.now() }, size, paint)
+  await fullScreen(term, draw, (signal) => feed.run(signal))
+  return 0
+}
+
+function scene({ report, board, receipts, pins, lost }: Feed): Omit<StatusScene, 'now'> {
+  return { report, board, receipts, pins, lost }
+}
+
+/** Where there is no terminal: a report a second, and a word when the robot goes away and comes back. */
+async function everySecond(app: App, globals: Globals): Promise<number> {
+  const { term } = app
+  let next = 0
+  const feed = await Feed.open(app, globals, {
+    status(report) {
+      if (performance.now() < next) return
+      next = performance.now() + EVERY_MS
+      term.event({ event: 'status', ...report })
+      show(app, report)
+      term.line()
+    },
+    lost({ message }) {
+      term.event({ event: 'lost', message })
+      term.note(`${globals.device ?? 'the robot'} does not answer: ${message}`)
+    },
+    back() {
+      term.event({ event: 'back' })
+      term.note('it answers again')
+    },
+  })
+  await untilInterrupt((signal) => feed.run(signal))
+  return 0
+}
+
 function show({ term }: App, report: StatusReport): void {
   const kind = report.simulated ? 'simulated' : 'real'
   term.line(`${term.paint('bold', report.name)}  ${report.id}`)
   term.line(`medulla ${report.version}, board ${report.board} (${kind}), up ${uptime(report.uptimeMs)}`)
-  const fence = report.fence === 'weak' ? 'weak fence' : 'fenced by cgroup'
-  const limits = report.limits === 'weak' ? 'memory limited by process' : 'memory limited'
-  const held = report.confined ? `confined, ${limits}` : 'not confined'
-  term.line(`${fence}, programs ${held}, ${report.head.seq} receipts`)
+  term.line(standing(report))
   if (report.estop !== null) {
     term.line(term.paint('red', `EMERGENCY STOP since ${report.estop.since}, by ${report.estop.reason}`))
   }
@@ -49,19 +96,12 @@ function showSlot(term: App['term'], slot: SlotStatus): void {
   if (slot.lastError !== undefined) term.line(`  last error: ${slot.lastError}`)
   if (slot.previous !== undefined) term.line(`  before it: ${slot.previous}`)
   if (slot.handles.length === 0) return
-  const rows = slot.handles.map(({ name, kind, via, value }) => [
+  const rows = slot.handles.map(({ name, kind, place, via, value }) => [
     `  ${name}`,
     kind,
+    place,
     via,
     value === undefined ? '' : String(value),
   ])
-  term.table(['  handle', 'kind', 'via', 'value'], rows)
-}
-
-export function uptime(ms: number): string {
-  const seconds = Math.floor(ms / 1000)
-  if (seconds < 60) return `${seconds} s`
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`
-  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`
-  return `${Math.floor(seconds / 86_400)} days`
+  term.table(['  handle', 'kind', 'place', 'via', 'value'], rows)
 }
