@@ -30,6 +30,8 @@ const LIMITS: Readonly<Record<keyof typeof DEFAULT_LIMITS, string>> = {
 export function newBoard(model: Model): string {
   const [first, second] = pwmOf(model)
   const real = model !== 'sim'
+  // a channel leaves no room for them on its line
+  const pulses = model === 'linux' ? '' : ', "minUs": 1000, "maxUs": 2000'
   const limit = model === 'linux' ? '' : ', "max": 0.8'
   return [
     '// What programs ask for by name, and where it is on this robot. Check this file: medulla board check board.json',
@@ -67,7 +69,12 @@ export function newBoard(model: Model): string {
     '',
     ...prose('pwm: a duty cycle from 0 to 1, which never leaves "min" to "max".', ...pwmProse(model)),
     example(`"motor": { "kind": "pwm", ${first}, "frequencyHz": 1000, "safe": 0${limit} },`, at(model, 12)),
-    example(`"fan": { "kind": "pwm", ${second}, "frequencyHz": 25000, "safe": 0.2 },`, at(model, 13)),
+    '',
+    ...prose(
+      'servo: an angle. "minUs" is the pulse at the lower angle of "degrees", "maxUs" that at the upper one; turn the',
+      'servo by hand first, and stay within what it can do. It is a pwm, too: on a line that has it.',
+    ),
+    example(`"arm": { "kind": "servo", ${second}${pulses}, "safe": "hold" },`, at(model, 13)),
     '',
     ...prose(
       'i2c: one chip at an address of a bus.',

@@ -9,7 +9,7 @@ const MIDDLE = 11
 const LABEL = 6
 const FUNCTION = 9
 /** Of one side, with everything in it. */
-const FULL = { name: 26, detail: 18, functions: 30 }
+const FULL = { name: 22, detail: 18, functions: 24 }
 /** Narrower than this, functions are left out. */
 const LEAST_NAME = 8
 

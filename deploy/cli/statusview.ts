@@ -1,7 +1,7 @@
 /** Invariant: a screen of status is a pure function of what the robot said, the size, and the time. */
 import type { Receipt, SlotStatus, StatusReport } from '../api.ts'
 import type { BoardReport } from '../board.ts'
-import { tableLines } from './layout.ts'
+import { crop, tableLines } from './layout.ts'
 import { printable } from './loglines.ts'
 import { type PinWatch, pinStrip, type Scale } from './pinwatch.ts'
 import type { Size } from './screen.ts'
@@ -11,6 +11,9 @@ import { formatMs, type Paint } from './term.ts'
 const CELL_MS = 100
 const LEAST_STRIP = 10
 const LEAST_RECEIPTS = 3
+/** Narrower than this, long names are cut for the sake of the strip. */
+const WIDE = 120
+const SHORT_NAME = 16
 const LEVELS: readonly string[] = ['output', 'input']
 
 export interface StatusScene {
@@ -97,8 +100,9 @@ function stateOf({ state }: SlotStatus, paint: Paint): string {
 function pinLines({ report, board, pins, lost }: StatusScene, columns: number, paint: Paint): string[] {
   if (board.handles.length === 0) return []
   const slotOf = new Map(report.slots.flatMap(({ slot, handles }) => handles.map(({ name }) => [name, slot] as const)))
+  const longest = columns < WIDE ? SHORT_NAME : columns
   const facts = board.handles.map(({ name, kind, place }) => [
-    name,
+    crop(name, longest),
     kind,
     place,
     slotOf.get(name) ?? '',
@@ -172,8 +176,8 @@ function clock(time: string): string {
 }
 
 /** The first `room` lines; what is left out is counted in the last. */
-function capped(lines: readonly string[], room: number, paint: Paint): readonly string[] {
-  if (lines.length <= room) return lines
+export function capped(lines: readonly string[], room: number, paint: Paint): string[] {
+  if (lines.length <= room) return [...lines]
   // a head alone says nothing
   if (room < 4) return []
   return [...lines.slice(0, room - 1), paint('dim', `… ${lines.length - room + 1} more`)]

@@ -1,17 +1,20 @@
 /** The real, built CLI in a process of its own, with a config folder of its own. */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const CLI = fileURLToPath(new URL('../../dist/deploy/cli/main.js', import.meta.url))
+export const CLI = fileURLToPath(new URL('../../dist/deploy/cli/main.js', import.meta.url))
 
 export interface Ended {
   status: number | null
   stdout: string
   stderr: string
 }
+
+export type Running = ReturnType<Laptop['start']>
 
 export class Laptop {
   readonly dir = mkdtempSync(join(tmpdir(), 'medulla-laptop-'))
@@ -43,6 +46,22 @@ export class Laptop {
       })
     })
     return Object.assign(child, { ended })
+  }
+
+  /** A shell command in a terminal of its own (script of util-linux). */
+  inTerminal(shell: string): { text(): string; type(keys: string): void; ended: Promise<unknown> } {
+    const child = spawn('script', ['-qfec', shell, '/dev/null'], {
+      cwd: this.dir,
+      env: { PATH: process.env.PATH, HOME: this.dir, MEDULLA_CONFIG: join(this.dir, 'config'), TERM: 'xterm' },
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
+    this.#children.add(child)
+    let text = ''
+    child.stdout.setEncoding('utf8').on('data', (more: string) => {
+      text += more
+    })
+    const ended = once(child, 'close').then(() => this.#children.delete(child))
+    return { text: () => text, type: (keys) => child.stdin.write(keys), ended }
   }
 
   run(...args: string[]): Promise<Ended> {

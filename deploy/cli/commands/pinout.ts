@@ -10,7 +10,7 @@ import { untilInterrupt } from '../interrupt.ts'
 import { withRobot } from '../robot.ts'
 import { askRuntime } from '../runtimebin.ts'
 import { fullScreen, type Size } from '../screen.ts'
-import { valueText } from '../statusview.ts'
+import { capped, valueText } from '../statusview.ts'
 import type { Paint } from '../term.ts'
 import { checkedBoard } from './board.ts'
 
@@ -112,7 +112,8 @@ async function watch(app: App, options: Options, globals: Globals): Promise<numb
     const picture = headerLines({ board, values: (name) => pins.value(name) }, columns, paint)
     const all = [about, ...picture]
     // the header is worth more than the line that says how to leave
-    return all.length < rows ? [...all, ...Array(rows - 1 - all.length).fill(''), paint('dim', 'q quits')] : all
+    if (all.length < rows) return [...all, ...Array(rows - 1 - all.length).fill(''), paint('dim', 'q quits')]
+    return capped(all, rows, paint)
   }
   await fullScreen(term, draw, (signal) => feed.run(signal))
   return 0
