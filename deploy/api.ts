@@ -15,6 +15,7 @@
  * | GET /v1/slots/:slot/logs?lines=N&follow=1 | observer | | NDJSON of LogLine |
  * | GET /v1/slots/:slot/params | observer | | ParamReport |
  * | POST /v1/slots/:slot/params | operator | ParamChange | ParamReport |
+ * | GET /v1/slots/:slot/spare | operator | | NDJSON of SpareEvent; the slot has a spare child while it is read |
  * | GET /v1/receipts?limit=N | observer | | NDJSON of SignedReceipt, oldest first |
  * | GET /v1/pins?follow=1 | observer | | NDJSON of PinChange (first the present value of each handle) |
  *
@@ -172,6 +173,8 @@ export interface LogLine {
   text: string
   fence: number
 }
+/** A child waits for the next program of the slot, which starts sooner in it; or none does (any more). */
+export type SpareEvent = { event: 'spare'; ready: true } | { event: 'spare'; ready: false; reason: string }
 export interface PinChange {
   name: string
   kind: string

@@ -71,13 +71,23 @@ export class Builder {
     this.#describer = null
     try {
       const opts = this.#opts
-      const source = await findSource(this.#path, opts)
-      const built = await this.#bundle(await esbuildOptions(source, opts))
-      const said = await describer.describe(built.code).catch(async (error: unknown) => {
+      const source = findSource(this.#path, opts)
+      const built = await this.#bundle(esbuildOptions(source, opts))
+      const describing = describer.describe(built.code)
+      describing.catch(() => {}) // looked at below
+      // the describer is another process, too
+      const info = infoOf(source, built, opts)
+      const said = await describing.catch(async (error: unknown) => {
         throw error instanceof ThrownAtImport ? await withSourcePlace(error, source, opts) : error
       })
+      const { manifest, bytes } = toManifest(source, said)
       this.inputs = ['package.json', 'tsconfig.json', ...built.inputs].map((name) => resolve(source.root, name))
-      return toProgram(source, built, said, opts)
+      const files = [
+        { name: 'program.mjs', bytes: built.code },
+        { name: 'manifest.json', bytes },
+        { name: 'buildinfo.json', bytes: info },
+      ]
+      return { files, manifest }
     } finally {
       describer.stop()
     }
@@ -99,10 +109,9 @@ export class Builder {
   }
 }
 
-function toProgram(source: Source, built: Bundled, said: JsonObject, opts: BuildOptions): Built {
-  const { manifest, bytes } = toManifest(source, said)
+function infoOf(source: Source, built: Bundled, opts: BuildOptions): Uint8Array {
   const { medulla, modules, inputs } = describeInputs(source.root, resolve(opts.sdk), built.inputs)
-  const buildinfo = encodeBuildInfo({
+  return encodeBuildInfo({
     format: 'medulla-buildinfo/1',
     program: source.program,
     version: source.version,
@@ -111,19 +120,9 @@ function toProgram(source: Source, built: Bundled, said: JsonObject, opts: Build
     modules,
     inputs,
   })
-  const files = [
-    { name: 'program.mjs', bytes: built.code },
-    { name: 'manifest.json', bytes },
-    { name: 'buildinfo.json', bytes: buildinfo },
-  ]
-  return { files, manifest }
 }
 
-async function esbuildOptions(
-  { root, entry }: Source,
-  opts: BuildOptions,
-  sourcemap: 'inline' | false = false,
-): Promise<Options> {
+function esbuildOptions({ root, entry }: Source, opts: BuildOptions, sourcemap: 'inline' | false = false): Options {
   return {
     absWorkingDir: root,
     entryPoints: [`./${entry}`],
@@ -141,7 +140,7 @@ async function esbuildOptions(
     logLevel: 'silent',
     alias: { medulla: resolve(opts.sdk), 'medulla/drivers': resolve(opts.drivers) },
     // BUNDLE 11.2: a tsconfig of some folder above must not change the result; the program's own may
-    ...((await isFile(join(root, 'tsconfig.json'))) ? { tsconfig: join(root, 'tsconfig.json') } : { tsconfigRaw: {} }),
+    ...(isFile(join(root, 'tsconfig.json')) ? { tsconfig: join(root, 'tsconfig.json') } : { tsconfigRaw: {} }),
   }
 }
 
@@ -176,7 +175,7 @@ async function withSourcePlace(error: ThrownAtImport, source: Source, opts: Buil
   const describer = new Describer(true)
   try {
     const esbuild = await import('esbuild')
-    const { code } = await bundled(esbuild.build(await esbuildOptions(source, opts, 'inline')))
+    const { code } = await bundled(esbuild.build(esbuildOptions(source, opts, 'inline')))
     await describer.describe(code)
     return error
   } catch (placed) {

@@ -14,6 +14,7 @@ import type {
   PushEvent,
   SignedOrder,
   SignedReceipt,
+  SpareEvent,
   StatusReport,
 } from './api.ts'
 import { PROTOCOL } from './api.ts'
@@ -118,6 +119,11 @@ export class RobotClient {
   logs(slot: string, options: LogOptions = {}): AsyncGenerator<LogLine, void> {
     const query = `lines=${options.lines ?? 100}${options.follow ? '&follow=1' : ''}`
     return this.#lines('GET', `/v1/slots/${slot}/logs?${query}`, options.signal)
+  }
+
+  /** Keeps a spare child in the slot until `signal` or break: a push then takes less time. */
+  spare(slot: string, signal: AbortSignal): AsyncGenerator<SpareEvent, void> {
+    return this.#lines('GET', `/v1/slots/${slot}/spare`, signal)
   }
 
   params(slot: string): Promise<ParamReport> {

@@ -1,6 +1,6 @@
 /** A program's own words about its needs: it is run once without handles, in a process that inherits nothing of ours. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -100,16 +100,16 @@ export class Describer {
       this.#late = true
       this.#child.kill('SIGKILL')
     }, LIMIT_MS)
-    const folder = await mkdtemp(join(tmpdir(), 'medulla-build-'))
+    const folder = mkdtempSync(join(tmpdir(), 'medulla-build-'))
     try {
       const file = join(folder, 'program.mjs')
-      await writeFile(file, program, { mode: 0o600 })
+      writeFileSync(file, program, { mode: 0o600 })
       const pipe = this.#child.stdio[3]
       if (pipe && 'write' in pipe) pipe.write(`${pathToFileURL(file)}\n`)
       return this.#read((await this.#answer).trim(), folder)
     } finally {
       this.stop()
-      await rm(folder, { recursive: true, force: true })
+      rmSync(folder, { recursive: true, force: true })
     }
   }
 

@@ -1,5 +1,5 @@
-/** What a path means as a program: its folder, its main file, its name and its version. Throws `build-failed`. */
-import { readFile, stat } from 'node:fs/promises'
+/** What a path means as a program: its folder, its main file, its name and its version. */
+import { readFileSync, statSync } from 'node:fs'
 import { basename, dirname, extname, join } from 'node:path'
 import { NAME_PATTERN } from './api.ts'
 import { VERSION_PATTERN } from './bundle/release.ts'
@@ -14,14 +14,14 @@ export interface Source {
   version: string
 }
 
-/** `path` is absolute: a folder or a .ts, .mts, .js or .mjs file. */
-export async function findSource(path: string, opts: { program?: string; version?: string }): Promise<Source> {
-  const found = await stat(path).catch(() => null)
+/** `path` is absolute: a folder or a .ts, .mts, .js or .mjs file. Throws `build-failed`. */
+export function findSource(path: string, opts: { program?: string; version?: string }): Source {
+  const found = statSync(path, { throwIfNoEntry: false })
   if (!found) throw failed(`there is no ${path}`)
   const folder = found.isDirectory()
   const root = folder ? path : dirname(path)
-  const about = await readPackage(root)
-  const entry = folder ? await findEntry(root, about) : basename(path)
+  const about = readPackage(root)
+  const entry = folder ? findEntry(root, about) : basename(path)
   if (!/\.(m?ts|m?js)$/.test(entry)) throw failed(`expected a .ts, .mts, .js or .mjs file, got ${entry}`)
   const own = typeof about.name === 'string' ? about.name.replace(/^@[^/]*\//, '') : null
   const program = opts.program ?? own ?? basename(entry, extname(entry)).toLowerCase()
@@ -36,33 +36,34 @@ export async function findSource(path: string, opts: { program?: string; version
   return { root, entry, program, version }
 }
 
-async function findEntry(root: string, about: JsonObject): Promise<string> {
+function findEntry(root: string, about: JsonObject): string {
   const medulla = about.medulla
   const named = typeof medulla === 'object' && medulla !== null && !Array.isArray(medulla) ? medulla.entry : undefined
   const given = named ?? about.main
   if (typeof given === 'string') {
-    if (await isFile(join(root, given))) return given.replace(/^\.\//, '')
+    if (isFile(join(root, given))) return given.replace(/^\.\//, '')
     throw failed(`package.json names ${given}, which is not there`)
   }
   const candidates = ['program.ts', 'program.mjs', 'program.js', 'index.ts']
-  for (const name of candidates) if (await isFile(join(root, name))) return name
+  for (const name of candidates) if (isFile(join(root, name))) return name
   throw failed(
     `no program in ${root}: expected ${candidates.join(', ')} or "main" in package.json`,
     'start one with: medulla new',
   )
 }
 
-export async function isFile(path: string): Promise<boolean> {
-  return (await stat(path).catch(() => null))?.isFile() ?? false
+export function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false
 }
 
-async function readPackage(root: string): Promise<JsonObject> {
-  const text = await readFile(join(root, 'package.json'), 'utf8').catch(() => '{}')
+function readPackage(root: string): JsonObject {
+  const path = join(root, 'package.json')
+  if (!isFile(path)) return {}
   try {
-    const value = JSON.parse(text) as Json
+    const value = JSON.parse(readFileSync(path, 'utf8')) as Json
     if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
   } catch (cause) {
-    throw failed(`package.json: ${cause instanceof Error ? cause.message : 'not JSON'}`)
+    throw failed(`package.json: ${cause instanceof Error ? cause.message : String(cause)}`)
   }
   throw failed('package.json: expected an object')
 }

@@ -17,6 +17,7 @@ const TIMING: Readonly<Record<keyof typeof DEFAULT_TIMING, string>> = {
   checkpointMs: 'how often its state is saved, for a crash',
   lateMs: 'a tick that is later than this ends the program; 0 is off',
   restartMostMs: 'the longest wait before a program that crashes again and again is started again',
+  spareMs: 'how long a child that waits for the next program of a `watch` is kept unused',
   rehearsals: 'how often a takeover is rehearsed',
 }
 

@@ -10,6 +10,7 @@ export const DEFAULT_TIMING = {
   checkpointMs: 5000,
   lateMs: 0,
   restartMostMs: 30_000,
+  spareMs: 600_000,
   rehearsals: 20,
 } as const
 
@@ -144,6 +145,8 @@ export const timing = z.strictObject({
   lateMs: z.number().min(0).max(60_000).default(DEFAULT_TIMING.lateMs),
   /** the longest wait before a program that crashes again and again is started again */
   restartMostMs: z.int().min(10).max(3_600_000).default(DEFAULT_TIMING.restartMostMs),
+  /** how long a spare child is kept that is not used (HANDOVER 12.5) */
+  spareMs: z.int().min(10).max(86_400_000).default(DEFAULT_TIMING.spareMs),
   rehearsals: z.int().min(0).max(1000).default(DEFAULT_TIMING.rehearsals),
 })
 

@@ -55,6 +55,8 @@ export const EndpointMessage = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('logs'), id, slot, lines: z.number().int().min(0).max(10_000), follow: z.boolean() }),
   z.strictObject({ op: z.literal('params'), id, slot }),
   z.strictObject({ op: z.literal('set-params'), id, slot, pusher: fingerprint, change: ParamChange }),
+  /** until it is cancelled (HANDOVER 12.1) */
+  z.strictObject({ op: z.literal('spare'), id, slot }),
   z.strictObject({ op: z.literal('receipts'), id, limit: z.number().int().min(1).max(10_000) }),
   z.strictObject({ op: z.literal('board'), id }),
   z.strictObject({ op: z.literal('pins'), id, follow: z.boolean() }),
@@ -82,8 +84,8 @@ export type EndpointMessage = z.infer<typeof EndpointMessage>
 
 /**
  * Body to endpoint. `config` comes first, unasked. An answer to a request is any number of `item` (stream elements: a
- * PushEvent, LogLine, SignedReceipt or PinChange), then one `done` (value for `status`, `board`, `params`, `set-params`, `who`
- * and `signers`) or one `error`.
+ * PushEvent, LogLine, SpareEvent, SignedReceipt or PinChange), then one `done` (value for `status`, `board`, `params`,
+ * `set-params`, `who` and `signers`) or one `error`.
  */
 export type BodyMessage =
   | {

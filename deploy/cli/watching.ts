@@ -126,13 +126,18 @@ export class Watching {
     term.failure(refusal, true)
   }
 
-  /** The log, from the first push on that the robot took: before it there may be no such slot. */
+  /** Log and spare, from the first push on that the robot took: before it there may be no such slot. */
   #follow(): void {
-    this.#following ??= this.#log()
-      .catch(() => {}) // the session is lost, which the next push tells
-      .then(() => {
-        this.#following = null
-      })
+    const ended = () => {
+      this.#following = null
+    }
+    // when the session is lost, the next push tells it
+    this.#following ??= Promise.all([this.#log(), this.#spare()]).then(ended, ended)
+  }
+
+  async #spare(): Promise<void> {
+    const { app, client, slot } = this.#parts
+    for await (const event of client.spare(slot, this.#signal)) app.term.event(event)
   }
 
   async #log(): Promise<void> {

@@ -8,8 +8,8 @@ import type { Board } from '../../drivers/board.ts'
 import type { Grant } from '../../drivers/handle.ts'
 import type { Init } from '../sdk/wire.ts'
 import { Cgroups, type Leaf } from './cgroups.ts'
-import { type CanConfine, canConfine, confine, LIMITED, LOADER, limitedBy } from './confinement.ts'
-import type { RunDir } from './rundir.ts'
+import { type CanConfine, canConfine, confine, LIMITED, LOADER, limitedBy, readable } from './confinement.ts'
+import { programOf, type RunDir } from './rundir.ts'
 import { Uids } from './uids.ts'
 
 export const SANDBOXES = ['none', 'namespaces', 'bwrap'] as const
@@ -36,6 +36,8 @@ export interface Cell {
   readonly confine: Init['confine']
   /** Files to open for the child, behind its grants. */
   readonly extra: readonly string[]
+  /** Lets the child read what was extracted for it after it was started. */
+  reveal(): void
   /** The instance is gone. */
   close(): void
 }
@@ -102,7 +104,7 @@ export class Cells {
     const leaf = this.cgroups?.leaf(`${slot}-${++this.#count}`) ?? null
     const freezeMs = leaf === null ? DEADLINES.stop * this.#scale : this.freezeMs
     const shared = { leaf, freezeMs, killMs: DEADLINES.kill * this.#scale }
-    const programDir = join(dir.path, 'program')
+    const programDir = programOf(dir)
     if (this.sandbox === 'none') {
       const file = join(programDir, 'program.mjs')
       return {
@@ -112,6 +114,7 @@ export class Cells {
         file,
         confine: null,
         extra: [],
+        reveal: () => {},
         close: () => leaf?.remove(),
       }
     }
@@ -134,7 +137,7 @@ export class Cells {
       this.#uids.release(uid)
       leaf?.remove()
     }
-    return { ...shared, uid, ...confined, close }
+    return { ...shared, uid, ...confined, reveal: () => readable(programDir), close }
   }
 
   close(): void {

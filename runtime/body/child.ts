@@ -11,8 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { grantOf, type OwnedHandle } from '../../drivers/backend.ts'
 import { serveBroker } from '../../drivers/broker/server.ts'
 import type { Grant } from '../../drivers/handle.ts'
-import type { ParamValue } from '../sdk/params.ts'
-import { FD, type FromProgram, type Init, MAX_LINE, type ToProgram, WIRE } from '../sdk/wire.ts'
+import { FD, type FromProgram, type InitMessage, MAX_LINE, type ToProgram, WIRE } from '../sdk/wire.ts'
 import type { Cell } from './cells.ts'
 import { continueProcess, killUser, stopProcess } from './fence.ts'
 import { readLines } from './lines.ts'
@@ -25,27 +24,31 @@ import type { Instance } from './upgrade.ts'
 const FIXED = FD.firstGrant - FD.outbox
 
 export interface ChildOptions {
-  slot: string
-  program: string
-  version: string
-  generation: number
   dir: RunDir
   cell(grants: readonly Grant[]): Cell
   predecessor: Instance | null
   handles: readonly OwnedHandle[]
   log: SlotLog
-  heartbeatMs: number
-  rehearsals: number
-  brokerDeadlineMs: number
-  params: Record<string, ParamValue>
-  onMessage(message: FromProgram): void
-  onExit(): void
+}
+
+/** What a child is told of its program. */
+export type Assignment = Pick<
+  InitMessage,
+  'slot' | 'program' | 'version' | 'generation' | 'heartbeatMs' | 'rehearsals' | 'brokerDeadlineMs' | 'params'
+>
+
+interface Listener {
+  message(message: FromProgram): void
+  /** Once, whatever ended it. */
+  exit(): void
 }
 
 export class Child implements Instance {
   readonly options: ChildOptions
   readonly process: ChildProcess
   readonly exited: Promise<void>
+  /** It is in its cell, confined, and has read nothing of any program. */
+  readonly waiting: Promise<void>
   /** Highest fencing number this child may use: 0 until it was armed or started. */
   fence = 0
   alive = true
@@ -55,6 +58,8 @@ export class Child implements Instance {
   ending: string | null = null
   readonly #cell: Cell
   readonly #control: Duplex
+  #listener: Listener | null = null
+  #waits = (): void => {}
 
   constructor(options: ChildOptions) {
     this.options = options
@@ -91,6 +96,9 @@ export class Child implements Instance {
     } finally {
       for (const fd of own) closeSync(fd)
     }
+    this.waiting = new Promise((resolve) => {
+      this.#waits = resolve
+    })
     this.exited = new Promise((resolve) => {
       const ended = () => {
         if (!this.alive) return
@@ -98,7 +106,8 @@ export class Child implements Instance {
         resolve()
         // what it has forked goes with it
         void this.#empty(cell.killMs).then(() => cell.close())
-        options.onExit()
+        dir.remove()
+        this.#listener?.exit()
       }
       this.process.once('exit', (code, signal) => {
         this.ending = signal ?? `exit code ${code}`
@@ -122,7 +131,16 @@ export class Child implements Instance {
     const asked = handles.filter((h) => h.kind === 'i2c' || h.grant().via === 'broker')
     const brokered = new Map(asked.map((h) => [h.id, h]))
     serveBroker(broker, brokered, () => this.fence)
-    this.send(this.#init(grants))
+    this.send({ t: 'cell', grants, confine: cell.confine })
+  }
+
+  /** Once: its program, which lies in its folder by now. Messages and the exit of a child that has none are its own. */
+  begin(assignment: Assignment, listener: Listener): void {
+    this.#listener = listener
+    if (!this.alive) return listener.exit()
+    this.#cell.reveal()
+    const role = this.options.predecessor === null ? 'first' : 'candidate'
+    this.send({ t: 'init', wire: WIRE, file: this.#cell.file, role, ...assignment })
   }
 
   get pid(): number {
@@ -190,26 +208,7 @@ export class Child implements Instance {
       return
     }
     if (message.t === 'fatal') this.fatal = { code: message.code, message: message.message }
-    this.options.onMessage(message)
-  }
-
-  #init(grants: Grant[]): Init {
-    const { slot, program, version, generation, heartbeatMs, rehearsals, brokerDeadlineMs, params } = this.options
-    return {
-      t: 'init',
-      wire: WIRE,
-      file: this.#cell.file,
-      confine: this.#cell.confine,
-      slot,
-      program,
-      version,
-      generation,
-      role: this.options.predecessor === null ? 'first' : 'candidate',
-      grants,
-      heartbeatMs,
-      rehearsals,
-      brokerDeadlineMs,
-      params,
-    }
+    if (message.t === 'waiting') this.#waits()
+    else this.#listener?.message(message)
   }
 }

@@ -203,7 +203,7 @@ function permissions(grants: readonly Grant[]): string[] {
 }
 
 /** For others: the folder above is closed to them, and what is bound is read-only. */
-function readable(programDir: string): void {
+export function readable(programDir: string): void {
   chmodSync(programDir, 0o755)
   for (const name of readdirSync(programDir)) chmodSync(join(programDir, name), 0o444)
 }

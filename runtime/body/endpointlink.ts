@@ -186,6 +186,10 @@ export class EndpointLink {
           streams.set(id, log.follow(item))
           return
         }
+        case 'spare':
+          this.#known(message.slot)
+          streams.set(id, this.#robot.spares.hold(message.slot, item))
+          return
         case 'pins':
           for (const pin of this.#robot.pins()) item(pin)
           if (!message.follow) return done()

@@ -29,6 +29,8 @@ export interface SlotEnv {
   readonly launch: Launch
   /** Now is a good moment to make ready for the next launch. */
   prepare(): void
+  /** After whatever happened: what runs undisturbed in the slot, or null. */
+  settled(slot: string, log: SlotLog, running: Running | null): void
   /** Throws Refusal when nothing may be started in this slot now. */
   admit(slot: string): void
   /** Changes of the slot's outputs in this window (ns of CLOCK_MONOTONIC); null where the backend cannot count them. */

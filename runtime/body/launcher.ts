@@ -1,9 +1,11 @@
 /** Starts an instance of a program in a folder of its own, with the handles that its signed manifest names. */
 import type { Timing } from '../../drivers/board.ts'
+import type { Grant } from '../../drivers/handle.ts'
 import type { Cells } from './cells.ts'
 import { Child } from './child.ts'
 import type { Launch, SlotEnv } from './env.ts'
-import type { RunDirs } from './rundir.ts'
+import { programOf, type RunDir, type RunDirs } from './rundir.ts'
+import type { Spares } from './spares.ts'
 import type { Running } from './upgrade.ts'
 
 /** At least three in a trial, and three before silence is too long. */
@@ -15,33 +17,63 @@ export interface Ground extends Pick<SlotEnv, 'owner' | 'timing'> {
   readonly dirs: RunDirs
   readonly cells: Cells
   spawned(child: Child): void
+  /** MB that must be available besides a spare. */
+  readonly memoryReserveMb: number
 }
 
-export async function launch(env: Ground, ...[about, runnable, on]: Parameters<Launch>): Promise<Running> {
+/** A child that waits for its program: what a spare is, and what every instance begins as. Throws Refusal. */
+export function startChild(
+  env: Ground,
+  dir: RunDir,
+  { slot, log, predecessor }: Pick<Parameters<Launch>[0], 'slot' | 'log' | 'predecessor'>,
+  needs: readonly string[],
+): Child {
+  const handles = env.owner.take(needs, slot)
+  const cell = (grants: readonly Grant[]) => env.cells.make(slot, dir, grants)
+  const child = new Child({ dir, cell, predecessor, handles, log })
+  env.spawned(child)
+  return child
+}
+
+export async function launch(
+  env: Ground,
+  spares: Spares,
+  ...[about, runnable, on]: Parameters<Launch>
+): Promise<Running> {
+  const { program, version, manifest } = runnable
+  const { slot, generation, params } = about
+  const child =
+    (await spares.take(about, manifest.needs)) ?? (await freshChild(env, about, Object.keys(manifest.needs)))
+  const { dir } = child.options
+  const running: Running = { runnable, child, startedAt: performance.now() }
+  try {
+    // Node starts meanwhile
+    await runnable.extract(programOf(dir))
+  } catch (error) {
+    await child.kill()
+    throw error
+  } finally {
+    // it may have made the folder again
+    if (!child.alive) dir.remove()
+  }
+  const { timing } = env
+  child.begin(
+    {
+      ...{ slot, program, version, generation, params },
+      heartbeatMs: heartbeatMs(timing),
+      rehearsals: timing.rehearsals,
+      brokerDeadlineMs: timing.heartbeatMs,
+    },
+    { message: (message) => on.message(running, message), exit: () => on.exit(running) },
+  )
+  return running
+}
+
+async function freshChild(env: Ground, about: Parameters<Launch>[0], needs: readonly string[]): Promise<Child> {
   env.cells.cgroups?.warm()
   const dir = await env.dirs.make()
   try {
-    await runnable.extract(`${dir.path}/program`)
-    const handles = env.owner.take(Object.keys(runnable.manifest.needs), about.slot)
-    const child = new Child({
-      ...about,
-      program: runnable.program,
-      version: runnable.version,
-      dir,
-      cell: (grants) => env.cells.make(about.slot, dir, grants),
-      handles,
-      heartbeatMs: heartbeatMs(env.timing),
-      rehearsals: env.timing.rehearsals,
-      brokerDeadlineMs: env.timing.heartbeatMs,
-      onMessage: (message) => on.message(running, message),
-      onExit: () => {
-        dir.remove()
-        on.exit(running)
-      },
-    })
-    env.spawned(child)
-    const running: Running = { runnable, child, startedAt: performance.now() }
-    return running
+    return startChild(env, dir, about, needs)
   } catch (error) {
     dir.remove()
     throw error

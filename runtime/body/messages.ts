@@ -16,6 +16,7 @@ const snapshot = z.strictObject({
 })
 
 const Message = z.discriminatedUnion('t', [
+  z.strictObject({ t: z.literal('waiting') }),
   z.strictObject({ t: z.literal('ready'), rehearsals: count, rehearseMs: ns, note: text.optional() }),
   z.strictObject({ t: z.literal('copied'), swap, snapshot }),
   z.strictObject({ t: z.literal('preloaded'), swap }),

@@ -28,6 +28,7 @@ import type { Owner } from './owner.ts'
 import { RunDirs } from './rundir.ts'
 import { stored } from './runnables.ts'
 import { Slot } from './slot.ts'
+import { Spares } from './spares.ts'
 
 /** HANDOVER 2.5 */
 const MAX_SLOTS = 16
@@ -46,7 +47,9 @@ export class Robot {
   readonly cells: Cells
   readonly estopped: Estop
   readonly #hardware: Hardware
+  readonly spares: Spares
   readonly #dirs: RunDirs
+  readonly #ground: Ground
   readonly #running = new Map<string, Slot>()
   readonly #began = performance.now()
   operators: Operators
@@ -76,6 +79,15 @@ export class Robot {
     this.owner = parts.hardware.owner
     this.estopped = new Estop(parts.home.dir)
     this.#dirs = parts.dirs
+    this.#ground = {
+      owner: this.owner,
+      timing: scaled(this.board.timing),
+      dirs: this.#dirs,
+      cells: this.cells,
+      memoryReserveMb: this.board.memoryReserveMb,
+      spawned: (child) => this.#hardware.spawned(child),
+    }
+    this.spares = new Spares(this.#ground)
     const { estop } = this.board
     for (const handle of this.owner.all) {
       handle.onEdge(({ level, ns, seqno }) => {
@@ -268,6 +280,7 @@ export class Robot {
   }
 
   async close(): Promise<void> {
+    await this.spares.close()
     await Promise.all([...this.#running.values()].map((slot) => slot.close()))
     await this.#hardware.close()
     await this.door.close()
@@ -291,15 +304,14 @@ export class Robot {
   }
 
   get #env(): SlotEnv {
-    const { slots, bundles, owner, cells } = this
-    const dirs = this.#dirs
-    const timing = scaled(this.board.timing)
-    const ground: Ground = { owner, timing, dirs, cells, spawned: (child) => this.#hardware.spawned(child) }
+    const { slots, bundles, owner } = this
+    const { timing } = this.#ground
     return {
       owner,
       timing,
-      launch: (about, runnable, on) => launch(ground, about, runnable, on),
-      prepare: () => dirs.prepare(),
+      launch: (about, runnable, on) => launch(this.#ground, this.spares, about, runnable, on),
+      prepare: () => this.#dirs.prepare(),
+      settled: (slot, log, running) => this.spares.settled(slot, log, running),
       admit: () => {
         const refusal = this.cells.problem ?? this.#stopped()
         if (refusal !== null) throw refusal

@@ -44,6 +44,9 @@ export interface RunDir {
   remove(): void
 }
 
+/** The folder for the files of its bundle: there, and empty, when the instance is started. */
+export const programOf = ({ path }: Pick<RunDir, 'path'>): string => join(path, 'program')
+
 /** One for the runtime's life. */
 export class RunDirs {
   readonly base: string
@@ -75,6 +78,7 @@ export class RunDirs {
   async #make(): Promise<RunDir> {
     const path = join(this.base, String(++this.#count))
     mkdirSync(path, { mode: 0o700 })
+    mkdirSync(programOf({ path }), { mode: 0o700 })
     const [outbox, inbox, fifo, scratch] = ['outbox', 'inbox', 'handover', 'scratch'].map((name) =>
       join(path, name),
     ) as [string, string, string, string]

@@ -1,5 +1,5 @@
 /** Invariant: what is started was verified: just now at the door, or again against its install record. */
-import { mkdir, writeFile } from 'node:fs/promises'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Bundles } from '../store/bundles.ts'
 import type { Verified } from '../store/door.ts'
@@ -16,7 +16,6 @@ export function verified(from: Verified): Runnable {
     counter: release.counter,
     manifest,
     async extract(folder) {
-      await mkdir(folder, { mode: 0o700 })
       await Promise.all([...files].map(([name, bytes]) => writeFile(join(folder, name), bytes, { mode: 0o400 })))
     },
   }

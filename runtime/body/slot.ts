@@ -193,6 +193,7 @@ export class Slot {
       }
     }
     if (moved && this.#state === state) this.#arm(state)
+    this.#env.settled(this.name, this.log, this.#state === 'running' ? this.#programs.current : null)
   }
 
   #hear(running: Running, message: FromProgram): void {

@@ -16,7 +16,7 @@ export interface Runnable {
   signer: string
   counter: number
   manifest: Manifest
-  /** Writes program.mjs into a folder of the instance, verified again where it comes from disk. */
+  /** Writes program.mjs into the folder of the instance that is there for it, verified again where it comes from disk. */
   extract(folder: string): Promise<void>
 }
 

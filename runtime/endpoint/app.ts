@@ -118,6 +118,10 @@ export function createApp({ link, door, sessions, failed }: AppParts): Express {
   app.get('/v1/slots/:slot/logs', route('observer', ({ request, response, slot }) =>
     streamed(link, { op: 'logs', slot, lines: count(request.query.lines, 0), follow: flag(request.query.follow) }, response, 'cancel'))) // biome-ignore format: one call
   app.get(
+    '/v1/slots/:slot/spare',
+    route('operator', ({ response, slot }) => streamed(link, { op: 'spare', slot }, response, 'cancel')),
+  )
+  app.get(
     '/v1/receipts',
     route('observer', ({ request, response }) =>
       streamed(link, { op: 'receipts', limit: count(request.query.limit, 1) }, response, 'cancel'),

@@ -1,7 +1,8 @@
 /**
  * Invariant: the loader is the runtime's own file, never the bundle's; nothing of a program runs before it is done.
  *
- * It reads one `init` line from descriptor 3, provides the host object to the SDK, and imports the program.
+ * It reads two lines from descriptor 3: `cell`, with which it confines itself, and `init`, with which it provides the host
+ * object to the SDK and imports the program (HANDOVER 3.7).
  */
 import { Socket } from 'node:net'
 import { pathToFileURL } from 'node:url'
@@ -9,7 +10,15 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { needsSystem } from '../../drivers/inherit/needs.ts'
 import type { Host } from './program.ts'
-import { FD, type FromProgram, type Init, MAX_LINE, type ToProgram } from './wire.ts'
+import {
+  type CellMessage,
+  FD,
+  type FromProgram,
+  type Init,
+  type InitMessage,
+  MAX_LINE,
+  type ToProgram,
+} from './wire.ts'
 
 const control = new Socket({ fd: FD.control, readable: true, writable: true })
 // the body is gone: nothing will ever say stop (HANDOVER 9.5)
@@ -23,6 +32,8 @@ const send = (message: FromProgram): void => {
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc') as () => void
 
+type Entered = Pick<Init, 'grants' | 'confine'> & Pick<Host, 'system'>
+let cell: Promise<Entered> | null = null
 let queue: ToProgram[] = []
 let hear: ((message: ToProgram) => void) | null = null
 let rest = ''
@@ -33,18 +44,32 @@ control.on('data', (text: string) => {
   if (rest.length > MAX_LINE) process.exit(1)
   for (const line of lines) {
     const message = JSON.parse(line) as ToProgram
-    if (message.t === 'init') void load(message)
+    if (message.t === 'cell') {
+      cell = enter(message)
+      cell.catch(fail)
+    } else if (message.t === 'init') void load(message)
     else if (hear === null) queue.push(message)
     else hear(message)
   }
 })
 
-async function load(init: Init): Promise<void> {
+/** HANDLES 13.7 */
+async function enter({ grants, confine }: CellMessage): Promise<Entered> {
+  // koffi is native, and costs 4 ms and 4 MB: only where a grant is used by ioctl
+  const system = needsSystem(grants) ? (await import('../../drivers/linux/system.ts')).loadSystem() : null
+  if (confine !== null) (await import('./confined.ts')).confineSelf({ grants, confine })
+  send({ t: 'waiting' })
+  return { grants, confine, system }
+}
+
+async function load(message: InitMessage): Promise<void> {
   try {
+    if (cell === null) throw new Error('expected a cell before a program')
+    const { system, ...given } = await cell
+    const init: Init = { ...message, ...given }
     const host: Host = {
       init,
-      // koffi is native, and costs 4 ms and 4 MB: only where a grant is used by ioctl
-      system: needsSystem(init.grants) ? (await import('../../drivers/linux/system.ts')).loadSystem() : null,
+      system,
       places: {
         outbox: FD.outbox,
         inbox: FD.inbox,
@@ -65,12 +90,14 @@ async function load(init: Init): Promise<void> {
       },
     }
     ;(globalThis as { [key: symbol]: unknown })[Symbol.for('medulla.host')] = host
-    // HANDLES 13.7
-    if (init.confine !== null) (await import('./confined.ts')).confineSelf(init)
     await import(pathToFileURL(init.file).href)
   } catch (error) {
-    const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
-    send({ t: 'fatal', code: 'died-at-start', message: message.slice(0, 4096) })
-    process.exit(1)
+    fail(error)
   }
+}
+
+function fail(error: unknown): never {
+  const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
+  send({ t: 'fatal', code: 'died-at-start', message: message.slice(0, 4096) })
+  process.exit(1)
 }

@@ -134,6 +134,7 @@ export class Program {
         return this.#setParams(message.values)
       case 'stop':
         return this.#stop()
+      case 'cell':
       case 'init':
         return
     }

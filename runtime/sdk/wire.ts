@@ -29,7 +29,15 @@ export const FD = {
   firstGrant: 11,
 } as const
 
-export interface Init {
+/** First to every child, before it has a program (HANDOVER 3.7). */
+export interface CellMessage {
+  t: 'cell'
+  grants: Grant[]
+  /** set: the loader puts on its filter, or finds it installed, and imports the program only when confined (HANDLES 13.7) */
+  confine: { network: boolean; filter: 'install' | 'installed' } | null
+}
+
+export interface InitMessage {
   t: 'init'
   wire: number
   /** Path of the program file. */
@@ -40,14 +48,14 @@ export interface Init {
   /** Lifetime number of this child in its slot, from 1. */
   generation: number
   role: 'first' | 'candidate'
-  grants: Grant[]
   heartbeatMs: number
   rehearsals: number
   brokerDeadlineMs: number
   params: Record<string, ParamValue>
-  /** set: the loader puts on its filter, or finds it installed, and imports the program only when confined (HANDLES 13.7) */
-  confine: { network: boolean; filter: 'install' | 'installed' } | null
 }
+
+/** What a program knows of itself. */
+export type Init = InitMessage & Omit<CellMessage, 't'>
 
 /** Where a snapshot lies in an outbox or inbox (HANDOVER 5). */
 export interface Snapshot {
@@ -74,7 +82,8 @@ export interface Meta {
 export type Values = Readonly<Record<string, number>>
 
 export type ToProgram =
-  | Init
+  | CellMessage
+  | InitMessage
   /** first program of a slot: go, with a checkpoint in the inbox or without one */
   | { t: 'start'; fence: number; snapshot: Snapshot | null; values: Values }
   /** running program: write a snapshot ahead for a reader of this state version (0: it has none), keep running */
@@ -94,6 +103,8 @@ export type ToProgram =
   | { t: 'stop' }
 
 export type FromProgram =
+  /** of the loader: confined, waiting for `init` */
+  | { t: 'waiting' }
   | { t: 'ready'; rehearsals: number; rehearseMs: number; note?: string }
   | { t: 'copied'; swap: string; snapshot: Snapshot }
   | { t: 'preloaded'; swap: string }

@@ -288,6 +288,7 @@ export class Body {
         return running
       },
       prepare: () => {},
+      settled: () => {},
       admit: () => {},
       edges: (_slot, fromNs, toNs) => {
         const inside = ({ ns }: { ns: bigint }) => Number(ns) > fromNs && Number(ns) < toNs

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { afterAll, describe, expect, test } from 'vitest'
 import { canConfine } from '../../runtime/body/confinement.ts'
 import { FIRST_UID } from '../../runtime/body/uids.ts'
+import { Asking } from './asking.ts'
 import { eventually } from './eventually.ts'
 import { LOADER } from './programs.ts'
 import { TestRobot } from './robot.ts'
@@ -51,6 +52,30 @@ describe.skipIf(boxes.length === 0).each(boxes)('in %s (needs root)', (sandbox) 
     await robot.commit('looks-around', { version: '1.1.0' })
     expect((await told('1.1.0')).uid).not.toBe(seen.uid)
     robot.receipts()
+  })
+
+  test('HANDOVER 12.2, 3.7: a spare is confined before it has a program, and so is the program', {
+    tags: ['slow'],
+  }, async () => {
+    const asking = new Asking(robot)
+    const spare = await asking.ready()
+    const status = readFileSync(`/proc/${spare}/status`, 'utf8')
+    // there the process that is seen from outside is bwrap's own
+    if (sandbox === 'namespaces') {
+      expect(Number(/^Uid:\s+(\d+)/m.exec(status)?.[1])).toBeGreaterThanOrEqual(FIRST_UID)
+      expect(status).toMatch(/^CapEff:\s+0{16}$/m)
+      expect(status).toMatch(/^NoNewPrivs:\s+1$/m)
+      expect(status).toMatch(/^Seccomp:\s+2$/m)
+    }
+    expect((await robot.commit('looks-around', { version: '1.2.0' })).confined).toBe(true)
+    expect((await robot.running()).pid).toBe(spare)
+    const [before, after] = await eventually(async () => {
+      const lines = (await robot.logs()).filter(({ text }) => text.includes('"uid"'))
+      return lines.length === 3 && lines.slice(1).map(({ text }) => JSON.parse(text) as Record<string, unknown>)
+    })
+    expect(after).toEqual({ ...before, uid: after?.uid, pid: after?.pid })
+    expect(after?.uid).not.toBe(before?.uid)
+    await asking.end()
   })
 
   test('it ends with the body, however that ends (HANDLES 13.3)', async () => {

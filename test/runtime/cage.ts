@@ -142,7 +142,11 @@ export function cage(options: CageOptions): Cage {
     void exited.then(() => setTimeout(() => fail(new Error(`it ended: ${text}`)), 20))
   })
   answer.catch(() => {})
-  control.write(`${JSON.stringify({ t: 'init', file: confined.file, grants: given, confine: confined.confine })}\n`)
+  const messages = [
+    { t: 'cell', grants: given, confine: confined.confine },
+    { t: 'init', file: confined.file },
+  ]
+  control.write(messages.map((message) => `${JSON.stringify(message)}\n`).join(''))
   return {
     process: child,
     uid,

@@ -216,9 +216,7 @@ describe('the loader', () => {
       stdio: ['ignore', 'ignore', 'ignore', 'pipe', ...own],
     })
     const control = child.stdio[3] as Duplex
-    control.write(
-      `${JSON.stringify({ t: 'init', file: '/none.mjs', grants: [], confine: { network: false, filter: 'installed' } })}\n`,
-    )
+    control.write(`${JSON.stringify({ t: 'cell', grants: [], confine: { network: false, filter: 'installed' } })}\n`)
     const [text] = (await once(control, 'data')) as [Buffer]
     expect(JSON.parse(String(text))).toMatchObject({
       t: 'fatal',

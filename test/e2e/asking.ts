@@ -1,0 +1,46 @@
+import type { SpareEvent } from '../../deploy/api.ts'
+import { eventually } from './eventually.ts'
+import type { TestRobot } from './robot.ts'
+
+/** Processes of programs, and spares. */
+export const loadersOf = (robot: TestRobot): number[] =>
+  robot.children().flatMap(({ pid, command }) => (command.includes('sdk/loader.js') ? [pid] : []))
+
+/** A session that asks for a spare. */
+export class Asking {
+  readonly #robot: TestRobot
+  readonly events: SpareEvent[] = []
+  readonly #abort = new AbortController()
+  readonly #ended: Promise<void>
+
+  constructor(robot: TestRobot) {
+    this.#robot = robot
+    this.#ended = (async () => {
+      for await (const event of robot.client.spare('main', this.#abort.signal)) this.events.push(event)
+    })()
+    this.#ended.catch(() => {}) // a robot that goes away
+  }
+
+  /** The process that waits, once it does. */
+  async ready(): Promise<number> {
+    await eventually(() => this.events.at(-1)?.ready)
+    const { pid } = await this.#robot.running()
+    const [spare, ...more] = loadersOf(this.#robot).filter((loader) => loader !== pid)
+    if (spare === undefined || more.length > 0)
+      throw new Error(`expected one spare beside ${pid}, got ${spare} ${more}`)
+    return spare
+  }
+
+  /** Why there is none any more. */
+  gone(): Promise<string> {
+    return eventually(() => {
+      const last = this.events.at(-1)
+      return last?.ready === false && last.reason
+    })
+  }
+
+  async end(): Promise<void> {
+    this.#abort.abort()
+    await this.#ended
+  }
+}
