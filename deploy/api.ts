@@ -12,12 +12,15 @@
  * | POST /v1/slots/:slot/start | operator | | NDJSON of PushEvent |
  * | POST /v1/estop | operator | | NDJSON of PushEvent |
  * | POST /v1/estop/release | operator | | NDJSON of PushEvent |
- * | GET /v1/slots/:slot/logs?lines=N&follow=1 | observer | | NDJSON of LogLine |
+ * | GET /v1/slots/:slot/releases | observer | | ReleaseInfo[], what runs first, then newest first |
+ * | GET /v1/slots/:slot/logs?lines=N&follow=1&since=TIME&ago=MS&level=LEVEL | observer | | NDJSON of LogLine |
+ * | GET /v1/logs | observer | | the same, of all slots |
+ * | POST /v1/handles/:name | operator | HandleValue | PinChange |
  * | GET /v1/slots/:slot/params | observer | | ParamReport |
  * | POST /v1/slots/:slot/params | operator | ParamChange | ParamReport |
  * | GET /v1/slots/:slot/spare | operator | | NDJSON of SpareEvent; the slot has a spare child while it is read |
  * | GET /v1/receipts?limit=N | observer | | NDJSON of SignedReceipt, oldest first |
- * | GET /v1/pins?follow=1 | observer | | NDJSON of PinChange (first the present value of each handle) |
+ * | GET /v1/pins?follow=1&names=A,B | observer | | NDJSON of PinChange (first the present value of each handle) |
  *
  * A request that is refused before streaming starts is answered with a 4xx and {@link ErrorBody}.
  */
@@ -118,6 +121,8 @@ export interface SignedReceipt {
 
 export type PushEvent =
   | { event: 'phase'; phase: Phase; startMs: number }
+  /** The program that runs says why it does not yield now; after `timing.yieldMs` the swap is called off. */
+  | { event: 'held'; reason: string }
   | {
       event: 'result'
       outcome: Outcome
@@ -183,6 +188,27 @@ export interface PinChange {
   fence: number
   slot?: string
 }
+
+/** `{"value": 1}`: levels are 0 or 1, duties 0 to 1, angles degrees. */
+export interface HandleValue {
+  value: number
+}
+
+/** A release that the robot keeps for a slot. */
+export interface ReleaseInfo {
+  digest: string
+  program: string
+  version: string
+  signer: string
+  /** when it was installed */
+  time: string
+  /** it runs, or would be started */
+  current: boolean
+}
+
+/** In order. What a program prints counts as `info`, what it prints to stderr as `warn`. */
+export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const
+export type LogLevel = (typeof LOG_LEVELS)[number]
 
 /** One parameter that a program declares; `type` says which of the other fields there are. */
 export interface ParamInfo {

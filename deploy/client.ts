@@ -7,11 +7,13 @@ import type { Duplex } from 'node:stream'
 import type {
   ErrorBody,
   Greeting,
+  LogLevel,
   LogLine,
   ParamChange,
   ParamReport,
   PinChange,
   PushEvent,
+  ReleaseInfo,
   SignedOrder,
   SignedReceipt,
   SpareEvent,
@@ -41,10 +43,18 @@ export interface PushOptions {
 }
 export interface LogOptions {
   lines?: number
+  /** ISO time by the robot's clock */
+  since?: string
+  /** instead: ms before the robot's present */
+  ago?: number
+  /** this one and what is worse */
+  level?: LogLevel
   follow?: boolean
   signal?: AbortSignal
 }
 export interface PinOptions {
+  /** default: all */
+  names?: readonly string[]
   follow?: boolean
   signal?: AbortSignal
 }
@@ -115,10 +125,21 @@ export class RobotClient {
     return this.#lines('POST', `/v1/estop${release ? '/release' : ''}`, undefined, new Uint8Array(0))
   }
 
-  /** The last `lines`, oldest first; with `follow` it ends by `signal` or break. */
-  logs(slot: string, options: LogOptions = {}): AsyncGenerator<LogLine, void> {
-    const query = `lines=${options.lines ?? 100}${options.follow ? '&follow=1' : ''}`
-    return this.#lines('GET', `/v1/slots/${slot}/logs?${query}`, options.signal)
+  /** The last `lines`, oldest first, of one slot or (null) of all; with `follow` it ends by `signal` or break. */
+  logs(slot: string | null, { lines = 100, follow, signal, ...which }: LogOptions = {}): AsyncGenerator<LogLine, void> {
+    const query = new URLSearchParams({ lines: String(lines), ...(follow ? { follow: '1' } : {}) })
+    for (const [key, value] of Object.entries(which)) if (value !== undefined) query.set(key, String(value))
+    return this.#lines('GET', `/v1/${slot === null ? '' : `slots/${slot}/`}logs?${query}`, signal)
+  }
+
+  /** What a slot can go back to: what runs first, then the newest. */
+  releases(slot: string): Promise<ReleaseInfo[]> {
+    return this.#json('GET', `/v1/slots/${slot}/releases`, MAX_ERROR)
+  }
+
+  /** Writes a handle that no program holds: throws `handle-leased`, `missing-handle`, `wrong-kind`, `estopped`. */
+  set(name: string, value: number): Promise<PinChange> {
+    return this.#json('POST', `/v1/handles/${name}`, MAX_ERROR, Buffer.from(JSON.stringify({ value })))
   }
 
   /** Keeps a spare child in the slot until `signal` or break: a push then takes less time. */
@@ -141,7 +162,9 @@ export class RobotClient {
   }
 
   pins(options: PinOptions = {}): AsyncGenerator<PinChange, void> {
-    return this.#lines('GET', `/v1/pins${options.follow ? '?follow=1' : ''}`, options.signal)
+    const query = new URLSearchParams(options.follow ? { follow: '1' } : {})
+    if (options.names !== undefined) query.set('names', options.names.join(','))
+    return this.#lines('GET', `/v1/pins?${query}`, options.signal)
   }
 
   /** Requests that still run fail. */

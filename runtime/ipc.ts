@@ -3,7 +3,7 @@
  * The body treats the endpoint as hostile: every line is parsed by these schemas and anything else ends the endpoint.
  */
 import { z } from 'zod'
-import { NAME_PATTERN } from '../deploy/api.ts'
+import { LOG_LEVELS, NAME_PATTERN } from '../deploy/api.ts'
 import { LIMITS } from '../deploy/bundle/limits.ts'
 
 export const IPC_MAX_LINE = 256 * 1024
@@ -13,6 +13,8 @@ const slot = z.string().regex(NAME_PATTERN)
 const fingerprint = z.string().regex(/^SHA256:[A-Za-z0-9+/]{43}$/)
 const mark = z.number().nonnegative().max(Number.MAX_SAFE_INTEGER)
 
+/** of a handle, as the board file has it */
+const handle = z.string().regex(/^[A-Za-z][A-Za-z0-9_-]{0,39}$/)
 const paramName = z.string().regex(/^[A-Za-z][A-Za-z0-9_-]{0,39}$/)
 const paramValue = z.union([z.number(), z.boolean(), z.string().max(64)])
 
@@ -52,14 +54,25 @@ export const EndpointMessage = z.discriminatedUnion('op', [
   /** `release` ends an emergency stop, and starts nothing */
   z.strictObject({ op: z.literal('estop'), id, release: z.boolean(), pusher: fingerprint }),
   z.strictObject({ op: z.literal('status'), id }),
-  z.strictObject({ op: z.literal('logs'), id, slot, lines: z.number().int().min(0).max(10_000), follow: z.boolean() }),
+  z.strictObject({ op: z.literal('releases'), id, slot }),
+  z.strictObject({ op: z.literal('set'), id, name: handle, value: z.number(), pusher: fingerprint }),
+  /** `slot` null: of all slots; `since` in ms since 1970 */
+  z.strictObject({
+    op: z.literal('logs'),
+    id,
+    slot: slot.nullable(),
+    lines: z.number().int().min(0).max(10_000),
+    since: mark.nullable(),
+    level: z.enum(LOG_LEVELS),
+    follow: z.boolean(),
+  }),
   z.strictObject({ op: z.literal('params'), id, slot }),
   z.strictObject({ op: z.literal('set-params'), id, slot, pusher: fingerprint, change: ParamChange }),
   /** until it is cancelled (HANDOVER 12.1) */
   z.strictObject({ op: z.literal('spare'), id, slot }),
   z.strictObject({ op: z.literal('receipts'), id, limit: z.number().int().min(1).max(10_000) }),
   z.strictObject({ op: z.literal('board'), id }),
-  z.strictObject({ op: z.literal('pins'), id, follow: z.boolean() }),
+  z.strictObject({ op: z.literal('pins'), id, names: z.array(handle).max(64).nullable(), follow: z.boolean() }),
   /** a push by a known operator was refused before it reached the body: to be logged */
   z.strictObject({
     op: z.literal('refused'),
@@ -85,7 +98,7 @@ export type EndpointMessage = z.infer<typeof EndpointMessage>
 /**
  * Body to endpoint. `config` comes first, unasked. An answer to a request is any number of `item` (stream elements: a
  * PushEvent, LogLine, SpareEvent, SignedReceipt or PinChange), then one `done` (value for `status`, `board`, `params`,
- * `set-params`, `who` and `signers`) or one `error`.
+ * `set-params`, `releases`, `set`, `who` and `signers`) or one `error`.
  */
 export type BodyMessage =
   | {

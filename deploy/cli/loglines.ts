@@ -1,8 +1,8 @@
 import type { LogLine } from '../api.ts'
 import type { Term } from './term.ts'
 
-/** `12:34:56.789 log   text`; times are the robot's, shown in the laptop's zone. */
-export function logLine(term: Term, line: LogLine): void {
+/** `12:34:56.789 log   text`, with the slot where several are shown; times are the robot's, in the laptop's zone. */
+export function logLine(term: Term, line: LogLine, slots = false): void {
   term.event({ event: 'log', ...line })
   const date = new Date(line.time)
   const two = (value: number): string => String(value).padStart(2, '0')
@@ -10,7 +10,8 @@ export function logLine(term: Term, line: LogLine): void {
   const time = Number.isNaN(date.getTime()) ? line.time : `${clock}.${String(date.getMilliseconds()).padStart(3, '0')}`
   const label = line.stream === 'log' ? (line.level ?? 'log') : line.stream
   const style = line.stream === 'stderr' || line.level === 'error' ? 'red' : line.stream === 'runtime' ? 'cyan' : 'dim'
-  term.line(`${term.paint('dim', time)} ${term.paint(style, label.padEnd(7))} ${printable(line.text)}`)
+  const slot = slots ? `${line.slot.padEnd(7)} ` : ''
+  term.line(`${term.paint('dim', time)} ${slot}${term.paint(style, label.padEnd(7))} ${printable(line.text)}`)
 }
 
 /** A program's text must not move the cursor or recolour the terminal of whoever reads its log. */

@@ -3,6 +3,7 @@ import type { Phase, PushEvent } from '../api.ts'
 import { Refusal } from '../errors.ts'
 import type { App } from './app.ts'
 import { exitForOutcome } from './exit.ts'
+import { printable } from './loglines.ts'
 
 export type Result = Extract<PushEvent, { event: 'result' }>
 
@@ -16,6 +17,10 @@ export async function followSwap(
   for await (const event of events) {
     app.term.event(event)
     if (event.event === 'result') return event
+    if (event.event === 'held') {
+      app.term.progress(`waiting: ${printable(event.reason)}`)
+      continue
+    }
     seen(event.phase)
     app.term.progress(`${event.phase} …`)
     if (enough(event.phase)) return undefined

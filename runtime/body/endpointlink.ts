@@ -12,7 +12,9 @@ import { type BodyMessage, EndpointMessage, IPC_MAX_LINE } from '../ipc.ts'
 import { placeOf } from '../places.ts'
 import type { Installer } from './installer.ts'
 import { readLines } from './lines.ts'
+import { chosen, followed } from './logquery.ts'
 import type { Robot } from './robot.ts'
+import type { Slot } from './slot.ts'
 
 const ENDPOINT = placeOf('endpoint/main.js')
 /** Followed streams of an endpoint: more than its sessions can ask for. */
@@ -20,6 +22,8 @@ const MAX_STREAMS = 256
 /** A following stream that is not read is ended here, so that the body's memory is bounded. */
 const MAX_BACKLOG = 4 * 1024 * 1024
 const RESTART_MS = { first: 200, most: 10_000 }
+
+const NEVER = (): void => {}
 
 export interface EndpointEvents {
   listening(port: number): void
@@ -166,6 +170,10 @@ export class EndpointLink {
           return done()
         case 'status':
           return done(this.#robot.status())
+        case 'releases':
+          return done(await this.#robot.releases(this.#known(message.slot).name))
+        case 'set':
+          return done(this.#robot.set(message.name, message.value, this.#who(message.pusher)))
         case 'params':
           return done(await this.#params(message.slot))
         case 'set-params':
@@ -180,10 +188,12 @@ export class EndpointLink {
           for (const entry of await this.#robot.receipts.read(message.limit)) item(entry)
           return done()
         case 'logs': {
-          const log = this.#known(message.slot).log
-          for (const line of log.lines.slice(Math.max(0, log.lines.length - message.lines))) item(line)
+          const slots = message.slot === null ? [...this.#robot.all] : [this.#known(message.slot)]
+          for (const line of chosen(slots, message)) item(line)
           if (!message.follow) return done()
-          streams.set(id, log.follow(item))
+          const later = (listener: (slot: Slot) => void) =>
+            message.slot === null ? this.#robot.onSlot(listener) : NEVER
+          streams.set(id, followed(slots, later, message, item))
           return
         }
         case 'spare':
@@ -191,11 +201,13 @@ export class EndpointLink {
           streams.set(id, this.#robot.spares.hold(message.slot, item))
           return
         case 'pins':
-          for (const pin of this.#robot.pins()) item(pin)
+          for (const pin of this.#robot.pins(message.names)) item(pin)
           if (!message.follow) return done()
           streams.set(
             id,
-            this.#robot.onChange(({ changed, accepted, ...pin }) => changed && accepted && item(pin)),
+            this.#robot.onChange(({ changed, accepted, ...pin }) => {
+              if (changed && accepted && message.names?.includes(pin.name) !== false) item(pin)
+            }),
           )
           return
       }
@@ -212,6 +224,11 @@ export class EndpointLink {
     return this.#robot.slot(slot)
   }
 
+  /** For logs: the name that the owners gave. */
+  #who(pusher: string): string {
+    return this.#robot.operators.byFingerprint(pusher)?.name ?? pusher
+  }
+
   async #params(name: string): Promise<ParamReport> {
     const slot = this.#known(name)
     const { program, version, manifest } = await slot.params.program()
@@ -221,7 +238,7 @@ export class EndpointLink {
   async #setParams({ slot: name, change, pusher }: Extract<EndpointMessage, { op: 'set-params' }>) {
     const slot = this.#known(name)
     const { manifest } = await slot.params.program()
-    await slot.params.change(change, manifest.params, this.#robot.operators.byFingerprint(pusher)?.name ?? pusher)
+    await slot.params.change(change, manifest.params, this.#who(pusher))
     return this.#params(name)
   }
 

@@ -68,13 +68,22 @@ export class Installer {
       throw error
     }
     const { pusher, force } = message
-    const upgrade = new Upgrade({ kind: 'push', to: verified(seen), from: slot.goesBackTo, pusher, force, timeline })
+    const to = verified(seen)
+    const upgrade = new Upgrade({
+      kind: 'push',
+      to,
+      from: slot.goesBackTo,
+      pusher,
+      force,
+      timeline,
+      held: heldTo(emit),
+    })
     const launched = this.#launch(slot, upgrade, emit)
     letGo()
     await launched
   }
 
-  /** BUNDLE 11: an operator's signed order over robot, slot, program, target and the newest receipt it saw. */
+  /** HANDOVER 7.9: an operator's signed order over robot, slot, program, target and the newest receipt it saw. */
   async rollback(message: Of<'rollback'>, emit: Emit): Promise<void> {
     const timeline = new Timeline(monotonicNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
     timeline.begin('verify')
@@ -89,7 +98,15 @@ export class Installer {
           throw new Refusal('not-found', `expected a release of ${order.program}, got one of ${to.program}`)
         }
         const { pusher } = message
-        upgrade = new Upgrade({ kind: 'rollback', to, from: slot.goesBackTo, pusher, force: false, timeline })
+        upgrade = new Upgrade({
+          kind: 'rollback',
+          to,
+          from: slot.goesBackTo,
+          pusher,
+          force: false,
+          timeline,
+          held: heldTo(emit),
+        })
       } catch (error) {
         slot.abandon()
         throw error
@@ -157,6 +174,8 @@ export class Installer {
     }
   }
 }
+
+const heldTo = (emit: Emit) => (reason: string) => emit({ event: 'held', reason })
 
 function parseOrder(text: string): Order {
   const keys = ['format', 'order', 'robot', 'slot', 'program', 'target', 'head']

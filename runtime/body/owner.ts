@@ -7,8 +7,9 @@ import type { SlotStatus } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import { type Backend, type Kept, type OwnedHandle, placeOf } from '../../drivers/backend.ts'
 import type { Board } from '../../drivers/board.ts'
+import { HardwareError } from '../../drivers/errors.ts'
 import { isDriven } from '../../drivers/handle.ts'
-import { safeValue } from '../../drivers/values.ts'
+import { checkedValue, safeValue } from '../../drivers/values.ts'
 
 export class Owner {
   readonly #handles = new Map<string, OwnedHandle>()
@@ -118,6 +119,25 @@ export class Owner {
     this.#drive([...this.#handles.values()])
   }
 
+  /** HANDLES 6.10: an operator's own write, of a handle that no slot holds. Answers the handle. */
+  set(name: string, value: number): OwnedHandle {
+    const handle = this.#handles.get(name)
+    if (handle === undefined) {
+      const known = [...this.#handles.keys()].join(', ') || 'none'
+      throw new Refusal('missing-handle', `this board has no handle ${name}; it has: ${known}`, 'medulla get')
+    }
+    const holder = this.holder(name)
+    if (holder !== null) {
+      const hint = `medulla stop --slot ${holder}`
+      throw new Refusal('handle-leased', `${name} is leased to slot ${holder}, whose program writes it`, hint)
+    }
+    const taken = settable(handle, value)
+    const fence = this.#next()
+    this.#backend.advance(fence, [name])
+    handle.drive(taken, fence)
+    return handle
+  }
+
   /** One that fails keeps none of the others from theirs. */
   #drive(handles: readonly OwnedHandle[]): void {
     const fence = this.#next()
@@ -142,4 +162,17 @@ export class Owner {
     for (const handle of this.#handles.values()) handle.close()
     this.#backend.close()
   }
+}
+
+/** Not put to its limit, as a program's write would be: whoever types it is told. */
+function settable({ name, entry }: OwnedHandle, value: number): number {
+  let taken: number
+  try {
+    taken = checkedValue(name, entry, value)
+  } catch (error) {
+    if (!(error instanceof HardwareError)) throw error
+    throw new Refusal(error.kind === 'unsupported' ? 'wrong-kind' : 'usage', error.message, 'medulla get')
+  }
+  if (taken === value) return taken
+  throw new Refusal('usage', `${name}: ${value} is beyond its limit, which is ${taken}`)
 }

@@ -6,7 +6,7 @@
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { PinChange, PushEvent, Receipt, StatusReport } from '../../deploy/api.ts'
+import type { PinChange, PushEvent, Receipt, ReleaseInfo, StatusReport } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import { type Board, parseBoard, type Timing } from '../../drivers/board.ts'
 import { BoardError, HardwareError } from '../../drivers/errors.ts'
@@ -52,6 +52,7 @@ export class Robot {
   readonly #ground: Ground
   readonly #running = new Map<string, Slot>()
   readonly #began = performance.now()
+  readonly #watchers = new Set<(slot: Slot) => void>()
   operators: Operators
 
   private constructor(parts: {
@@ -157,7 +158,18 @@ export class Robot {
     if (this.#running.size >= MAX_SLOTS) throw new Refusal('too-large', `this robot has ${MAX_SLOTS} slots already`)
     const slot = new Slot(name, this.#env)
     this.#running.set(name, slot)
+    for (const listener of this.#watchers) listener(slot)
     return slot
+  }
+
+  get all(): IterableIterator<Slot> {
+    return this.#running.values()
+  }
+
+  /** Tells of every slot that is made from now on. */
+  onSlot(listener: (slot: Slot) => void): () => void {
+    this.#watchers.add(listener)
+    return () => this.#watchers.delete(listener)
   }
 
   knows(name: string): boolean {
@@ -224,6 +236,31 @@ export class Robot {
     return new Refusal('estopped', `stopped since ${latch.since} by ${latch.reason}`, 'medulla estop --release')
   }
 
+  /** HANDLES 6.10 */
+  set(name: string, value: number, who: string): PinChange {
+    const refusal = this.#stopped()
+    if (refusal !== null) throw refusal
+    const { kind } = this.owner.set(name, value)
+    this.slot('main').log.add('runtime', `${name} set to ${value} by ${who}`, 0, 'info')
+    return { name, kind, value, ns: String(process.hrtime.bigint()), fence: 0 }
+  }
+
+  /** What a slot can go back to: what runs first, then the newest. What was damaged on disk is not among it. */
+  async releases(slot: string): Promise<ReleaseInfo[]> {
+    const { current, previous, history } = this.slots.get(slot)
+    const digests = [...new Set([current, previous, ...history])].filter((digest) => digest !== null)
+    const found = await Promise.all(
+      digests.map(async (digest) => {
+        const record = await this.bundles.record(digest).catch(() => null)
+        if (record === null) return []
+        const { signer, time, manifest } = record
+        const { program, version } = manifest
+        return [{ digest, program, version, signer, time, current: digest === current }]
+      }),
+    )
+    return found.flat()
+  }
+
   status(): StatusReport {
     return {
       name: this.home.name,
@@ -245,12 +282,12 @@ export class Robot {
   }
 
   /** The present value of each handle that has one. */
-  pins(): PinChange[] {
+  pins(names: readonly string[] | null = null): PinChange[] {
     const ns = String(process.hrtime.bigint())
     return [...this.owner.all].flatMap((handle) => {
       const value = handle.value()
       const slot = this.owner.holder(handle.name)
-      if (value === undefined) return []
+      if (value === undefined || names?.includes(handle.name) === false) return []
       return [{ name: handle.name, kind: handle.kind, value, ns, fence: 0, ...(slot === null ? {} : { slot }) }]
     })
   }

@@ -222,8 +222,7 @@ export class Slot {
       case 'orphan':
         return this.#post('next-orphaned', running)
       case 'held':
-        if (upgrade !== null) upgrade.held = message.reason
-        return
+        return upgrade?.hold(message.reason)
       case 'unhealthy':
         if (role === 'current') this.#post('unhealthy', running, { code: 'unhealthy', message: message.reason })
         return

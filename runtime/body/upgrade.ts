@@ -79,6 +79,7 @@ export class Upgrade {
   window: { fromNs: number; toNs: number } | null = null
   edges: number | null = null
   #finish: (event: PushEvent) => void = () => {}
+  readonly #held: (reason: string) => void
 
   constructor(opts: {
     kind: Upgrade['kind']
@@ -87,6 +88,7 @@ export class Upgrade {
     pusher?: string
     force: boolean
     timeline: Timeline
+    held?: (reason: string) => void
   }) {
     this.kind = opts.kind
     this.to = opts.to
@@ -94,9 +96,16 @@ export class Upgrade {
     this.pusher = opts.pusher
     this.force = opts.force
     this.timeline = opts.timeline
+    this.#held = opts.held ?? (() => {})
     this.finished = new Promise((resolve) => {
       this.#finish = resolve
     })
+  }
+
+  /** The old program does not yield now, and says why (HANDOVER 6.10). */
+  hold(reason: string): void {
+    this.held = reason
+    this.#held(reason)
   }
 
   tookOver(message: Extract<FromProgram, { t: 'took' }>): void {

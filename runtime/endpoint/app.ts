@@ -3,7 +3,7 @@
  * route that names its role, to a session whose operator has it; anything else is refused (default deny).
  */
 import express, { type Express, type NextFunction, type Request, type RequestHandler, type Response } from 'express'
-import { NAME_PATTERN, ROLE_RANK, type Role, type SignedOrder } from '../../deploy/api.ts'
+import { LOG_LEVELS, type LogLevel, NAME_PATTERN, ROLE_RANK, type Role, type SignedOrder } from '../../deploy/api.ts'
 import { type Peer, SecureSocket } from '../../deploy/channel/socket.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import { ParamChange } from '../ipc.ts'
@@ -15,6 +15,8 @@ import type { Sessions } from './sessions.ts'
 
 const MAX_ORDER = 16 * 1024
 const MAX_LINES = 10_000
+const MAX_NAMES = 64
+const HANDLE_NAME = /^[A-Za-z][A-Za-z0-9_-]{0,39}$/
 
 export interface AppParts {
   link: BodyLink
@@ -115,8 +117,29 @@ export function createApp({ link, door, sessions, failed }: AppParts): Express {
       response.json(await link.call({ op: 'set-params', slot, pusher: peer.fingerprint, change }))
     }),
   )
-  app.get('/v1/slots/:slot/logs', route('observer', ({ request, response, slot }) =>
-    streamed(link, { op: 'logs', slot, lines: count(request.query.lines, 0), follow: flag(request.query.follow) }, response, 'cancel'))) // biome-ignore format: one call
+  app.get(
+    '/v1/slots/:slot/releases',
+    route('observer', async ({ response, slot }) => {
+      response.json(await link.call({ op: 'releases', slot }))
+    }),
+  )
+  for (const path of ['/v1/logs', '/v1/slots/:slot/logs']) {
+    app.get(
+      path,
+      route('observer', ({ request: { query }, response, slot }) => {
+        const chosen = { lines: count(query.lines, 0), follow: flag(query.follow), ...logQuery(query) }
+        return streamed(link, { op: 'logs', slot: slot === '' ? null : slot, ...chosen }, response, 'cancel')
+      }),
+    )
+  }
+  app.post(
+    '/v1/handles/:name',
+    route('operator', async ({ request, response, peer }) => {
+      const name = handleName(request.params.name)
+      const value = parseValue(await smallBody(request))
+      response.json(await link.call({ op: 'set', name, value, pusher: peer.fingerprint }))
+    }),
+  )
   app.get(
     '/v1/slots/:slot/spare',
     route('operator', ({ response, slot }) => streamed(link, { op: 'spare', slot }, response, 'cancel')),
@@ -130,7 +153,12 @@ export function createApp({ link, door, sessions, failed }: AppParts): Express {
   app.get(
     '/v1/pins',
     route('observer', ({ request, response }) =>
-      streamed(link, { op: 'pins', follow: flag(request.query.follow) }, response, 'cancel'),
+      streamed(
+        link,
+        { op: 'pins', names: handleNames(request.query.names), follow: flag(request.query.follow) },
+        response,
+        'cancel',
+      ),
     ),
   )
 
@@ -183,6 +211,38 @@ function parseChange(text: string) {
   } catch {
     throw new Refusal('usage', 'params: expected {"set": {NAME: VALUE, …}} or {"reset": [NAME, …]} or {"reset": "all"}')
   }
+}
+
+function parseValue(text: string): number {
+  try {
+    const { value } = JSON.parse(text) as Record<string, unknown>
+    if (typeof value === 'number') return value
+  } catch {
+    // below
+  }
+  throw new Refusal('usage', 'value: expected {"value": NUMBER}')
+}
+
+function handleName(value: unknown): string {
+  if (typeof value === 'string' && HANDLE_NAME.test(value)) return value
+  throw new Refusal('usage', 'handle: expected a name like left-motor')
+}
+
+function handleNames(value: unknown): string[] | null {
+  if (value === undefined) return null
+  const names = String(value).split(',')
+  if (names.length > MAX_NAMES) throw new Refusal('usage', `names: at most ${MAX_NAMES}`)
+  return names.map(handleName)
+}
+
+/** `ago` is by the robot's own clock, which nobody may have set; null is any time. */
+function logQuery({ since, ago, level = 'debug' }: Request['query']): { since: number | null; level: LogLevel } {
+  const known = LOG_LEVELS.find((each) => each === level)
+  if (known === undefined) throw new Refusal('usage', `level: expected one of ${LOG_LEVELS.join(', ')}`)
+  const from = ago === undefined ? Date.parse(String(since)) : Date.now() - Number(ago)
+  if (since === undefined && ago === undefined) return { since: null, level: known }
+  if (!Number.isFinite(from)) throw new Refusal('usage', 'since: expected an ISO time; ago: expected ms')
+  return { since: Math.max(0, from), level: known }
 }
 
 function count(value: unknown, min: number): number {

@@ -10,7 +10,7 @@ import { makeDirAtomic, recoverDir, removeDirAtomic, writeNew } from './atomic.t
 import type { Verified } from './door.ts'
 import type { InstallRecord, StoredBundle } from './entry.ts'
 import { digestHex, ENTRY_FILES, extractEntry, readEntry } from './entry.ts'
-import { encodeRecord, sha256 } from './record.ts'
+import { encodeRecord, readRecord, sha256 } from './record.ts'
 
 /** Where re-checking and unpacking run; the door's worker thread, unless told otherwise. */
 export interface Extractor {
@@ -75,6 +75,11 @@ export class Bundles {
   /** Throws Refusal `not-found`, or `bad-hash` when a byte is not as installed: go back to the last good one. */
   load(digest: string): Promise<StoredBundle> {
     return readEntry(this.dir, digest)
+  }
+
+  /** Who brought it and what it says of itself, without a look at its payload. Null when it is not there. */
+  record(digest: string): Promise<InstallRecord | null> {
+    return readRecord(join(this.dir, digestHex(digest), 'install.json'), 'medulla-install/1')
   }
 
   /** As {@link load}, then writes the program's files (0400) into `folder`, a tmpfs of one instance. */

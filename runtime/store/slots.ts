@@ -22,6 +22,8 @@ export interface SlotRecord {
   /** release digests */
   current: string | null
   previous: string | null
+  /** what it ran before, newest first, {@link MAX_HISTORY} at most; absent in records of earlier versions */
+  history: readonly string[]
   /** stopped by an operator: not started at boot */
   stopped: boolean
   /** highest fencing number that may have been used when this was written */
@@ -31,6 +33,9 @@ export interface SlotRecord {
   /** what `current` teaches */
   floor: Floor | null
 }
+
+/** Releases that are kept to go back to, for each slot (HANDOVER 7.9). */
+const MAX_HISTORY = 8
 
 export class Slots {
   readonly #dir: string
@@ -78,13 +83,16 @@ export class Slots {
 
   /** An empty record for a slot that has none. */
   get(slot: string): SlotRecord {
-    const empty = { current: null, previous: null, stopped: false, params: {}, floor: null }
+    const empty = { current: null, previous: null, history: [], stopped: false, params: {}, floor: null }
     return { format: 'medulla-slot/1', slot, fence: 0, ...empty, ...this.#records.get(slot) }
   }
 
   /** Digests that a slot runs or can go back to: not to be pruned. */
   digests(): Set<string> {
-    const all = [...this.#records.values()].flatMap((record) => [record.current, record.previous])
+    const all = [...this.#records.values()].flatMap(({ slot }) => {
+      const { current, previous, history } = this.get(slot)
+      return [current, previous, ...history]
+    })
     return new Set(all.filter((digest) => digest !== null))
   }
 
@@ -106,10 +114,19 @@ export class Slots {
     return this.#queue(async () => {
       const before = this.get(slot)
       const previous = before.current === digest ? before.previous : before.current
+      const all = [before.current, before.previous, ...before.history]
+      const history = [...new Set(all)].flatMap((each) => (each === null || each === digest ? [] : [each]))
       const { kind, program, counter } = release
       // never lower than before, so that this copy is as good as floors.json
       const floor = { kind, program, counter: Math.max(counter, this.#memory.floor(kind, program)) }
-      const record = await this.#write({ ...before, current: digest, previous, stopped: false, floor })
+      const record = await this.#write({
+        ...before,
+        current: digest,
+        previous,
+        history: history.slice(0, MAX_HISTORY),
+        stopped: false,
+        floor,
+      })
       await this.#memory.learn({ floor, digest, outcome: 'committed' })
       return record
     })
@@ -133,7 +150,11 @@ export class Slots {
 
   /** At boot, when `current` is damaged: the slot runs `digest` (the previous one) or nothing. Floors stay. */
   fallBack(slot: string, digest: string | null): Promise<SlotRecord> {
-    return this.#queue(() => this.#write({ ...this.get(slot), current: digest, previous: null, floor: null }))
+    return this.#queue(() => {
+      const before = this.get(slot)
+      const history = before.history.filter((each) => each !== digest)
+      return this.#write({ ...before, current: digest, previous: history[0] ?? null, history, floor: null })
+    })
   }
 
   /** Forgets the slot's program and checkpoint; floors, tried digests and fencing numbers stay. */
@@ -141,7 +162,15 @@ export class Slots {
     return this.#queue(async () => {
       if (!this.#records.has(slot)) throw new Refusal('not-found', `there is no slot '${slot}'`)
       // the folder stays, with a record: its fence is the second copy of the high water mark
-      await this.#write({ ...this.get(slot), current: null, previous: null, stopped: true, params: {}, floor: null })
+      await this.#write({
+        ...this.get(slot),
+        current: null,
+        previous: null,
+        history: [],
+        stopped: true,
+        params: {},
+        floor: null,
+      })
       await unlink(this.#checkpoint(slot)).catch((error) => {
         if (!isMissing(error)) throw error
       })

@@ -80,3 +80,117 @@ test('param: lists, changes and resets what the program declares', async () => {
   expect(await good('param', '--reset', 'step')).toContain('step       1      1        no   1 to 9')
   expect(await good('param', '--reset')).not.toContain(' yes ')
 })
+
+test('get and set: values by name, and a handle that a program holds is not written', async () => {
+  const table = (await good('get')).split('\n')
+  expect(table[0]).toMatch(/^handle +kind +value +slot$/)
+  expect(table[1]).toMatch(/^led +output +[01] +main$/)
+  expect(table[5]).toMatch(/^button +input +0$/)
+  expect(await good('get', 'enable')).toBe('1\n')
+  expect((await laptop.json('get', 'enable')).events).toMatchObject([
+    { event: 'pin', name: 'enable', kind: 'output', value: 1, slot: 'main' },
+  ])
+  const held =
+    'medulla: error: led is leased to slot main, whose program writes it\nmedulla: hint: medulla stop --slot main\n'
+  await bad(3, held, 'set', 'led', 'on')
+  await bad(
+    3,
+    /^medulla: error: this board has no handle lamp; it has: led, dial, enable, tail, button\n/,
+    'set',
+    'lamp',
+    '1',
+  )
+  await bad(
+    3,
+    'medulla: error: no handle lamp has a value here; those that have: led, dial, enable, tail, button\n',
+    'get',
+    'lamp',
+  )
+
+  expect(await good('stop')).toBe('stopped: slot main is stopped, its outputs are at their safe levels\n')
+  expect(await good('set', 'led', 'on')).toBe('led is 1\n')
+  expect(await good('get', 'led')).toBe('1\n')
+  expect((await laptop.json('set', 'dial', '0.25')).events).toMatchObject([{ event: 'pin', name: 'dial', value: 0.25 }])
+  await bad(2, /^medulla: error: dial: 0\.9 is beyond its limit, which is 0\.8\n/, 'set', 'dial', '0.9')
+  await bad(2, /^medulla: error: led: expected level 0 or 1, got 0\.5\n/, 'set', 'led', '0.5')
+  await bad(2, /^medulla: error: dial: expected a duty cycle from 0 to 1, got -1\n/, 'set', 'dial', '-1')
+  await bad(3, /^medulla: error: button: kind input cannot be written\n/, 'set', 'button', '1')
+  expect(await good('get', 'dial')).toBe('0.25\n')
+
+  const following = laptop.start(['get', 'led', 'dial', '--follow'])
+  let seen = ''
+  following.stdout?.on('data', (text: string) => {
+    seen += text
+  })
+  await expect.poll(() => seen, { timeout: 20_000 * SCALE }).toBe('led 1\ndial 0.25\n')
+  await good('set', 'tail', '1')
+  await good('set', 'led', '0')
+  await expect.poll(() => seen, { timeout: 20_000 * SCALE }).toBe('led 1\ndial 0.25\nled 0\n')
+  following.kill('SIGINT')
+  expect((await following.ended).status).toBe(0)
+})
+
+test('estop, estop --release and start: nothing runs and nothing is written until the release, which starts nothing', async () => {
+  expect(await good('estop')).toBe('estopped: everything is stopped, outputs are at their safe levels\n')
+  const stopped = /^medulla: error: .*stopped since \S+ by an operator\nmedulla: hint: medulla estop --release\n$/
+  await bad(3, stopped, 'set', 'led', '1')
+  await bad(3, stopped, 'start')
+  const { status, stderr } = await laptop.run('push', source('tunable'))
+  expect({ status, stderr }).toEqual({ status: 3, stderr: expect.stringMatching(stopped) })
+  expect(await good('status')).toMatch(/^EMERGENCY STOP since \S+, by an operator$/m)
+  expect(await good('estop', '--release')).toBe('released: the emergency stop is released; nothing was started\n')
+  expect((await laptop.json('status')).events).toMatchObject([
+    { estop: null, slots: [{ slot: 'main', state: 'idle' }] },
+  ])
+  expect(await good('start')).toBe('started: slot main is started; medulla status shows how it goes\n')
+  await expect.poll(async () => await good('status'), { timeout: 20_000 * SCALE }).toMatch(/^main: running tunable/m)
+  await bad(3, /^medulla: error: slot main runs already/, 'start')
+})
+
+test('logs: of the slots, times and levels that are asked for', async () => {
+  const all = await good('logs', '--slot', 'all', '-n', '1000')
+  expect(all).toMatch(/^\S+ main +runtime params: /m)
+  expect(await good('logs')).toMatch(/^\S+ runtime +led set to 1 by \S+$/m)
+  const warnings = (await laptop.json('logs', '--level', 'warn')).events
+  expect(warnings.every(({ level, stream }) => level === 'warn' || level === 'error' || stream === 'stderr')).toBe(true)
+  expect((await laptop.json('logs', '--since', '1h')).events.length).toBeGreaterThan(5)
+  expect((await laptop.json('logs', '--since', '2999-01-01T00:00:00Z')).events).toEqual([])
+  expect((await laptop.json('logs', '--since', '0s')).events).toEqual([])
+  await bad(3, /^medulla: error: there is no slot ghost\n/, 'logs', '--slot', 'ghost')
+})
+
+test('rollback: to the one before, or to any that the robot keeps, by the beginning of its digest', async () => {
+  const digests: string[] = []
+  for (let i = 0; i < 2; i++) {
+    const { events } = await laptop.json('push', source('tunable'))
+    digests.push(String(events[0]?.digest).slice(7))
+  }
+  const list = (await good('rollback', '--list')).trimEnd().split('\n')
+  expect(list[0]).toMatch(/^digest +program +version +installed \(UTC\)$/)
+  expect(list[1]).toMatch(new RegExp(`^${digests[1]?.slice(0, 12)}  tunable  0\\.0\\.0  \\S+ \\S+ +runs$`))
+  expect(list[2]).toMatch(new RegExp(`^${digests[0]?.slice(0, 12)}  tunable  0\\.0\\.0  \\S+ \\S+$`))
+  expect(list).toHaveLength(4)
+  const { events } = await laptop.json('rollback', '--list')
+  const first = String(events[2]?.digest).slice(7)
+  await bad(3, /^medulla: error: slot main keeps no release 0{64}; it keeps: \S+ tunable 0\.0\.0, \S+ tunable 0\.0\.0\n/, 'rollback', '0'.repeat(64)) // biome-ignore format: one call
+  expect(await laptop.run('rollback', digests[1]?.slice(0, 8) ?? '')).toMatchObject({
+    status: 0,
+    stderr: 'medulla: error: tunable 0.0.0 is what slot main runs\n',
+  })
+  expect(await good('rollback', first.slice(0, 8))).toMatch(/committed: tunable 0\.0\.0 runs\n$/)
+  expect((await laptop.json('status')).events).toMatchObject([{ slots: [{ digest: `sha256:${first}` }] }])
+  expect(await good('rollback')).toMatch(/committed: tunable 0\.0\.0 runs\n$/)
+  expect((await laptop.json('status')).events).toMatchObject([{ slots: [{ digest: `sha256:${digests[1]}` }] }])
+})
+
+test('a program that holds: push says why while it waits and when it is called off, exit 4, and --force is there', async () => {
+  await good('push', source('holds'))
+  const { status, events, stderr } = await laptop.json('push', source('tunable'))
+  expect(status).toBe(4)
+  expect(events).toContainEqual({ event: 'held', reason: 'the arm is moving' })
+  expect(events.at(-1)).toMatchObject({ event: 'result', outcome: 'called-off', code: 'yield-timeout' })
+  expect(stderr).toMatch(
+    /^medulla: error: called-off: .* did not yield within \d+ ms; it says: the arm is moving; holds 0\.0\.0 runs on\nmedulla: hint: medulla push --force kills /,
+  )
+  expect(await good('push', source('tunable'), '--force')).toMatch(/committed: tunable 0\.0\.0 runs\n$/)
+})

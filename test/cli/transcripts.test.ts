@@ -97,7 +97,12 @@ test.each([
   [['logs', '-n', 'ten'], '--lines: expected a whole number from 0 to 10000, got "ten"', undefined],
   [['new'], "missing required argument 'name'", 'medulla new --help'],
   [['new', 'Bad Name'], /^a program is called like/, undefined],
-  [['rollback', '--to', 'abc'], /^expected a digest like sha256:/, undefined],
+  [['rollback', 'xyz'], 'expected the first hex digits of a digest, got "xyz"', undefined],
+  [['logs', '--since', 'yesterday'], /^--since: expected 30s, 10m, 2h, 1d or a time .* got "yesterday"$/, undefined],
+  [['logs', '--level', 'loud'], '--level: expected debug, info, warn, error, got "loud"', undefined],
+  [['set', 'led'], "missing required argument 'value'", 'medulla set --help'],
+  [['set', 'led', 'bright'], 'expected a number, on or off, got "bright"', 'medulla set --help'],
+  [['set', 'a b', '1'], 'no handle is called "a b"', undefined],
   [['-d'], /option '-d, --device <robot>' argument missing/, 'medulla --help'],
 ])('usage: medulla %j', async (args, message, hint) => {
   const { status, stdout, stderr } = await laptop.run(...args)

@@ -115,7 +115,7 @@ export async function ended(events: AsyncIterable<PushEvent>): Promise<Pushed> {
   try {
     for await (const event of events) {
       if (event.event === 'phase') phases.push(event.phase)
-      else return { phases, ...event, code: event.code, receipt: event.receipt }
+      else if (event.event === 'result') return { phases, ...event, code: event.code, receipt: event.receipt }
     }
   } catch (error) {
     if (!(error instanceof Refusal)) throw error

@@ -1,6 +1,5 @@
 import type { Command } from 'commander'
-import type { Order, Receipt } from '../../api.ts'
-import type { RobotClient } from '../../client.ts'
+import type { Order, ReleaseInfo } from '../../api.ts'
 import { Refusal } from '../../errors.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
 import { keyPath, signer } from '../config.ts'
@@ -10,38 +9,38 @@ import { followSwap, showResult } from '../swap.ts'
 
 interface Options {
   slot?: string
-  to?: string
+  list?: true
 }
+
+/** Enough to tell eight releases from each other, and to type. */
+const SHORT = 12
 
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Goes back to the program that ran before, with the state migrated down. It is an order that you sign: it names the ' +
-        'robot, the release and the newest receipt that you saw, so nobody can use it a second time.',
+      'Goes back to the program that ran before, or to an earlier one that the robot still keeps, with the state migrated ' +
+        'down. It is an order that you sign: it names the robot, the release and the newest receipt that you saw, so nobody ' +
+        'can use it a second time.',
     )
+    .argument('[digest]', 'which release: its digest, or as much of it as tells it from the others')
+    .option('--list', 'what the slot can go back to, and stop there')
     .option('--slot <slot>', 'which slot (default: main)')
-    .option('--to <digest>', 'an earlier release, by its digest (see medulla receipts --json)')
-    .addHelpText('after', example('medulla rollback', 'medulla rollback --slot arm'))
-    .action((_: unknown, own: Command) => {
-      const options = own.opts<Options>()
-      return run(() => rollback(app, options, own.optsWithGlobals<Globals>()))
-    })
+    .addHelpText('after', example('medulla rollback', 'medulla rollback --list', 'medulla rollback 3f2a91 --slot arm'))
+    .action((digest: string | undefined, options: Options, own: Command) =>
+      run(() => rollback(app, digest, options, own.optsWithGlobals<Globals>())),
+    )
 }
 
-async function rollback(app: App, options: Options, globals: Globals): Promise<number> {
+async function rollback(app: App, digest: string | undefined, options: Options, globals: Globals): Promise<number> {
   const slot = checkSlot(options.slot)
-  if (options.to !== undefined && !/^sha256:[0-9a-f]{64}$/.test(options.to)) {
-    throw new Refusal('usage', `expected a digest like sha256:… (64 hex digits), got ${JSON.stringify(options.to)}`)
+  const prefix = digest?.replace(/^sha256:/, '')
+  if (prefix !== undefined && !/^[0-9a-f]{1,64}$/.test(prefix)) {
+    throw new Refusal('usage', `expected the first hex digits of a digest, got ${JSON.stringify(digest)}`)
   }
   const result = await withRobot(app, globals, async (client, robot) => {
-    const { head, slots } = await client.status()
-    const now = slots.find((each) => each.slot === slot)
-    if (now?.program === undefined) throw new Refusal('not-running', `nothing runs in slot ${slot}`, 'medulla status')
-    const target = options.to ?? now.previous
-    if (target === undefined) {
-      throw new Refusal('nothing-to-roll-back', `slot ${slot} has no release before ${now.program} ${now.version}`)
-    }
-    const program = (await programOf(client, target)) ?? now.program
+    const [releases, { head }] = await Promise.all([client.releases(slot), client.status()])
+    if (options.list) return show(app, releases)
+    const target = choose(slot, releases, prefix)
     const { encodeJson } = await import('../../bundle/strict.ts')
     const { toBase64 } = await import('../../bundle/sshsig.ts')
     const order: Order = {
@@ -49,8 +48,8 @@ async function rollback(app: App, options: Options, globals: Globals): Promise<n
       order: 'rollback',
       robot: robot.card.id,
       slot,
-      program,
-      target,
+      program: target.program,
+      target: target.digest,
       head: head.digest,
     }
     const bytes = encodeJson(order)
@@ -58,16 +57,37 @@ async function rollback(app: App, options: Options, globals: Globals): Promise<n
     const sig = toBase64(await signing.sign('order@medulla', bytes))
     return followSwap(app, client.rollback(slot, { order: Buffer.from(bytes).toString(), sig }))
   })
-  if (result === undefined) throw new Error('a rollback that is waited for has a result')
-  return showResult(app, result)
+  return result === undefined ? 0 : showResult(app, result)
 }
 
-/** The slot may have run another program before: its receipts say what a release was of. */
-async function programOf(client: RobotClient, digest: string): Promise<string | undefined> {
-  let program: string | undefined
-  for await (const { receipt } of client.receipts(1000)) {
-    const { to, program: name } = JSON.parse(receipt) as Receipt
-    if (to === digest && name !== undefined) program = name
+function choose(slot: string, releases: readonly ReleaseInfo[], prefix: string | undefined): ReleaseInfo {
+  const earlier = releases.filter(({ current }) => !current)
+  const list = earlier.map(({ digest, program, version }) => `${short(digest)} ${program} ${version}`).join(', ')
+  if (prefix === undefined) {
+    const [before] = earlier
+    if (before !== undefined) return before
+    throw new Refusal('nothing-to-roll-back', `slot ${slot} has no release to go back to`, 'medulla status')
   }
-  return program
+  const hint = 'medulla rollback --list'
+  const found = releases.filter(({ digest }) => digest.startsWith(`sha256:${prefix}`))
+  const [only] = found
+  if (only === undefined) {
+    throw new Refusal('not-found', `slot ${slot} keeps no release ${prefix}; it keeps: ${list || 'none'}`, hint)
+  }
+  if (found.length > 1) throw new Refusal('usage', `${prefix} begins ${found.length} releases: ${list}`, hint)
+  if (only.current) {
+    throw new Refusal('already-installed', `${only.program} ${only.version} is what slot ${slot} runs`)
+  }
+  return only
 }
+
+function show({ term }: App, releases: readonly ReleaseInfo[]): undefined {
+  for (const release of releases) term.event({ event: 'release', ...release })
+  if (releases.length === 0) term.line('nothing was ever committed here')
+  const rows = releases.map(({ digest, program, version, time, current }) => {
+    return [short(digest), program, version, time.slice(0, 19).replace('T', ' '), current ? 'runs' : '']
+  })
+  if (rows.length > 0) term.table(['digest', 'program', 'version', 'installed (UTC)', ''], rows)
+}
+
+const short = (digest: string): string => digest.replace('sha256:', '').slice(0, SHORT)

@@ -1,0 +1,46 @@
+/** Invariant: what is not asked for does not leave the robot: lines are chosen here, by slot, time and level. */
+import { LOG_LEVELS, type LogLevel, type LogLine } from '../../deploy/api.ts'
+import type { Slot } from './slot.ts'
+
+export interface LogQuery {
+  /** of the lines that match, the last */
+  lines: number
+  /** ms since 1970, or null: whenever */
+  since: number | null
+  level: LogLevel
+}
+
+/** In the order of their times. */
+export function chosen(slots: Iterable<Slot>, query: LogQuery): LogLine[] {
+  const found = [...slots].flatMap(({ log }) => log.lines.filter((line) => matches(line, query)))
+  // a stable sort: lines of one slot and one ms stay as they are
+  const sorted = found.sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0))
+  return sorted.slice(Math.max(0, sorted.length - query.lines))
+}
+
+/** Those to come. `onSlot` tells of slots that are made later. The returned function ends it. */
+export function followed(
+  slots: Iterable<Slot>,
+  onSlot: (listener: (slot: Slot) => void) => () => void,
+  query: LogQuery,
+  item: (line: LogLine) => void,
+): () => void {
+  const ends: (() => void)[] = []
+  const follow = ({ log }: Slot): void => {
+    ends.push(log.follow((line) => matches(line, query) && item(line)))
+  }
+  for (const slot of slots) follow(slot)
+  ends.push(onSlot(follow))
+  return () => {
+    for (const end of ends) end()
+  }
+}
+
+function matches(line: LogLine, { since, level }: LogQuery): boolean {
+  const enough = level === 'debug' || LOG_LEVELS.indexOf(levelOf(line)) >= LOG_LEVELS.indexOf(level)
+  return enough && (since === null || Date.parse(line.time) >= since)
+}
+
+function levelOf({ stream, level }: LogLine): LogLevel {
+  return LOG_LEVELS.find((known) => known === level) ?? (stream === 'stderr' ? 'warn' : 'info')
+}
