@@ -162,7 +162,8 @@ test('logs: of the slots, times and levels that are asked for', async () => {
 test('rollback: to the one before, or to any that the robot keeps, by the beginning of its digest', async () => {
   const digests: string[] = []
   for (let i = 0; i < 2; i++) {
-    const { events } = await laptop.json('push', source('tunable'))
+    const { status, events, stderr } = await laptop.json('push', source('tunable'))
+    expect(status, stderr).toBe(0)
     digests.push(String(events[0]?.digest).slice(7))
   }
   const list = (await good('rollback', '--list')).trimEnd().split('\n')

@@ -8,6 +8,10 @@ import { fileURLToPath } from 'node:url'
 
 export const CLI = fileURLToPath(new URL('../../dist/deploy/cli/main.js', import.meta.url))
 
+const { PATH, MEDULLA_TIME_SCALE } = process.env
+/** Deadlines of a slow machine are those of the robots here, too. */
+const SCALED = MEDULLA_TIME_SCALE === undefined ? {} : { MEDULLA_TIME_SCALE }
+
 export interface Ended {
   status: number | null
   stdout: string
@@ -27,7 +31,7 @@ export class Laptop {
   start(args: readonly string[], env: Record<string, string> = {}): ChildProcess & { ended: Promise<Ended> } {
     const child = spawn(process.execPath, [CLI, ...args], {
       cwd: this.dir,
-      env: { PATH: process.env.PATH, HOME: this.dir, MEDULLA_CONFIG: join(this.dir, 'config'), ...env },
+      env: { PATH, HOME: this.dir, MEDULLA_CONFIG: join(this.dir, 'config'), ...SCALED, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     this.#children.add(child)
