@@ -15,7 +15,7 @@
  * | GET /v1/slots/:slot/releases | observer | | ReleaseInfo[], what runs first, then newest first |
  * | GET /v1/slots/:slot/logs?lines=N&follow=1&since=TIME&ago=MS&level=LEVEL | observer | | NDJSON of LogLine |
  * | GET /v1/logs | observer | | the same, of all slots |
- * | POST /v1/handles/:name | operator | HandleValue | PinChange |
+ * | POST /v1/handles/:name | operator | `{"value": 1}`: a level, a duty, degrees | PinChange |
  * | GET /v1/slots/:slot/params | observer | | ParamReport |
  * | POST /v1/slots/:slot/params | operator | ParamChange | ParamReport |
  * | GET /v1/slots/:slot/spare | operator | | NDJSON of SpareEvent; the slot has a spare child while it is read |
@@ -187,11 +187,6 @@ export interface PinChange {
   ns: string
   fence: number
   slot?: string
-}
-
-/** `{"value": 1}`: levels are 0 or 1, duties 0 to 1, angles degrees. */
-export interface HandleValue {
-  value: number
 }
 
 /** A release that the robot keeps for a slot. */
