@@ -3,7 +3,7 @@
  *
  * A backend never watches a program: it is told fencing numbers, and refuses what they forbid (HANDLES 3).
  */
-import type { BoardHandle, ServoEntry } from './board.ts'
+import type { AnalogEntry, BoardHandle, I2cEntry, ServoEntry } from './board.ts'
 import type { Edge, Encoding, Grant, SupportedKind } from './handle.ts'
 
 export interface LineInfo {
@@ -57,7 +57,7 @@ export interface OwnedHandle {
   readonly kind: SupportedKind
   readonly entry: BoardHandle
 
-  /** Present value (0 or 1, a duty cycle, or degrees); undefined for i2c, spi and serial. */
+  /** Present value (0 or 1, a duty cycle, or degrees); undefined for what is not driven and has no level. */
   value(): number | undefined
   /**
    * The body's own write: initial and safe levels. It raises the handle's fence, so that older writers are refused.
@@ -101,7 +101,8 @@ export function grantOf(handle: OwnedHandle, source: GrantSource, fd?: number): 
     kind: handle.kind,
     via: source.via,
     ...(source.via === 'inherit' && fd !== undefined ? { fd, encoding: source.encoding } : {}),
-    ...(entry.kind === 'i2c' ? { address: entry.address } : {}),
+    ...(entry.kind === 'i2c' || entry.kind === 'analog' ? { address: entry.address } : {}),
+    ...(entry.kind === 'analog' ? { adc: adcOf(entry) } : {}),
     ...(entry.kind === 'pwm' ? { periodNs: periodNs(entry.frequencyHz), min: entry.min, max: entry.max } : {}),
     ...(entry.kind === 'servo' ? servoGrant(entry) : {}),
     ...(slewOf(entry) === 0 ? {} : { slew: slewOf(entry) }),
@@ -114,6 +115,10 @@ export function slewOf(entry: BoardHandle): number {
   return entry.kind === 'pwm' || entry.kind === 'servo' ? entry.slew : 0
 }
 
+function adcOf({ adc, channel, fullScale }: AnalogEntry): NonNullable<Grant['adc']> {
+  return { chip: adc, channel, fullScale }
+}
+
 function servoGrant({ frequencyHz, minUs, maxUs, degrees: [min, max] }: ServoEntry): Partial<Grant> {
   return { periodNs: periodNs(frequencyHz), pulsesNs: [minUs * 1000, maxUs * 1000], min, max }
 }
@@ -123,9 +128,15 @@ export function periodNs(frequencyHz: number): number {
   return Math.round(1e9 / frequencyHz)
 }
 
-/** `GPIO17`, `i2c-1@0x68`, `spi-0.1` or `/dev/serial0`. */
+/** `i2c-1@0x68` */
+export function chipOf({ bus, address }: Pick<I2cEntry, 'bus' | 'address'>): string {
+  return `i2c-${bus}@0x${address.toString(16).padStart(2, '0')}`
+}
+
+/** `GPIO17`, `i2c-1@0x68`, `i2c-1@0x48/ain2`, `spi-0.1` or `/dev/serial0`. */
 export function placeOf(entry: BoardHandle): string {
-  if (entry.kind === 'i2c') return `i2c-${entry.bus}@0x${entry.address.toString(16).padStart(2, '0')}`
+  if (entry.kind === 'i2c') return chipOf(entry)
+  if (entry.kind === 'analog') return `${chipOf(entry)}/ain${entry.channel}`
   if (entry.kind === 'spi') return `spi-${entry.bus}.${entry.select}`
   return entry.kind === 'serial' ? entry.path : entry.line
 }

@@ -18,7 +18,7 @@ export { DEFAULT_TIMING }
 export type Timing = { -readonly [key in keyof typeof DEFAULT_TIMING]: number }
 /** Of each program: megabytes of memory, tasks (threads count), megabytes of temporary files. */
 export type Limits = { -readonly [key in keyof typeof DEFAULT_LIMITS]: number }
-type Via = 'inherit' | 'broker'
+export type Via = 'inherit' | 'broker'
 /** The GPIO character device, or sysfs. */
 type LineDriver = 'cdev' | 'sysfs'
 
@@ -93,6 +93,19 @@ export interface I2cEntry {
   via: Via
 }
 
+export interface AnalogEntry {
+  kind: 'analog'
+  /** the converter */
+  adc: 'ads1115'
+  bus: number
+  address: number
+  channel: number
+  /** V */
+  fullScale: number
+  /** `broker` on model sim */
+  via: Via
+}
+
 export interface SpiEntry {
   kind: 'spi'
   bus: number
@@ -117,7 +130,15 @@ export interface SerialEntry {
   via: 'inherit'
 }
 
-export type BoardHandle = OutputEntry | InputEntry | PwmEntry | ServoEntry | I2cEntry | SpiEntry | SerialEntry
+export type BoardHandle =
+  | OutputEntry
+  | InputEntry
+  | PwmEntry
+  | ServoEntry
+  | I2cEntry
+  | AnalogEntry
+  | SpiEntry
+  | SerialEntry
 
 export interface Board {
   name?: string

@@ -1,5 +1,5 @@
 /** Invariant: a board that passes these names each thing once, and refers only to what is there (HANDLES 8). */
-import { placeOf } from './backend.ts'
+import { chipOf, placeOf } from './backend.ts'
 import type { Board, BoardHandle } from './board.ts'
 import { BoardError } from './errors.ts'
 import { pwmChannelOf } from './linux/models.ts'
@@ -11,9 +11,12 @@ type Handles = Board['handles']
 export function checkPlaces(file: string, { model, handles }: Board): void {
   const holders = new Map<string, string>()
   for (const name in handles) {
-    for (const place of placesOf(handles[name] as BoardHandle, model)) {
+    const entry = handles[name] as BoardHandle
+    for (const place of placesOf(entry, model)) {
       const holder = holders.get(place)
-      if (holder !== undefined) {
+      // the inputs of one converter are handles of their own
+      const shared = entry.kind === 'analog' && place !== placeOf(entry) && handles[holder ?? '']?.kind === 'analog'
+      if (holder !== undefined && !shared) {
         throw new BoardError(
           file,
           `handles.${name}`,
@@ -28,6 +31,7 @@ export function checkPlaces(file: string, { model, handles }: Board): void {
 
 function placesOf(entry: BoardHandle, model: Board['model']): string[] {
   const place = placeOf(entry)
+  if (entry.kind === 'analog') return [chipOf(entry), place]
   if (entry.kind !== 'pwm' && entry.kind !== 'servo') return [place]
   // pigpio drives the same channels past the kernel
   const channel = entry.driver === 'pigpio' ? pwmChannelOf(model, entry.line) : entry.channel

@@ -1,5 +1,5 @@
 /** Invariant: an entry that is complete says how its hardware is reached, on the model of its board (HANDLES 8.1). */
-import type { Board, BoardHandle } from './board.ts'
+import type { Board, BoardHandle, Via } from './board.ts'
 import { BoardError } from './errors.ts'
 import { hasPigpio, type PwmChannel, pwmChannelOf, pwmLines } from './linux/models.ts'
 import type { ParsedBoard } from './schema.ts'
@@ -31,6 +31,8 @@ export function complete(file: string, model: Model, name: string, given: Given)
       return completeServo(fail, model, given)
     case 'i2c':
       return completeI2c(fail, model, given)
+    case 'analog':
+      return completeAnalog(fail, model, given)
     case 'spi':
     case 'serial':
       if (model !== 'sim') return given
@@ -100,8 +102,8 @@ function reached(
   model: Model,
   { line, driver }: { line: string; driver: 'kernel' | 'pigpio' },
   channel: PwmChannel | undefined,
-  via: 'inherit' | 'broker' | undefined,
-): { via: 'inherit' | 'broker'; channel?: PwmChannel } {
+  via: Via | undefined,
+): { via: Via; channel?: PwmChannel } {
   const way = { via: via ?? 'inherit' }
   if (model === 'sim') return channel === undefined ? way : { ...way, channel }
   if (driver === 'pigpio') {
@@ -128,14 +130,34 @@ function reached(
   )
 }
 
+function completeAnalog(fail: Fail, model: Model, { via, ...rest }: GivenOf<'analog'>): BoardHandle {
+  const { address } = rest
+  if (address < 0x48 || address > 0x4b) {
+    const got = `0x${address.toString(16)}`
+    throw fail(
+      'address',
+      `expected an address that an ADS1115 has, 0x48 to 0x4b, got ${got}`,
+      'write "address": "0x48"',
+    )
+  }
+  return { ...rest, via: i2cVia(fail, model, via) }
+}
+
+/** A simulated bus is in the world's process. */
+function i2cVia(fail: Fail, model: Model, via: Via | undefined): Via {
+  if (model !== 'sim') return via ?? 'inherit'
+  if (via !== 'inherit') return 'broker'
+  throw fail('via', 'expected one of broker, got "inherit"', 'write one of broker')
+}
+
 function completeI2c(fail: Fail, model: Model, { simulate, via, ...rest }: GivenOf<'i2c'>): BoardHandle {
+  const way = i2cVia(fail, model, via)
   if (model === 'sim') {
-    if (via === 'inherit') throw fail('via', 'expected one of broker, got "inherit"', 'write one of broker')
     // HANDLES 8.5
     if (simulate === undefined) {
       throw fail('simulate', 'expected a chip model, got nothing', 'write "simulate": "mpu6050"')
     }
   }
-  const entry = { ...rest, via: via ?? (model === 'sim' ? 'broker' : 'inherit') } as const
+  const entry = { ...rest, via: way }
   return simulate === undefined ? entry : { ...entry, simulate }
 }

@@ -14,6 +14,11 @@ export function isDriven(kind: HandleKind): boolean {
   return kind === 'output' || kind === 'pwm' || kind === 'servo'
 }
 
+/** The kinds that are a device on an I2C bus. */
+export function isOnI2c(kind: HandleKind): boolean {
+  return kind === 'i2c' || kind === 'analog'
+}
+
 export type Level = 0 | 1
 
 /**
@@ -97,6 +102,15 @@ export interface SerialPort extends Handle {
   write(bytes: Uint8Array): void
 }
 
+/** One input of a converter. Each `read` is a conversion of its own, of about 2 ms: the chip and its bus are shared. */
+export interface Analog extends Handle {
+  readonly kind: 'analog'
+  /** V; what is more reads as this. */
+  readonly fullScale: number
+  /** V against ground. */
+  read(): number
+}
+
 export interface HandleByKind {
   output: Output
   input: Input
@@ -105,6 +119,7 @@ export interface HandleByKind {
   i2c: I2cDevice
   spi: SpiDevice
   serial: SerialPort
+  analog: Analog
 }
 /** The kinds this release can hand over. */
 export type SupportedKind = keyof HandleByKind
@@ -129,8 +144,10 @@ export interface Grant {
    * the GPIO character device, by its value ioctls. `i2c`, `spi`, `serial`: the device's own descriptor.
    */
   readonly encoding?: Encoding
-  /** i2c only: 7 bits. */
+  /** i2c and analog: 7 bits. */
   readonly address?: number
+  /** analog only: which input of which chip, and V at full scale. */
+  readonly adc?: { readonly chip: 'ads1115'; readonly channel: number; readonly fullScale: number }
   /** pwm and servo. */
   readonly periodNs?: number
   /** servo only: at `min` and at `max`. */

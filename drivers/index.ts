@@ -17,6 +17,7 @@ export { Sonar, type SonarOptions } from './devices/sonar.ts'
 export { Stepper, type StepperOptions, type StepperPins } from './devices/stepper.ts'
 export { HardwareError, type HardwareErrorKind } from './errors.ts'
 export type {
+  Analog,
   Edge,
   Handle,
   HandleByKind,

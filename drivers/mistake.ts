@@ -1,7 +1,6 @@
 /** Invariant: each mistake in a board file is told with its place, what was expected and got, and what to write. */
 import type { z } from 'zod'
 import { BoardError } from './errors.ts'
-import { HANDLE_KINDS } from './handle.ts'
 import { nearest } from './nearest.ts'
 import { board, channel, entry, estop, limits, timing } from './schema.ts'
 
@@ -41,10 +40,6 @@ export function mistake(file: string, json: unknown, issue: Issue): BoardError {
   }
   if (issue.code === 'invalid_union' && path.at(-1) === 'kind') {
     const kinds = entry.options.map(({ shape }) => shape.kind.value)
-    const known = (HANDLE_KINDS as readonly unknown[]).includes(got)
-    if (known) {
-      return fail(place, `kind ${String(got)} is not supported by this release`, 'remove the handle')
-    }
     return fail(place, `expected one of ${kinds.join(', ')}, got ${shown}`, suggest(String(got), kinds))
   }
   if (issue.code === 'invalid_value') {

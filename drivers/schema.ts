@@ -1,5 +1,6 @@
 /** Invariant: the shape of a board file, and every default that does not depend on another key (HANDLES 8.1). */
 import { z } from 'zod'
+import { FULL_SCALES } from './analog.ts'
 import { MODELS } from './linux/models.ts'
 
 export const DEFAULT_TIMING = {
@@ -110,6 +111,15 @@ export const entry = z.discriminatedUnion('kind', [
     bus: z.int().min(0).max(31),
     address,
     simulate: z.enum(CHIP_NAMES).optional(),
+    via: anyVia.optional(),
+  }),
+  z.strictObject({
+    kind: z.literal('analog'),
+    adc: z.enum(['ads1115']),
+    bus: z.int().min(0).max(31),
+    address: address.default(0x48),
+    channel: z.int().min(0).max(3),
+    fullScale: z.literal(FULL_SCALES, `expected one of ${FULL_SCALES.join(', ')} V`).default(4.096),
     via: anyVia.optional(),
   }),
   z.strictObject({

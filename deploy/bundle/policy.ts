@@ -24,8 +24,8 @@ export interface RobotFacts {
   retry: boolean
   /** board name to kind */
   handles: Record<string, string>
-  /** handle to the other slot that holds it */
-  leased: Record<string, string>
+  /** handle to the other slot that holds it, or something that goes together with it */
+  leased: Record<string, { slot: string; holds: string }>
   wire: number
 }
 
@@ -124,8 +124,12 @@ export function unmet(
     if (has !== kind) return new Refusal('wrong-kind', `program needs '${name}' as ${kind}, on this board it is ${has}`)
     const other = Object.hasOwn(leased, name) ? leased[name] : undefined
     if (other !== undefined) {
-      const hint = `stop it first: medulla stop --slot ${other}`
-      return new Refusal('handle-leased', `slot ${slot} needs '${name}', which slot ${other} holds`, hint)
+      const hint = `stop it first: medulla stop --slot ${other.slot}`
+      const how =
+        other.holds === name
+          ? `which slot ${other.slot} holds`
+          : `which goes together with '${other.holds}', and slot ${other.slot} holds that`
+      return new Refusal('handle-leased', `slot ${slot} needs '${name}', ${how}`, hint)
     }
   }
   return null

@@ -1,4 +1,5 @@
 /** Invariant: a brokered handle writes under the fence of its lease, and never without one. */
+import { AttachedAnalog } from '../analog.ts'
 import { attach, type Pacing, type Port, revoked } from '../attached.ts'
 import { HardwareError } from '../errors.ts'
 import type { Grant, Handle, I2cDevice, Lease } from '../handle.ts'
@@ -10,6 +11,7 @@ const NOTHING = new Uint8Array(0)
 /** The client is shared by all handles of a program: closing a handle leaves it open. */
 export function adoptBrokered(grant: Grant, lease: Lease, client: BrokerPort, pacing: Pacing = {}): Handle {
   if (grant.kind === 'i2c') return new BrokeredI2c(grant, lease, client)
+  if (grant.kind === 'analog') return new AttachedAnalog(grant, new BrokeredI2c(grant, lease, client), pacing)
   return attach(grant, lease, new RemotePort(grant, lease, client), pacing)
 }
 

@@ -1,4 +1,5 @@
 /** Invariant: adopting a grant makes no system call; the descriptor is used as the body left it. */
+import { AttachedAnalog } from '../analog.ts'
 import { attach, type Port } from '../attached.ts'
 import { HardwareError } from '../errors.ts'
 import { type Grant, type Handle, isDriven, type Lease } from '../handle.ts'
@@ -21,6 +22,9 @@ export type { System } from './system.ts'
 export function adopt(grant: Grant, lease: Lease, means: Means): Handle {
   const { kind, encoding } = grant
   if (kind === 'i2c' && encoding === 'i2c') return new InheritedI2c(grant, lease, means)
+  if (kind === 'analog' && encoding === 'i2c') {
+    return new AttachedAnalog(grant, new InheritedI2c(grant, lease, means), means)
+  }
   if (kind === 'spi' && encoding === 'spi') return new InheritedSpi(grant, lease, means)
   if (kind === 'serial' && encoding === 'serial') return new InheritedSerial(grant, lease, means)
   return attach(grant, lease, portOf(grant, lease, means), means)

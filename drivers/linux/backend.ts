@@ -103,6 +103,7 @@ function opened(context: OpenContext): Opened {
     case 'servo':
       return openServo({ ...context, entry })
     case 'i2c':
+    case 'analog':
       return openI2c({ ...context, entry })
     case 'spi':
       return openSpi({ ...context, entry })

@@ -8,7 +8,7 @@
 import { readlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { basename } from 'node:path'
-import type { I2cEntry } from '../board.ts'
+import type { AnalogEntry, I2cEntry } from '../board.ts'
 import { MAX_PAYLOAD, OP } from '../broker/protocol.ts'
 import { HardwareError, hardwareFault } from '../errors.ts'
 import { fixedBytes, POINTER_SIZE, putPointer } from '../pointers.ts'
@@ -32,7 +32,7 @@ interface I2cBusPackage {
   openSync(bus: number): Bus
 }
 
-export function openI2c({ name, entry, system, kept }: OpenContext<I2cEntry>): Opened {
+export function openI2c({ name, entry, system, kept }: OpenContext<I2cEntry | AnalogEntry>): Opened {
   const { address } = entry
   const bus = load(name).openSync(entry.bus)
   const fd = kept === undefined ? bind(name, bus, entry) : keptFd(name, kept.fds)
@@ -69,7 +69,7 @@ function load(name: string): I2cBusPackage {
 }
 
 /** i2c-bus opens the bus and sets I2C_SLAVE before its first transfer; one of no bytes goes no further. */
-function bind(name: string, bus: Bus, { bus: number, address }: I2cEntry): number {
+function bind(name: string, bus: Bus, { bus: number, address }: I2cEntry | AnalogEntry): number {
   try {
     bus.i2cReadSync(address, 0, Buffer.alloc(0))
   } catch (error) {

@@ -6,7 +6,7 @@ import type { Backend, GrantSource, HandleInfo, Kept, LineInfo, OwnedHandle } fr
 import type { BoardHandle } from '../board.ts'
 import { decodeNumber, encodeNumber, MAX_PAYLOAD, OP } from '../broker/protocol.ts'
 import { HardwareError } from '../errors.ts'
-import type { Edge, Level, SupportedKind } from '../handle.ts'
+import { type Edge, isOnI2c, type Level, type SupportedKind } from '../handle.ts'
 import type { WriteRecord } from '../inherit/record.ts'
 import { type Channel, LevelFile, NO_CHANNEL, RecordPipe } from './channels.ts'
 import type { World } from './world.ts'
@@ -147,7 +147,7 @@ class SimHandle implements OwnedHandle {
   value(): number | undefined {
     this.#check()
     this.#channel.drain()
-    return this.kind === 'i2c' ? undefined : this.#world.pin(this.name).value
+    return isOnI2c(this.kind) ? undefined : this.#world.pin(this.name).value
   }
 
   drive(value: number, fence: number): void {
@@ -165,7 +165,7 @@ class SimHandle implements OwnedHandle {
   request(op: number, payload: Uint8Array, fence: number): Uint8Array {
     this.#check()
     this.#channel.drain()
-    if (this.kind === 'i2c') return this.#transfer(op, payload, fence)
+    if (isOnI2c(this.kind)) return this.#transfer(op, payload, fence)
     if (op === OP.get) return encodeNumber(this.#world.pin(this.name).value)
     if (op !== OP.set) throw new HardwareError('unsupported', `${this.name}: no operation ${op} for kind ${this.kind}`)
     const value = decodeNumber(payload)
@@ -191,7 +191,7 @@ class SimHandle implements OwnedHandle {
   info(): HandleInfo {
     this.#channel.drain()
     const { line, value, fence, opens, initWrites, edges, staleWrites } = this.#world.pin(this.name)
-    const shown = this.kind === 'i2c' ? {} : { value }
+    const shown = isOnI2c(this.kind) ? {} : { value }
     const kept: Kept = { fds: this.#channel.fds, fence, ...shown, ...(this.kind === 'input' ? { seqno: edges } : {}) }
     return {
       name: this.name,
@@ -221,7 +221,8 @@ class SimHandle implements OwnedHandle {
   #transfer(op: number, payload: Uint8Array, fence: number): Uint8Array {
     const reads = op === OP.i2cRead || op === OP.i2cTransfer
     const writes = op === OP.i2cWrite || op === OP.i2cTransfer
-    if (!reads && !writes) throw new HardwareError('unsupported', `${this.name}: no operation ${op} for kind i2c`)
+    if (!reads && !writes)
+      throw new HardwareError('unsupported', `${this.name}: no operation ${op} for kind ${this.kind}`)
     const length = (payload[0] ?? 0) | ((payload[1] ?? 0) << 8)
     if (payload.length < 2 || length > MAX_PAYLOAD) {
       throw new HardwareError('other', `${this.name}: expected a length up to ${MAX_PAYLOAD}, got ${length}`)

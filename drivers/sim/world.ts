@@ -68,6 +68,7 @@ export class World {
       }
     }
     if (entry.kind === 'i2c') this.#bus(entry.bus).place(entry.address, entry.simulate)
+    if (entry.kind === 'analog') this.#bus(entry.bus).place(entry.address, entry.adc)
     let pin = this.#pins.get(name)
     if (pin === undefined || pin.line !== line) {
       pin = newPin(name, entry)
@@ -136,7 +137,9 @@ export class World {
   transfer(name: string, bytes: Uint8Array | null, length: number, fence: number): Uint8Array {
     const pin = this.#held(name)
     const { entry } = pin
-    if (entry.kind !== 'i2c') throw new HardwareError('unsupported', `${name}: kind ${entry.kind} has no transfers`)
+    if (entry.kind !== 'i2c' && entry.kind !== 'analog') {
+      throw new HardwareError('unsupported', `${name}: kind ${entry.kind} has no transfers`)
+    }
     if (fence < pin.fence || fence > this.#allowed) {
       pin.staleWrites++
       throw new HardwareError('revoked', `${name}: fence ${fence} is not the present one (${pin.fence})`)
@@ -160,17 +163,20 @@ export class World {
     this.#sense(pin)
   }
 
-  /** Changes what the chip behind an i2c handle senses, or gives it a fault. */
+  /** Changes what the chip behind a handle senses, or gives it a fault. `volts` of an analog input are its own. */
   poke(name: string, what: string, value: unknown): void {
     const { entry } = this.#held(name)
-    if (entry.kind !== 'i2c') throw new HardwareError('unsupported', `${name}: only a chip can be poked`)
-    this.#bus(entry.bus).poke(entry.address, what, value)
+    if (entry.kind !== 'i2c' && entry.kind !== 'analog') {
+      throw new HardwareError('unsupported', `${name}: only a chip can be poked`)
+    }
+    const own = entry.kind === 'analog' && what === 'volts' && typeof value === 'number'
+    this.#bus(entry.bus).poke(entry.address, own ? `ain${entry.channel}` : what, value)
   }
 
   /** The chip behind an i2c handle. */
   chip(name: string): ReturnType<I2cBus['snapshot']> {
     const { entry } = this.#held(name)
-    return entry.kind === 'i2c' ? this.#bus(entry.bus).snapshot(entry.address) : null
+    return entry.kind === 'i2c' || entry.kind === 'analog' ? this.#bus(entry.bus).snapshot(entry.address) : null
   }
 
   #held(name: string): Pin {

@@ -4,8 +4,9 @@
  */
 
 import type { SlotStatus } from '../../deploy/api.ts'
+import type { RobotFacts } from '../../deploy/bundle/policy.ts'
 import { Refusal } from '../../deploy/errors.ts'
-import { type Backend, type Kept, type OwnedHandle, placeOf } from '../../drivers/backend.ts'
+import { type Backend, chipOf, type Kept, type OwnedHandle, placeOf } from '../../drivers/backend.ts'
 import type { Board } from '../../drivers/board.ts'
 import { HardwareError } from '../../drivers/errors.ts'
 import { isDriven } from '../../drivers/handle.ts'
@@ -42,19 +43,38 @@ export class Owner {
     return Object.fromEntries([...this.#handles].map(([name, { kind }]) => [name, kind]))
   }
 
-  /** Handles that other slots hold: handle to slot. */
-  leasedByOthers(slot: string): Record<string, string> {
-    return Object.fromEntries([...this.#leases].filter(([, holder]) => holder !== slot))
+  /** Handles that are not to be had because another slot holds them, or another input of the same converter. */
+  leasedByOthers(slot: string): RobotFacts['leased'] {
+    const leased: RobotFacts['leased'] = {}
+    for (const [holds, holder] of this.#leases) {
+      if (holder === slot) continue
+      for (const name of this.#together(holds)) leased[name] ??= { slot: holder, holds }
+      leased[holds] = { slot: holder, holds }
+    }
+    return leased
+  }
+
+  /** HANDLES 16.3: the inputs of the converter that a handle is an input of. */
+  #together(name: string): string[] {
+    const entry = this.#handles.get(name)?.entry
+    if (entry?.kind !== 'analog') return []
+    const all = [...this.#handles.values()]
+    return all
+      .filter((other) => other.entry.kind === 'analog' && chipOf(other.entry) === chipOf(entry))
+      .map((other) => other.name)
   }
 
   /** Policy has refused what is missing or leased; this is the second look (HANDLES 3.11). */
   take(names: readonly string[], slot: string): OwnedHandle[] {
+    const leased = this.leasedByOthers(slot)
     return names.map((name) => {
       const handle = this.#handles.get(name)
       if (handle === undefined) throw new Refusal('missing-handle', `this board has no handle ${name}`)
-      const holder = this.#leases.get(name)
-      if (holder !== undefined && holder !== slot)
-        throw new Refusal('handle-leased', `${name} is leased to slot ${holder}`)
+      const other = leased[name]
+      if (other !== undefined) {
+        const how = other.holds === name ? '' : `goes together with ${other.holds}, which `
+        throw new Refusal('handle-leased', `${name} ${how}is leased to slot ${other.slot}`)
+      }
       this.#leases.set(name, slot)
       return handle
     })

@@ -99,7 +99,7 @@ function sysfs({ sysfsGpio }: Facts, board: Board | null): Finding {
 
 function i2c({ i2c: buses, i2cDrivers, model, firmware }: Facts, board: Board | null): Finding[] {
   const about = 'i2c'
-  const users = handles(board, 'i2c')
+  const users = handles(board, 'i2c', 'analog')
   const enable = isPi(model)
     ? [run('sudo raspi-config nonint do_i2c 0'), write('dtparam=i2c_arm=on', `${firmware}/config.txt`)]
     : [run('sudo modprobe i2c-dev')]
@@ -218,7 +218,7 @@ function modules({ modules: said }: Facts, board: Board | null): Finding[] {
   const sysfsUsed = lineUsers.some(([, { driver }]) => driver === 'sysfs')
   const needed: Record<NativeModule, boolean> = {
     koffi: true,
-    'i2c-bus': handles(board, 'i2c').length > 0,
+    'i2c-bus': handles(board, 'i2c', 'analog').length > 0,
     onoff: sysfsUsed,
     epoll: sysfsUsed,
     pigpio: handles(board, 'pwm', 'servo').some(([, { driver }]) => driver === 'pigpio'),

@@ -15,7 +15,18 @@ import { Program } from './program.ts'
 import { type Context, checkSpec, type Handles, type Needs, type RobotSpec } from './spec.ts'
 
 export { HardwareError } from '../../drivers/errors.ts'
-export type { Edge, I2cDevice, Input, Level, Output, Pwm, SerialPort, Servo, SpiDevice } from '../../drivers/handle.ts'
+export type {
+  Analog,
+  Edge,
+  I2cDevice,
+  Input,
+  Level,
+  Output,
+  Pwm,
+  SerialPort,
+  Servo,
+  SpiDevice,
+} from '../../drivers/handle.ts'
 export type { Params } from './params.ts'
 export type { Context, RobotSpec, StateSpec } from './spec.ts'
 

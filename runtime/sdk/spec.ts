@@ -1,5 +1,5 @@
 /** Invariant: what a program asks for is fixed by one call of `robot()`, before anything runs. */
-import type { HandleByKind, SupportedKind } from '../../drivers/handle.ts'
+import { HANDLE_KINDS, type HandleByKind, type SupportedKind } from '../../drivers/handle.ts'
 import { type Declaration, declare, type Params, type ParamValues } from './params.ts'
 import type { LogLevel } from './wire.ts'
 
@@ -65,14 +65,14 @@ export interface RobotSpec<N extends Needs, S, P extends Params> {
 }
 
 const RESERVED = ['state', 'params', 'info', 'every', 'log', 'health', 'hold', 'onStop']
-const KINDS: readonly SupportedKind[] = ['output', 'input', 'pwm', 'servo', 'i2c', 'spi', 'serial']
 
 /** Throws TypeError with what to change; `build` shows it before anything leaves the laptop. */
 export function checkSpec<N extends Needs, S, P extends Params>(spec: RobotSpec<N, S, P>): void {
   for (const [name, kind] of Object.entries(spec.needs)) {
     if (RESERVED.includes(name))
       throw new TypeError(`a handle cannot be called ${name}: that name is taken by the runtime`)
-    if (!KINDS.includes(kind)) throw new TypeError(`${name}: expected one of ${KINDS.join(', ')}, got ${String(kind)}`)
+    if (!HANDLE_KINDS.includes(kind))
+      throw new TypeError(`${name}: expected one of ${HANDLE_KINDS.join(', ')}, got ${String(kind)}`)
   }
   const version = spec.state?.version
   if (version !== undefined && !(Number.isSafeInteger(version) && version >= 1)) {

@@ -143,11 +143,17 @@ const cases: Case[] = [
   },
   {
     title: 'BUNDLE 10.12: leased handle, naming both slots',
-    facts: { leased: { led: 'arm' } },
+    facts: { leased: { led: { slot: 'arm', holds: 'led' } } },
     code: 'handle-leased',
-    says: ['slot main', 'slot arm'],
+    says: ["slot main needs 'led', which slot arm holds"],
   },
-  { title: 'another handle is leased', facts: { leased: { button: 'arm' } }, code: null },
+  {
+    title: 'BUNDLE 10.12: what goes together with a leased handle, naming both of each',
+    facts: { leased: { led: { slot: 'arm', holds: 'button' } } },
+    code: 'handle-leased',
+    says: ["slot main needs 'led', which goes together with 'button', and slot arm holds that"],
+  },
+  { title: 'another handle is leased', facts: { leased: { button: { slot: 'arm', holds: 'button' } } }, code: null },
 ]
 
 for (const each of cases) {

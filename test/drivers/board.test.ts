@@ -137,15 +137,15 @@ const MISTAKES: [string, string, string, string, string][] = [
     'another kind',
     sim({ led: { ...led, kind: 'ouput' } }),
     'handles.led.kind',
-    'expected one of output, input, pwm, servo, i2c, spi, serial, got "ouput"',
+    'expected one of output, input, pwm, servo, i2c, analog, spi, serial, got "ouput"',
     'write "output"',
   ],
   [
     'no kind',
     sim({ led: { line: 1 } }),
     'handles.led.kind',
-    'expected one of output, input, pwm, servo, i2c, spi, serial, got nothing',
-    'write one of output, input, pwm, servo, i2c, spi, serial',
+    'expected one of output, input, pwm, servo, i2c, analog, spi, serial, got nothing',
+    'write one of output, input, pwm, servo, i2c, analog, spi, serial',
   ],
   [
     'a slew below 0',
@@ -188,13 +188,6 @@ const MISTAKES: [string, string, string, string, string][] = [
     'handles.arm.safe',
     'expected degrees from -45 to 45, got 90',
     'write "safe": 45, or move the limit',
-  ],
-  [
-    'a kind to come',
-    sim({ x: { kind: 'analog' } }),
-    'handles.x.kind',
-    'kind analog is not supported by this release',
-    'remove the handle',
   ],
   [
     'a bad name',
