@@ -27,7 +27,7 @@ const SETUP = [
 ] as const
 
 export interface DisplayOptions {
-  /** `shown` of the predecessor of this program: then even the first `flush` sends only what changed. */
+  /** `shown` of the predecessor of this program: then even the first `flush` sends only what changed. '' is unknown. */
   shown?: string
   /** true: takes the chip as it is, also when it is off. Default false. */
   adopt?: boolean
@@ -44,9 +44,9 @@ export class Display {
   #sent: Uint8Array | null = null
 
   /** Throws what the handle throws. A display that was off is cleared, and is on after its first `flush`. */
-  constructor(i2c: I2cDevice, { shown, adopt = false }: DisplayOptions = {}) {
+  constructor(i2c: I2cDevice, { shown = '', adopt = false }: DisplayOptions = {}) {
     this.#i2c = i2c
-    if (shown !== undefined) {
+    if (shown !== '') {
       const bytes = Buffer.from(shown, 'base64')
       if (bytes.length !== this.#drawn.length) {
         throw new HardwareError('other', `${i2c.name}: expected ${WIDTH * PAGES} bytes shown, got ${bytes.length}`)
@@ -59,9 +59,9 @@ export class Display {
     this.#command(...SETUP)
   }
 
-  /** What the chip shows, for the `shown` of a successor: keep it in the state. 1368 characters. */
+  /** What the chip shows, for the `shown` of a successor: keep it in the state. 1368 characters; '' before a `flush`. */
   get shown(): string {
-    return Buffer.from(this.#sent ?? new Uint8Array(WIDTH * PAGES)).toString('base64')
+    return this.#sent === null ? '' : Buffer.from(this.#sent).toString('base64')
   }
 
   clear(): void {

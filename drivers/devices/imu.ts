@@ -42,9 +42,9 @@ export interface ImuOptions {
    * to lose the gyroscope's drift.
    */
   settleSeconds?: number
-  /** What the predecessor of this program knew, degrees; without, the first tick takes them from gravity. */
-  pitch?: number
-  roll?: number
+  /** What the predecessor of this program knew, degrees; without, or null, the first tick takes them from gravity. */
+  pitch?: number | null
+  roll?: number | null
   /** true: takes the chip as it is, with the ranges that it has, and never configures it. Default false. */
   adopt?: boolean
 }

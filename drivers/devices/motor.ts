@@ -1,4 +1,8 @@
-/** Invariant: the direction of a bridge changes only while its PWM is off, and the speed survives a swap. */
+/**
+ * Invariant: the direction of a bridge changes only while its PWM is off, and the speed survives a swap.
+ *
+ * A PWM with a `slew` is not off at once: the way changes in a later tick then.
+ */
 import { HardwareError } from '../errors.ts'
 import type { Output, Pwm } from '../handle.ts'
 import { unexpected } from './registers.ts'
@@ -6,7 +10,8 @@ import { unexpected } from './registers.ts'
 /**
  * How the bridge is wired.
  * `pwm` alone: a transistor, one way only. With `direction`: one line that says the way (DRV8838, Cytron). With
- * `forward` and `reverse` lines: two that say it (L298, TB6612), which can brake. Two PWM without a third: DRV8833.
+ * `forward` and `reverse` lines: two that say it (L298, TB6612), which can brake. Two PWM without a third: DRV8833. The
+ * `min` of a PWM has to be 0, so that it can be off.
  */
 export type MotorPins =
   | { readonly pwm: Pwm; readonly direction?: Output }
@@ -18,20 +23,22 @@ export interface MotorOptions {
   inverted?: boolean
 }
 
-/** The two ends of the motor, each high for a part of the time; or the way, and the part for which it is driven. */
+/** One way to wire a motor. A change is tried again until it gives true. */
 interface Bridge {
   readonly name: string
   /** -1 to 1 */
   speed(): number
-  drive(speed: number): void
-  brake(): void
-  coast(): void
+  drive(speed: number): boolean
+  brake(): boolean
+  coast(): boolean
 }
 
 /** A DC motor behind a bridge. Speeds are -1 (full reverse) to 1 (full forward). */
 export class Motor {
   readonly #bridge: Bridge
   readonly #sign: number
+  /** What could not be done at once. */
+  #pending: (() => boolean) | null = null
 
   constructor(pins: MotorPins, { inverted = false }: MotorOptions = {}) {
     this.#sign = inverted ? -1 : 1
@@ -52,7 +59,7 @@ export class Motor {
   /** -1 to 1. Throws `other` for anything else, `unsupported` for a way that the wiring does not have. */
   run(speed: number): void {
     if (!(speed >= -1 && speed <= 1)) throw unexpected(this.#bridge.name, 'a speed from -1 to 1', speed)
-    this.#bridge.drive(this.#sign * speed)
+    this.#do(() => this.#bridge.drive(this.#sign * speed))
   }
 
   /** 0 to 1, as `run(speed)`. */
@@ -67,65 +74,82 @@ export class Motor {
 
   /** Nothing drives it; whether it runs out or is held is the wiring's affair. */
   stop(): void {
-    this.#bridge.drive(0)
+    this.#do(() => this.#bridge.drive(0))
   }
 
   /** Shorts the motor, which holds it. Throws `unsupported` for a wiring that cannot. */
   brake(): void {
-    this.#bridge.brake()
+    this.#do(() => this.#bridge.brake())
   }
 
   /** Lets it run out. Throws `unsupported` for a wiring that cannot. */
   coast(): void {
-    this.#bridge.coast()
+    this.#do(() => this.#bridge.coast())
   }
+
+  /** Needed with a `slew` only: goes on with a change that had to wait for it. */
+  tick(): void {
+    if (this.#pending?.()) this.#pending = null
+  }
+
+  #do(change: () => boolean): void {
+    this.#pending = change() ? null : change
+  }
+}
+
+/** Whether it is off by now. */
+function off(pwm: Pwm): boolean {
+  pwm.write(0)
+  return pwm.value === 0
 }
 
 function oneLine(pwm: Pwm, direction: Output | undefined): Bridge {
   const { name } = pwm
-  const cannot = (what: string) => () => {
+  const cannot = (what: string): never => {
     throw new HardwareError('unsupported', `${name}: a motor wired with ${what}`)
   }
   return {
     name,
     speed: () => (direction?.value === 1 ? -pwm.value : pwm.value),
     drive(speed) {
-      if (direction === undefined && speed < 0) cannot('a PWM alone runs forward only')()
+      if (direction === undefined && speed < 0) cannot('a PWM alone runs forward only')
       const level = speed < 0 ? 1 : 0
       if (direction !== undefined && speed !== 0 && direction.value !== level) {
-        pwm.write(0)
+        if (!off(pwm)) return false
         direction.write(level)
       }
       pwm.write(Math.abs(speed))
+      return true
     },
-    brake: cannot('fewer than two lines cannot choose to brake: stop() is all there is'),
-    coast: cannot('fewer than two lines cannot choose to coast: stop() is all there is'),
+    brake: () => cannot('fewer than two lines cannot choose to brake: stop() is all there is'),
+    coast: () => cannot('fewer than two lines cannot choose to coast: stop() is all there is'),
   }
 }
 
 function twoLines(pwm: Pwm, forward: Output, reverse: Output): Bridge {
-  const turn = (ahead: 0 | 1, back: 0 | 1): void => {
-    if (forward.value === ahead && reverse.value === back) return
-    pwm.write(0)
+  const turned = (ahead: 0 | 1, back: 0 | 1): boolean => {
+    if (forward.value === ahead && reverse.value === back) return true
+    if (!off(pwm)) return false
     // first the one that falls: both high would brake
     if (ahead === 0) forward.write(0)
     reverse.write(back)
     if (ahead === 1) forward.write(1)
+    return true
   }
   return {
     name: pwm.name,
     speed: () => (forward.value - reverse.value) * pwm.value,
     drive(speed) {
-      if (speed !== 0) turn(speed > 0 ? 1 : 0, speed > 0 ? 0 : 1)
+      if (speed !== 0 && !turned(speed > 0 ? 1 : 0, speed > 0 ? 0 : 1)) return false
       pwm.write(Math.abs(speed))
+      return true
     },
     brake() {
-      turn(1, 1)
+      if (!turned(1, 1)) return false
       pwm.write(1)
+      return true
     },
-    coast() {
-      turn(0, 0)
-    },
+    coast: () => off(pwm) && turned(0, 0),
   }
 }
 
@@ -134,18 +158,21 @@ function twoPwms(forward: Pwm, reverse: Pwm): Bridge {
     name: forward.name,
     speed: () => forward.value - reverse.value,
     drive(speed) {
-      // first the one that falls: both high would brake
-      if (speed < 0) forward.write(0)
-      reverse.write(Math.max(0, -speed))
-      if (speed >= 0) forward.write(speed)
+      const [rising, falling] = speed < 0 ? [reverse, forward] : [forward, reverse]
+      // both high would brake
+      if (!off(falling)) return false
+      rising.write(Math.abs(speed))
+      return true
     },
     brake() {
       forward.write(1)
       reverse.write(1)
+      return true
     },
     coast() {
       forward.write(0)
       reverse.write(0)
+      return true
     },
   }
 }

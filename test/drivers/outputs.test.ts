@@ -2,6 +2,7 @@
 import { expect, test } from 'vitest'
 import { Led, Motor, RgbLed, Servo, Stepper } from '../../drivers/index.ts'
 import { setCarried } from '../../drivers/inherit/index.ts'
+import { VirtualClock } from '../../drivers/sim/clock.ts'
 import { wired } from './wires.ts'
 
 const PERIOD = { periodNs: 20_000_000 }
@@ -212,6 +213,40 @@ test('a motor on a bridge with two PWM', () => {
   expect(now()).toEqual([1, 1])
   motor.coast()
   expect(now()).toEqual([0, 0])
+})
+
+test.each(['a direction line', 'two lines', 'two PWM'])('a motor on %s waits for the slew of its PWM', (wiring) => {
+  const clock = new VirtualClock()
+  const slow = { ...PERIOD, slew: 10 }
+  const [pwm] = wired('pwm', slow, clock)
+  const [other] = wired('pwm', slow, clock)
+  const [one] = wired('output')
+  const [two] = wired('output')
+  const pins =
+    wiring === 'two PWM'
+      ? { forward: pwm, reverse: other }
+      : wiring === 'two lines'
+        ? { pwm, forward: one, reverse: two }
+        : { pwm, direction: one }
+  const motor = new Motor(pins)
+  const speeds: number[] = []
+  const go = (ticks: number) => {
+    for (let tick = 0; tick < ticks; tick++) {
+      clock.advance(10_000_000n)
+      motor.tick()
+      speeds.push(Math.round(motor.speed * 10) / 10)
+      expect(pwm.value > 0 && other.value > 0).toBe(false)
+    }
+  }
+  motor.forward(0.5)
+  go(10)
+  motor.reverse(0.5)
+  go(20)
+  expect(motor.speed).toBe(-0.5)
+  // down to nothing, and up again on the other side; a step of 10 ms is 0.1, and the first one may be of 20 ms
+  for (const [index, speed] of speeds.entries()) {
+    expect(Math.abs(speed - (speeds[index - 1] ?? speed))).toBeLessThanOrEqual(0.31)
+  }
 })
 
 test('a stepper with a driver: a pulse is a tick long, and no late tick is made up for', () => {

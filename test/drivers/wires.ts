@@ -1,5 +1,6 @@
 /** The handles that programs hold, over a variable in place of hardware. */
 import { attach, type Port } from '../../drivers/attached.ts'
+import type { Clock } from '../../drivers/clock.ts'
 import type { Grant, Handle, HandleByKind, Input, Lease, Level, SupportedKind } from '../../drivers/handle.ts'
 import { deliverEdge } from '../../drivers/inherit/index.ts'
 
@@ -18,14 +19,19 @@ export class Wire implements Port {
   close(): void {}
 }
 
-export function handle(kind: Grant['kind'], more: Partial<Grant> = {}): { wire: Wire; handle: Handle } {
+export function handle(kind: Grant['kind'], more: Partial<Grant> = {}, clock?: Clock): { wire: Wire; handle: Handle } {
   const wire = new Wire()
-  return { wire, handle: attach({ name: 'it', id: 1, kind, via: 'inherit', ...more }, lease, wire) }
+  const pacing = clock === undefined ? {} : { clock }
+  return { wire, handle: attach({ name: 'it', id: 1, kind, via: 'inherit', ...more }, lease, wire, pacing) }
 }
 
 /** Of a kind that has values: the handle, and what was written to it. */
-export function wired<K extends SupportedKind>(kind: K, more: Partial<Grant> = {}): [HandleByKind[K], number[]] {
-  const { wire, handle: made } = handle(kind, more)
+export function wired<K extends SupportedKind>(
+  kind: K,
+  more: Partial<Grant> = {},
+  clock?: Clock,
+): [HandleByKind[K], number[]] {
+  const { wire, handle: made } = handle(kind, more, clock)
   return [made as HandleByKind[K], wire.written]
 }
 

@@ -40,7 +40,7 @@ const CHIPS = ['servos', 'imu', 'air', 'tof', 'oled', 'rom', 'bar'] as const
 
 interface Sensed {
   shown: string
-  angles: { pitch?: number; roll?: number }
+  angles: { pitch: number | null; roll: number | null }
   temperature: number
   mm: number | null
   line: number | null
@@ -51,14 +51,14 @@ const chips = () =>
     needs: { servos: 'i2c', imu: 'i2c', air: 'i2c', tof: 'i2c', oled: 'i2c', rom: 'i2c', bar: 'i2c' },
     state: {
       version: 1,
-      initial: (): Sensed => ({ shown: '', angles: {}, temperature: 0, mm: null, line: null }),
+      initial: (): Sensed => ({ shown: '', angles: { pitch: null, roll: null }, temperature: 0, mm: null, line: null }),
     },
     run({ servos, imu, air, tof, oled, rom, bar, state, every }) {
       const servo = new Servo(new Pca9685(servos, { frequencyHz: 50 }).channel(0))
       const motion = new Imu(imu, state.angles)
       const climate = new Environment(air)
       const distance = new Distance(tof)
-      const display = new Display(oled, state.shown === '' ? {} : { shown: state.shown })
+      const display = new Display(oled, { shown: state.shown })
       const line = new LineSensor(bar)
       new Eeprom(rom).write(0, Buffer.from('medulla'))
       every(10, (dt) => {
