@@ -43,9 +43,14 @@ const BANS: readonly Ban[] = [
     because: 'the product does not contain its tests or its examples',
   },
   {
-    in: /^robots\//,
+    in: /^robots\/(?!.*\.test\.ts$)/,
     import: /^(?!medulla$|medulla\/drivers$|robots\/)/,
     because: 'programs are written as an outside user writes them',
+  },
+  {
+    in: /^robots\/.*\.test\.ts$/,
+    import: /^(?!medulla$|medulla\/(?:drivers|test)$|vitest$|node:|robots\/)/,
+    because: 'so are their tests',
   },
   {
     in: /^(?:runtime\/sdk\/|drivers\/(?:inherit|broker\/client|devices|handle|errors|attached))/,
