@@ -40,14 +40,28 @@ export class TraceReader {
 
   /** The change of writer by which this fence came to write this handle; throws when it is not there in time. */
   async transition(name: string, fence: number, deadlineMs = 2000): Promise<Transition> {
+    const found = await this.#found(() => this.#transitions.get(`${name} ${fence}`), deadlineMs)
+    if (found !== undefined) return found
+    throw new Error(`no write of ${name} under fence ${fence} within ${deadlineMs} ms`)
+  }
+
+  /** The newest change of writer that is not to this fence. */
+  async newest(name: string, not: number, deadlineMs = 2000): Promise<Transition> {
+    const newest = () => this.#transitions.get(`${name} ${this.#last.get(name)?.fence}`)
+    const found = await this.#found(() => (newest()?.toFence === not ? undefined : newest()), deadlineMs)
+    if (found !== undefined) return found
+    throw new Error(`no write of ${name} but under fence ${not} within ${deadlineMs} ms`)
+  }
+
+  async #found(probe: () => Transition | undefined, deadlineMs: number): Promise<Transition | undefined> {
     const until = performance.now() + deadlineMs
     do {
       this.#read()
-      const found = this.#transitions.get(`${name} ${fence}`)
+      const found = probe()
       if (found !== undefined) return found
       await sleep(2)
     } while (performance.now() < until)
-    throw new Error(`no write of ${name} under fence ${fence} within ${deadlineMs} ms`)
+    return undefined
   }
 
   #read(): void {
