@@ -68,12 +68,15 @@ export function newBoard(model: Model): string {
       at(model, 27),
     ),
     '',
-    ...prose('pwm: a duty cycle from 0 to 1, which never leaves "min" to "max".', ...pwmProse(model)),
+    ...prose(
+      'pwm: a duty cycle from 0 to 1, which never leaves "min" to "max", and moves by "slew" a second at most.',
+      ...pwmProse(model),
+    ),
     example(`"motor": { "kind": "pwm", ${first}, "frequencyHz": 1000, "safe": 0${limit} },`, at(model, 12)),
     '',
     ...prose(
       'servo: an angle. "minUs" is the pulse at the lower angle of "degrees", "maxUs" that at the upper one; turn the',
-      'servo by hand first, and stay within what it can do. It is a pwm, too: on a line that has it.',
+      'servo by hand first, and stay within what it can do. It is a pwm, too. "slew" is in degrees a second.',
     ),
     example(`"arm": { "kind": "servo", ${second}${pulses}, "safe": "hold" },`, at(model, 13)),
     '',

@@ -398,11 +398,7 @@ export class Robot {
 async function loadBoard(options: BodyOptions, home: string): Promise<Board> {
   const file = options.board ?? join(home, 'board.json')
   if (!existsSync(file)) {
-    throw new Refusal(
-      'bad-board',
-      `there is no board file ${file}`,
-      'medulla sim writes a simulated one into a new home',
-    )
+    throw new Refusal('bad-board', `there is no board file ${file}`, `medulla board new --model pi4 ${file}`)
   }
   try {
     return parseBoard(await readFile(file, 'utf8'), file)

@@ -4,7 +4,7 @@ import { type Board, parseBoard } from '../../drivers/board.ts'
 import { BoardError } from '../../drivers/errors.ts'
 import { aboutConfinement } from './confine.ts'
 import type { Facts } from './facts.ts'
-import { act, type Finding, ok, problem, warning, write } from './finding.ts'
+import { act, type Finding, ok, problem, run, warning } from './finding.ts'
 import { aboutHardware } from './hardware.ts'
 import { aboutMachine } from './machine.ts'
 import { modelOf } from './models.ts'
@@ -28,8 +28,8 @@ function aboutBoard({ board: { file, text, error }, model }: Facts): { finding: 
   const about = 'board'
   if (text === null) {
     const found = `no board file: ${file}: ${error}`
-    const first = `{ "model": "${modelOf(model) ?? 'sim'}", "handles": {} }`
-    return { finding: warning(about, found, write(first, file)), board: null }
+    const first = `medulla board new --model ${modelOf(model) ?? 'linux'} ${file}`
+    return { finding: warning(about, found, run(first)), board: null }
   }
   try {
     const board = parseBoard(text, file)

@@ -47,6 +47,23 @@ test('P11: a program that fails its trial: exit 4, the reason, and the old one r
   expect(events[0]).toMatchObject({ slots: [{ version: '2.0.0', state: 'running' }] })
 })
 
+test('P11: what was undone is refused the second time, and tried again with --retry', async () => {
+  const file = join(laptop.dir, 'broken.medulla')
+  const built = await laptop.json('build', join(BLINK, 'broken'), '-o', file, '--expires', '2999-01-01T00:00:00Z')
+  expect(built).toMatchObject({ status: 0, events: [{ event: 'built', version: '3.0.0' }] })
+  expect(await laptop.run('push', file)).toMatchObject({ status: 4 })
+  const again = await laptop.run('push', file)
+  expect(again.status).toBe(3)
+  expect(again.stderr).toMatch(/^medulla: error: .*\nmedulla: hint: .*--retry/)
+  expect(await laptop.run('push', file, '--retry')).toMatchObject({ status: 4 })
+  const { events } = await laptop.json('receipts', '--limit', '3')
+  expect(events.map(({ outcome, code }) => [outcome, code])).toEqual([
+    ['rolled-back', 'died-in-trial'],
+    ['refused', 'tried-before'],
+    ['rolled-back', 'died-in-trial'],
+  ])
+})
+
 test('P11: the same bundle again: it is running already, exit 0', async () => {
   const file = join(laptop.dir, 'blink.medulla')
   expect(await laptop.run('build', join(BLINK, 'v1'), '-o', file)).toMatchObject({ status: 0 })

@@ -11,6 +11,8 @@ const [ENTER, LEAVE] = ['\x1b[?1049h\x1b[?25l', '\x1b[?25h\x1b[?1049l']
 let laptop: Laptop
 let sim: Running
 let port = 0
+/** pid of a robot in the background */
+let kept = 0
 
 async function startSim(): Promise<void> {
   sim = laptop.start(['sim', '--port', String(port), '--board', join(laptop.dir, 'board.json'), '--json'])
@@ -19,6 +21,13 @@ async function startSim(): Promise<void> {
     sim.ended.then(({ stderr }) => reject(new Error(stderr)), reject)
   })
   port = (JSON.parse(line) as { port: number }).port
+}
+
+/** In the background: it answers when it is up. */
+async function keepSim(): Promise<void> {
+  const { events } = await laptop.json('sim', '--port', String(port), '--keep')
+  expect(events).toMatchObject([{ event: 'listening', name: 'sim', port, pid: expect.any(Number) }])
+  kept = events[0]?.pid as number
 }
 
 async function stopSim(): Promise<void> {
@@ -33,7 +42,10 @@ beforeAll(async () => {
   await startSim()
   expect(await laptop.run('push', join(BLINK, 'v1'))).toMatchObject({ status: 0 })
 }, 60_000 * SCALE)
-afterAll(() => laptop.close())
+afterAll(async () => {
+  if (kept !== 0) process.kill(kept)
+  await laptop.close()
+})
 
 /** What a command prints so far, and its events with --json. */
 function follow(...args: string[]) {
@@ -88,7 +100,7 @@ test('status --watch and pinout --watch without a terminal: lines, and a word wh
 
   await stopSim()
   await eventually(() => reports.events().some(({ event }) => event === 'lost'))
-  await startSim()
+  await keepSim()
   await eventually(() => reports.events().at(-2)?.event === 'back')
   expect(reports.events().at(-1)).toMatchObject({ event: 'status', name: 'sim' })
   for (const each of [reports, told, pins]) {
@@ -96,6 +108,10 @@ test('status --watch and pinout --watch without a terminal: lines, and a word wh
     expect(await each.child.ended).toMatchObject({ status: 0 })
   }
   expect((await told.child.ended).stderr).toMatch(/^the robot does not answer: .*\nit answers again\n$/)
+  process.kill(kept)
+  kept = 0
+  await eventually(async () => (await laptop.run('status')).status === 5)
+  await startSim()
 })
 
 test.each([

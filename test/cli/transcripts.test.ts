@@ -42,9 +42,10 @@ test.each(Object.keys(COMMANDS))(
 )
 
 test('keygen makes a private key, once', async () => {
-  const { status, events } = await laptop.json('keygen')
+  const { status, events } = await laptop.json('keygen', '--comment', 'ann@desk')
   expect(status).toBe(0)
   expect(events).toMatchObject([{ event: 'key', publicKey: expect.stringMatching(/^ssh-ed25519 /) }])
+  expect(readFileSync(join(laptop.dir, 'config/id_ed25519.pub'), 'utf8')).toMatch(/ ann@desk\n$/)
   const path = join(laptop.dir, 'config/id_ed25519')
   expect(statSync(path).mode & 0o777).toBe(0o600)
   const before = readFileSync(path)
@@ -209,4 +210,23 @@ test('doctor: 0 for a board that can run here, 3 and a fix for one that cannot',
   expect(mistaken.status).toBe(3)
   expect(mistaken.stdout).toMatch(/^PROBLEM +board +\S*: handles\.led\.line: expected a line from GPIO0 to GPIO53/m)
   expect(mistaken.stdout).toMatch(/^ +do: /m)
+})
+
+test('runtime: says where it listens, ends in order, and is refused without a board file', async () => {
+  const home = join(laptop.dir, 'home')
+  const args = ['runtime', '--home', home, '--host', '127.0.0.1', '--port', '0', '--name', 'arm']
+  const file = join(home, 'board.json')
+  const refused = `there is no board file ${file}`
+  expect(await laptop.json(...args)).toMatchObject({
+    status: 3,
+    events: [
+      { event: 'error', error: { code: 'bad-board', message: refused, hint: `medulla board new --model pi4 ${file}` } },
+    ],
+  })
+  expect(await laptop.run('board', 'new', '--model', 'sim', file)).toMatchObject({ status: 0 })
+  const runtime = laptop.start(args)
+  const line = await new Promise<string>((resolve) => runtime.stdout?.once('data', resolve))
+  expect(JSON.parse(line)).toMatchObject({ event: 'listening', name: 'arm', host: '127.0.0.1', home })
+  runtime.kill('SIGTERM')
+  expect(await runtime.ended).toMatchObject({ status: 0 })
 })

@@ -273,7 +273,7 @@ test.each<[title: string, Partial<Facts>, severity: string, found: string, fix: 
     { board: { file: '/b.json', text: null, error: 'ENOENT' } },
     'warning',
     'no board file',
-    { write: '{ "model": "pi4", "handles": {} }', to: '/b.json' },
+    { run: 'medulla board new --model pi4 /b.json' },
   ],
 ])('%s: %o', (about, changed, severity, found, fix) => {
   const [first, ...others] = faults(changed)
