@@ -56,6 +56,8 @@ export interface OwnedHandle {
   readonly id: number
   readonly kind: SupportedKind
   readonly entry: BoardHandle
+  /** Simulated serial lines: what a terminal program opens to be at the other end. */
+  readonly link?: string | undefined
 
   /** Present value (0 or 1, a duty cycle, or degrees); undefined for what is not driven and has no level. */
   value(): number | undefined

@@ -33,12 +33,13 @@ export function complete(file: string, model: Model, name: string, given: Given)
       return completeI2c(fail, model, given)
     case 'analog':
       return completeAnalog(fail, model, given)
-    case 'spi':
     case 'serial':
+      return given
+    case 'spi':
       if (model !== 'sim') return given
       throw fail(
         'kind',
-        `expected output, input, pwm or i2c, which is what this release simulates, got ${given.kind}`,
+        `expected a kind that this release simulates, which is all but ${given.kind}, got ${given.kind}`,
         'remove the handle, or write the model of a real board',
       )
   }

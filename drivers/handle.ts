@@ -124,7 +124,7 @@ export interface HandleByKind {
 /** The kinds this release can hand over. */
 export type SupportedKind = keyof HandleByKind
 
-export type Encoding = 'record' | 'text' | 'level' | 'line' | 'i2c' | 'spi' | 'serial'
+export type Encoding = 'record' | 'text' | 'level' | 'line' | 'i2c' | 'spi' | 'serial' | 'pty'
 
 /**
  * How one handle reaches a child process: written by the body into the child's init message, read by the SDK.
@@ -141,7 +141,8 @@ export interface Grant {
   /**
    * inherit only. `record`: each write is one 24-byte record on a pipe (HANDLES 4). `text`: decimal text written at
    * position 0 (sysfs value, duty_cycle). `level`: one byte '0' or '1' read at position 0. `line`: a line request of
-   * the GPIO character device, by its value ioctls. `i2c`, `spi`, `serial`: the device's own descriptor.
+   * the GPIO character device, by its value ioctls. `i2c`, `spi`, `serial`: the device's own descriptor. `pty`: the master of a pseudo-terminal
+   * (HANDLES 9.10).
    */
   readonly encoding?: Encoding
   /** i2c and analog: 7 bits. */

@@ -26,7 +26,8 @@ export function adopt(grant: Grant, lease: Lease, means: Means): Handle {
     return new AttachedAnalog(grant, new InheritedI2c(grant, lease, means), means)
   }
   if (kind === 'spi' && encoding === 'spi') return new InheritedSpi(grant, lease, means)
-  if (kind === 'serial' && encoding === 'serial') return new InheritedSerial(grant, lease, means)
+  if (kind === 'serial' && (encoding === 'serial' || encoding === 'pty'))
+    return new InheritedSerial(grant, lease, means)
   return attach(grant, lease, portOf(grant, lease, means), means)
 }
 

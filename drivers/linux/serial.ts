@@ -32,7 +32,7 @@ function start(name: string, entry: SerialEntry, system: LinuxSystem): number {
     throw openFault(name, path, error, enable, 'dialout')
   }
   try {
-    configure(name, entry)
+    configureLine(name, path, entry)
     system.ioctl(fd, TIOCEXCL, new Uint8Array(8))
   } catch (error) {
     closeSync(fd)
@@ -41,14 +41,15 @@ function start(name: string, entry: SerialEntry, system: LinuxSystem): number {
   return fd
 }
 
-function configure(name: string, entry: SerialEntry): void {
+/** Raw, at the speed and framing of the entry. */
+export function configureLine(name: string, path: string, entry: SerialEntry): void {
   const settings = [String(entry.baud), 'raw', '-echo', '-echoe', '-echok', '-echoctl', '-echoke', '-iexten']
   settings.push(`cs${entry.dataBits}`, entry.stopBits === 2 ? 'cstopb' : '-cstopb')
   settings.push(...{ none: ['-parenb'], even: ['parenb', '-parodd'], odd: ['parenb', 'parodd'] }[entry.parity])
   // no modem lines; closing does not drop DTR, which resets many a board
   settings.push('-crtscts', 'clocal', 'cread', '-hupcl')
   // an open file of its own: spawn makes what it hands over as stdin blocking, for all who share it
-  const own = openSync(entry.path, HOW)
+  const own = openSync(path, HOW)
   const { error, status, stderr } = spawnSync('stty', settings, {
     stdio: [own, 'ignore', 'pipe'],
     env: { PATH: process.env.PATH, LC_ALL: 'C' },
@@ -58,5 +59,5 @@ function configure(name: string, entry: SerialEntry): void {
   if (error !== undefined) throw new HardwareError('other', `${name}: stty cannot be run`, { cause: error })
   if (status === 0) return
   const said = stderr.toString().trim()
-  throw new HardwareError('unsupported', `${name}: ${entry.path} cannot be set up: ${said}`)
+  throw new HardwareError('unsupported', `${name}: ${path} cannot be set up: ${said}`)
 }

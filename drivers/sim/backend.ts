@@ -2,13 +2,15 @@
  * Invariant: a simulated handle is opened once, and what reaches the world through it carries a fence (HANDLES 3, 9).
  */
 import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Backend, GrantSource, HandleInfo, Kept, LineInfo, OwnedHandle } from '../backend.ts'
-import type { BoardHandle } from '../board.ts'
+import type { BoardHandle, SerialEntry } from '../board.ts'
 import { decodeNumber, encodeNumber, MAX_PAYLOAD, OP } from '../broker/protocol.ts'
 import { HardwareError } from '../errors.ts'
-import { type Edge, isOnI2c, type Level, type SupportedKind } from '../handle.ts'
+import { type Edge, isDriven, isOnI2c, type Level, type SupportedKind } from '../handle.ts'
 import type { WriteRecord } from '../inherit/record.ts'
 import { type Channel, LevelFile, NO_CHANNEL, RecordPipe } from './channels.ts'
+import { Pty } from './pty.ts'
 import type { World } from './world.ts'
 
 export interface SimOptions {
@@ -18,16 +20,20 @@ export interface SimOptions {
    * are no descriptors, every handle is brokered.
    */
   folder: string | null
+  /** Where links to the other ends of serial lines are made; without it there are no serial lines. */
+  links?: string
 }
 
 export class SimBackend implements Backend {
   readonly world: World
   readonly #folder: string | null
+  readonly #links: string | undefined
   readonly #handles = new Map<string, SimHandle>()
 
-  constructor({ world, folder }: SimOptions) {
+  constructor({ world, folder, links }: SimOptions) {
     this.world = world
     this.#folder = folder
+    this.#links = links
     if (folder !== null) mkdirSync(folder, { recursive: true, mode: 0o700 })
   }
 
@@ -109,11 +115,19 @@ export class SimBackend implements Backend {
     onRecord: (record: WriteRecord) => void,
   ): Channel {
     const folder = this.#folder
-    if (entry.via === 'broker' || folder === null) return NO_CHANNEL
     const [first, second] = fds ?? []
+    if (entry.kind === 'serial') return this.#line(name, entry, first)
+    if (entry.via === 'broker' || folder === null) return NO_CHANNEL
     const pair = first === undefined || second === undefined ? null : ([first, second] as const)
     if (entry.kind === 'input') return pair === null ? LevelFile.make(folder, id) : new LevelFile(pair)
     return pair === null ? RecordPipe.make(folder, name, id, onRecord) : new RecordPipe(name, pair, onRecord)
+  }
+
+  #line(name: string, entry: SerialEntry, fd: number | undefined): Channel {
+    if (this.#links === undefined)
+      throw new HardwareError('unsupported', `${name}: serial lines are not simulated here`)
+    const link = join(this.#links, name)
+    return fd === undefined ? Pty.make(name, entry, link) : new Pty(fd, link)
   }
 }
 
@@ -144,10 +158,14 @@ class SimHandle implements OwnedHandle {
     })
   }
 
+  get link(): string | undefined {
+    return this.#channel.link
+  }
+
   value(): number | undefined {
     this.#check()
     this.#channel.drain()
-    return isOnI2c(this.kind) ? undefined : this.#world.pin(this.name).value
+    return hasValue(this.kind) ? this.#world.pin(this.name).value : undefined
   }
 
   drive(value: number, fence: number): void {
@@ -166,6 +184,7 @@ class SimHandle implements OwnedHandle {
     this.#check()
     this.#channel.drain()
     if (isOnI2c(this.kind)) return this.#transfer(op, payload, fence)
+    if (!hasValue(this.kind)) throw new HardwareError('unsupported', `${this.name}: kind ${this.kind} has no value`)
     if (op === OP.get) return encodeNumber(this.#world.pin(this.name).value)
     if (op !== OP.set) throw new HardwareError('unsupported', `${this.name}: no operation ${op} for kind ${this.kind}`)
     const value = decodeNumber(payload)
@@ -191,7 +210,7 @@ class SimHandle implements OwnedHandle {
   info(): HandleInfo {
     this.#channel.drain()
     const { line, value, fence, opens, initWrites, edges, staleWrites } = this.#world.pin(this.name)
-    const shown = isOnI2c(this.kind) ? {} : { value }
+    const shown = hasValue(this.kind) ? { value } : {}
     const kept: Kept = { fds: this.#channel.fds, fence, ...shown, ...(this.kind === 'input' ? { seqno: edges } : {}) }
     return {
       name: this.name,
@@ -233,4 +252,9 @@ class SimHandle implements OwnedHandle {
   #check(): void {
     if (!this.#open) throw new HardwareError('no-device', `${this.name}: is closed`)
   }
+}
+
+/** A level, or what it is driven to. */
+function hasValue(kind: SupportedKind): boolean {
+  return kind === 'input' || isDriven(kind)
 }

@@ -12,6 +12,8 @@ import { RecordReader, type WriteRecord } from '../inherit/record.ts'
 
 export interface Channel {
   readonly source: GrantSource
+  /** Where a person reaches the other end. */
+  readonly link?: string
   /** Both ends, in the order that `adopt` takes them. */
   readonly fds: readonly number[]
   /** Takes what programs have written until now. */

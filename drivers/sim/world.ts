@@ -59,9 +59,7 @@ export class World {
   /** Holds a line for a handle. `kept` continues a handle: nothing is written (HANDLES 3.9). Throws `busy`. */
   attach(name: string, entry: BoardHandle, kept?: Omit<Kept, 'fds'>): void {
     const line = placeOf(entry)
-    if (entry.kind === 'spi' || entry.kind === 'serial') {
-      throw new HardwareError('unsupported', `${name}: kind ${entry.kind} is not simulated`)
-    }
+    if (entry.kind === 'spi') throw new HardwareError('unsupported', `${name}: kind ${entry.kind} is not simulated`)
     for (const other of this.#pins.values()) {
       if (other.held && (other.name === name || other.line === line)) {
         throw new HardwareError('busy', `${name}: ${line} is held by ${other.name}`)

@@ -50,7 +50,8 @@ export class Hardware {
   static async open({ board, home, folder, sandbox, scale, nextFence, log }: HardwareOptions): Promise<Hardware> {
     if (board.model === 'sim') {
       const world = new World({ wires: board.wires })
-      const owner = new Owner(new SimBackend({ world, folder }), board, nextFence)
+      const owner = new Owner(new SimBackend({ world, folder, links: join(home, 'serial') }), board, nextFence)
+      for (const { name, link } of owner.all) if (link !== undefined) log.info(`${name}: its other end is ${link}`)
       return new Hardware(owner, await Cells.open(home, board, sandbox, scale), world)
     }
     const about = { model: board.model, chip: board.chip }

@@ -111,8 +111,14 @@ export class Owner {
   report(slot: string): SlotStatus['handles'] {
     return this.held(slot).map((handle) => {
       const value = handle.value()
-      const { name, kind, entry } = handle
-      return { name, kind, place: placeOf(entry), via: handle.grant().via, ...(value === undefined ? {} : { value }) }
+      const { name, kind, entry, link } = handle
+      return {
+        name,
+        kind,
+        place: link ?? placeOf(entry),
+        via: handle.grant().via,
+        ...(value === undefined ? {} : { value }),
+      }
     })
   }
 

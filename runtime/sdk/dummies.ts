@@ -32,7 +32,7 @@ export class ZeroBroker implements BrokerPort {
     const io: FileIo = {
       read: (_fd, bytes) => {
         // a program that reads until nothing is left has to come to an end
-        if (encoding === 'serial') throw NOTHING_YET
+        if (encoding === 'serial' || encoding === 'pty') throw NOTHING_YET
         this.asked = true
         return bytes.length
       },

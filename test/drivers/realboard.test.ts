@@ -81,7 +81,7 @@ const MISTAKES: [string, string, string, string, string][] = [
     'a kind that is not simulated',
     sim({ x: { kind: 'spi', bus: 0, select: 0 } }),
     'handles.x.kind',
-    'expected output, input, pwm or i2c, which is what this release simulates, got spi',
+    'expected a kind that this release simulates, which is all but spi, got spi',
     'remove the handle, or write the model of a real board',
   ],
   [

@@ -1,0 +1,144 @@
+/** HANDLES 9.10: serial lines of a simulated board, with a person at the other end. */
+import { execFileSync } from 'node:child_process'
+import { closeSync, constants, existsSync, openSync, readlinkSync, readSync, symlinkSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { grantOf, type OwnedHandle } from '../../drivers/backend.ts'
+import { parseBoard } from '../../drivers/board.ts'
+import { OP } from '../../drivers/broker/protocol.ts'
+import { SimBackend } from '../../drivers/sim/backend.ts'
+import { World } from '../../drivers/sim/world.ts'
+import { bundle, type Host, openFds, startHost, temporary } from './host.ts'
+import { FIRST_FD } from './rigs.ts'
+
+const folder = temporary()
+afterAll(() => folder.remove())
+const links = join(folder.path, 'serial')
+const link = join(links, 'gps')
+const TERMINAL = constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK
+
+const entry = parseBoard(
+  JSON.stringify({ model: 'sim', handles: { gps: { kind: 'serial', path: '/dev/serial0', baud: 9600 } } }),
+  'board.json',
+).handles.gps
+const backendOf = () => new SimBackend({ world: new World(), folder: null, links })
+
+function opened(backend: SimBackend): OwnedHandle {
+  if (entry === undefined) throw new Error('expected an entry')
+  return backend.open('gps', 1, entry)
+}
+
+/** A person with a terminal program. */
+function person() {
+  const fd = openSync(link, TERMINAL)
+  const bytes = Buffer.alloc(65_536)
+  const read = (): string => {
+    try {
+      return bytes.toString('latin1', 0, readSync(fd, bytes))
+    } catch {
+      return ''
+    }
+  }
+  return { type: (text: string) => void writeSync(fd, text), read, leave: () => closeSync(fd) }
+}
+
+describe.runIf(process.platform === 'linux')('a simulated serial line', () => {
+  let program: string
+  beforeAll(async () => {
+    program = await bundle('children/host.ts', folder.path)
+  })
+
+  const start = async (owned: OwnedHandle): Promise<Host> => {
+    const source = owned.grant()
+    if (source.via !== 'inherit') throw new Error('expected a descriptor')
+    const host = await startHost(program, [grantOf(owned, source, FIRST_FD)], [source.fd])
+    await host.send({ op: 'lease', lease: { live: true, fence: 1 } })
+    return host
+  }
+  const said = async (host: Host) => String.fromCharCode(...((await host.call('gps', 'read', 4096)) as number[]))
+
+  test('HANDLES 9.10: a person types and reads at its other end, and nothing is lost at a change of program', async () => {
+    const before = openFds()
+    const backend = backendOf()
+    const owned = opened(backend)
+    expect([owned.link, owned.value(), owned.grant()]).toEqual([
+      link,
+      undefined,
+      expect.objectContaining({ encoding: 'pty' }),
+    ])
+    expect(execFileSync('stty', ['-F', link, '-a'], { encoding: 'utf8' })).toMatch(/speed 9600 .*-icanon.*-echo /s)
+    let host = await start(owned)
+    const ann = person()
+    ann.type('hi\r\n\x03')
+    await vi.waitFor(async () => expect(await said(host)).toBe('hi\r\n\x03'))
+    // raw, and no echo
+    expect([await said(host), ann.read()]).toEqual(['', ''])
+    await host.call('gps', 'write', [...Buffer.from('$GPGGA\n')])
+    await vi.waitFor(() => expect(ann.read()).toBe('$GPGGA\n'))
+    await host.end()
+    ann.type('for the next one')
+    ann.leave()
+    host = await start(owned)
+    expect(await said(host)).toBe('for the next one')
+    expect(await said(host)).toBe('')
+    await host.end()
+    expect(backend.info('gps')).toMatchObject({ opens: 1, initWrites: 0, edges: 0 })
+    backend.close()
+    expect(existsSync(link)).toBe(false)
+    expect(openFds()).toBe(before)
+  })
+
+  test('HANDLES 9.10: what is written to nobody, or to nobody who reads, neither blocks nor ends the program', async () => {
+    const backend = backendOf()
+    const host = await start(opened(backend))
+    const flood = { op: 'time', handle: 'gps', method: 'write', args: [Array(1024).fill(0x55)], times: 300 }
+    await host.send(flood)
+    const ann = person()
+    // what the kernel had room for, and the rest is lost
+    while (ann.read() !== '');
+    await host.send(flood)
+    expect(ann.read()).toMatch(/^U+$/)
+    while (ann.read() !== '');
+    await host.call('gps', 'write', [0x41])
+    await vi.waitFor(() => expect(ann.read()).toBe('A'))
+    ann.leave()
+    await host.call('gps', 'write', [0x42])
+    expect(await said(host)).toBe('')
+    await host.end()
+    backend.close()
+  })
+
+  test('HANDLES 3.9: a kept line goes on, and a link that was left behind is replaced', async () => {
+    const backend = backendOf()
+    const owned = opened(backend)
+    const ann = person()
+    ann.type('before')
+    const kept = backend.info('gps')?.kept
+    if (kept === undefined) throw new Error('expected an open handle')
+    const heir = backendOf()
+    const adopted = heir.adopt('gps', 1, owned.entry, kept)
+    expect(readlinkSync(link)).toMatch(/^\/dev\/pts\/\d+$/)
+    const host = await start(adopted)
+    expect(await said(host)).toBe('before')
+    await host.end()
+    ann.leave()
+    heir.close()
+    symlinkSync('/dev/pts/99999', link)
+    const next = backendOf()
+    opened(next)
+    expect(readlinkSync(link)).not.toBe('/dev/pts/99999')
+    next.close()
+  })
+
+  test('it has no value, and no requests', () => {
+    const backend = backendOf()
+    const owned = opened(backend)
+    for (const op of [OP.get, OP.set, OP.i2cRead]) {
+      expect(() => owned.request(op, new Uint8Array(8), 0)).toThrow(expect.objectContaining({ kind: 'unsupported' }))
+    }
+    backend.close()
+    expect(() => opened(new SimBackend({ world: new World(), folder: null }))).toThrow(
+      'serial lines are not simulated here',
+    )
+  })
+})
