@@ -29,7 +29,8 @@ const DECIDED = PHASES.indexOf('spawn')
 
 export function checkSlot(slot: string | undefined): string {
   if (slot === undefined) return DEFAULT_SLOT
-  if (NAME_PATTERN.test(slot)) return slot
+  // logs --slot all
+  if (NAME_PATTERN.test(slot) && slot !== 'all') return slot
   throw new Refusal('usage', `a slot is called like main or left-arm, got ${JSON.stringify(slot)}`)
 }
 

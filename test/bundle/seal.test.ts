@@ -84,7 +84,7 @@ test('G3: what compresses is sealed smaller than it is', async () => {
   expect(bytes.length).toBeLessThan(code.length / 4)
 })
 
-test('G2: BUNDLE 8.2: other recipient types, versions and armor are refused by name', async () => {
+test('G2, P8: BUNDLE 8.2: other recipient types, versions and armor are refused by name', async () => {
   const sealed = Buffer.from(await seal(CONTENT, [robot.age])).toString('latin1')
   const stanza = (line: string) =>
     Buffer.from(sealed.replace('-> X25519 ', `${line}\n${'A'.repeat(43)}\n-> X25519 `), 'latin1')

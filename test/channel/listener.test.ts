@@ -112,6 +112,30 @@ test('the deadline also covers a body that does not answer who', async () => {
   await expect(connectSession(connectOptions(robot, ann))).rejects.toMatchObject({ code: 'unknown-operator' })
 })
 
+test('P8: algorithms come with the version of the format: none that a peer names besides it is served, none is negotiated', async () => {
+  const robot = await robotFor()
+  for (const token of ['medulla/2', 'medulla/1-AESGCM', 'medulla/1;cipher=AES128', 'medulla/1 AES256', 'medulla']) {
+    const asked = UPGRADE.replace('medulla/1', token)
+    expect(await answerTo(robot.port, asked), token).toMatch(/^HTTP\/1\.1 404 /)
+  }
+  // a peer that means another version, or says another set of algorithms, under the same token
+  for (const meant of ['medulla/2', 'medulla/1AESGCM', '']) {
+    const handshake = new Handshake({
+      pattern: 'IK',
+      initiator: true,
+      prologue: Buffer.from(`${meant}${ROBOT_ID}`),
+      static: ann.noise,
+      remoteStatic: robot.noise.public,
+    })
+    const socket = open(robot.port, UPGRADE)
+    socket.write(encodeMessage(handshake.write(encodeCard(ann.card))))
+    const answer = collect(socket)
+    await closed(socket)
+    expect(Buffer.concat(answer).toString('latin1'), meant).toMatch(/^HTTP\/1\.1 101 [\s\S]*\r\n\r\n$/)
+  }
+  expect(robot.sessions).toEqual([])
+})
+
 test('idle strangers do not keep a newcomer out: the oldest has to leave', async () => {
   const robot = await robotFor({ limits: { handshakes: 8, reserved: 2 } })
   const idle = Array.from({ length: 6 }, () => open(robot.port))

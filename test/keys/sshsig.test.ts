@@ -54,6 +54,21 @@ test('BUNDLE 2.2: no bit of an armored signature or its blob is free', async () 
   }
 })
 
+test('P8: another hash, key type or version in a signature is refused, whoever signed', async () => {
+  const key = fixedKey()
+  const blob = unarmor(signBlob(key.privateKey, key.publicKey, 'release@medulla', MESSAGE))
+  const text = Buffer.from(blob).toString('latin1')
+  for (const [from, to] of [
+    ['sha512', 'sha256'],
+    ['ssh-ed25519', 'ssh-ed44819'],
+    ['SSHSIG\0\0\0\x01', 'SSHSIG\0\0\0\x02'],
+  ] as const) {
+    expect(text).toContain(from)
+    const changed = armor(Buffer.from(text.replaceAll(from, to), 'latin1'))
+    expect((await refusal(() => verify(changed, 'release@medulla', MESSAGE))).code, to).toBe('bad-signature')
+  }
+})
+
 test('BUNDLE 1.4: a signature has a size', async () => {
   const long = `-----BEGIN SSH SIGNATURE-----\n${'A'.repeat(5000)}\n-----END SSH SIGNATURE-----\n`
   expect((await refusal(() => verify(long, 'cert@medulla', MESSAGE))).code).toBe('too-large')

@@ -1,0 +1,51 @@
+/** What an auditor of a push has to read: the list and its line counts in the README are those of the code. */
+import { expect, test } from 'vitest'
+import { sources, text } from './tree.ts'
+
+/** From the first byte of a stranger to the exec of a pushed program, in this order. */
+const PATH: Readonly<Record<string, readonly string[]>> = {
+  'deploy/channel/': ['accept', 'admission', 'frame', 'handshake', 'listener', 'noise', 'serve', 'socket', 'x25519'],
+  'runtime/endpoint/': ['app', 'bodylink', 'call', 'main', 'ndjson', 'opener', 'opener-thread', 'operators', 'push', 'sessions', 'staging'],
+  'deploy/bundle/': ['bech32', 'h1', 'inner', 'limits', 'manifest', 'open', 'params', 'payload', 'policy', 'release', 'seal', 'sshsig', 'strict', 'tar'],
+  'runtime/store/': ['atomic', 'bundles', 'door', 'doorworker', 'entry', 'operators', 'record'],
+  'runtime/body/': ['cells', 'child', 'confinement', 'endpointlink', 'installer', 'launcher', 'lines', 'privateroot', 'runnables', 'uids'],
+  'runtime/sdk/': ['bpf', 'confined', 'loader', 'seccomp', 'seccomp-tables'],
+} // biome-ignore format: a list of files
+
+/** Of these folders every file is on the path, or here with the reason why it is not. */
+const WHOLE: Readonly<Record<string, string>> = {
+  'deploy/channel/connect.ts': "the laptop's side",
+  'deploy/channel/index.ts': 'names of the others',
+  'runtime/endpoint/log.ts': 'what is written of strangers',
+}
+
+/** Neither blank nor comment; rounded up to hundreds, so that the table need not follow every line. */
+function hundreds(files: readonly string[]): number {
+  const lines = files.flatMap((file) => text(file).split('\n'))
+  const code = lines.filter((line) => !/^\s*(?:\/\/.*|\/?\*.*)?$/.test(line))
+  return Math.ceil(code.length / 100) * 100
+}
+
+test('P13: the code between socket and exec is what the README lists, with its line counts', () => {
+  const counts = Object.entries(PATH).map(([folder, names]): [string, number] => {
+    return [
+      `\`${folder}\` ${names.map((name) => `\`${name}\``).join(', ')}`,
+      hundreds(names.map((name) => `${folder}${name}.ts`)),
+    ]
+  })
+  const total = counts.reduce((sum, [, count]) => sum + count, 0)
+  const [, section = ''] = text('README.md').split('### What stands between the socket and exec\n')
+  const table = section.split('\n').flatMap((line) => {
+    const cells = line.split('|').map((cell) => cell.trim())
+    return /^\d[\d,]*$/.test(cells[3] ?? '') ? [[cells[2] ?? '', Number(cells[3]?.replace(',', ''))]] : []
+  })
+  expect(table.slice(0, counts.length + 1)).toEqual([...counts, ['together', total]])
+})
+
+test('P13: no file of the folders that read what strangers send is left out of the list', () => {
+  for (const folder of ['deploy/channel/', 'runtime/endpoint/', 'deploy/bundle/']) {
+    const listed = (PATH[folder] ?? []).map((name) => `${folder}${name}.ts`)
+    const other = Object.keys(WHOLE).filter((path) => path.startsWith(folder))
+    expect(sources([folder.slice(0, -1)]).sort()).toEqual([...listed, ...other].sort())
+  }
+})
