@@ -89,6 +89,12 @@ export function newBoard(model: Model): string {
       model === 'linux' ? '' : 'pins 3 (SDA) and 5 (SCL)',
     ),
     example(`"servos": { "kind": "i2c", "bus": 1, "address": "0x40"${real ? '' : ', "simulate": "pca9685"'} },`, ''),
+    '',
+    ...prose(
+      'analog: volts at an input of an ADC chip on I2C, 0 to 3 of an ADS1115; its "address" is 0x48 by default.',
+      'The "fullScale" is the largest that it can tell: 6.144, 4.096, 2.048, 1.024, 0.512 or 0.256.',
+    ),
+    example('"battery": { "kind": "analog", "adc": "ads1115", "bus": 1, "channel": 0, "fullScale": 4.096 },', ''),
     ...(real ? busKinds(model) : []),
     '  },',
     '',
@@ -165,7 +171,7 @@ function busKinds(model: Model): string[] {
     '',
     ...prose('spi: one chip select of a bus. "mode" is 0 to 3, "speedHz" the highest that the chip can do.'),
     example(
-      '"adc": { "kind": "spi", "bus": 0, "select": 0, "mode": 0, "speedHz": 1000000 },',
+      '"leds": { "kind": "spi", "bus": 0, "select": 0, "mode": 0, "speedHz": 1000000 },',
       pins('pins 19, 21, 23 and 24 (CE0)'),
     ),
     '',
