@@ -98,6 +98,15 @@ export class Body {
     this.time.onLoose = (error) => this.actor?.caught(error)
   }
 
+  get board(): Board {
+    return this.#options.board
+  }
+
+  /** What a program was told at the start. */
+  get date(): Date {
+    return new Date(this.#options.epochMs)
+  }
+
   /** The program that runs, or ran last. */
   get actor(): Actor | null {
     return ([...this.#actors].findLast((actor) => actor.alive) ?? null) as Actor | null

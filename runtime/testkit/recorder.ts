@@ -38,6 +38,16 @@ export class Recorder {
     record.values.push(value)
   }
 
+  /** Now, since the start. */
+  get ns(): number {
+    return this.#now()
+  }
+
+  /** The value at the start. */
+  first(name: string): number {
+    return this.#records.get(name)?.values[0] ?? 0
+  }
+
   names(): string[] {
     return [...this.#records.keys()]
   }

@@ -14,6 +14,7 @@ import { assertStatesAndTimes, type StateAndTime, type Tolerance } from './claim
 import { type Duration, durationMs } from './duration.ts'
 import { type Loaded, load, type Source } from './load.ts'
 import type { Moment } from './recorder.ts'
+import { vcdLines } from './vcd.ts'
 
 export interface SimulateOptions {
   /**
@@ -170,6 +171,19 @@ export class Simulation {
   /** `[[1, 0], [0, 500]]`: level 1 from the start, level 0 from 500 ms on, and nothing else in between. */
   assertStatesAndTimes(name: string, expected: readonly StateAndTime[], tolerance: Tolerance = {}): void {
     assertStatesAndTimes(name, this.changes(name), expected, tolerance)
+  }
+
+  /** Every change of every handle as a value change dump (IEEE 1364-2001), which GTKWave opens. */
+  vcd(): string {
+    return `${[...this.vcdLines()].join('\n')}\n`
+  }
+
+  /** The same line by line: an hour can have millions of them. */
+  vcdLines(): Generator<string> {
+    const { recorder, owner, board, date } = this.#body
+    const kinds = owner.kinds()
+    const isLevel = (name: string) => kinds[name] === 'output' || kinds[name] === 'input'
+    return vcdLines(recorder, { scope: board.name ?? 'board', date, isLevel })
   }
 
   /** What the program, and its robot about it, has written. */

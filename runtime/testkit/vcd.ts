@@ -1,0 +1,62 @@
+/**
+ * Invariant: a value change dump as IEEE 1364-2001, clause 18, has it: a header, every value at time 0, then what changed,
+ * each time once.
+ *
+ * GTKWave and others show it. Levels are wires of one bit, everything else is a real number. Times are ns.
+ */
+import type { Recorder } from './recorder.ts'
+
+/** Printable ASCII, `!` to `~` (18.2.1). */
+const FIRST = 33
+const CODES = 94
+
+export interface VcdOptions {
+  /** Of the scope that the handles are in. */
+  readonly scope: string
+  readonly date: Date
+  /** Handles that have the values 0 and 1 alone. */
+  readonly isLevel: (name: string) => boolean
+}
+
+/** Lines, without their ends. */
+export function* vcdLines(recorder: Recorder, { scope, date, isLevel }: VcdOptions): Generator<string> {
+  const names = recorder.names()
+  const codes = new Map(names.map((name, index) => [name, code(index)]))
+  const shown = (name: string, value: number): string =>
+    isLevel(name) ? `${value}${codes.get(name)}` : `r${value} ${codes.get(name)}`
+  yield `$date ${date.toISOString()} $end`
+  yield '$version medulla $end'
+  yield '$timescale 1 ns $end'
+  yield `$scope module ${identifier(scope)} $end`
+  const taken = new Set<string>()
+  for (const name of names) {
+    yield `$var ${isLevel(name) ? 'wire 1' : 'real 64'} ${codes.get(name)} ${unique(identifier(name), taken)} $end`
+  }
+  yield '$upscope $end'
+  yield '$enddefinitions $end'
+  yield '#0'
+  yield '$dumpvars'
+  for (const name of names) yield shown(name, recorder.first(name))
+  yield '$end'
+  let last = 0
+  for (const { ns, name, value } of recorder.all()) {
+    if (ns !== last) yield `#${ns}`
+    last = ns
+    yield shown(name, value)
+  }
+  yield `#${Math.max(last, recorder.ns)}`
+}
+
+function code(index: number): string {
+  const char = String.fromCharCode(FIRST + (index % CODES))
+  return index < CODES ? char : code(Math.floor(index / CODES) - 1) + char
+}
+
+/** A simple identifier: a hyphen would have to be escaped, which not every reader knows. */
+const identifier = (name: string): string => name.replace(/[^A-Za-z0-9_]/g, '_')
+
+function unique(name: string, taken: Set<string>): string {
+  const free = taken.has(name) ? unique(`${name}_`, taken) : name
+  taken.add(free)
+  return free
+}
