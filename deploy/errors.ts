@@ -31,6 +31,7 @@ export const REFUSAL_CODES = [
   'handle-leased',
   'bad-board',
   'bad-device',
+  'bad-scenario',
   'unconfined',
   // moment
   'in-progress',
@@ -56,6 +57,9 @@ export const REFUSAL_CODES = [
   'left-cgroup',
   // afterwards
   'crashed',
+  // simulated
+  'scenario-failed',
+  'scenario-timeout',
   // laptop
   'usage',
   'build-failed',

@@ -13,8 +13,13 @@ export function suggest(got: string, known: readonly string[]): string {
   return known.length === 0 ? 'remove it' : `write one of ${known.join(', ')}`
 }
 
-/** The first issue as a place, what was expected, what was got, and what to write. */
-export function mistake(file: string, json: unknown, issue: Issue): BoardError {
+/** The first issue as a place, what was expected, what was got, and what to write. `knownKeys` are those of an object. */
+export function mistake(
+  file: string,
+  json: unknown,
+  issue: Issue,
+  knownKeys: (path: readonly PropertyKey[], got: unknown) => string[] = boardKeys,
+): BoardError {
   const path = issue.path.map((part) => String(part))
   const got = path.reduce<unknown>((value, key) => (value as Record<string, unknown> | null | undefined)?.[key], json)
   const parent = path.slice(0, -1).reduce<unknown>((value, key) => (value as Record<string, unknown>)[key], json)
@@ -78,7 +83,7 @@ function pathText(path: readonly PropertyKey[]): string {
   }, '')
 }
 
-function knownKeys(path: readonly PropertyKey[], got: unknown): string[] {
+function boardKeys(path: readonly PropertyKey[], got: unknown): string[] {
   if (path.length === 0) return Object.keys(board.shape)
   const section = { timing, limits, estop }[String(path[0])] ?? (path[2] === 'channel' ? channel : undefined)
   if (section !== undefined) return Object.keys(section.shape)

@@ -5,7 +5,7 @@
  * `main.js --home DIR [--sim] [--port N] [--host H] [--name NAME] [--board FILE] [--trace FILE]` runs; one NDJSON line
  * `{"event":"listening",…}` on stdout when it is up. `main.js trust --home DIR --card FILE` and `main.js card --home DIR`
  * answer with one JSON line, as do `main.js doctor --home DIR [--board FILE]`, `main.js board check --board FILE` and
- * `main.js board new|header --model MODEL`. A refusal is `{"event":"error","error":{code,message,hint}}` on stdout and exit 3.
+ * `main.js board new|header --model MODEL`; `main.js scenario` is told in testkit/command.ts. A refusal is `{"event":"error","error":{code,message,hint}}` on stdout and exit 3.
  */
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
@@ -21,6 +21,7 @@ import { SDK_VERSION } from './sdk/wire.ts'
 import { openHome } from './store/home.ts'
 import { holderOf } from './store/lock.ts'
 import { addOperator } from './store/operators.ts'
+import type { ScenarioArguments } from './testkit/command.ts'
 
 const log = createLog('body')
 const say = (line: object): void => {
@@ -53,6 +54,13 @@ async function main(): Promise<void> {
       sandbox: text,
       card: text,
       model: text,
+      file: text,
+      program: text,
+      'default-board': text,
+      timeout: text,
+      expect: text,
+      fail: text,
+      vcd: text,
       role: text,
       // its output is always JSON
       json: { type: 'boolean', default: false },
@@ -60,11 +68,13 @@ async function main(): Promise<void> {
   })
   const [command, what] = positionals
   if (command === 'board') return aboutBoard(what, values.board, values.model)
+  if (command === 'scenario') return simulated(what, values)
   if (values.home === undefined) throw new Refusal('usage', 'expected --home DIR')
   if (command === 'card') return say(await withHome(values.home, values.name, async (home) => home.card))
   if (command === 'doctor') return doctor(values.home, values.board)
   if (command === 'trust') return trust(values.home, values.card, values.role, values.name)
-  if (command !== undefined) throw new Refusal('usage', `expected trust, card, doctor or board, got ${command}`)
+  if (command !== undefined)
+    throw new Refusal('usage', `expected trust, card, doctor, board or scenario, got ${command}`)
   const port = Number(values.port)
   if (!Number.isInteger(port) || port < 0 || port > 65535)
     throw new Refusal('usage', `expected a port, got ${values.port}`)
@@ -111,6 +121,15 @@ async function aboutBoard(
     throw new Refusal('bad-board', `${file} cannot be read: ${error.code ?? error.message}`, 'medulla board new')
   }
   say(checkBoard(await readFile(file, 'utf8').catch(unreadable), file))
+}
+
+async function simulated(what: string | undefined, values: ScenarioArguments): Promise<void> {
+  if (what === 'schema') return say((await import('./testkit/scenario.ts')).scenarioJsonSchema())
+  const { scenarioCommand } = await import('./testkit/command.ts')
+  const write = process.stdout.write.bind(process.stdout)
+  await scenarioCommand(values, (line) => void write(`${JSON.stringify(line)}\n`))
+  // what the program left behind does not keep this process
+  process.exit(0)
 }
 
 type OpenHome = Awaited<ReturnType<typeof openHome>>

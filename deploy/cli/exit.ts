@@ -11,6 +11,8 @@ export const EXIT = {
   undone: 4,
   unreachable: 5,
   build: 6,
+  failed: 7,
+  timeout: 8,
   interrupted: 130,
 } as const
 export type ExitName = keyof typeof EXIT
@@ -23,6 +25,8 @@ export const EXIT_MEANING: Readonly<Record<ExitName, string>> = {
   undone: 'executed, then undone: the program before it runs on',
   unreachable: 'the robot did not answer, or the connection was lost',
   build: 'the program could not be built',
+  failed: 'a scenario did not come true, or its program crashed or logged what it must not',
+  timeout: 'a scenario had not come true when its time was over, or its program did not give way',
   interrupted: 'interrupted with Ctrl-C',
 }
 
@@ -78,6 +82,9 @@ const NAMES: Readonly<Record<RefusalCode, ExitName>> = {
   'fence-failed': 'undone',
   usage: 'usage',
   'build-failed': 'build',
+  'bad-scenario': 'usage',
+  'scenario-failed': 'failed',
+  'scenario-timeout': 'timeout',
   unreachable: 'unreachable',
   'port-in-use': 'refused',
   interrupted: 'interrupted',

@@ -80,11 +80,9 @@ export async function openWorkshop(
   options: BuildOptions,
 ): Promise<Workshop> {
   const { Builder, makeBundle } = await import('../build.ts')
-  const sdk = fileURLToPath(import.meta.resolve('medulla'))
-  const drivers = fileURLToPath(import.meta.resolve('medulla/drivers'))
   const signing = signer(keyPath(app.dir, options.key, app.env))
   signing.catch(() => {}) // looked at below; a build that fails comes first
-  const builder = new Builder(path, { sdk, drivers })
+  const builder = new Builder(path, library())
   const recipients = () => robots.map(({ name, card }) => ({ id: card.id, age: ageOf(name, card.age) }))
   let counter = 0
   return {
@@ -106,6 +104,25 @@ export async function openWorkshop(
     inputs: () => builder.inputs,
     close: () => builder.close(),
   }
+}
+
+/** Built, and neither signed nor sealed: for what runs on this computer. */
+export async function buildPlain(
+  app: App,
+  path: string,
+): Promise<{ code: Uint8Array; program: string; version: string }> {
+  const { buildProgram } = await import('../build.ts')
+  app.term.progress(`building ${basename(path) || path}`)
+  const { files, manifest } = await buildProgram(path, library())
+  const code = files.find(({ name }) => name === manifest.entry)?.bytes
+  if (code === undefined) throw new Refusal('build-failed', `${path} has no ${manifest.entry}`)
+  return { code, program: manifest.program, version: manifest.version }
+}
+
+/** What programs import, in this installation. */
+function library(): { sdk: string; drivers: string } {
+  const sdk = fileURLToPath(import.meta.resolve('medulla'))
+  return { sdk, drivers: fileURLToPath(import.meta.resolve('medulla/drivers')) }
 }
 
 export async function readBundle(path: string): Promise<Bundle> {

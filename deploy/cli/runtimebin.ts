@@ -78,7 +78,8 @@ function parse(text: string): unknown {
   }
 }
 
-function refusalIn(value: unknown): Refusal | undefined {
+/** What the runtime refused, if that is what it says. */
+export function refusalIn(value: unknown): Refusal | undefined {
   const error = (value as { error?: { code?: unknown; message?: unknown; hint?: unknown } } | undefined)?.error
   if (typeof error?.message !== 'string') return undefined
   const code = (REFUSAL_CODES as readonly unknown[]).includes(error.code) ? (error.code as RefusalCode) : 'internal'

@@ -51,6 +51,8 @@ export interface BodyOptions {
   readonly epochMs: number
   /** What was not asked for is thrown by the call in which it happens. */
   readonly strict: boolean
+  /** What the program prints is in its log only, as on a robot. */
+  readonly capture: boolean
 }
 
 /** Events without a turn of the event loop, at most: a process that simulates hears its signals. */
@@ -80,9 +82,9 @@ export class Body {
   #expected = false
 
   constructor(options: BodyOptions) {
-    const { board, seed, epochMs } = options
+    const { board, seed, epochMs, capture } = options
     this.#options = options
-    this.time = new Time({ seed, epochMs })
+    this.time = new Time({ seed, epochMs, output: capture ? (...said) => this.#printed(...said) : undefined })
     this.world = new World({ wires: board.wires, clock: this.time.clock })
     this.recorder = new Recorder(() => this.time.ns)
     this.world.onChange((change) => this.recorder.take(change))
@@ -189,6 +191,8 @@ export class Body {
   }
 
   async stop(): Promise<void> {
+    // a swap in its trial ends with it
+    this.#expected = true
     await this.#finish(this.slot.stop())
     await this.close()
   }
@@ -335,6 +339,10 @@ export class Body {
         this.#checkpoint?.program === program && manifest.state !== null ? this.#checkpoint : null,
       committed: async () => this.#committed.at(-1) ?? null,
     }
+  }
+
+  #printed(stream: 'stdout' | 'stderr', text: string): void {
+    for (const line of text.split('\n')) if (line !== '') this.slot.log.add(stream, line, this.#fence)
   }
 
   #told(outcome: Outcome, code: RefusalCode, reason: string): SimulationError {

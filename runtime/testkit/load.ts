@@ -12,7 +12,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { Declared, Hosts } from '../sdk/hosts.ts'
 
 /** A file of a program, or what imports one: `() => import('./program.ts')`. */
-export type Source = string | URL | Edited | (() => unknown)
+export type Source = string | URL | Edited | Named | (() => unknown)
 
 /** A file of a program, with a text that it does not have yet. */
 export interface Edited {
@@ -31,6 +31,13 @@ export function edited(program: string | URL, from: string, to: string): Edited 
   throw new RangeError(`${file}: expected ${JSON.stringify(from)} once, got it ${parts.length - 1} times`)
 }
 
+/** A program that was built before, under its name. */
+export interface Named {
+  readonly program: string
+  readonly version: string
+  load(): unknown
+}
+
 export interface Loaded {
   readonly declared: Declared
   readonly program: string
@@ -47,6 +54,10 @@ let queue: Promise<unknown> = Promise.resolve()
 export async function load(source: Source): Promise<Loaded> {
   if (typeof source === 'function') {
     return { declared: await declaredBy(async () => source()), program: 'program', version: '0.0.0', folder: null }
+  }
+  if (typeof source === 'object' && 'load' in source) {
+    const { program, version } = source
+    return { declared: await declaredBy(async () => source.load()), program, version, folder: null }
   }
   const { file, text } =
     typeof source === 'object' && 'text' in source ? source : { file: pathOf(source), text: undefined }

@@ -2,9 +2,10 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { Receipt } from '../../deploy/api.ts'
+import type { LogLine, Receipt } from '../../deploy/api.ts'
 import { type Board, parseBoard } from '../../drivers/board.ts'
 import type { Level } from '../../drivers/handle.ts'
+import { parseJson } from '../../drivers/json.ts'
 import type { Snapshot as ChipSnapshot } from '../../drivers/sim/chips/chip.ts'
 import type { Upgrade } from '../body/upgrade.ts'
 import type { ParamValue } from '../sdk/params.ts'
@@ -35,13 +36,17 @@ export interface SimulateOptions {
    * has dealt with it. `log`: it is only in the log and the receipts.
    */
   crashes?: 'throw' | 'log'
+  /** `log`: what the program prints is in its log only, as on a robot. Default `leave`: it is printed. */
+  output?: 'leave' | 'log'
+  /** Hears each line of the log as it comes. */
+  onLog?: (line: SimulatedLine) => void
 }
 
 export interface SimulatedLine {
   /** Since the start of the simulation. */
   readonly ms: number
-  /** `log`: of the program; `runtime`: about it. */
-  readonly stream: 'log' | 'runtime'
+  /** `log`, `stdout`, `stderr`: of the program; `runtime`: about it. */
+  readonly stream: LogLine['stream']
   readonly level: LogLevel
   readonly text: string
 }
@@ -63,8 +68,9 @@ export async function simulate(program: Source, options: SimulateOptions = {}): 
     seed: options.seed ?? 1,
     epochMs: (options.date ?? new Date('2026-01-01T00:00:00Z')).getTime(),
     strict: options.crashes !== 'log',
+    capture: options.output === 'log',
   })
-  const simulation = new Simulation(body)
+  const simulation = new Simulation(body, options.onLog)
   try {
     const installed = body.install(loaded)
     await body.time.during(() => body.begin(installed, options.params ?? {}))
@@ -80,11 +86,12 @@ export class Simulation {
   readonly #log: SimulatedLine[] = []
 
   /** By {@link simulate} alone. */
-  constructor(body: Body) {
+  constructor(body: Body, onLog?: (line: SimulatedLine) => void) {
     this.#body = body
     body.slot.log.follow(({ stream, level, text }) => {
-      if (stream !== 'log' && stream !== 'runtime') return
-      this.#log.push({ ms: this.ms, stream, level: (level ?? 'info') as LogLevel, text })
+      const line: SimulatedLine = { ms: this.ms, stream, level: (level ?? 'info') as LogLevel, text }
+      this.#log.push(line)
+      onLog?.(line)
     })
   }
 
@@ -93,26 +100,25 @@ export class Simulation {
     return this.#body.time.ns / 1e6
   }
 
-  /** Lets time pass: ms, or a text as `500ms`, `2s`, `10m`, `1h`. What is due at its very end happens, too. */
-  run(duration: Duration): Promise<void> {
-    return this.#body.time.during(() => this.#body.go(this.#after(duration)))
+  /**
+   * Lets time pass: ms, or a text as `500ms`, `2s`, `10m`, `1h`. What is due at its very end happens, too. Ends before it
+   * when `done` is true, which is looked at after each thing that happens; true when it was.
+   */
+  async run(duration: Duration, done?: () => boolean): Promise<boolean> {
+    const ns = BigInt(Math.round(durationMs(duration) * 1e6))
+    const { time } = this.#body
+    await time.during(() => this.#body.go(time.clock.now() + ns, done))
+    return done?.() ?? false
   }
 
   /**
    * Lets time pass until `done` is true, or until the program has logged a line with this text; at most `limit` (default
-   * 1m), then it throws. It is looked at after each thing that happens.
+   * 1m), then it throws.
    */
   async until(done: (() => boolean) | string, limit: Duration = '1m'): Promise<void> {
     const from = this.#log.length
     const test = typeof done === 'string' ? () => this.#log.slice(from).some(({ text }) => text.includes(done)) : done
-    let met = false
-    await this.#body.time.during(() =>
-      this.#body.go(this.#after(limit), () => {
-        met = test()
-        return met
-      }),
-    )
-    if (met || test()) return
+    if (await this.run(limit, test)) return
     throw new Error(
       `after ${durationMs(limit)} ms: ${typeof done === 'string' ? `nothing logged ${JSON.stringify(done)}` : 'it is still not so'}`,
     )
@@ -127,6 +133,8 @@ export class Simulation {
 
   /** Pulls the line of an input to a level, as a button does. The program hears of it before this returns. */
   pull(name: string, level: Level): void {
+    const driver = this.#body.board.wires.find(([, to]) => to === name)?.[0]
+    if (driver !== undefined) throw new RangeError(`${name}: the board wires it to ${driver}, which is stronger`)
     this.#body.time.act(() => this.#body.world.pull(name, level))
   }
 
@@ -239,10 +247,6 @@ export class Simulation {
     for (const handle of this.#body.owner.all) if (handle.name === name) return handle
     throw new RangeError(`${name}: the board has no such handle`)
   }
-
-  #after(duration: Duration): bigint {
-    return this.#body.time.clock.now() + BigInt(Math.round(durationMs(duration) * 1e6))
-  }
 }
 
 function swapOf(body: Body, upgrade: Upgrade): Swap {
@@ -256,7 +260,8 @@ function swapOf(body: Body, upgrade: Upgrade): Swap {
 }
 
 async function boardOf(given: SimulateOptions['board'], { folder }: Loaded): Promise<Board> {
-  if (typeof given === 'object' && !(given instanceof URL)) return asSimulated(JSON.stringify(given), 'board')
+  if (typeof given === 'object' && !(given instanceof URL))
+    return asSimulated(JSON.stringify({ model: 'sim', ...given }), 'board')
   if (given === undefined && folder === null) {
     throw new TypeError('expected a board: { board: { handles: { led: { kind: "output", line: 17 } } } }')
   }
@@ -266,14 +271,8 @@ async function boardOf(given: SimulateOptions['board'], { folder }: Loaded): Pro
 
 /** A real board's handles can be simulated as well. */
 function asSimulated(text: string, file: string): Board {
-  let model: unknown = 'sim'
-  try {
-    model = (JSON.parse(text) as { model?: unknown }).model
-  } catch {
-    // the parser says it better
-  }
-  return parseBoard(
-    model === 'sim' ? text : JSON.stringify({ ...JSON.parse(text), model: 'sim', chip: undefined }),
-    file,
-  )
+  const board = parseBoard(text, file)
+  if (board.model === 'sim') return board
+  const { chip: _, ...rest } = parseJson(text).value as { chip?: unknown }
+  return parseBoard(JSON.stringify({ ...rest, model: 'sim' }), file)
 }

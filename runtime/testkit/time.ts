@@ -54,6 +54,15 @@ class Timer {
 /** The globals are one for all: what lasts over turns of the event loop waits for its turn. */
 let queue: Promise<void> = Promise.resolve()
 
+export interface TimeOptions {
+  /** For Math.random. */
+  readonly seed: number
+  /** What Date says at the start. */
+  readonly epochMs: number
+  /** Gets what is written to stdout and stderr; absent: the process's own. */
+  readonly output?: ((stream: 'stdout' | 'stderr', text: string) => void) | undefined
+}
+
 export class Time {
   readonly clock = new VirtualClock(START_NS)
   /** Whose code runs at the moment; null: the body's. */
@@ -67,9 +76,12 @@ export class Time {
   #depth = 0
   #restore: (() => void)[] = []
 
-  constructor(options: { seed: number; epochMs: number }) {
-    this.#random = options.seed
-    this.#epochMs = options.epochMs
+  readonly #output: TimeOptions['output']
+
+  constructor({ seed, epochMs, output }: TimeOptions) {
+    this.#random = seed
+    this.#epochMs = epochMs
+    this.#output = output
   }
 
   /** Since the start. */
@@ -143,7 +155,15 @@ export class Time {
     const stir = () => {
       this.astir = true
     }
+    const output = this.#output
+    const writer = (stream: 'stdout' | 'stderr') => (text: unknown) => {
+      output?.(stream, String(text))
+      return true
+    }
     return [
+      ...(output === undefined
+        ? []
+        : [put(process.stdout, 'write', writer('stdout')), put(process.stderr, 'write', writer('stderr'))]),
       put(globalThis, 'setTimeout', this.#timeout()),
       put(globalThis, 'setInterval', (call: Call, ms?: number, ...args: unknown[]) =>
         this.#timer(call, args, millis(ms), true),

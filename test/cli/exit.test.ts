@@ -5,7 +5,7 @@ import { REFUSAL_CODES, type RefusalCode } from '../../deploy/errors.ts'
 const BY_EXIT: Readonly<Record<number, readonly RefusalCode[]>> = {
   [EXIT.ok]: ['already-installed'],
   [EXIT.internal]: ['internal'],
-  [EXIT.usage]: ['usage'],
+  [EXIT.usage]: ['usage', 'bad-scenario'],
   [EXIT.undone]: [
     ...(['never-ready', 'died-at-start', 'died-in-trial', 'heartbeat-lost', 'unhealthy', 'migrate-failed'] as const),
     ...([
@@ -20,6 +20,8 @@ const BY_EXIT: Readonly<Record<number, readonly RefusalCode[]>> = {
   ],
   [EXIT.unreachable]: ['unreachable', 'body-away'],
   [EXIT.build]: ['build-failed'],
+  [EXIT.failed]: ['scenario-failed'],
+  [EXIT.timeout]: ['scenario-timeout'],
   [EXIT.interrupted]: ['interrupted'],
 }
 
@@ -37,6 +39,8 @@ test('P11: the exit codes are these, and each says what it means', () => {
     undone: 4,
     unreachable: 5,
     build: 6,
+    failed: 7,
+    timeout: 8,
     interrupted: 130,
   })
   expect(Object.keys(EXIT_MEANING)).toEqual(Object.keys(EXIT))

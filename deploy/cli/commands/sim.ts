@@ -8,6 +8,7 @@ import { type SignedCertificate, verifyCertificate } from '../../cert.ts'
 import { Refusal } from '../../errors.ts'
 import { type App, example, type Runner } from '../app.ts'
 import { keyPath, operator, readRobots, rememberRobot } from '../config.ts'
+import { EXIT } from '../exit.ts'
 import { ROBOTS } from '../paths.ts'
 import { formatAddress, parseAddress } from '../robot.ts'
 import { askRuntime, type Listening, spawnRuntime, untilListening } from '../runtimebin.ts'
@@ -21,6 +22,12 @@ interface Options {
   board?: string
   trace?: string
   keep?: true
+  scenario?: string
+  scenarioSchema?: true
+  timeout?: string
+  expect?: string
+  fail?: string
+  vcd?: string
 }
 
 export function define(command: Command, app: App, run: Runner): void {
@@ -28,8 +35,12 @@ export function define(command: Command, app: App, run: Runner): void {
     .description(
       'Starts a simulated robot on this computer: the same runtime as on a Pi, over simulated pins.\n' +
         'The robot and this laptop trust each other from the start. It runs until Ctrl-C; what it runs is started again ' +
-        'the next time.',
+        'the next time.\n' +
+        'With --scenario or --expect it only simulates one program, in simulated time, and its exit code says how that ended: ' +
+        `${EXIT.ok} it came true, ${EXIT.failed} it did not, ${EXIT.timeout} it had not when the time was over, ` +
+        `${EXIT.usage} the scenario file is wrong, ${EXIT.build} the program does not build.`,
     )
+    .argument('[program]', 'with --scenario or --expect: a folder or a source file')
     .option('--name <name>', 'its name (default: sim, or with --kernel: kernel)')
     .option('--port <port>', `TCP port on this computer (default: the one it had, at first ${DEFAULT_PORT}; 0: any)`)
     .option('--board <file>', 'board file: which handles there are (default: a board with two leds, a button and more)')
@@ -38,16 +49,41 @@ export function define(command: Command, app: App, run: Runner): void {
       '--kernel',
       "over the pins of a real Linux kernel, booted in QEMU: lines of gpio-sim under a Pi 4's label, I2C and PWM chips",
     )
+    .option('--scenario <file>', 'simulate what this file says: pulls, pokes, swaps, expectations')
+    .option('--scenario-schema', 'print the JSON schema of scenario files')
+    .option('--timeout <time>', 'simulated time, as 90s or 1h, in which all has to come true (default: 60s)')
+    .option('--expect <text>', 'a line of the log has to have this text')
+    .option('--fail <text>', 'no line of the log may have this text')
+    .option('--vcd <file>', 'write what every pin did, for GTKWave and others')
     .option('--keep', 'go on in the background; prints how to stop it')
     .addHelpText(
       'after',
-      example('medulla sim', 'medulla sim --name arm --port 7272 --board board.json', 'medulla sim --kernel'),
+      example(
+        'medulla sim',
+        'medulla sim --name arm --port 7272 --board board.json',
+        'medulla sim --kernel',
+        'medulla sim --scenario scenario.json --vcd pins.vcd',
+        "medulla sim blinky --expect 'blink 100' --fail error --timeout 5m",
+      ),
     )
-    .action((_: unknown, own: Command) => {
+    .action((program: string | undefined, _: unknown, own: Command) => {
       const options = own.opts<Options>()
+      if (options.scenarioSchema === true) return run(async () => (await import('../scenario.ts')).printSchema(app))
+      if (options.scenario !== undefined || options.expect !== undefined) {
+        return run(async () => (await import('../scenario.ts')).runScenario(app, program, options))
+      }
+      refuseScenarioOptions(program, options)
       const { key } = own.optsWithGlobals<{ key?: string }>()
       return run(() => (options.kernel === true ? simKernel : sim)(app, options, key))
     })
+}
+
+/** What only a simulation of one program understands. */
+function refuseScenarioOptions(program: string | undefined, options: Options): void {
+  const given = program ?? (['timeout', 'fail', 'vcd'] as const).find((name) => options[name] !== undefined)
+  if (given === undefined) return
+  const what = given === program ? `a program (${program})` : `--${given}`
+  throw new Refusal('usage', `${what} needs --scenario or --expect`, 'medulla sim --help')
 }
 
 async function sim(app: App, options: Options, key: string | undefined): Promise<number> {

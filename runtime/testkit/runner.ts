@@ -1,0 +1,174 @@
+/**
+ * Invariant: a scenario passes only when every step came true, the expected text was seen and the forbidden one was not,
+ * all before its time was over.
+ */
+import { isDeepStrictEqual } from 'node:util'
+import type { Level } from '../../drivers/handle.ts'
+import type { Named } from './load.ts'
+import type { Scenario, Step } from './scenario.ts'
+import type { Simulation } from './simulation.ts'
+
+export type Verdict =
+  | { readonly passed: true }
+  | { readonly passed: false; readonly late: boolean; readonly why: string }
+
+export interface RunnerOptions {
+  /** A line of the log that has to come, and one that must not. */
+  readonly expect?: string | undefined
+  readonly fail?: string | undefined
+  readonly timeoutMs: number
+  /** The built program of a step. */
+  source(path: string): Named
+  onStep?(index: number, step: Step): void
+}
+
+/** What did not come true; `late`: there was no time left for it. */
+class Untrue extends Error {
+  readonly late: boolean
+  constructor(message: string, late = false) {
+    super(message)
+    this.late = late
+  }
+}
+
+export async function runScenario(sim: Simulation, { steps }: Scenario, options: RunnerOptions): Promise<Verdict> {
+  const run = new Run(sim, options)
+  try {
+    for (const [index, step] of steps.entries()) {
+      options.onStep?.(index, step)
+      try {
+        await run.step(step)
+      } catch (error) {
+        if (error instanceof Untrue) throw new Untrue(`steps[${index}]: ${error.message}`, error.late)
+        throw new Untrue(`steps[${index}]: ${error instanceof Error ? error.message : String(error)}`)
+      }
+    }
+    await run.end(steps.length > 0)
+    return { passed: true }
+  } catch (error) {
+    const late = error instanceof Untrue && error.late
+    return { passed: false, late, why: error instanceof Error ? error.message : String(error) }
+  }
+}
+
+class Run {
+  readonly #sim: Simulation
+  readonly #options: RunnerOptions
+  /** Lines of the log that were looked at, for each text. */
+  #looked = 0
+  #seen = false
+  #forbidden: string | null = null
+
+  constructor(sim: Simulation, options: RunnerOptions) {
+    this.#sim = sim
+    this.#options = options
+  }
+
+  async step(step: Step): Promise<void> {
+    const sim = this.#sim
+    if (step.at !== undefined) {
+      if (step.at < sim.ms) throw new Untrue(`it is ${sim.ms} ms already, ${step.at} ms is over`)
+      await this.#pass(step.at - sim.ms)
+    }
+    if (step.delay !== undefined) await this.#pass(step.delay)
+    for (const [name, level] of Object.entries(step.pull ?? {})) sim.pull(name, level as Level)
+    if (step.release !== undefined) sim.release(step.release)
+    for (const [name, what] of Object.entries(step.poke ?? {})) {
+      for (const [key, value] of Object.entries(what)) sim.poke(name, key, value)
+    }
+    for (const [name, value] of Object.entries(step.param ?? {})) await sim.param(name, value)
+    if (step['wait-log'] !== undefined) await this.#waitLog(step['wait-log'], step.within)
+    if (step.expect !== undefined) await this.#expect(step.expect, step)
+    if (step.state !== undefined) this.#state(step.state)
+    for (const [name, states] of Object.entries(step.states ?? {})) {
+      sim.assertStatesAndTimes(name, states, step.tolerance === undefined ? {} : { value: step.tolerance })
+    }
+    if (step.swap !== undefined) await sim.swap(this.#options.source(step.swap))
+    if (step.rollback !== undefined) await sim.rollback()
+    if (step.crash !== undefined) await sim.crash()
+    this.#look()
+    this.#check()
+  }
+
+  /** What is still awaited when all steps are done. */
+  async end(steps: boolean): Promise<void> {
+    const { expect, timeoutMs } = this.#options
+    if (expect === undefined) {
+      // without steps and without a text there is only the forbidden one to wait for
+      if (!steps) await this.#pass(timeoutMs - this.#sim.ms)
+      return
+    }
+    await this.#until(() => this.#seen, undefined, `nothing logged ${JSON.stringify(expect)}`)
+  }
+
+  async #waitLog(text: string, within: number | undefined): Promise<void> {
+    const from = this.#sim.log.length
+    let at = from
+    const logged = (): boolean => {
+      const { log } = this.#sim
+      for (; at < log.length; at++) if (log[at]?.text.includes(text)) return true
+      return false
+    }
+    await this.#until(logged, within, `nothing logged ${JSON.stringify(text)}`)
+  }
+
+  async #expect(wanted: Readonly<Record<string, number>>, { within = 0, tolerance = 1e-9 }: Step): Promise<void> {
+    const wrong = (): string | null => {
+      for (const [name, value] of Object.entries(wanted)) {
+        const is = this.#sim.value(name)
+        if (Math.abs(is - value) > tolerance) return `expected ${name} ${value}, got ${is}`
+      }
+      return null
+    }
+    if (wrong() === null) return
+    if (within > 0) await this.#until(() => wrong() === null, within, '')
+    const still = wrong()
+    if (still !== null) throw new Untrue(still)
+  }
+
+  #state(wanted: Readonly<Record<string, unknown>>): void {
+    const state = (this.#sim.state ?? {}) as Record<string, unknown>
+    for (const [key, value] of Object.entries(wanted)) {
+      // what the scenario's parser made has no prototype
+      if (isDeepStrictEqual(state[key], structuredClone(value))) continue
+      throw new Untrue(`expected ${key} of the state ${JSON.stringify(value)}, got ${JSON.stringify(state[key])}`)
+    }
+  }
+
+  /** Lets time pass until it is so; `within` (default: all the time there is) is not more than that. */
+  async #until(done: () => boolean, within: number | undefined, why: string): Promise<void> {
+    const { timeoutMs } = this.#options
+    const left = Math.max(0, timeoutMs - this.#sim.ms)
+    const wait = Math.min(within ?? left, left)
+    this.#look()
+    if (done()) return
+    await this.#sim.run(wait, () => this.#look() || done())
+    this.#check()
+    if (done() || (wait === within && why === '')) return
+    const over = `within ${wait} ms`
+    throw new Untrue(`${why || 'it did not come true'} ${over}`, wait < (within ?? Number.POSITIVE_INFINITY))
+  }
+
+  async #pass(ms: number): Promise<void> {
+    const left = this.#options.timeoutMs - this.#sim.ms
+    await this.#sim.run(Math.min(ms, left), () => this.#look())
+    this.#check()
+    if (ms > left) throw new Untrue(`the ${this.#options.timeoutMs} ms are over`, true)
+  }
+
+  /** True when the forbidden text was seen. */
+  #look(): boolean {
+    const { log } = this.#sim
+    const { expect, fail } = this.#options
+    for (; this.#looked < log.length; this.#looked++) {
+      const { text = '', ms } = log[this.#looked] ?? {}
+      if (expect !== undefined && text.includes(expect)) this.#seen = true
+      if (fail !== undefined && text.includes(fail)) this.#forbidden ??= `at ${ms} ms: ${text}`
+    }
+    return this.#forbidden !== null
+  }
+
+  #check(): void {
+    if (this.#forbidden !== null) throw new Untrue(this.#forbidden)
+  }
+}
