@@ -102,7 +102,8 @@ export class Watching {
 
   #ended({ files, buildMs }: Save, pushMs: number, name: string, result: Result): void {
     const { term } = this.#parts.app
-    const { outcome, code, message, hint, receipt } = result
+    const { outcome, code, hint, receipt } = result
+    const message = outcome === 'refused' ? `${result.message}; ${this.#still()}` : result.message
     const gapMs = receipt?.gapMs ?? null
     const good = exitForOutcome(outcome, code) === 0
     if (good) this.runs = name
@@ -116,14 +117,17 @@ export class Watching {
 
   /** Nothing of it was executed. */
   #refused({ files, buildMs }: Save, refusal: Refusal): void {
-    const { app, robot, slot } = this.#parts
-    const { term } = app
+    const { term } = this.#parts.app
     const { code, message } = refusal
     term.event({ event: 'save', files, buildMs, outcome: 'refused', code, message })
     const why = code === 'build-failed' ? 'not built' : code
-    const still = this.runs === null ? `${robot}/${slot} runs what it ran` : `${this.runs} runs on`
-    term.line(`${term.paint('bold', nameOf(files))}: ${term.paint('red', why)}; ${still}`)
+    term.line(`${term.paint('bold', nameOf(files))}: ${term.paint('red', why)}; ${this.#still()}`)
     term.failure(refusal, true)
+  }
+
+  #still(): string {
+    const { robot, slot } = this.#parts
+    return this.runs === null ? `${robot}/${slot} runs what it ran` : `${this.runs} runs on`
   }
 
   /** Log and spare, from the first push on that the robot took: before it there may be no such slot. */

@@ -126,6 +126,8 @@ export class Slot {
     this.#deadline.disarm()
     this.#monitor.rest()
     this.#state = 'idle'
+    // what was being started is there by then
+    await this.#queue
     await this.#programs.close()
     await this.params.close()
   }
