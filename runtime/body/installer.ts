@@ -57,7 +57,6 @@ export class Installer {
         if (refusal !== null) throw refusal
         timeline.begin('stage')
         letGo = bundles.hold(seen.digest)
-        await bundles.put(seen, { pusher: message.pusher, time: new Date().toISOString() })
       } catch (error) {
         slot.abandon()
         letGo()
@@ -68,7 +67,9 @@ export class Installer {
       throw error
     }
     const { pusher, force } = message
-    const to = verified(seen)
+    const stored = bundles.put(seen, { pusher, time: new Date().toISOString() })
+    stored.catch(() => {}) // who starts it looks at it
+    const to = verified(seen, stored)
     const upgrade = new Upgrade({
       kind: 'push',
       to,

@@ -5,8 +5,8 @@ import type { Bundles } from '../store/bundles.ts'
 import type { Verified } from '../store/door.ts'
 import type { Runnable } from './upgrade.ts'
 
-/** From the door: the files are already in memory. */
-export function verified(from: Verified): Runnable {
+/** From the door: the files are already in memory, and on their way to the store. */
+export function verified(from: Verified, stored: Promise<unknown>): Runnable {
   const { digest, release, signer, manifest, files } = from
   return {
     digest,
@@ -15,6 +15,7 @@ export function verified(from: Verified): Runnable {
     signer,
     counter: release.counter,
     manifest,
+    stored,
     async extract(folder) {
       await Promise.all([...files].map(([name, bytes]) => writeFile(join(folder, name), bytes, { mode: 0o400 })))
     },
@@ -31,6 +32,7 @@ export async function stored(bundles: Bundles, digest: string): Promise<Runnable
     signer: record.signer,
     counter: release.counter,
     manifest: record.manifest,
+    stored: Promise.resolve(),
     async extract(folder) {
       await bundles.extract(digest, folder)
     },

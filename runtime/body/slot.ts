@@ -379,6 +379,8 @@ export class Slot {
         message: (running, message) => this.#hear(running, message),
         exit: (running) => this.#post('died', running),
       })
+      // HANDOVER 4.7
+      await runnable.stored
     } catch (error) {
       const { message } = error as Error
       this.#post('next-failed', null, { code: error instanceof Refusal ? error.code : 'internal', message })

@@ -16,6 +16,8 @@ export interface Runnable {
   signer: string
   counter: number
   manifest: Manifest
+  /** It is on disk. */
+  readonly stored: Promise<unknown>
   /** Writes program.mjs into the folder of the instance that is there for it, verified again where it comes from disk. */
   extract(folder: string): Promise<void>
 }

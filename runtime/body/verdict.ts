@@ -65,6 +65,8 @@ export function causeOf(
 /** Whether it says nothing against the new program, which may be pushed again as it is. */
 export function blameless(state: State, event: Event, code: RefusalCode): boolean {
   if (code === 'yield-timeout' || code === 'interrupted' || code === 'estopped' || code === 'fence-failed') return true
+  // it could not be started, or not be written to disk
+  if (event === 'next-failed' && code === 'internal') return true
   if (
     state !== 'preparing' &&
     state !== 'copying' &&

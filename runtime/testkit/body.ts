@@ -133,7 +133,17 @@ export class Body {
     const refusal = unmet(manifest.needs, { handles: this.owner.kinds(), leased: {}, slot: SLOT })
     if (refusal !== null) throw refusal
     const digest = `simulated:${program}:${version}:${this.#generation}`
-    return { loaded, program, version, manifest, digest, signer: '', counter: 0, extract: async () => {} }
+    return {
+      loaded,
+      program,
+      version,
+      manifest,
+      digest,
+      signer: '',
+      counter: 0,
+      stored: Promise.resolve(),
+      extract: async () => {},
+    }
   }
 
   /** As a robot that is switched on with this program on its disk. */

@@ -142,6 +142,21 @@ test('a commit that cannot be written is undone: the old program runs on', async
   await robot.commit('steady', { retry: true })
 })
 
+test('HANDOVER 4.7: a bundle that cannot be written to the store is not started, and it is not its fault', async () => {
+  const before = await robot.running()
+  const folder = join(robot.home, 'store')
+  renameSync(folder, `${folder}.aside`)
+  writeFileSync(folder, 'not a folder')
+  const { bytes } = await robot.bundle('steady')
+  const answer = await robot.send(bytes)
+  rmSync(folder)
+  renameSync(`${folder}.aside`, folder)
+  expect(answer).toMatchObject({ outcome: 'rolled-back', code: 'internal' })
+  expect(answer.phases).not.toContain('arm')
+  expect(await robot.running()).toMatchObject({ pid: before.pid, digest: before.digest })
+  expect(await robot.send(bytes)).toMatchObject({ outcome: 'committed' })
+})
+
 test('an operator is let in, and another kept out, while the robot runs', async () => {
   const bob = await makeOperator(robot.folder, 'bob')
   await expect(robot.connect(bob)).rejects.toMatchObject({ code: 'unknown-operator' })
