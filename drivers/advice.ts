@@ -34,7 +34,8 @@ const UNCONFINED: Advice = {
 }
 
 const held: Advise = (name, entry) => {
-  if (!('safe' in entry) || entry.safe !== 'hold') return null
+  // a servo that lets go of an arm is worse than one that holds it
+  if (!('safe' in entry) || entry.safe !== 'hold' || entry.kind === 'servo') return null
   const found = 'keeps what it was given when its program dies, and at an emergency stop ("safe": "hold")'
   return {
     about: name,

@@ -95,7 +95,7 @@ export function newBoard(model: Model): string {
       'The "fullScale" is the largest that it can tell: 6.144, 4.096, 2.048, 1.024, 0.512 or 0.256.',
     ),
     example('"battery": { "kind": "analog", "adc": "ads1115", "bus": 1, "channel": 0, "fullScale": 4.096 },', ''),
-    ...(real ? busKinds(model) : []),
+    ...busKinds(model),
     '  },',
     '',
     ...(real
@@ -166,16 +166,24 @@ function pwmProse(model: Model): string[] {
 
 function busKinds(model: Model): string[] {
   const pins = (text: string) => (model === 'linux' ? '' : text)
+  const serial = prose(
+    model === 'sim'
+      ? 'serial: a serial line; its other end is a terminal, serial/NAME in the home of the robot.'
+      : 'serial: a serial line, for this robot alone; take the console off it (raspi-config).',
+  )
   const port = model === 'pi5' ? '/dev/ttyAMA0' : '/dev/serial0'
-  return [
+  const gps = example(
+    `"gps": { "kind": "serial", "path": "${port}", "baud": 9600 },`,
+    pins('pins 8 (TXD) and 10 (RXD)'),
+  )
+  // it is not simulated
+  const spi = [
     '',
     ...prose('spi: one chip select of a bus. "mode" is 0 to 3, "speedHz" the highest that the chip can do.'),
     example(
       '"leds": { "kind": "spi", "bus": 0, "select": 0, "mode": 0, "speedHz": 1000000 },',
       pins('pins 19, 21, 23 and 24 (CE0)'),
     ),
-    '',
-    ...prose('serial: a serial line, for this robot alone; take the console off it (raspi-config).'),
-    example(`"gps": { "kind": "serial", "path": "${port}", "baud": 9600 },`, pins('pins 8 (TXD) and 10 (RXD)')),
   ]
+  return ['', ...serial, gps, ...(model === 'sim' ? [] : spi)]
 }

@@ -12,6 +12,8 @@ const button = { kind: 'input', line: 'GPIO27', pull: 'up' }
 
 test('HANDLES 8.9: nothing is said of what is wise', () => {
   expect(about({ led, motor, button, quiet: { kind: 'input', line: 5, edges: 'none' } })).toEqual([])
+  // a servo that keeps its angle
+  expect(about({ arm: { kind: 'servo', line: 'GPIO13', safe: 'hold' } })).toEqual([])
   // with a bus of its own beside
   expect(about({ led, imu: { kind: 'i2c', bus: 1, address: 3 }, adc: { kind: 'spi', bus: 0, select: 0 } })).toEqual([])
 })

@@ -28,12 +28,15 @@ test.each(MODELS)('HANDLES 8.8: a new board file for %s parses, and so does each
     parseBoard(changed, 'new')
   }
   // and all of them at once: none is in the way of another
-  const whole = parseBoard(without(text, ...examples), 'new')
+  const all = without(text, ...examples)
+  const whole = parseBoard(all, 'new')
   expect(whole.estop).toEqual({ input: 'button', level: 1 })
   const kinds = new Set(Object.values(whole.handles).map(({ kind }) => kind))
   const known = entry.options.map(({ shape }) => shape.kind.value)
   // an example of every kind, but for what a board of this model refuses
-  const refused = model === 'sim' ? known.filter((kind) => kind === 'spi' || kind === 'serial') : []
+  const refused = model === 'sim' ? ['spi' as const] : []
+  // what it shows is wise
+  expect(advise(whole, parseJson(all).value).map(({ about }) => about)).toEqual(model === 'sim' ? [] : ['unconfined'])
   expect([...kinds, ...refused].sort()).toEqual([...known].sort())
   for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(120)
 })
