@@ -1,7 +1,7 @@
 /** What a rehearsal gives a program instead of its devices. */
 import { closeSync, fstatSync, openSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, expect, test } from 'vitest'
+import { afterAll, expect, onTestFinished, test, vi } from 'vitest'
 import type { Grant, HandleByKind, I2cDevice, Lease } from '../../drivers/handle.ts'
 import type { System } from '../../drivers/inherit/system.ts'
 import { paperHandle, rehearsalHandles, ZeroBroker } from '../../runtime/sdk/dummies.ts'
@@ -12,11 +12,16 @@ const folder = temporary()
 afterAll(() => folder.remove())
 
 const lease: Lease = { live: true, fence: 0 }
+const ADC = { chip: 'ads1115', channel: 1, fullScale: 2.048 } as const
 const grants: Grant[] = [
   { name: 'imu', id: 1, kind: 'i2c', via: 'inherit', fd: 11, encoding: 'i2c', address: 0x68 },
   { name: 'adc', id: 2, kind: 'spi', via: 'inherit', fd: 12, encoding: 'spi' },
   { name: 'gps', id: 3, kind: 'serial', via: 'inherit', fd: 13, encoding: 'serial' },
   { name: 'led', id: 4, kind: 'output', via: 'inherit', fd: 14, encoding: 'line' },
+  { name: 'pot', id: 5, kind: 'analog', via: 'inherit', fd: 15, encoding: 'i2c', address: 0x48, adc: ADC },
+  { name: 'arm', id: 6, kind: 'servo', via: 'broker', min: 0, max: 90, slew: 9, value: 30 },
+  { name: 'tty', id: 7, kind: 'serial', via: 'inherit', fd: 17, encoding: 'pty' },
+  { name: 'far', id: 8, kind: 'analog', via: 'broker', address: 0x48, adc: ADC },
 ]
 
 function rehearsal() {
@@ -39,6 +44,10 @@ function rehearsal() {
     adc: get<'spi'>('adc'),
     gps: get<'serial'>('gps'),
     led: get<'output'>('led'),
+    pot: get<'analog'>('pot'),
+    arm: get<'servo'>('arm'),
+    tty: get<'serial'>('tty'),
+    far: get<'analog'>('far'),
   }
 }
 
@@ -76,10 +85,35 @@ test('HANDLES 12.15: no descriptor is touched, also where the scratch file has a
   closeSync(fd)
 })
 
+test('HANDLES 12.15: an analog input reads 0 V at once, and that is an answer that was relied on', () => {
+  for (const name of ['pot', 'far'] as const) {
+    const { broker, [name]: input } = rehearsal()
+    expect(input.read()).toBe(0)
+    expect(broker.asked).toBe(true)
+  }
+})
+
+test('HANDLES 15.6: a slewed servo leaves no timer, and a simulated serial line is silent', () => {
+  vi.useFakeTimers()
+  onTestFinished(() => void vi.useRealTimers())
+  const { broker, arm, tty } = rehearsal()
+  expect([arm.value, arm.range]).toEqual([30, [0, 90]])
+  tty.write(Uint8Array.of(1))
+  expect(tty.read(10)).toEqual(new Uint8Array(0))
+  expect(broker.asked).toBe(false)
+  arm.write(90)
+  expect(arm.value).toBeLessThan(31)
+  const value = arm.value
+  vi.advanceTimersByTime(1000)
+  expect([arm.value, vi.getTimerCount()]).toEqual([value, 0])
+})
+
 test('a paper handle has the methods of its kind', () => {
   expect((paperHandle('imu', 'i2c') as I2cDevice).writeRead(Uint8Array.of(1), 2)).toEqual(new Uint8Array(2))
   expect((paperHandle('adc', 'spi') as HandleByKind['spi']).transfer(Uint8Array.of(1))).toEqual(new Uint8Array(1))
   const gps = paperHandle('gps', 'serial') as HandleByKind['serial']
   gps.write(Uint8Array.of(1))
   expect(gps.read(10)).toEqual(new Uint8Array(0))
+  expect((paperHandle('arm', 'servo') as HandleByKind['servo']).range).toEqual([0, 180])
+  expect((paperHandle('pot', 'analog') as HandleByKind['analog']).read()).toBe(0)
 })
