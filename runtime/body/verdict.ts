@@ -92,7 +92,7 @@ export function describeOutcome(
   const why = cause === null ? 'for an unknown reason' : cause.message
   if (cause?.code === 'yield-timeout') {
     const hint = 'medulla push --force kills the old program and starts the new one from the last checkpoint'
-    return { message: `called off: ${why}; ${now}`, hint }
+    return { message: `${why}; ${now}`, hint }
   }
   return { message: `${name} was undone: ${why}; ${now}`, hint: 'medulla logs shows what it wrote' }
 }

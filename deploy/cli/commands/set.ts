@@ -14,7 +14,7 @@ export function define(command: Command, app: App, run: Runner): void {
     )
     .argument('<name>', 'an output, a PWM or a servo of the board')
     .argument('<value>', '0, 1, on or off; a duty from 0 to 1; degrees')
-    .addHelpText('after', example('medulla set led on', 'medulla set left-motor 0.25', 'medulla set gripper -- -30'))
+    .addHelpText('after', example('medulla set led on', 'medulla set left-motor 0.25', 'medulla set gripper -30'))
     .action((name: string, text: string, _: unknown, own: Command) =>
       run(() => set(app, name, text, own.optsWithGlobals<Globals>())),
     )
