@@ -102,10 +102,11 @@ export class SlotParams {
     return notes
   }
 
-  /** For a program that could not hear of changes while it was parked (HANDOVER 11.5). */
+  /** The present values; to a program that was parked, before it goes on (HANDOVER 11.5). */
   tell(running: Running | null): void {
-    if (running === null || Object.keys(this.#set).length === 0) return
-    running.child.send({ t: 'params', values: this.values(running.runnable.manifest.params) })
+    if (running === null) return
+    const values = this.values(running.runnable.manifest.params)
+    if (Object.keys(values).length > 0) running.child.send({ t: 'params', values })
   }
 
   async close(): Promise<void> {
@@ -158,10 +159,8 @@ export class SlotParams {
   #sendNow(): void {
     this.#sending = null
     this.#sentAt = performance.now()
-    for (const running of [this.#programs.current, this.#programs.next]) {
-      const values = running === null ? {} : this.values(running.runnable.manifest.params)
-      if (Object.keys(values).length > 0) running?.child.send({ t: 'params', values })
-    }
+    this.tell(this.#programs.current)
+    this.tell(this.#programs.next)
   }
 
   #persist(): Promise<void> {

@@ -31,5 +31,7 @@ test('P3: each connection has fresh keys from both sides, and an answer fits the
   await new Promise<void>((resolve) => replay.listen(0, '127.0.0.1', resolve))
   cleanups.push(() => replay.close())
   const { port } = replay.address() as { port: number }
-  await expect(connectSession(connectOptions({ ...robot, port }, ann))).rejects.toMatchObject({ code: 'robot-mismatch' })
+  await expect(connectSession(connectOptions({ ...robot, port }, ann))).rejects.toMatchObject({
+    code: 'robot-mismatch',
+  })
 })

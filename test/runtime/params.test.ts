@@ -3,7 +3,15 @@ import type { Manifest } from '../../deploy/bundle/manifest.ts'
 import type { ManifestParam } from '../../deploy/bundle/params.ts'
 import { SlotParams } from '../../runtime/body/params.ts'
 import type { Running } from '../../runtime/body/upgrade.ts'
-import { type Declaration, declare, misfit, type Params, paramsView, valuesOf } from '../../runtime/sdk/params.ts'
+import {
+  type Declaration,
+  declare,
+  misfit,
+  type Params,
+  type ParamValues,
+  paramsView,
+  valuesOf,
+} from '../../runtime/sdk/params.ts'
 import { checkSpec, type Needs, type RobotSpec } from '../../runtime/sdk/spec.ts'
 import type { ToProgram } from '../../runtime/sdk/wire.ts'
 
@@ -39,6 +47,15 @@ test.each<[string, Params, RegExp]>([
   expect(() => checkSpec({ needs: {}, params, run: () => {} } satisfies RobotSpec<Needs, object, Params>)).toThrow(
     message,
   )
+})
+
+test('a program sees its parameters by their own types', () => {
+  const seen: ParamValues<typeof GOOD> = { kp: 2, duty: 0.3, mode: 'fast', armed: true, gain: 1 }
+  // @ts-expect-error: none of its choices
+  const wrong: ParamValues<typeof GOOD> = { ...seen, mode: 'none' }
+  // @ts-expect-error: not for the program to write
+  seen.kp = 3
+  expect(wrong.mode).toBe('none')
 })
 
 test('HANDOVER 11.2: what fits, and what is said of what does not', () => {
@@ -136,6 +153,10 @@ test('HANDOVER 11.4, 11.5: at a commit what no longer fits is forgotten and said
     'old=1 was not kept: it has no such parameter',
   ])
   expect(notes).toHaveLength(2)
+  // reset while it was parked
+  await params.change({ reset: 'all' }, next, 'ann')
+  params.tell(running)
+  expect(sent.at(-1)).toEqual({ t: 'params', values: { kp: 1.2, mode: 'slow' } })
   await params.close()
-  expect(saved).toEqual([{ mode: 'fast' }])
+  expect(saved.at(-1)).toEqual({})
 })
