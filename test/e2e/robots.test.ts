@@ -1,0 +1,32 @@
+/** The example robots as their READMEs say: on a runtime with their own boards. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test, vi } from 'vitest'
+import { Laptop } from '../cli/medulla.ts'
+import { ROOT } from '../project/tree.ts'
+import { SCALE } from './eventually.ts'
+
+vi.setConfig({ testTimeout: 60_000 * SCALE })
+
+test.each(['line-follower', 'balance', 'arm', 'weather'])(
+  '%s is pushed to a robot, and passes its trial of a second',
+  {
+    tags: ['slow'],
+  },
+  async (name) => {
+    const folder = join(ROOT, 'robots', name)
+    const laptop = new Laptop()
+    try {
+      const board = JSON.parse(readFileSync(join(folder, 'board.json'), 'utf8'))
+      expect(board.timing?.trialMs).toBeUndefined()
+      await laptop.sim(board)
+      const { status, events, stderr } = await laptop.json('push', folder)
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
+      expect(events.at(-1)).toMatchObject({ event: 'result', outcome: 'committed' })
+      const after = await laptop.json('status')
+      expect(after.events[0]).toMatchObject({ slots: [{ program: name, state: 'running', restarts: 0 }] })
+    } finally {
+      await laptop.close()
+    }
+  },
+)
