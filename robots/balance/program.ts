@@ -44,7 +44,7 @@ robot({
     const sensor = new Imu(imu, { gyroRange: 500, settleSeconds: SETTLE, pitch: state.pitch })
 
     const drive = (speed: number) => {
-      const within = Math.max(-1, Math.min(1, speed))
+      const within = limited(speed, 1)
       left.run(within)
       right.run(within)
       return within
@@ -67,7 +67,8 @@ robot({
       }
       // To slow down it must lean back, and for that it first drives a little faster.
       const error = state.pitch - params.trim + params.brake * state.speed
-      state.integral += error * dt
+      // No more than what makes full speed: what it cannot do now it must not make up for later.
+      state.integral = limited(state.integral + error * dt, 1 / params.ki)
       const speed = drive(params.kp * error + params.ki * state.integral + params.kd * sensor.gyro.y)
       state.speed += ((speed - state.speed) * dt) / (0.05 + dt)
     })
@@ -78,3 +79,5 @@ robot({
     onStop(() => drive(0))
   },
 })
+
+const limited = (value: number, most: number) => Math.max(-most, Math.min(most, value))
