@@ -114,17 +114,17 @@ const everywhere = {
   unfenced: to('idle', 'safe-levels', 'kill-next', 'kill-current', 'kill-old', 'cancel-restart', 'failed'),
 } as const
 
-/** Shared by the states in which `current` runs and `next` is on its way. */
-const upgrading = {
+/** Shared by the states in which `current` runs and `next` is on its way. HANDOVER 7.10: an unfit one can be replaced. */
+const upgrading = (state: State) => ({
   'next-failed': callOff,
   'next-died': callOff,
   'current-failed': callOff,
   'current-died': bothGone,
   lost: bothGone,
-  unhealthy: to('running', 'kill-next', 'call-off', 'note'),
+  unhealthy: to(state, 'note'),
   deadline: callOff,
   stop: stopBusy,
-} as const
+})
 
 /** A missing cell means: the event is stale there, nothing happens (HANDOVER 2.3). */
 export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>>>> = {
@@ -165,10 +165,10 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
     unhealthy: to('running', 'note'),
     stop: to('stopping', 'stop-current'),
   },
-  preparing: { ...upgrading, ready: to('copying', 'copy') },
-  copying: { ...upgrading, copied: to('preloading', 'preload'), 'forced-deadline': force },
-  preloading: { ...upgrading, preloaded: to('arming', 'arm') },
-  arming: { ...upgrading, armed: to('yielding', 'yield') },
+  preparing: { ...upgrading('preparing'), ready: to('copying', 'copy') },
+  copying: { ...upgrading('copying'), copied: to('preloading', 'preload'), 'forced-deadline': force },
+  preloading: { ...upgrading('preloading'), preloaded: to('arming', 'arm') },
+  arming: { ...upgrading('arming'), armed: to('yielding', 'yield') },
   yielding: {
     took: to('trial', 'swap-roles', 'begin-trial', 'freeze-old'),
     // the current one may have parked already: resuming is right either way, once the candidate is dead

@@ -175,13 +175,13 @@ export class Slot {
     const told = said ?? (from?.child.fatal as Cause | null | undefined) ?? null
     const ending = kind === 'died' ? (from?.child.ending ?? null) : null
     const cause = causeOf(before, event, { said: told, ending }, this.#upgrade, t)
+    const moved = state !== before || actions.some((action) => action !== 'note')
     if (cause !== null) {
-      this.#upgrade?.because(cause, blameless(before, event, cause.code))
+      if (moved) this.#upgrade?.because(cause, blameless(before, event, cause.code))
       this.#lastCause = cause
       this.#note('warn', `${before}: ${cause.code}: ${cause.message}`)
     }
     this.#state = state
-    const moved = state !== before || actions.some((action) => action !== 'note')
     if (moved) this.#deadline.disarm()
     for (const action of actions) {
       try {

@@ -67,6 +67,8 @@ export class Program {
   readonly #inbox: StateReader
   readonly #predecessor: StateReader
   #yield: Yield | null = null
+  /** Why it was unfit when it was last asked. */
+  #complaint: string | null = null
   /** The swap whose hold was already reported. */
   #told = ''
 
@@ -282,7 +284,11 @@ export class Program {
     const { instance, lease } = this.#stage
     if (instance === null || !lease.live) return
     const reason = instance.unhealthy()
-    if (reason !== null) this.#send({ t: 'unhealthy', reason: reason.slice(0, MAX_LOG_TEXT) })
+    // HANDOVER 7.10
+    if (reason !== null && reason !== this.#complaint) {
+      this.#send({ t: 'unhealthy', reason: reason.slice(0, MAX_LOG_TEXT) })
+    }
+    this.#complaint = reason
     const { count, overruns, lateUs } = instance.ticker
     instance.ticker.lateUs = 0
     this.#send({ t: 'hb', ticks: count, lateUs: Math.round(lateUs), overruns })

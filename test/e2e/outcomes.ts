@@ -100,6 +100,7 @@ const DESCRIPTORS = [
 export const MISBEHAVES: readonly Misbehaves[] = [
   { name: 'holds', does: 'ignores yield', step: 'push', outcome: 'called-off', code: 'yield-timeout', exit: EXIT.undone, says: 'the arm is moving' }, // biome-ignore format: one row
   { name: 'slow-yield', does: 'yields at the last moment', ...swaps },
+  { name: 'sickens', does: 'finds itself unfit after its trial', ...swaps },
   { name: 'liar', does: 'changes its state after it was hashed', ...refused, code: 'bad-state', says: 'do not match' },
   { name: 'turns-bad', does: 'gets a bigint into its state', ...refused, code: 'bad-state', says: 'state.odd is a bigint' }, // biome-ignore format: one row
   { name: 'turns-lossy', does: 'gets NaN into its state', ...refused, code: 'bad-state', says: 'state.mean is NaN' },

@@ -65,6 +65,11 @@ const ALSO: Record<string, (before: Runs, mark: number) => Promise<() => void>> 
     return () => {}
   },
 
+  async sickens() {
+    await eventually(async () => (await robot.logs()).some(({ text }) => text.includes('running: unhealthy: the arm')))
+    return () => {}
+  },
+
   async liar(_, mark) {
     return () => expect(Math.max(...counts(robot.trace.since(mark)))).toBeLessThan(424_242)
   },

@@ -81,14 +81,14 @@ cooling launch > starting: cancel-restart spawn-next
 cooling cooled > restarting: spawn-next
 cooling stop > idle: cancel-restart stopped
 `
-/** preparing to arming share these. */
+/** preparing to arming share these; SAME is the state itself. */
 const UPGRADING = `
 next-failed > running: kill-next call-off
 next-died > running: kill-next call-off
 current-failed > running: kill-next call-off
 current-died > cooling: safe-levels kill-current kill-next call-off restart-later
 lost > cooling: safe-levels kill-current kill-next call-off restart-later
-unhealthy > running: kill-next call-off note
+unhealthy > SAME: note
 deadline > running: kill-next call-off
 stop > stopping: kill-next call-off stop-current
 `
@@ -101,7 +101,9 @@ const lines = (text: string) => text.trim().split('\n')
 const expected = new Map(
   [
     ...lines(CELLS),
-    ...['preparing', 'copying', 'preloading', 'arming'].flatMap((s) => lines(UPGRADING).map((l) => `${s} ${l}`)),
+    ...['preparing', 'copying', 'preloading', 'arming'].flatMap((s) =>
+      lines(UPGRADING).map((l) => `${s} ${l.replace('SAME', s)}`),
+    ),
     ...STATES.flatMap((s) => lines(EVERYWHERE).map((l) => `${s} ${l}`)),
   ].map((line) => line.split(' > ') as [string, string]),
 )
