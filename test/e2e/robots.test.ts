@@ -8,7 +8,9 @@ import { SCALE } from './eventually.ts'
 
 vi.setConfig({ testTimeout: 60_000 * SCALE })
 
-test.each(['line-follower', 'balance', 'arm', 'weather'])(
+const ROBOTS = ['line-follower', 'balance', 'arm', 'weather']
+
+test.each(ROBOTS)(
   '%s is pushed to a robot, and passes its trial of a second',
   {
     tags: ['slow'],
@@ -30,3 +32,13 @@ test.each(['line-follower', 'balance', 'arm', 'weather'])(
     }
   },
 )
+
+test.each(ROBOTS)('%s passes its scenario', { tags: ['slow'] }, async (name) => {
+  const laptop = new Laptop()
+  try {
+    const { status, stderr } = await laptop.run('sim', '--scenario', join(ROOT, 'robots', name, 'scenario.json'))
+    expect({ status, stderr }).toEqual({ status: 0, stderr: expect.not.stringContaining('error') })
+  } finally {
+    await laptop.close()
+  }
+})
