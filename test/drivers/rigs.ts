@@ -4,15 +4,17 @@ import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { grantOf, periodNs } from '../../drivers/backend.ts'
 import { type BoardHandle, parseBoard } from '../../drivers/board.ts'
-import { serveBroker } from '../../drivers/broker/server.ts'
+import { answer, serveBroker } from '../../drivers/broker/server.ts'
+import { HardwareError } from '../../drivers/errors.ts'
 import type { Grant, Level } from '../../drivers/handle.ts'
 import { SimBackend } from '../../drivers/sim/backend.ts'
 import { World } from '../../drivers/sim/world.ts'
 import { inRig, levelOf, pull, pwmRecord } from '../kernel/guest.ts'
 import { type Host, startHost } from './host.ts'
+import { type Command, performer } from './performer.ts'
 
 export interface Rig {
-  host: Host
+  host: Pick<Host, 'send' | 'call' | 'end'>
   /** Present value at the owner's side. */
   observe(handle: string): number
   setInput(level: Level): void
@@ -88,6 +90,45 @@ function simulated(name: string, via: 'inherit' | 'broker'): RigKind {
       }
     },
   }
+}
+
+/** As the test kit has it: no process, no descriptor, no socket. */
+const inProcess: RigKind = {
+  name: 'in the process of a test',
+  fences: true,
+  i2c: true,
+  slew: true,
+  async start() {
+    const backend = new SimBackend({ world: new World(), folder: null })
+    const owned = Object.entries(board('inherit')).map(([name, entry], index) => backend.open(name, index + 1, entry))
+    const granted = new Map(owned.map((handle) => [handle.id, handle]))
+    let fence = 0
+    const perform = performer(() => ({
+      request(id, op, given, payload) {
+        const result = answer({ id, op, fence: given, payload }, granted, fence)
+        if (result instanceof HardwareError) throw result
+        return result
+      },
+    }))
+    const send = async (command: Record<string, unknown>) => perform(command as Command)
+    await send({ op: 'adopt', grants: owned.map((handle) => grantOf(handle, handle.grant())), brokerFd: 0 })
+    return {
+      host: {
+        send,
+        call: (handle, method, ...args) => send({ op: 'call', handle, method, args }),
+        end: async () => {},
+      },
+      observe: (handle) => owned.find(({ name }) => name === handle)?.value() ?? Number.NaN,
+      setInput: (level) => backend.pull('button', level),
+      allow(next) {
+        fence = next
+        backend.advance(next, Object.keys(board('inherit')))
+      },
+      async end() {
+        backend.close()
+      },
+    }
+  },
 }
 
 function servo(name: string, id: number): Grant {
@@ -209,6 +250,7 @@ if (inRig) createRequire(import.meta.url)('onoff')
 export const RIGS: RigKind[] = [
   simulated('inherited records', 'inherit'),
   simulated('brokered', 'broker'),
+  inProcess,
   text,
   kernel('lines of a kernel', 'cdev', 'inherit'),
   kernel('brokered lines of a kernel', 'cdev', 'broker'),

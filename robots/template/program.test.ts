@@ -1,0 +1,21 @@
+// The program in simulated time, on a simulated board: an hour takes a second.
+import { simulate } from 'medulla/test'
+import { expect, test } from 'vitest'
+
+const board = { handles: { led: { kind: 'output', line: 'GPIO17', safe: 0 } } }
+
+test('it blinks, a new version goes on counting, and the led is off when it stops', async () => {
+  const sim = await simulate(() => import('./program.ts'), { board })
+  await sim.run('600ms')
+  sim.assertStatesAndTimes('led', [
+    [1, 0],
+    [0, 250],
+    [1, 500],
+  ])
+  await sim.swap(() => import('./program.ts'))
+  expect(sim.log.at(-1)?.text).toBe('template goes on at blink 2')
+  await sim.run('1h')
+  expect(sim.state).toEqual({ blinks: 7202 })
+  await sim.stop()
+  expect(sim.value('led')).toBe(0)
+})
