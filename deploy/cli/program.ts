@@ -83,7 +83,7 @@ export async function openWorkshop(
   const signing = signer(keyPath(app.dir, options.key, app.env))
   signing.catch(() => {}) // looked at below; a build that fails comes first
   const builder = new Builder(path, library())
-  const recipients = () => robots.map(({ name, card }) => ({ id: card.id, age: ageOf(name, card.age) }))
+  const recipients = robots.map(({ name, card }) => ({ id: card.id, age: ageOf(name, card.age) }))
   let counter = 0
   return {
     async build() {
@@ -93,7 +93,7 @@ export async function openWorkshop(
       counter = Math.max(Date.now(), counter + 1)
       const { bytes, release, digest, h1 } = await makeBundle(files, manifest, {
         signer: await signing,
-        robots: recipients(),
+        robots: recipients,
         counter,
         ...(options.slot === undefined ? {} : { slot: options.slot }),
         ...(options.expires === undefined ? {} : { expires: options.expires }),

@@ -7,7 +7,7 @@ const SETTLE_MS = 5
 
 export class Saves {
   readonly #watcher: FSWatcher
-  readonly #folders = new Set<string>()
+  readonly #folders: Set<string>
   /** null: whatever lies in the folders counts, as what the build needs is not known */
   #files: ReadonlySet<string> | null = null
   readonly #saved = new Set<string>()
