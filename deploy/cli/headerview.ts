@@ -26,8 +26,13 @@ interface Columns {
   detail: number
 }
 
-/** The header, and a table of what is not a line of it. */
-export function headerLines({ board, values }: HeaderScene, width: number, paint: Paint): string[] {
+/** The header, and a table of what is not a line of it: one line of that where there are not as many `rows`. */
+export function headerLines(
+  { board, values }: HeaderScene,
+  width: number,
+  paint: Paint,
+  rows = Number.POSITIVE_INFINITY,
+): string[] {
   const columns = columnsFor(Math.floor((width - MIDDLE) / 2))
   const at = new Map<number, BoardEntry[]>()
   for (const entry of board.handles) {
@@ -42,7 +47,10 @@ export function headerLines({ board, values }: HeaderScene, width: number, paint
     const [outer, inner] = [side(left).toReversed().join('  '), side(right).join('  ')]
     lines.push(`${padStart(outer, sideWidth(columns))} ${dots} ${inner}`.trimEnd())
   }
-  return [...lines, ...elsewhere(board, values)]
+  const others = board.handles.filter(({ place, pins }) => !(place.startsWith('GPIO') && pins.length === 1))
+  const table = elsewhere(others, board, values)
+  if (lines.length + table.length <= rows) return [...lines, ...table]
+  return [...lines, crop(`also: ${others.map(({ name, place }) => `${name} ${place}`).join(', ')}`, width)]
 }
 
 function columnsFor(side: number): Columns {
@@ -105,16 +113,14 @@ function dot(pin: HeaderPin, at: ReadonlyMap<number, readonly BoardEntry[]>, pai
 }
 
 /** Devices on buses, and lines that the header does not have. */
-function elsewhere({ handles, header }: BoardReport, values: HeaderScene['values']): string[] {
-  const rows = handles
-    .filter(({ place, pins }) => !(place.startsWith('GPIO') && pins.length === 1))
-    .map(({ name, kind, place, pins, safe }) => [
-      name,
-      kind,
-      place,
-      header.length === 0 ? 'not known' : pins.join(', ') || 'none',
-      safe === undefined ? '' : valueTextOf(safe),
-      valueText(values(name)),
-    ])
+function elsewhere(others: readonly BoardEntry[], { header }: BoardReport, values: HeaderScene['values']): string[] {
+  const rows = others.map(({ name, kind, place, pins, safe }) => [
+    name,
+    kind,
+    place,
+    header.length === 0 ? 'not known' : pins.join(', ') || 'none',
+    safe === undefined ? '' : valueTextOf(safe),
+    valueText(values(name)),
+  ])
   return rows.length === 0 ? [] : ['', ...tableLines(['handle', 'kind', 'place', 'pins', 'safe', 'value'], rows)]
 }

@@ -117,6 +117,11 @@ test('the header at 80 columns: handles and values beside their pins, and what i
   ])
 })
 
+test('where there are too few rows, what is not a line is one', () => {
+  const lines = headerLines({ board: BOARD, values: (name) => VALUES[name] }, 60, plain, 23)
+  expect(lines.slice(20)).toEqual(['also: imu i2c-1@0x68, baro i2c-1@0x76, far GPIO45'])
+})
+
 test.each([20, 40, 60, 80, 120, 200, 300])('the header fits %i columns, painted or not', (width) => {
   const lines = picture(width)
   for (const line of lines.slice(0, 20)) expect(cells(line)).toBeLessThanOrEqual(Math.max(width, 27))

@@ -109,7 +109,7 @@ async function watch(app: App, options: Options, globals: Globals): Promise<numb
     const { board, pins, lost, robot } = feed
     const title = titleOf(robot.name, board, paint)
     const about = lost === null ? title : `${title}  ${paint('red', `no answer: ${lost.message}`)}`
-    const picture = headerLines({ board, values: (name) => pins.value(name) }, columns, paint)
+    const picture = headerLines({ board, values: (name) => pins.value(name) }, columns, paint, rows - 1)
     const all = [about, ...picture]
     // the header is worth more than the line that says how to leave
     if (all.length < rows) return [...all, ...Array(rows - 1 - all.length).fill(''), paint('dim', 'q quits')]
