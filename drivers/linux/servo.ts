@@ -5,6 +5,9 @@ import type { OpenContext, Opened } from './device.ts'
 import { openPigpio } from './pigpio.ts'
 import { openPwm } from './pwm.ts'
 
+/** Of a degree: about what 1 ns of a pulse is. */
+const STEPS = 1e4
+
 export function openServo(context: OpenContext<ServoEntry>, open = opener(context.entry)): Opened {
   const scale = scaleOf(context.entry)
   const pwm = open({ ...context, entry: pwmOf(context.entry) })
@@ -12,7 +15,8 @@ export function openServo(context: OpenContext<ServoEntry>, open = opener(contex
     ...pwm,
     value() {
       const duty = pwm.value?.()
-      return duty === undefined ? undefined : degreesOf(scale, duty)
+      // the kernel keeps whole ns
+      return duty === undefined ? undefined : Math.round(degreesOf(scale, duty) * STEPS) / STEPS
     },
     drive: (degrees) => pwm.drive?.(dutyOf(scale, degrees)),
   }
