@@ -310,7 +310,7 @@ async function inRig({ name, kernel, also, ci }, long) {
     '--cpus',
     long ? '2' : '1',
     '--timeout',
-    long ? '21600' : '585',
+    long ? '21600' : '900',
     ...env.flatMap((pair) => ['--env', pair]),
   ]
   // the second runs whatever became of the first
