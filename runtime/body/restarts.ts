@@ -5,10 +5,11 @@ const FIRST_MS = 100
 const CALM_MS = 10_000
 
 export class Restarts {
-  /** Since the runtime began. */
+  /** After crashes, since the runtime began. */
   total = 0
   readonly #mostMs: number
   #crashes = 0
+  #again = false
   #timer: NodeJS.Timeout | null = null
 
   constructor(mostMs: number) {
@@ -19,6 +20,12 @@ export class Restarts {
     if (performance.now() - startedAt > CALM_MS) this.#crashes = 0
     this.#timer = setTimeout(start, Math.min(FIRST_MS * 2 ** this.#crashes, this.#mostMs))
     this.#crashes++
+    this.owed()
+  }
+
+  /** The next start is of what ran before. */
+  owed(): void {
+    this.#again = true
   }
 
   cancel(): void {
@@ -28,12 +35,15 @@ export class Restarts {
 
   /** It runs. True when this was a start and no restart. */
   back(): boolean {
-    this.total++
-    return this.total === 1 && this.#crashes === 0
+    const again = this.#again
+    this.#again = false
+    if (again) this.total++
+    return !again
   }
 
-  /** It was proven in a trial. */
-  proven(): void {
+  /** What crashed is over: it was proven in a trial, or stopped. */
+  settled(): void {
     this.#crashes = 0
+    this.#again = false
   }
 }

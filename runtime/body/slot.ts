@@ -405,7 +405,7 @@ export class Slot {
     const upgrade = this.#upgrade
     if (upgrade === null || this.#programs.current === null) return
     upgrade.timeline.begin('commit')
-    this.#restarts.proven()
+    this.#restarts.settled()
     // HANDOVER 2.6: on disk before it is said
     try {
       await this.#env.commit(this.name, upgrade.to, upgrade.kind === 'push')
@@ -434,11 +434,12 @@ export class Slot {
       this.#env.owner.keep(Object.keys(this.#programs.current.runnable.manifest.needs), this.name)
       this.#monitor.watch()
     }
-    const calledOff = code === 'yield-timeout' || code === 'interrupted' || code === 'estopped'
-    await this.#finish(calledOff ? 'called-off' : 'rolled-back')
+    const told = code === 'interrupted' || code === 'estopped'
+    await this.#finish(told || code === 'yield-timeout' ? 'called-off' : 'rolled-back')
     // nothing of this slot runs: what ran before it was forced out, or crashed, comes back
-    const stays = code === 'interrupted' || code === 'estopped' || code === 'fence-failed'
-    if (this.#state === 'idle' && upgrade.from !== null && !stays) this.#post('cooled', null)
+    if (this.#state !== 'idle' || upgrade.from === null || told || code === 'fence-failed') return
+    this.#restarts.owed()
+    this.#post('cooled', null)
   }
 
   async #tooLate(state: State): Promise<void> {
@@ -464,6 +465,7 @@ export class Slot {
     this.#programs.current = null
     await this.#env.setStopped(this.name, true)
     this.#env.owner.keep([], this.name)
+    this.#restarts.settled()
     await this.#life('stopped')
     for (const done of this.#stopping.splice(0)) done()
   }

@@ -96,6 +96,16 @@ test('what an operator stopped stays stopped over a restart, until the next push
   // nothing was wrong: nothing says so
   expect((await robot.logs()).slice(before)).toEqual([])
   expect(await robot.logs('main', before + 5)).toHaveLength(before)
+  expect(await ended(robot.client.start('main'))).toMatchObject({ outcome: 'started' })
+  const { restarts } = await robot.running()
+  expect(await ended(robot.client.stop('main'))).toMatchObject({ outcome: 'stopped' })
+  expect(
+    robot
+      .receipts()
+      .slice(-3)
+      .map(({ outcome }) => outcome),
+  ).toEqual(['stopped', 'started', 'stopped'])
+  expect(restarts).toBe(0)
   await robot.end()
   await robot.begin()
   const { slots } = await robot.client.status()
