@@ -46,7 +46,7 @@ const bad = async (status: number, stderr: string | RegExp, ...args: string[]): 
   })
 }
 
-test('param: lists, changes and resets what the program declares', async () => {
+test('param: lists, changes and resets what the program declares', { tags: ['slow'] }, async () => {
   await bad(3, /^medulla: error: there is no slot main\n/, 'param')
   await good('push', source('tunable'))
   expect(await good('param')).toBe(
@@ -81,7 +81,7 @@ test('param: lists, changes and resets what the program declares', async () => {
   expect(await good('param', '--reset')).not.toContain(' yes ')
 })
 
-test('get and set: values by name, and a handle that a program holds is not written', async () => {
+test('get and set: values by name, and a handle that a program holds is not written', { tags: ['slow'] }, async () => {
   const table = (await good('get')).split('\n')
   expect(table[0]).toMatch(/^handle +kind +value +slot$/)
   expect(table[1]).toMatch(/^led +output +[01] +main$/)
@@ -130,7 +130,9 @@ test('get and set: values by name, and a handle that a program holds is not writ
   expect((await following.ended).status).toBe(0)
 })
 
-test('estop, estop --release and start: nothing runs and nothing is written until the release, which starts nothing', async () => {
+test('estop, estop --release and start: nothing runs and nothing is written until the release, which starts nothing', {
+  tags: ['slow'],
+}, async () => {
   expect(await good('estop')).toBe('estopped: everything is stopped, outputs are at their safe levels\n')
   const stopped = /^medulla: error: .*stopped since \S+ by an operator\nmedulla: hint: medulla estop --release\n$/
   await bad(3, stopped, 'set', 'led', '1')
@@ -147,7 +149,7 @@ test('estop, estop --release and start: nothing runs and nothing is written unti
   await bad(3, /^medulla: error: slot main runs already/, 'start')
 })
 
-test('logs: of the slots, times and levels that are asked for', async () => {
+test('logs: of the slots, times and levels that are asked for', { tags: ['slow'] }, async () => {
   const all = await good('logs', '--slot', 'all', '-n', '1000')
   expect(all).toMatch(/^\S+ main +runtime params: /m)
   expect(await good('logs')).toMatch(/^\S+ runtime +led set to 1 by \S+$/m)
@@ -159,7 +161,9 @@ test('logs: of the slots, times and levels that are asked for', async () => {
   await bad(3, /^medulla: error: there is no slot ghost\n/, 'logs', '--slot', 'ghost')
 })
 
-test('rollback: to the one before, or to any that the robot keeps, by the beginning of its digest', async () => {
+test('rollback: to the one before, or to any that the robot keeps, by the beginning of its digest', {
+  tags: ['slow'],
+}, async () => {
   const digests: string[] = []
   for (let i = 0; i < 2; i++) {
     const { status, events, stderr } = await laptop.json('push', source('tunable'))
@@ -184,7 +188,9 @@ test('rollback: to the one before, or to any that the robot keeps, by the beginn
   expect((await laptop.json('status')).events).toMatchObject([{ slots: [{ digest: `sha256:${digests[1]}` }] }])
 })
 
-test('a program that holds: push says why while it waits and when it is called off, exit 4, and --force is there', async () => {
+test('a program that holds: push says why while it waits and when it is called off, exit 4, and --force is there', {
+  tags: ['slow'],
+}, async () => {
   await good('push', source('holds'))
   const { status, events, stderr } = await laptop.json('push', source('tunable'))
   expect(status).toBe(4)

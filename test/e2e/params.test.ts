@@ -53,7 +53,9 @@ test('HANDOVER 11.2, 11.7: a change is live at once, all of it or nothing; the l
   expectNoTickLost(robot.trace.since(mark))
 })
 
-test('HANDOVER 11.4: what was set stays over a swap, a crash and a restart of the runtime', async () => {
+test('HANDOVER 11.4: what was set stays over a swap, a crash and a restart of the runtime', {
+  tags: ['slow'],
+}, async () => {
   await set({ armed: true })
   await eventually(() => accepted(robot.trace.read(), 'tail').at(-1)?.value === 1)
   await robot.commit('tunable', { program: 'tunable', version: '1.1.0' })
@@ -71,7 +73,9 @@ test('HANDOVER 11.4: what was set stays over a swap, a crash and a restart of th
   await logged('runs with {"step":4,"mode":"fast","armed":true}')
 })
 
-test('HANDOVER 11.4, 11.5: a value that no longer fits is the default; it is back when the swap is undone, said when it is not', async () => {
+test('HANDOVER 11.4, 11.5: a value that no longer fits is the default; it is back when the swap is undone, said when it is not', {
+  tags: ['slow'],
+}, async () => {
   const undone = await robot.push('dies-in-trial', { program: 'tunable', version: '1.9.0' })
   expect(undone.outcome).toBe('rolled-back')
   expect(await values()).toEqual({ step: 4, mode: 'fast', armed: true })
@@ -88,7 +92,7 @@ test('HANDOVER 11.4, 11.5: a value that no longer fits is the default; it is bac
   expect(JSON.parse(readFileSync(`${robot.home}/slots/main/slot.json`, 'utf8')).params).toEqual({})
 })
 
-test('a slot that is stopped keeps what is set for its next start', async () => {
+test('a slot that is stopped keeps what is set for its next start', { tags: ['slow'] }, async () => {
   await robot.events(robot.client.stop('main'))
   await set({ step: 3 })
   expect(await values()).toEqual({ step: 3, mode: 'fast', armed: 0 })

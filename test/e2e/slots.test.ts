@@ -15,7 +15,9 @@ afterAll(async () => robot?.close())
 const MAIN = { program: 'walk' }
 const ARM = { program: 'reach', to: 'arm' }
 
-test('two slots are pushed at the same time: both commit, and each goes on at its own rate', async () => {
+test('two slots are pushed at the same time: both commit, and each goes on at its own rate', {
+  tags: ['slow'],
+}, async () => {
   const first = await Promise.all([robot.push('counter', MAIN), robot.push('arm-writer', ARM)])
   expect(first.map(({ outcome, message }) => [outcome, message])).toEqual([
     ['committed', 'walk 1.0.0 runs'],
@@ -54,7 +56,9 @@ test('two slots are pushed at the same time: both commit, and each goes on at it
   robot.check(mark)
 })
 
-test('a handle of another slot: refused before anything runs, naming handle, both slots and what to type', async () => {
+test('a handle of another slot: refused before anything runs, naming handle, both slots and what to type', {
+  tags: ['slow'],
+}, async () => {
   const before = await robot.running(-1, 'arm')
   const main = await robot.running(-1, 'main')
   const third = await robot.push('arm-writer', { program: 'third', to: 'third' })
@@ -87,7 +91,7 @@ test('a handle of another slot: refused before anything runs, naming handle, bot
   expect(await robot.running(-1, 'main')).toMatchObject({ pid: main.pid, restarts: main.restarts })
 })
 
-test('parameters, logs and the way back are of one slot', async () => {
+test('parameters, logs and the way back are of one slot', { tags: ['slow'] }, async () => {
   await robot.client.setParams('arm', { set: { gain: 3 } })
   expect((await robot.client.params('arm')).params).toMatchObject([{ name: 'gain', value: 3 }])
   expect((await robot.client.params('main')).params).toEqual([])
