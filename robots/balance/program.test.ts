@@ -111,13 +111,29 @@ test('parameters change while it stands', async () => {
   const robot = new Pendulum(sim)
   await robot.letGo()
   await sim.run('4s')
-  // it thinks that it leans forward a little, as its gyroscope drifts, and drives after it
+  // its gyroscope drifts: it thinks that it leans forward a little, and rolls backward
   const { speed } = robot
+  expect(speed).toBeLessThan(-0.02)
   await sim.param('trim', 0.3)
   await sim.param('brake', 9)
   await sim.run('5s')
   expect(Math.abs(robot.speed)).toBeLessThan(Math.abs(speed) / 2)
   expect(robot.worst).toBeLessThan(5)
+  await sim.stop()
+})
+
+test('after a crash it lies there until it is held upright', async () => {
+  const sim = await simulate(PROGRAM, { crashes: 'log' })
+  const robot = new Pendulum(sim)
+  await robot.letGo()
+  await sim.run('6s')
+  await sim.crash()
+  expect(speeds(sim)).toEqual([0, 0])
+  const crashed = sim.ms
+  await sim.run('10s')
+  expect(sim.receipts.at(-1)?.outcome).toBe('restarted')
+  expect(sim.changes('leftPwm').filter(({ ms }) => ms > crashed)).toEqual([])
+  expect(sim.state).toMatchObject({ fallen: true, pitch: expect.toSatisfy((pitch: number) => Math.abs(pitch) > 60) })
   await sim.stop()
 })
 

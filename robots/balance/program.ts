@@ -36,12 +36,15 @@ robot({
     brake: { value: 6, min: 0, max: 15, unit: '°' },
     trim: { value: 0, min: -10, max: 10, unit: '°' }, // the lean at which it is in balance
   },
-  run({ leftPwm, leftDirection, rightPwm, rightDirection, imu, state, params, every, health, log, onStop }) {
+  run({ leftPwm, leftDirection, rightPwm, rightDirection, imu, state, params, info, every, health, log, onStop }) {
     const left = new Motor({ pwm: leftPwm, direction: leftDirection })
     // It is mounted the other way round.
     const right = new Motor({ pwm: rightPwm, direction: rightDirection }, { inverted: true })
+    // After a swap it stands, and the filter goes on; after a crash it lies somewhere, and gravity says how.
+    if (!info.tookOver) Object.assign(state, { fallen: true, held: 0 })
     // Sets the chip up at the very first start, and finds it so ever after: a swap writes nothing to it.
-    const sensor = new Imu(imu, { gyroRange: 500, settleSeconds: SETTLE, pitch: state.pitch })
+    const settings = { gyroRange: 500, settleSeconds: SETTLE } as const
+    const sensor = new Imu(imu, info.tookOver ? { ...settings, pitch: state.pitch } : settings)
 
     const drive = (speed: number) => {
       const within = limited(speed, 1)
