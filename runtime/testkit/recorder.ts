@@ -18,11 +18,13 @@ interface Record {
 export class Recorder {
   readonly #records = new Map<string, Record>()
   readonly #now: () => number
+  readonly #most: number
   #count = 0
 
   /** `now` gives ns since the start. */
-  constructor(now: () => number) {
+  constructor(now: () => number, most = MAX_CHANGES) {
     this.#now = now
+    this.#most = most
   }
 
   /** The value at the start. */
@@ -33,7 +35,7 @@ export class Recorder {
   take({ name, value, accepted, changed }: Change): void {
     const record = this.#records.get(name)
     if (record === undefined || !accepted || !changed) return
-    if (++this.#count > MAX_CHANGES) throw new RangeError(`a simulation records at most ${MAX_CHANGES} changes`)
+    if (++this.#count > this.#most) throw new RangeError(`a simulation records at most ${this.#most} changes`)
     record.ns.push(this.#now())
     record.values.push(value)
   }

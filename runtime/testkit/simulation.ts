@@ -124,7 +124,7 @@ export class Simulation {
     )
   }
 
-  /** The level of an output or input, the duty cycle of a PWM. */
+  /** The level of an output or input, the duty cycle of a PWM, the degrees of a servo. */
   value(name: string): number {
     const value = this.#handle(name).value()
     if (value === undefined) throw new RangeError(`${name}: has no value`)

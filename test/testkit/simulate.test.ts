@@ -2,6 +2,8 @@ import { readdirSync } from 'node:fs'
 import { HardwareError, robot } from 'medulla'
 import { simulate } from 'medulla/test'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { durationMs } from '../../runtime/testkit/duration.ts'
+import { Recorder } from '../../runtime/testkit/recorder.ts'
 
 const file = (path: string) => new URL(`../../robots/${path}`, import.meta.url)
 const board = {
@@ -242,4 +244,49 @@ test.each([
   ],
 ])('refused: %s', async (_, program, given, message) => {
   await expect(simulate(program, given === undefined ? {} : { board: given })).rejects.toThrow(message)
+})
+
+test('a slew limit and an ADC go by the same time; a serial line is refused by name', async () => {
+  const kinds = {
+    boom: { kind: 'servo', line: 12, minUs: 1000, maxUs: 2000, degrees: [-45, 45], initial: 0, slew: 100 },
+    pot: { kind: 'analog', adc: 'ads1115', bus: 1, address: '0x48', channel: 2, fullScale: 4.096 },
+  }
+  const sim = await simulate(
+    () =>
+      robot({ boom: 'servo', pot: 'analog' }, ({ boom, pot, every }) => {
+        every(100, () => boom.write(pot.read() > 1 ? 40 : -40))
+      }),
+    { board: { handles: kinds } },
+  )
+  sim.poke('pot', 'volts', 2)
+  await sim.until(() => sim.value('boom') === 40)
+  expect(sim.ms).toBe(400)
+  const path = sim.changes('boom')
+  for (const [at, { ms, value }] of path.entries()) {
+    const before = path[at - 1] ?? { ms: 0, value: 0 }
+    expect(value - before.value).toBeLessThanOrEqual(0.1 * (ms - before.ms) + 1e-6)
+  }
+  await sim.stop()
+  const port = { gps: { kind: 'serial', path: '/dev/serial0', baud: 9600 } }
+  await expect(simulate(() => robot({}, () => {}), { board: { handles: port } })).rejects.toThrow('gps: serial lines')
+})
+
+test('times are ms, or say their unit, and end at a day; a record of changes has an end, too', async () => {
+  const times = [20, '20ms', '20 ms', '2.5s', '10m', '24h', '500us']
+  expect(times.map(durationMs)).toEqual([20, 20, 20, 2500, 600_000, 86_400_000, 0.5])
+  for (const wrong of ['25h', -1, Number.NaN, '1 year', '', '1e3ms'])
+    expect(() => durationMs(wrong)).toThrow(RangeError)
+  const recorder = new Recorder(() => 0, 2)
+  recorder.begin('led', 0)
+  const change = {
+    name: 'led',
+    kind: 'output',
+    line: 'GPIO17',
+    ns: 0n,
+    fence: 1,
+    accepted: true,
+    changed: true,
+  } as const
+  for (const value of [1, 0]) recorder.take({ ...change, value })
+  expect(() => recorder.take({ ...change, value: 1 })).toThrow('a simulation records at most 2 changes')
 })

@@ -1,6 +1,8 @@
 import { robot } from 'medulla'
 import { simulate } from 'medulla/test'
 import { expect, test } from 'vitest'
+import { Recorder } from '../../runtime/testkit/recorder.ts'
+import { vcdLines } from '../../runtime/testkit/vcd.ts'
 
 interface Dump {
   timescale: string
@@ -120,16 +122,11 @@ test('a dump holds every handle, its first value and every change, in ns', async
   await sim.stop()
 })
 
-test('a board with every line in use', async () => {
-  const many = Object.fromEntries(Array.from({ length: 54 }, (_, line) => [`line${line}`, { kind: 'output', line }]))
-  const sim = await simulate(() => robot({ line53: 'output' }, ({ line53 }) => line53.write(1)), {
-    board: { model: 'sim', handles: many },
-  })
-  const { vars } = read(sim.vcd())
-  expect(Object.keys(vars)).toHaveLength(54)
-  expect(vars.line53?.values).toEqual([
-    [0, 0],
-    [0, 1],
-  ])
-  await sim.stop()
+test('more handles than there are codes of one character', () => {
+  const recorder = new Recorder(() => 5)
+  for (let at = 0; at < 300; at++) recorder.begin(`line${at}`, at % 2)
+  const options = { scope: 'many', date: new Date(0), isLevel: () => true }
+  const { vars, end } = read([...vcdLines(recorder, options)].join('\n'))
+  expect(Object.keys(vars)).toHaveLength(300)
+  expect([vars.line298?.values, vars.line299?.values, end]).toEqual([[[0, 0]], [[0, 1]], 5])
 })
