@@ -63,7 +63,7 @@ export function define(command: Command, app: App, run: Runner): void {
         'medulla sim --name arm --port 7272 --board board.json',
         'medulla sim --kernel',
         'medulla sim --scenario scenario.json --vcd pins.vcd',
-        "medulla sim blinky --expect 'blink 100' --fail error --timeout 5m",
+        "medulla sim blinky --expect 'goes on' --fail error --timeout 5m",
       ),
     )
     .action((program: string | undefined, _: unknown, own: Command) => {
