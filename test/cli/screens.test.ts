@@ -6,6 +6,8 @@ import { eventually, SCALE } from '../e2e/eventually.ts'
 import { ROOT } from '../project/tree.ts'
 import { CLI, Laptop, type Running } from './medulla.ts'
 
+/** Starts a robot three times. */
+const SLOW = { tags: ['slow'], timeout: 60_000 * SCALE }
 const BLINK = join(ROOT, 'robots/blink')
 const [ENTER, LEAVE] = ['\x1b[?1049h\x1b[?25l', '\x1b[?25h\x1b[?1049l']
 let laptop: Laptop
@@ -89,31 +91,6 @@ test('pinout of a board file, of a model, and of what is neither', async () => {
   expect(await laptop.run('pinout', '--board', board, '--watch')).toMatchObject({ status: 2, stdout: '' })
 })
 
-test('status --watch and pinout --watch without a terminal: lines, and a word when the robot is away', async () => {
-  const reports = follow('status', '--watch', '--json')
-  const told = follow('status', '--watch')
-  const pins = follow('pinout', '--watch')
-  await eventually(() => reports.events().filter(({ event }) => event === 'status').length > 1)
-  await eventually(() => /^main: running blink 1\.0\.0$/m.test(told.text()))
-  await eventually(() => /\nled 1\n(?:.*\n)*led 0\n/.test(pins.text()))
-  expect(pins.text()).toMatch(/^sim {2}blink board \(sim\)\n/)
-
-  await stopSim()
-  await eventually(() => reports.events().some(({ event }) => event === 'lost'))
-  await keepSim()
-  await eventually(() => reports.events().at(-2)?.event === 'back')
-  expect(reports.events().at(-1)).toMatchObject({ event: 'status', name: 'sim' })
-  for (const each of [reports, told, pins]) {
-    each.child.kill('SIGINT')
-    expect(await each.child.ended).toMatchObject({ status: 0 })
-  }
-  expect((await told.child.ended).stderr).toMatch(/^the robot does not answer: .*\nit answers again\n$/)
-  process.kill(kept)
-  kept = 0
-  await eventually(async () => (await laptop.run('status')).status === 5)
-  await startSim()
-})
-
 test.each([
   ['status', 'q', ['main  blink    1.0.0', 'q quits']],
   ['pinout', '\x03', ['GPIO17', 'servo']],
@@ -128,6 +105,35 @@ test.each([
     const text = terminal.text()
     expect(text.split(ENTER)).toHaveLength(2)
     expect(text.slice(text.indexOf(LEAVE) + LEAVE.length)).toBe('exit 0\r\nrestored\r\n')
+  },
+)
+
+test(
+  'status --watch and pinout --watch without a terminal: lines, and a word when the robot is away',
+  SLOW,
+  async () => {
+    const reports = follow('status', '--watch', '--json')
+    const told = follow('status', '--watch')
+    const pins = follow('pinout', '--watch')
+    await eventually(() => reports.events().filter(({ event }) => event === 'status').length > 1)
+    await eventually(() => /^main: running blink 1\.0\.0$/m.test(told.text()))
+    await eventually(() => /\nled 1\n(?:.*\n)*led 0\n/.test(pins.text()))
+    expect(pins.text()).toMatch(/^sim {2}blink board \(sim\)\n/)
+
+    await stopSim()
+    await eventually(() => reports.events().some(({ event }) => event === 'lost'))
+    await keepSim()
+    await eventually(() => reports.events().at(-2)?.event === 'back')
+    expect(reports.events().at(-1)).toMatchObject({ event: 'status', name: 'sim' })
+    for (const each of [reports, told, pins]) {
+      each.child.kill('SIGINT')
+      expect(await each.child.ended).toMatchObject({ status: 0 })
+    }
+    expect((await told.child.ended).stderr).toMatch(/^the robot does not answer: .*\nit answers again\n$/)
+    process.kill(kept)
+    kept = 0
+    await eventually(async () => (await laptop.run('status')).status === 5)
+    await startSim()
   },
 )
 
