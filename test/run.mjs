@@ -78,6 +78,17 @@ const TASKS = {
     await ready()
     await vitest(args)
   },
+  /** `--long`: 200 swaps in 8 slots, else 30 in 2. `--seed N`: the same choices again. */
+  async soak(args) {
+    await ready()
+    const seed = args[args.indexOf('--seed') + 1]
+    const env = {
+      ...process.env,
+      ...(args.includes('--long') ? { MEDULLA_LONG: '1' } : {}),
+      ...(args.includes('--seed') ? { MEDULLA_SEED: seed } : {}),
+    }
+    await tool('vitest', ['run', '--config', 'test/soak/vitest.config.ts'], { env })
+  },
   async lint(args) {
     await ensureInstalled()
     await tool('biome', ['check', '--error-on-warnings', ...(args.length > 0 ? args : ['.'])])

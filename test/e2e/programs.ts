@@ -27,17 +27,22 @@ export interface Named {
   /** its name on the robot; the file's by default */
   program?: string
   version?: string
+  /** its source; test/programs/NAME.ts by default */
+  file?: string
 }
 
 const builds = new Map<string, Promise<Built>>()
 
-export function build(name: string, { program = name, version = '1.0.0' }: Named = {}): Promise<Built> {
-  const key = `${name} ${program} ${version}`
+export function build(
+  name: string,
+  { program = name, version = '1.0.0', file = source(name) }: Named = {},
+): Promise<Built> {
+  const key = `${file} ${program} ${version}`
   const known = builds.get(key)
   if (known !== undefined) return known
   const sdk = join(DIST, 'runtime/sdk/index.js')
   const drivers = join(DIST, 'drivers/index.js')
-  const built = buildProgram(source(name), { program, version, sdk, drivers })
+  const built = buildProgram(file, { program, version, sdk, drivers })
   builds.set(key, built)
   return built
 }
@@ -69,9 +74,8 @@ export interface BundleOptions extends Named {
 }
 
 export async function bundle(name: string, signer: Signer, to: To, options: BundleOptions = {}): Promise<Made> {
-  const { program, version, counter = nextCounter(), ...rest } = options
-  const named = { ...(program === undefined ? {} : { program }), ...(version === undefined ? {} : { version }) }
-  const { files, manifest } = await build(name, named)
+  const { program, version, file, counter = nextCounter(), ...rest } = options
+  const { files, manifest } = await build(name, { ...(program && { program }), ...(version && { version }), ...(file && { file }) }) // biome-ignore format: one call
   return makeBundle(files, manifest, { signer, robots: [to], counter, ...rest })
 }
 

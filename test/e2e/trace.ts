@@ -51,6 +51,12 @@ export class Trace {
     return this.read().length
   }
 
+  /** What has come since the last call, which is then forgotten: for traces that are too long to keep. */
+  take(): Entry[] {
+    this.read()
+    return this.#entries.splice(0)
+  }
+
   since(mark: number): Entry[] {
     return this.read().slice(mark)
   }
