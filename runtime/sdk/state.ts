@@ -53,11 +53,14 @@ export function unserialisable(value: unknown, place = 'state', depth = 0): stri
   return null
 }
 
-/** HANDOVER 5.6: a program without state starts fresh; an older state goes up, a newer one is refused. */
+/** HANDOVER 5.6, 5.8: a program without state starts fresh; an older state goes up, a newer one is refused. */
 export function migrateUp<S>(spec: StateSpec<S> | undefined, old: unknown, from: number): S {
   if (spec === undefined) return {} as S
   if (from === spec.version) return old as S
   if (from === 0) return spec.initial()
+  if (from > spec.version) {
+    throw new ProgramFailure('migrate-failed', `state is version ${from}, newer than this program's ${spec.version}`)
+  }
   if (spec.migrate?.up === undefined) {
     throw new ProgramFailure(
       'migrate-failed',

@@ -1,0 +1,171 @@
+/** State on its way through versions of a program, by the code that the SDK and the body use at every handover. */
+import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import fc from 'fast-check'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { fillInbox, readSnapshot } from '../../runtime/body/snapshots.ts'
+import { type AnySpec, Stage } from '../../runtime/sdk/stage.ts'
+import { Outbox, StateReader } from '../../runtime/sdk/statearea.ts'
+import type { Init } from '../../runtime/sdk/wire.ts'
+import { readCheckpoint, writeCheckpoint } from '../../runtime/store/checkpoint.ts'
+
+const VERSIONS = 4
+const SWAP = 'ab'.repeat(16)
+const INIT: Init = {
+  t: 'init',
+  wire: 1,
+  file: '',
+  slot: 'main',
+  program: 'walker',
+  version: '1.0.0',
+  generation: 1,
+  role: 'first',
+  grants: [],
+  heartbeatMs: 100,
+  rehearsals: 0,
+  brokerDeadlineMs: 100,
+  params: {},
+  confine: null,
+}
+
+type State = Record<string, unknown>
+/** Versions that know a field, first and last, and the value that it has when a version meets it anew. */
+interface Field {
+  since: number
+  until: number
+  fresh: unknown
+}
+type Fields = Readonly<Record<string, Field>>
+
+const knows = (version: number, { since, until }: Field): boolean => since <= version && version <= until
+
+/** A program as people write them: it takes what it knows, and begins anew what it does not find. */
+function program(version: number, fields: Fields): AnySpec {
+  const adapt = (from: State, known: number, wanted: number): State =>
+    Object.fromEntries(
+      Object.entries(fields)
+        .filter(([, field]) => knows(wanted, field))
+        .map(([name, field]) => [name, knows(known, field) ? from[name] : field.fresh]),
+    )
+  const state = {
+    version,
+    initial: () => ({}),
+    migrate: {
+      up: (old: unknown, from: number) => adapt(old as State, from, version),
+      down: (now: unknown, to: number) => adapt(now as State, version, to),
+    },
+  }
+  return { needs: {}, state, run() {} }
+}
+
+let folder: string
+let fds: Record<'outbox' | 'fifo', number>
+const path = (name: string): string => join(folder, name)
+
+beforeEach(() => {
+  folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'medulla-walk-'))
+  for (const name of ['outbox', 'inbox', 'fifo']) writeFileSync(path(name), '')
+  fds = { outbox: openSync(path('outbox'), 'r+'), fifo: openSync(path('fifo'), 'r+') }
+})
+afterEach(() => {
+  for (const fd of Object.values(fds)) closeSync(fd)
+  rmSync(folder, { recursive: true })
+})
+
+const stage = (version: number, fields: Fields): Stage => {
+  const outside = { log() {}, afterTick: () => true, released() {} }
+  return new Stage(program(version, fields), INIT, new Map(), { live: false, fence: 0 }, outside)
+}
+
+/** One program hands over to the next: at a swap; or the body does, after an undoing or a crash. */
+const WAYS = ['record', 'inbox', 'checkpoint'] as const
+type Way = (typeof WAYS)[number]
+
+async function handOver(old: Stage, from: number, next: Stage, to: number, way: Way): Promise<void> {
+  const outbox = new Outbox(fds.outbox)
+  const mailbox = { fd: fds.fifo, position: 0 }
+  if (way === 'record') {
+    old.give(outbox, mailbox, SWAP, 7, to)
+    next.take(mailbox, new StateReader(fds.outbox), SWAP, 7, () => {})
+    return
+  }
+  let { meta, state } = readSnapshot(path('outbox'), old.giveBack(outbox, way === 'inbox' ? to : from).snapshot)
+  if (way === 'checkpoint') {
+    const { stateVersion, encoding } = meta
+    const time = new Date(0).toISOString()
+    await writeCheckpoint(path('checkpoint'), { program: 'walker', stateVersion, encoding, time, bytes: state })
+    const kept = await readCheckpoint(path('checkpoint'))
+    if (kept === null) throw new Error('it was written')
+    meta = { stateVersion: kept.stateVersion, encoding: kept.encoding, values: {}, seqnos: {}, schedule: [] }
+    state = Buffer.from(kept.bytes)
+  }
+  const inbox = openSync(path('inbox'), 'r')
+  try {
+    const loaded = next.load(new StateReader(inbox), fillInbox(path('inbox'), state, meta))
+    next.begin(loaded.state, loaded.meta, 8, true)
+  } finally {
+    closeSync(inbox)
+  }
+}
+
+/** Small ones, and now and then one of many chunks. JSON has no -0. */
+const value = fc
+  .oneof(
+    { weight: 9, arbitrary: fc.jsonValue({ maxDepth: 3 }) },
+    { weight: 1, arbitrary: fc.integer({ min: 3000, max: 40_000 }).map((length) => 'ü'.repeat(length)) },
+  )
+  .map((any) => JSON.parse(JSON.stringify(any)) as unknown)
+
+const field: fc.Arbitrary<Field> = fc
+  .record({ a: fc.integer({ min: 1, max: VERSIONS }), b: fc.integer({ min: 1, max: VERSIONS }), fresh: value })
+  .map(({ a, b, fresh }) => ({ since: Math.min(a, b), until: Math.max(a, b), fresh }))
+
+const walk = fc.record({
+  fields: fc.dictionary(fc.string({ minLength: 1, maxLength: 12 }), field, { maxKeys: 8 }),
+  values: fc.array(value, { minLength: 8, maxLength: 8 }),
+  start: fc.integer({ min: 1, max: VERSIONS }),
+  hops: fc.array(fc.record({ to: fc.integer({ min: 1, max: VERSIONS }), way: fc.constantFrom(...WAYS) }), {
+    minLength: 1,
+    maxLength: 6,
+  }),
+})
+
+test('P10, G11: 1,000 random states on random walks through four versions: no field that both sides know is lost or changed', {
+  timeout: 120_000,
+}, async () => {
+  let hopped = 0
+  await fc.assert(
+    fc.asyncProperty(walk, async ({ fields, values, start, hops }) => {
+      const known = Object.entries(fields).filter(([, one]) => knows(start, one))
+      let expected: State = Object.fromEntries(known.map(([name], i) => [name, values[i]]))
+      let [version, current] = [start, stage(start, fields)]
+      current.begin(structuredClone(expected), null, 1, false)
+      for (const { to, way } of hops) {
+        // nobody is there who could migrate a checkpoint down
+        if (way === 'checkpoint' && to < version) continue
+        const next = stage(to, fields)
+        await handOver(current, version, next, to, way)
+        const there = Object.entries(fields).filter(([, one]) => knows(to, one))
+        expected = Object.fromEntries(
+          there.map(([name, one]) => [name, knows(version, one) ? expected[name] : one.fresh]),
+        )
+        expect(next.instance?.state).toEqual(expected)
+        ;[version, current] = [to, next]
+        hopped++
+      }
+    }),
+    { numRuns: 1000, seed: 4 },
+  )
+  expect(hopped).toBeGreaterThan(2000)
+})
+
+test('HANDOVER 5.8: a state of a newer version is refused by name, also by a program that can migrate up', async () => {
+  const fields = { n: { since: 1, until: VERSIONS, fresh: 0 } }
+  const old = stage(3, fields)
+  old.begin({ n: 1 }, null, 1, false)
+  await expect(handOver(old, 3, stage(2, fields), 2, 'checkpoint')).rejects.toMatchObject({
+    code: 'migrate-failed',
+    message: "state is version 3, newer than this program's 2",
+  })
+})
