@@ -121,11 +121,15 @@ export class Installer {
 
   async #launch(slot: Slot, upgrade: Upgrade, emit: Emit): Promise<void> {
     // HANDOVER 8.5
-    const letGo = this.#robot.bundles.hold(upgrade.to.digest)
+    const { bundles, slots } = this.#robot
+    const letGo = bundles.hold(upgrade.to.digest)
     try {
       emit((await slot.launch(upgrade)) as PushEvent)
     } finally {
       letGo()
+      // what is done is done: old bundles may stay a while
+      const stays = (error: unknown) => slot.log.add('runtime', `not pruned: ${String(error)}`, 0, 'warn')
+      await bundles.prune(() => slots.digests()).catch(stays)
     }
   }
 

@@ -359,9 +359,6 @@ export class Robot {
         const { program, digest } = runnable
         const counter = raiseFloor ? runnable.counter : slots.floor('program', program)
         await slots.commit(slot, digest, { kind: 'program', program, counter })
-        // committed is committed: old bundles may stay a while
-        const stays = (error: unknown) => this.slot(slot).log.add('runtime', `not pruned: ${String(error)}`, 0, 'warn')
-        await bundles.prune(() => slots.digests()).catch(stays)
       },
       undone: (digest) => slots.rolledBack(digest),
       setStopped: async (slot, stopped) => {
@@ -373,7 +370,11 @@ export class Robot {
       },
       saveCheckpoint: (slot, checkpoint) => slots.saveCheckpoint(slot, checkpoint),
       loadCheckpoint: async (slot, runnable) => {
-        const checkpoint = await slots.loadCheckpoint(slot).catch(() => null)
+        // HANDOVER 9.7
+        const checkpoint = await slots.loadCheckpoint(slot).catch((error: Refusal) => {
+          this.slot(slot).log.add('runtime', `${error.code}: ${error.message}; it begins anew`, 0, 'error')
+          return null
+        })
         return checkpoint?.program === runnable.program && runnable.manifest.state !== null ? checkpoint : null
       },
       committed: async (slot) => {

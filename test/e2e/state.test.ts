@@ -1,0 +1,84 @@
+/** State on disk and in memory: what a crash goes back to, and how much of it there may be. */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { readCheckpoint } from '../../runtime/store/checkpoint.ts'
+import { flipBit } from './bytes.ts'
+import { eventually } from './eventually.ts'
+import { TestRobot } from './robot.ts'
+import { counts, expectNoTickLost } from './trace.ts'
+
+let robot: TestRobot
+
+beforeAll(async () => {
+  robot = await TestRobot.start()
+})
+afterAll(async () => robot?.close())
+
+const file = () => join(robot.home, 'slots', 'main', 'checkpoint')
+
+async function checkpoint() {
+  const kept = await readCheckpoint(file())
+  if (kept === null) return null
+  const { program, stateVersion, encoding, bytes } = kept
+  return { program, stateVersion, encoding, state: JSON.parse(Buffer.from(bytes).toString()) as Record<string, number> }
+}
+
+test('HANDOVER 9.1: after a power cut it goes on from exactly what the checkpoint holds', async () => {
+  await robot.commit('counter')
+  await eventually(async () => ((await checkpoint())?.state.n ?? 0) > 200)
+  await robot.end('SIGKILL')
+  const kept = await checkpoint()
+  expect(kept).toEqual({ program: 'counter', stateVersion: 1, encoding: 'json', state: { n: expect.any(Number) } })
+  await robot.begin()
+  await robot.trace.more('dial')
+  expect(counts(robot.trace.read())[0]).toBe((kept?.state.n ?? 0) + 1)
+})
+
+test('G11: the checkpoint goes up at a commit, and down at a rollback', async () => {
+  await robot.commit('counter-v2', { program: 'counter', version: '2.0.0' })
+  const up = await eventually(async () => {
+    const kept = await checkpoint()
+    return kept?.stateVersion === 2 && kept
+  })
+  expect(Object.keys(up.state)).toEqual(['count', 'since'])
+  expect(up.state.count).toBeGreaterThan(200)
+  expect(await robot.rollback()).toMatchObject({ outcome: 'committed' })
+  const down = await eventually(async () => {
+    const kept = await checkpoint()
+    return kept?.stateVersion === 1 && kept
+  })
+  expect(Object.keys(down.state)).toEqual(['n'])
+  expect(down.state.n).toBeGreaterThanOrEqual(up.state.count ?? 0)
+})
+
+test('HANDOVER 9.7: a checkpoint that was changed on disk is not used: it begins anew, and the log says why', async () => {
+  await robot.end()
+  writeFileSync(file(), flipBit(readFileSync(file()), 900))
+  await robot.begin()
+  await robot.trace.more('dial')
+  expect(counts(robot.trace.read())[0]).toBe(1)
+  const said = (await robot.logs()).filter(({ stream, level }) => stream === 'runtime' && level === 'error')
+  expect(said.map(({ text }) => text)).toEqual([
+    expect.stringMatching(/^bad-state: the checkpoint .* was changed on disk/),
+  ])
+})
+
+test('HANDOVER 5.3: 64 MiB of state are handed over, and no tick is lost', { tags: ['slow'] }, async () => {
+  // time for a busy machine; a state lies in the memory of both programs, and of the body, several times
+  const timing = { yieldMs: 5000, heartbeatMs: 10_000, readyMs: 30_000, checkpointMs: 600_000 }
+  const large = await TestRobot.start(timing, {}, { more: { limits: { memoryMb: 1024 } } })
+  try {
+    await large.commit('large-state')
+    await large.trace.more('dial')
+    const mark = large.trace.mark()
+    const receipt = await large.commit('large-state', { version: '1.1.0' })
+    expect(receipt.stateBytes).toBe(64 * 1024 * 1024)
+    await large.trace.more('dial')
+    expectNoTickLost(large.trace.since(mark))
+    large.check()
+    console.log(`64 MiB of state: gap ${receipt.gapMs?.toFixed(1)} ms`)
+  } finally {
+    await large.close()
+  }
+})
