@@ -35,8 +35,9 @@ const pick = <T>(random: () => number, from: readonly T[]): T => from[Math.floor
 const bodyMb = (): number =>
   Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${robot.pid}/status`, 'utf8'))?.[1]) / 1024
 const bodyFds = (): number => readdirSync(`/proc/${robot.pid}/fd`).length
-const programs = (): number[] =>
-  robot.children().flatMap(({ pid, command }) => (command.includes('sdk/loader.js') ? [pid] : []))
+const child = (what: string): number[] =>
+  robot.children().flatMap(({ pid, command }) => (command.includes(what) ? [pid] : []))
+const programs = (): number[] => child('sdk/loader.js')
 
 /** Those who are at work for this robot: in its folders, or told of its home. */
 function processesOf(folders: readonly string[]): string[] {
@@ -99,7 +100,7 @@ class Hand {
     const [choice, delay] = [this.#random(), this.#random() * 500]
     if (choice > 0.4) return
     await sleep(delay)
-    if (choice < 0.05) return this.#kill('endpoint', robot.endpoint())
+    if (choice < 0.05) return this.#kill('endpoint', child('endpoint/main.js')[0])
     const { slots } = await this.#client.status().catch(() => ({ slots: [] }))
     const pid = slots.find((one) => one.slot === `s${slot}`)?.pid
     if (choice < 0.2) return this.#kill('program', pid)

@@ -12,5 +12,6 @@ export default defineConfig({
     testTimeout: 1_800_000 * SCALE,
     hookTimeout: 60_000 * SCALE,
     pool: 'forks',
+    fileParallelism: false,
   },
 })

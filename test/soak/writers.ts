@@ -6,8 +6,8 @@ import type { TestRobot } from '../e2e/robot.ts'
 
 export type What = 'counter' | 'counter-v2' | 'dies-in-trial'
 
-/** Lines of the simulated header, three to a slot. */
-const LINES = Array.from({ length: 26 }, (_, i) => i + 2)
+/** Lines of the simulated chip, three to a slot. */
+const LINES = Array.from({ length: 54 }, (_, i) => i)
 
 export function boardOf(slots: number): object {
   const handles = Array.from({ length: slots }, (_, slot) => {
