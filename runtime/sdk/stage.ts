@@ -157,9 +157,13 @@ export class Stage {
     ahead: (snapshot: Snapshot) => void,
   ): Taken | null {
     let record: HandoverRecord | null = null
+    let have = 0
     for (;;) {
-      if (readSync(from.fd, this.#record.bytes, 0, RECORD_SIZE, from.position) === 0) return null
-      record = this.#record.decode()
+      const got = readSync(from.fd, this.#record.bytes, have, RECORD_SIZE - have, from.position)
+      if (got === 0) return null
+      have += got
+      record = have === RECORD_SIZE ? this.#record.decode() : null
+      have = record === null ? this.#record.skip(have) : 0
       if (record === null || record.swap !== swap || record.fence !== fence) continue
       if (record.kind === 'state') break
       ahead(record.snapshot)

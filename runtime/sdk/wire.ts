@@ -143,7 +143,7 @@ export type FailCode = (typeof FAIL_CODES)[number]
 
 export const RECORD_SIZE = 128
 /** 'MDHS' and 'MDHA' */
-const STATE = 0x5348444d
+const [MAGIC, STATE] = [Buffer.from('MDH'), 0x5348444d]
 const AHEAD = 0x4148444d
 const SWAP_AT = 56
 const ROOT_AT = 72
@@ -176,6 +176,20 @@ export class RecordBuffer {
     this.#f64[6] = sentNs
     this.bytes.write(swap, SWAP_AT, 16, 'hex')
     this.bytes.write(snapshot.root, ROOT_AT, 32, 'hex')
+  }
+
+  /**
+   * HANDOVER 6.11: of `length` bytes that are no record, what may be the beginning of one moves to the front. Returns how
+   * many bytes that is.
+   */
+  skip(length: number): number {
+    for (let at = length === RECORD_SIZE ? 1 : 0; at < length; at++) {
+      const some = Math.min(MAGIC.length, length - at)
+      if (this.bytes.compare(MAGIC, 0, some, at, at + some) !== 0) continue
+      this.bytes.copyWithin(0, at, length)
+      return length - at
+    }
+    return 0
   }
 
   /** Null for anything that is not a record of this version (HANDOVER 6.4: it is skipped). */

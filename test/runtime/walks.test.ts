@@ -160,6 +160,31 @@ test('P10, G11: 1,000 random states on random walks through four versions: no fi
   expect(hopped).toBeGreaterThan(2000)
 })
 
+test('HANDOVER 6.11: rubbish of any length before the record, also what looks like the beginning of one, is skipped', () => {
+  const part = fc.oneof(
+    fc.uint8Array({ minLength: 1, maxLength: 300 }),
+    fc.constantFrom('M', 'MD', 'MDHS', 'MDHSMDHA', `${'x'.repeat(125)}MDH`).map((text) => Buffer.from(text)),
+  )
+  fc.assert(
+    fc.property(fc.array(part, { maxLength: 6 }), (parts) => {
+      const old = stage(1, {})
+      old.begin({ n: 7 }, null, 1, false)
+      const rubbish = Buffer.concat(parts)
+      writeFileSync(path('fifo'), rubbish)
+      old.give(new Outbox(fds.outbox), { fd: fds.fifo, position: rubbish.length }, SWAP, 7, 1)
+      const next = stage(1, {})
+      const fd = openSync(path('fifo'), 'r')
+      try {
+        next.take({ fd, position: null }, new StateReader(fds.outbox), SWAP, 7, () => {})
+      } finally {
+        closeSync(fd)
+      }
+      expect(next.instance?.state).toEqual({ n: 7 })
+    }),
+    { numRuns: 300, seed: 6 },
+  )
+})
+
 test('HANDOVER 5.8: a state of a newer version is refused by name, also by a program that can migrate up', async () => {
   const fields = { n: { since: 1, until: VERSIONS, fresh: 0 } }
   const old = stage(3, fields)
