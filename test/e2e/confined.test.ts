@@ -1,5 +1,6 @@
 /** The whole robot with its programs confined: what one of them sees, and what the robot says of it. */
 import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
 import { canConfine } from '../../runtime/body/confinement.ts'
 import { FIRST_UID } from '../../runtime/body/uids.ts'
@@ -78,6 +79,19 @@ describe.skipIf(boxes.length === 0).each(boxes)('in %s (needs root)', (sandbox) 
     await asking.end()
   })
 
+  // bwrap lets it start nothing (HANDLES 13.13)
+  test.skipIf(sandbox === 'bwrap')('what it forks ends with it, also a daemon that left everything behind (HANDLES 10.3, 10.4)', async () => {
+    await robot.commit('forks', { version: '2.0.0' })
+    const before = await robot.running()
+    const procs = join(groupOf(before.pid), 'cgroup.procs')
+    const members = () => readFileSync(procs, 'utf8').split('\n').filter(Boolean).map(Number)
+    // RLIMIT_NPROC counts threads, of which each has about eleven
+    const forked = await eventually(() => members().length > 1 && members())
+    process.kill(before.pid, 'SIGKILL')
+    await robot.running(before.pid)
+    await eventually(() => forked.every(gone))
+  })
+
   test('it ends with the body, however that ends (HANDLES 13.3)', async () => {
     const { pid } = await robot.running()
     await robot.end('SIGKILL')
@@ -86,6 +100,13 @@ describe.skipIf(boxes.length === 0).each(boxes)('in %s (needs root)', (sandbox) 
     await robot.running(pid)
   })
 })
+
+/** cgroup v2, wherever it is mounted. */
+function groupOf(pid: number): string {
+  const [, path = ''] = /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8')) ?? []
+  const mount = readFileSync('/proc/self/mounts', 'utf8').split('\n').find((line) => line.includes(' cgroup2 ')) // biome-ignore format: one call
+  return join(mount?.split(' ')[1] ?? '/sys/fs/cgroup', path)
+}
 
 function gone(pid: number): boolean {
   try {

@@ -161,8 +161,9 @@ test(`P9, P10: ${SWAPS} swaps in ${SLOTS} slots of 1 kHz writers, with random ki
   const fdsNow = await eventually(() => bodyFds() <= fds && bodyFds())
   const mb = bodyMb()
   const made = readdirSync(instances).filter((name) => /^\d+$/.test(name))
-  const stored = readdirSync(join(robot.home, 'store'))
   const staged = robot.staged
+  const kept = new Set(receipts.map(({ to }) => to?.replace('sha256:', '')))
+  const stored = readdirSync(join(robot.home, 'store')).filter((name) => kept.has(name))
   await robot.end()
   account.take(robot.trace.take())
 
