@@ -80,17 +80,20 @@ describe.skipIf(boxes.length === 0).each(boxes)('in %s (needs root)', (sandbox) 
   })
 
   // bwrap lets it start nothing (HANDLES 13.13)
-  test.skipIf(sandbox === 'bwrap')('what it forks ends with it, also a daemon that left everything behind (HANDLES 10.3, 10.4)', async () => {
-    await robot.commit('forks', { version: '2.0.0' })
-    const before = await robot.running()
-    const procs = join(groupOf(before.pid), 'cgroup.procs')
-    const members = () => readFileSync(procs, 'utf8').split('\n').filter(Boolean).map(Number)
-    // RLIMIT_NPROC counts threads, of which each has about eleven
-    const forked = await eventually(() => members().length > 1 && members())
-    process.kill(before.pid, 'SIGKILL')
-    await robot.running(before.pid)
-    await eventually(() => forked.every(gone))
-  })
+  test.skipIf(sandbox === 'bwrap')(
+    'what it forks ends with it, also a daemon that left everything behind (HANDLES 10.3, 10.4)',
+    async () => {
+      await robot.commit('forks', { version: '2.0.0' })
+      const before = await robot.running()
+      const procs = join(groupOf(before.pid), 'cgroup.procs')
+      const members = () => readFileSync(procs, 'utf8').split('\n').filter(Boolean).map(Number)
+      // RLIMIT_NPROC counts threads, of which each has about eleven
+      const forked = await eventually(() => members().length > 1 && members())
+      process.kill(before.pid, 'SIGKILL')
+      await robot.running(before.pid)
+      await eventually(() => forked.every(gone))
+    },
+  )
 
   test('it ends with the body, however that ends (HANDLES 13.3)', async () => {
     const { pid } = await robot.running()

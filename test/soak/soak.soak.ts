@@ -158,12 +158,11 @@ test(`P9, P10: ${SWAPS} swaps in ${SLOTS} slots of 1 kHz writers, with random ki
   const receipts = robot.receipts()
   const instances = dirname(readlinkSync(`/proc/${slots[0]?.pid}/cwd`))
   await eventually(() => programs().length === SLOTS)
+  // nothing is left behind while it runs, once the last pushes have ended: two bundles a slot, and no upload
+  await eventually(() => readdirSync(join(robot.home, 'store')).length <= 2 * SLOTS && robot.staged.length === 0)
   const fdsNow = await eventually(() => bodyFds() <= fds && bodyFds())
   const mb = bodyMb()
   const made = readdirSync(instances).filter((name) => /^\d+$/.test(name))
-  const staged = robot.staged
-  const kept = new Set(receipts.map(({ to }) => to?.replace('sha256:', '')))
-  const stored = readdirSync(join(robot.home, 'store')).filter((name) => kept.has(name))
   await robot.end()
   account.take(robot.trace.take())
 
@@ -198,10 +197,8 @@ test(`P9, P10: ${SWAPS} swaps in ${SLOTS} slots of 1 kHz writers, with random ki
 
   expect(mb - first).toBeLessThan(GROWN_MB)
   expect(Math.max(...memory)).toBeLessThan(MOST_MB)
-  // nothing is left behind: neither while it runs, nor when it has ended
+  // nor when it has ended
   expect(made.length).toBeLessThanOrEqual(SLOTS + 1)
-  expect(stored.length, stored.join(' ')).toBeLessThanOrEqual(2 * SLOTS)
-  expect(staged).toEqual([])
   expect(processesOf([robot.home, instances])).toEqual([])
   expect(existsSync(instances)).toBe(false)
 })
