@@ -155,7 +155,6 @@ test(`P9, P10: ${SWAPS} swaps in ${SLOTS} slots of 1 kHz writers, with random ki
   }
   await robot.reconnect()
   const { slots } = await robot.client.status()
-  const receipts = robot.receipts()
   const instances = dirname(readlinkSync(`/proc/${slots[0]?.pid}/cwd`))
   await eventually(() => programs().length === SLOTS)
   // nothing is left behind while it runs, once the last pushes have ended: two bundles a slot, and no upload
@@ -164,6 +163,7 @@ test(`P9, P10: ${SWAPS} swaps in ${SLOTS} slots of 1 kHz writers, with random ki
   const mb = bodyMb()
   const made = readdirSync(instances).filter((name) => /^\d+$/.test(name))
   await robot.end()
+  const receipts = robot.receipts()
   account.take(robot.trace.take())
 
   const gaps = receipts.flatMap(({ outcome, gapMs }) => (outcome === 'committed' && gapMs !== null ? [gapMs] : []))
