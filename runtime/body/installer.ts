@@ -129,7 +129,8 @@ export class Installer {
       letGo()
       // what is done is done: old bundles may stay a while
       const stays = (error: unknown) => slot.log.add('runtime', `not pruned: ${String(error)}`, 0, 'warn')
-      await bundles.prune(() => slots.digests()).catch(stays)
+      // nobody waits for it
+      bundles.prune(() => slots.digests()).catch(stays)
     }
   }
 

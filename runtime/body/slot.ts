@@ -363,7 +363,9 @@ export class Slot {
   async #spawnNext(): Promise<void> {
     this.#upgrade?.timeline.begin('spawn')
     try {
-      const runnable = this.#upgrade?.to ?? (await this.#env.committed(this.name))
+      // a push that comes while a crashed program is started again must not be started in its place, without a trial
+      const wanted = this.#state === 'restarting' ? undefined : this.#upgrade?.to
+      const runnable = wanted ?? (await this.#env.committed(this.name))
       if (runnable === null) {
         this.#state = 'idle'
         return

@@ -31,32 +31,36 @@ const send = async (slot: number): Promise<string> => {
   return (await ended(robot.client.push(`s${slot}`, bytes))).outcome
 }
 
-test.runIf(LONG)(`${ROUNDS} rounds of pushes in ${SLOTS} slots at once lose no tick of another`, {
-  timeout: 600_000 * SCALE,
-}, async () => {
-  for (let slot = 0; slot <= SLOTS; slot++) expect(await send(slot)).toBe('committed')
-  const before = await robot.running(-1, `s${SLOTS}`)
-  const start = robot.trace.mark()
-  const [first] = await robot.trace.more(`dial${SLOTS}`, 3000)
-  const pushing = robot.trace.mark()
-  const outcomes: string[] = []
-  for (let round = 0; round < ROUNDS; round++) {
-    outcomes.push(...(await Promise.all(Array.from({ length: SLOTS }, (_, slot) => send(slot)))))
-  }
-  const entries = robot.trace.read()
-  console.log(
-    [
-      `  pushes in ${SLOTS} slots at once: ${outcomes.filter((one) => one === 'committed').length} of ${outcomes.length} committed`,
-      `  a tick of the ninth comes late, quiet: ${summary(lateness(entries.slice(start, pushing)))}`,
-      `  the same during the pushes:            ${summary(lateness(entries.slice(pushing)))}`,
-    ].join('\n'),
-  )
-  const dial = accepted(entries.slice(start), `dial${SLOTS}`)
-  expect(dial.map(countOf)).toEqual(dial.map((_, i) => countOf(first as Entry) + i))
-  expect(await robot.running(-1, `s${SLOTS}`)).toMatchObject({
-    pid: before.pid,
-    fence: before.fence,
-    restarts: before.restarts,
-  })
-  expectOneWriter(entries)
-})
+test.runIf(LONG)(
+  `${ROUNDS} rounds of pushes in ${SLOTS} slots at once lose no tick of another`,
+  {
+    timeout: 600_000 * SCALE,
+  },
+  async () => {
+    for (let slot = 0; slot <= SLOTS; slot++) expect(await send(slot)).toBe('committed')
+    const before = await robot.running(-1, `s${SLOTS}`)
+    const start = robot.trace.mark()
+    const [first] = await robot.trace.more(`dial${SLOTS}`, 3000)
+    const pushing = robot.trace.mark()
+    const outcomes: string[] = []
+    for (let round = 0; round < ROUNDS; round++) {
+      outcomes.push(...(await Promise.all(Array.from({ length: SLOTS }, (_, slot) => send(slot)))))
+    }
+    const entries = robot.trace.read()
+    console.log(
+      [
+        `  pushes in ${SLOTS} slots at once: ${outcomes.filter((one) => one === 'committed').length} of ${outcomes.length} committed`,
+        `  a tick of the ninth comes late, quiet: ${summary(lateness(entries.slice(start, pushing)))}`,
+        `  the same during the pushes:            ${summary(lateness(entries.slice(pushing)))}`,
+      ].join('\n'),
+    )
+    const dial = accepted(entries.slice(start), `dial${SLOTS}`)
+    expect(dial.map(countOf)).toEqual(dial.map((_, i) => countOf(first as Entry) + i))
+    expect(await robot.running(-1, `s${SLOTS}`)).toMatchObject({
+      pid: before.pid,
+      fence: before.fence,
+      restarts: before.restarts,
+    })
+    expectOneWriter(entries)
+  },
+)
