@@ -171,10 +171,9 @@ export class Slot {
       // the program crashed while the bundle was verified, and is being started again
       return event === 'launch' ? this.#tooLate(before) : undefined
     }
-    const t = this.#env.timing
-    const told = said ?? (from?.child.fatal as Cause | null | undefined) ?? null
-    const ending = kind === 'died' ? (from?.child.ending ?? null) : null
-    const cause = causeOf(before, event, { said: told, ending }, this.#upgrade, t)
+    const { fatal = null, ending = null } = from?.child ?? {}
+    const about = { said: said ?? (fatal as Cause | null), ending: kind === 'died' ? ending : null }
+    const cause = causeOf(before, event, about, this.#upgrade, this.#env.timing)
     const moved = state !== before || actions.some((action) => action !== 'note')
     if (cause !== null) {
       if (moved) this.#upgrade?.because(cause, blameless(before, event, cause.code))
@@ -363,9 +362,9 @@ export class Slot {
   async #spawnNext(): Promise<void> {
     this.#upgrade?.timeline.begin('spawn')
     try {
-      // a push that comes while a crashed program is started again must not be started in its place, without a trial
-      const wanted = this.#state === 'restarting' ? undefined : this.#upgrade?.to
-      const runnable = wanted ?? (await this.#env.committed(this.name))
+      // not what was pushed while it was down: it would run without a trial
+      const runnable =
+        (this.#state === 'restarting' ? null : this.#upgrade?.to) ?? (await this.#env.committed(this.name))
       if (runnable === null) {
         this.#state = 'idle'
         return
