@@ -362,9 +362,8 @@ export class Slot {
   async #spawnNext(): Promise<void> {
     this.#upgrade?.timeline.begin('spawn')
     try {
-      // not what was pushed while it was down: it would run without a trial
-      const runnable =
-        (this.#state === 'restarting' ? null : this.#upgrade?.to) ?? (await this.#env.committed(this.name))
+      const pushed = this.#state === 'restarting' ? null : this.#upgrade // what comes meanwhile has had no trial
+      const runnable = pushed?.to ?? (await this.#env.committed(this.name))
       if (runnable === null) {
         this.#state = 'idle'
         return
