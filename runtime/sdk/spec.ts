@@ -68,6 +68,9 @@ const RESERVED = ['state', 'params', 'info', 'every', 'log', 'health', 'hold', '
 
 /** Throws TypeError with what to change; `build` shows it before anything leaves the laptop. */
 export function checkSpec<N extends Needs, S, P extends Params>(spec: RobotSpec<N, S, P>): void {
+  if (typeof spec.needs !== 'object' || spec.needs === null) {
+    throw new TypeError(`needs: expected an object like { led: 'output' }, got ${String(spec.needs)}`)
+  }
   for (const [name, kind] of Object.entries(spec.needs)) {
     if (RESERVED.includes(name))
       throw new TypeError(`a handle cannot be called ${name}: that name is taken by the runtime`)
