@@ -47,6 +47,21 @@ const KERNEL_PARTS = [
 /** Tests that take long carry `{ tags: ['slow'] }`; `check` leaves them to `test`. */
 const FAST = ['--tags-filter', '!slow']
 
+/** Files that take half a minute and more each: a battery of their own, `test:long`. */
+const BATTERY = [
+  'test/bundle/bits.test.ts',
+  'test/cli/day.test.ts',
+  'test/cli/readme.test.ts',
+  'test/cli/screens.test.ts',
+  'test/e2e/bigstate.test.ts',
+  'test/e2e/robots.test.ts',
+  'test/e2e/running.test.ts',
+  'test/e2e/spare.test.ts',
+  'test/runtime/standby.test.ts',
+]
+
+const WITHOUT_BATTERY = BATTERY.flatMap((file) => ['--exclude', file])
+
 const TOOLS_IN_RIG = 'node_modules/vitest/vitest.mjs'
 
 const TASKS = {
@@ -74,9 +89,14 @@ const TASKS = {
     await ensureNatives()
     await node([join(ROOT, 'test/kernel/rig.mjs'), 'run', '--timeout', '900', '--', process.execPath, ...bench])
   },
+  /** Without arguments, all but the battery; what is asked for by name is looked for in every file. */
   async test(args) {
     await ready()
-    await vitest(args)
+    await vitest(args.length > 0 ? args : WITHOUT_BATTERY)
+  },
+  async long(args) {
+    await ready()
+    await vitest([...BATTERY, ...args])
   },
   /** `--long`: 200 swaps in 8 slots, else 30 in 2. `--seed N`: the same choices again. */
   async soak(args) {
@@ -100,7 +120,7 @@ const TASKS = {
     await tool('tsc', ['--noEmit', '-p', 'tsconfig.json'])
     await tool('knip', ['--treat-config-hints-as-errors'])
     await ensureBuilt()
-    if (!args.includes('--no-tests')) await vitest([...FAST, ...args])
+    if (!args.includes('--no-tests')) await vitest([...FAST, ...WITHOUT_BATTERY, ...args])
   },
   /**
    * What needs a real Linux kernel with lines and buses, in a virtual machine (test/kernel/rig.mjs). `--long`: every round
@@ -117,7 +137,7 @@ const TASKS = {
   },
   async fast(args) {
     await ready()
-    await vitest([...FAST, ...args])
+    await vitest([...FAST, ...WITHOUT_BATTERY, ...args])
   },
 }
 

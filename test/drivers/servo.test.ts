@@ -42,6 +42,7 @@ test('the PWM of a servo has its limits', () => {
     safe: 0.05,
     min: 0.05,
     max: 0.1,
+    slew: 0,
     driver: 'kernel',
     channel: { chip: 0, channel: 1 },
     via: 'inherit',

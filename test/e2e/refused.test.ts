@@ -8,6 +8,7 @@ import type { SecureSocket } from '../../deploy/channel/socket.ts'
 import { RobotClient } from '../../deploy/client.ts'
 import type { RefusalCode } from '../../deploy/errors.ts'
 import { generateAgeIdentity } from '../../deploy/keys.ts'
+import { WIRE } from '../../runtime/sdk/wire.ts'
 import { tapWire } from '../channel/peers.ts'
 import { flipBit, seeded } from './bytes.ts'
 import { eventually } from './eventually.ts'
@@ -100,7 +101,7 @@ test.each<[string, RefusalCode, () => Promise<Made>]>([
   ['Y7: a newer Node', 'wrong-node', () => made({ release: { node: '>=99.0' } })],
   ['Y7: a handle that this board has not', 'missing-handle', () => robot.bundle('needs-ghost')],
   ['Y7: a handle of another kind', 'wrong-kind', () => robot.bundle('needs-led-as-input')],
-  ['another protocol', 'wrong-wire', () => made({ manifest: { wire: 2 } })],
+  ['another protocol', 'wrong-wire', () => made({ manifest: { wire: WIRE + 1 } })],
   ['bound to another slot', 'wrong-slot', () => made({ release: { slot: 'arm' } })],
   ['expired', 'expired', () => made({ release: { expires: '2020-01-01T00:00:00.000Z' } })],
   ['a manifest of another program', 'bad-bundle', () => made({ manifest: { program: 'other' } })],

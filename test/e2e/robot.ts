@@ -359,9 +359,9 @@ export class TestRobot {
   }
 
   /** What must hold at any time. */
-  check(from = 0): void {
+  check(from = 0, { stamped = true } = {}): void {
     const entries = this.trace.read()
-    expectOneWriter(entries.slice(from))
+    expectOneWriter(entries.slice(from), { stamped })
     expectHeld(entries)
     this.receipts()
   }

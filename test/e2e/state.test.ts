@@ -1,4 +1,4 @@
-/** State on disk and in memory: what a crash goes back to, and how much of it there may be. */
+/** State on disk: what a crash goes back to. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -6,7 +6,7 @@ import { readCheckpoint } from '../../runtime/store/checkpoint.ts'
 import { flipBit } from './bytes.ts'
 import { eventually } from './eventually.ts'
 import { TestRobot } from './robot.ts'
-import { counts, expectNoTickLost } from './trace.ts'
+import { counts } from './trace.ts'
 
 let robot: TestRobot
 
@@ -62,23 +62,4 @@ test('HANDOVER 9.7: a checkpoint that was changed on disk is not used: it begins
   expect(said.map(({ text }) => text)).toEqual([
     expect.stringMatching(/^bad-state: the checkpoint .* was changed on disk/),
   ])
-})
-
-test('HANDOVER 5.3: 64 MiB of state are handed over, and no tick is lost', { tags: ['slow'] }, async () => {
-  // time for a busy machine; a state lies in the memory of both programs, and of the body, several times
-  const timing = { yieldMs: 5000, heartbeatMs: 10_000, readyMs: 30_000, checkpointMs: 600_000 }
-  const large = await TestRobot.start(timing, {}, { more: { limits: { memoryMb: 1024 } } })
-  try {
-    await large.commit('large-state')
-    await large.trace.more('dial')
-    const mark = large.trace.mark()
-    const receipt = await large.commit('large-state', { version: '1.1.0' })
-    expect(receipt.stateBytes).toBe(64 * 1024 * 1024)
-    await large.trace.more('dial')
-    expectNoTickLost(large.trace.since(mark))
-    large.check()
-    console.log(`64 MiB of state: gap ${receipt.gapMs?.toFixed(1)} ms`)
-  } finally {
-    await large.close()
-  }
 })

@@ -86,6 +86,7 @@ test('every route of the router names its role; there are no others', async () =
     'POST /v1/slots/:slot/stop': 'operator',
     'GET /v1/slots/:slot/logs': 'observer',
     'GET /v1/slots/:slot/releases': 'observer',
+    'GET /v1/slots/:slot/spare': 'operator',
     'GET /v1/logs': 'observer',
     'POST /v1/handles/:name': 'operator',
     'GET /v1/slots/:slot/params': 'observer',

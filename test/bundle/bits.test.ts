@@ -1,0 +1,29 @@
+import { expect, test } from 'vitest'
+import { parseInner } from '../../deploy/bundle/inner.ts'
+import { openInner } from '../../deploy/bundle/open.ts'
+import { openSealed, seal } from '../../deploy/bundle/seal.ts'
+import { bundleFor, flip, newRobot, newSigner, refusal } from './helpers.ts'
+
+const signer = newSigner()
+const operators = new Set([signer.publicKey])
+const robot = await newRobot()
+const bundle = await bundleFor([robot], signer)
+const innerBytes = await openSealed(bundle.bytes, robot.identity)
+const inner = await parseInner(innerBytes)
+
+test('P6: every bit of release, signature and payload, sealed again: refused', { timeout: 300_000 }, async () => {
+  const parts = { release: inner.release, signature: Buffer.from(inner.signature), payload: inner.payload }
+  const total = Object.values(parts).reduce((sum, part) => sum + part.length, 0)
+  expect(total).toBeLessThanOrEqual(2048)
+  let flips = 0
+  for (const [name, part] of Object.entries(parts)) {
+    const at = Buffer.from(innerBytes).indexOf(part)
+    for (let bit = 0; bit < part.length * 8; bit++) {
+      const sealed = await seal(flip(innerBytes, at * 8 + bit), [robot.age])
+      const refused = await refusal(async () => openInner(await openSealed(sealed, robot.identity), operators))
+      expect(refused.code).toBe(name === 'payload' ? 'bad-hash' : 'bad-signature')
+      flips++
+    }
+  }
+  expect(flips).toBe(total * 8)
+})
