@@ -31,14 +31,14 @@ const RIG_SCALE = 4
  */
 const KERNEL_PARTS = [
   {
-    name: 'kills',
-    kernel: ['rig.rig', 'kills', 'standby'],
+    name: 'bodies',
+    kernel: ['rig.rig', 'bodykills', 'standby'],
     also: ['test/e2e/undone.test.ts', 'test/e2e/swap.test.ts', 'test/e2e/running.test.ts'],
     ci: { files: 1, only: 'dies-in-trial' },
   },
   {
     name: 'swaps',
-    kernel: ['swaps', 'unfenced', 'lines', 'buses', 'contract', 'doctor', 'hostile'],
+    kernel: ['swaps', 'unfenced', 'lines', 'buses', 'contract', 'doctor', 'hostile', 'kernel/kills'],
     also: ['test/runtime/confinement.test.ts', 'test/runtime/seccomp.test.ts', 'test/runtime/cgroups.test.ts'],
     ci: { files: 3, only: 'HANDLES 13.2|HANDLES 10' },
   },

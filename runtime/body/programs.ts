@@ -43,11 +43,12 @@ export class Programs {
     return running === this.old ? 'old' : null
   }
 
-  /** `died` and `failed` get their role when they are handled: roles may change while they wait. */
+  /** What a program says or does gets its role when it is handled: roles may change while it waits. */
   event(kind: Event | 'died' | 'failed', from: Running | null): Event | null {
-    if (kind !== 'died' && kind !== 'failed') return kind
+    if (kind !== 'died' && kind !== 'failed' && kind !== 'unhealthy') return kind
     const role = from === null ? null : this.role(from)
     if (role === null) return null
+    if (kind === 'unhealthy') return role === 'current' ? kind : null
     if (kind === 'died') return `${role}-died`
     return role === 'next' ? 'next-failed' : 'current-failed'
   }

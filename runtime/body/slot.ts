@@ -177,8 +177,9 @@ export class Slot {
     const moved = state !== before || actions.some((action) => action !== 'note')
     if (cause !== null) {
       if (moved) this.#upgrade?.because(cause, blameless(before, event, cause.code))
+      const news = moved || cause.message !== this.#lastCause?.message
+      if (news) this.#note('warn', `${before}: ${cause.code}: ${cause.message}`)
       this.#lastCause = cause
-      this.#note('warn', `${before}: ${cause.code}: ${cause.message}`)
     }
     this.#state = state
     if (moved) this.#deadline.disarm()
@@ -225,8 +226,7 @@ export class Slot {
       case 'held':
         return upgrade?.hold(message.reason)
       case 'unhealthy':
-        if (role === 'current') this.#post('unhealthy', running, { code: 'unhealthy', message: message.reason })
-        return
+        return this.#post('unhealthy', running, { code: 'unhealthy', message: message.reason })
       case 'hb':
         return role === 'current' ? this.#beat(running, message) : undefined
       case 'checkpoint':

@@ -67,8 +67,6 @@ export class Program {
   readonly #inbox: StateReader
   readonly #predecessor: StateReader
   #yield: Yield | null = null
-  /** Why it was unfit when it was last asked. */
-  #complaint: string | null = null
   /** The swap whose hold was already reported. */
   #told = ''
 
@@ -284,11 +282,7 @@ export class Program {
     const { instance, lease } = this.#stage
     if (instance === null || !lease.live) return
     const reason = instance.unhealthy()
-    // HANDOVER 7.10
-    if (reason !== null && reason !== this.#complaint) {
-      this.#send({ t: 'unhealthy', reason: reason.slice(0, MAX_LOG_TEXT) })
-    }
-    this.#complaint = reason
+    if (reason !== null) this.#send({ t: 'unhealthy', reason: reason.slice(0, MAX_LOG_TEXT) })
     const { count, overruns, lateUs } = instance.ticker
     instance.ticker.lateUs = 0
     this.#send({ t: 'hb', ticks: count, lateUs: Math.round(lateUs), overruns })

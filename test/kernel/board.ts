@@ -8,6 +8,18 @@ export const SAFE = { hold1: 0, hold2: 0, hold3: 1, hold4: 0, toggle: 0 } as con
 
 const output = (name: keyof typeof SAFE) => ({ kind: 'output', line: `GPIO${LINE[name]}`, safe: SAFE[name] })
 
+const TIMING = {
+  trialMs: 50,
+  readyMs: 10_000,
+  yieldMs: 200,
+  heartbeatMs: 100,
+  checkpointMs: 200,
+  restartMostMs: 100,
+}
+
+/** Where silence is not what is looked at: what else the machine does must not count as one. */
+export const PATIENT = { timing: { ...TIMING, heartbeatMs: 1000 } }
+
 export const boardText = (more: object = {}): string =>
   JSON.stringify({
     name: 'rig',
@@ -23,7 +35,7 @@ export const boardText = (more: object = {}): string =>
       imu: { kind: 'i2c', bus: 1, address: '0x68' },
       servos: { kind: 'i2c', bus: 1, address: '0x40' },
     },
-    timing: { trialMs: 50, readyMs: 10_000, yieldMs: 200, heartbeatMs: 100, checkpointMs: 200, restartMostMs: 100 },
+    timing: TIMING,
     ...more,
   })
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { TestRobot } from '../e2e/robot.ts'
-import { boardText, LINE } from './board.ts'
+import { boardText, LINE, PATIENT } from './board.ts'
 import { i2cCounts, inRig, pull } from './guest.ts'
 import { summary } from './summary.ts'
 import { type TraceEvent, trace } from './trace.ts'
@@ -16,7 +16,7 @@ const DEVICES = [
 describe.runIf(inRig)('swaps over lines and devices of a real kernel', () => {
   let robot: TestRobot
   beforeAll(async () => {
-    robot = await TestRobot.start({}, {}, { board: boardText() })
+    robot = await TestRobot.start({}, {}, { board: boardText(PATIENT) })
     await robot.commit('six-lines')
   })
   afterAll(async () => robot?.close())

@@ -5,8 +5,8 @@ import { TestRobot } from '../e2e/robot.ts'
 import { boardText, LINE } from './board.ts'
 import { inRig, levelOf, stretchI2c } from './guest.ts'
 
-/** Longer than the deadlines of the freeze and of the kill together. */
-const STUCK_MS = 3000 * SCALE
+/** Longer than a push takes until its freeze, and the deadlines of the freeze and of the kill. */
+const STUCK_MS = 6000 * SCALE
 
 describe.runIf(inRig)('a program that can be neither frozen nor ended', () => {
   let robot: TestRobot
