@@ -47,16 +47,21 @@ const KERNEL_PARTS = [
 /** Tests that take long carry `{ tags: ['slow'] }`; `check` leaves them to `test`. */
 const FAST = ['--tags-filter', '!slow']
 
-/** Files that take half a minute and more each: a battery of their own, `test:long`. */
+/** What takes most of the time: a battery of its own, `test:long`. */
 const BATTERY = [
   'test/bundle/bits.test.ts',
   'test/cli/day.test.ts',
   'test/cli/readme.test.ts',
+  'test/cli/scenario.test.ts',
   'test/cli/screens.test.ts',
+  'test/cli/transcripts.test.ts',
+  'test/cli/watch.test.ts',
   'test/e2e/bigstate.test.ts',
+  'test/e2e/params.test.ts',
   'test/e2e/robots.test.ts',
   'test/e2e/running.test.ts',
   'test/e2e/spare.test.ts',
+  'test/e2e/undone.test.ts',
   'test/runtime/standby.test.ts',
 ]
 

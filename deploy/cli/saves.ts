@@ -1,9 +1,13 @@
 /** Invariant: no save is lost: what is saved while nobody waits is told at the next call, all of it together. */
+import { statSync } from 'node:fs'
 import { basename, dirname, sep } from 'node:path'
 import type { FSWatcher } from 'chokidar'
 
 /** A save is over when nothing more came for this long: editors and checkouts write files one after the other. */
 const SETTLE_MS = 5
+
+/** For 50 ms after a change of a file chokidar tells no other one of it: a formatter that runs on save is that quick. */
+const UNTOLD_MS = 60
 
 export class Saves {
   readonly #watcher: FSWatcher
@@ -19,8 +23,7 @@ export class Saves {
     watcher.on('all', (event, path) => {
       if (event === 'addDir' && this.#files === null) this.#look(path)
       if (event.endsWith('Dir') || this.#files?.has(path) === false) return
-      this.#saved.add(path)
-      this.#told()
+      this.#save(path)
     })
     watcher.on('error', () => {}) // a folder that has gone is seen by the build
   }
@@ -64,6 +67,15 @@ export class Saves {
     return this.#watcher.close()
   }
 
+  #save(path: string): void {
+    this.#saved.add(path)
+    this.#told()
+    const time = changedAt(path)
+    setTimeout(() => {
+      if (changedAt(path) !== time) this.#save(path)
+    }, UNTOLD_MS).unref()
+  }
+
   /** False when none came in this time. */
   #event(withinMs?: number): Promise<boolean> {
     return new Promise((resolve) => {
@@ -81,6 +93,10 @@ export class Saves {
     this.#watcher.add(folder)
   }
 }
+
+/** null: it is not there. */
+const changedAt = (path: string): bigint | null =>
+  statSync(path, { bigint: true, throwIfNoEntry: false })?.mtimeNs ?? null
 
 /** Backups and swap files of editors, and what no program is made of. */
 const isNoise = (name: string): boolean => name.startsWith('.') || name.endsWith('~') || name === 'node_modules'
