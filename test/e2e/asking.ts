@@ -21,14 +21,15 @@ export class Asking {
     this.#ended.catch(() => {}) // a robot that goes away
   }
 
-  /** The process that waits, once it does. */
+  /** The process that waits, once it does. What was told last may be of one that runs by now. */
   async ready(): Promise<number> {
-    await eventually(() => this.events.at(-1)?.ready)
-    const { pid } = await this.#robot.running()
-    const [spare, ...more] = loadersOf(this.#robot).filter((loader) => loader !== pid)
-    if (spare === undefined || more.length > 0)
-      throw new Error(`expected one spare beside ${pid}, got ${spare} ${more}`)
-    return spare
+    return eventually(async () => {
+      if (this.events.at(-1)?.ready !== true) return false
+      const { pid } = await this.#robot.running()
+      const [spare, ...more] = loadersOf(this.#robot).filter((loader) => loader !== pid)
+      if (more.length > 0) throw new Error(`expected one spare beside ${pid}, got ${spare} ${more}`)
+      return spare
+    })
   }
 
   /** Why there is none any more. */
