@@ -32,13 +32,13 @@ const RIG_SCALE = 4
 const KERNEL_PARTS = [
   {
     name: 'bodies',
-    kernel: ['rig.rig', 'bodykills', 'standby'],
+    kernel: ['rig.rig', 'bodykills', 'standby', 'kernel/kills', 'lines', 'buses', 'contract', 'doctor'],
     also: ['test/e2e/undone.test.ts', 'test/e2e/swap.test.ts', 'test/e2e/running.test.ts'],
     ci: { files: 1, only: 'dies-in-trial' },
   },
   {
     name: 'swaps',
-    kernel: ['swaps', 'unfenced', 'lines', 'buses', 'contract', 'doctor', 'hostile', 'kernel/kills'],
+    kernel: ['swaps', 'unfenced', 'hostile'],
     also: ['test/runtime/confinement.test.ts', 'test/runtime/seccomp.test.ts', 'test/runtime/cgroups.test.ts'],
     ci: { files: 3, only: 'HANDLES 13.2|HANDLES 10' },
   },
@@ -346,7 +346,7 @@ async function inRig({ name, kernel, also, ci }, long) {
     '--cpus',
     long ? '2' : '1',
     '--timeout',
-    long ? '21600' : '900',
+    long ? '21600' : '2400',
     ...env.flatMap((pair) => ['--env', pair]),
   ]
   // the second runs whatever became of the first

@@ -6,7 +6,7 @@ import { levelOf, pull, sleepMs } from './guest.ts'
 import { summary } from './summary.ts'
 
 export const ROUNDS = process.env.MEDULLA_LONG === '1' ? 100 : Number(process.env.MEDULLA_KILLS ?? 10)
-export const LONG = { timeout: ROUNDS * 20_000 + 120_000 }
+export const LONG = { timeout: ROUNDS * 60_000 + 120_000 }
 
 /** HANDLES 6.6 */
 export const WITHIN_MS = 250
