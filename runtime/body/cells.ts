@@ -2,6 +2,7 @@
  * Invariant: a program instance is started in a cell of its own, and what status and receipts say of fence, limits and
  * confinement is what its cell has (HANDLES 10, 13).
  */
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Refusal } from '../../deploy/errors.ts'
 import type { Board } from '../../drivers/board.ts'
@@ -20,8 +21,20 @@ export const isSandbox = (text: string): text is Sandbox => SANDBOXES.some((know
 /** HANDLES 10.3, 10.4 and 10.8: ms, before MEDULLA_TIME_SCALE. */
 const DEADLINES = { freeze: 50, stop: 250, kill: 1000 }
 
-/** What a process of Node reserves beside its heap and buffers, above all stacks of threads (HANDLES 10.9). */
-const RESERVED_MB = 64
+/**
+ * HANDLES 10.9: what a process of this Node reserves before it does anything, as this one had it when this was loaded (50 MB
+ * with Node 20, 550 with Node 24), and as much again as stacks of threads take, which count and are not used.
+ */
+const RESERVED_MB = ownMb() + 64
+
+/** VmData of proc(5); 0 where there is none, and no such limit either. */
+function ownMb(): number {
+  try {
+    return Math.ceil(Number(/^VmData:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0) / 1024)
+  } catch {
+    return 0
+  }
+}
 
 export interface Cell {
   readonly leaf: Leaf | null
