@@ -15,7 +15,7 @@ const MAX_WHOLE = 32 * 1024 * 1024
 /**
  * Resolves when the answer is complete. With `cancel` the body is told when the reader leaves; without, what was asked for
  * goes on (a swap is not undone by a laptop that closes its lid). `settle` runs when the body has ended, before the reader
- * can see it.
+ * sees the result: what it asks for next finds nothing of this one in its way.
  */
 export async function streamed(
   link: BodyLink,
@@ -27,14 +27,19 @@ export async function streamed(
   const gone = new AbortController()
   if (leave === 'cancel') response.once('close', () => gone.abort())
   const max = 'follow' in message && message.follow ? MAX_BEHIND : MAX_WHOLE
-  const item = (value: unknown) => writeItem(response, value, max)
+  let result: unknown
+  const item = (value: unknown) => {
+    if (isResult(value)) result = value
+    else writeItem(response, value, max)
+  }
   try {
     await link.stream(message, item, gone.signal).finally(settle)
   } catch (error) {
-    if (!response.headersSent) throw error
-    if (leave !== 'cancel') writeItem(response, lateResult(error), max)
+    if (!response.headersSent && result === undefined) throw error
+    if (leave !== 'cancel') result ??= lateResult(error)
     else response.destroy()
   }
+  if (result !== undefined) writeItem(response, result, max)
   open(response)
   response.end()
 }
@@ -48,6 +53,10 @@ function writeItem(response: Response, value: unknown, max: number): void {
 
 function open(response: Response): void {
   if (!response.headersSent) response.status(200).type('application/x-ndjson')
+}
+
+function isResult(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && 'event' in value && value.event === 'result'
 }
 
 /** A refusal that came after elements: told as the last one. */

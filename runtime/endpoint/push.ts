@@ -44,10 +44,15 @@ export class Door {
         throw new Refusal('in-progress', `another push to ${slot} is in progress`, 'try again when it has ended')
       }
       this.#busy.add(slot)
+      let held = true
+      const letGo = () => {
+        if (held) this.#busy.delete(slot)
+        held = false
+      }
       try {
-        await this.#receive(call, length)
+        await this.#receive(call, length, letGo)
       } finally {
-        this.#busy.delete(slot)
+        letGo()
       }
     } catch (error) {
       const { code, message } = error instanceof Refusal ? error : new Refusal('internal', 'the endpoint failed')
@@ -58,7 +63,7 @@ export class Door {
     }
   }
 
-  async #receive({ request, response, peer, slot }: Call, length: number): Promise<void> {
+  async #receive({ request, response, peer, slot }: Call, length: number, letGo: () => void): Promise<void> {
     const { link, opener, operators, staging } = this.#parts
     const start = Number(requestStart(request.socket as unknown as SecureSocket)) / 1e6
     const bundle = await readBody(request, length, UPLOAD_MS * (this.#parts.scale ?? 1))
@@ -71,7 +76,10 @@ export class Door {
       const marks = { start, received, opened }
       const message = { op: 'install' as const, slot, staged: staged.name, length: staged.length, pusher: peer.fingerprint, force: force === '1', retry: retry === '1', marks } // biome-ignore format: one record
       // not cancelled when the client leaves: from here the swap has its own end
-      await streamed(link, message, response, undefined, () => staging.remove(staged.name))
+      await streamed(link, message, response, undefined, async () => {
+        await staging.remove(staged.name)
+        letGo()
+      })
     } catch (error) {
       if (error instanceof Refusal) reported.add(error) // the body said it itself
       throw error

@@ -377,21 +377,29 @@ export class TestRobot {
     return found.pid
   }
 
-  /** Every path of the home with mode and hash, but for staging, the receipts and the lock; and what was made for programs. */
-  contents(): string[] {
-    const home = listing(this.home).filter((line) => !/^(?:staging\/|receipts\.ndjson|lock)/.test(line))
-    const children = this.children().map(({ pid, command }) => `process ${pid} ${command}`)
-    const program = this.children().find(({ command }) => command.includes('sdk/loader.js'))
-    const made = program === undefined ? [] : readdirSync(join(readlinkSync(`/proc/${program.pid}/cwd`), '..'))
-    return [...home, ...children.sort(), ...made.map((name) => `instance ${name}`).sort()]
+  /**
+   * Every path of the home with mode and hash, but for staging, the receipts and the lock; and what was made for programs.
+   * Nothing, when a file went away while it was read.
+   */
+  #contents(): string[] {
+    try {
+      const home = listing(this.home).filter((line) => !/^(?:staging\/|receipts\.ndjson|lock)/.test(line))
+      const children = this.children().map(({ pid, command }) => `process ${pid} ${command}`)
+      const program = this.children().find(({ command }) => command.includes('sdk/loader.js'))
+      const made = program === undefined ? [] : readdirSync(join(readlinkSync(`/proc/${program.pid}/cwd`), '..'))
+      return [...home, ...children.sort(), ...made.map((name) => `instance ${name}`).sort()]
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
+      throw error
+    }
   }
 
   /** The contents when nothing of an earlier push is under way any more. */
   async quiet(): Promise<string[]> {
     let before: string[] = []
     return eventually(async () => {
-      const now = this.contents()
-      const same = now.join('\n') === before.join('\n')
+      const now = this.#contents()
+      const same = now.length > 0 && now.join('\n') === before.join('\n')
       before = now
       if (!same) await new Promise((resolve) => setTimeout(resolve, 40))
       return same && now
