@@ -220,6 +220,21 @@ test('one push at a time in a slot, two in all', async () => {
   expect((await all(bob.push('main', bytes))).at(-1)).toEqual(committed)
 })
 
+test('whoever sees the result may push again at once', async () => {
+  body.handler = (message, answer) => {
+    if (message.op !== 'install') return
+    answer({ op: 'item', item: { event: 'phase', phase: 'verify', startMs: 1 } })
+    answer({ op: 'item', item: committed })
+    setTimeout(() => answer({ op: 'done' }), 150)
+  }
+  const bob = await clientOf('bob')
+  const { bytes } = await body.bundle('bob')
+  for (let i = 0; i < 3; i++) {
+    for await (const event of bob.push('main', bytes)) if (event.event === 'result') break
+    expect(await body.staged()).toEqual([])
+  }
+})
+
 test('a client that is gone in mid-upload leaves nothing, and the slot is free again', async () => {
   commits()
   const bob = await clientOf('bob')
