@@ -144,7 +144,7 @@ export class Installer {
   }
 
   #order(message: Of<'rollback'>): Order {
-    const { home, operators, receipts } = this.#robot
+    const { home, operators, receipts, slots } = this.#robot
     const { publicKey, fingerprint } = verifyBase64(message.sig, 'order@medulla', Buffer.from(message.order))
     const operator = operators.byFingerprint(fingerprint)
     const known = operator !== null && operator.publicKey === publicKey && fingerprint === message.pusher
@@ -156,6 +156,10 @@ export class Installer {
     if (order.slot !== message.slot) throw new Refusal('wrong-slot', `the order is for slot ${order.slot}`)
     if (order.head !== receipts.head().digest) {
       throw new Refusal('stale-order', 'something happened on the robot since this order was made', 'medulla rollback')
+    }
+    if (!slots.releases(order.slot).includes(order.target)) {
+      const hint = `medulla rollback --list --slot ${order.slot}`
+      throw new Refusal('not-found', `slot ${order.slot} has no release ${order.target} to go back to`, hint)
     }
     return order
   }

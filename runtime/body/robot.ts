@@ -247,10 +247,9 @@ export class Robot {
 
   /** What a slot can go back to: what runs first, then the newest. What was damaged on disk is not among it. */
   async releases(slot: string): Promise<ReleaseInfo[]> {
-    const { current, previous, history } = this.slots.get(slot)
-    const digests = [...new Set([current, previous, ...history])].filter((digest) => digest !== null)
+    const { current } = this.slots.get(slot)
     const found = await Promise.all(
-      digests.map(async (digest) => {
+      this.slots.releases(slot).map(async (digest) => {
         const record = await this.bundles.record(digest).catch(() => null)
         if (record === null) return []
         const { signer, time, manifest } = record

@@ -89,11 +89,13 @@ export class Slots {
 
   /** Digests that a slot runs or can go back to: not to be pruned. */
   digests(): Set<string> {
-    const all = [...this.#records.values()].flatMap(({ slot }) => {
-      const { current, previous, history } = this.get(slot)
-      return [current, previous, ...history]
-    })
-    return new Set(all.filter((digest) => digest !== null))
+    return new Set([...this.#records.keys()].flatMap((slot) => this.releases(slot)))
+  }
+
+  /** HANDOVER 7.9: digests of what the slot runs and, the newest first, of what it can go back to. */
+  releases(slot: string): string[] {
+    const { current, previous, history } = this.get(slot)
+    return [...new Set([current, previous, ...history])].filter((digest) => digest !== null)
   }
 
   floor(kind: string, program: string): number {

@@ -288,7 +288,7 @@ export class TestRobot {
   }
 
   /** The order to go back to what ran before, signed by the owner. */
-  async order(slot = 'main'): Promise<SignedOrder> {
+  async order(slot = 'main', change: Partial<Order> = {}): Promise<SignedOrder> {
     const { head } = await this.client.status()
     const { program = '', previous = '' } = await this.slot(slot)
     const order: Order = {
@@ -299,6 +299,7 @@ export class TestRobot {
       program,
       target: previous,
       head: head.digest,
+      ...change,
     }
     const bytes = encodeJson(order)
     const sig = toBase64(await this.owner.signer.sign('order@medulla', bytes))

@@ -56,6 +56,17 @@ test('two slots are pushed at the same time: both commit, and each goes on at it
   robot.check(mark)
 })
 
+test('HANDOVER 7.9: a slot goes back to what it ran itself, and to nothing of another one', async () => {
+  const [main, arm] = [await robot.slot(), await robot.slot('arm')]
+  const order = await robot.order('main', { target: arm.digest ?? '', program: arm.program ?? '' })
+  expect(await robot.events(robot.client.rollback('main', order))).toMatchObject({
+    outcome: 'refused',
+    code: 'not-found',
+    message: expect.stringMatching(/^slot main has no release /),
+  })
+  expect(await robot.slot()).toMatchObject({ pid: main.pid, digest: main.digest })
+})
+
 test('a handle of another slot: refused before anything runs, naming handle, both slots and what to type', {
   tags: ['slow'],
 }, async () => {
