@@ -5,7 +5,7 @@ import { Feed } from '../feed.ts'
 import { untilInterrupt } from '../interrupt.ts'
 import { withRobot } from '../robot.ts'
 import { fullScreen, type Size } from '../screen.ts'
-import { type StatusScene, standing, statusScreen, uptime } from '../statusview.ts'
+import { type StatusScene, standing, statusScreen, uptime, valueText } from '../statusview.ts'
 import { formatMs, type Paint } from '../term.ts'
 
 /** A little less: a report comes every half second. */
@@ -101,7 +101,7 @@ function showSlot(term: App['term'], slot: SlotStatus): void {
     kind,
     place,
     via,
-    value === undefined ? '' : String(value),
+    valueText(value),
   ])
   term.table(['  handle', 'kind', 'place', 'via', 'value'], rows)
 }
