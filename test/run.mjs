@@ -51,6 +51,7 @@ const FAST = ['--tags-filter', '!slow']
 const BATTERY = [
   'test/bundle/bits.test.ts',
   'test/cli/day.test.ts',
+  'test/cli/live.test.ts',
   'test/cli/readme.test.ts',
   'test/cli/scenario.test.ts',
   'test/cli/screens.test.ts',

@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { parseInner } from '../../deploy/bundle/inner.ts'
 import { openInner } from '../../deploy/bundle/open.ts'
 import { openSealed, seal } from '../../deploy/bundle/seal.ts'
-import { bundleFor, flip, newRobot, newSigner, refusal } from './helpers.ts'
+import { bundleFor, flip, newRobot, newSigner, refusal, seeded } from './helpers.ts'
 
 const signer = newSigner()
 const operators = new Set([signer.publicKey])
@@ -26,4 +26,20 @@ test('P6: every bit of release, signature and payload, sealed again: refused', {
     }
   }
   expect(flips).toBe(total * 8)
+})
+
+test('P6: every bit of the age header and 500 seeded bits of its body: refused', async () => {
+  const sealed = await seal(Buffer.alloc(4000, 'x'), [robot.age])
+  const headerEnd = Buffer.from(sealed).indexOf('\n', Buffer.from(sealed).indexOf('\n--- ') + 1) + 1
+  const codes = new Set<string>()
+  for (let bit = 0; bit < headerEnd * 8; bit++)
+    codes.add((await refusal(() => openSealed(flip(sealed, bit), robot.identity))).code)
+  const random = seeded(20)
+  for (let i = 0; i < 500; i++) {
+    const bit = headerEnd * 8 + Math.floor(random() * (sealed.length - headerEnd) * 8)
+    const refused = await refusal(() => openSealed(flip(sealed, bit), robot.identity))
+    expect(refused.code).toBe('bad-bundle')
+  }
+  for (const code of codes)
+    expect(['bad-bundle', 'unknown-format', 'wrong-robot', 'truncated', 'too-large']).toContain(code)
 })
