@@ -16,7 +16,7 @@ robot({
       for (const high of [hold1, hold2, hold4, toggle]) high.write(1)
       hold3.write(0)
     }
-    every(5, () => {
+    every(20, () => {
       state.n += 1
       drive()
       while (button.read() === 1) drive()

@@ -24,7 +24,7 @@ robot({
       log(`edge ${seqno} ${level} ${state.edges}`)
     })
     let rounds = 0
-    every(10, () => {
+    every(50, () => {
       state.n += 1
       // one held high over held high, each time: no edge comes of it
       for (const name of HELD) context[name].write(1)
