@@ -3,7 +3,7 @@
  *
  * The board file maps names to hardware (HANDLES 8). A mistake throws BoardError with its place and what to write.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import { checkChip, checkEstop, checkPlaces, checkWires } from './checks.ts'
 import { complete } from './entries.ts'
 import { BoardError } from './errors.ts'

@@ -1,5 +1,5 @@
 /** Invariant: each mistake in a board file is told with its place, what was expected and got, and what to write. */
-import type { z } from 'zod'
+import type * as z from 'zod'
 import { BoardError } from './errors.ts'
 import { nearest } from './nearest.ts'
 import { board, channel, entry, estop, limits, timing } from './schema.ts'

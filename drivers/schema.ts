@@ -1,5 +1,5 @@
 /** Invariant: the shape of a board file, and every default that does not depend on another key (HANDLES 8.1). */
-import { z } from 'zod'
+import * as z from 'zod'
 import { FULL_SCALES } from './analog.ts'
 import { MODELS } from './linux/models.ts'
 

@@ -2,7 +2,7 @@
  * The closed message set between endpoint and body: NDJSON over one socket pair, at most 256 KiB a line (HANDOVER 8).
  * The body treats the endpoint as hostile: every line is parsed by these schemas and anything else ends the endpoint.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 import { LOG_LEVELS, NAME_PATTERN } from '../deploy/api.ts'
 import { LIMITS } from '../deploy/bundle/limits.ts'
 

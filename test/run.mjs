@@ -270,11 +270,11 @@ async function bundleCli(dist) {
     target: 'node20',
     minifySyntax: true,
     minifyWhitespace: true,
-    external: ['age-encryption', 'chokidar', 'esbuild', 'tar-stream'],
+    external: ['chokidar', 'esbuild'],
     logLevel: 'warning',
     banner: {
       js: [
-        '/*! holds commander, (c) TJ Holowaychuk, and @noble/ciphers, (c) Paul Miller; both MIT, see their packages */',
+        '/*! holds commander, tar-stream, @noble/ciphers (MIT) and age-encryption (BSD), see their packages for who owns them */',
         "import{createRequire as medullaRequire}from'node:module';const require=medullaRequire(import.meta.url);",
       ].join('\n'),
     },
@@ -299,11 +299,11 @@ async function bundleRuntime(dist) {
     format: 'esm',
     platform: 'node',
     target: 'node20',
-    external: ['age-encryption', 'koffi', '@koromix/*', 'onoff', 'epoll', 'i2c-bus', 'pigpio', 'tar-stream'],
+    external: ['koffi', '@koromix/*', 'onoff', 'epoll', 'i2c-bus', 'pigpio'],
     logLevel: 'warning',
     banner: {
       js: [
-        '/*! holds express and its packages, pino, zod and @noble/ciphers; all MIT or ISC, see their packages */',
+        '/*! holds express, pino, zod, tar-stream, age-encryption (BSD) and what they need; else MIT or ISC, see their packages */',
         "import{createRequire as medullaRequire}from'node:module';const require=medullaRequire(import.meta.url);",
       ].join('\n'),
     },

@@ -7,9 +7,9 @@ import { LIMITS } from './limits.ts'
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]*(\/[A-Za-z0-9_][A-Za-z0-9._-]*)*$/
 const EPOCH = new Date(0)
 
-/** Loaded while something else is waited for: it takes 10 ms. */
-export function library(): Promise<typeof import('tar-stream')> {
-  return import('tar-stream')
+/** Loaded while something else is waited for: it takes 10 ms. Bundled, a CommonJS package has no other name than `default`. */
+export async function library(): Promise<typeof import('tar-stream')> {
+  return (await import('tar-stream')).default
 }
 
 function checkNames(files: readonly TreeFile[]): void {

@@ -1,5 +1,5 @@
 /** Invariant: what a program says is data from a stranger; anything outside the schema is null, never an exception. */
-import { z } from 'zod'
+import * as z from 'zod'
 import { MAX_STATE } from '../sdk/statearea.ts'
 import { FAIL_CODES, type FromProgram } from '../sdk/wire.ts'
 

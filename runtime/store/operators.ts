@@ -8,7 +8,7 @@
  */
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod'
 import type { Role } from '../../deploy/api.ts'
 import { ROLE_RANK } from '../../deploy/api.ts'
 import type { SignedCertificate } from '../../deploy/cert.ts'

@@ -1,6 +1,6 @@
 /** Invariant: a scenario that was parsed has at most one wait and one action in each step, and every time and name in it is of its kind. */
 import { dirname, resolve } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod'
 import { BoardError } from '../../drivers/errors.ts'
 import { JsonError, parseJson } from '../../drivers/json.ts'
 import { mistake } from '../../drivers/mistake.ts'
