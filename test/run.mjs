@@ -33,14 +33,14 @@ const KERNEL_PARTS = [
   {
     name: 'bodies',
     kernel: ['rig.rig', 'bodykills', 'standby', 'kernel/kills', 'lines', 'buses', 'contract', 'doctor'],
-    also: ['test/e2e/undone.test.ts', 'test/e2e/swap.test.ts', 'test/e2e/running.test.ts'],
-    ci: { files: 1, only: 'dies-in-trial' },
+    also: ['test/runtime/confinement.test.ts', 'test/runtime/seccomp.test.ts', 'test/runtime/cgroups.test.ts'],
+    ci: { files: 3, only: 'HANDLES 13.2|HANDLES 10' },
   },
   {
     name: 'swaps',
     kernel: ['swaps', 'unfenced', 'hostile'],
-    also: ['test/runtime/confinement.test.ts', 'test/runtime/seccomp.test.ts', 'test/runtime/cgroups.test.ts'],
-    ci: { files: 3, only: 'HANDLES 13.2|HANDLES 10' },
+    also: ['test/e2e/undone.test.ts', 'test/e2e/swap.test.ts', 'test/e2e/running.test.ts'],
+    ci: { files: 1, only: 'dies-in-trial' },
   },
 ]
 

@@ -11,6 +11,7 @@ export async function eventually<T>(
     const answer = await probe()
     if (answer !== false && answer !== null && answer !== undefined) return answer
     if (performance.now() > until) throw new Error(`it did not happen in ${ms} ms: ${probe.toString().slice(0, 200)}`)
-    await new Promise((resolve) => setTimeout(resolve, SCALE > 1 ? 50 : 5))
+    // a slow machine has no time for questions
+    await new Promise((resolve) => setTimeout(resolve, SCALE > 1 ? 50 * SCALE : 5))
   }
 }
