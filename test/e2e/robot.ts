@@ -49,7 +49,7 @@ const HANDLES = {
   button: { kind: 'input', line: 'GPIO23', pull: 'down', edges: 'both' },
 }
 
-const TIMING: Partial<Timing> = { trialMs: 50, readyMs: 3000, yieldMs: 300, heartbeatMs: 1000, checkpointMs: 100 }
+const TIMING: Partial<Timing> = { trialMs: 50, readyMs: 10_000, yieldMs: 300, heartbeatMs: 1000, checkpointMs: 100 }
 
 /** `more`: other keys of the board, or others instead of these. */
 export const boardText = (timing: Partial<Timing> = {}, more: object = {}): string =>
