@@ -56,7 +56,9 @@ test('two slots are pushed at the same time: both commit, and each goes on at it
   robot.check(mark)
 })
 
-test('HANDOVER 7.9: a slot goes back to what it ran itself, and to nothing of another one', async () => {
+test('HANDOVER 7.9: a slot goes back to what it ran itself, and to nothing of another one', {
+  tags: ['slow'],
+}, async () => {
   const [main, arm] = [await robot.slot(), await robot.slot('arm')]
   const order = await robot.order('main', { target: arm.digest ?? '', program: arm.program ?? '' })
   expect(await robot.events(robot.client.rollback('main', order))).toMatchObject({
