@@ -116,8 +116,7 @@ function quoted(text) {
 function arguments_({ kernel }, initrd, consoleLog, ports, { share, forward, cpus }) {
   return [
     ...['-machine', 'pc,usb=off,vmport=off', '-accel', 'tcg,thread=multi,tb-size=512'],
-    // the fewest instructions that Node needs are translated the fastest: a sixth less time than as `max`
-    ...['-cpu', 'qemu64', '-smp', String(cpus), '-m', String(MEMORY_MB)],
+    ...['-cpu', 'max', '-smp', String(cpus), '-m', String(MEMORY_MB)],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-nic', network(forward)],
     ...['-kernel', kernel, '-initrd', initrd, '-append', KERNEL],
     ...['-serial', `file:${consoleLog}`, '-device', 'virtio-serial-pci'],

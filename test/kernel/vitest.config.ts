@@ -13,6 +13,8 @@ export default defineConfig({
     testTimeout: 60_000 * SCALE,
     hookTimeout: 60_000 * SCALE,
     pool: 'forks',
+    // there is one processor: what V8 would do beside the tests, it can do between them
+    execArgv: ['--single-threaded'],
     maxWorkers: 1,
     fileParallelism: false,
     isolate: false,
