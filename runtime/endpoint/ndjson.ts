@@ -15,7 +15,7 @@ const MAX_WHOLE = 32 * 1024 * 1024
 /**
  * Resolves when the answer is complete. With `cancel` the body is told when the reader leaves; without, what was asked for
  * goes on (a swap is not undone by a laptop that closes its lid). `settle` runs when the body has ended, before the reader
- * sees the result: what it asks for next finds nothing of this one in its way.
+ * sees the result (HANDOVER 8.6).
  */
 export async function streamed(
   link: BodyLink,
@@ -35,6 +35,7 @@ export async function streamed(
   try {
     await link.stream(message, item, gone.signal).finally(settle)
   } catch (error) {
+    // a result that was said holds, even if the body ended right after it
     if (!response.headersSent && result === undefined) throw error
     if (leave !== 'cancel') result ??= lateResult(error)
     else response.destroy()

@@ -44,6 +44,7 @@ export class Door {
         throw new Refusal('in-progress', `another push to ${slot} is in progress`, 'try again when it has ended')
       }
       this.#busy.add(slot)
+      // once: afterwards the slot may be another push's
       let held = true
       const letGo = () => {
         if (held) this.#busy.delete(slot)

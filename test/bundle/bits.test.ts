@@ -1,15 +1,9 @@
 import { expect, test } from 'vitest'
-import { parseInner } from '../../deploy/bundle/inner.ts'
 import { openInner } from '../../deploy/bundle/open.ts'
 import { openSealed, seal } from '../../deploy/bundle/seal.ts'
-import { bundleFor, flip, newRobot, newSigner, refusal, seeded } from './helpers.ts'
+import { flip, goodBundle, refusal, seeded } from './helpers.ts'
 
-const signer = newSigner()
-const operators = new Set([signer.publicKey])
-const robot = await newRobot()
-const bundle = await bundleFor([robot], signer)
-const innerBytes = await openSealed(bundle.bytes, robot.identity)
-const inner = await parseInner(innerBytes)
+const { operators, robot, innerBytes, inner } = await goodBundle()
 
 test('P6: every bit of release, signature and payload, sealed again: refused', { timeout: 300_000 }, async () => {
   const parts = { release: inner.release, signature: Buffer.from(inner.signature), payload: inner.payload }

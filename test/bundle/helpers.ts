@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished } from 'vitest'
 import { type BundleOptions, makeBundle } from '../../deploy/build.ts'
+import { parseInner } from '../../deploy/bundle/inner.ts'
 import { encodeManifest, type Manifest } from '../../deploy/bundle/manifest.ts'
 import type { Release } from '../../deploy/bundle/release.ts'
+import { openSealed } from '../../deploy/bundle/seal.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import { generateAgeIdentity, keySigner, type Signer } from '../../deploy/keys.ts'
 import { makeSshKey, parseSshKey } from '../../deploy/sshkey.ts'
@@ -133,4 +135,14 @@ export function flip(bytes: Uint8Array, bit: number): Uint8Array {
   const at = bit >> 3
   copy[at] = (copy[at] ?? 0) ^ (1 << (bit & 7))
   return copy
+}
+
+/** A good bundle for one robot, as it travels, unsealed, and in its parts. */
+export async function goodBundle() {
+  const signer = newSigner()
+  const robot = await newRobot()
+  const bundle = await bundleFor([robot], signer)
+  const innerBytes = await openSealed(bundle.bytes, robot.identity)
+  const inner = await parseInner(innerBytes)
+  return { signer, operators: new Set([signer.publicKey]), robot, bundle, innerBytes, inner }
 }

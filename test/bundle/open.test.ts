@@ -7,15 +7,10 @@ import { encodeRelease } from '../../deploy/bundle/release.ts'
 import { openSealed, seal } from '../../deploy/bundle/seal.ts'
 import { encodeJson } from '../../deploy/bundle/strict.ts'
 import { writeTar } from '../../deploy/bundle/tar.ts'
-import { bundleFor, newRobot, newSigner, refusal } from './helpers.ts'
+import { goodBundle, newRobot, newSigner, refusal } from './helpers.ts'
 import { factsOf } from './policy.facts.ts'
 
-const signer = newSigner()
-const operators = new Set([signer.publicKey])
-const robot = await newRobot()
-const bundle = await bundleFor([robot], signer)
-const innerBytes = await openSealed(bundle.bytes, robot.identity)
-const inner = await parseInner(innerBytes)
+const { signer, operators, robot, bundle, innerBytes, inner } = await goodBundle()
 
 test('what was made is what is opened, and its digest is the one of the maker', async () => {
   const opened = await openInner(innerBytes, operators)

@@ -220,7 +220,7 @@ test('one push at a time in a slot, two in all', async () => {
   expect((await all(bob.push('main', bytes))).at(-1)).toEqual(committed)
 })
 
-test('whoever sees the result may push again at once', async () => {
+test('HANDOVER 8.6: whoever sees the result may push again at once', async () => {
   body.handler = (message, answer) => {
     if (message.op !== 'install') return
     answer({ op: 'item', item: { event: 'phase', phase: 'verify', startMs: 1 } })
