@@ -140,8 +140,11 @@ const TASKS = {
     await node([RIG, 'build'])
     const long = args.includes('--long')
     const results = await Promise.all(KERNEL_PARTS.map((part) => inRig(part, long)))
-    const failed = results.filter((status) => status !== 0)
-    if (failed.length > 0) throw new TaskFailed(failed[0])
+    const failed = results.filter(({ status }) => status !== 0)
+    // what went wrong is a quarter of an hour of two machines' lines further up
+    for (const { name, status, failures } of failed)
+      say([`error: ${name} ended with ${status}`, ...failures].join('\n'))
+    if (failed.length > 0) throw new TaskFailed(failed[0].status)
   },
   async fast(args) {
     await ready()
@@ -331,7 +334,10 @@ function walk(folder) {
   })
 }
 
-/** One machine: first the files for the rig, then the others. Each line that it writes begins with its name. */
+/**
+ * One machine: first the files for the rig, then the others. Each line that it writes begins with its name. Gives its exit
+ * code, and again what vitest says of failed tests.
+ */
 async function inRig({ name, kernel, also, ci }, long) {
   const run = `node ${TOOLS_IN_RIG} run --reporter=verbose --config`
   const only = long ? '' : ` -t '${ci.only}'`
@@ -358,12 +364,18 @@ async function inRig({ name, kernel, also, ci }, long) {
     cwd: ROOT,
     stdio: ['ignore', 'pipe', 'pipe'],
   })
+  const failures = []
+  let failing = false
   for (const stream of [child.stdout, child.stderr]) {
     createInterface({ input: stream }).on('line', (line) => {
-      if (line.trim() !== '') process.stdout.write(`${name}: ${line}\n`)
+      if (line.trim() === '') return
+      process.stdout.write(`${name}: ${line}\n`)
+      if (/ Failed (Tests|Suites) /.test(line)) failing = true
+      else if (/^ *Test Files /.test(line)) failing = false
+      if (failing) failures.push(`  ${line}`)
     })
   }
-  return new Promise((resolve) => child.once('close', (status) => resolve(status ?? 1)))
+  return new Promise((resolve) => child.once('close', (status) => resolve({ name, status: status ?? 1, failures })))
 }
 
 function vitest(args) {

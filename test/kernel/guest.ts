@@ -102,7 +102,7 @@ export function nackI2c(bus: number, address: number, count: number): void {
 
 /**
  * Each transfer with the chip takes so long, as with a chip that holds the clock line down: the thread that waits for it
- * is in state D, which no signal ends. 0 is off.
+ * is in state D, which no signal ends. 0 is off, and lets go whoever waits.
  */
 export function stretchI2c(bus: number, address: number, ms: number): void {
   writeFileSync(`${i2cFolder(bus, address)}/stretch_ms`, String(ms))

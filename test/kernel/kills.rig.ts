@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { eventually, SCALE } from '../e2e/eventually.ts'
 import type { TestRobot } from '../e2e/robot.ts'
-import { isSafe, LINE } from './board.ts'
+import { HEARTBEAT_MS, isSafe, LINE } from './board.ts'
 import { LONG, live, ROUNDS, rounds, untilSafe, victim, WITHIN_MS } from './deaths.ts'
 import { inRig, pull } from './guest.ts'
 import { summary } from './summary.ts'
@@ -21,7 +21,8 @@ describe.runIf(inRig)('deaths over lines of a real kernel', () => {
 
   test(`HANDLES 6.6: the program hangs, ${ROUNDS} times`, LONG, async () => {
     const release = async () => pull(LINE.button, 0)
-    await rounds(robot, 'program hangs (heartbeat 100 ms)', 100 + WITHIN_MS, () => pull(LINE.button, 1), release)
+    const what = `program hangs (heartbeat ${HEARTBEAT_MS * SCALE} ms)`
+    await rounds(robot, what, HEARTBEAT_MS + WITHIN_MS, () => pull(LINE.button, 1), release)
   })
 
   test(`HANDOVER 8.3: the endpoint is killed, ${ROUNDS} times, and no line moves`, LONG, async () => {

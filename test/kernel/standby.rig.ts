@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { build } from 'esbuild'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import type { Rescue } from '../../runtime/standby/wire.ts'
+import { eventually, SCALE } from '../e2e/eventually.ts'
 import { ROOT } from '../project/tree.ts'
 import { boardText, isSafe, LINE } from './board.ts'
 import type { LineOrder } from './children/linebody.ts'
@@ -91,14 +92,14 @@ describe.runIf(inRig)('the death of the body over lines of a real kernel', () =>
     const handles = Object.keys(JSON.parse(order.board).handles).length
     expect(first.opens).toBe(handles)
     pull(LINE.button, 1)
-    await sleep(50)
-    expect((await body.report(true)).seqnos.button).toBe(1)
+    await eventually(async () => (await body.report(true)).seqnos.button === 1)
     resetI2cCounts(1, 0x68)
     const held = heldLines()
     const recording = trace()
     for (let round = 0; round < ROUNDS; round++) {
       await body.kill()
-      await sleep(300)
+      await eventually(isSafe)
+      await sleep(50 * SCALE)
       expect(isSafe()).toBe(true)
       expect(heldLines()).toEqual(held)
       // nobody reads it: the kernel keeps it for the next body
@@ -107,8 +108,10 @@ describe.runIf(inRig)('the death of the body over lines of a real kernel', () =>
       const { opens, rescue } = await body.report()
       expect(opens).toBe(0)
       expect(rescue).toMatchObject({ confirmed: true, failed: [] })
-      await sleep(50)
-      const { edges, seqnos } = await body.report(true)
+      const { edges, seqnos } = await eventually(async () => {
+        const report = await body.report(true)
+        return report.edges.length > 0 && report
+      })
       expect(edges).toEqual([{ seqno: round + 2, level: round % 2 }])
       expect(seqnos.button).toBe(round + 2)
     }
@@ -127,8 +130,6 @@ describe.runIf(inRig)('the death of the body over lines of a real kernel', () =>
     process.kill(standby, 'SIGKILL')
     process.kill(body.process.pid as number, 'SIGKILL')
     writeFileSync(join(CGROUP, 'cgroup.kill'), '1')
-    await sleep(500)
-    expect(existsSync(`/proc/${program}`)).toBe(false)
-    expect(heldLines()).toEqual(new Map())
+    await eventually(() => !existsSync(`/proc/${program}`) && heldLines().size === 0)
   })
 })

@@ -11,7 +11,7 @@ import type { Edge } from '../../../drivers/handle.ts'
 import { LinuxBackend } from '../../../drivers/linux/backend.ts'
 import { Cgroups } from '../../../runtime/body/cgroups.ts'
 import { IOCTL } from '../../../runtime/sdk/seccomp.ts'
-import { eventually } from '../../e2e/eventually.ts'
+import { eventually, SCALE } from '../../e2e/eventually.ts'
 import { LINE } from '../board.ts'
 import { heldLines, i2cCounts, inRig, levelOf, pull, resetI2cCounts } from '../guest.ts'
 import { GRANTED } from './attacks.ts'
@@ -86,7 +86,7 @@ describe.runIf(inRig)('a hostile program with lines and a chip', () => {
     expect(await raid.answer).toMatchObject({ answers: ['0', '0'] })
     const levels = new Set<number>()
     await eventually(() => levels.add(levelOf(LINE.toggle)).size === 2)
-    expect(await leaf.freeze(1000)).toBe(true)
+    expect(await leaf.freeze(1000 * SCALE)).toBe(true)
     for (const level of [1, 0] as const) {
       handles[0]?.drive(level, 1)
       for (let n = 0; n < 20; n++) {
@@ -94,7 +94,7 @@ describe.runIf(inRig)('a hostile program with lines and a chip', () => {
         await sleep(5)
       }
     }
-    expect(await leaf.kill(1000)).toBe(true)
+    expect(await leaf.kill(1000 * SCALE)).toBe(true)
     await raid.end()
     leaf.remove()
   })

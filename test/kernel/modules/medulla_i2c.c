@@ -8,7 +8,8 @@
  *   medulla_i2c/BUS-ADDR/writes      registers written
  *   medulla_i2c/BUS-ADDR/inits       writes to a register that only an initialisation writes
  *   medulla_i2c/BUS-ADDR/nack        how many of the next transfers it does not acknowledge
- *   medulla_i2c/BUS-ADDR/stretch_ms  how long each of its transfers takes; who waits for it cannot be interrupted
+ *   medulla_i2c/BUS-ADDR/stretch_ms  how long each of its transfers takes, until it is 0; who waits for it cannot be
+ *                                    interrupted
  *   medulla_i2c/BUS-ADDR/registers   the register file
  *
  * Counters are set to nought by writing 0.
@@ -23,6 +24,7 @@
 #define FIRST_BUS 1
 #define BUSES 2
 #define FILE_SIZE 4096
+#define STRETCH_STEP_MS 20
 
 struct preset {
 	u16 reg;
@@ -134,6 +136,7 @@ static int transfer(struct i2c_adapter *adapter, struct i2c_msg *msgs, int count
 {
 	struct chip *chip, *last = NULL;
 	int i, result = count;
+	u32 waited;
 
 	mutex_lock(&lock);
 	for (i = 0; i < count; i++) {
@@ -152,8 +155,9 @@ static int transfer(struct i2c_adapter *adapter, struct i2c_msg *msgs, int count
 		take(chip, &msgs[i]);
 	}
 	mutex_unlock(&lock);
-	if (last && last->stretch_ms)
-		msleep(last->stretch_ms);
+	/* whoever waits is let go when it is set to nought */
+	for (waited = 0; last && waited < READ_ONCE(last->stretch_ms); waited += STRETCH_STEP_MS)
+		msleep(STRETCH_STEP_MS);
 	return result;
 }
 
