@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { eventually, SCALE } from '../e2e/eventually.ts'
@@ -28,6 +29,7 @@ describe.runIf(inRig)('a program that can be neither frozen nor ended', () => {
     await robot.commit('stuck-in-kernel')
     stretchI2c(2, 0x69, STUCK_MS)
     await robot.commit('stuck-in-kernel', { version: '1.1.0' })
+    const { pid } = await robot.running()
     // 20 ticks later that one is stuck
     await sleep(400 * SCALE)
     const pushed = await robot.push('stuck-in-kernel', { version: '1.2.0' })
@@ -35,7 +37,7 @@ describe.runIf(inRig)('a program that can be neither frozen nor ended', () => {
     expect(levelOf(LINE.toggle)).toBe(0)
     expect((await robot.slot()).state).toBe('idle')
     stretchI2c(2, 0x69, 0)
-    await eventually(() => robot.programPid === undefined)
+    await eventually(() => !existsSync(`/proc/${pid}`))
     expect(levelOf(LINE.toggle)).toBe(0)
     expect((await robot.events(robot.client.start('main'))).outcome).toBe('started')
     await robot.running()
