@@ -24,7 +24,7 @@ const TOOLS = {
 const RIG = join(ROOT, 'test/kernel/rig.mjs')
 
 /** Slower than a Pi by this much: every deadline is stretched. */
-const RIG_SCALE = 4
+const RIG_SCALE = 6
 /** The same for tests that are made for any machine: their 1 kHz writers leave the only processor little time. */
 const RIG_SCALE_ALSO = 10
 /**
