@@ -73,26 +73,28 @@ export class Child implements Instance {
     }
     const cell = options.cell(grants)
     this.#cell = cell
-    const own = [
-      openSync(dir.outbox, 'r+'),
-      openSync(dir.inbox, 'r'),
-      openFifoEnd(dir.fifo, 'write'),
-      // HANDOVER 3.3: no holes in the table
-      predecessor === null ? openSync('/dev/null', 'r') : openFifoEnd(predecessor.options.dir.fifo, 'read'),
-      openSync(predecessor === null ? '/dev/null' : predecessor.options.dir.outbox, 'r'),
-      openSync(dir.scratch, 'r+'),
-    ]
+    const own: number[] = []
     try {
-      const extra = cell.extra.map((file) => openSync(file, 'r'))
-      own.push(...extra)
+      // one after the other: a predecessor that ends meanwhile takes its files with it
+      own.push(openSync(dir.outbox, 'r+'))
+      own.push(openSync(dir.inbox, 'r'))
+      own.push(openFifoEnd(dir.fifo, 'write'))
+      // HANDOVER 3.3: no holes in the table
+      own.push(predecessor === null ? openSync('/dev/null', 'r') : openFifoEnd(predecessor.options.dir.fifo, 'read'))
+      own.push(openSync(predecessor === null ? '/dev/null' : predecessor.options.dir.outbox, 'r'))
+      own.push(openSync(dir.scratch, 'r+'))
+      for (const file of cell.extra) own.push(openSync(file, 'r'))
       const [command, ...args] = cell.command
       this.process = spawn(command as string, args, {
         cwd: dir.path,
         // without rings of libuv where that can be told (HANDLES 13.14)
         env: { PATH: '/usr/bin:/bin', LANG: 'C.UTF-8', TZ: process.env.TZ ?? 'UTC', UV_USE_IO_URING: '0' },
-        stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', ...own.slice(0, FIXED), ...passed, ...extra],
+        stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', ...own.slice(0, FIXED), ...passed, ...own.slice(FIXED)],
         detached: true,
       })
+    } catch (error) {
+      cell.close()
+      throw error
     } finally {
       for (const fd of own) closeSync(fd)
     }

@@ -28,7 +28,8 @@ function lateness(entries: readonly Entry[]): number[] {
 
 const send = async (slot: number): Promise<string> => {
   const { bytes } = await bundleOf(robot, slot, 'counter')
-  return (await ended(robot.client.push(`s${slot}`, bytes))).outcome
+  const { outcome, code } = await ended(robot.client.push(`s${slot}`, bytes))
+  return code === undefined ? outcome : `${outcome}: ${code}`
 }
 
 test.runIf(LONG)(
@@ -47,9 +48,11 @@ test.runIf(LONG)(
       outcomes.push(...(await Promise.all(Array.from({ length: SLOTS }, (_, slot) => send(slot)))))
     }
     const entries = robot.trace.read()
+    const ends = new Map<string, number>()
+    for (const outcome of outcomes) ends.set(outcome, (ends.get(outcome) ?? 0) + 1)
     console.log(
       [
-        `  pushes in ${SLOTS} slots at once: ${outcomes.filter((one) => one === 'committed').length} of ${outcomes.length} committed`,
+        `  pushes in ${SLOTS} slots at once: ${[...ends].map(([outcome, n]) => `${n} ${outcome}`).join(', ')}`,
         `  a tick of the ninth comes late, quiet: ${summary(lateness(entries.slice(start, pushing)))}`,
         `  the same during the pushes:            ${summary(lateness(entries.slice(pushing)))}`,
       ].join('\n'),

@@ -1,0 +1,47 @@
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { parseBoard } from '../../drivers/board.ts'
+import { Cells } from '../../runtime/body/cells.ts'
+import { Child } from '../../runtime/body/child.ts'
+import { SlotLog } from '../../runtime/body/log.ts'
+import { RunDirs } from '../../runtime/body/rundir.ts'
+
+let home: string
+let dirs: RunDirs
+
+beforeAll(() => {
+  home = mkdtempSync(join(tmpdir(), 'medulla-child-'))
+  dirs = new RunDirs(home)
+})
+afterAll(() => {
+  dirs.close()
+  rmSync(home, { recursive: true, force: true })
+})
+
+const descriptors = (): number => readdirSync('/proc/self/fd').length
+
+test('a child that cannot be started, as a file it needs went away, keeps no descriptor and no cell', async () => {
+  const board = parseBoard(JSON.stringify({ name: 'x', model: 'sim', handles: {} }), 'board.json')
+  const cells = await Cells.open(home, board, undefined, 1)
+  const dir = await dirs.make()
+  // the last one of its table: all others are open by then
+  rmSync(dir.scratch)
+  const before = descriptors()
+  let closed = 0
+  const start = () =>
+    new Child({
+      dir,
+      cell(grants) {
+        const cell = cells.make('main', dir, grants)
+        return { ...cell, close: () => void closed++ }
+      },
+      predecessor: null,
+      handles: [],
+      log: new SlotLog('main'),
+    })
+  for (let i = 0; i < 3; i++) expect(start).toThrow('ENOENT')
+  expect(descriptors()).toBe(before)
+  expect(closed).toBe(3)
+})
