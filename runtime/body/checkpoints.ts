@@ -5,7 +5,7 @@
 import type { FromProgram } from '../sdk/wire.ts'
 import type { SlotEnv } from './env.ts'
 import { readSnapshot } from './snapshots.ts'
-import type { Running } from './upgrade.ts'
+import type { Runnable, Running } from './upgrade.ts'
 
 type Offer = Extract<FromProgram, { t: 'checkpoint' }>
 
@@ -15,6 +15,8 @@ export class Checkpoints {
   readonly #note: (level: string, text: string) => void
   #asked = 0
   #root = ''
+  /** Tells who waits for the one that was asked for last. */
+  #kept = (): void => {}
 
   constructor(slot: string, env: Pick<SlotEnv, 'saveCheckpoint'>, note: (level: string, text: string) => void) {
     this.#slot = slot
@@ -26,18 +28,44 @@ export class Checkpoints {
     if (runnable.manifest.state !== null) child.send({ t: 'checkpoint', n: ++this.#asked })
   }
 
+  /**
+   * HANDOVER 9.8: resolves when there is something on disk that `running` can be started from, after `from` ran. Throws when
+   * that takes longer than `deadlineMs`.
+   */
+  async secure(running: Running, from: Runnable | null, deadlineMs: number): Promise<void> {
+    if (running.runnable.manifest.state === null || from === null || startsFrom(running.runnable, from)) return
+    const inTime = await new Promise<boolean>((resolve) => {
+      const timer = setTimeout(resolve, deadlineMs, false)
+      this.#kept = () => {
+        clearTimeout(timer)
+        resolve(true)
+      }
+      this.ask(running)
+    })
+    this.#kept = () => {}
+    if (!inTime) throw new Error(`the new program gave no state within ${deadlineMs} ms`)
+  }
+
   /** A state that has not changed since the last one is not written again. */
   take({ child, runnable: { program } }: Running, { n, snapshot, stateVersion, encoding }: Offer): void {
-    if (n !== this.#asked || snapshot.root === this.#root) return
+    if (n !== this.#asked) return
+    if (snapshot.root === this.#root) return this.#kept()
     try {
       const { state } = readSnapshot(child.options.dir.outbox, snapshot)
       this.#root = snapshot.root
       const time = new Date().toISOString()
       this.#env
         .saveCheckpoint(this.#slot, { program, stateVersion, encoding, time, bytes: state })
+        .then(() => this.#kept())
         .catch((error: unknown) => this.#note('error', `checkpoint not saved: ${String(error)}`))
     } catch (error) {
       this.#note('error', `checkpoint refused: ${error instanceof Error ? error.message : String(error)}`)
     }
   }
+}
+
+/** Whether `to` can be started from what `from` has left on disk: of its own program, and of no newer version. */
+function startsFrom(to: Runnable, from: Runnable): boolean {
+  const version = ({ manifest }: Runnable) => manifest.state?.version ?? 0
+  return from.program === to.program && version(from) <= version(to)
 }

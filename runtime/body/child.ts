@@ -178,7 +178,9 @@ export class Child implements Instance {
     const emptied = await this.#empty(deadlineMs)
     const ended = await Promise.race([this.exited.then(() => true), late])
     timer.abort()
-    return emptied && ended
+    // this process may be late itself: what has ended meanwhile is told at its next turn
+    if (!ended) await new Promise(setImmediate)
+    return emptied && !this.alive
   }
 
   /** Ends all that it has started, also after its own end. */

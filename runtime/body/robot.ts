@@ -374,7 +374,14 @@ export class Robot {
           this.slot(slot).log.add('runtime', `${error.code}: ${error.message}; it begins anew`, 0, 'error')
           return null
         })
-        return checkpoint?.program === runnable.program && runnable.manifest.state !== null ? checkpoint : null
+        const { program, version, digest, manifest } = runnable
+        if (checkpoint?.program !== program || manifest.state === null) return null
+        const isNewer = checkpoint.stateVersion > manifest.state.version
+        // one that is pushed fails with it, and what ran comes back; for one that was committed there is nothing else
+        if (!isNewer || slots.get(slot).current !== digest) return checkpoint
+        const found = `its checkpoint is of version ${checkpoint.stateVersion}, newer than ${program} ${version} knows`
+        this.slot(slot).log.add('runtime', `bad-state: ${found}; it begins anew`, 0, 'error')
+        return null
       },
       committed: async (slot) => {
         const { current, previous } = slots.get(slot)

@@ -78,7 +78,8 @@ export class Slot {
 
   /** What a failed upgrade goes back to: what runs, or what is about to be restarted. */
   get goesBackTo(): Runnable | null {
-    return this.runs ?? (this.#state === 'cooling' ? (this.#programs.last?.runnable ?? null) : null)
+    const last = this.#state === 'cooling' || this.#state === 'restarting' ? this.#programs.last : null
+    return this.runs ?? last?.runnable ?? null
   }
 
   /** Takes the reservation; resolves when it has ended, one way or the other. */
@@ -247,9 +248,8 @@ export class Slot {
   }
 
   #took(running: Running, message: Extract<FromProgram, { t: 'took' }>): void {
-    const upgrade = this.#upgrade
-    if (upgrade === null || running !== this.#programs.next) return
-    upgrade.tookOver(message)
+    if (this.#upgrade === null || running !== this.#programs.next) return
+    this.#upgrade.tookOver(message)
     this.#post('took', running)
   }
 
@@ -408,6 +408,7 @@ export class Slot {
     this.#restarts.settled()
     // HANDOVER 2.6: on disk before it is said
     try {
+      await this.#checkpoints.secure(this.#programs.current, upgrade.from, this.#env.timing.heartbeatMs)
       await this.#env.commit(this.name, upgrade.to, upgrade.kind === 'push')
     } catch (error) {
       // a disk that takes nothing: still in its trial, and failed it
@@ -484,9 +485,8 @@ export class Slot {
   }
 
   async #life(outcome: Outcome, cause: Cause | null = null): Promise<void> {
-    await this.#env.receipt(
-      lifeEntry(this.name, outcome, this.#programs.fence, this.#programs.last?.runnable ?? null, cause),
-    )
+    const { fence, last } = this.#programs
+    await this.#env.receipt(lifeEntry(this.name, outcome, fence, last?.runnable ?? null, cause))
   }
 
   #askCheckpoint(): void {

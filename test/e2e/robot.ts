@@ -14,6 +14,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, vi } from 'vitest'
 import type {
   LogLine,
@@ -185,7 +186,7 @@ export class TestRobot {
   }
 
   /** Starts the runtime, and connects; or does not wait for it at all. */
-  async begin({ wait = true } = {}): Promise<void> {
+  async begin({ wait = true, retries = 10 } = {}): Promise<void> {
     this.trace = new Trace(join(this.folder, `trace-${++this.#starts}.ndjson`))
     const { board, sandbox = process.env.MEDULLA_SANDBOX } = this.#setup
     const args = ['--home', this.home, '--port', String(this.port)]
@@ -202,7 +203,12 @@ export class TestRobot {
       said += text
     })
     const line = await eventually(() => (said.includes('\n') || child.exitCode !== null) && (said || 'nothing'))
-    const up = JSON.parse(line) as { event: string; port: number }
+    const up = JSON.parse(line) as { event: string; port: number; error?: { code: string } }
+    // its port is one that the kernel gives to whoever connects to anything, for a moment
+    if (up.error?.code === 'port-in-use' && retries > 0) {
+      await sleep(500)
+      return this.begin({ retries: retries - 1 })
+    }
     expect(up.event, line).toBe('listening')
     this.port = up.port
     this.#client = await this.connect()

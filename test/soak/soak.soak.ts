@@ -135,6 +135,10 @@ class Hand {
         this.#client = await eventually(() => robot.connect().catch(() => null))
         return false
       }
+    }).catch(async (cause: unknown) => {
+      const [status, log] = [await robot.slot(`s${slot}`), await robot.logs(`s${slot}`, 40)]
+      const about = [...log.map(({ time, text }) => `${time} ${text}`), JSON.stringify(status)].join('\n')
+      throw new Error(`s${slot} does not run again:\n${about}`, { cause })
     })
   }
 }
