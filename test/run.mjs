@@ -27,6 +27,8 @@ const RIG = join(ROOT, 'test/kernel/rig.mjs')
 const RIG_SCALE = 6
 /** The same for tests that are made for any machine: their 1 kHz writers leave the only processor little time. */
 const RIG_SCALE_ALSO = 10
+/** Three times what the longest test without a line of its own takes. */
+const SILENT_MS = 8 * 60_000
 /**
  * Two machines of one processor each, side by side. Files for the rig, and which of the tests that are made for any machine
  * run there, too: all of them with --long, some of the first files in CI.
@@ -335,10 +337,22 @@ function walk(folder) {
 }
 
 /**
+ * Now and then the process of the tests in an emulated machine stops within a system call for good: robot and programs go on,
+ * while not even a timer of its own fires. A part that says nothing for {@link SILENT_MS} is run once more, and this is said.
+ * What the robot does not answer is no such thing: tests wait for that with deadlines, which need timers.
+ */
+async function inRig(part, long) {
+  const result = await onceInRig(part, long)
+  if (!result.silent) return result
+  say(`${part.name}: not a line for ${SILENT_MS / 60_000} min: this machine has stopped, and is started once more`)
+  return onceInRig(part, long)
+}
+
+/**
  * One machine: first the files for the rig, then the others. Each line that it writes begins with its name. Gives its exit
  * code, and again what vitest says of failed tests.
  */
-async function inRig({ name, kernel, also, ci }, long) {
+async function onceInRig({ name, kernel, also, ci }, long) {
   const run = `node ${TOOLS_IN_RIG} run --reporter=verbose --config`
   const only = long ? '' : ` -t '${ci.only}'`
   const commands = [
@@ -366,16 +380,29 @@ async function inRig({ name, kernel, also, ci }, long) {
   })
   const failures = []
   let failing = false
+  let silent = false
+  const stop = () => {
+    silent = true
+    child.kill('SIGTERM')
+  }
+  // rounds of the long form take longer than that
+  const watchdog = long ? null : setTimeout(stop, SILENT_MS)
   for (const stream of [child.stdout, child.stderr]) {
     createInterface({ input: stream }).on('line', (line) => {
       if (line.trim() === '') return
+      watchdog?.refresh()
       process.stdout.write(`${name}: ${line}\n`)
       if (/ Failed (Tests|Suites) /.test(line)) failing = true
       else if (/^ *Test Files /.test(line)) failing = false
       if (failing) failures.push(`  ${line}`)
     })
   }
-  return new Promise((resolve) => child.once('close', (status) => resolve({ name, status: status ?? 1, failures })))
+  return new Promise((resolve) => {
+    child.once('close', (status) => {
+      clearTimeout(watchdog)
+      resolve({ name, status: status ?? 1, failures, silent })
+    })
+  })
 }
 
 function vitest(args) {
