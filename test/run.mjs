@@ -337,8 +337,8 @@ function walk(folder) {
 }
 
 /**
- * Now and then the process of the tests in an emulated machine stops within a system call for good: robot and programs go on,
- * while not even a timer of its own fires. A part that says nothing for {@link SILENT_MS} is run once more, and this is said.
+ * Now and then the process of the tests in an emulated machine stops for good, for a reason not found: robot and programs go
+ * on, while not even a timer of its own fires. A part that says nothing for {@link SILENT_MS} is run once more, and this is said.
  * What the robot does not answer is no such thing: tests wait for that with deadlines, which need timers.
  */
 async function inRig(part, long) {
