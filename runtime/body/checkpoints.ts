@@ -15,8 +15,8 @@ export class Checkpoints {
   readonly #note: (level: string, text: string) => void
   #asked = 0
   #root = ''
-  /** Tells who waits for the one that was asked for last. */
-  #kept = (): void => {}
+  /** Who waits for the one that was asked for last. */
+  #waiting: { running: Running; done(kept: boolean): void } | null = null
 
   constructor(slot: string, env: Pick<SlotEnv, 'saveCheckpoint'>, note: (level: string, text: string) => void) {
     this.#slot = slot
@@ -34,29 +34,37 @@ export class Checkpoints {
    */
   async secure(running: Running, from: Runnable | null, deadlineMs: number): Promise<void> {
     if (running.runnable.manifest.state === null || from === null || startsFrom(running.runnable, from)) return
-    const inTime = await new Promise<boolean>((resolve) => {
+    const kept = await new Promise<boolean>((resolve) => {
       const timer = setTimeout(resolve, deadlineMs, false)
-      this.#kept = () => {
-        clearTimeout(timer)
-        resolve(true)
+      this.#waiting = {
+        running,
+        done(kept) {
+          clearTimeout(timer)
+          resolve(kept)
+        },
       }
       this.ask(running)
     })
-    this.#kept = () => {}
-    if (!inTime) throw new Error(`the new program gave no state within ${deadlineMs} ms`)
+    this.#waiting = null
+    if (!kept) throw new Error(`the new program gave no state within ${deadlineMs} ms`)
+  }
+
+  /** It has ended: nobody waits for a state of it, and its handles need their safe levels (HANDLES 6.6). */
+  gone(running: Running | null): void {
+    if (this.#waiting?.running === running) this.#waiting?.done(false)
   }
 
   /** A state that has not changed since the last one is not written again. */
   take({ child, runnable: { program } }: Running, { n, snapshot, stateVersion, encoding }: Offer): void {
     if (n !== this.#asked) return
-    if (snapshot.root === this.#root) return this.#kept()
+    if (snapshot.root === this.#root) return this.#waiting?.done(true)
     try {
       const { state } = readSnapshot(child.options.dir.outbox, snapshot)
       this.#root = snapshot.root
       const time = new Date().toISOString()
       this.#env
         .saveCheckpoint(this.#slot, { program, stateVersion, encoding, time, bytes: state })
-        .then(() => this.#kept())
+        .then(() => this.#waiting?.done(true))
         .catch((error: unknown) => this.#note('error', `checkpoint not saved: ${String(error)}`))
     } catch (error) {
       this.#note('error', `checkpoint refused: ${error instanceof Error ? error.message : String(error)}`)

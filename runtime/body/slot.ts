@@ -156,6 +156,7 @@ export class Slot {
   // events
 
   #post(event: Event | 'died' | 'failed', from: Running | null, said: Cause | null = null): void {
+    if (event === 'died') this.#checkpoints.gone(from)
     this.#queue = this.#queue
       .then(() => this.#handle(event, from, said))
       .catch((error: unknown) =>
@@ -327,8 +328,7 @@ export class Slot {
         this.#monitor.rest()
         // in two states its death is itself the event that is waited for, so it keeps its role until then
         if (this.#state !== 'forcing' && this.#state !== 'stopping') return programs.kill('current')
-        await programs.current?.child.kill()
-        return
+        return void (await programs.current?.child.kill())
       case 'kill-old':
         return programs.kill('old')
       case 'resume-old':

@@ -399,10 +399,7 @@ test('safe levels are there within the stated time', { tags: ['slow'], timeout: 
   }
   await present.end()
   const scale = Number(process.env.MEDULLA_TIME_SCALE) || 1
-  const [most, second] = took.sort((a, b) => b - a) as [number, number]
-  // once the machine may have been late itself, as other tests run beside this one
-  expect(second).toBeLessThan(SAFE_WITHIN_MS * scale)
-  expect(most).toBeLessThan(10 * SAFE_WITHIN_MS * scale)
+  expect(Math.max(...took)).toBeLessThan(SAFE_WITHIN_MS * scale)
 })
 
 test('the service ends the body alone, starts it again, and lets it write no dump (HANDLES 14.9)', () => {
