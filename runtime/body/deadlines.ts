@@ -1,13 +1,14 @@
 /** Invariant: every state in which something is awaited has a deadline; running and idle await nothing (HANDOVER 10.1). */
 import type { Timing } from '../../drivers/board.ts'
 import type { State } from './lifecycle.ts'
+import { Timeout } from './timeout.ts'
 
 /** A program that was told to stop is killed after this. */
 const STOP_MS = 1000
 
 export class Deadline {
   readonly #timing: Timing
-  #timer: NodeJS.Timeout | null = null
+  readonly #timeout = new Timeout()
 
   constructor(timing: Timing) {
     this.#timing = timing
@@ -17,12 +18,11 @@ export class Deadline {
   arm(state: State, late: () => void): void {
     this.disarm()
     const wait = deadlineOf(state, this.#timing)
-    if (wait !== null) this.#timer = setTimeout(late, wait)
+    if (wait !== null) this.#timeout.set(wait, late)
   }
 
   disarm(): void {
-    if (this.#timer !== null) clearTimeout(this.#timer)
-    this.#timer = null
+    this.#timeout.clear()
   }
 }
 

@@ -3,6 +3,7 @@
  * (HANDOVER 7.1).
  */
 import type { SlotStatus } from '../../deploy/api.ts'
+import { Timeout } from './timeout.ts'
 import type { Cause, Running } from './upgrade.ts'
 
 /** Watches the heartbeats of the program that runs. */
@@ -10,7 +11,7 @@ export class Monitor {
   readonly #silenceMs: number
   readonly #onLost: () => void
   readonly #onProved: () => void
-  #timer: NodeJS.Timeout | null = null
+  readonly #silence = new Timeout()
   #trialEnd: number | null = null
   #beats = 0
 
@@ -22,13 +23,11 @@ export class Monitor {
 
   /** Starts watching anew: the program has the whole interval for its next heartbeat. */
   watch(): void {
-    this.rest()
-    this.#timer = setTimeout(() => this.#silent(), this.#silenceMs)
+    this.#silence.set(this.#silenceMs, this.#onLost)
   }
 
   rest(): void {
-    if (this.#timer !== null) clearTimeout(this.#timer)
-    this.#timer = null
+    this.#silence.clear()
   }
 
   beginTrial(trialMs: number): void {
@@ -38,7 +37,7 @@ export class Monitor {
   }
 
   beat(): void {
-    if (this.#timer === null) return
+    if (!this.#silence.isSet) return
     this.watch()
     if (this.#trialEnd === null) return
     this.#beats++
@@ -50,11 +49,6 @@ export class Monitor {
 
   endTrial(): void {
     this.#trialEnd = null
-  }
-
-  #silent(): void {
-    this.#timer = null
-    this.#onLost()
   }
 }
 
