@@ -6,7 +6,6 @@ import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { basename, delimiter, dirname, join, relative } from 'node:path'
-import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -22,31 +21,6 @@ const TOOLS = {
 }
 
 const RIG = join(ROOT, 'test/kernel/rig.mjs')
-
-/** Slower than a Pi by this much: every deadline is stretched. */
-const RIG_SCALE = 6
-/** The same for tests that are made for any machine: their 1 kHz writers leave the only processor little time. */
-const RIG_SCALE_ALSO = 10
-/** Three times what the longest test without a line of its own takes. */
-const SILENT_MS = 8 * 60_000
-/**
- * Two machines of one processor each, side by side. Files for the rig, and which of the tests that are made for any machine
- * run there, too: all of them with --long, some of the first files in CI.
- */
-const KERNEL_PARTS = [
-  {
-    name: 'bodies',
-    kernel: ['rig.rig', 'bodykills', 'standby', 'kernel/kills', 'lines', 'buses', 'contract', 'doctor'],
-    also: ['test/runtime/confinement.test.ts', 'test/runtime/seccomp.test.ts', 'test/runtime/cgroups.test.ts'],
-    ci: { files: 3, only: 'HANDLES 13.2|HANDLES 10' },
-  },
-  {
-    name: 'swaps',
-    kernel: ['swaps', 'unfenced', 'hostile'],
-    also: ['test/e2e/undone.test.ts', 'test/e2e/swap.test.ts', 'test/e2e/running.test.ts'],
-    ci: { files: 1, only: 'dies-in-trial' },
-  },
-]
 
 /** Tests that take long carry `{ tags: ['slow'] }`; `check` leaves them to `test`. */
 const FAST = ['--tags-filter', '!slow']
@@ -73,8 +47,6 @@ const ALONE = ['test/runtime/standby.test.ts']
 
 const WITHOUT_BATTERY = [...BATTERY, ...ALONE].flatMap((file) => ['--exclude', file])
 
-const TOOLS_IN_RIG = 'node_modules/vitest/vitest.mjs'
-
 const TASKS = {
   async install() {
     await ensureInstalled()
@@ -98,7 +70,7 @@ const TASKS = {
     const bench = [join(DIST, 'test/bench/main.js'), ...args]
     if (!args.includes('--kernel')) return node(bench)
     await ensureNatives()
-    await node([join(ROOT, 'test/kernel/rig.mjs'), 'run', '--timeout', '900', '--', process.execPath, ...bench])
+    await node([RIG, 'run', '--timeout', '900', '--', process.execPath, ...bench])
   },
   /** Without arguments, all but the battery; what is asked for by name is looked for in every file. */
   async test(args) {
@@ -134,21 +106,11 @@ const TASKS = {
     await ensureBuilt()
     if (!args.includes('--no-tests')) await vitest([...FAST, ...WITHOUT_BATTERY, ...args])
   },
-  /**
-   * What needs a real Linux kernel with lines and buses, in a virtual machine (test/kernel/rig.mjs). `--long`: every round
-   * of it, which takes hours; else the size for CI. Two machines side by side, as each has one busy processor most of the time.
-   */
+  /** What needs a real Linux kernel: test/kernel/run.mjs says how, and for how long. */
   async kernel(args) {
     await ready()
     await TASKS.natives()
-    await node([RIG, 'build'])
-    const long = args.includes('--long')
-    const results = await Promise.all(KERNEL_PARTS.map((part) => inRig(part, long)))
-    const failed = results.filter(({ status }) => status !== 0)
-    // what went wrong is a quarter of an hour of two machines' lines further up
-    for (const { name, status, failures } of failed)
-      say([`error: ${name} ended with ${status}`, ...failures].join('\n'))
-    if (failed.length > 0) throw new TaskFailed(failed[0].status)
+    await node([join(ROOT, 'test/kernel/run.mjs'), ...args])
   },
   async fast(args) {
     await ready()
@@ -335,75 +297,6 @@ function walk(folder) {
     const path = join(folder, entry.name)
     if (entry.isDirectory()) return walk(path)
     return entry.name.endsWith('.ts') ? [path] : []
-  })
-}
-
-/**
- * Now and then the process of the tests in an emulated machine stops for good, for a reason not found: robot and programs go
- * on, while not even a timer of its own fires. A part that says nothing for {@link SILENT_MS} is run once more, and this is said.
- * What the robot does not answer is no such thing: tests wait for that with deadlines, which need timers.
- */
-async function inRig(part, long) {
-  const result = await onceInRig(part, long)
-  if (!result.silent) return result
-  say(`${part.name}: not a line for ${SILENT_MS / 60_000} min: this machine has stopped, and is started once more`)
-  return onceInRig(part, long)
-}
-
-/**
- * One machine: first the files for the rig, then the others. Each line that it writes begins with its name. Gives its exit
- * code, and again what vitest says of failed tests.
- */
-async function onceInRig({ name, kernel, also, ci }, long) {
-  const run = `node ${TOOLS_IN_RIG} run --reporter=verbose --config`
-  const only = long ? '' : ` -t '${ci.only}'`
-  const commands = [
-    `${run} test/kernel/vitest.config.ts ${kernel.join(' ')}`,
-    `MEDULLA_TIME_SCALE=${RIG_SCALE_ALSO} ${run} test/vitest.config.ts --no-file-parallelism ${also.slice(0, long ? also.length : ci.files).join(' ')}${only}`,
-  ]
-  const env = [
-    ...[`MEDULLA_TIME_SCALE=${RIG_SCALE}`, 'MEDULLA_SANDBOX=namespaces', 'NO_COLOR=1'],
-    ...(long ? ['MEDULLA_LONG=1'] : []),
-  ]
-  const args = [
-    RIG,
-    'run',
-    '--cpus',
-    long ? '2' : '1',
-    '--timeout',
-    long ? '21600' : '2400',
-    ...env.flatMap((pair) => ['--env', pair]),
-  ]
-  // the second runs whatever became of the first
-  const script = `${commands[0]}; first=$?; ${commands[1]} && exit $first`
-  const child = spawn(process.execPath, [...args, '--', 'sh', '-c', script], {
-    cwd: ROOT,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  const failures = []
-  let failing = false
-  let silent = false
-  const stop = () => {
-    silent = true
-    child.kill('SIGTERM')
-  }
-  // rounds of the long form take longer than that
-  const watchdog = long ? null : setTimeout(stop, SILENT_MS)
-  for (const stream of [child.stdout, child.stderr]) {
-    createInterface({ input: stream }).on('line', (line) => {
-      if (line.trim() === '') return
-      watchdog?.refresh()
-      process.stdout.write(`${name}: ${line}\n`)
-      if (/ Failed (Tests|Suites) /.test(line)) failing = true
-      else if (/^ *Test Files /.test(line)) failing = false
-      if (failing) failures.push(`  ${line}`)
-    })
-  }
-  return new Promise((resolve) => {
-    child.once('close', (status) => {
-      clearTimeout(watchdog)
-      resolve({ name, status: status ?? 1, failures, silent })
-    })
   })
 }
 

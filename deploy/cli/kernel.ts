@@ -1,12 +1,11 @@
 /**
- * Invariant: what runs in the guest keeps what it has in one folder of this computer, made by the guest itself, so that it
- * goes on there the next time.
- *
- * `sim --kernel`: the robot side over a real Linux kernel with the hardware interfaces of a Pi 4, in QEMU. The rig that
- * boots it belongs to the tests and is no part of an installed package.
+ * `sim --kernel`: the robot side over a real Linux kernel with the hardware interfaces of a Pi 4. The rig that boots the
+ * kernel belongs to the tests and is no part of an installed package: it starts user-mode Linux where there is a kernel for
+ * that, else QEMU. The guest keeps the robot's files in one folder of this computer, so that the robot goes on there the
+ * next time.
  */
 import type { ChildProcess } from 'node:child_process'
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { accessSync, constants, existsSync } from 'node:fs'
 import { copyFile, mkdir, readFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -16,10 +15,13 @@ import type { SignedCertificate } from '../cert.ts'
 import { Refusal } from '../errors.ts'
 import { PACKAGE, RIG, ROBOTS, RUNTIME } from './paths.ts'
 
-const QEMU = 'qemu-system-x86_64'
+/** By the names that rig.mjs gives them: the command each needs, and how much slower than a Pi each is. */
+const MACHINES = {
+  uml: { command: 'bwrap', timeScale: 3 },
+  qemu: { command: 'qemu-system-x86_64', timeScale: 5 },
+}
+
 const BOARD = join(ROBOTS, 'blink/board.pi4.json')
-/** Every instruction is translated: about so much slower. */
-const TIME_SCALE = 5
 /** The rig wants an end; this one is in three weeks. */
 const TIMEOUT_S = 2_000_000
 
@@ -43,16 +45,18 @@ export interface GuestOptions {
   operator: string
 }
 
-/** Throws `not-found` where there is no rig or no QEMU, and `port-in-use`. `stderr` is for the rig and for the runtime. */
+/** Throws `not-found` where there is no rig or the machine's command is missing, and `port-in-use`. `stderr` is for the rig and for the runtime. */
 export async function startGuest(options: GuestOptions, stderr: number | 'inherit', keep: boolean): Promise<Guest> {
   const { folder, name } = options
   if (!existsSync(RIG)) {
     const hint = 'npm run build and npx medulla sim --kernel, in a clone of the repository; or medulla sim'
     throw new Refusal('not-found', 'this installation has no kernel to boot: --kernel works in a clone', hint)
   }
-  if (!onPath(QEMU)) {
+  const machine = chosenMachine()
+  const { command, timeScale } = MACHINES[machine]
+  if (!onPath(command)) {
     const hint = `apt-get install --no-install-recommends $(node ${RIG} packages)`
-    throw new Refusal('not-found', `there is no ${QEMU}`, hint)
+    throw new Refusal('not-found', `there is no ${command}`, hint)
   }
   const port = await freePort(options.port)
   await mkdir(folder, { recursive: true, mode: 0o700 })
@@ -64,13 +68,23 @@ export async function startGuest(options: GuestOptions, stderr: number | 'inheri
   const runtime = [process.execPath, RUNTIME]
   const trust = [...runtime, 'trust', '--home', home, '--card', operator, '--role', 'owner']
   const run = [...runtime, '--home', home, '--board', board, '--name', name, '--host', '0.0.0.0', '--json']
-  // 9p has no sockets, and that one is of this boot only
+  // A folder of the host holds no sockets of the guest, and the standby's is of this boot only.
   const sockets = join(home as string, 'standby')
   const mount = ['mount', '-t', 'tmpfs', '-o', 'mode=700', 'standby', sockets]
   const steps = [trust, ['mkdir', '-p', sockets], mount, ['exec', ...run, '--port', String(DEFAULT_PORT)]]
   const guest = ['sh', '-c', steps.map(quote).join(' && ')]
-  const args = ['run', '--out', folder, '--forward', `${port}:${DEFAULT_PORT}`, '--timeout', String(TIMEOUT_S)]
-  args.push('--env', `MEDULLA_TIME_SCALE=${TIME_SCALE}`, '--', ...guest)
+  const args = [
+    'run',
+    '--machine',
+    machine,
+    '--out',
+    folder,
+    '--forward',
+    `${port}:${DEFAULT_PORT}`,
+    '--timeout',
+    String(TIMEOUT_S),
+  ]
+  args.push('--env', `MEDULLA_TIME_SCALE=${timeScale}`, '--', ...guest)
   const child = spawn(process.execPath, [RIG, ...args], {
     cwd: join(PACKAGE, '..'),
     stdio: ['ignore', 'pipe', stderr],
@@ -78,6 +92,11 @@ export async function startGuest(options: GuestOptions, stderr: number | 'inheri
   })
   const card = async () => JSON.parse(await readFile(join(home as string, 'robot.json'), 'utf8')) as SignedCertificate
   return { child, port, card }
+}
+
+function chosenMachine(): keyof typeof MACHINES {
+  const { stdout } = spawnSync(process.execPath, [RIG, 'which'], { encoding: 'utf8' })
+  return stdout.trim() === 'uml' ? 'uml' : 'qemu'
 }
 
 /** For sh(1). */
@@ -96,7 +115,7 @@ function onPath(command: string): boolean {
   })
 }
 
-/** QEMU would say it in words of its own, after the boot of the rig has begun. */
+/** Asked first: the rig would say it in words of its own, after its boot has begun. */
 async function freePort(wanted: number): Promise<number> {
   const server = createServer()
   const got = await new Promise<number>((resolve, reject) => {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { SCALE } from '../e2e/eventually.ts'
 import type { TestRobot } from '../e2e/robot.ts'
-import { LONG, live, ROUNDS, untilSafe, victim } from './deaths.ts'
+import { LONG, live, progress, ROUNDS, untilSafe, victim } from './deaths.ts'
 import { heldLines, inRig } from './guest.ts'
 import { summary } from './summary.ts'
 import { trace } from './trace.ts'
@@ -23,8 +23,9 @@ describe.runIf(inRig)('deaths of the body over lines of a real kernel', () => {
       const times: number[] = []
       for (let i = 0; i < ROUNDS; i++) {
         const { pid } = await live(robot)
-        const gone = robot.end('SIGKILL')
+        // the program first: a dead body may have been its end already
         if (both) process.kill(pid, 'SIGKILL')
+        const gone = robot.end('SIGKILL')
         times.push(untilSafe(1000 * SCALE))
         await gone
         expect(heldLines()).toEqual(held)
@@ -33,6 +34,7 @@ describe.runIf(inRig)('deaths of the body over lines of a real kernel', () => {
         const events = kernel.events().filter(({ what }) => what !== 'level' && what !== 'pwm')
         expect(events).toEqual([])
         kernel.clear()
+        progress(`${what} killed`, i)
       }
       kernel.stop()
       await robot.end()

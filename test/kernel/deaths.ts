@@ -22,6 +22,11 @@ export function untilSafe(limitMs: number): number {
   return performance.now() - began
 }
 
+/** Each tenth round, so that whoever waits sees that the machine goes on. */
+export function progress(what: string, round: number): void {
+  if (round % 10 === 9) process.stderr.write(`${what}: ${round + 1} of ${ROUNDS}\n`)
+}
+
 /** A robot that runs a program which drives its outputs away from their safe levels. */
 export async function victim(): Promise<TestRobot> {
   pull(LINE.button, 0)
@@ -52,6 +57,7 @@ export async function rounds(
     times.push(untilSafe(limitMs * SCALE))
     await after()
     await live(robot, pid)
+    progress(what, i)
   }
   console.log(`${what}: to safe levels ${summary(times)}`)
 }

@@ -5,6 +5,12 @@
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 
+/** True in the guest; every function here throws outside of it. */
+export const inRig = process.env.MEDULLA_RIG === '1'
+
+/** True in user-mode Linux, where that differs from QEMU. */
+export const inUml = process.env.MEDULLA_RIG_MACHINE === 'uml'
+
 /** gpio-sim's folder of each line (Documentation/admin-guide/gpio/gpio-sim.rst). */
 const LINES = '/sys/devices/platform/gpio-sim.0/gpiochip0'
 /** Of modules/medulla_i2c.c, medulla_pwm.c and medulla_spi.c. */
@@ -12,11 +18,11 @@ const I2C = '/sys/kernel/debug/medulla_i2c'
 const PWM = '/sys/kernel/debug/medulla_pwm'
 const SPI = '/sys/kernel/debug/medulla_spi'
 
-/** gpio-sim takes toggles of a line that come faster as one. */
-const PULL_GAP_MS = 3
-
-/** True in the guest; every function here throws outside of it. */
-export const inRig = process.env.MEDULLA_RIG === '1'
+/**
+ * gpio-sim takes toggles of a line that come faster as one. It tells of them by irq_work, which user-mode Linux does at its
+ * next tick, so at most 10 ms later.
+ */
+const PULL_GAP_MS = inUml ? 15 : 3
 
 export type Level = 0 | 1
 
@@ -24,7 +30,7 @@ const pulled = new Map<number, number>()
 
 /**
  * Pulls an input up or down from outside, as a switch would: the kernel sees the edge. Waits so that two pulls of a line
- * are at least 3 ms apart. While the line is an output, the pull has no effect.
+ * are far enough apart. While the line is an output, the pull has no effect.
  */
 export function pull(line: number, level: Level): void {
   const wait = (pulled.get(line) ?? 0) + PULL_GAP_MS - performance.now()
@@ -38,14 +44,17 @@ export function levelOf(line: number): Level {
   return readFileSync(`${LINES}/sim_gpio${line}/value`, 'utf8').trim() === '1' ? 1 : 0
 }
 
-/** Who holds which line, by the consumer's name: the lines that gpio-sim does not show as `<unused>` in debugfs. */
+/**
+ * Who holds which line, by the consumer's name: the lines that debugfs does not show as `<unused>`. Linux numbers them there
+ * from the chip's base, and since 6.17 from 0; the chip's own line above them says which.
+ */
 export function heldLines(): Map<number, string> {
+  const text = readFileSync('/sys/kernel/debug/gpio', 'utf8')
+  const first = Number(/^gpiochip0: GPIOs (\d+)-\d+/m.exec(text)?.[1] ?? 0)
   const held = new Map<number, string>()
-  for (const match of readFileSync('/sys/kernel/debug/gpio', 'utf8').matchAll(
-    /^ gpio-(\d+) +\((.*)\) (?:in|out)put/gm,
-  )) {
+  for (const match of text.matchAll(/^ gpio-(\d+) +\((.*)\) (?:in|out)put/gm)) {
     const [, line = '', consumer = ''] = match
-    if (consumer !== '<unused>') held.set(Number(line) - gpioBase(), consumer)
+    if (consumer !== '<unused>') held.set(Number(line) - first, consumer)
   }
   return held
 }

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { eventually, SCALE } from '../e2e/eventually.ts'
 import type { TestRobot } from '../e2e/robot.ts'
 import { HEARTBEAT_MS, isSafe, LINE } from './board.ts'
-import { LONG, live, ROUNDS, rounds, untilSafe, victim, WITHIN_MS } from './deaths.ts'
+import { LONG, live, progress, ROUNDS, rounds, untilSafe, victim, WITHIN_MS } from './deaths.ts'
 import { inRig, pull } from './guest.ts'
 import { summary } from './summary.ts'
 import { trace } from './trace.ts'
@@ -40,6 +40,7 @@ describe.runIf(inRig)('deaths over lines of a real kernel', () => {
       ).toEqual([])
       await robot.reconnect()
       expect((await robot.slot()).pid).toBe(pid)
+      progress('endpoint killed', i)
     }
   })
 
@@ -57,6 +58,7 @@ describe.runIf(inRig)('deaths over lines of a real kernel', () => {
       await sleep(50 * SCALE)
       expect(isSafe()).toBe(true)
       expect((await robot.events(robot.client.start('main'))).outcome).toBe('started')
+      progress('emergency stop', i)
     }
     console.log(`emergency stop: to safe levels ${summary(times)}`)
   })

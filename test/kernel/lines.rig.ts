@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { readlinkSync, writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { grantOf, type OwnedHandle } from '../../drivers/backend.ts'
 import { type Board, type BoardHandle, parseBoard } from '../../drivers/board.ts'
 import { HardwareError } from '../../drivers/errors.ts'
@@ -12,8 +12,12 @@ import type { Edge } from '../../drivers/handle.ts'
 import { LinuxBackend } from '../../drivers/linux/backend.ts'
 import { bundle, failure, type Host, openFds, startHost, temporary } from '../drivers/host.ts'
 import { FIRST_FD } from '../drivers/rigs.ts'
+import { SCALE } from '../e2e/eventually.ts'
 import { gpioBase, heldLines, inRig, levelOf, pull, sleepMs } from './guest.ts'
 import { trace } from './trace.ts'
+
+/** Of a request of one line (drivers/linux/lines.ts). */
+const KEPT_EDGES = 1024
 
 const NODE_PATH = fileURLToPath(new URL('../../node_modules', import.meta.url))
 
@@ -164,7 +168,7 @@ describe.runIf(inRig)('lines through the character device', () => {
     pull(27, 1)
     expect(await host.call('button', 'read')).toBe(0)
     pull(27, 0)
-    await vi.waitFor(() => expect(short(edges)).toEqual(['0#1', '1#2']))
+    await expect.poll(() => short(edges)).toEqual(['0#1', '1#2'])
   })
 
   test('HANDLES 11.12: an open drain lets go of the line, an open source too', () => {
@@ -210,9 +214,7 @@ describe.runIf(inRig)('lines through the character device', () => {
     const all = handles.map(heard)
     const from = process.hrtime.bigint()
     for (const level of [1, 0, 1, 0] as const) for (const line of [5, 6, 13, 27]) pull(line, level)
-    await vi.waitFor(() => {
-      expect(all.map(short)).toEqual([['1#1', '1#2'], ['0#1', '0#2'], [], ['1#1', '0#2', '1#3', '0#4']])
-    })
+    await expect.poll(() => all.map(short)).toEqual([['1#1', '1#2'], ['0#1', '0#2'], [], ['1#1', '0#2', '1#3', '0#4']])
     const times = (all[3] as Edge[]).map(({ ns }) => ns)
     expect(times).toEqual([...times].sort((a, b) => Number(a - b)))
     expect(times[0]).toBeGreaterThan(from)
@@ -224,13 +226,13 @@ describe.runIf(inRig)('lines through the character device', () => {
 
   test('a change shorter than the debounce period is not seen', async () => {
     pull(27, 0)
-    const { handle } = one({ kind: 'input', line: 27, debounceMs: 60 })
+    const { handle } = one({ kind: 'input', line: 27, debounceMs: 60 * SCALE })
     const edges = heard(handle)
     for (const level of [1, 0, 1, 0] as const) pull(27, level)
-    await rest(150)
+    await rest(150 * SCALE)
     expect(edges).toEqual([])
     pull(27, 1)
-    await vi.waitFor(() => expect(short(edges)).toEqual(['1#1']))
+    await expect.poll(() => short(edges)).toEqual(['1#1'])
     expect(handle.value()).toBe(1)
   })
 
@@ -238,13 +240,14 @@ describe.runIf(inRig)('lines through the character device', () => {
     pull(27, 0)
     const { handle, notes } = one({ kind: 'input', line: 27 })
     const edges = heard(handle)
-    // the event loop stands still meanwhile
-    for (let n = 1; n <= 1034; n++) pull(27, (n % 2) as 0 | 1)
+    // The event loop stands still meanwhile. More than are kept, by far: on a busy machine gpio-sim makes one of some.
+    for (let n = 1; n <= KEPT_EDGES + 60; n++) pull(27, (n % 2) as 0 | 1)
     sleepMs(20)
     expect(edges).toEqual([])
-    await vi.waitFor(() => expect(edges.at(-1)?.seqno).toBe(1034), { timeout: 5000 })
-    const lost = 1034 - edges.length
-    expect(lost).toBe(10)
+    await expect.poll(() => edges.length).toBeGreaterThanOrEqual(KEPT_EDGES)
+    expect(edges).toHaveLength(KEPT_EDGES)
+    const lost = (edges.at(-1)?.seqno ?? 0) - KEPT_EDGES
+    expect(lost).toBeGreaterThan(0)
     expect(edges[0]?.seqno).toBe(lost + 1)
     expect(notes).toEqual([`it: ${lost} edges lost before number ${lost + 1}`])
   })
@@ -292,7 +295,7 @@ async function inherited(
   const lines = createInterface({ input: heirs.stdout as NodeJS.ReadableStream })
   lines.on('line', (line) => said.push(line))
   heirs.stdin?.end(JSON.stringify({ board, handles, ...told }))
-  await vi.waitFor(() => expect(said).toEqual(['ready']), { timeout: 10_000 })
+  await expect.poll(() => said).toEqual(['ready'])
   meanwhile()
   await once(heirs, 'close')
   return { ...JSON.parse(said[1] as string), pid: heirs.pid as number }
@@ -308,9 +311,9 @@ describe.runIf(inRig).each(['cdev', 'sysfs'] as const)('another body adopts line
     const [, button] = opened.handles as [OwnedHandle, OwnedHandle]
     const edges = heard(button)
     pull(27, 1)
-    await vi.waitFor(() => expect(short(edges)).toEqual(['1#1']))
+    await expect.poll(() => short(edges)).toEqual(['1#1'])
     pull(27, 0)
-    await vi.waitFor(() => expect(short(edges)).toEqual(['1#1', '0#2']))
+    await expect.poll(() => short(edges)).toEqual(['1#1', '0#2'])
     const recording = trace()
     let pulled = false
     const told = await inherited(opened, { driveLed: 0, listenMs: 400 }, () => {
@@ -396,7 +399,7 @@ describe.runIf(inRig)('lines through sysfs', () => {
       await rest(40)
       expect(await host.call('button', 'read')).toBe(level === 0 ? 1 : 0)
     }
-    await vi.waitFor(() => expect(short(edges)).toEqual(['1#1', '1#2']))
+    await expect.poll(() => short(edges)).toEqual(['1#1', '1#2'])
   })
 
   test('HANDLES 11.10: what a program reads takes nothing away, and it can do no more than it has to', async () => {
@@ -411,7 +414,7 @@ describe.runIf(inRig)('lines through sysfs', () => {
     pull(27, 1)
     // the program reads before the body has seen the edge
     expect(await host.call('button', 'read')).toBe(1)
-    await vi.waitFor(() => expect(short(edges)).toEqual(['1#1']))
+    await expect.poll(() => short(edges)).toEqual(['1#1'])
     const table = Array.from({ length: 32 }, (_, fd) => {
       try {
         return readlinkSync(`/proc/${host.child.pid}/fd/${fd}`)
@@ -426,13 +429,13 @@ describe.runIf(inRig)('lines through sysfs', () => {
 
   test('a debounced change has lasted', async () => {
     pull(27, 0)
-    const { handle } = one({ kind: 'input', line: 27, debounceMs: 80, driver: 'sysfs' })
+    const { handle } = one({ kind: 'input', line: 27, debounceMs: 80 * SCALE, driver: 'sysfs' })
     const edges = heard(handle)
     for (const level of [1, 0, 1, 0] as const) pull(27, level)
-    await rest(200)
+    await rest(200 * SCALE)
     expect(edges).toEqual([])
     pull(27, 1)
-    await vi.waitFor(() => expect(short(edges)).toEqual(['1#1']))
+    await expect.poll(() => short(edges)).toEqual(['1#1'])
   })
 
   test('HANDLES 11.11: what sysfs cannot do is refused, and nothing stays exported', () => {

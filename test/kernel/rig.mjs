@@ -1,45 +1,64 @@
 /**
- * A Linux kernel of our own, with the hardware interfaces of a Raspberry Pi and no Pi: Debian's 6.12 in QEMU, which
- * translates every instruction (no KVM is needed), over the host's own root, so the host's node and this folder's
- * node_modules run in it.
+ * A Linux kernel of our own, with the hardware interfaces of a Raspberry Pi and no Pi, over the host's own root, so the
+ * host's node and this folder's node_modules run in it. There are two: user-mode Linux, a program of this host in which
+ * processes run natively, and Debian's 6.12 in QEMU, which translates every instruction. Neither needs KVM.
  *
- *   node test/kernel/rig.mjs packages                      the packages of the host that are needed
- *   node test/kernel/rig.mjs build                         fetches and compiles, once; run does it too
- *   node test/kernel/rig.mjs run [--timeout SECONDS] [--cpus N] [--env K=V]... [--out DIR] [--forward HOSTPORT:GUESTPORT]
- *                                -- COMMAND ARGS...
+ *   node test/kernel/rig.mjs packages [--machine uml|qemu] the packages of the host that are needed, for all or for one
+ *   node test/kernel/rig.mjs build [--machine uml|qemu]    fetches and compiles, once; run does it too for QEMU
+ *   node test/kernel/rig.mjs which                         uml or qemu: what run starts without --machine
+ *   node test/kernel/rig.mjs run [--machine uml|qemu] [--timeout SECONDS] [--silent SECONDS] [--cpus N] [--env K=V]...
+ *                                [--out DIR] [--forward HOSTPORT:GUESTPORT] -- COMMAND ARGS...
  *
- * `run` boots, runs the command in the same folder as root, and ends with its exit code: 124 when the time was over
- * (default 300 s), 125 when the rig itself failed, 130 when it was told to end. DIR is a folder of the host that the
- * command can write; everything else it writes goes when the guest ends. With --forward a port of the host's 127.0.0.1
- * leads to one of the guest, whose network has nothing else. It is told MEDULLA_RIG=1.
+ * `run` boots, runs the command in the same folder as root, and ends with its exit code: 123 when it said nothing for the
+ * time of --silent (what the machine did then is in a file, whose name is printed), 124 when the time was over (default
+ * 300 s), 125 when the rig itself failed, 130 when it was told to end. DIR is a folder of the host that the command can
+ * write; everything else it writes goes when the guest ends. With --forward a port of the host's 127.0.0.1 leads to one of
+ * the guest, whose network has nothing else. It is told MEDULLA_RIG=1, and the machine's name as MEDULLA_RIG_MACHINE.
+ *
+ * User-mode Linux is started where there is a kernel for it: MEDULLA_RIG_KERNEL names one, with its modules in initrd.gz
+ * beside it, or `build --machine uml` made one.
  *
  * What is there: gpiochip0 with 54 lines and the label pinctrl-bcm2711 (gpio-sim), also in sysfs; i2c-1 and i2c-2 with
  * chips (modules/medulla_i2c.c); pwmchip0 with 4 channels (modules/medulla_pwm.c); spidev0.0 and 0.1, looped back
- * (modules/medulla_spi.c); cgroup v2 with cpu, memory and pids; debugfs, tracefs, configfs; two CPUs, SCHED_FIFO.
+ * (modules/medulla_spi.c); cgroup v2 with cpu, memory and pids; debugfs, tracefs, configfs; two CPUs; with QEMU SCHED_FIFO.
  * guest.ts pulls lines, reads counters and traces opens from inside. Times measured in the guest mean nothing.
  */
-import { mkdirSync } from 'node:fs'
-import { resolve } from 'node:path'
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { boot } from './boot.mjs'
-import { build, packages } from './build.mjs'
-import { RigError } from './error.mjs'
+import { boot } from './machine/boot.mjs'
+import { chooseMachine, imageOf, MACHINES } from './machine/choose.mjs'
+import { RigError } from './machine/error.mjs'
+import { packages } from './machine/packages.mjs'
+import { buildKernel } from './machine/uml-kernel.mjs'
 
-const EXIT = { usage: 2, timeout: 124, failed: 125, interrupted: 130 }
+const EXIT = { usage: 2, silent: 123, timeout: 124, failed: 125, interrupted: 130 }
 const DEFAULT_TIMEOUT_S = 300
 
 /** Of the host's environment, what the command in the guest is given. */
 const PASSED = ['PATH', 'HOME', 'USER', 'LANG', 'CI']
 
+const MACHINE = { machine: { type: 'string' } }
+
 const COMMANDS = {
-  packages() {
-    process.stdout.write(`${packages().join(' ')}\n`)
+  packages(args) {
+    const { values } = parseArgs({ args, options: MACHINE })
+    const wanted = values.machine === undefined ? packages() : packages(machineName(values.machine))
+    process.stdout.write(`${wanted.join(' ')}\n`)
     return 0
   },
-  build() {
+  which() {
+    process.stdout.write(`${chooseMachine(process.env)}\n`)
+    return 0
+  },
+  async build(args) {
+    const { values } = parseArgs({ args, options: MACHINE })
+    const name = machineName(values.machine)
     const started = performance.now()
-    build(say)
-    say(`the rig is built (${((performance.now() - started) / 1000).toFixed(1)} s)`)
+    if (name === 'uml' && values.machine !== undefined) await buildKernel(say)
+    await imageOf(name, process.env, say)
+    say(`${MACHINES[name].name} is ready (${((performance.now() - started) / 1000).toFixed(1)} s)`)
     return 0
   },
   async run(args) {
@@ -48,39 +67,67 @@ const COMMANDS = {
     const { values } = parseArgs({
       args: args.slice(0, Math.max(end, 0)),
       options: {
-        timeout: { type: 'string' },
-        env: { type: 'string', multiple: true },
+        ...MACHINE,
+        timeout: { type: 'string', default: String(DEFAULT_TIMEOUT_S) },
+        silent: { type: 'string' },
+        env: { type: 'string', multiple: true, default: [] },
         out: { type: 'string' },
         forward: { type: 'string' },
         cpus: { type: 'string', default: '2' },
       },
     })
-    const seconds = Number(values.timeout ?? DEFAULT_TIMEOUT_S)
     if (command.length === 0) throw usage('a command after --')
-    if (!(seconds > 0)) throw usage(`--timeout in seconds, got ${values.timeout}`)
-    const forward = values.forward === undefined ? undefined : ports(values.forward)
+    const name = machineName(values.machine)
     const share = values.out === undefined ? undefined : resolve(values.out)
-    if (share !== undefined) mkdirSync(share, { recursive: true })
-    const env = {
-      TERM: 'dumb',
-      ...hostEnvironment(),
-      ...Object.fromEntries((values.env ?? []).map(pair)),
-      MEDULLA_RIG: '1',
+    const task = {
+      command,
+      cwd: process.cwd(),
+      timeoutMs: seconds('--timeout', values.timeout) * 1000,
+      silentMs: values.silent === undefined ? undefined : seconds('--silent', values.silent) * 1000,
+      share,
+      forward: values.forward === undefined ? undefined : ports(values.forward),
+      cpus: Number(values.cpus),
+      env: {
+        TERM: 'dumb',
+        ...hostEnvironment(),
+        ...Object.fromEntries(values.env.map(pair)),
+        MEDULLA_RIG: '1',
+        MEDULLA_RIG_MACHINE: name,
+      },
     }
-    const image = build(say)
-    const ended = await boot(
-      image,
-      { command, cwd: process.cwd(), env, timeoutMs: seconds * 1000, share, forward, cpus: Number(values.cpus) },
-      process,
-    )
+    if (share !== undefined) mkdirSync(share, { recursive: true })
+    const image = await imageOf(name, process.env, say)
+    const ended = await boot(MACHINES[name], image, task, process)
     if (ended.kind === 'exit') return ended.code
-    if (ended.kind === 'interrupted') return EXIT.interrupted
-    const shown = ended.console.trim()
-    if (shown !== '') process.stderr.write(`${shown}\n`)
-    say(`error: ${ended.reason}${shown === '' ? '' : "; above is what QEMU and the guest's console said last"}`)
-    if (ended.kind === 'timeout') say('hint: a longer --timeout SECONDS, when the command was only slow')
+    if (ended.kind === 'silent') sayEvidence(ended.evidence, values.silent)
+    if (ended.kind === 'timeout' || ended.kind === 'failed') sayConsole(ended)
     return EXIT[ended.kind]
   },
+}
+
+function sayEvidence(evidence, silent) {
+  const file = join(mkdtempSync(join(tmpdir(), 'rig-silent-')), 'evidence.txt')
+  writeFileSync(file, evidence)
+  say(`error: nothing was said for ${silent} s; what the machine did then is in ${file}`)
+}
+
+function sayConsole({ kind, reason, console: text }) {
+  const shown = text.trim()
+  if (shown !== '') process.stderr.write(`${shown}\n`)
+  say(`error: ${reason}${shown === '' ? '' : "; above is what the machine and the guest's console said last"}`)
+  if (kind === 'timeout') say('hint: a longer --timeout SECONDS, when the command was only slow')
+}
+
+function machineName(given) {
+  const name = given ?? chooseMachine(process.env)
+  if (!Object.hasOwn(MACHINES, name)) throw usage(`--machine ${Object.keys(MACHINES).join(' or ')}, got ${name}`)
+  return name
+}
+
+function seconds(option, text) {
+  const number = Number(text)
+  if (!(number > 0)) throw usage(`${option} in seconds, got ${text}`)
+  return number
 }
 
 function hostEnvironment() {
@@ -102,7 +149,7 @@ function ports(text) {
 function usage(expected) {
   const error = new RigError(
     `expected ${expected}`,
-    'rig.mjs run [--timeout SECONDS] [--cpus N] [--env K=V]... [--out DIR] [--forward HOSTPORT:GUESTPORT] -- COMMAND ARGS...',
+    'rig.mjs run [OPTIONS] -- COMMAND ARGS...; the options are explained at the top of test/kernel/rig.mjs',
   )
   return Object.assign(error, { exit: EXIT.usage })
 }

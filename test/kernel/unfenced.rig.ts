@@ -1,13 +1,18 @@
-import { existsSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { eventually, SCALE } from '../e2e/eventually.ts'
+import { eventually } from '../e2e/eventually.ts'
 import { TestRobot } from '../e2e/robot.ts'
 import { boardText, LINE, PATIENT } from './board.ts'
-import { inRig, levelOf, stretchI2c } from './guest.ts'
+import { i2cCounts, inRig, levelOf, resetI2cCounts, stretchI2c } from './guest.ts'
 
 /** Longer than the test: it lets go itself. */
 const STUCK_MS = 600_000
+
+/** A thread of it is in state D (proc_pid_stat(5)). */
+function waitsInKernel(pid: number): boolean {
+  const tasks = readdirSync(`/proc/${pid}/task`)
+  return tasks.some((task) => / D /.test(readFileSync(`/proc/${pid}/task/${task}/stat`, 'utf8')))
+}
 
 describe.runIf(inRig)('a program that can be neither frozen nor ended', () => {
   let robot: TestRobot
@@ -26,12 +31,14 @@ describe.runIf(inRig)('a program that can be neither frozen nor ended', () => {
   test('HANDLES 10.5: the new program is ended too, outputs are safe, the receipt says fence-failed', {
     timeout: 300_000,
   }, async () => {
+    resetI2cCounts(2, 0x69)
     await robot.commit('stuck-in-kernel')
+    // the chip still answers this one
+    await eventually(() => i2cCounts(2, 0x69).reads === 1)
     stretchI2c(2, 0x69, STUCK_MS)
     await robot.commit('stuck-in-kernel', { version: '1.1.0' })
     const { pid } = await robot.running()
-    // 20 ticks later that one is stuck
-    await sleep(400 * SCALE)
+    await eventually(() => waitsInKernel(pid))
     const pushed = await robot.push('stuck-in-kernel', { version: '1.2.0' })
     expect(pushed).toMatchObject({ outcome: 'rolled-back', code: 'fence-failed' })
     expect(levelOf(LINE.toggle)).toBe(0)

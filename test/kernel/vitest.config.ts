@@ -2,7 +2,7 @@ import { defineConfig } from 'vitest/config'
 
 const SCALE = Number(process.env.MEDULLA_TIME_SCALE) || 1
 
-/** For tests that run inside the rig (rig.mjs), where every instruction is translated: one worker for all files. */
+/** For tests that run inside the rig (rig.mjs): one worker for all files, as they share its lines and chips. */
 export default defineConfig({
   root: new URL('../..', import.meta.url).pathname,
   resolve: { conditions: ['source', 'node', 'default'] },
@@ -12,8 +12,9 @@ export default defineConfig({
     setupFiles: ['test/kernel/hold.ts'],
     testTimeout: 60_000 * SCALE,
     hookTimeout: 60_000 * SCALE,
+    expect: { poll: { timeout: 15_000 * SCALE } },
     pool: 'forks',
-    // there is one processor: what V8 would do beside the tests, it can do between them
+    // with one processor, what V8 would do beside the tests it can do between them
     execArgv: ['--single-threaded'],
     maxWorkers: 1,
     fileParallelism: false,

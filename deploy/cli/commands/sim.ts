@@ -47,7 +47,7 @@ export function define(command: Command, app: App, run: Runner): void {
     .option('--trace <file>', 'write every change of a pin to this file')
     .option(
       '--kernel',
-      "over the pins of a real Linux kernel, booted in QEMU: lines of gpio-sim under a Pi 4's label, I2C and PWM chips",
+      "over the pins of a real Linux kernel, in user-mode Linux or QEMU: lines of gpio-sim under a Pi 4's label, I2C and PWM chips",
     )
     .option('--scenario <file>', 'simulate what this file says: pulls, pokes, swaps, expectations')
     .option('--scenario-schema', 'print the JSON schema of scenario files')

@@ -30,8 +30,11 @@ export interface Place {
   victims: Victims
   /** files of the robot's home, and of the other program */
   secrets: readonly string[]
-  /** what ends a process without a filter that calls as 32 bit programs do; `alive` where the kernel takes such calls */
-  oldCall: string
+  /**
+   * what ends a process without a filter that calls as 32 bit programs do; `alive` where the kernel takes such calls;
+   * undefined where it never sees them, so that they are not tried
+   */
+  oldCall: string | undefined
 }
 
 export type Attack = readonly [request: string, answer: string]
@@ -50,9 +53,13 @@ export function attacks(place: Place): Attack[] {
     ...privileges(),
     ...network(place),
     ...files(place),
-    // a kernel that takes no such calls ends the process itself
-    ['int80', place.oldCall === 'alive' ? 'SYS' : place.oldCall],
+    ...old(place),
   ]
+}
+
+/** A kernel that takes no such calls ends the process itself. */
+function old({ oldCall }: Place): Attack[] {
+  return oldCall === undefined ? [] : [['int80', oldCall === 'alive' ? 'SYS' : oldCall]]
 }
 
 function devices({ victims }: Place): Attack[] {

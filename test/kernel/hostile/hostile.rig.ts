@@ -13,7 +13,7 @@ import { Cgroups } from '../../../runtime/body/cgroups.ts'
 import { IOCTL } from '../../../runtime/sdk/seccomp.ts'
 import { eventually, SCALE } from '../../e2e/eventually.ts'
 import { LINE } from '../board.ts'
-import { heldLines, i2cCounts, inRig, levelOf, pull, resetI2cCounts } from '../guest.ts'
+import { heldLines, i2cCounts, inRig, inUml, levelOf, pull, resetI2cCounts } from '../guest.ts'
 import { GRANTED } from './attacks.ts'
 import { Siege } from './siege.ts'
 
@@ -76,6 +76,12 @@ describe.runIf(inRig)('a hostile program with lines and a chip', () => {
     await eventually(() => edges.length === 2)
     await old.end()
     await other.end()
+  })
+
+  test.skipIf(inUml)('a call as 32 bit programs make it ends the program (not in user-mode Linux)', async () => {
+    const raid = siege.raid({ sandbox: 'namespaces', fds, requests: ['int80'] })
+    expect(await raid.answer).not.toMatchObject({ answers: ['alive'] })
+    await raid.end()
   })
 
   test('uses what it was given, and no more after its freeze (HANDLES 10.3, 13.8)', async () => {

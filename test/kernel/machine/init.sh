@@ -1,24 +1,40 @@
 #!/run/rig/bin/sh
 # Process 1 of the guest. First from the initial RAM disk, until the host's root is mounted; then again from there.
-# What it is told is in /run/rig (build.mjs, boot.mjs): modules (in the order of their loading), shares, command.
+# RIG_MACHINE, of the kernel's command line, is qemu or uml. What differs from run to run is in /run/rig (boot.mjs).
 export PATH=/run/rig/bin
 R=/run/rig
 
 fail() {
   echo "rig: $*" >&2
   echo "failed $*" >"${STATUS:-/dev/null}"
-  reboot -f
+  end
+}
+
+# QEMU is told not to reboot; user-mode Linux would begin anew.
+end() {
+  if [ "$RIG_MACHINE" = uml ]; then poweroff -f; else reboot -f; fi
+}
+
+# host ro|rw TAG PATH AT: a folder of the host, by its path or (in QEMU) by its tag.
+host() {
+  if [ "$RIG_MACHINE" = uml ]; then
+    mount -t hostfs -o "$1,$3" none "$4"
+  else
+    if [ "$1" = ro ]; then cache=loose; else cache=none; fi
+    mount -t 9p -o "$1,cache=$cache,trans=virtio,version=9p2000.L,msize=512000" "$2" "$4"
+  fi
 }
 
 first() {
   mount -t devtmpfs dev /dev
   mount -t proc proc /proc
   mount -t sysfs sys /sys
+  [ -e /mods/order ] || (cd /mods && ls *.ko >order)
   while read -r module; do
-    insmod "$R/modules/$module" || fail "module $module cannot be loaded"
-  done <$R/modules/order
-  mkdir /lower /rw /new
-  mount -t 9p -o "ro,$SHARE,cache=loose" root /lower || fail 'the root of the host cannot be mounted'
+    insmod "/mods/$module" || fail "module $module cannot be loaded"
+  done </mods/order
+  mkdir -p /lower /rw /new
+  host ro root / /lower || fail 'the root of the host cannot be mounted'
   mount -t tmpfs -o size=75% rw /rw
   mkdir /rw/upper /rw/work
   mount -t overlay -o lowerdir=/lower,upperdir=/rw/upper,workdir=/rw/work root /new || fail 'no overlay'
@@ -29,7 +45,13 @@ first() {
   exec switch_root /new $R/init second
 }
 
+# Where what the command prints goes, and how it ended.
 ports() {
+  if [ "$RIG_MACHINE" = uml ]; then
+    STDOUT=/dev/ttyS0 STDERR=/dev/ttyS1 STATUS=/dev/ttyS2
+    for port in 0 1 2 3; do stty raw -echo </dev/ttyS$port; done
+    return
+  fi
   for port in /sys/class/virtio-ports/*; do
     read -r name <"$port/name"
     case $name in
@@ -77,13 +99,15 @@ second() {
     mkdir -p "$path" && mount -o bind "$R/tree$path" "$path"
   done <$R/kept
   while read -r tag path; do
-    mkdir -p "$path" && mount -t 9p -o "rw,$SHARE,cache=none" "$tag" "$path" || fail "$path cannot be mounted"
+    mkdir -p "$path" && host rw "$tag" "$path" "$path" || fail "$path cannot be mounted"
   done <$R/shares
   hostname rig
   ifconfig lo up
   # QEMU's own network; without --forward there is no such device
   [ ! -e /sys/class/net/eth0 ] || ifconfig eth0 10.0.2.15 netmask 255.255.255.0 up
   chip
+  # user-mode Linux has no network beyond itself: a connection of the host comes over a serial line
+  [ ! -s $R/forward ] || sh $R/forward </dev/null >/dev/null 2>&1 &
   mkfifo $R/stdout $R/stderr
   cat <$R/stdout >"$STDOUT" &
   out=$!
@@ -96,10 +120,9 @@ second() {
   (sleep 1; kill $out $err) 2>/dev/null &
   wait $out $err
   echo "exit $code" >"$STATUS"
-  reboot -f
+  end
 }
 
-SHARE=trans=virtio,version=9p2000.L,msize=512000
 if [ "$1" = second ]; then
   ports
   second

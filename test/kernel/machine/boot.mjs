@@ -1,0 +1,133 @@
+/**
+ * Starts a machine for one command. What the command prints comes through one port for each stream, so nothing of the
+ * kernel's own console gets between; a third port says how it ended.
+ */
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { cpio } from './cpio.mjs'
+
+const HERE = fileURLToPath(new URL('.', import.meta.url))
+const ROOT = join(HERE, '../../..').replace(/\/$/, '')
+
+const APPLETS =
+  'cat chroot cp echo hostname ifconfig insmod kill ln ls mkdir mkfifo mount poweroff reboot setsid sh sleep stty switch_root'
+
+/** So many of the console's last lines are shown when a machine fails. */
+const CONSOLE_LINES = 40
+
+/**
+ * Runs `command` in the guest. Resolves with how it ended: the exit code, or that the time was over, or that the command
+ * said nothing for too long (with what the machine looked like then), or that the rig itself failed, with the end of the
+ * guest's console.
+ *
+ * @param {import('./choose.mjs').Machine} machine
+ * @param {{ kernel: string, initrd: string }} image
+ * @param {{ command: string[], cwd: string, env: Record<string, string>, timeoutMs: number, silentMs?: number,
+ *   share?: string, cpus: number, forward?: { host: number, guest: number } }} task
+ * @param {{ stdout: NodeJS.WritableStream, stderr: NodeJS.WritableStream }} streams
+ * @returns {Promise<{ kind: 'exit', code: number } | { kind: 'interrupted' } | { kind: 'silent', evidence: string }
+ *   | { kind: 'timeout' | 'failed', reason: string, console: string }>}
+ */
+export async function boot(machine, image, task, streams) {
+  const folder = mkdtempSync(join(tmpdir(), 'rig-'))
+  try {
+    return await run(machine, image, task, streams, folder)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
+}
+
+async function run(machine, image, task, streams, folder) {
+  const initrd = join(folder, 'initrd')
+  // The kernel unpacks one archive after the other, each from a multiple of 4; of two files with one name the last counts.
+  const modules = readFileSync(image.initrd)
+  const padding = Buffer.alloc((4 - (modules.length % 4)) % 4)
+  writeFileSync(initrd, Buffer.concat([modules, padding, cpio([...base(), ...told(task)])]))
+  const consoleLog = join(folder, 'console')
+  closeSync(openSync(consoleLog, 'w'))
+  let status = ''
+  let silence
+  const heard = (take) => (bytes) => {
+    silence?.refresh()
+    take(bytes)
+  }
+  const guest = await machine.start(
+    { kernel: image.kernel, initrd, folder, consoleLog, task },
+    {
+      stdout: heard((bytes) => streams.stdout.write(bytes)),
+      stderr: heard((bytes) => streams.stderr.write(bytes)),
+      status: (bytes) => {
+        status += bytes.toString()
+      },
+    },
+  )
+  const stops = { interrupted: false, late: false, evidence: undefined }
+  const interrupt = () => {
+    stops.interrupted = true
+    guest.kill()
+  }
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP']
+  for (const signal of signals) process.on(signal, interrupt)
+  const timer = setTimeout(() => {
+    stops.late = true
+    guest.kill()
+  }, task.timeoutMs)
+  if (task.silentMs !== undefined) {
+    silence = setTimeout(async () => {
+      clearTimeout(timer)
+      stops.evidence = await guest.evidence()
+      guest.kill()
+    }, task.silentMs)
+  }
+  try {
+    await guest.ended
+  } finally {
+    clearTimeout(timer)
+    clearTimeout(silence)
+    for (const signal of signals) process.removeListener(signal, interrupt)
+  }
+  const code = /^exit (\d+)$/m.exec(status)
+  if (code !== null) return { kind: 'exit', code: Number(code[1]) }
+  if (stops.interrupted) return { kind: 'interrupted' }
+  if (stops.evidence !== undefined) return { kind: 'silent', evidence: stops.evidence }
+  const shown = readFileSync(consoleLog, 'utf8').split('\n').slice(-CONSOLE_LINES).join('\n')
+  if (stops.late) return { kind: 'timeout', reason: `no end within ${task.timeoutMs / 1000} s`, console: shown }
+  const reason = /^failed (.*)$/m.exec(status)?.[1] ?? 'the guest ended without saying how the command ended'
+  return { kind: 'failed', reason, console: shown }
+}
+
+/** What every guest begins with: process 1, and busybox under the names that it uses. */
+function base() {
+  return [
+    { path: 'dev/console', mode: 0o20600, device: [5, 1] },
+    { path: 'proc', mode: 0o40755 },
+    { path: 'sys', mode: 0o40755 },
+    // its name here is what switch_root wants to see
+    { path: 'init', mode: 0o100755, data: readFileSync(join(HERE, 'init.sh')) },
+    { path: 'run/rig/bin/busybox', mode: 0o100755, data: readFileSync('/bin/busybox') },
+    ...APPLETS.split(' ').map((name) => ({ path: `run/rig/bin/${name}`, mode: 0o120777, data: 'busybox' })),
+  ]
+}
+
+/** The files in /run/rig that differ from run to run. */
+function told({ command, cwd, env, share, forward }) {
+  const lines = [
+    ...Object.entries(env).map(([key, value]) => `export ${key}=${quoted(value)}`),
+    `cd ${quoted(cwd)} || exit 127`,
+    `exec ${command.map(quoted).join(' ')}`,
+  ]
+  const kept = [...new Set([ROOT, cwd])].filter((path) => path.startsWith('/tmp/'))
+  const relay = [process.execPath, join(HERE, 'forward.mjs'), '/dev/ttyS3', String(forward?.guest)]
+  return [
+    { path: 'run/rig/command', mode: 0o100755, data: `${lines.join('\n')}\n` },
+    { path: 'run/rig/kept', mode: 0o100644, data: kept.map((path) => `${path}\n`).join('') },
+    { path: 'run/rig/shares', mode: 0o100644, data: share === undefined ? '' : `out ${share}\n` },
+    { path: 'run/rig/forward', mode: 0o100755, data: forward === undefined ? '' : relay.map(quoted).join(' ') },
+  ]
+}
+
+function quoted(text) {
+  return `'${text.replaceAll("'", `'\\''`)}'`
+}

@@ -1,0 +1,57 @@
+/** Which machine the rig boots: user-mode Linux where there is a kernel for it, else QEMU. */
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
+import { gunzipSync } from 'node:zlib'
+import { RigError } from './error.mjs'
+import { CACHE, key, wholeOrNot } from './exec.mjs'
+import { qemu } from './qemu.mjs'
+import { buildQemuImage } from './qemu-image.mjs'
+import { uml } from './uml.mjs'
+import { builtKernel } from './uml-kernel.mjs'
+
+/**
+ * @typedef {{ stdout(bytes: Buffer): void, stderr(bytes: Buffer): void, status(bytes: Buffer): void }} Take
+ * @typedef {{ ended: Promise<unknown>, kill(): void, evidence(): Promise<string> }} Guest
+ * @typedef {{ name: string, start(what: object, take: Take): Promise<Guest> }} Machine
+ */
+
+export const MACHINES = { uml, qemu }
+
+/**
+ * @param {{ [name: string]: string | undefined }} env MEDULLA_RIG_KERNEL names a user-mode kernel, also one compressed by
+ *   gzip, with its modules in `initrd.gz` beside it
+ * @returns {'uml' | 'qemu'}
+ */
+export function chooseMachine(env) {
+  return env.MEDULLA_RIG_KERNEL || builtKernel() !== undefined ? 'uml' : 'qemu'
+}
+
+/**
+ * The files that a machine boots, made now where that takes seconds.
+ *
+ * @param {'uml' | 'qemu'} name
+ * @returns {Promise<{ kernel: string, initrd: string }>}
+ * @throws {RigError} when there are none, with what to do
+ */
+export async function imageOf(name, env, say) {
+  if (name === 'qemu') return buildQemuImage(say)
+  if (env.MEDULLA_RIG_KERNEL) return givenKernel(resolve(env.MEDULLA_RIG_KERNEL))
+  const built = builtKernel()
+  if (built !== undefined) return built
+  throw new RigError('there is no user-mode kernel', 'npm run test:kernel -- --build, or MEDULLA_RIG_KERNEL=FILE')
+}
+
+async function givenKernel(path) {
+  const initrd = join(dirname(path), 'initrd.gz')
+  for (const file of [path, initrd]) {
+    if (!existsSync(file))
+      throw new RigError(`MEDULLA_RIG_KERNEL: there is no ${file}`, 'unset it to use another kernel')
+  }
+  if (!path.endsWith('.gz')) return { kernel: path, initrd }
+  const { size, mtimeMs } = statSync(path)
+  const folder = join(CACHE, `given-${key([path, String(size), String(mtimeMs)])}`)
+  await wholeOrNot(folder, (beside) => {
+    writeFileSync(join(beside, 'linux'), gunzipSync(readFileSync(path)), { mode: 0o755 })
+  })
+  return { kernel: join(folder, 'linux'), initrd }
+}

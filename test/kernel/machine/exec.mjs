@@ -1,0 +1,46 @@
+/** Commands of the host that a build needs, and folders that are whole or not there. */
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { RigError } from './error.mjs'
+
+/** Outside of the checkout: `npm ci` empties node_modules, and a kernel takes ten minutes to compile. */
+export const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'medulla-rig')
+
+/** @throws {RigError} with what the command printed, when it fails */
+export function run(file, args, options = {}) {
+  output(file, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] })
+}
+
+/** @returns {string} what the command prints */
+export function output(file, args, options = {}) {
+  try {
+    const env = { ...process.env, LC_ALL: 'C' }
+    return execFileSync(file, args, { encoding: 'utf8', maxBuffer: 64 << 20, stdio: 'pipe', env, ...options })
+  } catch (error) {
+    const text = `${error.stdout ?? ''}${error.stderr ?? ''}`.trim()
+    throw new RigError(`${file} ${args.join(' ')} failed: ${text || error.message}`, 'see the message above')
+  }
+}
+
+/** Unless the folder is there: fills one beside it, then moves that into place, also when two builds meet. */
+export async function wholeOrNot(folder, fill) {
+  if (existsSync(folder)) return
+  const beside = `${folder}.${process.pid}`
+  mkdirSync(beside, { recursive: true })
+  try {
+    await fill(beside)
+    if (!existsSync(folder)) renameSync(beside, folder)
+  } finally {
+    rmSync(beside, { recursive: true, force: true })
+  }
+}
+
+/** Names a build by everything that goes into it: text, bytes, and functions by their source. */
+export function key(parts) {
+  const hash = createHash('sha256')
+  for (const part of parts) hash.update(part instanceof Function ? String(part) : part).update('\0')
+  return hash.digest('hex').slice(0, 16)
+}

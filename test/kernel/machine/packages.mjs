@@ -1,0 +1,13 @@
+/** Debian packages of the host: for either machine, for QEMU, and to build a user-mode kernel. */
+const PACKAGES = {
+  /** bubblewrap also confines programs in the tests; gcc compiles a hostile one. */
+  uml: ['bubblewrap', 'busybox-static', 'gcc'],
+  qemu: ['debian-archive-keyring', 'libelf1', 'make', 'qemu-system-x86', 'xz-utils'],
+  build: ['bc', 'bison', 'debian-archive-keyring', 'flex', 'make', 'xz-utils'],
+}
+
+/** @param {('uml' | 'qemu' | 'build')[]} uses @returns {string[]} their packages, each once; of all uses without any */
+export function packages(...uses) {
+  const wanted = uses.length === 0 ? Object.keys(PACKAGES) : ['uml', ...uses]
+  return [...new Set(wanted.flatMap((use) => PACKAGES[use]))].sort()
+}

@@ -1,0 +1,154 @@
+/**
+ * `npm run test:kernel`: what needs a real Linux kernel with lines and buses, in two machines side by side (rig.mjs).
+ *
+ *   --build           makes a user-mode kernel, once; runs no test
+ *   --long            Debian's stock kernel in QEMU, 1,000 swaps and 100 deaths of each kind, and whole end-to-end files
+ *   --machine uml|qemu
+ */
+import { spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import { chooseMachine, MACHINES } from './machine/choose.mjs'
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url))
+const RIG = join(ROOT, 'test/kernel/rig.mjs')
+
+/**
+ * What each machine is slower by than a Pi, so by how much every deadline is stretched; `also` for tests that are made for
+ * any machine, whose 1 kHz writers leave one processor little time. `minutes` is for the person who waits.
+ */
+const SIZES = {
+  uml: { scale: 3, also: 4, cpus: 2, minutes: 'about 4 minutes', silentS: 120 },
+  qemu: { scale: 6, also: 10, cpus: 1, minutes: 'about a quarter of an hour', silentS: 480 },
+  long: { scale: 6, also: 10, cpus: 1, minutes: 'one to three hours', silentS: 480 },
+}
+
+/** Files for the rig, and which of the tests that are made for any machine run there too: all of them with --long. */
+const PARTS = [
+  {
+    name: 'deaths',
+    kernel: ['rig.rig', 'bodykills', 'kernel/kills', 'standby', 'lines', 'buses', 'contract', 'doctor'],
+    also: ['test/runtime/confinement.test.ts', 'test/runtime/seccomp.test.ts', 'test/runtime/cgroups.test.ts'],
+    short: { files: 3, only: 'HANDLES 13.2|HANDLES 10' },
+  },
+  {
+    name: 'swaps',
+    kernel: ['swaps', 'unfenced', 'hostile'],
+    also: ['test/e2e/undone.test.ts', 'test/e2e/swap.test.ts', 'test/e2e/running.test.ts'],
+    short: { files: 1, only: 'dies-in-trial' },
+  },
+]
+
+/** Of rig.mjs. */
+const SILENT = 123
+
+/** A line that says what was measured: all of them are shown again at the end. */
+const FIGURES = /p50 .* ms, p99 /
+
+const { values } = parseArgs({
+  options: {
+    build: { type: 'boolean', default: false },
+    long: { type: 'boolean', default: false },
+    machine: { type: 'string' },
+  },
+})
+process.exitCode = await main()
+
+async function main() {
+  if (values.build) return rig(['build', '--machine', 'uml'])
+  const { long } = values
+  const machine = values.machine ?? (long ? 'qemu' : chooseMachine(process.env))
+  if (!Object.hasOwn(MACHINES, machine)) {
+    say(`error: --machine: expected ${Object.keys(MACHINES).join(' or ')}, got ${machine}`)
+    return 2
+  }
+  const size = SIZES[long ? 'long' : machine]
+  const rounds = long ? '1,000 swaps and 100 deaths of each kind' : '100 swaps and 10 deaths of each kind'
+  say(`${MACHINES[machine].name}: ${rounds}, ${size.minutes} on two cores`)
+  if (machine === 'qemu' && !long) {
+    say('hint: npm run test:kernel -- --build makes a faster kernel, in 3 to 10 minutes; then this takes 4')
+  }
+  const built = await rig(['build', '--machine', machine])
+  if (built !== 0) return built
+  const results = await Promise.all(PARTS.map((part) => tryPart(part, { machine, size, long })))
+  report(results, machine)
+  return results.find(({ status }) => status !== 0)?.status ?? 0
+}
+
+/**
+ * Now and then a QEMU guest stops for good, for a reason not found (README.md). Then the part runs once more, and this is
+ * said. What the robot does not answer is no such thing: tests wait for that with deadlines.
+ */
+async function tryPart(part, how) {
+  const result = await runPart(part, how)
+  if (result.status !== SILENT || how.machine !== 'qemu') return result
+  say(`${part.name}: the machine stopped, and is started once more`)
+  return { ...(await runPart(part, how)), stopped: true }
+}
+
+/**
+ * One machine: first the files for the rig, then the others. Each line that it writes begins with its name. Gives its exit
+ * code, what it took, and again what was measured and what vitest says of failed tests.
+ */
+async function runPart({ name, kernel, also, short }, { machine, size, long }) {
+  const vitest = 'node node_modules/vitest/vitest.mjs run --reporter=verbose --config'
+  const only = long ? '' : ` -t '${short.only}'`
+  const files = also.slice(0, long ? also.length : short.files)
+  const commands = [
+    `${vitest} test/kernel/vitest.config.ts ${kernel.join(' ')}`,
+    `MEDULLA_TIME_SCALE=${size.also} ${vitest} test/vitest.config.ts --no-file-parallelism ${files.join(' ')}${only}`,
+  ]
+  const env = [`MEDULLA_TIME_SCALE=${size.scale}`, 'MEDULLA_SANDBOX=namespaces', 'NO_COLOR=1']
+  if (long) env.push('MEDULLA_LONG=1')
+  const limits = ['--timeout', long ? '21600' : '2400', '--silent', String(size.silentS), '--cpus', String(size.cpus)]
+  const options = ['--machine', machine, ...limits, ...env.flatMap((pair) => ['--env', pair])]
+  // the second runs whatever became of the first
+  const script = `${commands[0]}; first=$?; ${commands[1]} && exit $first`
+  const failures = []
+  const figures = []
+  let failing = false
+  const started = performance.now()
+  const status = await rig(['run', ...options, '--', 'sh', '-c', script], (line) => {
+    if (line.trim() === '') return
+    process.stdout.write(`${name}: ${line}\n`)
+    if (FIGURES.test(line)) figures.push(line.trim())
+    if (/ Failed (Tests|Suites) /.test(line)) failing = true
+    else if (/^ *Test Files /.test(line)) failing = false
+    if (failing) failures.push(`  ${line}`)
+  })
+  return { name, status, failures, figures, seconds: (performance.now() - started) / 1000 }
+}
+
+/** What went wrong is a quarter of an hour of two machines' lines further up. */
+function report(results, machine) {
+  for (const { name, status, seconds, figures, failures, stopped } of results) {
+    const again = stopped ? ', after a machine that stopped' : ''
+    say(`${name}: ${status === 0 ? 'passed' : `ended with ${status}`} in ${seconds.toFixed(0)} s (${machine})${again}`)
+    for (const figure of figures) say(`  ${figure}`)
+    if (failures.length > 0) say(failures.join('\n'))
+  }
+}
+
+/** Ends with rig.mjs; without `take` its lines go where ours go. */
+function rig(args, take) {
+  const stdio = take === undefined ? ['ignore', 'inherit', 'inherit'] : ['ignore', 'pipe', 'pipe']
+  const child = spawn(process.execPath, [RIG, ...args], { cwd: ROOT, stdio })
+  for (const stream of [child.stdout, child.stderr]) {
+    if (stream !== null) createInterface({ input: stream }).on('line', take)
+  }
+  const stop = () => child.kill('SIGTERM')
+  process.once('SIGTERM', stop)
+  return new Promise((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', (code) => {
+      process.removeListener('SIGTERM', stop)
+      resolve(code ?? 1)
+    })
+  })
+}
+
+function say(text) {
+  process.stderr.write(`medulla: ${text}\n`)
+}
