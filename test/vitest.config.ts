@@ -1,5 +1,8 @@
 import { defineConfig } from 'vitest/config'
 
+/** How much slower this machine is than the times of the tests allow for (test/e2e/eventually.ts). */
+const SCALE = Number(process.env.MEDULLA_TIME_SCALE) || 1
+
 const root = new URL('..', import.meta.url).pathname
 /** The robots import by name, and are packages of their own. */
 const alias = [
@@ -16,8 +19,10 @@ export default defineConfig({
     include: ['test/**/*.test.ts', 'robots/**/*.test.ts'],
     exclude: ['dist/**', 'node_modules/**'],
     tags: [{ name: 'slow', description: 'takes seconds: left out of `npm run check`' }],
-    testTimeout: 20_000,
-    hookTimeout: 30_000,
+    // these end a test that hangs; none of them decides between right and wrong on a busy machine
+    testTimeout: 60_000 * SCALE,
+    hookTimeout: 60_000 * SCALE,
+    expect: { poll: { timeout: 30_000 * SCALE, interval: 5 } },
     pool: 'forks',
     maxWorkers: 2,
   },

@@ -1,11 +1,13 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type RequestListener, request, type ServerResponse } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { afterEach, expect, test } from 'vitest'
 import { SERVE_OPTIONS, type ServeDeadlines, serveSession, watchRequests } from '../../deploy/channel/index.ts'
 import { RobotClient } from '../../deploy/client.ts'
-import { closed, collect, connectOptions, eventually, makeOperator, openPair, startRobot, tapWire } from './peers.ts'
+import { eventually, SCALE } from '../e2e/eventually.ts'
+import { closed, collect, connectOptions, makeOperator, openPair, startRobot, tapWire } from './peers.ts'
 
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {
@@ -14,6 +16,9 @@ afterEach(async () => {
 
 const ann = makeOperator()
 const FAST: ServeDeadlines = { headMs: 150, bodyMs: 150, dumpMs: 150, idleMs: 300, stuckMs: 300 }
+/** Long enough that a session which keeps its deadlines also keeps them on a busy machine. */
+const KEPT_MS = 1500 * SCALE
+const KEPT: ServeDeadlines = { headMs: KEPT_MS, bodyMs: KEPT_MS, dumpMs: KEPT_MS, idleMs: KEPT_MS, stuckMs: KEPT_MS }
 
 async function serve(handler: RequestListener, deadlines?: ServeDeadlines) {
   const inner = createServer(SERVE_OPTIONS, handler)
@@ -32,24 +37,31 @@ async function clientOf(robot: Awaited<ReturnType<typeof serve>>, port = robot.p
 const json = (response: ServerResponse, value: unknown, status = 200) =>
   response.writeHead(status, { 'Content-Type': 'application/json' }).end(JSON.stringify(value))
 
-/** Longer than eight handshakes take on a slow machine. */
-const HANDSHAKES_MS = 250
-
 test('keep-alive: requests in a row share one session, requests side by side open more', async () => {
-  let running = 0
-  let most = 0
-  const robot = await serve((_request, response) => {
-    most = Math.max(most, ++running)
-    setTimeout(() => {
-      running--
-      json(response, { name: 'r' })
-    }, HANDSHAKES_MS)
-  })
+  const waiting: ServerResponse[] = []
+  const robot = await serve((_request, response) => void waiting.push(response))
+  const answer = () => {
+    for (const response of waiting.splice(0)) json(response, { name: 'r' })
+  }
   const client = await clientOf(robot)
-  for (let i = 0; i < 5; i++) expect(await client.status()).toEqual({ name: 'r' })
+  for (let i = 0; i < 5; i++) {
+    const status = client.status()
+    await eventually(() => waiting.length === 1)
+    answer()
+    expect(await status).toEqual({ name: 'r' })
+  }
   expect(robot.sessions).toHaveLength(1)
-  await Promise.all(Array.from({ length: 20 }, () => client.status()))
-  expect(most).toBe(8)
+  let open = 20
+  const all = Array.from({ length: open }, () => client.status().finally(() => open--))
+  // No request is answered before eight sessions have one each. A ninth session would show now.
+  await eventually(() => waiting.length === 8)
+  await sleep(50)
+  expect(waiting).toHaveLength(8)
+  await eventually(() => {
+    answer()
+    return open === 0
+  })
+  await Promise.all(all)
   expect(robot.sessions).toHaveLength(8)
   expect(robot.listener.sessions.size).toBe(8)
 })
@@ -61,7 +73,8 @@ test('a session that ended between two requests is replaced', async () => {
   const first = robot.sessions[0]
   first?.destroy()
   await eventually(() => robot.listener.sessions.size === 0)
-  await new Promise((resolve) => setTimeout(resolve, 20))
+  // The client hears of the end in a later round of the event loop. A busy machine delays rounds, and does not drop any.
+  for (let i = 0; i < 10; i++) await sleep(2)
   await client.status()
   expect(robot.sessions).toHaveLength(2)
 })
@@ -87,7 +100,7 @@ test('P4: a bundle on the wire shows no 16 bytes in a row of what was pushed', a
     for (let i = 0; i + 16 <= bytes.length; i++) expect(windows.has(bytes.toString('latin1', i, i + 16))).toBe(false)
     for (const word of ['HTTP/1.1 200', '/v1/slots', ann.card.cert]) expect(bytes.includes(word)).toBe(false)
   }
-}, 30_000)
+})
 
 test('a refusal in the middle of an upload is read, not lost', async () => {
   const robot = await serve((_request, response) => {
@@ -101,14 +114,18 @@ test('a refusal in the middle of an upload is read, not lost', async () => {
 })
 
 test('an answer that is cut off is an error, lines before it were given out', async () => {
+  let cutOff = () => {}
   const robot = await serve((_request, response) => {
     response.write('{"event":"phase"}\n{"event":')
-    setTimeout(() => response.destroy(), 30)
+    cutOff = () => void response.destroy()
   })
   const client = await clientOf(robot)
   const events: unknown[] = []
   const follow = async () => {
-    for await (const event of client.push('main', Buffer.from('x'))) events.push(event)
+    for await (const event of client.push('main', Buffer.from('x'))) {
+      events.push(event)
+      cutOff()
+    }
   }
   await expect(follow()).rejects.toMatchObject({ code: 'unreachable' })
   expect(events).toEqual([{ event: 'phase' }])
@@ -138,7 +155,7 @@ test('logs: a follower sees lines at once, and both signal and break end it on t
 })
 
 test('deadlines inside a session: head, body, unwanted body, idle, reader that does not read', async () => {
-  const robot = await serve((incoming, response) => {
+  const handler: RequestListener = (incoming, response) => {
     if (incoming.url === '/refuse') return void json(response, {}, 409)
     if (incoming.url === '/endless') {
       const more = () => {
@@ -149,7 +166,8 @@ test('deadlines inside a session: head, body, unwanted body, idle, reader that d
     }
     incoming.on('error', () => {})
     incoming.resume().on('end', () => response.end('ok'))
-  }, FAST)
+  }
+  const robot = await serve(handler, FAST)
   const head = 'HTTP/1.1\r\nHost: r\r\n'
   const drip = (bytes: string) => bytes
   for (const start of [
@@ -162,18 +180,17 @@ test('deadlines inside a session: head, body, unwanted body, idle, reader that d
   ]) {
     const { laptop, server } = await openPair(robot, ann)
     if (!start.includes('endless')) laptop.resume()
-    const begin = performance.now()
+    // With the deadlines of CHANNEL 6.3 instead of FAST, the six sessions would outlive the deadline of this test.
     const end = closed(server)
     laptop.write(start)
     await end
-    expect(performance.now() - begin, start).toBeLessThan(2500)
     laptop.destroy()
   }
-  // what keeps moving is not ended: a body that drips within its deadline, an answer that is silent for long
-  const { laptop } = await openPair(robot, ann)
+  // A body that takes twice its deadline, and never pauses for a whole one, is not ended.
+  const { laptop } = await openPair(await serve(handler, KEPT), ann)
   laptop.write(`PUT / ${head}Content-Length: 8\r\n\r\n`)
   for (let i = 0; i < 8; i++) {
-    await new Promise((resolve) => setTimeout(resolve, 60))
+    await sleep(KEPT_MS / 4)
     laptop.write('x')
   }
   const [answer] = await once(laptop, 'data')
@@ -228,13 +245,13 @@ test('upgraded streams and the manners of net.Socket that node:http asks for', a
     socket.pipe(socket)
   })
   watchRequests(inner)
-  const robot = await startRobot([ann], { session: (socket) => serveSession(inner, socket, FAST) })
+  const robot = await startRobot([ann], { session: (socket) => serveSession(inner, socket, KEPT) })
   cleanups.push(robot.close)
   const { laptop, server } = await openPair(robot, ann)
   const asked = request({ createConnection: () => laptop, headers: { Connection: 'Upgrade', Upgrade: 'echo' } })
   asked.end()
   const [, stream] = await once(asked, 'upgrade')
-  await new Promise((resolve) => setTimeout(resolve, 400)) // longer than a head or an idle session may take
+  await sleep(KEPT_MS * 1.2) // longer than a head or an idle session may take
   stream.write('hello')
   expect(String((await once(stream, 'data'))[0])).toBe('hello')
   expect(server.remoteAddress).toBe('127.0.0.1')

@@ -16,6 +16,7 @@ import {
   type Peer,
   type SecureSocket,
 } from '../../deploy/channel/index.ts'
+import { eventually } from '../e2e/eventually.ts'
 
 export const ROBOT_ID = `SHA256:${'R'.repeat(43)}`
 export const OPERATOR: Peer = { fingerprint: `SHA256:${'O'.repeat(43)}`, role: 'owner', name: 'ann' }
@@ -160,17 +161,6 @@ export function memoryPipe(): [Duplex, Duplex] {
   const a: Duplex = make(() => b)
   const b: Duplex = make(() => a)
   return [a, b]
-}
-
-/** `probe`'s first value that is not undefined or false; fails after a while. */
-export async function eventually<T>(probe: () => T | undefined | false, ms = 3000): Promise<T> {
-  const until = performance.now() + ms
-  for (;;) {
-    const value = probe()
-    if (value !== undefined && value !== false) return value
-    if (performance.now() > until) throw new Error('it did not happen')
-    await new Promise((resolve) => setTimeout(resolve, 2))
-  }
 }
 
 export function collect(stream: Duplex): Buffer[] {

@@ -11,11 +11,11 @@ import { encodeCard, encodeMessage, prologue } from '../../deploy/channel/handsh
 import { generateKeyPair, keyPair, SecureSocket } from '../../deploy/channel/index.ts'
 import { Handshake, type Split } from '../../deploy/channel/noise.ts'
 import { dh } from '../../deploy/channel/x25519.ts'
+import { eventually, SCALE } from '../e2e/eventually.ts'
 import {
   closed,
   collect,
   connectOptions,
-  eventually,
   makeOperator,
   memoryPipe,
   openPair,
@@ -159,7 +159,10 @@ test('S6: the laptop sends nothing but its card before the robot has proven itse
     const at = chunk.indexOf('\r\n\r\n')
     return at < 0 ? null : chunk.subarray(0, at + 4) // message 2 never arrives
   })
-  const attempt = connectSession({ ...connectOptions({ noise: robot.noise, port: silent.port }, ann), timeoutMs: 150 })
+  const attempt = connectSession({
+    ...connectOptions({ noise: robot.noise, port: silent.port }, ann),
+    timeoutMs: 1500 * SCALE,
+  })
   await expect(attempt).rejects.toMatchObject({ code: 'unreachable' })
   const sent = Buffer.concat(silent.connections[0]?.up ?? [])
   const head = sent.indexOf('\r\n\r\n') + 4
@@ -168,7 +171,7 @@ test('S6: the laptop sends nothing but its card before the robot has proven itse
 })
 
 test('S6: the robot has no session before a frame of the laptop has confirmed', async () => {
-  const robot = await robotFor({ deadlineMs: 300 })
+  const robot = await robotFor({ deadlineMs: 1500 * SCALE })
   const start = async () => {
     const socket = connect(robot.port, '127.0.0.1')
     const answer = collect(socket)

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { SCALE } from '../e2e/eventually.ts'
 import { source } from '../e2e/programs.ts'
-import { Laptop } from './medulla.ts'
+import { Laptop, PATIENT } from './medulla.ts'
 
 // each line is a process of its own, and there may be much else to do
 vi.setConfig({ testTimeout: 60_000 * SCALE, hookTimeout: 60_000 * SCALE })
@@ -21,7 +21,7 @@ let laptop: Laptop
 /** One robot for the whole file. */
 beforeAll(async () => {
   laptop = new Laptop()
-  const timing = { trialMs: 50, yieldMs: 300 }
+  const timing = { ...PATIENT, trialMs: 50 }
   writeFileSync(join(laptop.dir, 'board.json'), JSON.stringify({ model: 'sim', handles: HANDLES, timing }))
   await laptop.run('keygen')
   const sim = laptop.start(['sim', '--port', '0', '--board', join(laptop.dir, 'board.json'), '--json'])
@@ -122,10 +122,10 @@ test('get and set: values by name, and a handle that a program holds is not writ
   following.stdout?.on('data', (text: string) => {
     seen += text
   })
-  await expect.poll(() => seen, { timeout: 20_000 * SCALE }).toBe('led 1\ndial 0.25\n')
+  await expect.poll(() => seen).toBe('led 1\ndial 0.25\n')
   await good('set', 'tail', '1')
   await good('set', 'led', '0')
-  await expect.poll(() => seen, { timeout: 20_000 * SCALE }).toBe('led 1\ndial 0.25\nled 0\n')
+  await expect.poll(() => seen).toBe('led 1\ndial 0.25\nled 0\n')
   following.kill('SIGINT')
   expect((await following.ended).status).toBe(0)
 })
@@ -145,7 +145,7 @@ test('estop, estop --release and start: nothing runs and nothing is written unti
     { estop: null, slots: [{ slot: 'main', state: 'idle' }] },
   ])
   expect(await good('start')).toBe('started: slot main is started; medulla status shows how it goes\n')
-  await expect.poll(async () => await good('status'), { timeout: 20_000 * SCALE }).toMatch(/^main: running tunable/m)
+  await expect.poll(async () => await good('status')).toMatch(/^main: running tunable/m)
   await bad(3, /^medulla: error: slot main runs already/, 'start')
 })
 

@@ -10,11 +10,11 @@ const BLINK = join(ROOT, 'robots/blink')
 let laptop: Laptop
 let address: { host: string; port: number }
 
-/** One robot for the whole file, with the board of robots/blink and a trial that is just long enough for broken to fail in it. */
+/** One robot for the whole file, with the board of robots/blink and a trial that is long enough for broken to fail in it. */
 beforeAll(async () => {
   laptop = new Laptop()
   const board = JSON.parse(readFileSync(join(BLINK, 'board.json'), 'utf8'))
-  address = await laptop.sim({ ...board, timing: { trialMs: 400 } })
+  address = await laptop.sim({ ...board, timing: { trialMs: 1000 } })
 })
 afterAll(() => laptop.close())
 
@@ -168,6 +168,6 @@ test('an address alone finds the robot whose card is known', async () => {
 
 async function settled(version: string): Promise<void> {
   await expect
-    .poll(async () => (await laptop.json('status')).events[0], { timeout: 10_000, interval: 100 })
+    .poll(async () => (await laptop.json('status')).events[0], { interval: 100 })
     .toMatchObject({ slots: [{ slot: 'main', version, state: 'running' }] })
 }

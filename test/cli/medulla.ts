@@ -12,6 +12,9 @@ const { PATH, MEDULLA_TIME_SCALE } = process.env
 /** Deadlines of a slow machine are those of the robots here, too. */
 const SCALED = MEDULLA_TIME_SCALE === undefined ? {} : { MEDULLA_TIME_SCALE }
 
+/** Long enough that no program which is well is late on a busy machine. */
+export const PATIENT = { readyMs: 30_000, yieldMs: 3000, heartbeatMs: 3000 }
+
 export interface Ended {
   status: number | null
   stdout: string
@@ -56,7 +59,13 @@ export class Laptop {
   inTerminal(shell: string): { text(): string; type(keys: string): void; ended: Promise<unknown> } {
     const child = spawn('script', ['-qfec', shell, '/dev/null'], {
       cwd: this.dir,
-      env: { PATH: process.env.PATH, HOME: this.dir, MEDULLA_CONFIG: join(this.dir, 'config'), TERM: 'xterm' },
+      env: {
+        PATH: process.env.PATH,
+        HOME: this.dir,
+        MEDULLA_CONFIG: join(this.dir, 'config'),
+        TERM: 'xterm',
+        ...SCALED,
+      },
       stdio: ['pipe', 'pipe', 'inherit'],
     })
     this.#children.add(child)
@@ -73,9 +82,15 @@ export class Laptop {
   }
 
   /** A simulated robot with this board, as this laptop's only one; it has a key from now on. */
-  async sim(board: object): Promise<{ host: string; port: number }> {
+  async sim({
+    timing,
+    ...board
+  }: {
+    timing?: object
+    [key: string]: unknown
+  }): Promise<{ host: string; port: number }> {
     const file = join(this.dir, 'board.json')
-    writeFileSync(file, JSON.stringify(board))
+    writeFileSync(file, JSON.stringify({ ...board, timing: { ...PATIENT, ...timing } }))
     await this.run('keygen')
     const sim = this.start(['sim', '--port', '0', '--board', file, '--json'])
     const line = await new Promise<string>((resolve, reject) => {

@@ -25,7 +25,7 @@ beforeAll(async () => {
     model: 'sim',
     // each test has a slot and a led of its own
     handles: Object.fromEntries([1, 2, 3, 4].map((n) => [`led${n}`, { kind: 'output', line: `GPIO${n}` }])),
-    timing: { trialMs: 60, heartbeatMs: 1000 },
+    timing: { trialMs: 60 },
   })
 })
 afterAll(() => laptop.close())

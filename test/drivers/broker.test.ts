@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { Duplex, PassThrough } from 'node:stream'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { OwnedHandle } from '../../drivers/backend.ts'
 import {
   encodeNumber,
@@ -15,6 +15,7 @@ import { HardwareError } from '../../drivers/errors.ts'
 import type { Grant } from '../../drivers/handle.ts'
 import { SimBackend } from '../../drivers/sim/backend.ts'
 import { World } from '../../drivers/sim/world.ts'
+import { SCALE } from '../e2e/eventually.ts'
 import { bundle, failure, type Host, openFds, startHost, temporary } from './host.ts'
 import { board } from './rigs.ts'
 
@@ -105,7 +106,7 @@ test.each([
   const bad = served()
   const good = served()
   bad.incoming.write(Uint8Array.from(bytes))
-  await vi.waitFor(() => expect(bad.socket.destroyed).toBe(true))
+  await expect.poll(() => bad.socket.destroyed).toBe(true)
   expect(bad.malformed.length).toBe(1)
   expect(await good.ask(3, OP.set, 1, half)).toEqual([])
   expect(good.socket.destroyed).toBe(false)
@@ -117,7 +118,7 @@ test('HANDLES 7.7: a child that reads no replies is cut off', async () => {
   const { incoming, socket, malformed, backend } = served()
   const get = encodeRequest({ request: 1, id: 3, op: OP.get, fence: 0, payload: none })
   incoming.write(Buffer.concat(Array.from({ length: 40_000 }, () => get)))
-  await vi.waitFor(() => expect(socket.destroyed).toBe(true))
+  await expect.poll(() => socket.destroyed).toBe(true)
   expect(malformed).toEqual(['the replies are not read'])
   backend.close()
 })
@@ -125,18 +126,18 @@ test('HANDLES 7.7: a child that reads no replies is cut off', async () => {
 test('HANDLES 7.8: an owner that does not answer is busy, within the deadline', async () => {
   const before = openFds()
   const host = await orphan(60)
+  // without the deadline the call would never end: nobody answers
   const from = performance.now()
   expect(await failure(host.call('led', 'write', 1))).toBe('busy')
-  const took = performance.now() - from
-  expect(took).toBeGreaterThanOrEqual(59)
-  expect(took).toBeLessThan(1000)
+  expect(performance.now() - from).toBeGreaterThanOrEqual(59)
   expect(await host.send({ op: 'get', handle: 'led', property: 'value' })).toBe(0)
   await host.end()
-  await vi.waitFor(() => expect(openFds()).toBe(before))
+  await expect.poll(openFds).toBe(before)
 })
 
 test('HANDLES 7.10: a late reply is skipped, also in pieces', async () => {
-  const host = await orphan(100)
+  // the second request must be answered within the deadline that the first one waits out
+  const host = await orphan(1500 * SCALE)
   const requests = new RequestReader()
   const asked: number[] = []
   const waiting: (() => void)[] = []
@@ -178,22 +179,24 @@ test('HANDLES 7.9: a full socket is busy, and what was cut is completed', async 
   })
   host.broker.resume()
   await failure(host.call('imu', 'write', bytes))
-  await vi.waitFor(() => expect(whole).toBeGreaterThan(10))
+  await expect.poll(() => whole).toBeGreaterThan(10)
   await host.end()
-}, 20_000)
+})
 
 test('HANDLES 7.8: an owner that is gone is no device, at once and for good', async () => {
-  const host = await orphan(5000)
+  const deadlineMs = 20_000
+  const host = await orphan(deadlineMs)
   host.broker.destroy()
   const from = performance.now()
   expect(await failure(host.call('led', 'write', 1))).toBe('no-device')
   expect(await failure(host.call('led', 'write', 1))).toBe('no-device')
-  expect(performance.now() - from).toBeLessThan(2000)
+  // at once: a request that is not told of the end waits for the deadline
+  expect(performance.now() - from).toBeLessThan(deadlineMs)
   await host.end()
 })
 
 test('a malformed reply is an error, and the last that is read', async () => {
-  const host = await orphan(1000)
+  const host = await orphan(20_000)
   host.broker.write(Uint8Array.from([0xff, 0xff, 0, 0]))
   expect(await failure(host.call('led', 'write', 1))).toBe('other')
   expect(await failure(host.call('led', 'write', 1))).toBe('other')

@@ -1,4 +1,5 @@
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { eventually } from '../e2e/eventually.ts'
 import { bundle, failure, openFds, temporary } from './host.ts'
 import { PERIOD, RIGS, type Rig } from './rigs.ts'
 
@@ -31,7 +32,7 @@ describe.each(RIGS.filter(({ absent }) => absent === undefined))('a handle: $nam
   afterAll(async () => {
     await rig.end()
     own.remove()
-    await vi.waitFor(() => expect(openFds()).toBe(before))
+    await eventually(() => openFds() === before)
   })
 
   test('an output drives what is written, and remembers it', async () => {
@@ -92,7 +93,7 @@ describe.each(RIGS.filter(({ absent }) => absent === undefined))('a handle: $nam
   test.runIf(kind.slew)('HANDLES 15.2: a servo with a slew limit goes on by itself until it is there', async () => {
     await rig.host.call('boom', 'write', 45)
     expect(await get('boom', 'value')).toBeLessThan(45)
-    await vi.waitFor(() => expect(rig.observe('boom')).toBeCloseTo(45, 3), 3000)
+    await expect.poll(() => rig.observe('boom')).toBeCloseTo(45, 3)
     expect(await get('boom', 'value')).toBe(45)
     await rig.host.call('boom', 'write', -45)
     await lease(false)
@@ -101,7 +102,7 @@ describe.each(RIGS.filter(({ absent }) => absent === undefined))('a handle: $nam
     await rig.host.send({ op: 'carry', handle: 'boom', value: parked })
     await lease(true)
     expect(parked).toBeGreaterThan(-45)
-    await vi.waitFor(() => expect(rig.observe('boom')).toBeCloseTo(parked as number, 3))
+    await expect.poll(() => rig.observe('boom')).toBeCloseTo(parked as number, 3)
   })
 
   test('an input reads the level of now', async () => {

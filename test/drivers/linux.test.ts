@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { closeSync, constants, openSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
 import { HardwareError } from '../../drivers/errors.ts'
 import type { Edge, Grant, Output } from '../../drivers/handle.ts'
 import { adopt } from '../../drivers/inherit/index.ts'
@@ -120,12 +120,12 @@ describe.runIf(process.platform === 'linux')('the calls of Linux', () => {
     line.onEdge((edge) => heard.push(edge))
     // more than one batch
     for (let n = 1; n <= 150; n++) writeSync(write, event((n % 2) as 0 | 1, n, BigInt(n)))
-    await vi.waitFor(() => expect(heard).toHaveLength(150))
+    await expect.poll(() => heard).toHaveLength(150)
     expect(heard.map(({ seqno }) => seqno)).toEqual(Array.from({ length: 150 }, (_, index) => index + 1))
     expect(heard[6]).toEqual({ level: 1, ns: 7n, seqno: 7 })
     expect(line.lost).toBe(0)
     writeSync(write, event(0, 154))
-    await vi.waitFor(() => expect(line.seqno).toBe(154))
+    await expect.poll(() => line.seqno).toBe(154)
     expect(line.lost).toBe(3)
     expect(notes).toEqual(['button: 3 edges lost before number 154'])
     line.close()
@@ -133,20 +133,20 @@ describe.runIf(process.platform === 'linux')('the calls of Linux', () => {
     await new Promise((resolve) => setTimeout(resolve, 20))
     expect(line.seqno).toBe(154)
     close()
-    await vi.waitFor(() => expect(openFds()).toBe(before))
+    await expect.poll(openFds).toBe(before)
   })
 
   test('another reader goes on after the last edge, also past 32 bits', async () => {
     const { read, write, close } = pipe()
     const first = new EdgeReader(system, () => {}).follow('button', read, 0xfffffffe)
     writeSync(write, event(1, 0xffffffff))
-    await vi.waitFor(() => expect(first.seqno).toBe(0xffffffff))
+    await expect.poll(() => first.seqno).toBe(0xffffffff)
     first.close()
     writeSync(write, event(0, 0))
     const second = new EdgeReader(system, () => {}).follow('button', read, first.seqno)
     const heard: number[] = []
     second.onEdge(({ seqno }) => heard.push(seqno))
-    await vi.waitFor(() => expect(heard).toEqual([2 ** 32]))
+    await expect.poll(() => heard).toEqual([2 ** 32])
     expect(second.lost).toBe(0)
     second.close()
     close()
@@ -168,7 +168,7 @@ describe.runIf(process.platform === 'linux')('the calls of Linux', () => {
       writeSync(one.write, event(1, n))
       writeSync(two.write, event(1, n))
     }
-    await vi.waitFor(() => expect(heard.filter((text) => text.startsWith('two'))).toEqual(['two#1', 'two#2']))
+    await expect.poll(() => heard.filter((text) => text.startsWith('two'))).toEqual(['two#1', 'two#2'])
     expect(heard.filter((text) => text.startsWith('one'))).toEqual(['one#1'])
     second.close()
     one.close()
@@ -186,7 +186,7 @@ describe.runIf(process.platform === 'linux')('the calls of Linux', () => {
     const { read, write } = pipe()
     closeSync(read)
     edges.follow('button', write, 0)
-    await vi.waitFor(() => expect(notes).toEqual(['button: no more edges: EBADF: bad file descriptor, read']))
+    await expect.poll(() => notes).toEqual(['button: no more edges: EBADF: bad file descriptor, read'])
     await new Promise((resolve) => setTimeout(resolve, 20))
     expect(notes).toHaveLength(1)
     closeSync(write)
@@ -255,6 +255,6 @@ describe('edges of a line that only says that it has changed (HANDLES 11.9)', ()
     await new Promise((resolve) => setTimeout(resolve, 40))
     expect(heard).toEqual([])
     for (const level of [1, 0, 1] as const) change(level)
-    await vi.waitFor(() => expect(heard).toEqual(['1#1']))
+    await expect.poll(() => heard).toEqual(['1#1'])
   })
 })

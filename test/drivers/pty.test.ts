@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { closeSync, constants, existsSync, openSync, readlinkSync, readSync, symlinkSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { grantOf, type OwnedHandle } from '../../drivers/backend.ts'
 import { parseBoard } from '../../drivers/board.ts'
 import { OP } from '../../drivers/broker/protocol.ts'
@@ -70,11 +70,13 @@ describe.runIf(process.platform === 'linux')('a simulated serial line', () => {
     let host = await start(owned)
     const ann = person()
     ann.type('hi\r\n\x03')
-    await vi.waitFor(async () => expect(await said(host)).toBe('hi\r\n\x03'))
+    let heard = ''
+    await expect.poll(async () => (heard += await said(host))).toBe('hi\r\n\x03')
     // raw, and no echo
     expect([await said(host), ann.read()]).toEqual(['', ''])
     await host.call('gps', 'write', [...Buffer.from('$GPGGA\n')])
-    await vi.waitFor(() => expect(ann.read()).toBe('$GPGGA\n'))
+    let seen = ''
+    await expect.poll(() => (seen += ann.read())).toBe('$GPGGA\n')
     await host.end()
     ann.type('for the next one')
     ann.leave()
@@ -100,7 +102,7 @@ describe.runIf(process.platform === 'linux')('a simulated serial line', () => {
     expect(ann.read()).toMatch(/^U+$/)
     while (ann.read() !== '');
     await host.call('gps', 'write', [0x41])
-    await vi.waitFor(() => expect(ann.read()).toBe('A'))
+    await expect.poll(() => ann.read()).toBe('A')
     ann.leave()
     await host.call('gps', 'write', [0x42])
     expect(await said(host)).toBe('')

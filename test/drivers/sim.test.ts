@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { grantOf } from '../../drivers/backend.ts'
 import type { BoardHandle } from '../../drivers/board.ts'
 import type { Edge } from '../../drivers/handle.ts'
@@ -42,7 +42,7 @@ test('HANDLES 9.5: no path is left to what is open, and no descriptor when it is
   expect(openFds()).toBeGreaterThan(before)
   backend.close()
   backend.close()
-  await vi.waitFor(() => expect(openFds()).toBe(before))
+  await expect.poll(openFds).toBe(before)
 })
 
 test('HANDLES 4.3, 4.4: foreign, absurd and broken records change nothing, and the next good one does', () => {
@@ -115,7 +115,7 @@ test('writes arrive by themselves, stamped by the writer, and a wired input foll
   await host.send({ op: 'lease', lease: { live: true, fence: 3 } })
   const from = process.hrtime.bigint()
   for (const level of [1, 0, 1]) await host.call('led', 'write', level)
-  await vi.waitFor(() => expect(edges.length).toBe(3))
+  await expect.poll(() => edges.length).toBe(3)
   const to = process.hrtime.bigint()
   expect(edges.map(({ level, seqno }) => [level, seqno])).toEqual([
     [1, 1],
@@ -132,7 +132,7 @@ test('writes arrive by themselves, stamped by the writer, and a wired input foll
   for (const { ns } of writes) expect(ns > from && ns < to).toBe(true)
   await host.end()
   backend.close()
-  await vi.waitFor(() => expect(openFds()).toBe(before))
+  await expect.poll(openFds).toBe(before)
 })
 
 test('HANDLES 3.9: adopted descriptors go on in another process, and nothing is opened or written', async () => {
@@ -157,7 +157,7 @@ test('HANDLES 3.9: adopted descriptors go on in another process, and nothing is 
   expect(answer).toMatchObject({ value: 0, grant: { via: 'inherit', fd: 4, encoding: 'record' } })
   expect(answer.before).toBe(0)
   expect(answer.info).toMatchObject({ opens: 0, initWrites: 0, edges: 1, fence: 4 })
-  await vi.waitFor(() => expect(openFds()).toBe(before))
+  await expect.poll(openFds).toBe(before)
 })
 
 test('HANDLES 6.3: changes of program over a held level: no edge, no opening, no initial write', async () => {

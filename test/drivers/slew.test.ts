@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { afterAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
 import { attach, type Port } from '../../drivers/attached.ts'
 import { grantOf } from '../../drivers/backend.ts'
 import { type PwmEntry, parseBoard } from '../../drivers/board.ts'
@@ -185,7 +185,7 @@ test('HANDLES 15.3: the owner of a PWM that is brokered limits it, too', async (
   const handle = new LinuxHandle(1, context, opened, { allowed: 1, closed() {} })
   handle.request(OP.set, encodeNumber(1), 1)
   expect(duty).toBeLessThan(1)
-  await vi.waitFor(() => expect(duty).toBe(1))
+  await expect.poll(() => duty).toBe(1)
   handle.drive(0, 2)
   expect(duty).toBe(0)
   handle.close()

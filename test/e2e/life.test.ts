@@ -1,10 +1,11 @@
 /** What fails by itself: a program, the endpoint, the power, a disk. */
 import { existsSync, readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { flipBit } from './bytes.ts'
 import { eventually, SCALE } from './eventually.ts'
-import { ended, makeOperator, TestRobot } from './robot.ts'
+import { ended, makeOperator, TestRobot, TIMING } from './robot.ts'
 import { accepted, counts, expectNoTickLost, expectOneWriter } from './trace.ts'
 
 let robot: TestRobot
@@ -44,6 +45,18 @@ test('a program that is killed: safe levels are driven, and it goes on from its 
     ['restarted', undefined],
   ])
   robot.check()
+})
+
+test('HANDOVER 10.3: a body that stood still for longer than a heartbeat may take blames no program for it', async () => {
+  const before = await robot.running()
+  for (const heartbeats of [1.2, 1.6]) {
+    process.kill(robot.pid, 'SIGSTOP')
+    await sleep(TIMING.heartbeatMs * SCALE * heartbeats)
+    process.kill(robot.pid, 'SIGCONT')
+    // it hears of the stop only now
+    await sleep(TIMING.heartbeatMs * SCALE * 0.2)
+    expect(await robot.slot()).toMatchObject({ state: 'running', pid: before.pid, restarts: before.restarts })
+  }
 })
 
 test('the endpoint is killed: programs do not notice, and the next push works', async () => {

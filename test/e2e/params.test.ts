@@ -116,7 +116,8 @@ test('HANDOVER 11.6: changes as fast as a client can send them disturb no tick, 
   const memory = () => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${robot.pid}/status`, 'utf8'))?.[1])
   const mark = robot.trace.mark()
   const before = memory()
-  const until = performance.now() + 2000
+  const began = performance.now()
+  const until = began + 2000
   let answered = 0
   // as many sessions as a client has, each with its next change ready
   await Promise.all(
@@ -128,7 +129,7 @@ test('HANDOVER 11.6: changes as fast as a client can send them disturb no tick, 
   expectNoTickLost(robot.trace.since(mark))
   expect(answered).toBeGreaterThan(8)
   expect(memory() - before).toBeLessThan(40_000)
-  // at most ten lines a second of the runtime, and the program's own
+  // of the runtime one line with each write to disk, of which there is one in 100 ms
   const said = (await robot.logs()).slice(lines).filter(({ stream }) => stream === 'runtime')
-  expect(said.length).toBeLessThan(40)
+  expect(said.length).toBeLessThanOrEqual(2 + (performance.now() - began) / 100)
 })

@@ -50,7 +50,14 @@ const HANDLES = {
   button: { kind: 'input', line: 'GPIO23', pull: 'down', edges: 'both' },
 }
 
-const TIMING: Partial<Timing> = { trialMs: 50, readyMs: 10_000, yieldMs: 300, heartbeatMs: 1000, checkpointMs: 100 }
+/** Long enough that no program which is well is late on a busy machine, and short where a test waits for one that is not. */
+export const TIMING = {
+  trialMs: 50,
+  readyMs: 30_000,
+  yieldMs: 3000,
+  heartbeatMs: 3000,
+  checkpointMs: 100,
+} satisfies Partial<Timing>
 
 /** `more`: other keys of the board, or others instead of these. */
 export const boardText = (timing: Partial<Timing> = {}, more: object = {}): string =>
@@ -271,7 +278,7 @@ export class TestRobot {
 
   options(operator = this.owner, port = this.port): ConnectOptions {
     const { noiseSecret, card } = operator
-    return { host: '127.0.0.1', port, noiseSecret, cert: card, robot: this.identity, timeoutMs: 10_000 }
+    return { host: '127.0.0.1', port, noiseSecret, cert: card, robot: this.identity, timeoutMs: 30_000 * SCALE }
   }
 
   connect(operator = this.owner, port = this.port): Promise<RobotClient> {

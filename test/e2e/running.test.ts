@@ -5,8 +5,9 @@ import { EXIT } from '../../deploy/cli/exit.ts'
 import type { Ended, Laptop } from '../cli/medulla.ts'
 import { eventually, SCALE } from './eventually.ts'
 import { laptopOf, pushed } from './laptop.ts'
+import { load } from './load.ts'
 import { MISBEHAVES, type Misbehaves } from './outcomes.ts'
-import { ended, TestRobot } from './robot.ts'
+import { ended, TestRobot, TIMING } from './robot.ts'
 import { longestSilence, type Measured, report, untilSafe } from './silence.ts'
 import { accepted, countOf, counts, expectNoTickLost } from './trace.ts'
 
@@ -16,6 +17,8 @@ let robot: TestRobot
 let laptop: Laptop
 const pushes: Measured[] = []
 const ends: Measured[] = []
+/** The highest load of this run until now: another one may come and go while a program is pushed. */
+let busiest = 1
 
 beforeAll(async () => {
   // what leaks shall not leak for long
@@ -35,8 +38,8 @@ afterEach(async () => {
 
 /** HANDLES 6.6 gives the safe levels so long; the next program has no longer. */
 const WITHIN_MS = 250
-/** What finds out a program that is silent, or deaf to stop: of the board in robot.ts, and HANDOVER 9.3. */
-const SILENT_MS = 1000
+/** What finds out a program that is silent, or deaf to stop: of the board in robot.ts, and the 1 s of HANDOVER 9.3. */
+const SILENT_MS = Math.max(TIMING.heartbeatMs, 1000)
 
 const alive = (pid: number): boolean => existsSync(`/proc/${pid}`)
 const childrenOf = (pid: number): number[] =>
@@ -119,6 +122,7 @@ async function pushedOver(row: Misbehaves, before: Runs): Promise<void> {
   const mark = robot.trace.mark()
   await robot.trace.more('dial')
   const also = await ALSO[row.name]?.(before, mark)
+  busiest = Math.max(busiest, load())
   const second = robot.trace.mark()
   expectSaid(await pushed(laptop, robot, 'counter'), row)
   await robot.trace.more('dial')
@@ -133,7 +137,8 @@ async function pushedOver(row: Misbehaves, before: Runs): Promise<void> {
   also?.()
   const ms = longestSilence(robot.trace.since(second))
   pushes.push({ does: row.does, ends: code ?? outcome, exit: row.exit, ms })
-  expect(ms).toBeLessThan(WITHIN_MS * SCALE)
+  busiest = Math.max(busiest, load())
+  expect(ms).toBeLessThan(WITHIN_MS * SCALE * busiest)
 }
 
 function expectSafe(row: Misbehaves, { fence }: Runs, mark: number): void {
@@ -142,7 +147,8 @@ function expectSafe(row: Misbehaves, { fence }: Runs, mark: number): void {
   expect(safe).toMatchObject({ value: 0, changed: true })
   const ms = untilSafe(seen, fence)
   ends.push({ does: row.does, ends: row.code ?? row.outcome, exit: row.exit, ms })
-  expect(ms).toBeLessThan((WITHIN_MS + (row.silent ? SILENT_MS : 0)) * SCALE)
+  busiest = Math.max(busiest, load())
+  expect(ms).toBeLessThan((WITHIN_MS * busiest + (row.silent ? SILENT_MS : 0)) * SCALE)
 }
 
 /** HANDOVER 9.2: it goes on from its checkpoint, and does it again. */
@@ -201,7 +207,7 @@ test('--force ends the one that ignores yield, and its checkpoint goes on', asyn
   const [from = 0, to = 0] = [last, first].map((entry) => entry && countOf(entry))
   expect(to).toBeLessThanOrEqual(from + 1)
   // a checkpoint is asked for every 100 ms, and the old one ran on for all of yieldMs
-  expect(to).toBeGreaterThan(from - 2000 * SCALE)
+  expect(to).toBeGreaterThan(from - (TIMING.yieldMs + 1700) * SCALE)
   expect(to).toBeGreaterThan(100)
   robot.check(forced)
 })

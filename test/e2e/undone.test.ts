@@ -3,15 +3,18 @@ import { EXIT } from '../../deploy/cli/exit.ts'
 import type { Laptop } from '../cli/medulla.ts'
 import { SCALE } from './eventually.ts'
 import { laptopOf, pushed } from './laptop.ts'
+import { load } from './load.ts'
 import { NEVER_READY, UNDONE, type Undone } from './outcomes.ts'
 import { build } from './programs.ts'
-import { TestRobot } from './robot.ts'
+import { TestRobot, TIMING } from './robot.ts'
 import { longestSilence, type Measured, report } from './silence.ts'
 import { counts, expectNoTickLost } from './trace.ts'
 
 let robot: TestRobot
 let laptop: Laptop
 const measured: Measured[] = []
+/** The highest load of this run until now: another one may come and go while a program is pushed. */
+let busiest = 1
 
 beforeAll(async () => {
   robot = await TestRobot.start()
@@ -30,6 +33,7 @@ async function walk(over: TestRobot, by: Laptop, row: Undone): Promise<void> {
   const before = await over.running()
   const mark = over.trace.mark()
   await over.trace.more('dial')
+  busiest = Math.max(busiest, load())
   const { status, stdout, stderr } = await pushed(by, over, name)
   expect(status, stderr).toBe(EXIT.undone)
   expect(stderr).toMatch(/^medulla: error: rolled-back: /)
@@ -58,14 +62,12 @@ async function walk(over: TestRobot, by: Laptop, row: Undone): Promise<void> {
 
   const ms = longestSilence(seen)
   measured.push({ does, ends: code, exit: EXIT.undone, ms })
-  expect(ms).toBeLessThan((UNDONE_WITHIN_MS + (silent ? HEARTBEAT_MS : 0)) * SCALE)
+  busiest = Math.max(busiest, load())
+  expect(ms).toBeLessThan((UNDONE_WITHIN_MS * busiest + (silent ? TIMING.heartbeatMs : 0)) * SCALE)
 }
 
 /** HANDLES 6.6 gives the safe levels so long; the program before has no longer. */
 const UNDONE_WITHIN_MS = 250
-/** of the board in robot.ts */
-const HEARTBEAT_MS = 1000
-
 describe('executed, then undone: the old program runs on with its state', () => {
   test.each(UNDONE)('$name: $code', (row) => walk(robot, laptop, row))
 
@@ -83,7 +85,7 @@ describe('G12: who does not get ready in time never takes over', { tags: ['slow'
 
   beforeAll(async () => {
     // its deadline must be long enough for a good program on a busy machine
-    quick = await TestRobot.start({ readyMs: 1000 })
+    quick = await TestRobot.start({ readyMs: 5000 })
     other = await laptopOf(quick)
     await quick.commit('counter')
   })

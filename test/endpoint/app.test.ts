@@ -13,15 +13,8 @@ import { strangerLog } from '../../runtime/endpoint/log.ts'
 import { Door } from '../../runtime/endpoint/push.ts'
 import { MAX_FILES, MAX_TOTAL, Staging } from '../../runtime/endpoint/staging.ts'
 import { EndpointMessage, IPC_MAX_LINE } from '../../runtime/ipc.ts'
-import {
-  connectOptions,
-  eventually,
-  makeOperator,
-  memoryPipe,
-  OPERATOR,
-  openPair,
-  startRobot,
-} from '../channel/peers.ts'
+import { connectOptions, makeOperator, memoryPipe, OPERATOR, openPair, startRobot } from '../channel/peers.ts'
+import { eventually } from '../e2e/eventually.ts'
 
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {

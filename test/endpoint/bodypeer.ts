@@ -13,7 +13,7 @@ import { type Certificate, issueCertificate, type SignedCertificate, verifyCerti
 import { RobotClient } from '../../deploy/client.ts'
 import { generateAgeIdentity, generateNoiseKey, loadSigner, type Signer } from '../../deploy/keys.ts'
 import { type BodyMessage, EndpointMessage } from '../../runtime/ipc.ts'
-import { eventually } from '../channel/peers.ts'
+import { eventually } from '../e2e/eventually.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 /** beside the packages that the endpoint imports */
@@ -151,7 +151,7 @@ export class BodyPeer {
       robot: id,
       version: '0.1.0',
     })
-    const first = await eventually(() => this.messages.find(({ op }) => op === 'listening' || op === 'failed'), 8000)
+    const first = await eventually(() => this.messages.find(({ op }) => op === 'listening' || op === 'failed'))
     if (first.op === 'listening') return first.port
     throw Object.assign(new Error(first.op === 'failed' ? first.message : ''), first)
   }

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { BundleOpener } from '../../runtime/endpoint/opener.ts'
+import { SCALE } from '../e2e/eventually.ts'
 import { buildEndpoint, built } from './bodypeer.ts'
 
 /** What a thread does that a bundle has got hold of. */
@@ -16,6 +17,7 @@ const HOSTILE = {
 beforeAll(buildEndpoint)
 afterAll(() => rm(built, { recursive: true, force: true }))
 
+/** Ends the thread that spins after a tenth of its 30 s; the others end by themselves, and a new one needs time to start. */
 async function openerWith(name: string, script: string): Promise<BundleOpener> {
   const folder = join(built, name, 'runtime/endpoint')
   await mkdir(folder, { recursive: true })
@@ -24,7 +26,7 @@ async function openerWith(name: string, script: string): Promise<BundleOpener> {
   await writeFile(join(folder, 'package.json'), '{"type":"module"}')
   await writeFile(join(folder, 'opener-thread.js'), `${head}parentPort.on('message', (job) => { ${script} })`)
   const module = (await import(pathToFileURL(join(folder, 'opener.js')).href)) as { BundleOpener: typeof BundleOpener }
-  return new module.BundleOpener('AGE-SECRET-KEY-1', name === 'hoards' ? 1 : 0.01)
+  return new module.BundleOpener('AGE-SECRET-KEY-1', name === 'spins' ? 0.1 * SCALE : SCALE)
 }
 
 test.each(Object.entries(HOSTILE))(

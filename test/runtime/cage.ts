@@ -139,7 +139,8 @@ export function cage(options: CageOptions): Cage {
       }
     })
     control.on('error', () => {})
-    void exited.then(() => setTimeout(() => fail(new Error(`it ended: ${text}`)), 20))
+    // after the last line of its control socket
+    child.once('close', () => fail(new Error(`it ended: ${text}`)))
   })
   answer.catch(() => {})
   const messages = [

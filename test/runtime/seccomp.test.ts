@@ -188,7 +188,7 @@ describe.skipIf(!able)('the kernel under the filter', () => {
       stdio: ['ignore', 'pipe', 'pipe', ...fds],
       env: { ...process.env, UV_USE_IO_URING: '0' },
       encoding: 'utf8',
-      timeout: 10_000,
+      timeout: 50_000,
     })
     for (const fd of fds) closeSync(fd)
     if (child.status !== 0) return { ended: child.signal ?? String(child.status), stderr: child.stderr }

@@ -133,28 +133,39 @@ test('opening a large bundle leaves the event loop of the body free', async () =
   const { inner } = await makeInner(signer, { code: `// ${noise.toString('base64')}\n` })
   const job = await stage(inner)
   await door.verify(job)
-  let worst = 0
-  let last = performance.now()
-  const timer = setInterval(() => {
-    const now = performance.now()
-    worst = Math.max(worst, now - last)
-    last = now
-  }, 1)
-  const start = performance.now()
-  await door.verify(job)
-  const took = performance.now() - start
-  clearInterval(timer)
-  expect(took).toBeGreaterThan(20)
-  expect(worst).toBeLessThan(Math.max(50, took / 2))
+  const share = async () => {
+    let worst = 0
+    let last = performance.now()
+    const look = () => {
+      const now = performance.now()
+      worst = Math.max(worst, now - last)
+      last = now
+    }
+    const timer = setInterval(look, 1)
+    const start = last
+    await door.verify(job)
+    look()
+    clearInterval(timer)
+    const took = performance.now() - start
+    expect(took).toBeGreaterThan(20)
+    return worst / took
+  }
+  // A job that blocks the loop does so each time. A busy machine stops this thread for so long now and then.
+  let least = 1
+  for (let round = 0; round < 20 && least >= 0.5; round++) least = Math.min(least, await share())
+  expect(least).toBeLessThan(0.5)
 })
 
 test.each([
   ['throws', 'internal', 'failed'],
   ['exits', 'internal', 'ended with code 3'],
   ['eats memory', 'bad-bundle', 'more than 32 MB'],
-  ['hangs', 'bad-bundle', 'longer than 300 ms'],
+  ['hangs', 'bad-bundle', 'longer than 3000 ms'],
 ])('a worker that %s is a refusal for its job, and the next job gets a new worker', async (fault, code, message) => {
-  const { door, stage } = await bench({ deadlineMs: fault === 'hangs' ? 300 : 10_000, maxHeapMb: 32 }, './badworker.ts')
+  const { door, stage } = await bench(
+    { deadlineMs: fault === 'hangs' ? 3000 : 30_000, maxHeapMb: 32 },
+    './badworker.ts',
+  )
   const job = await stage(new Uint8Array(1))
   const [bad, good] = await Promise.allSettled([
     door.verify({ ...job, stagedFile: fault }),
