@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -8,8 +9,11 @@ import { parseBoard } from '../../drivers/board.ts'
 import { Laptop } from './medulla.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
-/** Boots a kernel: it takes a minute, and QEMU. */
+/** `npm run test:kernel` says so: it boots a kernel twice. */
 const BOOTS = process.env.MEDULLA_KERNEL === '1'
+const { MEDULLA_RIG_KERNEL, XDG_CACHE_HOME = join(homedir(), '.cache') } = process.env
+/** The laptop has a home of its own, and the kernel is in this one's. */
+const KERNEL = { XDG_CACHE_HOME, ...(MEDULLA_RIG_KERNEL === undefined ? {} : { MEDULLA_RIG_KERNEL }) }
 
 let laptop: Laptop
 beforeEach(async () => {
@@ -27,10 +31,12 @@ test('sim --kernel: the board it has by default is one of a Pi 4', () => {
   expect(kinds(real)).toEqual(kinds(simulated))
 })
 
-test('sim --kernel without QEMU, or with what cannot be', async () => {
+test('sim --kernel without bwrap or QEMU, whichever it needs, or with what cannot be', async () => {
   const { status, stdout, stderr } = await laptop.start(['sim', '--kernel'], { PATH: laptop.dir }).ended
   expect({ status, stdout }).toEqual({ status: 3, stdout: '' })
   expect(stderr).toMatch(/^medulla: error: there is no qemu-system-x86_64\nmedulla: hint: apt-get install .*rig\.mjs/)
+  const given = await laptop.start(['sim', '--kernel'], { PATH: laptop.dir, MEDULLA_RIG_KERNEL: 'linux' }).ended
+  expect(given.stderr).toMatch(/^medulla: error: there is no bwrap\nmedulla: hint: apt-get install .*rig\.mjs/)
   expect(await laptop.run('sim', '--kernel', '--port', 'x')).toMatchObject({ status: 2 })
   expect(await laptop.run('sim', '--kernel', '--trace', 'x')).toMatchObject({ status: 2 })
 
@@ -58,12 +64,10 @@ test('sim --kernel of an installed package says where it works', () => {
 
 test.runIf(BOOTS)(
   'sim --kernel: pushed from here, run over a real kernel, and there again after a cut',
-  {
-    timeout: 300_000,
-  },
+  { timeout: 600_000 },
   async () => {
     for (const round of [1, 2]) {
-      const sim = laptop.start(['sim', '--kernel', '--port', '0', '--json'])
+      const sim = laptop.start(['sim', '--kernel', '--port', '0', '--json'], KERNEL)
       await new Promise<void>((resolve) => sim.stdout?.once('data', () => resolve()))
       if (round === 1) {
         const pushed = await laptop.json('push', join(ROOT, 'robots/blink/v1'), '-d', 'kernel')

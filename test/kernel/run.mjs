@@ -73,6 +73,7 @@ async function main() {
   const built = await rig(['build', '--machine', machine])
   if (built !== 0) return built
   const results = await Promise.all(PARTS.map((part) => tryPart(part, { machine, size, long })))
+  results.push(await runSim())
   report(results, machine)
   return results.find(({ status }) => status !== 0)?.status ?? 0
 }
@@ -121,6 +122,14 @@ async function runPart({ name, kernel, also, short }, { machine, size, long }) {
   return { name, status, failures, figures, seconds: (performance.now() - started) / 1000 }
 }
 
+/** `medulla sim --kernel`, which starts a machine of its own. */
+async function runSim() {
+  const [name, started] = ['sim', performance.now()]
+  const args = ['node_modules/vitest/vitest.mjs', 'run', '--config', 'test/vitest.config.ts', 'test/cli/kernel.test.ts']
+  const status = await node(args, { MEDULLA_KERNEL: '1' })
+  return { name, status, failures: [], figures: [], seconds: (performance.now() - started) / 1000 }
+}
+
 /** What went wrong is a quarter of an hour of two machines' lines further up. */
 function report(results, machine) {
   for (const { name, status, seconds, figures, failures, stopped } of results) {
@@ -131,10 +140,14 @@ function report(results, machine) {
   }
 }
 
-/** Ends with rig.mjs; without `take` its lines go where ours go. */
 function rig(args, take) {
+  return node([RIG, ...args], {}, take)
+}
+
+/** Gives the exit code; without `take` its lines go where ours go. */
+function node(args, env, take) {
   const stdio = take === undefined ? ['ignore', 'inherit', 'inherit'] : ['ignore', 'pipe', 'pipe']
-  const child = spawn(process.execPath, [RIG, ...args], { cwd: ROOT, stdio })
+  const child = spawn(process.execPath, args, { cwd: ROOT, stdio, env: { ...process.env, ...env } })
   for (const stream of [child.stdout, child.stderr]) {
     if (stream !== null) createInterface({ input: stream }).on('line', take)
   }
