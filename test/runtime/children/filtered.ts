@@ -27,7 +27,8 @@ const what = process.argv[2] ?? ''
 async function main(): Promise<void> {
   const system = loadSystem()
   const early = new Worker(WORKER, { eval: true, workerData: new URL('node_modules/', import.meta.url).pathname })
-  await new Promise((done) => early.once('online', done))
+  // Not only online: a thread that is ended while it loads an addon takes the process with it.
+  await new Promise((done) => early.once('message', done))
   system.prctl(PR_SET_NO_NEW_PRIVS, 1)
   const grants = [
     { fd: LINE, kind: 'input', encoding: 'line' },
@@ -46,7 +47,8 @@ const ioctl = koffi.load(null).func('ioctl', 'int', ['int', 'ulong', 'void*'])
 parentPort.on('message', () => {
   ioctl(12, 0x0703, new Uint8Array(8))
   parentPort.postMessage(koffi.os.errno.EPERM === koffi.errno() ? 'EPERM' : String(koffi.errno()))
-})`
+})
+parentPort.postMessage('ready')`
 
 async function asked(worker: Worker): Promise<string> {
   const answer = new Promise<string>((done) => worker.once('message', done))
