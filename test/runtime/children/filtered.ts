@@ -4,6 +4,7 @@
  */
 import { fork, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { copyFileSync, mkdtempSync, readFileSync, readSync, rmSync, writeFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { connect } from 'node:net'
@@ -26,9 +27,7 @@ const what = process.argv[2] ?? ''
 
 async function main(): Promise<void> {
   const system = loadSystem()
-  const early = new Worker(WORKER, { eval: true, workerData: new URL('node_modules/', import.meta.url).pathname })
-  // Not only online: a thread that is ended while it loads an addon takes the process with it.
-  await new Promise((done) => early.once('message', done))
+  const early = await thread()
   system.prctl(PR_SET_NO_NEW_PRIVS, 1)
   const grants = [
     { fd: LINE, kind: 'input', encoding: 'line' },
@@ -50,6 +49,13 @@ parentPort.on('message', () => {
 })
 parentPort.postMessage('ready')`
 
+/** Has loaded its addon: a thread that is ended while it does that takes the process with it. */
+async function thread(): Promise<Worker> {
+  const worker = new Worker(WORKER, { eval: true, workerData: new URL('node_modules/', import.meta.url).pathname })
+  await once(worker, 'message')
+  return worker
+}
+
 async function asked(worker: Worker): Promise<string> {
   const answer = new Promise<string>((done) => worker.once('message', done))
   worker.postMessage('')
@@ -69,7 +75,7 @@ async function calls(early: Worker): Promise<Record<string, string>> {
   const syscall = (name: Syscall, ...args: (number | bigint | Uint8Array)[]) =>
     tried(() => system.syscall((SYSCALLS[arch] as Record<string, number>)[name] as number, ...args))
   const ioctl = (fd: number, request: number) => tried(() => system.ioctl(fd, request, some))
-  const late = new Worker(WORKER, { eval: true, workerData: new URL('node_modules/', import.meta.url).pathname })
+  const late = await thread()
   const code = `const k=require('${new URL('node_modules/koffi', import.meta.url).pathname}');
     const f=k.load(null).func('ioctl','int',['int','ulong','void*']);f(12,0x0703,new Uint8Array(8));
     console.log(k.errno()===k.os.errno.EPERM?'EPERM':k.errno())`
