@@ -20,8 +20,8 @@ export default defineConfig({
     exclude: ['dist/**', 'node_modules/**'],
     tags: [{ name: 'slow', description: 'takes seconds: left out of `npm run check`' }],
     // these end a test that hangs; none of them decides between right and wrong on a busy machine
-    testTimeout: 60_000 * SCALE,
-    hookTimeout: 60_000 * SCALE,
+    testTimeout: 180_000 * SCALE,
+    hookTimeout: 180_000 * SCALE,
     expect: { poll: { timeout: 30_000 * SCALE, interval: 5 } },
     pool: 'forks',
     maxWorkers: 2,

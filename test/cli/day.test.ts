@@ -1,13 +1,9 @@
 /** What a person types all day at one robot, in this order. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
-import { SCALE } from '../e2e/eventually.ts'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { source } from '../e2e/programs.ts'
 import { Laptop, PATIENT } from './medulla.ts'
-
-// each line is a process of its own, and there may be much else to do
-vi.setConfig({ testTimeout: 60_000 * SCALE, hookTimeout: 60_000 * SCALE })
 
 const HANDLES = {
   led: { kind: 'output', line: 'GPIO17', safe: 0 },

@@ -79,7 +79,7 @@ test('the day has commands, and what they print', () => {
   expect(differs(['a', 'b'], ['a'])).toBe('expected "b"')
 })
 
-test('a day with a robot goes as the README says', { timeout: 120_000, tags: ['slow'] }, () => {
+test('a day with a robot goes as the README says', { tags: ['slow'] }, () => {
   const bin = join(folder, 'bin')
   mkdirSync(bin)
   mkdirSync(home)

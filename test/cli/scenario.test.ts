@@ -29,7 +29,6 @@ function write(run: string, scenario: object): string {
 
 test('a scenario comes true: exit 0, what it logged, and every pin in a file', {
   tags: ['slow'],
-  timeout: 60_000,
 }, async () => {
   const file = at('robots/button-counter/scenario.json')
   expect(await laptop.run('sim', '--scenario', file, '--vcd', 'pins.vcd')).toEqual({
@@ -56,7 +55,6 @@ test('a scenario comes true: exit 0, what it logged, and every pin in a file', {
 
 test('without a file: a text that has to come, one that must not, and a time', {
   tags: ['slow'],
-  timeout: 60_000,
 }, async () => {
   expect(await laptop.run('sim', BLINK, '--expect', 'x', '--fail', 'started')).toMatchObject({
     status: EXIT.failed,
@@ -73,7 +71,7 @@ test('without a file: a text that has to come, one that must not, and a time', {
   })
 })
 
-test('a program that does not give way is ended', { tags: ['slow'], timeout: 60_000 }, async () => {
+test('a program that does not give way is ended', { tags: ['slow'] }, async () => {
   const scale = 0.2
   const env = { MEDULLA_TIME_SCALE: String(scale) }
   write('every(10, () => { for (;;); })', {})
@@ -96,7 +94,6 @@ test('a scenario file that is wrong: exit 2, the place, and what to write', asyn
 
 test('refused: what a scenario needs and has not, or what needs a scenario', {
   tags: ['slow'],
-  timeout: 60_000,
 }, async () => {
   expect(await laptop.run('sim', '--vcd', 'x.vcd')).toMatchObject({
     status: EXIT.usage,

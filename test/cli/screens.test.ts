@@ -2,12 +2,12 @@
 import { copyFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { eventually, SCALE } from '../e2e/eventually.ts'
+import { eventually } from '../e2e/eventually.ts'
 import { ROOT } from '../project/tree.ts'
 import { CLI, Laptop, type Running } from './medulla.ts'
 
 /** Starts a robot three times. */
-const SLOW = { tags: ['slow'], timeout: 60_000 * SCALE }
+const SLOW = { tags: ['slow'] }
 const BLINK = join(ROOT, 'robots/blink')
 const [ENTER, LEAVE] = ['\x1b[?1049h\x1b[?25l', '\x1b[?25h\x1b[?1049l']
 let laptop: Laptop
@@ -43,7 +43,7 @@ beforeAll(async () => {
   await laptop.run('keygen')
   await startSim()
   expect(await laptop.run('push', join(BLINK, 'v1'))).toMatchObject({ status: 0 })
-}, 60_000 * SCALE)
+})
 afterAll(async () => {
   if (kept !== 0) process.kill(kept)
   await laptop.close()

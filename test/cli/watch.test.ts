@@ -1,11 +1,9 @@
 import { appendFileSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest'
-import { eventually, SCALE } from '../e2e/eventually.ts'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { eventually } from '../e2e/eventually.ts'
 import { Laptop } from './medulla.ts'
-
-vi.setConfig({ testTimeout: 60_000 * SCALE, hookTimeout: 60_000 * SCALE })
 
 interface Told {
   event: string

@@ -15,7 +15,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { expect, vi } from 'vitest'
+import { expect } from 'vitest'
 import type {
   LogLine,
   Order,
@@ -40,7 +40,6 @@ import { type BundleOptions, bundle, type Made, RUNTIME, type To } from './progr
 import { expectHeld, expectOneWriter, Trace } from './trace.ts'
 
 // the machine may have other things to do: what is waited for here are events, not times
-vi.setConfig({ testTimeout: 60_000 * SCALE, hookTimeout: 60_000 * SCALE })
 
 const HANDLES = {
   led: { kind: 'output', line: 'GPIO17', safe: 0 },

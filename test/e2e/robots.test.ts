@@ -1,12 +1,9 @@
 /** The example robots as their READMEs say: on a runtime with their own boards. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, test, vi } from 'vitest'
+import { expect, test } from 'vitest'
 import { Laptop } from '../cli/medulla.ts'
 import { ROOT } from '../project/tree.ts'
-import { SCALE } from './eventually.ts'
-
-vi.setConfig({ testTimeout: 60_000 * SCALE })
 
 const ROBOTS = ['line-follower', 'balance', 'arm', 'weather']
 

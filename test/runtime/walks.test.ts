@@ -131,9 +131,7 @@ const walk = fc.record({
   }),
 })
 
-test('P10, G11: 1,000 random states on random walks through four versions: no field that both sides know is lost or changed', {
-  timeout: 120_000,
-}, async () => {
+test('P10, G11: 1,000 random states on random walks through four versions: no field that both sides know is lost or changed', async () => {
   let hopped = 0
   await fc.assert(
     fc.asyncProperty(walk, async ({ fields, values, start, hops }) => {

@@ -13,9 +13,7 @@ const counted = {
 }
 const board = new URL('../../robots/blink/board.json', import.meta.url)
 
-test('P5: a swap carries state, outputs and deadlines; a held output has no edge; rollback goes back', {
-  timeout: 60_000,
-}, async () => {
+test('P5: a swap carries state, outputs and deadlines; a held output has no edge; rollback goes back', async () => {
   const sim = await simulate(blink('v1'), { board })
   await sim.run(525)
   expect(sim.state).toEqual({ blinks: 6 })
@@ -44,7 +42,7 @@ test('P5: a swap carries state, outputs and deadlines; a held output has no edge
 test.each([
   ['throws-in-migrate', 'migrate-failed'],
   ['unserialisable', 'bad-state'],
-])('a swap that does not get there: %s: %s, and the old program runs on', { timeout: 60_000 }, async (name, code) => {
+])('a swap that does not get there: %s: %s, and the old program runs on', async (name, code) => {
   const sim = await simulate(program('counter'), { board: counted })
   await sim.run('1s')
   const before = sim.state
@@ -128,7 +126,7 @@ test('G3: the same calls give the same trace, to the byte; another seed another 
   expect((await life(8)).vcd).not.toBe(first.vcd)
 })
 
-test('an hour at 100 Hz', { tags: ['slow'], timeout: 120_000 }, async () => {
+test('an hour at 100 Hz', { tags: ['slow'] }, async () => {
   const sim = await simulate(
     () =>
       robot({
