@@ -5,7 +5,7 @@
 
 /** ms by which a timer fires late when this process was not given its turn. */
 const LATE_MS = 50
-/** HANDOVER 10.3: ms that whoever is awaited gets on top then. With both, HANDLES 6.6 still holds for a body late by 100 ms. */
+/** HANDOVER 10.3: ms that whoever is awaited gets on top then, so that HANDLES 6.6 holds for a body that is late once, by 100 ms. */
 const MOST_MS = 100
 
 export class Timeout {

@@ -1,5 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Monitor } from '../../runtime/body/monitor.ts'
+import { connection, stall } from './stalled.ts'
 
 let said: string[]
 let monitor: Monitor
@@ -55,4 +57,19 @@ test('HANDOVER 9.2: silence is lost, once, in the trial and after it; a program 
   monitor.rest()
   vi.advanceTimersByTime(1000)
   expect(said).toEqual(['lost'])
+})
+
+test('HANDOVER 7.1: heartbeats that were sent in the trial prove nothing when a late body reads them after its end', async () => {
+  vi.useRealTimers()
+  const [program, body] = await connection()
+  body.on('data', (beats: Buffer) => {
+    for (const _ of beats) monitor.beat()
+  })
+  await sleep(5)
+  monitor.beginTrial(100)
+  program.write(Buffer.alloc(5))
+  stall(150)
+  // only then did the program hang
+  await expect.poll(() => said).toEqual(['lost'])
+  for (const socket of [program, body]) socket.destroy()
 })
