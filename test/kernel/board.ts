@@ -8,7 +8,7 @@ export const SAFE = { hold1: 0, hold2: 0, hold3: 1, hold4: 0, toggle: 0 } as con
 
 const output = (name: keyof typeof SAFE) => ({ kind: 'output', line: `GPIO${LINE[name]}`, safe: SAFE[name] })
 
-/** The rig's one processor starts the next program beside the one whose heart must beat. */
+/** The rig starts the next program beside the one whose heart must beat. */
 export const HEARTBEAT_MS = 250
 
 const TIMING = {

@@ -4,16 +4,17 @@
  * processes run natively, and Debian's 6.12 in QEMU, which translates every instruction. Neither needs KVM.
  *
  *   node test/kernel/rig.mjs packages [--machine uml|qemu] the packages of the host that are needed, for all or for one
- *   node test/kernel/rig.mjs build [--machine uml|qemu]    fetches and compiles, once; run does it too for QEMU
+ *   node test/kernel/rig.mjs build [--machine uml|qemu]    makes ready what run boots, once; run does it too for QEMU
  *   node test/kernel/rig.mjs which                         uml or qemu: what run starts without --machine
  *   node test/kernel/rig.mjs run [--machine uml|qemu] [--timeout SECONDS] [--silent SECONDS] [--cpus N] [--env K=V]...
  *                                [--out DIR] [--forward HOSTPORT:GUESTPORT] -- COMMAND ARGS...
  *
- * `run` boots, runs the command in the same folder as root, and ends with its exit code: 123 when it said nothing for the
- * time of --silent (what the machine did then is in a file, whose name is printed), 124 when the time was over (default
- * 300 s), 125 when the rig itself failed, 130 when it was told to end. DIR is a folder of the host that the command can
+ * `run` boots, runs the command as root in the current folder, and ends with the command's exit code; with 123 when the
+ * command printed nothing for the time of --silent (what QEMU did then is in a file, whose name is printed), 124 when the time was over (default
+ * 300 s), 125 when the rig itself failed, 130 when the rig was interrupted. DIR is a folder of the host that the command can
  * write; everything else it writes goes when the guest ends. With --forward a port of the host's 127.0.0.1 leads to one of
- * the guest, whose network has nothing else. It is told MEDULLA_RIG=1, and the machine's name as MEDULLA_RIG_MACHINE.
+ * the guest, whose network has nothing else. The command's environment has MEDULLA_RIG=1 and the machine's
+ * name as MEDULLA_RIG_MACHINE. --cpus is 1 or 2.
  *
  * User-mode Linux is started where there is a kernel for it: MEDULLA_RIG_KERNEL names one, with its modules in initrd.gz
  * beside it, or `build --machine uml` made one.
@@ -23,9 +24,9 @@
  * (modules/medulla_spi.c); cgroup v2 with cpu, memory and pids; debugfs, tracefs, configfs; two CPUs; with QEMU SCHED_FIFO.
  * guest.ts pulls lines, reads counters and traces opens from inside. Times measured in the guest mean nothing.
  */
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { boot } from './machine/boot.mjs'
 import { chooseMachine, imageOf, MACHINES } from './machine/choose.mjs'
@@ -42,6 +43,7 @@ const PASSED = ['PATH', 'HOME', 'USER', 'LANG', 'CI']
 const MACHINE = { machine: { type: 'string' } }
 
 const COMMANDS = {
+  '--help': help,
   packages(args) {
     const { values } = parseArgs({ args, options: MACHINE })
     const wanted = values.machine === undefined ? packages() : packages(machineName(values.machine))
@@ -56,7 +58,7 @@ const COMMANDS = {
     const { values } = parseArgs({ args, options: MACHINE })
     const name = machineName(values.machine)
     const started = performance.now()
-    if (name === 'uml' && values.machine !== undefined) await buildKernel(say)
+    if (name === 'uml' && !process.env.MEDULLA_RIG_KERNEL) await buildKernel(say)
     await imageOf(name, process.env, say)
     say(`${MACHINES[name].name} is ready (${((performance.now() - started) / 1000).toFixed(1)} s)`)
     return 0
@@ -78,7 +80,7 @@ const COMMANDS = {
     })
     if (command.length === 0) throw usage('a command after --')
     const name = machineName(values.machine)
-    const share = values.out === undefined ? undefined : resolve(values.out)
+    const share = values.out === undefined ? undefined : folder(values.out)
     const task = {
       command,
       cwd: process.cwd(),
@@ -86,7 +88,7 @@ const COMMANDS = {
       silentMs: values.silent === undefined ? undefined : seconds('--silent', values.silent) * 1000,
       share,
       forward: values.forward === undefined ? undefined : ports(values.forward),
-      cpus: Number(values.cpus),
+      cpus: cpus(values.cpus),
       env: {
         TERM: 'dumb',
         ...hostEnvironment(),
@@ -95,7 +97,6 @@ const COMMANDS = {
         MEDULLA_RIG_MACHINE: name,
       },
     }
-    if (share !== undefined) mkdirSync(share, { recursive: true })
     const image = await imageOf(name, process.env, say)
     const ended = await boot(MACHINES[name], image, task, process)
     if (ended.kind === 'exit') return ended.code
@@ -106,6 +107,8 @@ const COMMANDS = {
 }
 
 function sayEvidence(evidence, silent) {
+  // user-mode Linux has nobody to ask
+  if (evidence === '') return say(`error: nothing was said for ${silent} s`)
   const file = join(mkdtempSync(join(tmpdir(), 'rig-silent-')), 'evidence.txt')
   writeFileSync(file, evidence)
   say(`error: nothing was said for ${silent} s; what the machine did then is in ${file}`)
@@ -120,14 +123,28 @@ function sayConsole({ kind, reason, console: text }) {
 
 function machineName(given) {
   const name = given ?? chooseMachine(process.env)
-  if (!Object.hasOwn(MACHINES, name)) throw usage(`--machine ${Object.keys(MACHINES).join(' or ')}, got ${name}`)
+  if (!Object.hasOwn(MACHINES, name)) throw usage(`uml or qemu after --machine, got ${name}`)
   return name
 }
 
+/** More would not fit into a timer of Node. */
+const MOST_SECONDS = 2_000_000
+
 function seconds(option, text) {
   const number = Number(text)
-  if (!(number > 0)) throw usage(`${option} in seconds, got ${text}`)
+  if (!(number > 0 && number <= MOST_SECONDS)) throw usage(`${option} in seconds, at most ${MOST_SECONDS}, got ${text}`)
   return number
+}
+
+function cpus(text) {
+  if (text !== '1' && text !== '2') throw usage(`--cpus 1 or 2, got ${text}`)
+  return Number(text)
+}
+
+/** Made where it is missing. The guest mounts it by the path that has no links. */
+function folder(path) {
+  mkdirSync(path, { recursive: true })
+  return realpathSync(path)
 }
 
 function hostEnvironment() {
@@ -135,22 +152,21 @@ function hostEnvironment() {
 }
 
 function pair(text) {
-  const at = text.indexOf('=')
-  if (at < 1) throw usage(`--env KEY=VALUE, got ${JSON.stringify(text)}`)
-  return [text.slice(0, at), text.slice(at + 1)]
+  const [, key, value] = /^([A-Za-z_]\w*)=(.*)$/s.exec(text) ?? []
+  if (key === undefined) throw usage(`--env KEY=VALUE, got ${JSON.stringify(text)}`)
+  return [key, value]
 }
 
 function ports(text) {
   const [, host, guest] = /^(\d{1,5}):(\d{1,5})$/.exec(text) ?? []
-  if (host === undefined) throw usage(`--forward HOSTPORT:GUESTPORT, got ${JSON.stringify(text)}`)
+  if (![host, guest].every((port) => port >= 1 && port <= 65_535)) {
+    throw usage(`--forward HOSTPORT:GUESTPORT, each from 1 to 65535, got ${JSON.stringify(text)}`)
+  }
   return { host: Number(host), guest: Number(guest) }
 }
 
 function usage(expected) {
-  const error = new RigError(
-    `expected ${expected}`,
-    'rig.mjs run [OPTIONS] -- COMMAND ARGS...; the options are explained at the top of test/kernel/rig.mjs',
-  )
+  const error = new RigError(`expected ${expected}`, 'node test/kernel/rig.mjs --help')
   return Object.assign(error, { exit: EXIT.usage })
 }
 
@@ -158,10 +174,23 @@ function say(text) {
   process.stderr.write(`rig: ${text}\n`)
 }
 
+/** The comment at the top of this file. */
+function help() {
+  const text = readFileSync(new URL(import.meta.url), 'utf8')
+  const lines = text.slice(0, text.indexOf('*/')).split('\n').slice(1)
+  process.stdout.write(
+    `${lines
+      .map((line) => line.replace(/^ \* ?/, ''))
+      .join('\n')
+      .trim()}\n`,
+  )
+  return 0
+}
+
 const [name = '', ...args] = process.argv.slice(2)
 try {
   if (!Object.hasOwn(COMMANDS, name))
-    throw usage(`one of ${Object.keys(COMMANDS).join(', ')}, got ${JSON.stringify(name)}`)
+    throw usage(`one of ${Object.keys(COMMANDS).slice(1).join(', ')}, got ${JSON.stringify(name)}`)
   process.exitCode = await COMMANDS[name](args)
 } catch (error) {
   if (!(error instanceof RigError || error?.code?.startsWith('ERR_PARSE_ARGS'))) throw error

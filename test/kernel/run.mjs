@@ -16,90 +16,106 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const RIG = join(ROOT, 'test/kernel/rig.mjs')
 
 /**
- * What each machine is slower by than a Pi, so by how much every deadline is stretched; `also` for tests that are made for
- * any machine, whose 1 kHz writers leave one processor little time. `minutes` is for the person who waits.
+ * What each machine is slower by than a Pi, so by how much every deadline is stretched; `scaleOfOthers` for tests that are
+ * made for any machine, whose 1 kHz writers leave one processor little time. `duration` is for the person who waits.
  */
 const SIZES = {
-  uml: { scale: 3, also: 4, cpus: 2, minutes: 'about 4 minutes', silentS: 120 },
-  qemu: { scale: 6, also: 10, cpus: 1, minutes: 'about a quarter of an hour', silentS: 480 },
-  long: { scale: 6, also: 10, cpus: 1, minutes: 'one to three hours', silentS: 480 },
+  uml: { scale: 3, scaleOfOthers: 4, cpus: 2, duration: '4 minutes', silentS: 240 },
+  qemu: { scale: 6, scaleOfOthers: 10, cpus: 1, duration: '15 minutes', silentS: 480 },
+  long: { scale: 6, scaleOfOthers: 10, cpus: 1, duration: '1 to 3 hours', silentS: 480 },
 }
 
-/** Files for the rig, and which of the tests that are made for any machine run there too: all of them with --long. */
+/** Files for the rig, and which of the tests that are made for any machine run there too: with --long all of `others`. */
 const PARTS = [
   {
     name: 'deaths',
     kernel: ['rig.rig', 'bodykills', 'kernel/kills', 'standby', 'lines', 'buses', 'contract', 'doctor'],
-    also: ['test/runtime/confinement.test.ts', 'test/runtime/seccomp.test.ts', 'test/runtime/cgroups.test.ts'],
+    others: ['test/runtime/confinement.test.ts', 'test/runtime/seccomp.test.ts', 'test/runtime/cgroups.test.ts'],
     short: { files: 3, only: 'HANDLES 13.2|HANDLES 10' },
   },
   {
     name: 'swaps',
     kernel: ['swaps', 'unfenced', 'hostile'],
-    also: ['test/e2e/undone.test.ts', 'test/e2e/swap.test.ts', 'test/e2e/running.test.ts'],
+    others: ['test/e2e/undone.test.ts', 'test/e2e/swap.test.ts', 'test/e2e/running.test.ts'],
     short: { files: 1, only: 'dies-in-trial' },
   },
 ]
 
-/** Of rig.mjs. */
+/** The exit code of rig.mjs for a command that printed nothing for too long. */
 const SILENT = 123
 
 /** A line that says what was measured: all of them are shown again at the end. */
 const FIGURES = /p50 .* ms, p99 /
 
-const { values } = parseArgs({
-  options: {
-    build: { type: 'boolean', default: false },
-    long: { type: 'boolean', default: false },
-    machine: { type: 'string' },
-  },
-})
-process.exitCode = await main()
+const OPTIONS = {
+  build: { type: 'boolean', default: false },
+  long: { type: 'boolean', default: false },
+  machine: { type: 'string' },
+}
 
-async function main() {
-  if (values.build) return rig(['build', '--machine', 'uml'])
+let interrupted = false
+process.once('SIGTERM', () => {
+  interrupted = true
+})
+
+try {
+  process.exitCode = await main(parseArgs({ options: OPTIONS }).values)
+} catch (error) {
+  if (!error?.code?.startsWith('ERR_PARSE_ARGS')) throw error
+  say(`error: ${error.message}`)
+  process.exitCode = 2
+}
+
+async function main(values) {
+  // one that somebody names does not count
+  if (values.build) return node([RIG, 'build', '--machine', 'uml'], { MEDULLA_RIG_KERNEL: '' })
   const { long } = values
   const machine = values.machine ?? (long ? 'qemu' : chooseMachine(process.env))
   if (!Object.hasOwn(MACHINES, machine)) {
-    say(`error: --machine: expected ${Object.keys(MACHINES).join(' or ')}, got ${machine}`)
+    say(`error: expected uml or qemu after --machine, got ${machine}`)
     return 2
   }
   const size = SIZES[long ? 'long' : machine]
   const rounds = long ? '1,000 swaps and 100 deaths of each kind' : '100 swaps and 10 deaths of each kind'
-  say(`${MACHINES[machine].name}: ${rounds}, ${size.minutes} on two cores`)
+  say(`${rounds} in ${MACHINES[machine].name}`)
+  say(`this takes about ${size.duration} on two cores`)
   if (machine === 'qemu' && !long) {
-    say('hint: npm run test:kernel -- --build makes a faster kernel, in 3 to 10 minutes; then this takes 4')
+    say('hint: npm run test:kernel -- --build makes a faster kernel (10 minutes, once)')
   }
   const built = await rig(['build', '--machine', machine])
   if (built !== 0) return built
   const results = await Promise.all(PARTS.map((part) => tryPart(part, { machine, size, long })))
-  results.push(await runSim())
+  if (!interrupted) results.push(await runSim())
   report(results, machine)
-  return results.find(({ status }) => status !== 0)?.status ?? 0
+  return interrupted ? 130 : (results.find(({ status }) => status !== 0)?.status ?? 0)
 }
 
 /**
- * Now and then a QEMU guest stops for good, for a reason not found (README.md). Then the part runs once more, and this is
- * said. What the robot does not answer is no such thing: tests wait for that with deadlines.
+ * Now and then a QEMU guest stops for good, for a reason not found (test/README.md). Then the part runs once more, and this
+ * is said; a test that had failed before the stop counts. A robot that does not answer is no such stop: tests wait for an
+ * answer with deadlines.
  */
 async function tryPart(part, how) {
   const result = await runPart(part, how)
   if (result.status !== SILENT || how.machine !== 'qemu') return result
   say(`${part.name}: the machine stopped, and is started once more`)
-  return { ...(await runPart(part, how)), stopped: true }
+  const again = await runPart(part, how)
+  const failures = [...result.failures, ...again.failures]
+  return { ...again, failures, status: again.status === 0 && failures.length > 0 ? 1 : again.status, stopped: true }
 }
 
 /**
  * One machine: first the files for the rig, then the others. Each line that it writes begins with its name. Gives its exit
  * code, what it took, and again what was measured and what vitest says of failed tests.
  */
-async function runPart({ name, kernel, also, short }, { machine, size, long }) {
+async function runPart({ name, kernel, others, short }, { machine, size, long }) {
   const vitest = 'node node_modules/vitest/vitest.mjs run --reporter=verbose --config'
   const only = long ? '' : ` -t '${short.only}'`
-  const files = also.slice(0, long ? also.length : short.files)
+  const files = others.slice(0, long ? others.length : short.files)
+  const scale = `MEDULLA_TIME_SCALE=${size.scaleOfOthers}`
   const commands = [
     `${vitest} test/kernel/vitest.config.ts ${kernel.join(' ')}`,
-    `MEDULLA_TIME_SCALE=${size.also} ${vitest} test/vitest.config.ts --no-file-parallelism ${files.join(' ')}${only}`,
+    `${scale} ${vitest} test/vitest.config.ts --no-file-parallelism ${files.join(' ')}${only}`,
   ]
   const env = [`MEDULLA_TIME_SCALE=${size.scale}`, 'MEDULLA_SANDBOX=namespaces', 'NO_COLOR=1']
   if (long) env.push('MEDULLA_LONG=1')
@@ -109,6 +125,8 @@ async function runPart({ name, kernel, also, short }, { machine, size, long }) {
   const script = `${commands[0]}; first=$?; ${commands[1]} && exit $first`
   const failures = []
   const figures = []
+  /** Of each of the two commands: test files there were, and tests that passed. */
+  const [ran, passed] = [[], []]
   let failing = false
   const started = performance.now()
   const status = await rig(['run', ...options, '--', 'sh', '-c', script], (line) => {
@@ -118,19 +136,28 @@ async function runPart({ name, kernel, also, short }, { machine, size, long }) {
     if (/ Failed (Tests|Suites) /.test(line)) failing = true
     else if (/^ *Test Files /.test(line)) failing = false
     if (failing) failures.push(`  ${line}`)
+    const files = /^ *Test Files .*\((\d+)\)/.exec(line)?.[1]
+    if (files !== undefined) ran.push(Number(files))
+    if (/^ *Tests /.test(line)) passed.push(Number(/(\d+) passed/.exec(line)?.[1] ?? 0))
   })
-  return { name, status, failures, figures, seconds: (performance.now() - started) / 1000 }
+  // vitest is content with a name that no file or test has any more
+  const missed = status === 0 && (ran[0] !== kernel.length || ran[1] !== files.length || passed.some((n) => n === 0))
+  if (missed) failures.push(`  expected ${kernel.length} and ${files.length} files, got ${ran.join(' and ')}`)
+  return { name, status: missed ? 1 : status, failures, figures, seconds: (performance.now() - started) / 1000 }
 }
 
 /** `medulla sim --kernel`, which starts a machine of its own. */
 async function runSim() {
   const [name, started] = ['sim', performance.now()]
-  const args = ['node_modules/vitest/vitest.mjs', 'run', '--config', 'test/vitest.config.ts', 'test/cli/kernel.test.ts']
-  const status = await node(args, { MEDULLA_KERNEL: '1' })
+  const vitest = ['node_modules/vitest/vitest.mjs', 'run', '--reporter=verbose', '--config', 'test/vitest.config.ts']
+  const args = [...vitest, 'test/cli/kernel.test.ts']
+  const status = await node(args, { MEDULLA_KERNEL: '1', NO_COLOR: '1' }, (line) => {
+    if (line.trim() !== '') process.stdout.write(`${name}: ${line}\n`)
+  })
   return { name, status, failures: [], figures: [], seconds: (performance.now() - started) / 1000 }
 }
 
-/** What went wrong is a quarter of an hour of two machines' lines further up. */
+/** Last, since what went wrong is thousands of lines further up. */
 function report(results, machine) {
   for (const { name, status, seconds, figures, failures, stopped } of results) {
     const again = stopped ? ', after a machine that stopped' : ''
@@ -138,6 +165,8 @@ function report(results, machine) {
     for (const figure of figures) say(`  ${figure}`)
     if (failures.length > 0) say(failures.join('\n'))
   }
+  const bad = results.filter(({ status }) => status !== 0)
+  say(bad.length === 0 ? 'all parts passed' : `failed: ${bad.map(({ name }) => name).join(', ')}`)
 }
 
 function rig(args, take) {

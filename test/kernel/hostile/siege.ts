@@ -31,7 +31,7 @@ export class Siege {
     const file = join(this.#folder, 'native')
     execFileSync('gcc', ['-static', '-O2', '-s', '-o', file, join(import.meta.dirname, 'native.c')])
     this.#native = readFileSync(file, 'base64')
-    // user-mode Linux leaves them to the host, past every filter of its own
+    // user-mode Linux takes such a call for the 64-bit one of the same number
     if (!inUml) this.#oldCall = execFileSync(file, { input: 'int80\n', encoding: 'utf8' }).trim()
     mkdirSync(join(this.#folder, 'home'))
     for (const name of ['robot.key', 'operators.json']) writeFileSync(join(this.#folder, 'home', name), 'secret')

@@ -44,11 +44,13 @@ async function run(machine, image, task, streams, folder) {
   // The kernel unpacks one archive after the other, each from a multiple of 4; of two files with one name the last counts.
   const modules = readFileSync(image.initrd)
   const padding = Buffer.alloc((4 - (modules.length % 4)) % 4)
-  writeFileSync(initrd, Buffer.concat([modules, padding, cpio([...base(), ...told(task)])]))
+  writeFileSync(initrd, Buffer.concat([modules, padding, cpio([...base(), ...taskFiles(task)])]))
   const consoleLog = join(folder, 'console')
   closeSync(openSync(consoleLog, 'w'))
   let status = ''
   let silence
+  // whoever reads what the command prints has gone
+  const interruptOnError = () => interrupt()
   const heard = (take) => (bytes) => {
     silence?.refresh()
     take(bytes)
@@ -70,19 +72,23 @@ async function run(machine, image, task, streams, folder) {
   }
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP']
   for (const signal of signals) process.on(signal, interrupt)
+  for (const stream of [streams.stdout, streams.stderr]) stream.on('error', interruptOnError)
   const timer = setTimeout(() => {
     stops.late = true
     guest.kill()
   }, task.timeoutMs)
   if (task.silentMs !== undefined) {
-    silence = setTimeout(async () => {
+    silence = setTimeout(() => {
       clearTimeout(timer)
-      stops.evidence = await guest.evidence()
-      guest.kill()
+      // once is enough, whatever is said meanwhile
+      silence = undefined
+      stops.evidence = (guest.evidence?.() ?? Promise.resolve('')).catch((error) => `(none: ${error.message})`)
+      stops.evidence.then(guest.kill)
     }, task.silentMs)
   }
   try {
     await guest.ended
+    if (stops.evidence !== undefined) return { kind: 'silent', evidence: await stops.evidence }
   } finally {
     clearTimeout(timer)
     clearTimeout(silence)
@@ -91,7 +97,6 @@ async function run(machine, image, task, streams, folder) {
   const code = /^exit (\d+)$/m.exec(status)
   if (code !== null) return { kind: 'exit', code: Number(code[1]) }
   if (stops.interrupted) return { kind: 'interrupted' }
-  if (stops.evidence !== undefined) return { kind: 'silent', evidence: stops.evidence }
   const shown = readFileSync(consoleLog, 'utf8').split('\n').slice(-CONSOLE_LINES).join('\n')
   if (stops.late) return { kind: 'timeout', reason: `no end within ${task.timeoutMs / 1000} s`, console: shown }
   const reason = /^failed (.*)$/m.exec(status)?.[1] ?? 'the guest ended without saying how the command ended'
@@ -112,7 +117,7 @@ function base() {
 }
 
 /** The files in /run/rig that differ from run to run. */
-function told({ command, cwd, env, share, forward }) {
+function taskFiles({ command, cwd, env, share, forward }) {
   const lines = [
     ...Object.entries(env).map(([key, value]) => `export ${key}=${quoted(value)}`),
     `cd ${quoted(cwd)} || exit 127`,

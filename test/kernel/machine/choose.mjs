@@ -23,6 +23,8 @@ export const MACHINES = { uml, qemu }
  * @returns {'uml' | 'qemu'}
  */
 export function chooseMachine(env) {
+  // The host's files belong in the guest to whom they belong here: a robot needs some that are root's.
+  if (process.getuid() !== 0) return 'qemu'
   return env.MEDULLA_RIG_KERNEL || builtKernel() !== undefined ? 'uml' : 'qemu'
 }
 
@@ -51,7 +53,15 @@ async function givenKernel(path) {
   const { size, mtimeMs } = statSync(path)
   const folder = join(CACHE, `given-${key([path, String(size), String(mtimeMs)])}`)
   await wholeOrNot(folder, (beside) => {
-    writeFileSync(join(beside, 'linux'), gunzipSync(readFileSync(path)), { mode: 0o755 })
+    writeFileSync(join(beside, 'linux'), unpacked(path), { mode: 0o755 })
   })
   return { kernel: join(folder, 'linux'), initrd }
+}
+
+function unpacked(path) {
+  try {
+    return gunzipSync(readFileSync(path))
+  } catch (error) {
+    throw new RigError(`MEDULLA_RIG_KERNEL: ${path} cannot be unpacked: ${error.message}`, 'copy it again')
+  }
 }

@@ -13,7 +13,9 @@ export const MONITOR = { monitor: 'monitor', console: 'console-line' }
 
 const ANSWER_MS = 500
 /** A list of all threads is long, and the console writes it through an emulated UART. */
-const SYSRQ_MS = 20_000
+const SYSRQ_MS = 60_000
+/** A busy host stops the guest in the middle of a list. */
+const QUIET_MS = 7000
 /** How many of the virtqueues of a device are asked for. */
 const QUEUES = 8
 
@@ -46,6 +48,7 @@ export async function evidence(folder, consoleLog, pid) {
   await section('virtio queues', () => queues(monitor))
   const from = statSync(consoleLog).size
   const line = await open(join(folder, MONITOR.console)).catch(() => undefined)
+  line?.resume()
   for (const [letter, what] of SYSRQ) {
     await section(`asked the kernel: ${what}`, async () => {
       await monitor(`chardev-send-break ${MONITOR.console}`)
@@ -118,11 +121,11 @@ function open(path) {
   })
 }
 
-/** Until the file has not grown for two seconds. */
+/** Until the file has not grown for a while. */
 async function quiet(path, most) {
   let size = -1
   for (const until = Date.now() + most; Date.now() < until && statSync(path).size !== size; ) {
     size = statSync(path).size
-    await sleep(2000)
+    await sleep(QUIET_MS)
   }
 }

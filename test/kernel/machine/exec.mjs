@@ -1,12 +1,12 @@
 /** Commands of the host that a build needs, and folders that are whole or not there. */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { RigError } from './error.mjs'
 
-/** Outside of the checkout: `npm ci` empties node_modules, and a kernel takes ten minutes to compile. */
+/** Outside of the checkout: `npm ci` empties node_modules, and a kernel takes minutes to compile. */
 export const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'medulla-rig')
 
 /** @throws {RigError} with what the command printed, when it fails */
@@ -21,13 +21,17 @@ export function output(file, args, options = {}) {
     return execFileSync(file, args, { encoding: 'utf8', maxBuffer: 64 << 20, stdio: 'pipe', env, ...options })
   } catch (error) {
     const text = `${error.stdout ?? ''}${error.stderr ?? ''}`.trim()
-    throw new RigError(`${file} ${args.join(' ')} failed: ${text || error.message}`, 'see the message above')
+    throw new RigError(
+      `${file} ${args.join(' ')} failed: ${text || error.message}`,
+      "df -h ~/.cache, and try again; what it says is from Debian's own tools",
+    )
   }
 }
 
 /** Unless the folder is there: fills one beside it, then moves that into place, also when two builds meet. */
 export async function wholeOrNot(folder, fill) {
   if (existsSync(folder)) return
+  removeLeftovers(folder)
   const beside = `${folder}.${process.pid}`
   mkdirSync(beside, { recursive: true })
   try {
@@ -35,6 +39,15 @@ export async function wholeOrNot(folder, fill) {
     if (!existsSync(folder)) renameSync(beside, folder)
   } finally {
     rmSync(beside, { recursive: true, force: true })
+  }
+}
+
+/** Of builds of this folder that were ended before they were whole. */
+function removeLeftovers(folder) {
+  if (!existsSync(dirname(folder))) return
+  for (const name of readdirSync(dirname(folder))) {
+    const pid = name.startsWith(`${basename(folder)}.`) ? name.slice(basename(folder).length + 1) : ''
+    if (pid !== '' && !existsSync(`/proc/${pid}`)) rmSync(join(dirname(folder), name), { recursive: true, force: true })
   }
 }
 

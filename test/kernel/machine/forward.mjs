@@ -79,6 +79,9 @@ class Link {
     header.writeUInt8(type, 0)
     header.writeUInt32BE(number, 1)
     header.writeUInt16BE(bytes.length, 5)
+    // nobody waits any more for what a connection that is closed has still to send
+    if (type === CLOSE)
+      this.#waiting = this.#waiting.filter((frame) => frame[0] !== DATA || frame.readUInt32BE(1) !== number)
     this.#waiting.push(Buffer.concat([header, bytes]))
     this.#write()
   }

@@ -95,7 +95,7 @@ second() {
   mkdir -p $R/tree
   mount -o bind / $R/tree
   mount -t tmpfs -o mode=1777 tmp /tmp
-  while read -r path; do
+  while IFS= read -r path; do
     mkdir -p "$path" && mount -o bind "$R/tree$path" "$path"
   done <$R/kept
   while read -r tag path; do

@@ -1,13 +1,18 @@
 /**
  * User-mode Linux: the guest's kernel is a program of this host and its processes run natively. bwrap shows it the host's
- * root read-only, without a network, so that not even root in the guest can write where the task does not say.
+ * root read-only, without devices, network and most capabilities, so that not even root in the guest can write where the
+ * task does not say.
  */
 import { spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
 import { createServer } from 'node:net'
+import { RigError } from './error.mjs'
 import { relay } from './forward.mjs'
 
 const MEMORY_MB = 2048
+
+/** What root needs to read and give files, and the kernel to raise its limit of the stack. */
+const CAPABILITIES = ['CAP_CHOWN', 'CAP_DAC_OVERRIDE', 'CAP_FOWNER', 'CAP_SYS_RESOURCE']
 
 export const uml = {
   name: 'user-mode Linux',
@@ -16,7 +21,9 @@ export const uml = {
     const log = openSync(consoleLog, 'a')
     const sandbox = [
       ...['--die-with-parent', '--unshare-pid', '--unshare-net', '--unshare-ipc'],
-      ...['--ro-bind', '/', '/', '--dev-bind', '/dev', '/dev', '--proc', '/proc', '--bind', folder, folder],
+      ...['--cap-drop', 'ALL', ...CAPABILITIES.flatMap((capability) => ['--cap-add', capability])],
+      // the kernel keeps the guest's memory in /dev/shm
+      ...['--ro-bind', '/', '/', '--dev', '/dev', '--tmpfs', '/dev/shm', '--proc', '/proc', '--bind', folder, folder],
       ...(share === undefined ? [] : ['--bind', share, share]),
     ]
     const options = [
@@ -26,27 +33,39 @@ export const uml = {
       ...['ssl=null', ...[0, 1, 2].map((n) => `ssl${n}=null,fd:${n + 3}`), 'ssl3=fd:6'],
     ]
     const stdio = ['ignore', log, log, 'pipe', 'pipe', 'pipe', 'pipe']
-    const child = spawn('bwrap', [...sandbox, '--', kernel, ...options], { stdio, env: { PATH: process.env.PATH } })
+    const server = forward === undefined ? undefined : createServer({ allowHalfOpen: true })
+    // before anything is started: the port may be in use
+    if (server !== undefined) await listen(server, forward.host)
+    const env = { PATH: process.env.PATH }
+    const child = spawn('bwrap', [...sandbox, '--', kernel, ...options], { stdio, env, detached: true })
     closeSync(log)
     const [, , , stdout, stderr, status, line] = child.stdio
     stdout.on('data', take.stdout)
     stderr.on('data', take.stderr)
     status.on('data', take.status)
-    const server = forward === undefined ? undefined : await listen(forward.host, relay(line))
+    server?.on('connection', relay(line))
     const ended = new Promise((resolve, reject) => {
-      child.once('error', reject)
+      child.once('error', (cause) => {
+        reject(new RigError(`bwrap cannot be started: ${cause.message}`, 'apt-get install bubblewrap'))
+      })
       child.once('close', resolve)
     }).finally(() => server?.close())
-    return { ended, kill: () => child.kill('SIGKILL'), evidence: async () => 'user-mode Linux keeps none' }
+    return { ended, kill: () => killGroup(child.pid) }
   },
 }
 
-/** Each connection to the port of this host goes over the serial line. */
-async function listen(port, connection) {
-  const server = createServer(connection)
-  await new Promise((resolve, reject) => {
-    server.once('error', reject)
+/** bwrap and the kernel, also when bwrap has not yet tied the kernel's life to its own. */
+function killGroup(pid) {
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch (error) {
+    if (error.code !== 'ESRCH') throw error
+  }
+}
+
+function listen(server, port) {
+  return new Promise((resolve, reject) => {
+    server.once('error', ({ message }) => reject(new RigError(`--forward: ${message}`, 'choose another port')))
     server.listen(port, '127.0.0.1', resolve)
   })
-  return server
 }
