@@ -15,10 +15,10 @@ import type { SignedCertificate } from '../cert.ts'
 import { Refusal } from '../errors.ts'
 import { PACKAGE, RIG, ROBOTS, RUNTIME } from './paths.ts'
 
-/** By the names that rig.mjs gives them: the command each needs, and how much slower than a Pi each is. */
+/** By the names that rig.mjs gives them: the command each needs, how much slower than a Pi each is, and until it is up. */
 const MACHINES = {
-  uml: { command: 'bwrap', timeScale: 3 },
-  qemu: { command: 'qemu-system-x86_64', timeScale: 5 },
+  uml: { title: 'user-mode Linux', command: 'bwrap', timeScale: 3, bootSeconds: 5 },
+  qemu: { title: 'Linux in QEMU', command: 'qemu-system-x86_64', timeScale: 5, bootSeconds: 20 },
 }
 
 const BOARD = join(ROBOTS, 'blink/board.pi4.json')
@@ -29,6 +29,8 @@ export interface Guest {
   /** Ends with its child; stdout is that of the runtime. */
   readonly child: ChildProcess
   readonly port: number
+  /** For the person who waits. */
+  readonly booting: string
   /** The robot's card; made at the first start, so not before the runtime listens. */
   card(): Promise<SignedCertificate>
 }
@@ -53,7 +55,7 @@ export async function startGuest(options: GuestOptions, stderr: number | 'inheri
     throw new Refusal('not-found', 'this installation has no kernel to boot: --kernel works in a clone', hint)
   }
   const machine = chosenMachine()
-  const { command, timeScale } = MACHINES[machine]
+  const { title, command, timeScale, bootSeconds } = MACHINES[machine]
   if (!onPath(command)) {
     const hint = `apt-get install --no-install-recommends $(node ${RIG} packages)`
     throw new Refusal('not-found', `there is no ${command}`, hint)
@@ -91,7 +93,7 @@ export async function startGuest(options: GuestOptions, stderr: number | 'inheri
     detached: keep,
   })
   const card = async () => JSON.parse(await readFile(join(home as string, 'robot.json'), 'utf8')) as SignedCertificate
-  return { child, port, card }
+  return { child, port, card, booting: `booting ${title}; this takes about ${bootSeconds} s` }
 }
 
 function chosenMachine(): keyof typeof MACHINES {

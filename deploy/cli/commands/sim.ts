@@ -120,7 +120,7 @@ async function simKernel(app: App, options: Options, key: string | undefined): P
   await mkdir(folder, { recursive: true, mode: 0o700 })
   const log = keep ? openSync(join(folder, 'runtime.log'), 'a', 0o600) : 'inherit'
   const guest = await startGuest({ name, port, board: options.board, folder, operator: cardFile }, log, keep)
-  app.term.progress('booting; this takes about 20 s')
+  app.term.progress(guest.booting)
   return follow(app, name, guest.child, keep, async (up) => {
     const card = await guest.card()
     verifyCertificate(card)
