@@ -49,8 +49,6 @@ async function run(machine, image, task, streams, folder) {
   closeSync(openSync(consoleLog, 'w'))
   let status = ''
   let silence
-  // whoever reads what the command prints has gone
-  const interruptOnError = () => interrupt()
   const heard = (take) => (bytes) => {
     silence?.refresh()
     take(bytes)
@@ -72,7 +70,8 @@ async function run(machine, image, task, streams, folder) {
   }
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP']
   for (const signal of signals) process.on(signal, interrupt)
-  for (const stream of [streams.stdout, streams.stderr]) stream.on('error', interruptOnError)
+  // an error here: whoever reads what the command prints has gone
+  for (const stream of [streams.stdout, streams.stderr]) stream.on('error', interrupt)
   const timer = setTimeout(() => {
     stops.late = true
     guest.kill()
