@@ -12,6 +12,7 @@ const INDENT = '    '
 const TIMING: Readonly<Record<keyof typeof DEFAULT_TIMING, string>> = {
   readyMs: 'the longest that a new program may take until it is ready',
   yieldMs: 'the longest that the old one may take to hand over',
+  takeoverMs: 'the longest that the new one may take to go on from there',
   heartbeatMs: 'a program that is silent for longer has hung, and its outputs go to their safe levels',
   trialMs: 'how long a new program must be healthy before it is kept',
   checkpointMs: 'how often its state is saved, for a crash',

@@ -6,6 +6,7 @@ import { MODELS } from './linux/models.ts'
 export const DEFAULT_TIMING = {
   readyMs: 10_000,
   yieldMs: 100,
+  takeoverMs: 250,
   heartbeatMs: 250,
   trialMs: 1000,
   checkpointMs: 5000,
@@ -148,6 +149,8 @@ export const entry = z.discriminatedUnion('kind', [
 export const timing = z.strictObject({
   readyMs: z.int().min(10).max(600_000).default(DEFAULT_TIMING.readyMs),
   yieldMs: z.int().min(1).max(60_000).default(DEFAULT_TIMING.yieldMs),
+  /** from the old program's yield until the new one runs, and 20 ms more for each MiB of state (HANDOVER 6.12) */
+  takeoverMs: z.int().min(10).max(60_000).default(DEFAULT_TIMING.takeoverMs),
   heartbeatMs: z.int().min(5).max(60_000).default(DEFAULT_TIMING.heartbeatMs),
   trialMs: z.int().min(0).max(3_600_000).default(DEFAULT_TIMING.trialMs),
   checkpointMs: z.int().min(10).max(3_600_000).default(DEFAULT_TIMING.checkpointMs),

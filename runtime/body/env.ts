@@ -26,6 +26,8 @@ export interface SlotEnv {
   readonly owner: Owner
   /** ms, already scaled */
   readonly timing: Timing
+  /** MEDULLA_TIME_SCALE: for the times that are no part of the board file. */
+  readonly timeScale: number
   readonly launch: Launch
   /** Now is a good moment to make ready for the next launch. */
   prepare(): void

@@ -8,7 +8,22 @@ import type { Snapshot } from '../sdk/wire.ts'
 import type { SlotEnv } from './env.ts'
 import type { Event } from './lifecycle.ts'
 import { fillInbox, readSnapshot } from './snapshots.ts'
-import type { Running } from './upgrade.ts'
+import type { Cause, Running } from './upgrade.ts'
+
+/** HANDOVER 3.8: who may say what, so that no program answers for another one. */
+const SPEAKERS: Partial<Record<Event, 'current' | 'next'>> = {
+  ready: 'next',
+  started: 'next',
+  preloaded: 'next',
+  armed: 'next',
+  took: 'next',
+  'next-orphaned': 'next',
+  copied: 'current',
+  yielded: 'current',
+  resumed: 'current',
+  unhealthy: 'current',
+  lost: 'current',
+}
 
 /** HANDLES 10.5: a program that may still run although it was frozen and killed. */
 export class Unfenced extends Error {}
@@ -43,14 +58,25 @@ export class Programs {
     return running === this.old ? 'old' : null
   }
 
-  /** What a program says or does gets its role when it is handled: roles may change while it waits. */
-  event(kind: Event | 'died' | 'failed', from: Running | null): Event | null {
-    if (kind !== 'died' && kind !== 'failed' && kind !== 'unhealthy') return kind
-    const role = from === null ? null : this.role(from)
+  /**
+   * The event that a message or an exit is, by the role that its program has when it is handled: roles may change while it
+   * waits. Null: a program without a role, or one whose role may not say this (HANDOVER 3.8).
+   */
+  event(kind: Event | 'died' | 'failed', from: Running | null, said: Cause | null): Event | null {
+    if (from === null) return kind as Event
+    const role = this.role(from)
     if (role === null) return null
-    if (kind === 'unhealthy') return role === 'current' ? kind : null
     if (kind === 'died') return `${role}-died`
-    return role === 'next' ? 'next-failed' : 'current-failed'
+    if (kind === 'failed') {
+      if (role === 'next') return said?.code === 'bad-state' ? 'bad-copy' : 'next-failed'
+      return role === 'current' ? 'current-failed' : null
+    }
+    return SPEAKERS[kind] === role ? kind : null
+  }
+
+  /** Length of the state that is being handed over; 0 before the current program has copied it. */
+  get stateBytes(): number {
+    return Math.max(this.copied?.length ?? 0, this.handedBack?.length ?? 0)
   }
 
   copy(swap: string): void {
@@ -171,6 +197,15 @@ export class Programs {
   async kill(role: 'current' | 'next' | 'old'): Promise<void> {
     const running = this[role]
     this[role] = null
+    await this.#kill(running)
+  }
+
+  /** As `kill`, for a program whose death is itself waited for: it keeps its role until that event. */
+  async end(role: 'current'): Promise<void> {
+    await this.#kill(this[role])
+  }
+
+  async #kill(running: Running | null): Promise<void> {
     if (running === null || (await running.child.kill())) return
     throw new Unfenced(`process ${running.child.pid} was killed, and has not ended`)
   }

@@ -28,6 +28,11 @@ export class Restarts {
     this.#again = true
   }
 
+  /** What ran before is about to be started again. */
+  get isOwed(): boolean {
+    return this.#again
+  }
+
   cancel(): void {
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null

@@ -345,6 +345,7 @@ export class Robot {
     return {
       owner,
       timing,
+      timeScale: timeScale(),
       launch: (about, runnable, on) => launch(this.#ground, this.spares, about, runnable, on),
       prepare: () => this.#dirs.prepare(),
       settled: (slot, log, running) => this.spares.settled(slot, log, running),

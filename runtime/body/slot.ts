@@ -1,7 +1,8 @@
 /**
  * Invariant: at any instant at most one program of this slot has a live lease, and this file is the only one that moves it.
  *
- * The shell around lifecycle.ts: it turns messages, exits and timers into events, and does the actions in order.
+ * The shell around lifecycle.ts: it turns messages, exits and timers into events, and does the actions in order. What a
+ * state means is in the table: nothing here asks for a state by its name.
  */
 import type { Outcome, SlotStatus } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
@@ -11,14 +12,14 @@ import { Checkpoints } from './checkpoints.ts'
 import { Deadline } from './deadlines.ts'
 import { lifeEntry, upgradeEntry } from './entries.ts'
 import type { SlotEnv } from './env.ts'
-import { type Action, type Event, type State, step } from './lifecycle.ts'
+import { type Action, accepts, type Event, FACTS, type State, step } from './lifecycle.ts'
 import { SlotLog } from './log.ts'
 import { Monitor, Pace, runningStatus, unwell } from './monitor.ts'
 import { SlotParams } from './params.ts'
 import { Programs, Unfenced } from './programs.ts'
 import { Restarts } from './restarts.ts'
-import type { Cause, Runnable, Running, Upgrade } from './upgrade.ts'
-import { blameless, causeOf, describeOutcome } from './verdict.ts'
+import type { Cause, Consequence, Runnable, Running, Upgrade } from './upgrade.ts'
+import { causeOf, describeOutcome, outcomeOf } from './verdict.ts'
 
 export class Slot {
   readonly name: string
@@ -47,7 +48,7 @@ export class Slot {
     this.log = new SlotLog(name)
     this.#programs = new Programs(name, env)
     this.params = new SlotParams(name, env, this.#programs, (level, text) => this.#note(level, text))
-    this.#deadline = new Deadline(env.timing)
+    this.#deadline = new Deadline(env.timing, env.timeScale)
     this.#restarts = new Restarts(env.timing.restartMostMs)
     this.#checkpoints = new Checkpoints(name, env, (level, text) => this.#note(level, text))
     const lost = () => this.#post('lost', null)
@@ -63,7 +64,7 @@ export class Slot {
   /** HANDOVER 2.4: one upgrade at a time; the second one is told so at once. Release with `launch` or `abandon`. */
   reserve(): void {
     this.#env.admit(this.name)
-    const busy = this.#reserved || this.#upgrade !== null || !['idle', 'running', 'cooling'].includes(this.#state)
+    const busy = this.#reserved || this.#upgrade !== null || !accepts(this.#state, 'launch')
     if (busy) throw new Refusal('in-progress', `slot ${this.name} is busy (${this.#state})`, 'medulla status')
     this.#reserved = true
   }
@@ -78,8 +79,7 @@ export class Slot {
 
   /** What a failed upgrade goes back to: what runs, or what is about to be restarted. */
   get goesBackTo(): Runnable | null {
-    const last = this.#state === 'cooling' || this.#state === 'restarting' ? this.#programs.last : null
-    return this.runs ?? last?.runnable ?? null
+    return this.runs ?? (this.#restarts.isOwed ? this.#programs.last?.runnable : null) ?? null
   }
 
   /** Takes the reservation; resolves when it has ended, one way or the other. */
@@ -92,7 +92,7 @@ export class Slot {
 
   /** At boot: starts what ran. */
   begin(): void {
-    this.#post('cooled', null)
+    this.#post('start', null)
   }
 
   stop(): Promise<void> {
@@ -115,9 +115,11 @@ export class Slot {
   async start(): Promise<void> {
     this.reserve()
     this.#reserved = false
-    if (this.#state !== 'idle') throw new Refusal('in-progress', `slot ${this.name} runs already`, 'medulla status')
+    if (!accepts(this.#state, 'start')) {
+      throw new Refusal('in-progress', `slot ${this.name} runs already`, 'medulla status')
+    }
     await this.#env.setStopped(this.name, false)
-    this.#post('cooled', null)
+    this.#post('start', null)
   }
 
   /** The body ends: every program of this slot is ended, the record stays as it is. */
@@ -126,7 +128,7 @@ export class Slot {
     this.#restarts.cancel()
     this.#deadline.disarm()
     this.#monitor.rest()
-    this.#state = 'idle'
+    this.#post('close', null)
     // what was being started is there by then
     await this.#queue
     await this.#programs.close()
@@ -134,9 +136,8 @@ export class Slot {
   }
 
   edge(message: { id: number; level: 0 | 1; ns: string; seqno: number }): void {
-    // the candidate too: what the old program has not seen when it parks is the new one's (HANDOVER 6.6)
     this.#programs.current?.child.send({ t: 'edge', ...message })
-    if (this.#state === 'yielding') this.#programs.next?.child.send({ t: 'edge', ...message })
+    if (FACTS[this.#state].edgesToNext) this.#programs.next?.child.send({ t: 'edge', ...message })
   }
 
   status(): SlotStatus {
@@ -166,19 +167,22 @@ export class Slot {
 
   async #handle(kind: Event | 'died' | 'failed', from: Running | null, said: Cause | null): Promise<void> {
     const before = this.#state
-    const event = this.#programs.event(kind, from)
+    const event = this.#programs.event(kind, from, said)
     if (event === null) return
-    const { state, actions } = step(before, event)
-    if (state === before && actions.length === 0) {
-      // the program crashed while the bundle was verified, and is being started again
+    const row = step(before, event)
+    if (row === null) {
+      // The program crashed while the bundle was verified, and is being started again.
       return event === 'launch' ? this.#tooLate(before) : undefined
     }
-    const { fatal = null, ending = null } = from?.child ?? {}
-    const about = { said: said ?? (fatal as Cause | null), ending: kind === 'died' ? ending : null }
-    const cause = causeOf(before, event, about, this.#upgrade, this.#env.timing)
-    const moved = state !== before || actions.some((action) => action !== 'note')
-    if (cause !== null) {
-      if (moved) this.#upgrade?.because(cause, blameless(before, event, cause.code))
+    const { state, actions, reason, fault } = row
+    const moved = state !== before || actions.length > 0
+    if (reason !== null) {
+      const { fatal = null, ending = null } = from?.child ?? {}
+      const end = { said: said ?? (fatal as Cause | null), ending: kind === 'died' ? ending : null }
+      const deadlineMs = this.#deadline.lengthMs(before, this.#programs.stateBytes)
+      const evidence = { ...end, held: this.#upgrade?.held ?? null, deadlineMs }
+      const cause = causeOf(reason, evidence, this.#env.timing)
+      if (moved) this.#upgrade?.setCause(cause, fault)
       const news = moved || cause.message !== this.#lastCause?.message
       if (news) this.#note('warn', `${before}: ${cause.code}: ${cause.message}`)
       this.#lastCause = cause
@@ -187,7 +191,9 @@ export class Slot {
     if (moved) this.#deadline.disarm()
     for (const action of actions) {
       try {
-        await this.#do(action)
+        const next = await this.#do(action)
+        // What an action comes to is an event: the rest of the row is left to that event's own row.
+        if (next !== undefined) return this.#handle(next.event, null, next.said ?? null)
       } catch (error) {
         if (!(error instanceof Unfenced)) throw error
         // HANDLES 10.5: nobody gets the handles
@@ -197,7 +203,8 @@ export class Slot {
       }
     }
     if (moved && this.#state === state) this.#arm(state)
-    this.#env.settled(this.name, this.log, this.#state === 'running' ? this.#programs.current : null)
+    const quiet = this.#upgrade === null && accepts(state, 'launch')
+    this.#env.settled(this.name, this.log, quiet ? this.#programs.current : null)
   }
 
   #hear(running: Running, message: FromProgram): void {
@@ -206,11 +213,12 @@ export class Slot {
     const role = this.#programs.role(running)
     switch (message.t) {
       case 'ready':
+        if (role === 'current' || role === 'old') return
         if (message.note) this.#note('info', message.note)
         upgrade?.timeline.begin('rehearse', monotonicNs() - message.rehearseMs * 1e6)
         return this.#post('ready', running)
       case 'copied':
-        this.#programs.copied = message.snapshot
+        if (role === 'current') this.#programs.copied = message.snapshot
         return this.#post('copied', running)
       case 'preloaded':
       case 'armed':
@@ -218,21 +226,25 @@ export class Slot {
       case 'resumed':
         return this.#post(message.t, running)
       case 'took':
-        return this.#took(running, message)
+        if (role === 'next') upgrade?.tookOver(message)
+        return this.#post('took', running)
       case 'yielded':
-        return this.#yielded(running, message)
+        if (role !== 'current') return
+        this.#programs.handedBack = message.snapshot
+        this.#programs.parkedAt = performance.now()
+        return this.#post('yielded', running)
       case 'failed':
         return this.#post('failed', running, message)
       case 'orphan':
         return this.#post('next-orphaned', running)
       case 'held':
-        return upgrade?.hold(message.reason)
+        return role === 'current' ? upgrade?.hold(message.reason) : undefined
       case 'unhealthy':
         return this.#post('unhealthy', running, { code: 'unhealthy', message: message.reason })
       case 'hb':
         return role === 'current' ? this.#beat(running, message) : undefined
       case 'checkpoint':
-        if (this.#state === 'running' && role === 'current') this.#checkpoints.take(running, message)
+        if (FACTS[this.#state].checkpoints && role === 'current') this.#checkpoints.take(running, message)
         return
       case 'log':
         return this.log.add('log', message.text, running.child.fence, message.level)
@@ -248,42 +260,31 @@ export class Slot {
     this.#monitor.beat()
   }
 
-  #took(running: Running, message: Extract<FromProgram, { t: 'took' }>): void {
-    if (this.#upgrade === null || running !== this.#programs.next) return
-    this.#upgrade.tookOver(message)
-    this.#post('took', running)
-  }
-
-  #yielded(running: Running, message: Extract<FromProgram, { t: 'yielded' }>): void {
-    if (this.#programs.role(running) !== 'current') return
-    if (this.#state === 'undoing') {
-      this.#programs.handedBack = message.snapshot
-      return this.#post('handed-back', running)
-    }
-    this.#programs.parkedAt = performance.now()
-    this.#monitor.rest()
-    // it has yielded in time; what is left is the new one's takeover, which may be of 64 MiB
-    if (this.#state === 'yielding') this.#arm('preloading')
-  }
-
   // deadlines
 
   #arm(state: State): void {
-    this.#deadline.arm(state, () => {
-      const forced = this.#upgrade?.force === true && (this.#state === 'copying' || this.#state === 'yielding')
-      this.#post(forced ? 'forced-deadline' : 'deadline', null)
+    this.#deadline.arm(state, this.#programs.stateBytes, () => {
+      this.#post(this.#upgrade?.force === true ? 'forced-deadline' : 'deadline', null)
     })
   }
 
   // actions
 
-  async #do(action: Action): Promise<void> {
+  /** An event when the action came to something that the table has a row for. */
+  async #do(action: Action): Promise<Consequence | undefined> {
+    if (action === 'spawn-next') return this.#spawnNext(this.#upgrade?.to ?? null)
+    // what was pushed meanwhile has had no trial
+    if (action === 'spawn-committed') return this.#spawnNext(null)
+    if (action === 'commit') return this.#commit()
+    await this.#perform(action)
+    return undefined
+  }
+
+  async #perform(action: Exclude<Action, 'spawn-next' | 'spawn-committed' | 'commit'>): Promise<void> {
     const programs = this.#programs
     const upgrade = this.#upgrade
     const swap = upgrade?.swap ?? ''
     switch (action) {
-      case 'spawn-next':
-        return this.#spawnNext()
       case 'copy':
         upgrade?.timeline.begin('copy')
         return programs.copy(swap)
@@ -295,6 +296,8 @@ export class Slot {
       case 'yield':
         upgrade?.timeline.begin('yield')
         return programs.yieldToNext(swap)
+      case 'rest':
+        return this.#monitor.rest()
       case 'start-next':
         return programs.startNext()
       case 'promote':
@@ -306,7 +309,7 @@ export class Slot {
       case 'freeze-old':
         await programs.freezeOld()
         upgrade?.fenced()
-        return upgrade === null ? undefined : this.#countEdges(upgrade)
+        return upgrade?.countEdges((fromNs, toNs) => this.#env.edges(this.name, fromNs, toNs))
       case 'begin-trial':
         upgrade?.timeline.begin('trial')
         return this.#monitor.beginTrial(this.#env.timing.trialMs)
@@ -326,9 +329,11 @@ export class Slot {
         upgrade?.timeline.begin('undo')
         this.#monitor.endTrial()
         this.#monitor.rest()
-        // in two states its death is itself the event that is waited for, so it keeps its role until then
-        if (this.#state !== 'forcing' && this.#state !== 'stopping') return programs.kill('current')
-        return void (await programs.current?.child.kill())
+        return programs.kill('current')
+      case 'end-current':
+        upgrade?.timeline.begin('undo')
+        this.#monitor.rest()
+        return programs.end('current')
       case 'kill-old':
         return programs.kill('old')
       case 'resume-old':
@@ -342,11 +347,11 @@ export class Slot {
       case 'stop-current':
         this.#monitor.rest()
         return programs.current?.child.send({ t: 'stop' })
-      case 'commit':
-        return this.#commit()
-      case 'call-off':
-      case 'undone':
-      case 'failed':
+      case 'finish-commit':
+        return this.#finishCommit()
+      case 'bring-back':
+        return this.#bringBack()
+      case 'end-upgrade':
         return this.#ended()
       case 'stopped':
         return this.#stopped()
@@ -359,15 +364,12 @@ export class Slot {
     }
   }
 
-  async #spawnNext(): Promise<void> {
+  /** `pushed` null: what is committed. */
+  async #spawnNext(pushed: Runnable | null): Promise<Consequence | undefined> {
     this.#upgrade?.timeline.begin('spawn')
     try {
-      const pushed = this.#state === 'restarting' ? null : this.#upgrade // what comes meanwhile has had no trial
-      const runnable = pushed?.to ?? (await this.#env.committed(this.name))
-      if (runnable === null) {
-        this.#state = 'idle'
-        return
-      }
+      const runnable = pushed ?? (await this.#env.committed(this.name))
+      if (runnable === null) return { event: 'nothing-stored' }
       const about = {
         slot: this.name,
         log: this.log,
@@ -381,15 +383,11 @@ export class Slot {
       })
       // HANDOVER 4.7
       await runnable.stored
+      return
     } catch (error) {
       const { message } = error as Error
-      this.#post('next-failed', null, { code: error instanceof Refusal ? error.code : 'internal', message })
+      return { event: 'spawn-failed', said: { code: error instanceof Refusal ? error.code : 'internal', message } }
     }
-  }
-
-  #countEdges(upgrade: Upgrade): void {
-    const { window } = upgrade
-    if (window !== null) upgrade.edges = this.#env.edges(this.name, window.fromNs, window.toNs)
   }
 
   #resumeOld(): void {
@@ -401,22 +399,22 @@ export class Slot {
     this.#monitor.watch()
   }
 
-  async #commit(): Promise<void> {
-    const upgrade = this.#upgrade
-    if (upgrade === null || this.#programs.current === null) return
+  async #commit(): Promise<Consequence> {
+    const upgrade = this.#upgrade as Upgrade
     upgrade.timeline.begin('commit')
     this.#restarts.settled()
     // HANDOVER 2.6: on disk before it is said
     try {
-      await this.#checkpoints.secure(this.#programs.current, upgrade.from, this.#env.timing.heartbeatMs)
+      await this.#checkpoints.secure(this.#programs.current as Running, upgrade.from, this.#env.timing.heartbeatMs)
       await this.#env.commit(this.name, upgrade.to, upgrade.kind === 'push')
+      return { event: 'committed' }
     } catch (error) {
-      // a disk that takes nothing: still in its trial, and failed it
-      this.#state = this.#programs.old === null ? 'proving' : 'trial'
-      const { message } = error as Error
-      this.#post('current-failed', null, { code: 'internal', message: `the commit could not be written: ${message}` })
-      throw error
+      return { event: 'commit-failed', said: { code: 'internal', message: (error as Error).message } }
     }
+  }
+
+  async #finishCommit(): Promise<void> {
+    const upgrade = this.#upgrade as Upgrade
     this.#env.owner.keep(Object.keys(upgrade.to.manifest.needs), this.name)
     this.#lastGapMs = upgrade.gapMs
     upgrade.notes = this.params.settle(upgrade.to.manifest.params)
@@ -425,26 +423,27 @@ export class Slot {
     this.#askCheckpoint()
   }
 
+  /** What ran before a candidate that failed was forced out, or had crashed: it comes back. */
+  #bringBack(): void {
+    if (this.#upgrade?.from == null) return
+    this.#restarts.owed()
+    this.#post('start', null)
+  }
+
   async #ended(): Promise<void> {
     const upgrade = this.#upgrade
     if (upgrade === null) return
-    const code = upgrade.cause?.code ?? 'internal'
     this.#monitor.endTrial()
-    if (!upgrade.blameless) await this.#env.undone(upgrade.to.digest)
+    if (upgrade.fault === 'candidate') await this.#env.undone(upgrade.to.digest)
     if (this.#programs.current !== null) {
       this.#env.owner.keep(Object.keys(this.#programs.current.runnable.manifest.needs), this.name)
       this.#monitor.watch()
     }
-    const told = code === 'interrupted' || code === 'estopped'
-    await this.#finish(told || code === 'yield-timeout' ? 'called-off' : 'rolled-back')
-    // nothing of this slot runs: what ran before it was forced out, or crashed, comes back
-    if (this.#state !== 'idle' || upgrade.from === null || told || code === 'fence-failed') return
-    this.#restarts.owed()
-    this.#post('cooled', null)
+    await this.#finish(outcomeOf(upgrade.cause?.code ?? 'internal'))
   }
 
   async #tooLate(state: State): Promise<void> {
-    this.#upgrade?.because({ code: 'in-progress', message: `slot ${this.name} is busy (${state})` }, true)
+    this.#upgrade?.setCause({ code: 'in-progress', message: `slot ${this.name} is busy (${state})` }, 'nobody')
     await this.#finish('called-off')
   }
 
@@ -452,8 +451,8 @@ export class Slot {
     const upgrade = this.#upgrade
     if (upgrade === null) return
     this.#upgrade = null
-    this.#programs.copied = null
-    if (upgrade.edges === null) this.#countEdges(upgrade)
+    this.#programs.copied = this.#programs.handedBack = null
+    upgrade.countEdges((fromNs, toNs) => this.#env.edges(this.name, fromNs, toNs))
     const running = this.#programs.current?.runnable ?? null
     const receipt = await this.#env.receipt(upgradeEntry(this.name, upgrade, outcome, this.#programs.fence))
     const { message, hint } = describeOutcome(upgrade, outcome, running && `${running.program} ${running.version}`)
@@ -490,7 +489,7 @@ export class Slot {
   }
 
   #askCheckpoint(): void {
-    if (this.#state === 'running' && this.#programs.current !== null && this.#upgrade === null)
+    if (FACTS[this.#state].checkpoints && this.#programs.current !== null && this.#upgrade === null)
       this.#checkpoints.ask(this.#programs.current)
   }
 

@@ -5,6 +5,7 @@ import type { Manifest } from '../../deploy/bundle/manifest.ts'
 import type { RefusalCode } from '../../deploy/errors.ts'
 import { monotonicNs } from '../sdk/ticker.ts'
 import type { FromProgram, ToProgram } from '../sdk/wire.ts'
+import type { Event, Fault } from './lifecycle.ts'
 import type { RunDir } from './rundir.ts'
 import type { Timeline } from './timeline.ts'
 
@@ -56,6 +57,12 @@ export interface Cause {
   message: string
 }
 
+/** What an action came to, where the lifecycle's table goes on from that. */
+export interface Consequence {
+  readonly event: Event
+  readonly said?: Cause
+}
+
 export class Upgrade {
   readonly kind: 'push' | 'rollback'
   readonly to: Runnable
@@ -67,8 +74,8 @@ export class Upgrade {
   readonly timeline: Timeline
   readonly finished: Promise<PushEvent>
   cause: Cause | null = null
-  /** it failed through no fault of the new program: its digest is not remembered as tried (HANDOVER 7.7) */
-  blameless = false
+  /** Whom a failure is held against: a candidate at fault is remembered as tried (HANDOVER 7.7). */
+  fault: Fault = 'nobody'
   held: string | null = null
   /** what else there is to know about how it ended */
   notes: string[] = []
@@ -124,11 +131,16 @@ export class Upgrade {
     if (this.window !== null) this.fenceMs = (monotonicNs() - this.window.fromNs) / 1e6
   }
 
+  /** Changes of the slot's outputs while no program could write; once. */
+  countEdges(count: (fromNs: number, toNs: number) => number | null): void {
+    if (this.window !== null) this.edges ??= count(this.window.fromNs, this.window.toNs)
+  }
+
   /** The first cause stays: what follows from it explains nothing. */
-  because(cause: Cause, blameless: boolean): void {
+  setCause(cause: Cause, fault: Fault): void {
     if (this.cause !== null) return
     this.cause = cause
-    this.blameless = blameless
+    this.fault = fault
   }
 
   finish(outcome: Outcome, message: string, receipt: Receipt, hint?: string): void {

@@ -1,83 +1,78 @@
 /** Invariant: every way an upgrade can end has one code, one sentence and one next command. */
 import type { Outcome } from '../../deploy/api.ts'
 import type { RefusalCode } from '../../deploy/errors.ts'
-import type { Event, State } from './lifecycle.ts'
+import type { Timing } from '../../drivers/board.ts'
+import type { Reason } from './lifecycle.ts'
 import type { Cause, Upgrade } from './upgrade.ts'
 
-type Timing = { readyMs: number; yieldMs: number; heartbeatMs: number }
+/** What is known when something ends. */
+export interface Evidence {
+  /** What the program itself said, or the error that the body met. */
+  readonly said: Cause | null
+  /** Exit code or signal of a program that has ended. */
+  readonly ending: string | null
+  /** Why the old program does not yield (HANDOVER 6.10). */
+  readonly held: string | null
+  /** Length in ms of the deadline that has passed; null when the event is no deadline. */
+  readonly deadlineMs: number | null
+}
 
-/**
- * What an event means in this state, for the upgrade if there is one; `said` is what the program itself said, if anything,
- * `ending` its exit code or signal. Null: nothing is wrong.
- */
-export function causeOf(
-  state: State,
-  event: Event,
-  { said, ending }: { said: Cause | null; ending: string | null },
-  upgrade: Pick<Upgrade, 'held'> | null,
-  t: Timing,
-): Cause | null {
-  const held = upgrade?.held ?? null
+/** Code and sentence of a reason. What a program said about its own end stays, as the sentence. */
+export function causeOf(reason: Reason, { said, ending, held, deadlineMs }: Evidence, timing: Timing): Cause {
   const cause = (code: RefusalCode, message: string): Cause => ({ code, message })
   const ended = (text: string): string => (ending === null ? text : `${text} (${ending})`)
-  switch (event) {
-    case 'deadline':
-    case 'forced-deadline':
-      if (state === 'starting' || state === 'restarting' || state === 'preparing') {
-        return cause('never-ready', `the program was not ready within ${t.readyMs} ms`)
-      }
-      if (state === 'copying' || state === 'yielding' || state === 'orphaned') {
-        const why = held === null ? '' : `; it says: ${held}`
-        return cause('yield-timeout', `the old program did not yield within ${t.yieldMs} ms${why}`)
-      }
-      return cause('takeover-failed', `no answer in state ${state}`)
-    case 'next-died':
-    case 'next-failed':
-      if (said !== null) return said
-      return state === 'starting' || state === 'preparing'
-        ? cause('died-at-start', ended('the program ended before it was ready'))
-        : cause('takeover-failed', ended('the new program ended before it took over'))
-    case 'current-died':
-    case 'current-failed':
-      if (said?.code === 'internal') return said
-      if (state === 'stopping') return null
-      if (upgrade === null) return cause('crashed', said?.message ?? ended('the program ended by itself'))
-      if (state === 'trial' || state === 'proving' || state === 'undoing') {
-        return cause('died-in-trial', said?.message ?? ended('the new program ended in its trial'))
-      }
+  const within = `within ${Math.round(deadlineMs ?? 0)} ms`
+  switch (reason) {
+    case 'never-ready':
+      return cause('never-ready', `the program was not ready ${within}`)
+    case 'no-copy':
+    case 'no-yield':
+      return cause(
+        'yield-timeout',
+        `the old program did not yield ${within}${held === null ? '' : `; it says: ${held}`}`,
+      )
+    case 'not-loaded':
+      return cause('takeover-failed', `the new program did not load the old one's state ${within}`)
+    case 'not-armed':
+      return cause('takeover-failed', `the new program did not say ${within} that it waits for the handover`)
+    case 'no-takeover':
+      return cause('takeover-failed', `the old program yielded, and the new one did not take over ${within}`)
+    case 'no-state-back':
+      return cause('takeover-failed', `the new program did not give its state back ${within}`)
+    case 'not-resumed':
+      return cause('takeover-failed', `the old program did not go on ${within}`)
+    case 'not-stopped':
+      return cause('takeover-failed', `the program did not stop ${within}, and was killed`)
+    case 'not-spawned':
+      return said ?? cause('internal', 'the program could not be started')
+    case 'not-written':
+      return cause('internal', `the commit could not be written: ${said?.message ?? 'unknown error'}`)
+    case 'ended-at-start':
+      return said ?? cause('died-at-start', ended('the program ended before it was ready'))
+    case 'ended-in-takeover':
+      return said ?? cause('takeover-failed', ended('the new program ended before it took over'))
+    case 'ended-in-trial':
+      return cause('died-in-trial', said?.message ?? ended('the new program ended in its trial'))
+    case 'old-ended':
       return said ?? cause('takeover-failed', ended('the old program ended during the swap'))
-    case 'lost':
-      if (said?.code === 'too-late' || said?.code === 'left-cgroup') return said
-      return cause('heartbeat-lost', `no heartbeat for ${t.heartbeatMs} ms`)
-    case 'unhealthy':
+    case 'crashed':
+      return cause('crashed', said?.message ?? ended('the program ended by itself'))
+    case 'silent':
+      return said ?? cause('heartbeat-lost', `no heartbeat for ${timing.heartbeatMs} ms`)
+    case 'unfit':
       return said ?? cause('unhealthy', 'the program says that it is not healthy')
-    case 'stop':
-      return upgrade === null ? null : cause('interrupted', 'the slot was stopped during the swap')
-    case 'halt':
+    case 'interrupted':
+      return cause('interrupted', 'the slot was stopped during the swap')
+    case 'estopped':
       return cause('estopped', 'the emergency stop was given')
     case 'unfenced':
       return said ?? cause('fence-failed', 'a program could be neither stopped nor ended')
-    default:
-      return null
   }
 }
 
-/** Whether it says nothing against the new program, which may be pushed again as it is. */
-export function blameless(state: State, event: Event, code: RefusalCode): boolean {
-  if (code === 'yield-timeout' || code === 'interrupted' || code === 'estopped' || code === 'fence-failed') return true
-  // it could not be started, or not be written to disk
-  if (event === 'next-failed' && code === 'internal') return true
-  if (
-    state !== 'preparing' &&
-    state !== 'copying' &&
-    state !== 'preloading' &&
-    state !== 'arming' &&
-    state !== 'yielding'
-  ) {
-    return false
-  }
-  // the old program failed, or what it handed over was not what it said
-  return event.startsWith('current-') || event === 'lost' || (code === 'bad-state' && state !== 'preparing')
+/** A swap that never began in earnest is called off; every other one that failed is rolled back. */
+export function outcomeOf(code: RefusalCode): Outcome {
+  return code === 'interrupted' || code === 'estopped' || code === 'yield-timeout' ? 'called-off' : 'rolled-back'
 }
 
 export function describeOutcome(

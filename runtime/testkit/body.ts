@@ -278,6 +278,7 @@ export class Body {
     return {
       owner,
       timing,
+      timeScale: 1,
       launch: async (about, runnable, on) => {
         const { program, version, loaded } = runnable as Installed
         const { slot, generation, predecessor, params } = about

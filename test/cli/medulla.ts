@@ -13,7 +13,7 @@ const { PATH, MEDULLA_TIME_SCALE } = process.env
 const SCALED = MEDULLA_TIME_SCALE === undefined ? {} : { MEDULLA_TIME_SCALE }
 
 /** Long enough that no program which is well is late on a busy machine. */
-export const PATIENT = { readyMs: 30_000, yieldMs: 3000, heartbeatMs: 3000 }
+export const PATIENT = { readyMs: 30_000, yieldMs: 3000, takeoverMs: 3000, heartbeatMs: 3000 }
 
 export interface Ended {
   status: number | null

@@ -18,7 +18,7 @@ export interface Undone {
   tookOver?: true
   /** the old program goes on with the state that the new one gave back, not with the one it parked with */
   givesBack?: true
-  /** found out by its silence: `timing.heartbeatMs` more */
+  /** found out by its silence: `timing.heartbeatMs` more, or `timing.takeoverMs`, which is as long here */
   silent?: true
 }
 
@@ -39,6 +39,7 @@ export const UNDONE: readonly Undone[] = [
   { name: 'dies-after-ready', does: 'dies after it said ready', code: 'takeover-failed' },
   { name: 'throws-in-migrate', does: 'throws in migrate.up', code: 'migrate-failed', says: 'n is in the wrong unit' },
   { name: 'no-way-up', does: 'has no migrate.up', code: 'migrate-failed', says: 'no migrate.up' },
+  { name: 'hangs-at-takeover', does: 'hangs as it takes over', code: 'takeover-failed', says: 'the old program yielded, and the new one did not take over within', silent: true }, // biome-ignore format: one row
   { name: 'dies-in-trial', does: 'throws in its trial', code: 'died-in-trial', says: 'lost count after the real state', tookOver: true }, // biome-ignore format: one row
   { name: 'exits-in-trial', does: 'exits 0 in its trial', code: 'died-in-trial', tookOver: true },
   { name: 'garbles-control', does: 'sends rubbish to the body', code: 'died-in-trial', says: 'not in the protocol', tookOver: true }, // biome-ignore format: one row

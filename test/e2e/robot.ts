@@ -54,6 +54,7 @@ export const TIMING = {
   trialMs: 50,
   readyMs: 30_000,
   yieldMs: 3000,
+  takeoverMs: 3000,
   heartbeatMs: 3000,
   checkpointMs: 100,
 } satisfies Partial<Timing>

@@ -79,6 +79,19 @@ describe('executed, then undone: the old program runs on with its state', () => 
   })
 })
 
+test('HANDOVER 6.12: --force is no answer to a program that hangs as it takes over: the good one goes on', async () => {
+  const { pid } = await robot.running()
+  const mark = robot.trace.mark()
+  const { bytes } = await robot.bundle('hangs-at-takeover', { version: '2.0.0' })
+  const { outcome, code, message } = await robot.send(bytes, { force: true })
+  expect([outcome, code, message]).toEqual(['rolled-back', 'takeover-failed', expect.stringContaining('runs on')])
+  expect((await robot.running()).pid).toBe(pid)
+  await robot.trace.more('dial')
+  expectNoTickLost(robot.trace.since(mark))
+  // it is held against the release
+  expect(await robot.send(bytes, {})).toMatchObject({ code: 'tried-before' })
+})
+
 describe('G12: who does not get ready in time never takes over', { tags: ['slow'] }, () => {
   let quick: TestRobot
   let other: Laptop

@@ -15,6 +15,7 @@ const TIMING = {
   trialMs: 50,
   readyMs: 10_000,
   yieldMs: 200,
+  takeoverMs: 500,
   heartbeatMs: HEARTBEAT_MS,
   checkpointMs: 200,
   restartMostMs: 100,
