@@ -70,9 +70,9 @@ export async function startGuest(options: GuestOptions, stderr: number | 'inheri
   const runtime = [process.execPath, RUNTIME]
   const trust = [...runtime, 'trust', '--home', home, '--card', operator, '--role', 'owner']
   const run = [...runtime, '--home', home, '--board', board, '--name', name, '--host', '0.0.0.0', '--json']
-  // A folder of the host holds no sockets of the guest, and the standby's is of this boot only.
-  const sockets = join(home as string, 'standby')
-  const mount = ['mount', '-t', 'tmpfs', '-o', 'mode=700', 'standby', sockets]
+  // A folder of the host holds no sockets of the guest, and the guard's is of this boot only.
+  const sockets = join(home as string, 'guard')
+  const mount = ['mount', '-t', 'tmpfs', '-o', 'mode=700', 'guard', sockets]
   const steps = [trust, ['mkdir', '-p', sockets], mount, ['exec', ...run, '--port', String(DEFAULT_PORT)]]
   const guest = ['sh', '-c', steps.map(quote).join(' && ')]
   const args = [

@@ -2,12 +2,14 @@
  * Invariant: the robot that answers is the one whose card was trusted under this name; an address alone is not trusted.
  * On the start-up path of every push: imports nothing that is not needed until the first byte.
  */
+
 import { createHash } from 'node:crypto'
 import { DEFAULT_PORT } from '../api.ts'
 import type { Certificate } from '../cert.ts'
 import { greet, RobotClient } from '../client.ts'
 import { Refusal } from '../errors.ts'
 import type { App, Globals } from './app.ts'
+import { shellWord } from './clean.ts'
 import { type KnownRobot, keyPath, operator, type Robots, readRobots } from './config.ts'
 
 export interface Target {
@@ -99,7 +101,7 @@ async function atAddress(known: Robots, device: string): Promise<Target> {
 function unknown(device: string, known: Robots): Refusal {
   const names = Object.keys(known.robots)
   const list = names.length === 0 ? 'none is known yet' : `known: ${names.join(', ')}`
-  const hint = device === 'sim' ? 'medulla sim' : `medulla trust ${device} ADDRESS --card robot.json`
+  const hint = device === 'sim' ? 'medulla sim' : `medulla trust ${shellWord(device)} ADDRESS --card robot.json`
   return new Refusal('unknown-robot', `no robot is called ${JSON.stringify(device)}; ${list}`, hint)
 }
 

@@ -5,6 +5,7 @@
  * a terminal has it), so that nothing flickers and a slow line carries little.
  */
 import type { ReadStream } from 'node:tty'
+import { cleanRow } from './clean.ts'
 import { cells, crop } from './layout.ts'
 import type { Term } from './term.ts'
 
@@ -74,7 +75,7 @@ export class Painter {
   /** Lines beyond the size are left out, and so is what goes beyond a line. */
   show(lines: readonly string[], { columns, rows }: Size): void {
     const fresh = this.#size.columns !== columns || this.#size.rows !== rows
-    const next = lines.slice(0, rows).map((line) => crop(line, columns))
+    const next = lines.slice(0, rows).map((line) => crop(cleanRow(line), columns))
     let changes = fresh ? '\x1b[2J' : ''
     for (let at = 0; at < Math.max(next.length, fresh ? 0 : this.#shown.length); at++) {
       const line = next[at] ?? ''

@@ -4,6 +4,7 @@
  */
 import type { PhaseTime } from '../api.ts'
 import { Refusal } from '../errors.ts'
+import { clean, cleanJson, cleanRow } from './clean.ts'
 import { tableLines } from './layout.ts'
 
 export interface Sink {
@@ -61,15 +62,15 @@ export class Term {
   line(text = ''): void {
     if (this.json) return
     this.#clear()
-    this.#stdout.write(`${text}\n`)
+    this.#stdout.write(`${clean(text)}\n`)
   }
 
   /** One object of NDJSON on stdout; silent without --json. */
   event(value: object): void {
-    if (this.json) this.#stdout.write(`${JSON.stringify(value)}\n`)
+    if (this.json) this.#stdout.write(`${cleanJson(JSON.stringify(value))}\n`)
   }
 
-  /** Bytes that are the answer itself (a key, a card, help), in either mode. */
+  /** Bytes that are the answer itself (a key, a card, help, a screen), in either mode, as they are: nobody else's text. */
   raw(text: string): void {
     this.#clear()
     this.#stdout.write(text)
@@ -78,13 +79,13 @@ export class Term {
   /** What goes on, on stderr. */
   note(text: string): void {
     this.#clear()
-    this.#stderr.write(`${text}\n`)
+    this.#stderr.write(`${clean(text)}\n`)
   }
 
   /** What goes on right now: replaced by whatever is printed next; nothing when nobody watches. */
   progress(text: string): void {
     if (this.#stderr.isTTY !== true || this.json) return
-    this.#stderr.write(`\r\x1b[2K${this.#paintErr('dim', text)}`)
+    this.#stderr.write(`\r\x1b[2K${this.#paintErr('dim', cleanRow(text))}`)
     this.#pending = true
   }
 
@@ -92,14 +93,14 @@ export class Term {
   failure(error: unknown, told = false): void {
     const { code, message, hint } = describeFailure(error)
     this.#clear()
-    this.#stderr.write(`${this.#paintErr('red', 'medulla: error:')} ${message}\n`)
-    if (hint !== undefined) this.#stderr.write(`${this.#paintErr('cyan', 'medulla: hint:')} ${hint}\n`)
+    this.#stderr.write(`${this.#paintErr('red', 'medulla: error:')} ${clean(message)}\n`)
+    if (hint !== undefined) this.#stderr.write(`${this.#paintErr('cyan', 'medulla: hint:')} ${clean(hint)}\n`)
     if (!told) this.event({ event: 'error', error: { code, message, ...(hint === undefined ? {} : { hint }) } })
   }
 
   hint(text: string): void {
     this.#clear()
-    this.#stderr.write(`${this.#paintErr('cyan', 'medulla: hint:')} ${text}\n`)
+    this.#stderr.write(`${this.#paintErr('cyan', 'medulla: hint:')} ${clean(text)}\n`)
   }
 
   paint(style: Style, text: string): string {

@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import type { BoardCheck, BoardReport } from '../../board.ts'
 import { Refusal } from '../../errors.ts'
 import { type App, example, type Runner } from '../app.ts'
+import { shellWord } from '../clean.ts'
 import { EXIT } from '../exit.ts'
 import { codeFrame } from '../frame.ts'
 import { askRuntime } from '../runtimebin.ts'
@@ -61,7 +62,7 @@ async function make(app: App, file: string, { model, force }: { model: string; f
   })
   app.term.event({ event: 'made', file: path, model })
   app.term.line(`made ${path}`)
-  app.term.hint(`edit it, then: medulla board check${file === FILE ? '' : ` ${file}`}`)
+  app.term.hint(`edit it, then: medulla board check${file === FILE ? '' : ` ${shellWord(file)}`}`)
   return EXIT.ok
 }
 

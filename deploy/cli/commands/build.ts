@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises'
 import type { Command } from 'commander'
 import { Refusal } from '../../errors.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
+import { shellWord } from '../clean.ts'
 import { readRobots } from '../config.ts'
 import { buildBundle, isBundle } from '../program.ts'
 import { findRobot } from '../robot.ts'
@@ -38,7 +39,7 @@ async function build(app: App, path: string, options: Options, globals: Globals)
       'medulla sim, or for a real one: medulla trust --help',
     )
   }
-  if (await isBundle(path)) throw new Refusal('usage', `${path} is a bundle already`, `medulla push ${path}`)
+  if (await isBundle(path)) throw new Refusal('usage', `${path} is a bundle already`, `medulla push ${shellWord(path)}`)
   const robots = await Promise.all(names.map((name) => findRobot(app.dir, name)))
   const expires = options.expires === undefined ? undefined : new Date(options.expires)
   if (expires !== undefined && Number.isNaN(expires.getTime())) {

@@ -4,6 +4,7 @@ import type { Command } from 'commander'
 import { NAME_PATTERN } from '../../api.ts'
 import { Refusal } from '../../errors.ts'
 import { type App, example, type Runner } from '../app.ts'
+import { shellWord } from '../clean.ts'
 import { ROBOTS } from '../paths.ts'
 
 const TEMPLATE = join(ROBOTS, 'template')
@@ -30,6 +31,6 @@ async function make(app: App, path: string): Promise<number> {
   }
   app.term.event({ event: 'made', folder, name })
   app.term.line(`made ${folder}`)
-  app.term.hint(`medulla sim   then, in another terminal:   medulla push ${path}`)
+  app.term.hint(`medulla sim   then, in another terminal:   medulla push ${shellWord(path)}`)
   return 0
 }

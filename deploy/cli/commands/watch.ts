@@ -5,6 +5,7 @@ import type { Phase } from '../../api.ts'
 import type { RobotClient } from '../../client.ts'
 import { Refusal } from '../../errors.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
+import { shellWord } from '../clean.ts'
 import { EXIT } from '../exit.ts'
 import { untilInterrupt } from '../interrupt.ts'
 import { isBundle, openWorkshop } from '../program.ts'
@@ -37,7 +38,7 @@ export function define(command: Command, app: App, run: Runner): void {
 async function watch(app: App, path: string, options: Options, globals: Globals): Promise<number> {
   const slot = checkSlot(options.slot)
   if (await isBundle(path)) {
-    throw new Refusal('usage', `${path} is a bundle: there is nothing to build`, `medulla push ${path}`)
+    throw new Refusal('usage', `${path} is a bundle: there is nothing to build`, `medulla push ${shellWord(path)}`)
   }
   const [{ Saves }, { Watching }] = await Promise.all([import('../saves.ts'), import('../watching.ts')])
   const whole = resolve(path)
