@@ -1,6 +1,6 @@
 /**
  * The robot's side of the opening. Invariant: no session object exists before a frame of the initiator was opened with
- * keys of this very handshake (message 1 alone can be replayed), and every refusal looks the same: the socket closes.
+ * keys of this very handshake, and every refusal looks the same: the socket closes.
  */
 import type { Duplex } from 'node:stream'
 import type { SignedCertificate } from '../cert.ts'
@@ -27,6 +27,8 @@ export interface AcceptOptions {
   /** the transport after the answer 101, and what came with the request */
   raw: Duplex
   head: Buffer
+  /** of that answer: a first message that was made for another connection does not open (CHANNEL 3.1) */
+  challenge: Uint8Array
   noise: KeyPair
   /** this robot's id */
   robot: string
@@ -50,10 +52,11 @@ export async function acceptSession(options: AcceptOptions): Promise<Accepted> {
   }
 }
 
-async function accept({ raw, head, noise, robot, who, present }: AcceptOptions): Promise<Accepted> {
+async function accept({ raw, head, challenge, noise, robot, who, present }: AcceptOptions): Promise<Accepted> {
   const intake = new Intake(raw, head)
   // CHANNEL 1.2, CHANNEL 7.2, CHANNEL 7.3: no other pattern can be asked for
-  const handshake = new Handshake({ pattern: 'IK', initiator: false, prologue: prologue(robot), static: noise })
+  const meant = prologue(robot, challenge)
+  const handshake = new Handshake({ pattern: 'IK', initiator: false, prologue: meant, static: noise })
   const card = decodeCard(handshake.read(await intake.message(MAX_MESSAGE_1)))
   const remote = handshake.remoteStatic
   if (!remote || present?.(remote) === false) throw new Error('no place for this key')

@@ -47,15 +47,24 @@ export class Admission<T> {
     return true
   }
 
-  /** True when `operator` may have one more session; the connection leaves the doorway either way. */
-  establish(connection: T, operator: string): boolean {
+  /**
+   * The connection leaves the doorway, and is a session. `evict` is the session that has to leave for it: the oldest of
+   * its own operator, or of the operator that has the most, so that nobody who is known is ever kept out (CHANNEL 5.4).
+   */
+  establish(connection: T, operator: string): { admitted: boolean; evict?: T } {
     const { sessions, sessionsEach } = this.#limits
-    if (!this.#waiting.delete(connection)) return false
-    let own = 0
-    for (const other of this.#sessions.values()) if (other === operator) own++
-    if (this.#sessions.size >= sessions || own >= sessionsEach) return false
+    if (!this.#waiting.delete(connection)) return { admitted: false }
+    const counts = new Map<string, number>()
+    for (const other of this.#sessions.values()) counts.set(other, (counts.get(other) ?? 0) + 1)
+    let evict: T | undefined
+    if ((counts.get(operator) ?? 0) >= sessionsEach) evict = this.#oldestOf(operator)
+    else if (this.#sessions.size >= sessions) {
+      const [busiest = operator] = [...counts].sort(([, one], [, other]) => other - one)[0] ?? []
+      evict = this.#oldestOf(busiest)
+    }
+    if (evict !== undefined) this.#sessions.delete(evict)
     this.#sessions.set(connection, operator)
-    return true
+    return evict === undefined ? { admitted: true } : { admitted: true, evict }
   }
 
   leave(connection: T): void {
@@ -69,6 +78,11 @@ export class Admission<T> {
 
   get sessions(): number {
     return this.#sessions.size
+  }
+
+  #oldestOf(operator: string): T | undefined {
+    for (const [connection, other] of this.#sessions) if (other === operator) return connection
+    return undefined
   }
 
   #count(stage: Stage): number {

@@ -7,7 +7,16 @@ import type { Duplex } from 'node:stream'
 import type { Certificate, SignedCertificate } from '../cert.ts'
 import { Refusal } from '../errors.ts'
 import { Opener, Sealer } from './frame.ts'
-import { encodeCard, encodeMessage, HANDSHAKE_MS, Intake, MESSAGE_2, prologue, TOKEN } from './handshake.ts'
+import {
+  challengeOf,
+  encodeCard,
+  encodeMessage,
+  HANDSHAKE_MS,
+  Intake,
+  MESSAGE_2,
+  prologue,
+  TOKEN,
+} from './handshake.ts'
 import { Handshake } from './noise.ts'
 import { SecureSocket } from './socket.ts'
 import { keyPair } from './x25519.ts'
@@ -32,13 +41,6 @@ export interface ConnectOptions {
 export async function connectSession(options: ConnectOptions): Promise<SecureSocket> {
   const timeoutMs = options.timeoutMs ?? HANDSHAKE_MS
   const where = `${options.host}:${options.port}`
-  const handshake = new Handshake({
-    pattern: 'IK',
-    initiator: true,
-    prologue: prologue(options.robot.id),
-    static: keyPair(options.noiseSecret),
-    remoteStatic: Buffer.from(options.robot.noise, 'base64'),
-  })
   let late = false
   let raw: Duplex | undefined
   const timer = setTimeout(() => {
@@ -54,11 +56,20 @@ export async function connectSession(options: ConnectOptions): Promise<SecureSoc
     if (late) throw new Error('too late')
     stage = 'upgrade'
     const intake = new Intake(raw, Buffer.alloc(0))
-    const message1 = encodeMessage(handshake.write(encodeCard(options.cert)))
-    raw.write(Buffer.concat([upgradeRequest(options.host, options.port), message1])) // CHANNEL 2.4: in one flight
+    raw.write(upgradeRequest(options.host, options.port))
+    // it takes as long as the answer
+    const own = keyPair(options.noiseSecret)
     const head = await intake.head()
     if (!/^HTTP\/1\.1 101 /.test(head)) throw new Error(`answered ${head.slice(0, 30).split('\r\n')[0]}`)
+    const handshake = new Handshake({
+      pattern: 'IK',
+      initiator: true,
+      prologue: prologue(options.robot.id, challengeOf(head)),
+      static: own,
+      remoteStatic: Buffer.from(options.robot.noise, 'base64'),
+    })
     stage = 'prove'
+    raw.write(encodeMessage(handshake.write(encodeCard(options.cert)))) // CHANNEL 2.4
     const message2 = await intake.message(MESSAGE_2)
     try {
       handshake.read(message2)

@@ -18,9 +18,21 @@ export const MESSAGE_2 = KEY_LENGTH + TAG_LENGTH
 /** CHANNEL 5.1 */
 export const HANDSHAKE_MS = 5000
 
-/** CHANNEL 3.1: both sides must mean the same protocol and the same robot. */
-export function prologue(robot: string): Buffer {
-  return Buffer.from(TOKEN + robot)
+/** CHANNEL 2.3: the header of the answer 101, and how many random bytes are in it, as base64. */
+export const CHALLENGE_HEADER = 'Medulla-Challenge'
+export const CHALLENGE_LENGTH = 16
+const CHALLENGE = new RegExp(`^${CHALLENGE_HEADER}: ([A-Za-z0-9+/]{22}==)\\r$`, 'im')
+
+/** Of an answer 101. Throws when there is none. */
+export function challengeOf(head: string): Buffer {
+  const [, text] = CHALLENGE.exec(head) ?? []
+  if (text === undefined) throw new Error(`the answer has no ${CHALLENGE_HEADER}`)
+  return Buffer.from(text, 'base64')
+}
+
+/** CHANNEL 3.1: both sides must mean the same protocol, the same robot and the same connection. */
+export function prologue(robot: string, challenge: Uint8Array): Buffer {
+  return Buffer.concat([Buffer.from(TOKEN + robot), challenge])
 }
 
 export function encodeMessage(message: Uint8Array): Buffer {

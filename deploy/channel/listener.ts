@@ -2,13 +2,14 @@
  * The one TCP port. Invariant: a stranger gets the greeting, 404, or a closed connection, within a bounded time and number
  * of connections; only an established session reaches `session`.
  */
+import { randomBytes } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Greeting } from '../api.ts'
 import { acceptSession, type Identity, type Who } from './accept.ts'
 import { Admission, LIMITS, type Limits } from './admission.ts'
-import { HANDSHAKE_MS, MAX_HTTP_HEAD, TOKEN } from './handshake.ts'
+import { CHALLENGE_HEADER, CHALLENGE_LENGTH, HANDSHAKE_MS, MAX_HTTP_HEAD, TOKEN } from './handshake.ts'
 import type { SecureSocket } from './socket.ts'
 import type { KeyPair } from './x25519.ts'
 
@@ -87,11 +88,19 @@ export function createListener(options: ListenerOptions): Listener {
       raw.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n') // CHANNEL 2.1
       return
     }
-    // CHANNEL 2.3: to everybody; message 1 may be in head already (CHANNEL 2.4)
-    raw.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${TOKEN}\r\n\r\n`)
+    // CHANNEL 2.3: to everybody
+    const challenge = randomBytes(CHALLENGE_LENGTH)
+    const lines = [
+      'HTTP/1.1 101 Switching Protocols',
+      'Connection: Upgrade',
+      `Upgrade: ${TOKEN}`,
+      `${CHALLENGE_HEADER}: ${challenge.toString('base64')}`,
+    ]
+    raw.write(`${lines.join('\r\n')}\r\n\r\n`)
     acceptSession({
       raw,
       head,
+      challenge,
       noise: options.noise,
       robot: options.robot,
       who: options.who,
@@ -99,11 +108,12 @@ export function createListener(options: ListenerOptions): Listener {
       deadlineMs,
     }).then(
       ({ socket, identity }) => {
-        if (!admission.establish(raw, socket.peer?.fingerprint ?? '')) {
-          options.refused?.('too many sessions', socket.remoteAddress) // CHANNEL 5.4, CHANNEL 5.5
+        const { admitted, evict } = admission.establish(raw, socket.peer?.fingerprint ?? '')
+        if (!admitted) {
           socket.on('error', () => {}).destroy()
           return
         }
+        if (evict !== undefined) refuse(evict, 'too many sessions: the oldest left') // CHANNEL 5.4, CHANNEL 5.5
         clearTimeout(deadlines.get(raw))
         sessions.add(socket)
         socket.on('close', () => sessions.delete(socket))

@@ -6,9 +6,21 @@ import { Admission, LIMITS } from '../../deploy/channel/admission.ts'
 import { connectSession } from '../../deploy/channel/connect.ts'
 import { encodeCard, encodeMessage, prologue } from '../../deploy/channel/handshake.ts'
 import { Handshake } from '../../deploy/channel/noise.ts'
+import type { KeyPair } from '../../deploy/channel/x25519.ts'
 import { greet } from '../../deploy/client.ts'
 import { eventually, SCALE } from '../e2e/eventually.ts'
-import { closed, collect, connectOptions, makeOperator, OPERATOR, openPair, ROBOT_ID, startRobot } from './peers.ts'
+import {
+  closed,
+  collect,
+  connectOptions,
+  makeOperator,
+  OPERATOR,
+  openPair,
+  ROBOT_ID,
+  startRobot,
+  UPGRADE,
+  upgraded,
+} from './peers.ts'
 
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {
@@ -37,8 +49,6 @@ async function answerTo(port: number, bytes: string): Promise<string> {
   await closed(socket)
   return Buffer.concat(answer).toString()
 }
-
-const UPGRADE = 'GET / HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: medulla/1\r\n\r\n'
 
 test('a stranger gets the greeting, and 404 for everything else', async () => {
   const robot = await robotFor()
@@ -112,16 +122,15 @@ test('P8: algorithms come with the version of the format: none that a peer names
   }
   // a peer that means another version, or says another set of algorithms, under the same token
   for (const meant of ['medulla/2', 'medulla/1AESGCM', '']) {
+    const { socket, answer, challenge } = await upgraded(robot.port)
     const handshake = new Handshake({
       pattern: 'IK',
       initiator: true,
-      prologue: Buffer.from(`${meant}${ROBOT_ID}`),
+      prologue: Buffer.concat([Buffer.from(`${meant}${ROBOT_ID}`), challenge]),
       static: ann.noise,
       remoteStatic: robot.noise.public,
     })
-    const socket = open(robot.port, UPGRADE)
     socket.write(encodeMessage(handshake.write(encodeCard(ann.card))))
-    const answer = collect(socket)
     await closed(socket)
     expect(Buffer.concat(answer).toString('latin1'), meant).toMatch(/^HTTP\/1\.1 101 [\s\S]*\r\n\r\n$/)
   }
@@ -158,7 +167,7 @@ test('known keys keep their places when strangers wait for who', async () => {
   await Promise.all(waiting)
 })
 
-test('sessions are limited, in all and for each operator', async () => {
+test('CHANNEL 5.4, 5.5: sessions are limited, in all and for each operator, and whoever is known gets in', async () => {
   const bob = makeOperator()
   const robot = await startRobot([ann, bob], {
     limits: { sessions: 4, sessionsEach: 3 },
@@ -166,19 +175,32 @@ test('sessions are limited, in all and for each operator', async () => {
   })
   cleanups.push(robot.close)
   const own = [await openPair(robot, ann), await openPair(robot, ann), await openPair(robot, ann)]
-  const fourth = await connectSession(connectOptions(robot, ann)) // the laptop's side is done before the robot decides
-  fourth.on('error', () => {}).resume()
-  await closed(fourth)
-  const { laptop } = await openPair(robot, bob)
-  const fifth = await connectSession(connectOptions(robot, bob))
-  fifth.on('error', () => {}).resume()
-  await closed(fifth)
-  expect(robot.sessions).toHaveLength(4)
-  const first = own[0]?.server
-  first?.destroy()
-  await eventually(() => first?.closed && robot.listener.sessions.size === 3)
-  await openPair(robot, ann)
-  laptop.destroy()
+  // one more of the same operator: her oldest leaves
+  own.push(await openPair(robot, ann))
+  await eventually(() => own[0]?.server.closed)
+  expect(robot.listener.sessions.size).toBe(3)
+  await openPair(robot, bob)
+  // full: another one's session comes at the expense of who has the most
+  await openPair(robot, bob)
+  await eventually(() => own[1]?.server.closed)
+  expect(own.slice(2).map(({ server }) => server.closed)).toEqual([false, false])
+  expect(robot.listener.sessions.size).toBe(4)
+})
+
+test('CHANNEL 5.4: two observers with all the sessions they can have keep no owner out', () => {
+  const admission = new Admission<number>(LIMITS)
+  const open = (connection: number, operator: string) => {
+    admission.enter(connection)
+    return admission.establish(connection, operator)
+  }
+  for (let i = 0; i < 100; i++) expect(open(i, i % 2 === 0 ? 'eve' : 'mallory').admitted).toBe(true)
+  expect(admission.sessions).toBe(32)
+  const { admitted, evict } = open(1000, 'ann')
+  expect(admitted).toBe(true)
+  expect(evict).toBeLessThan(1000)
+  expect(admission.sessions).toBe(32)
+  // what they open from now on costs them their own
+  for (let i = 100; i < 200; i++) expect(open(i, i % 2 === 0 ? 'eve' : 'mallory').evict).not.toBe(1000)
 })
 
 test('admission: strangers never take the reserved places, and the counts return to zero', () => {
@@ -208,30 +230,56 @@ test('admission: strangers never take the reserved places, and the counts return
   expect([LIMITS.handshakes, LIMITS.reserved, LIMITS.sessions, LIMITS.sessionsEach]).toEqual([64, 16, 32, 16])
 })
 
-test('message 1 and the upgrade may come in one packet, in pieces, or apart', async () => {
+/** What `ann` says first on a connection with this challenge. */
+function message1(robot: { noise: KeyPair }, challenge: Uint8Array): Buffer {
+  const handshake = new Handshake({
+    pattern: 'IK',
+    initiator: true,
+    prologue: prologue(ROBOT_ID, challenge),
+    static: ann.noise,
+    remoteStatic: robot.noise.public,
+  })
+  return encodeMessage(handshake.write(encodeCard(ann.card)))
+}
+
+/** Message 2 and its length, behind the head. */
+const answered = (answer: readonly Buffer[]) => {
+  const all = Buffer.concat(answer)
+  return all.length === all.indexOf('\r\n\r\n') + 4 + 50
+}
+
+test('message 1 may come in pieces', async () => {
   const robot = await robotFor()
-  const make = () =>
-    encodeMessage(
-      new Handshake({
-        pattern: 'IK',
-        initiator: true,
-        prologue: prologue(ROBOT_ID),
-        static: ann.noise,
-        remoteStatic: robot.noise.public,
-      }).write(encodeCard(ann.card)),
-    )
   for (const size of [1, 50, 100_000]) {
-    const socket = open(robot.port)
-    socket.setNoDelay()
-    const answer = collect(socket)
-    const bytes = Buffer.concat([Buffer.from(UPGRADE), make()])
+    const { socket, answer, challenge } = await upgraded(robot.port)
+    const bytes = message1(robot, challenge)
     for (let at = 0; at < bytes.length; at += size) {
       socket.write(bytes.subarray(at, at + size))
       if (size < 100) await new Promise((resolve) => setImmediate(resolve))
     }
-    await eventually(() => Buffer.concat(answer).length === Buffer.concat(answer).indexOf('\r\n\r\n') + 4 + 50)
+    await eventually(() => answered(answer))
     socket.destroy()
   }
+})
+
+test('CHANNEL 3.1: a recorded message 1, sent again on as many connections as there are, keeps nobody out', async () => {
+  const known = (key: Uint8Array) => Buffer.compare(key, ann.noise.public) === 0
+  const robot = await robotFor({ known })
+  const first = await upgraded(robot.port)
+  const recorded = message1(robot, first.challenge)
+  first.socket.write(recorded)
+  await eventually(() => answered(first.answer))
+  const challenges = new Set([first.challenge.toString('hex')])
+  for (let i = 0; i < 70; i++) {
+    const { socket, answer, challenge } = await upgraded(robot.port)
+    challenges.add(challenge.toString('hex'))
+    socket.write(recorded)
+    await closed(socket)
+    expect(answered(answer)).toBe(false)
+  }
+  expect(challenges.size).toBe(71)
+  expect((await openPair(robot, ann)).server.peer?.name).toBe('ann')
+  first.socket.destroy()
 })
 
 test('a greeting is asked for without leaving the connection behind', async () => {

@@ -5,6 +5,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import type { Certificate, SignedCertificate } from '../../deploy/cert.ts'
 import { type ConnectOptions, connectSession } from '../../deploy/channel/connect.ts'
+import { challengeOf } from '../../deploy/channel/handshake.ts'
 import {
   createListener,
   generateKeyPair,
@@ -93,6 +94,21 @@ export async function openPair(robot: Robot, operator: Operator, more: Partial<C
   laptop.on('error', () => {})
   const server = await eventually(() => robot.sessions[before])
   return { laptop, server }
+}
+
+export const UPGRADE = 'GET / HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: medulla/1\r\n\r\n'
+
+/** A connection that was answered 101: its challenge, and what has come, the answer's head too. */
+export async function upgraded(port: number): Promise<{ socket: Socket; answer: Buffer[]; challenge: Buffer }> {
+  const socket = connect(port, '127.0.0.1').setNoDelay()
+  socket.on('error', () => {})
+  const answer = collect(socket)
+  socket.write(UPGRADE)
+  const head = await eventually(() => {
+    const all = Buffer.concat(answer).toString('latin1')
+    return all.includes('\r\n\r\n') && all
+  })
+  return { socket, answer, challenge: challengeOf(head) }
 }
 
 export interface Wire {

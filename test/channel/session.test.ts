@@ -24,6 +24,8 @@ import {
   robotCard,
   startRobot,
   tapWire,
+  UPGRADE,
+  upgraded,
 } from './peers.ts'
 
 const cleanups: (() => unknown)[] = []
@@ -117,40 +119,34 @@ test('an unknown operator, a broken card and garbage get the same answer: none',
     code: 'unknown-operator',
   })
   const answers: string[] = []
-  const handshake = (who = ann, payload = encodeCard(ann.card)) => {
-    const options = { pattern: 'IK', initiator: true, prologue: prologue(ROBOT_ID), static: who.noise } as const
-    return new Handshake({ ...options, remoteStatic: robot.noise.public }).write(payload)
-  }
+  const handshake =
+    (who = ann, payload = encodeCard(ann.card)) =>
+    (challenge: Buffer) => {
+      const meant = prologue(ROBOT_ID, challenge)
+      const options = { pattern: 'IK', initiator: true, prologue: meant, static: who.noise } as const
+      return new Handshake({ ...options, remoteStatic: robot.noise.public }).write(payload)
+    }
   for (const message of [
     handshake(makeOperator()),
     handshake(ann, Buffer.from('{"cert":1,"sig":""}')),
     handshake(ann, Buffer.from('{"cert":"","sig":"","x":""}')),
     handshake(ann, Buffer.from([0xff, 0xfe])),
-    crypto.randomBytes(200),
-    Buffer.alloc(200),
-    crypto.randomBytes(9000),
-    crypto.randomBytes(20),
+    () => crypto.randomBytes(200),
+    () => Buffer.alloc(200),
+    () => crypto.randomBytes(9000),
+    () => crypto.randomBytes(20),
   ]) {
-    const { answer } = await rawExchange(robot, encodeMessage(message))
-    answers.push(answer.toString())
+    const { socket, answer, challenge } = await upgraded(robot.port)
+    socket.write(encodeMessage(message(challenge)))
+    await closed(socket)
+    // the challenge is another one each time, and says nothing
+    answers.push(Buffer.concat(answer).toString().replace(challenge.toString('base64'), ''))
   }
   expect(new Set(answers).size).toBe(1)
   expect(answers[0]).toMatch(/^HTTP\/1\.1 101 [\s\S]*\r\n\r\n$/)
   expect(robot.sessions).toEqual([])
   expect(new Set(robot.reasons).size).toBeGreaterThan(3) // the log knows
 })
-
-const UPGRADE = 'GET / HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: medulla/1\r\n\r\n'
-
-/** Sends these bytes after an upgrade; everything that came back until the robot closed. */
-async function rawExchange(robot: { port: number }, ...bytes: Uint8Array[]): Promise<{ answer: Buffer }> {
-  const socket = connect(robot.port, '127.0.0.1')
-  const answer = collect(socket)
-  socket.write(UPGRADE)
-  for (const part of bytes) socket.write(part)
-  await closed(socket)
-  return { answer: Buffer.concat(answer) }
-}
 
 test('S6: the laptop sends nothing but its card before the robot has proven itself', async () => {
   const robot = await robotFor()
@@ -173,10 +169,8 @@ test('S6: the laptop sends nothing but its card before the robot has proven itse
 test('S6: the robot has no session before a frame of the laptop has confirmed', async () => {
   const robot = await robotFor({ deadlineMs: 1500 * SCALE })
   const start = async () => {
-    const socket = connect(robot.port, '127.0.0.1')
-    const answer = collect(socket)
-    const handshake = newHandshake(robot)
-    socket.write(UPGRADE)
+    const { socket, answer, challenge } = await upgraded(robot.port)
+    const handshake = newHandshake(robot, challenge)
     socket.write(encodeMessage(handshake.write(encodeCard(ann.card))))
     await eventually(() => Buffer.concat(answer).length > Buffer.concat(answer).indexOf('\r\n\r\n') + 4 + 49)
     handshake.read(Buffer.concat(answer).subarray(-48))
@@ -204,11 +198,11 @@ test('S6: the robot has no session before a frame of the laptop has confirmed', 
   socket.destroy()
 })
 
-function newHandshake(robot: Robot, ephemeral?: ReturnType<typeof generateKeyPair>) {
+function newHandshake(robot: Robot, challenge: Uint8Array, ephemeral?: ReturnType<typeof generateKeyPair>) {
   return new Handshake({
     pattern: 'IK',
     initiator: true,
-    prologue: prologue(ROBOT_ID),
+    prologue: prologue(ROBOT_ID, challenge),
     static: ann.noise,
     remoteStatic: robot.noise.public,
     ...(ephemeral && { ephemeral }),
@@ -299,12 +293,11 @@ test('S4: recorded traffic and both static keys do not decrypt', async () => {
   const robot = await robotFor({ noise: keyPair(robotSecret) })
   const wire = await wireTo(robot)
   const ephemeral = generateKeyPair()
-  const socket = connect(wire.port, '127.0.0.1')
-  const down = collect(socket)
-  const handshake = newHandshake(robot, ephemeral)
-  socket.write(UPGRADE)
+  const { socket, answer: down, challenge } = await upgraded(wire.port)
+  const handshake = newHandshake(robot, challenge, ephemeral)
+  const before = Buffer.concat(down).length
   socket.write(encodeMessage(handshake.write(encodeCard(ann.card))))
-  await eventually(() => Buffer.concat(down).length > 100)
+  await eventually(() => Buffer.concat(down).length === before + 50)
   const message2 = Buffer.concat(down).subarray(-48)
   handshake.read(message2)
   const sealer = new Sealer(handshake.split().send)
@@ -324,7 +317,8 @@ test('S4: recorded traffic and both static keys do not decrypt', async () => {
   /** All that Noise mixes in message 2, with `ee` given: what is left to whoever holds both statics. */
   const attack = (ee: Uint8Array): string | null => {
     // message 1 opens with the robot's static key: its card has no forward secrecy (CHANNEL 3.8)
-    const thief = new Handshake({ pattern: 'IK', initiator: false, prologue: prologue(ROBOT_ID), static: robot.noise })
+    const meant = prologue(ROBOT_ID, challenge)
+    const thief = new Handshake({ pattern: 'IK', initiator: false, prologue: meant, static: robot.noise })
     expect(Buffer.from(thief.read(message1)).toString()).toBe(encodeCard(ann.card).toString())
     const es = dh(robot.noise, message1.subarray(0, 32))
     const ss = dh(robot.noise, ann.noise.public)
