@@ -11,6 +11,7 @@ import { Report } from './report.ts'
 import { canRealtime } from './rig.ts'
 import { start } from './start.ts'
 import type { Series } from './stats.ts'
+import { stop } from './stop.ts'
 import { watch } from './watch.ts'
 import { write } from './write.ts'
 
@@ -26,7 +27,7 @@ export interface BenchOptions {
   report: Report
 }
 
-const BENCHES: Record<string, (options: BenchOptions) => Promise<Series[]>> = { gap, push, start, watch, write }
+const BENCHES: Record<string, (options: BenchOptions) => Promise<Series[]>> = { gap, push, start, stop, watch, write }
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({

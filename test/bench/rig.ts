@@ -95,6 +95,8 @@ export interface RobotOptions {
   realtime?: number
   /** How programs are confined; not at all without it. */
   sandbox?: string
+  /** Other keys of the board. */
+  more?: object
 }
 
 export class BenchRobot {
@@ -117,8 +119,8 @@ export class BenchRobot {
     const home = join(dir, 'home')
     const board = join(dir, 'board.json')
     const traceFile = join(temporary(true), 'trace')
-    const { handles, timing = {}, realtime = 0, sandbox = 'none' } = options
-    await writeFile(board, JSON.stringify({ model: 'sim', handles, timing, realtime }))
+    const { handles, timing = {}, realtime = 0, sandbox = 'none', more = {} } = options
+    await writeFile(board, JSON.stringify({ model: 'sim', handles, timing, realtime, ...more }))
     const config = join(dir, 'config')
     await cli(config, ['keygen'])
     const card = join(dir, 'operator.json')

@@ -18,10 +18,11 @@ export interface Row {
   load: number
 }
 
-/** Upper limits of p50 and p99. */
+/** Upper limits. */
 export interface Goal {
   p50?: number
   p99?: number
+  max?: number
 }
 
 /** Nearest rank: a value that was measured. */
@@ -65,7 +66,8 @@ export class Series {
     if (note !== undefined) row.note = note
     if (goal !== undefined) {
       row.goal = goal
-      row.met = row.failed === undefined && p50 <= (goal.p50 ?? Infinity) && p99 <= (goal.p99 ?? Infinity)
+      const { p50: most = Infinity, p99: mostly = Infinity, max: ever = Infinity } = goal
+      row.met = row.failed === undefined && p50 <= most && p99 <= mostly && max <= ever
     }
     return row
   }
