@@ -8,9 +8,9 @@
  * | GET /v1/board | observer | | BoardReport (board.ts) |
  * | PUT /v1/slots/:slot/program?force=1&retry=1 | operator | bundle, Content-Length required | NDJSON of PushEvent |
  * | POST /v1/slots/:slot/rollback | operator | SignedOrder | NDJSON of PushEvent |
- * | POST /v1/slots/:slot/stop | operator | | NDJSON of PushEvent |
+ * | POST /v1/slots/:slot/stop | observer | | NDJSON of PushEvent |
  * | POST /v1/slots/:slot/start | operator | | NDJSON of PushEvent |
- * | POST /v1/estop | operator | | NDJSON of PushEvent |
+ * | POST /v1/estop | observer | | NDJSON of PushEvent |
  * | POST /v1/estop/release | operator | | NDJSON of PushEvent |
  * | GET /v1/slots/:slot/releases | observer | | ReleaseInfo[], what runs first, then newest first |
  * | GET /v1/slots/:slot/logs?lines=N&follow=1&since=TIME&ago=MS&level=LEVEL | observer | | NDJSON of LogLine |

@@ -14,6 +14,7 @@ const TIMING: Readonly<Record<keyof typeof DEFAULT_TIMING, string>> = {
   yieldMs: 'the longest that the old one may take to hand over',
   takeoverMs: 'the longest that the new one may take to go on from there',
   heartbeatMs: 'a program that is silent for longer has hung, and its outputs go to their safe levels',
+  bodyMs: 'the longest that the runtime itself may stand still; 0 is off',
   trialMs: 'how long a new program must be healthy before it is kept',
   checkpointMs: 'how often its state is saved, for a crash',
   lateMs: 'a tick that is later than this ends the program; 0 is off',

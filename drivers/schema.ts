@@ -8,6 +8,7 @@ export const DEFAULT_TIMING = {
   yieldMs: 100,
   takeoverMs: 250,
   heartbeatMs: 250,
+  bodyMs: 2000,
   trialMs: 1000,
   checkpointMs: 5000,
   lateMs: 0,
@@ -152,6 +153,8 @@ export const timing = z.strictObject({
   /** from the old program's yield until the new one runs, and 20 ms more for each MiB of state (HANDOVER 6.12) */
   takeoverMs: z.int().min(10).max(60_000).default(DEFAULT_TIMING.takeoverMs),
   heartbeatMs: z.int().min(5).max(60_000).default(DEFAULT_TIMING.heartbeatMs),
+  /** a body that does nothing for so long is ended by its guard; 0 is off (HANDLES 14.11) */
+  bodyMs: z.int().min(0).max(600_000).default(DEFAULT_TIMING.bodyMs),
   trialMs: z.int().min(0).max(3_600_000).default(DEFAULT_TIMING.trialMs),
   checkpointMs: z.int().min(10).max(3_600_000).default(DEFAULT_TIMING.checkpointMs),
   /** a tick later than this ends the program; 0 is off (HANDLES 6.8) */

@@ -36,14 +36,16 @@ const BATTERY = [
   'test/cli/transcripts.test.ts',
   'test/cli/watch.test.ts',
   'test/e2e/bigstate.test.ts',
+  'test/e2e/disk.test.ts',
+  'test/e2e/overload.test.ts',
   'test/e2e/params.test.ts',
   'test/e2e/robots.test.ts',
   'test/e2e/running.test.ts',
   'test/e2e/spare.test.ts',
   'test/e2e/undone.test.ts',
 ]
-/** The same, with nothing beside it: it holds the standby to the times that it states. */
-const ALONE = ['test/runtime/standby.test.ts']
+/** The same, with nothing beside it: it holds the guard to the times that it states. */
+const ALONE = ['test/runtime/guard.test.ts']
 
 const WITHOUT_BATTERY = [...BATTERY, ...ALONE].flatMap((file) => ['--exclude', file])
 
@@ -259,7 +261,7 @@ async function bundleCli(dist) {
 async function bundleRuntime(dist) {
   const { build: bundle } = await import('esbuild')
   const runtime = join(dist, 'runtime')
-  const entries = ['main', 'endpoint/main', 'endpoint/opener-thread', 'store/doorworker', 'sdk/loader', 'standby/main']
+  const entries = ['main', 'endpoint/main', 'endpoint/opener-thread', 'store/doorworker', 'sdk/loader', 'guard/main']
   await bundle({
     entryPoints: entries.map((name) => join(runtime, `${name}.js`)),
     outdir: runtime,

@@ -1,7 +1,7 @@
 /**
  * Invariant: what brings a handle to its safe level is known beforehand, as bytes, to a process that knows no encodings.
  *
- * HANDLES 6.2, for the standby (HANDLES 14).
+ * HANDLES 6.2, for the guard (HANDLES 14).
  */
 import { type Kept, periodNs } from '../backend.ts'
 import type { BoardHandle } from '../board.ts'

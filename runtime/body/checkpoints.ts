@@ -13,14 +13,23 @@ export class Checkpoints {
   readonly #slot: string
   readonly #env: Pick<SlotEnv, 'saveCheckpoint'>
   readonly #note: (level: string, text: string) => void
+  /** Whether the program still runs, outside a swap. */
+  readonly #keeps: (running: Running) => boolean
   #asked = 0
   #root = ''
+  #taking = false
   /** Who waits for the one that was asked for last. */
   #waiting: { running: Running; done(kept: boolean): void } | null = null
 
-  constructor(slot: string, env: Pick<SlotEnv, 'saveCheckpoint'>, note: (level: string, text: string) => void) {
+  constructor(
+    slot: string,
+    env: Pick<SlotEnv, 'saveCheckpoint'>,
+    keeps: (running: Running) => boolean,
+    note: (level: string, text: string) => void,
+  ) {
     this.#slot = slot
     this.#env = env
+    this.#keeps = keeps
     this.#note = note
   }
 
@@ -55,19 +64,25 @@ export class Checkpoints {
   }
 
   /** A state that has not changed since the last one is not written again. */
-  take({ child, runnable: { program } }: Running, { n, snapshot, stateVersion, encoding }: Offer): void {
-    if (n !== this.#asked) return
+  async take(running: Running, { n, snapshot, stateVersion, encoding }: Offer): Promise<void> {
+    if (n !== this.#asked || this.#taking) return
     if (snapshot.root === this.#root) return this.#waiting?.done(true)
+    const { child, runnable } = running
+    this.#taking = true
     try {
-      const { state } = readSnapshot(child.options.dir.outbox, snapshot)
+      const { state: bytes } = await readSnapshot(child.options.dir.outbox, snapshot)
       this.#root = snapshot.root
       const time = new Date().toISOString()
-      this.#env
-        .saveCheckpoint(this.#slot, { program, stateVersion, encoding, time, bytes: state })
-        .then(() => this.#waiting?.done(true))
-        .catch((error: unknown) => this.#note('error', `checkpoint not saved: ${String(error)}`))
+      const { program } = runnable
+      await this.#env.saveCheckpoint(this.#slot, { program, stateVersion, encoding, time, bytes })
+      this.#waiting?.done(true)
     } catch (error) {
-      this.#note('error', `checkpoint refused: ${error instanceof Error ? error.message : String(error)}`)
+      const text = error instanceof Error ? error.message : String(error)
+      // while it was read, a swap may have begun, and its program written another one
+      if (this.#keeps(running)) this.#note('error', `checkpoint not kept: ${text}`)
+      this.#root = ''
+    } finally {
+      this.#taking = false
     }
   }
 }

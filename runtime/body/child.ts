@@ -12,6 +12,7 @@ import { grantOf, type OwnedHandle } from '../../drivers/backend.ts'
 import { serveBroker } from '../../drivers/broker/server.ts'
 import type { Grant } from '../../drivers/handle.ts'
 import { FD, type FromProgram, type InitMessage, MAX_LINE, type ToProgram, WIRE } from '../sdk/wire.ts'
+import { Budget, PROGRAM_ALLOWANCE } from './budget.ts'
 import type { Cell } from './cells.ts'
 import { continueProcess, killUser, stopProcess } from './fence.ts'
 import { readLines } from './lines.ts'
@@ -101,10 +102,13 @@ export class Child implements Instance {
     this.waiting = new Promise((resolve) => {
       this.#waits = resolve
     })
+    let deliver = (): void => {}
     this.exited = new Promise((resolve) => {
       const ended = () => {
         if (!this.alive) return
         this.alive = false
+        // what it said before it died may say why
+        deliver()
         resolve()
         // what it has forked goes with it
         void this.#empty(cell.killMs).then(() => cell.close())
@@ -123,12 +127,8 @@ export class Child implements Instance {
     options.log.drain(stderr, 'stderr', () => this.fence)
     control.on('error', () => {})
     broker.on('error', () => {})
-    readLines(
-      control,
-      MAX_LINE,
-      (line) => this.#hear(line),
-      () => this.kill(),
-    )
+    const hear = (line: string) => this.#hear(line)
+    deliver = readLines(control, MAX_LINE, hear, () => this.kill(), new Budget(PROGRAM_ALLOWANCE))
     // HANDLES 12.5: combined transfers of an inherited device, too
     const asked = handles.filter((h) => h.kind === 'i2c' || h.grant().via === 'broker')
     const brokered = new Map(asked.map((h) => [h.id, h]))

@@ -10,6 +10,7 @@ import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/errors.ts
 import { boardReport } from '../board.ts'
 import { type BodyMessage, EndpointMessage, IPC_MAX_LINE } from '../ipc.ts'
 import { placeOf } from '../places.ts'
+import { Budget, ENDPOINT_ALLOWANCE } from './budget.ts'
 import type { Installer } from './installer.ts'
 import { readLines } from './lines.ts'
 import { chosen, followed } from './logquery.ts'
@@ -19,8 +20,12 @@ import type { Slot } from './slot.ts'
 const ENDPOINT = placeOf('endpoint/main.js')
 /** Followed streams of an endpoint: more than its sessions can ask for. */
 const MAX_STREAMS = 256
-/** A following stream that is not read is ended here, so that the body's memory is bounded. */
-const MAX_BACKLOG = 4 * 1024 * 1024
+/** Bytes that wait for an endpoint that does not read: then it is ended, so that the body's memory is bounded. */
+const MAX_BACKLOG = 32 * 1024 * 1024
+/** A following stream is ended when so many bytes wait. */
+const MAX_BEHIND = 4 * 1024 * 1024
+/** A long answer waits while so many bytes do. */
+const PAGE = 256 * 1024
 const RESTART_MS = { first: 200, most: 10_000 }
 
 const NEVER = (): void => {}
@@ -67,45 +72,46 @@ export class EndpointLink {
   #spawn(): void {
     const { PATH, LANG, TZ, MEDULLA_TIME_SCALE } = process.env
     const child = spawn(process.execPath, [ENDPOINT], {
-      stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
+      stdio: ['ignore', 'ignore', 'inherit', 'pipe', 'pipe'],
       env: { PATH, LANG, TZ, MEDULLA_TIME_SCALE },
     })
     this.#child = child
-    const socket = child.stdio[3] as Duplex
-    const streams = new Map<number, () => void>()
-    const end = () => {
-      for (const stop of streams.values()) stop()
-      streams.clear()
-    }
-    const send = (message: BodyMessage): void => {
-      if (socket.writableLength > MAX_BACKLOG) child.kill('SIGKILL')
-      else if (socket.writable) socket.write(`${JSON.stringify(message)}\n`)
-    }
-    socket.on('error', () => {})
-    child.once('error', (error) => this.#events.note('error', `endpoint: ${error.message}`))
-    child.once('exit', () => {
-      end()
-      this.#again()
-    })
     const hostile = (why: string) => {
+      if (child.killed) return
       this.#events.note('error', `endpoint ended: ${why}`)
       child.kill('SIGKILL')
     }
-    readLines(
-      socket,
-      IPC_MAX_LINE,
-      (line) => {
-        const message = parse(line)
-        if (message === null) return hostile('it sent a message that is not in the protocol')
-        if (streams.size > MAX_STREAMS) return hostile('too many streams')
-        void this.#answer(message, streams, send)
-      },
-      () => hostile('it sent an endless line'),
-    )
+    child.once('error', (error) => this.#events.note('error', `endpoint: ${error.message}`))
+    const [, , , socket, urgent] = child.stdio as unknown as [null, null, null, Duplex, Duplex]
+    const peer = new Peer(socket, hostile)
+    // HANDOVER 8.8: stops alone, and no budget: they are few, as each waits for its answer
+    const stops = new Peer(urgent, hostile)
+    child.once('exit', () => {
+      peer.end()
+      this.#again()
+    })
+    let listening = false
+    const read = (from: Peer, known: (op: EndpointMessage['op']) => boolean, budget: Budget | null) =>
+      readLines(
+        from.socket,
+        IPC_MAX_LINE,
+        (line) => {
+          const message = parse(line)
+          if (message === null || !known(message.op)) return hostile('it sent a message that is not in the protocol')
+          if (from.streams.size > MAX_STREAMS) return hostile('too many streams')
+          if (message.op === 'failed' && listening) return hostile('it said that it cannot serve, and it did')
+          listening ||= message.op === 'listening'
+          void this.#answer(message, from)
+        },
+        () => hostile('it sent an endless line'),
+        budget,
+      )
+    read(peer, () => true, new Budget(ENDPOINT_ALLOWANCE))
+    read(stops, (op) => op === 'stop' || op === 'estop', null)
     const { home, options } = this.#robot
     const { host, version } = options
     const { name, id: robot, staging } = home
-    send({ op: 'config', home: home.dir, staging, host, port: this.#port, name, robot, version })
+    peer.send({ op: 'config', home: home.dir, staging, host, port: this.#port, name, robot, version })
   }
 
   #again(): void {
@@ -117,14 +123,24 @@ export class EndpointLink {
     }, wait)
   }
 
-  async #answer(
-    message: EndpointMessage,
-    streams: Map<number, () => void>,
-    send: (m: BodyMessage) => void,
-  ): Promise<void> {
+  async #answer(message: EndpointMessage, peer: Peer): Promise<void> {
     const { id } = message
-    const item = (value: unknown) => send({ op: 'item', id, item: value })
-    const done = (value?: unknown) => send(value === undefined ? { op: 'done', id } : { op: 'done', id, value })
+    const { streams } = peer
+    const item = (value: unknown) => peer.send({ op: 'item', id, item: value })
+    const done = (value?: unknown) => peer.send(value === undefined ? { op: 'done', id } : { op: 'done', id, value })
+    /** As `item`, for a stream without an end: one that is not read is ended, and nobody else notices. */
+    const follow = (value: unknown) => {
+      if (peer.socket.writableLength <= MAX_BEHIND) return item(value)
+      if (!streams.has(id)) return
+      peer.cancel(id)
+      peer.fail(id, new Refusal('too-large', 'this stream was not read, and is ended', 'read faster, or ask for less'))
+    }
+    const all = async (values: Iterable<unknown>) => {
+      for (const value of values) {
+        await peer.room()
+        item(value)
+      }
+    }
     try {
       switch (message.op) {
         case 'listening':
@@ -138,9 +154,7 @@ export class EndpointLink {
           return this.#events.failed(new Refusal(code, message.message, hint))
         }
         case 'cancel':
-          streams.get(id)?.()
-          streams.delete(id)
-          return
+          return peer.cancel(id)
         case 'install':
           await this.#installer.install(message, item)
           return done()
@@ -164,8 +178,8 @@ export class EndpointLink {
         case 'estop':
           item(
             await (message.release
-              ? this.#robot.release(message.pusher)
-              : this.#robot.estop('an operator', message.pusher)),
+              ? this.#robot.emergency.release(message.pusher)
+              : this.#robot.emergency.stop('an operator', message.pusher)),
           )
           return done()
         case 'status':
@@ -185,15 +199,27 @@ export class EndpointLink {
         case 'signers':
           return done([...this.#robot.operators.signers()])
         case 'receipts':
-          for (const entry of await this.#robot.receipts.read(message.limit)) item(entry)
+          await all(await this.#robot.receipts.read(message.limit))
           return done()
         case 'logs': {
           const slots = message.slot === null ? [...this.#robot.all] : [this.#known(message.slot)]
-          for (const line of chosen(slots, message)) item(line)
-          if (!message.follow) return done()
+          const lines = chosen(slots, message)
+          if (!message.follow) {
+            await all(lines)
+            return done()
+          }
           const later = (listener: (slot: Slot) => void) =>
             message.slot === null ? this.#robot.onSlot(listener) : NEVER
-          streams.set(id, followed(slots, later, message, item))
+          // what comes while the first ones are read is neither lost nor before them
+          let early: unknown[] | null = []
+          streams.set(
+            id,
+            followed(slots, later, message, (line) => (early === null ? follow(line) : void early.push(line))),
+          )
+          await all(lines)
+          const meanwhile = early
+          early = null
+          for (const line of meanwhile) follow(line)
           return
         }
         case 'spare':
@@ -206,7 +232,7 @@ export class EndpointLink {
           streams.set(
             id,
             this.#robot.onChange(({ changed, accepted, ...pin }) => {
-              if (changed && accepted && message.names?.includes(pin.name) !== false) item(pin)
+              if (changed && accepted && message.names?.includes(pin.name) !== false) follow(pin)
             }),
           )
           return
@@ -214,8 +240,7 @@ export class EndpointLink {
     } catch (error) {
       const refusal = error instanceof Refusal ? error : new Refusal('internal', 'the runtime failed')
       if (refusal !== error) this.#events.note('error', String(error instanceof Error ? error.stack : error))
-      const { code, message: text, hint } = refusal
-      send({ op: 'error', id, error: { code, message: text, ...(hint === undefined ? {} : { hint }) } })
+      peer.fail(id, refusal)
     }
   }
 
@@ -250,12 +275,53 @@ export class EndpointLink {
 
   async #stop(name: string, item: (value: unknown) => void): Promise<void> {
     const slot = this.#known(name)
-    await slot.stop()
-    item({
-      event: 'result',
-      outcome: 'stopped',
-      message: `slot ${name} is stopped, its outputs are at their safe levels`,
-    })
+    const problem = await slot.stop()
+    const done = `slot ${name} is stopped, its outputs are at their safe levels`
+    const message = problem === null ? done : `${done}; but ${problem}`
+    item({ event: 'result', outcome: 'stopped', message })
+  }
+}
+
+/** One pipe to the endpoint, with the streams that were asked for there. */
+class Peer {
+  readonly socket: Duplex
+  readonly streams = new Map<number, () => void>()
+  readonly #hostile: (why: string) => void
+
+  constructor(socket: Duplex, hostile: (why: string) => void) {
+    this.socket = socket
+    this.#hostile = hostile
+    socket.on('error', () => {})
+  }
+
+  send(message: BodyMessage): void {
+    if (this.socket.writableLength > MAX_BACKLOG) this.#hostile('it does not read')
+    else if (this.socket.writable) this.socket.write(`${JSON.stringify(message)}\n`)
+  }
+
+  fail(id: number, { code, message, hint }: Refusal): void {
+    this.send({ op: 'error', id, error: { code, message, ...(hint === undefined ? {} : { hint }) } })
+  }
+
+  /** Resolves when the endpoint has read most of what it got. */
+  async room(): Promise<void> {
+    while (this.socket.writable && this.socket.writableLength > PAGE)
+      await new Promise<void>((resolve) => {
+        const go = () => {
+          this.socket.off('drain', go).off('close', go)
+          resolve()
+        }
+        this.socket.once('drain', go).once('close', go)
+      })
+  }
+
+  cancel(id: number): void {
+    this.streams.get(id)?.()
+    this.streams.delete(id)
+  }
+
+  end(): void {
+    for (const id of [...this.streams.keys()]) this.cancel(id)
   }
 }
 

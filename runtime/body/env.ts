@@ -37,7 +37,8 @@ export interface SlotEnv {
   admit(slot: string): void
   /** Changes of the slot's outputs in this window (ns of CLOCK_MONOTONIC); null where the backend cannot count them. */
   edges(slot: string, fromNs: number, toNs: number): number | null
-  receipt(entry: Entry): Promise<Receipt>
+  /** Null when it is not on disk; never rejects. */
+  receipt(entry: Entry): Promise<Receipt | null>
   /** The digest runs in the slot from now on, also after a restart of the runtime. */
   commit(slot: string, runnable: Runnable, raiseFloor: boolean): Promise<void>
   undone(digest: string): Promise<void>

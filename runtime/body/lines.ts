@@ -1,21 +1,78 @@
-/** Invariant: a peer that sends an endless line is cut off; what it sent is never kept beyond the limit. */
+/**
+ * Invariant: a peer that sends an endless line is cut off, what it sent is never kept beyond the limit, and a flood of
+ * lines delays nobody else for longer than {@link SLICE_MS} (HANDOVER 8.7).
+ */
 import type { Readable } from 'node:stream'
+import type { Budget } from './budget.ts'
 
-/** Calls `onLine` for each complete line of UTF-8; `onTooLong` once, after which nothing more is delivered. */
-export function readLines(from: Readable, max: number, onLine: (line: string) => void, onTooLong: () => void): void {
+/** ms of handling lines of one peer, before everybody else has a turn. */
+const SLICE_MS = 2
+
+/**
+ * Calls `onLine` for each complete line of UTF-8; `onTooLong` once, after which nothing more is delivered. With a budget
+ * a peer that has used it up is not read until there is some again. The returned function delivers what was read already:
+ * for a peer that has ended.
+ */
+export function readLines(
+  from: Readable,
+  max: number,
+  onLine: (line: string) => void,
+  onTooLong: () => void,
+  budget: Budget | null = null,
+): () => void {
   let rest = ''
   let dead = false
+  let lines: string[] = []
+  let next = 0
+  let resting = false
+
+  /** False: there are lines left. */
+  const deliver = (sliceMs: number): boolean => {
+    const end = performance.now() + sliceMs
+    while (next < lines.length) {
+      const line = lines[next++] as string
+      budget?.spend(1, line.length)
+      if (line.length > max) dead = true
+      else onLine(line)
+      if (dead) return cutOff()
+      if (performance.now() >= end) break
+    }
+    if (next < lines.length) return false
+    lines = []
+    next = 0
+    return true
+  }
+  const cutOff = (): boolean => {
+    lines = []
+    next = 0
+    rest = ''
+    onTooLong()
+    return true
+  }
+  const go = (): void => {
+    resting = false
+    const done = deliver(SLICE_MS)
+    const waitMs = dead ? 0 : (budget?.waitMs ?? 0)
+    if (done && waitMs === 0) return void from.resume()
+    from.pause()
+    resting = true
+    if (waitMs > 0) setTimeout(go, waitMs)
+    else setImmediate(go)
+  }
+
   from.setEncoding('utf8')
   from.on('data', (text: string) => {
     if (dead) return
-    const lines = (rest + text).split('\n')
-    rest = lines.pop() ?? ''
-    for (const line of [...lines, rest]) dead ||= line.length > max
-    for (const line of lines) if (line.length <= max) onLine(line)
-    if (dead) {
-      rest = ''
-      onTooLong()
+    const whole = (rest + text).split('\n')
+    rest = whole.pop() ?? ''
+    lines = next === 0 && lines.length === 0 ? whole : [...lines.slice(next), ...whole]
+    next = 0
+    if (rest.length > max && lines.length === 0) {
+      dead = true
+      return void cutOff()
     }
+    if (!resting) go()
   })
   from.on('error', () => {})
+  return () => void deliver(Number.POSITIVE_INFINITY)
 }

@@ -4,7 +4,9 @@
  * HANDOVER 9.4: 2,000 lines a slot, 4,096 characters a line, 500 lines a second after a burst of 2,000.
  */
 import type { Readable } from 'node:stream'
+import { StringDecoder } from 'node:string_decoder'
 import type { LogLine } from '../../deploy/api.ts'
+import { Budget, OUTPUT_ALLOWANCE } from './budget.ts'
 
 const KEEP = 2000
 const MAX_TEXT = 4096
@@ -47,12 +49,23 @@ export class SlotLog {
     return () => this.#listeners.delete(listener)
   }
 
-  /** Reads a pipe to its end, so that a program never blocks on its own output. */
+  /** Lines that were dropped before they came here. */
+  drop(lines: number): void {
+    this.dropped += lines
+  }
+
+  /** Reads a pipe to its end, so that a program never blocks on its own output. What is beyond {@link OUTPUT_ALLOWANCE} is not looked at. */
   drain(pipe: Readable, stream: 'stdout' | 'stderr', fence: () => number): void {
+    const budget = new Budget(OUTPUT_ALLOWANCE)
+    const decoder = new StringDecoder('utf8')
     let rest = ''
-    pipe.setEncoding('utf8')
-    pipe.on('data', (text: string) => {
-      const lines = (rest + text).split('\n')
+    pipe.on('data', (chunk: Buffer) => {
+      if (budget.waitMs > 0) {
+        rest = ''
+        return this.drop(1)
+      }
+      budget.spend(1, chunk.length)
+      const lines = (rest + decoder.write(chunk)).split('\n')
       rest = lines.pop() ?? ''
       for (const line of lines) if (line !== '') this.add(stream, line, fence())
       if (rest.length > MAX_TEXT) {

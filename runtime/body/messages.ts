@@ -45,7 +45,7 @@ const Message = z.discriminatedUnion('t', [
     stateVersion: count,
     encoding: z.enum(['json', 'bytes']),
   }),
-  z.strictObject({ t: z.literal('hb'), ticks: count, lateUs: ns, overruns: count }),
+  z.strictObject({ t: z.literal('hb'), ticks: count, lateUs: ns, overruns: count, dropped: count.max(1e9).optional() }),
   z.strictObject({ t: z.literal('unhealthy'), reason: text }),
   z.strictObject({ t: z.literal('held'), swap, reason: text }),
   z.strictObject({ t: z.literal('log'), level: z.enum(['debug', 'info', 'warn', 'error']), text }),

@@ -17,6 +17,7 @@ export class Owner {
   readonly #leases = new Map<string, string>()
   readonly #backend: Backend
   readonly #next: () => number
+  #newest = 0
 
   /** `nextFence` gives numbers that rise over the robot's life (HANDLES 3.12). What was `kept` is adopted (HANDLES 3.9). */
   constructor(backend: Backend, board: Board, nextFence: () => number, kept: ReadonlyMap<string, Kept> = new Map()) {
@@ -124,9 +125,9 @@ export class Owner {
 
   /** A new fencing number, allowed from now on. */
   nextFence(): number {
-    const fence = this.#next()
-    this.#backend.advance(fence, [])
-    return fence
+    this.#newest = this.#next()
+    this.#backend.advance(this.#newest, [])
+    return this.#newest
   }
 
   /** From here on only this fence or a later one may write the slot's handles. */
@@ -158,15 +159,24 @@ export class Owner {
       throw new Refusal('handle-leased', `${name} is leased to slot ${holder}, whose program writes it`, hint)
     }
     const taken = settable(handle, value)
-    const fence = this.#next()
+    const fence = this.nextFence()
     this.#backend.advance(fence, [name])
     handle.drive(taken, fence)
     return handle
   }
 
+  /** Safe levels are driven also when the disk gives no number: those who wrote under the newest one were stopped before. */
+  #ownFence(): number {
+    try {
+      return this.nextFence()
+    } catch {
+      return this.#newest
+    }
+  }
+
   /** One that fails keeps none of the others from theirs. */
   #drive(handles: readonly OwnedHandle[]): void {
-    const fence = this.#next()
+    const fence = this.#ownFence()
     this.#backend.advance(
       fence,
       handles.map(({ name }) => name),

@@ -8,7 +8,7 @@ import type { Snapshot } from '../sdk/wire.ts'
 import type { SlotEnv } from './env.ts'
 import type { Event } from './lifecycle.ts'
 import { fillInbox, readSnapshot } from './snapshots.ts'
-import type { Cause, Running } from './upgrade.ts'
+import type { Cause, Consequence, Running } from './upgrade.ts'
 
 /** HANDOVER 3.8: who may say what, so that no program answers for another one. */
 const SPEAKERS: Partial<Record<Event, 'current' | 'next'>> = {
@@ -79,6 +79,16 @@ export class Programs {
     return Math.max(this.copied?.length ?? 0, this.handedBack?.length ?? 0)
   }
 
+  /**
+   * What an action that threw comes to. HANDLES 10.5: nobody gets the handles of a program that may still run; and a slot
+   * that could not do what its state stands for (a disk that gives no fencing numbers, no memory for a state) is no better.
+   * Null: everything was being ended anyway.
+   */
+  afterError(event: Event, { message }: Error): Consequence | null {
+    if (event === 'halt' || event === 'unfenced' || event === 'close') return null
+    return { event: 'unfenced', said: { code: 'fence-failed', message } }
+  }
+
   copy(swap: string): void {
     this.current?.child.send({ t: 'copy', swap, stateVersion: stateVersion(this.next) })
   }
@@ -112,7 +122,7 @@ export class Programs {
     if (checkpoint !== null) {
       const { stateVersion, encoding, bytes } = checkpoint
       const meta = { stateVersion, encoding, values: {}, seqnos: {}, schedule: [] }
-      snapshot = fillInbox(next.child.options.dir.inbox, bytes, meta)
+      snapshot = await fillInbox(next.child.options.dir.inbox, bytes, meta)
     }
     this.#grant(next)
     // stopped with the rest when its predecessor was forced out
@@ -138,14 +148,19 @@ export class Programs {
     throw new Unfenced('the old program could be neither stopped nor ended')
   }
 
-  /** HANDLES 10.6: stopped first, so that nobody writes over them. False when that was not confirmed. */
-  async safeLevels(): Promise<boolean> {
+  /** HANDLES 10.6: stopped first, so that nobody writes over them. What could not be done. */
+  async safeLevels(): Promise<string[]> {
     const children = [this.current, this.next, this.old].flatMap((running) => (running === null ? [] : [running.child]))
     const stopped = await Promise.all(
       children.map(async (child) => (await child.freeze()) || child.kill(child.freezeMs)),
     )
-    this.#env.owner.safe(this.#slot)
-    return stopped.every(Boolean)
+    const problems = stopped.every(Boolean) ? [] : ['a program could be neither stopped nor ended']
+    try {
+      this.#env.owner.safe(this.#slot)
+      return problems
+    } catch (error) {
+      return [...problems, (error as Error).message]
+    }
   }
 
   /**
@@ -161,13 +176,13 @@ export class Programs {
    * HANDOVER 7.3: the new program's state, migrated down, goes into the old one's inbox when every byte of it is what it
    * said. Returns why it cannot be used, or null.
    */
-  takeBack(): string | null {
+  async takeBack(): Promise<string | null> {
     const { current, old, handedBack } = this
     this.handedBack = null
     if (current === null || old === null || handedBack === null) return null
     try {
-      const { meta, state } = readSnapshot(current.child.options.dir.outbox, handedBack)
-      this.#inbox = fillInbox(old.child.options.dir.inbox, state, meta)
+      const { meta, state } = await readSnapshot(current.child.options.dir.outbox, handedBack)
+      this.#inbox = await fillInbox(old.child.options.dir.inbox, state, meta)
       return null
     } catch (error) {
       return error instanceof Error ? error.message : String(error)
@@ -208,6 +223,12 @@ export class Programs {
   async #kill(running: Running | null): Promise<void> {
     if (running === null || (await running.child.kill())) return
     throw new Unfenced(`process ${running.child.pid} was killed, and has not ended`)
+  }
+
+  /** SIGKILL to all of them; each keeps its role until its death is handled. */
+  async killAll(deadlineMs: number): Promise<void> {
+    const all = [this.current, this.next, this.old].flatMap((running) => (running === null ? [] : [running.child]))
+    await Promise.all(all.map((child) => child.kill(deadlineMs)))
   }
 
   async close(): Promise<void> {

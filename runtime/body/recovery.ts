@@ -1,5 +1,5 @@
 /**
- * Invariant: a body that finds a standby takes its descriptors over; it opens only what that standby has let go before
+ * Invariant: a body that finds a guard takes its descriptors over; it opens only what that guard has let go before
  * (HANDLES 14.5, 14.6).
  */
 import { closeSync, readFileSync, writeSync } from 'node:fs'
@@ -9,15 +9,16 @@ import type { Kept } from '../../drivers/backend.ts'
 import type { BoardHandle } from '../../drivers/board.ts'
 import { loadSystem } from '../../drivers/linux/system.ts'
 import { readExactly, UnixSockets } from '../../drivers/linux/unix.ts'
-import { Lines } from '../standby/lines.ts'
-import { type Legacy, type Rescue, STANDBY_FORMAT, STANDBY_SOCKET, type ToStandby } from '../standby/wire.ts'
+import type { Latch } from '../guard/latch.ts'
+import { Lines } from '../guard/lines.ts'
+import { GUARD_FORMAT, GUARD_SOCKET, type Legacy, type Rescue, type ToGuard } from '../guard/wire.ts'
 
 /** Longer than it takes to end the programs of the dead body. ms, before MEDULLA_TIME_SCALE */
 const ANSWER_MS = 5000
 const MAX_LEGACY = 16 * 1024 * 1024
 
 export interface RecoverOptions {
-  /** As of {@link StandbyOptions}. */
+  /** As of {@link GuardOptions}. */
   readonly folder: string
   readonly about: unknown
   /** The present board's. */
@@ -25,19 +26,22 @@ export interface RecoverOptions {
   note(level: 'info' | 'warn' | 'error', text: string): void
 }
 
-/** What a standby of this home has kept. Until `done`, the end of this process is for it the end of its body. */
+/** What a guard of this home has kept. Until `done`, the end of this process is for it the end of its body. */
 export class Recovered {
   /** Handles whose entry is as it was: to be adopted. All others are free to be opened. */
   readonly kept: ReadonlyMap<string, Kept>
   readonly rescue: Rescue
+  /** An emergency stop that no release has ended. */
+  readonly latch: Latch | null
   readonly #kept: Map<string, Kept>
   readonly #lines: Lines
 
-  constructor(lines: Lines, kept: Map<string, Kept>, rescue: Rescue) {
+  constructor(lines: Lines, kept: Map<string, Kept>, { rescue, latch }: Legacy) {
     this.#lines = lines
     this.#kept = kept
     this.kept = kept
     this.rescue = rescue
+    this.latch = latch
   }
 
   /** They are released, here and there: they can be opened anew then. */
@@ -48,10 +52,10 @@ export class Recovered {
       this.#kept.delete(name)
     }
     this.#say({ t: 'drop', names })
-    if (this.#lines.next() === null) throw new Error('the standby of the last body has ended')
+    if (this.#lines.next() === null) throw new Error('the guard of the last body has ended')
   }
 
-  /** This body has a standby of its own: the old one goes. */
+  /** This body has a guard of its own: the old one goes. */
   done(): void {
     try {
       this.#say({ t: 'end' })
@@ -61,14 +65,14 @@ export class Recovered {
     closeSync(this.#lines.fd)
   }
 
-  #say(message: ToStandby): void {
+  #say(message: ToGuard): void {
     writeSync(this.#lines.fd, `${JSON.stringify(message)}\n`)
   }
 }
 
 /**
- * null: no standby of this home waits for a body. One that does not answer, or is of another format, is ended, and its
- * lines are free. Whatever else fails is thrown: the standby keeps what it has, for the next attempt.
+ * null: no guard of this home waits for a body. One that does not answer, or is of another format, is ended, and its
+ * lines are free. Whatever else fails is thrown: the guard keeps what it has, for the next attempt.
  */
 export async function recover(options: RecoverOptions): Promise<Recovered | null> {
   const { folder, about, handles, note } = options
@@ -76,7 +80,7 @@ export async function recover(options: RecoverOptions): Promise<Recovered | null
   const sockets = new UnixSockets(loadSystem())
   let socket: number
   try {
-    socket = sockets.connect(folder, STANDBY_SOCKET, ANSWER_MS * scale)
+    socket = sockets.connect(folder, GUARD_SOCKET, ANSWER_MS * scale)
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT' || code === 'ECONNREFUSED') return null
@@ -86,7 +90,7 @@ export async function recover(options: RecoverOptions): Promise<Recovered | null
   // HANDLES 14.5: descriptors of a stranger are not taken
   if (peer.uid !== process.getuid?.()) {
     closeSync(socket)
-    throw new Error(`${folder}/${STANDBY_SOCKET} is served by user ${peer.uid}, expected ${process.getuid?.()}`)
+    throw new Error(`${folder}/${GUARD_SOCKET} is served by user ${peer.uid}, expected ${process.getuid?.()}`)
   }
   try {
     const legacy = readLegacy(socket)
@@ -94,7 +98,7 @@ export async function recover(options: RecoverOptions): Promise<Recovered | null
     const fds = sockets.receiveFds(socket, counts)
     const kept = new Map<string, Kept>()
     for (const one of legacy.handles) kept.set(one.name, { ...one.kept, fds: fds.splice(0, one.fds) })
-    const recovered = new Recovered(new Lines(socket), kept, legacy.rescue)
+    const recovered = new Recovered(new Lines(socket), kept, legacy)
     const same = isDeepStrictEqual(legacy.about, plain(about))
     const changed = legacy.handles.filter(
       ({ name, entry }) => !same || !Object.hasOwn(handles, name) || !isDeepStrictEqual(entry, plain(handles[name])),
@@ -105,7 +109,7 @@ export async function recover(options: RecoverOptions): Promise<Recovered | null
     closeSync(socket)
     const stuck = error instanceof WrongFormat || (error as NodeJS.ErrnoException).code === 'EAGAIN'
     if (!stuck) throw error
-    note('error', `the standby of the last body is ended: ${(error as Error).message}`)
+    note('error', `the guard of the last body is ended: ${(error as Error).message}`)
     await end(peer.pid, ANSWER_MS * scale)
     return null
   }
@@ -118,7 +122,7 @@ function readLegacy(socket: number): Legacy {
   const text = length > 0 && length <= MAX_LEGACY ? readExactly(socket, length) : null
   if (text === null) throw new Error('it said nothing')
   const legacy = JSON.parse(text.toString('utf8')) as Legacy
-  if (legacy.format !== STANDBY_FORMAT) throw new WrongFormat(`expected format ${STANDBY_FORMAT}, got ${legacy.format}`)
+  if (legacy.format !== GUARD_FORMAT) throw new WrongFormat(`expected format ${GUARD_FORMAT}, got ${legacy.format}`)
   return legacy
 }
 

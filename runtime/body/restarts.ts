@@ -10,14 +10,18 @@ export class Restarts {
   readonly #mostMs: number
   #crashes = 0
   #again = false
+  /** performance.now(); null while nothing runs. */
+  #ranSince: number | null = null
   #timer: NodeJS.Timeout | null = null
 
   constructor(mostMs: number) {
     this.#mostMs = mostMs
   }
 
-  later(startedAt: number, start: () => void): void {
-    if (performance.now() - startedAt > CALM_MS) this.#crashes = 0
+  /** It crashed, or could not be started at all: then it was never calm. */
+  later(start: () => void): void {
+    if (this.#ranSince !== null && performance.now() - this.#ranSince > CALM_MS) this.#crashes = 0
+    this.#ranSince = null
     this.#timer = setTimeout(start, Math.min(FIRST_MS * 2 ** this.#crashes, this.#mostMs))
     this.#crashes++
     this.owed()
@@ -42,6 +46,7 @@ export class Restarts {
   back(): boolean {
     const again = this.#again
     this.#again = false
+    this.#ranSince = performance.now()
     if (again) this.total++
     return !again
   }
@@ -50,5 +55,6 @@ export class Restarts {
   settled(): void {
     this.#crashes = 0
     this.#again = false
+    this.#ranSince = performance.now()
   }
 }

@@ -6,7 +6,7 @@
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { PinChange, PushEvent, Receipt, ReleaseInfo, StatusReport } from '../../deploy/api.ts'
+import type { PinChange, Receipt, ReleaseInfo, StatusReport } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import { type Board, parseBoard, type Timing } from '../../drivers/board.ts'
 import { BoardError, HardwareError } from '../../drivers/errors.ts'
@@ -18,9 +18,9 @@ import { loadOperators, type Operators } from '../store/operators.ts'
 import { Receipts } from '../store/receipts.ts'
 import { Slots } from '../store/slots.ts'
 import type { Cells } from './cells.ts'
-import { type Entry, plainEntry } from './entries.ts'
+import { EmergencyStop } from './emergency.ts'
+import type { Entry } from './entries.ts'
 import type { SlotEnv } from './env.ts'
-import { Estop } from './estop.ts'
 import { Hardware } from './hardware.ts'
 import { type Ground, launch } from './launcher.ts'
 import type { BodyOptions } from './options.ts'
@@ -29,6 +29,7 @@ import { RunDirs } from './rundir.ts'
 import { stored } from './runnables.ts'
 import { Slot } from './slot.ts'
 import { Spares } from './spares.ts'
+import { StopLatch } from './stops.ts'
 
 /** HANDOVER 2.5 */
 const MAX_SLOTS = 16
@@ -45,13 +46,15 @@ export class Robot {
   readonly door: Door
   readonly owner: Owner
   readonly cells: Cells
-  readonly estopped: Estop
+  readonly stops: StopLatch
+  readonly emergency: EmergencyStop
   readonly #hardware: Hardware
   readonly spares: Spares
   readonly #dirs: RunDirs
   readonly #ground: Ground
   readonly #running = new Map<string, Slot>()
   readonly #began = performance.now()
+  readonly #report = createLog('body')
   readonly #watchers = new Set<(slot: Slot) => void>()
   operators: Operators
 
@@ -64,6 +67,7 @@ export class Robot {
     slots: Slots
     receipts: Receipts
     door: Door
+    stops: StopLatch
     hardware: Hardware
     dirs: RunDirs
   }) {
@@ -78,7 +82,15 @@ export class Robot {
     this.#hardware = parts.hardware
     this.cells = parts.hardware.cells
     this.owner = parts.hardware.owner
-    this.estopped = new Estop(parts.home.dir)
+    this.stops = parts.stops
+    this.emergency = new EmergencyStop({
+      board: this.board,
+      stops: parts.stops,
+      hardware: parts.hardware,
+      slots: this.#running,
+      record: (entry) => this.record(entry),
+      log: this.#report,
+    })
     this.#dirs = parts.dirs
     this.#ground = {
       owner: this.owner,
@@ -89,16 +101,15 @@ export class Robot {
       spawned: (child) => this.#hardware.spawned(child),
     }
     this.spares = new Spares(this.#ground)
-    const { estop } = this.board
     for (const handle of this.owner.all) {
       handle.onEdge(({ level, ns, seqno }) => {
         // HANDLES 6.7: before any program hears of it
-        if (handle.name === estop?.input && level === estop.level) this.#pressed()
+        this.emergency.edge(handle.name, level)
         const slot = this.owner.holder(handle.name)
         if (slot !== null) this.#running.get(slot)?.edge({ id: handle.id, level, ns: String(ns), seqno })
       })
     }
-    if (this.#active()) this.#pressed()
+    this.emergency.begin()
   }
 
   static async open(options: BodyOptions): Promise<Robot> {
@@ -115,6 +126,8 @@ export class Robot {
       const slots = await Slots.open(home)
       const receipts = await Receipts.open(home)
       const dirs = new RunDirs(home.dir)
+      const stops = StopLatch.open(home.dir)
+      let robot: Robot | null = null
       const hardware = await Hardware.open({
         board,
         home: home.dir,
@@ -122,9 +135,12 @@ export class Robot {
         sandbox: options.sandbox,
         scale: timeScale(),
         nextFence: () => slots.nextFence(),
+        latchFd: stops.fd,
+        stopped: () => robot?.emergency.pressed(),
         log: createLog('body'),
       })
-      const robot = new Robot({ options, home, board, operators, bundles, slots, receipts, door, hardware, dirs })
+      const stored = { operators, bundles, slots, receipts, door, stops }
+      robot = new Robot({ options, home, board, ...stored, hardware, dirs })
       for (const problem of [...slots.problems, ...receipts.problems])
         robot.slot('main').log.add('runtime', problem, 0, 'warn')
       return robot
@@ -143,13 +159,16 @@ export class Robot {
 
   /** Starts what ran when the runtime ended. */
   begin(): void {
-    const refusal = this.cells.problem ?? this.#stopped()
-    if (refusal !== null) return this.slot('main').log.add('runtime', `${refusal.code}: ${refusal.message}`, 0, 'warn')
+    this.#hardware.watchBody()
+    const refusal = this.cells.problem ?? this.emergency.refusal()
     for (const name of this.slots.names()) {
       const { current, stopped } = this.slots.get(name)
-      if (current !== null && !stopped) this.slot(name).begin()
+      if (current === null) continue
+      const slot = this.slot(name)
+      if (refusal !== null) slot.log.add('runtime', `${refusal.code}: ${refusal.message}`, 0, 'warn')
+      else if (!stopped && !this.stops.isStopped(name)) slot.begin()
     }
-    this.#dirs.prepare()
+    if (refusal === null) this.#dirs.prepare()
   }
 
   slot(name: string): Slot {
@@ -176,69 +195,19 @@ export class Robot {
     return this.#running.has(name)
   }
 
-  /** HANDLES 6.7: every program frozen, every safe level driven, then every program ended. */
-  async estop(reason: string, pusher?: string): Promise<PushEvent> {
-    const began = performance.now()
-    const onDisk = this.estopped.set(reason)
-    const all = this.cells.cgroups?.all ?? null
-    // without cgroups each slot stops its own program before it drives its levels
-    await all?.freeze(this.cells.freezeMs)
-    if (all !== null) this.owner.safeAll()
-    await Promise.all([...this.#running.values()].map((slot) => slot.halt()))
-    this.owner.safeAll()
-    all?.thaw()
-    await onDisk
-    const why = `emergency stop: ${reason}`
-    const about = { code: 'estopped', reason: why, wallMs: performance.now() - began } as const
-    const receipt = await this.record(
-      plainEntry('all', 'estopped', 0, pusher === undefined ? about : { ...about, pusher }),
-    )
-    const message = 'everything is stopped, outputs are at their safe levels'
-    return { event: 'result', outcome: 'estopped', message, hint: 'medulla estop --release', receipt }
-  }
-
-  /** Throws `estopped` while the emergency stop's input is active. */
-  async release(pusher: string): Promise<PushEvent> {
-    if (this.#active()) {
-      throw new Refusal(
-        'estopped',
-        `the emergency stop ${this.board.estop?.input} is still pressed`,
-        'pull it out first',
-      )
+  /** Null when the disk took no receipt: what was done stays done, and the runtime's log says so. */
+  async record(entry: Entry): Promise<Receipt | null> {
+    try {
+      return await this.receipts.append({ ...entry, confined: this.cells.confined })
+    } catch (error) {
+      this.#report.error(`no receipt of ${entry.outcome} in slot ${entry.slot}: ${(error as Error).message}`)
+      return null
     }
-    this.estopped.clear()
-    const receipt = await this.record(plainEntry('all', 'released', 0, { pusher }))
-    const message = 'the emergency stop is released; nothing was started'
-    return { event: 'result', outcome: 'released', message, hint: 'medulla start', receipt }
-  }
-
-  record(entry: Entry): Promise<Receipt> {
-    return this.receipts.append({ ...entry, confined: this.cells.confined })
-  }
-
-  #pressed(): void {
-    const { input } = this.board.estop as { input: string }
-    const failed = (error: unknown) =>
-      this.slot('main').log.add('runtime', `emergency stop: ${String(error)}`, 0, 'error')
-    this.estop(`the input ${input}`).catch(failed)
-  }
-
-  /** Whether the emergency stop's input is at its level now. */
-  #active(): boolean {
-    const { estop } = this.board
-    if (estop === undefined) return false
-    return [...this.owner.all].find(({ name }) => name === estop.input)?.value() === estop.level
-  }
-
-  #stopped(): Refusal | null {
-    const { latch } = this.estopped
-    if (latch === null) return null
-    return new Refusal('estopped', `stopped since ${latch.since} by ${latch.reason}`, 'medulla estop --release')
   }
 
   /** HANDLES 6.10 */
   set(name: string, value: number, who: string): PinChange {
-    const refusal = this.#stopped()
+    const refusal = this.emergency.refusal()
     if (refusal !== null) throw refusal
     const { kind } = this.owner.set(name, value)
     this.slot('main').log.add('runtime', `${name} set to ${value} by ${who}`, 0, 'info')
@@ -270,7 +239,7 @@ export class Robot {
       fence: this.cells.fence,
       limits: this.cells.limits,
       confined: this.cells.confined,
-      estop: this.estopped.latch,
+      estop: this.stops.estop,
       uptimeMs: Math.round(performance.now() - this.#began),
       head: this.receipts.head(),
       slots: [...this.#running.values()].map((slot) => {
@@ -322,6 +291,7 @@ export class Robot {
     await this.door.close()
     await this.slots.close()
     await this.receipts.close()
+    await this.stops.close()
     this.#dirs.close()
     await this.home.close()
   }
@@ -350,7 +320,7 @@ export class Robot {
       prepare: () => this.#dirs.prepare(),
       settled: (slot, log, running) => this.spares.settled(slot, log, running),
       admit: () => {
-        const refusal = this.cells.problem ?? this.#stopped()
+        const refusal = this.cells.problem ?? this.emergency.refusal()
         if (refusal !== null) throw refusal
       },
       edges: (slot, fromNs, toNs) => this.#edges(slot, fromNs, toNs),
@@ -359,10 +329,18 @@ export class Robot {
         const { program, digest } = runnable
         const counter = raiseFloor ? runnable.counter : slots.floor('program', program)
         await slots.commit(slot, digest, { kind: 'program', program, counter })
+        // One that fails leaves the slot stopped after the next start of the runtime.
+        void this.stops.startSlot(slot)
       },
       undone: (digest) => slots.rolledBack(digest),
       setStopped: async (slot, stopped) => {
-        await slots.setStopped(slot, stopped)
+        // HANDLES 6.11: the latch alone is enough, and a stop must not be lost to a full disk
+        const refused = stopped ? await this.stops.stopSlot(slot) : null
+        await slots.setStopped(slot, stopped).catch((error: unknown) => {
+          if (!stopped || refused !== null) throw error
+        })
+        const started = stopped ? null : await this.stops.startSlot(slot)
+        if (started !== null) throw started
       },
       params: (slot) => slots.get(slot).params,
       saveParams: async (slot, values) => {

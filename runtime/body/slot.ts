@@ -10,13 +10,14 @@ import { monotonicNs } from '../sdk/ticker.ts'
 import type { FromProgram } from '../sdk/wire.ts'
 import { Checkpoints } from './checkpoints.ts'
 import { Deadline } from './deadlines.ts'
-import { lifeEntry, upgradeEntry } from './entries.ts'
+import { upgradeEntry } from './entries.ts'
 import type { SlotEnv } from './env.ts'
 import { type Action, accepts, type Event, FACTS, type State, step } from './lifecycle.ts'
 import { SlotLog } from './log.ts'
 import { Monitor, Pace, runningStatus, unwell } from './monitor.ts'
 import { SlotParams } from './params.ts'
-import { Programs, Unfenced } from './programs.ts'
+import { Programs } from './programs.ts'
+import { SlotRecords } from './records.ts'
 import { Restarts } from './restarts.ts'
 import type { Cause, Consequence, Runnable, Running, Upgrade } from './upgrade.ts'
 import { causeOf, describeOutcome, outcomeOf } from './verdict.ts'
@@ -37,7 +38,8 @@ export class Slot {
   #restarts: Restarts
   #pace = new Pace()
   #checkpoints: Checkpoints
-  #stopping: (() => void)[] = []
+  #records: SlotRecords
+  #stopping: ((problem: string | null) => void)[] = []
   #lastGapMs: number | null = null
   #lastCause: Cause | null = null
   #timer: NodeJS.Timeout
@@ -46,11 +48,13 @@ export class Slot {
     this.name = name
     this.#env = env
     this.log = new SlotLog(name)
+    const note = (level: string, text: string) => this.#note(level, text)
     this.#programs = new Programs(name, env)
-    this.params = new SlotParams(name, env, this.#programs, (level, text) => this.#note(level, text))
+    this.params = new SlotParams(name, env, this.#programs, note)
     this.#deadline = new Deadline(env.timing, env.timeScale)
     this.#restarts = new Restarts(env.timing.restartMostMs)
-    this.#checkpoints = new Checkpoints(name, env, (level, text) => this.#note(level, text))
+    this.#checkpoints = new Checkpoints(name, env, (running) => this.#keepsCheckpoints(running), note)
+    this.#records = new SlotRecords(name, env, note)
     const lost = () => this.#post('lost', null)
     this.#monitor = new Monitor(env.timing.heartbeatMs, lost, () => this.#post('proved', null))
     this.#timer = setInterval(() => this.#askCheckpoint(), env.timing.checkpointMs)
@@ -91,20 +95,25 @@ export class Slot {
   }
 
   /** At boot: starts what ran. */
-  begin(): void {
-    this.#post('start', null)
-  }
+  begin = (): void => this.#post('start', null)
 
-  stop(): Promise<void> {
-    return this.#whenStopped('stop')
-  }
+  /** Answers what could not be done of it: null, or that it is not on disk. */
+  stop = (): Promise<string | null> => this.#whenStopped('stop')
 
   /** HANDLES 6.7: ends at once whatever runs here, at safe levels, until somebody starts it again. */
-  halt(): Promise<void> {
-    return this.#whenStopped('halt')
+  halt = (): Promise<string | null> => this.#whenStopped('halt')
+
+  /** SIGKILL to all of it, whatever the slot is doing; `halt` follows. */
+  killPrograms(deadlineMs: number): Promise<void> {
+    return this.#programs.killAll(deadlineMs)
   }
 
-  #whenStopped(event: 'stop' | 'halt'): Promise<void> {
+  /** Nothing runs here, and nothing is about to. */
+  get isIdle(): boolean {
+    return accepts(this.#state, 'start')
+  }
+
+  #whenStopped(event: 'stop' | 'halt'): Promise<string | null> {
     return new Promise((resolve) => {
       this.#stopping.push(resolve)
       this.#post(event, null)
@@ -115,9 +124,7 @@ export class Slot {
   async start(): Promise<void> {
     this.reserve()
     this.#reserved = false
-    if (!accepts(this.#state, 'start')) {
-      throw new Refusal('in-progress', `slot ${this.name} runs already`, 'medulla status')
-    }
+    if (!this.isIdle) throw new Refusal('in-progress', `slot ${this.name} runs already`, 'medulla status')
     await this.#env.setStopped(this.name, false)
     this.#post('start', null)
   }
@@ -153,8 +160,6 @@ export class Slot {
       ...(this.#programs.current === null ? {} : runningStatus(this.#programs.current, this.#pace)),
     }
   }
-
-  // events
 
   #post(event: Event | 'died' | 'failed', from: Running | null, said: Cause | null = null): void {
     if (event === 'died') this.#checkpoints.gone(from)
@@ -195,11 +200,9 @@ export class Slot {
         // What an action comes to is an event: the rest of the row is left to that event's own row.
         if (next !== undefined) return this.#handle(next.event, null, next.said ?? null)
       } catch (error) {
-        if (!(error instanceof Unfenced)) throw error
-        // HANDLES 10.5: nobody gets the handles
-        if (event !== 'halt' && event !== 'unfenced')
-          return this.#handle('unfenced', null, { code: 'fence-failed', message: error.message })
-        this.#note('error', error.message)
+        const next = this.#programs.afterError(event, error as Error)
+        if (next !== null) return this.#handle(next.event, null, next.said ?? null)
+        this.#note('error', (error as Error).message)
       }
     }
     if (moved && this.#state === state) this.#arm(state)
@@ -244,7 +247,7 @@ export class Slot {
       case 'hb':
         return role === 'current' ? this.#beat(running, message) : undefined
       case 'checkpoint':
-        if (FACTS[this.#state].checkpoints && role === 'current') this.#checkpoints.take(running, message)
+        if (this.#keepsCheckpoints(running)) void this.#checkpoints.take(running, message)
         return
       case 'log':
         return this.log.add('log', message.text, running.child.fence, message.level)
@@ -256,19 +259,16 @@ export class Slot {
   #beat(running: Running, beat: Extract<FromProgram, { t: 'hb' }>): void {
     const cause = unwell(running, beat, this.#env.timing.lateMs)
     if (cause !== null) return this.#post('lost', running, cause)
+    this.log.drop(beat.dropped ?? 0)
     this.#pace.beat(beat.ticks)
     this.#monitor.beat()
   }
-
-  // deadlines
 
   #arm(state: State): void {
     this.#deadline.arm(state, this.#programs.stateBytes, () => {
       this.#post(this.#upgrade?.force === true ? 'forced-deadline' : 'deadline', null)
     })
   }
-
-  // actions
 
   /** An event when the action came to something that the table has a row for. */
   async #do(action: Action): Promise<Consequence | undefined> {
@@ -309,7 +309,7 @@ export class Slot {
       case 'freeze-old':
         await programs.freezeOld()
         upgrade?.fenced()
-        return upgrade?.countEdges((fromNs, toNs) => this.#env.edges(this.name, fromNs, toNs))
+        return upgrade?.countEdges(this.#edges)
       case 'begin-trial':
         upgrade?.timeline.begin('trial')
         return this.#monitor.beginTrial(this.#env.timing.trialMs)
@@ -317,7 +317,7 @@ export class Slot {
         upgrade?.timeline.begin('undo')
         return programs.handBack(swap)
       case 'fill-inbox': {
-        const problem = programs.takeBack()
+        const problem = await programs.takeBack()
         if (problem !== null) this.#note('warn', `the new program's state cannot be used: ${problem}`)
         return
       }
@@ -342,7 +342,7 @@ export class Slot {
         programs.resumeCurrent()
         return this.#monitor.watch()
       case 'safe-levels':
-        if (!(await programs.safeLevels())) this.#note('error', 'a program could be neither stopped nor ended')
+        for (const problem of await programs.safeLevels()) this.#note('error', problem)
         return
       case 'stop-current':
         this.#monitor.rest()
@@ -393,8 +393,7 @@ export class Slot {
   #resumeOld(): void {
     // HANDOVER 11.5: before it goes on
     this.params.tell(this.#programs.old)
-    const ageMs = this.#programs.resumeOld()
-    if (this.#upgrade !== null && ageMs !== null) this.#upgrade.stateAgeMs = ageMs
+    this.#upgrade?.goesBack(this.#programs.resumeOld())
     this.#pace = new Pace()
     this.#monitor.watch()
   }
@@ -430,11 +429,13 @@ export class Slot {
     this.#post('start', null)
   }
 
+  readonly #edges = (fromNs: number, toNs: number) => this.#env.edges(this.name, fromNs, toNs)
+
   async #ended(): Promise<void> {
     const upgrade = this.#upgrade
     if (upgrade === null) return
     this.#monitor.endTrial()
-    if (upgrade.fault === 'candidate') await this.#env.undone(upgrade.to.digest)
+    if (upgrade.fault === 'candidate') await this.#records.undone(upgrade.to.digest)
     if (this.#programs.current !== null) {
       this.#env.owner.keep(Object.keys(this.#programs.current.runnable.manifest.needs), this.name)
       this.#monitor.watch()
@@ -452,7 +453,7 @@ export class Slot {
     if (upgrade === null) return
     this.#upgrade = null
     this.#programs.copied = this.#programs.handedBack = null
-    upgrade.countEdges((fromNs, toNs) => this.#env.edges(this.name, fromNs, toNs))
+    upgrade.countEdges(this.#edges)
     const running = this.#programs.current?.runnable ?? null
     const receipt = await this.#env.receipt(upgradeEntry(this.name, upgrade, outcome, this.#programs.fence))
     const { message, hint } = describeOutcome(upgrade, outcome, running && `${running.program} ${running.version}`)
@@ -463,34 +464,32 @@ export class Slot {
 
   async #stopped(): Promise<void> {
     this.#programs.current = null
-    await this.#env.setStopped(this.name, true)
+    const problem = await this.#records.stopped()
     this.#env.owner.keep([], this.name)
     this.#restarts.settled()
-    await this.#life('stopped')
-    for (const done of this.#stopping.splice(0)) done()
+    await this.#records.life('stopped', this.#programs)
+    for (const done of this.#stopping.splice(0)) done(problem)
   }
 
   async #back(): Promise<void> {
     this.#monitor.watch()
-    await this.#life(this.#restarts.back() ? 'started' : 'restarted')
+    await this.#records.life(this.#restarts.back() ? 'started' : 'restarted', this.#programs)
     this.#env.prepare()
   }
 
   async #restartLater(): Promise<void> {
-    await this.#life('crashed', this.#lastCause)
-    const startedAt = this.#programs.last?.startedAt ?? 0
+    await this.#records.life('crashed', this.#programs, this.#lastCause)
     this.#programs.current = null
-    this.#restarts.later(startedAt, () => this.#post('cooled', null))
-  }
-
-  async #life(outcome: Outcome, cause: Cause | null = null): Promise<void> {
-    const { fence, last } = this.#programs
-    await this.#env.receipt(lifeEntry(this.name, outcome, fence, last?.runnable ?? null, cause))
+    this.#restarts.later(() => this.#post('cooled', null))
   }
 
   #askCheckpoint(): void {
-    if (FACTS[this.#state].checkpoints && this.#programs.current !== null && this.#upgrade === null)
-      this.#checkpoints.ask(this.#programs.current)
+    const { current } = this.#programs
+    if (current !== null && this.#upgrade === null && this.#keepsCheckpoints(current)) this.#checkpoints.ask(current)
+  }
+
+  #keepsCheckpoints(running: Running): boolean {
+    return FACTS[this.#state].checkpoints === true && running === this.#programs.current
   }
 
   #note(level: string, text: string): void {

@@ -126,6 +126,11 @@ export class Upgrade {
     this.window = { fromNs: message.revokedNs, toNs: message.liveNs }
   }
 
+  /** `ageMs` of the parked state that the old program goes on from; null: it has the state that was given back. */
+  goesBack(ageMs: number | null): void {
+    if (ageMs !== null) this.stateAgeMs = ageMs
+  }
+
   /** HANDLES 10.7: now, the old program was seen stopped. */
   fenced(): void {
     if (this.window !== null) this.fenceMs = (monotonicNs() - this.window.fromNs) / 1e6
@@ -143,13 +148,13 @@ export class Upgrade {
     this.fault = fault
   }
 
-  finish(outcome: Outcome, message: string, receipt: Receipt, hint?: string): void {
+  finish(outcome: Outcome, message: string, receipt: Receipt | null, hint?: string): void {
     const code = this.cause?.code
     this.#finish({
       event: 'result',
       outcome,
-      message,
-      receipt,
+      message: receipt === null ? `${message}; its receipt is not on disk` : message,
+      ...(receipt === null ? {} : { receipt }),
       ...(code === undefined ? {} : { code }),
       ...(hint === undefined ? {} : { hint }),
     })

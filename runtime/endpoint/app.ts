@@ -20,6 +20,8 @@ const HANDLE_NAME = /^[A-Za-z][A-Za-z0-9_-]{0,39}$/
 
 export interface AppParts {
   link: BodyLink
+  /** For stops: nothing else waits there, whatever the other link is busy with (HANDOVER 8.8). */
+  urgent: BodyLink
   door: Door
   sessions: Pick<Sessions, 'current'>
   failed: (error: unknown, path: string) => void
@@ -32,7 +34,7 @@ export function roleOf(handler: object): Role | undefined {
   return roles.get(handler)
 }
 
-export function createApp({ link, door, sessions, failed }: AppParts): Express {
+export function createApp({ link, urgent, door, sessions, failed }: AppParts): Express {
   const app = express()
   app.disable('x-powered-by').disable('etag').enable('case sensitive routing').enable('strict routing')
 
@@ -87,21 +89,23 @@ export function createApp({ link, door, sessions, failed }: AppParts): Express {
       await streamed(link, { op: 'rollback', slot, pusher: peer.fingerprint, order, sig }, response)
     }),
   )
-  for (const op of ['stop', 'start'] as const) {
-    app.post(
-      `/v1/slots/:slot/${op}`,
-      route('operator', ({ response, peer, slot }) => streamed(link, { op, slot, pusher: peer.fingerprint }, response)),
-    )
-  }
-  for (const [path, release] of [
-    ['/v1/estop', false],
-    ['/v1/estop/release', true],
+  // whoever the robot knows may stop it
+  for (const [path, op, role, by] of [
+    ['/v1/slots/:slot/stop', 'stop', 'observer', urgent],
+    ['/v1/slots/:slot/start', 'start', 'operator', link],
   ] as const) {
     app.post(
       path,
-      route('operator', ({ response, peer }) =>
-        streamed(link, { op: 'estop', release, pusher: peer.fingerprint }, response),
-      ),
+      route(role, ({ response, peer, slot }) => streamed(by, { op, slot, pusher: peer.fingerprint }, response)),
+    )
+  }
+  for (const [path, release, role, by] of [
+    ['/v1/estop', false, 'observer', urgent],
+    ['/v1/estop/release', true, 'operator', link],
+  ] as const) {
+    app.post(
+      path,
+      route(role, ({ response, peer }) => streamed(by, { op: 'estop', release, pusher: peer.fingerprint }, response)),
     )
   }
   app.get(

@@ -5,7 +5,7 @@
 import type { Duplex } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/errors.ts'
-import { type BodyMessage, type EndpointMessage, IPC_MAX_LINE } from '../ipc.ts'
+import { type BodyMessage, EndpointMessage, IPC_MAX_LINE } from '../ipc.ts'
 
 type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never
 export type Request = WithoutId<Exclude<EndpointMessage, { op: 'cancel' }>>
@@ -51,7 +51,7 @@ export class BodyLink {
     this.#write({ ...message, id: this.#next++ } as EndpointMessage)
   }
 
-  /** The value of `done`. Rejects with Refusal: the body's, or `body-away`. */
+  /** The value of `done`. Rejects with Refusal: the body's, `body-away`, or `usage` for a message that the protocol does not have. */
   call(message: Request): Promise<unknown> {
     return this.stream(message, () => {})
   }
@@ -63,6 +63,9 @@ export class BodyLink {
       return Promise.reject(new Refusal('in-progress', `${MAX_PENDING} requests wait for the body`, 'try again'))
     }
     const id = this.#next++
+    // The body ends an endpoint that sends anything else: whoever asked for it gets a 400 instead (HANDOVER 8.1).
+    const parsed = EndpointMessage.safeParse({ ...message, id })
+    if (!parsed.success) return Promise.reject(new Refusal('usage', problemOf(parsed.error)))
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return resolve(undefined)
       const cancel = () => {
@@ -126,6 +129,15 @@ export class BodyLink {
     for (const pending of [...this.#pending.values()]) pending.fail(away())
     this.#events.closed(reason)
   }
+}
+
+/** The first thing that is wrong, and where. */
+function problemOf({
+  issues: [issue],
+}: {
+  issues: readonly { path: readonly PropertyKey[]; message: string }[]
+}): string {
+  return `${issue?.path.map(String).join('.') || 'request'}: ${issue?.message ?? 'not understood'}`.toLowerCase()
 }
 
 function away(): Refusal {

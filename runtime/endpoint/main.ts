@@ -29,6 +29,7 @@ import { Sessions } from './sessions.ts'
 import { Staging } from './staging.ts'
 
 const BODY_FD = 3
+const URGENT_FD = 4
 const log = createLog('endpoint')
 const scale = Number(process.env.MEDULLA_TIME_SCALE) || 1
 
@@ -41,6 +42,13 @@ const link = new BodyLink(new Socket({ fd: BODY_FD, readable: true, writable: tr
     log.info({ reason }, 'exit')
     process.exit(0)
   },
+})
+/** HANDOVER 8.8 */
+const urgent = new BodyLink(new Socket({ fd: URGENT_FD, readable: true, writable: true }), {
+  config: () => {},
+  operators: () => {},
+  // the other link says so, too
+  closed: () => {},
 })
 const operators = new Operators(link)
 const sessions = new Sessions(operators)
@@ -59,7 +67,7 @@ async function start(config: Config): Promise<void> {
   const failed = (error: unknown, path: string) => log.error({ err: error, path }, 'request failed')
   const inner = createServer(
     { ...SERVE_OPTIONS, keepAliveTimeout: SERVE_OPTIONS.keepAliveTimeout * scale },
-    createApp({ link, door, sessions, failed }),
+    createApp({ link, urgent, door, sessions, failed }),
   )
   watchRequests(inner)
   const deadlines = scaled(SERVE_DEADLINES)

@@ -56,6 +56,9 @@ export interface Host {
 
 /** A tick nearer than this is waited for. */
 const SOON_MS = 20
+/** Lines of log. */
+const LOG_PER_SECOND = 500
+const LOG_BURST = 2000
 
 export class Program {
   readonly #spec: AnySpec
@@ -69,6 +72,10 @@ export class Program {
   #yield: Yield | null = null
   /** The swap whose hold was already reported. */
   #told = ''
+  #mayLog = LOG_BURST
+  #loggedAt = 0
+  /** Lines of log that were not sent since the last heartbeat. */
+  #dropped = 0
 
   constructor(spec: AnySpec, host: Host) {
     this.#spec = spec
@@ -285,7 +292,9 @@ export class Program {
     if (reason !== null) this.#send({ t: 'unhealthy', reason: reason.slice(0, MAX_LOG_TEXT) })
     const { count, overruns, lateUs } = instance.ticker
     instance.ticker.lateUs = 0
-    this.#send({ t: 'hb', ticks: count, lateUs: Math.round(lateUs), overruns })
+    const beat: FromProgram = { t: 'hb', ticks: count, lateUs: Math.round(lateUs), overruns }
+    this.#send(this.#dropped === 0 ? beat : { ...beat, dropped: this.#dropped })
+    this.#dropped = 0
   }
 
   /** HANDOVER 11.3: the body has checked them; between two ticks. */
@@ -307,7 +316,16 @@ export class Program {
     this.#host.exit(0)
   }
 
+  /** HANDOVER 9.4: the body has no time for more, and a program that sends more is not read for a while. */
   #log(text: string, level: LogLevel): void {
+    const now = performance.now()
+    this.#mayLog = Math.min(LOG_BURST, this.#mayLog + ((now - this.#loggedAt) / 1000) * LOG_PER_SECOND)
+    this.#loggedAt = now
+    if (this.#mayLog < 1) {
+      this.#dropped++
+      return
+    }
+    this.#mayLog--
     this.#send({ t: 'log', level, text: text.slice(0, MAX_LOG_TEXT) })
   }
 

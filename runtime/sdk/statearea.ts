@@ -31,6 +31,22 @@ function grow(buffer: Buffer, size: number): Buffer {
   return buffer.length >= size ? buffer : Buffer.allocUnsafeSlow(Math.max(CHUNK, size))
 }
 
+export interface ReadState {
+  meta: Meta
+  /** A view of the reader's buffer: whoever keeps it must not read another snapshot. */
+  state: Buffer
+  /** Chunks that were read. */
+  changed: number
+}
+
+/** All steps at once. */
+function whole<T>(steps: Generator<void, T>): T {
+  for (;;) {
+    const { done, value } = steps.next()
+    if (done) return value
+  }
+}
+
 /** The writing side, one for each child over its own outbox. */
 export class Outbox {
   readonly #fd: number
@@ -46,6 +62,11 @@ export class Outbox {
 
   /** Writes a consistent snapshot; only chunks that differ from the one before are written and hashed. */
   write(state: Uint8Array, meta: Meta): Snapshot & { changed: number } {
+    return whole(this.writing(state, meta))
+  }
+
+  /** As `write`, in steps of {@link SPAN} chunks at most: for who has other things to do meanwhile. */
+  *writing(state: Uint8Array, meta: Meta): Generator<void, Snapshot & { changed: number }> {
     const length = state.length
     if (length > MAX_STATE) throw new StateError(`state is ${length} bytes, at most ${MAX_STATE}`)
     const bytes = Buffer.from(state.buffer, state.byteOffset, length)
@@ -56,6 +77,7 @@ export class Outbox {
     for (let i = 0; i < chunkCount; i++) {
       const start = i * CHUNK
       if (i % SPAN === 0) {
+        yield
         const far = start + SPAN * CHUNK
         if (far <= length && far <= this.#shadowLength && bytes.compare(this.#shadow, start, far, start, far) === 0) {
           i += SPAN - 1
@@ -123,26 +145,32 @@ export class StateReader {
    * The returned `state` is a view of the reader's buffer: whoever keeps it must not read another snapshot.
    * Throws {@link StateError} when any byte differs from what `snapshot.root` promises.
    */
-  read(snapshot: Snapshot): { meta: Meta; state: Buffer; changed: number } {
+  read(snapshot: Snapshot): ReadState {
+    return whole(this.reading(snapshot))
+  }
+
+  /** As `read`, in steps of {@link SPAN} chunks at most: for who has other things to do meanwhile. */
+  *reading(snapshot: Snapshot): Generator<void, ReadState> {
     const { metaLength, chunkCount, length } = snapshot
     const fits = metaLength > 0 && metaLength <= MAX_META && length >= 0 && length <= MAX_STATE
-    const whole = length <= CHUNK
-    if (!fits || chunkCount !== (whole ? 0 : Math.ceil(length / CHUNK))) {
+    const small = length <= CHUNK
+    if (!fits || chunkCount !== (small ? 0 : Math.ceil(length / CHUNK))) {
       throw new StateError('the snapshot has impossible sizes')
     }
     const listLength = chunkCount * HASH
-    const rootedLength = metaLength + (whole ? length : listLength)
+    const rootedLength = metaLength + (small ? length : listLength)
     this.#rooted = grow(this.#rooted, rootedLength)
     this.#fill(this.#rooted, 0, rootedLength, 0)
     const rooted = this.#rooted.subarray(0, rootedLength)
     if (sha256hex(rooted) !== snapshot.root) throw new StateError('meta and what follows do not match their root')
-    if (whole)
+    if (small)
       return { meta: parseMeta(rooted, metaLength), state: Buffer.from(rooted.subarray(metaLength)), changed: 1 }
     this.#reserve(length, listLength)
     let changed = 0
     for (let i = 0; i < chunkCount; i++) {
       const at = metaLength + i * HASH
       const start = i * CHUNK
+      if (i % SPAN === 0) yield
       if (i % SPAN === 0 && i + SPAN <= this.#have && start + SPAN * CHUNK <= Math.min(length, this.#haveLength)) {
         if (rooted.compare(this.#own, i * HASH, (i + SPAN) * HASH, at, at + SPAN * HASH) === 0) {
           i += SPAN - 1

@@ -131,7 +131,8 @@ export type FromProgram =
   /** the old program ended before it handed over */
   | { t: 'orphan'; swap: string }
   | { t: 'checkpoint'; n: number; snapshot: Snapshot; stateVersion: number; encoding: 'json' | 'bytes' }
-  | { t: 'hb'; ticks: number; lateUs: number; overruns: number }
+  /** `dropped`: lines of log that were not sent since the last one */
+  | { t: 'hb'; ticks: number; lateUs: number; overruns: number; dropped?: number }
   | { t: 'unhealthy'; reason: string }
   | { t: 'held'; swap: string; reason: string }
   | { t: 'log'; level: LogLevel; text: string }

@@ -24,11 +24,14 @@ export async function syncDir(dir: string): Promise<void> {
   }
 }
 
+type Data = string | Uint8Array | readonly Uint8Array[]
+
 /** Creates a file that must not exist, writes it whole and makes its bytes durable. */
-export async function writeNew(path: string, data: string | Uint8Array, mode = 0o600): Promise<void> {
+export async function writeNew(path: string, data: Data, mode = 0o600): Promise<void> {
   const handle = await open(path, 'wx', mode)
   try {
-    await handle.writeFile(data)
+    const parts = typeof data === 'string' || data instanceof Uint8Array ? [data] : data
+    for (const part of parts) await handle.writeFile(part)
     await handle.sync()
   } finally {
     await handle.close()
@@ -36,7 +39,7 @@ export async function writeNew(path: string, data: string | Uint8Array, mode = 0
 }
 
 /** Replaces a file, or makes it. Throws what the file system throws; the old file is then untouched. */
-export async function writeAtomic(path: string, data: string | Uint8Array, mode = 0o600): Promise<void> {
+export async function writeAtomic(path: string, data: Data, mode = 0o600): Promise<void> {
   const dir = dirname(path)
   const temp = join(dir, tempName())
   try {

@@ -124,7 +124,7 @@ const MISTAKES: [string, string, string, string, string][] = [
     sim({}, { timing: { trialSeconds: 1 } }),
     'timing.trialSeconds',
     'unknown key',
-    'write one of readyMs, yieldMs, takeoverMs, heartbeatMs, trialMs, checkpointMs, lateMs, restartMostMs, spareMs, rehearsals',
+    'write one of readyMs, yieldMs, takeoverMs, heartbeatMs, bodyMs, trialMs, checkpointMs, lateMs, restartMostMs, spareMs, rehearsals',
   ],
   [
     'an unknown key of a handle',

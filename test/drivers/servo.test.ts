@@ -49,7 +49,7 @@ test('the PWM of a servo has its limits', () => {
   })
 })
 
-test('HANDLES 14.3: the standby drives the pulse of the safe angle', () => {
+test('HANDLES 14.3: the guard drives the pulse of the safe angle', () => {
   const kept = { fds: [5], fence: 1 }
   expect(safeSteps(entryOf({ safe: 0 }), kept)).toEqual([
     { fd: 0, at: 0, bytes: Buffer.from('500000\n').toString('hex') },

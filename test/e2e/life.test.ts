@@ -188,3 +188,25 @@ test('an operator is let in, and another kept out, while the robot runs', async 
   expect((await client.status()).id).toBe((await robot.client.status()).id)
   client.close()
 })
+
+test('HANDOVER 9.2: a program that this board cannot run is tried less and less often', async () => {
+  const lacking = await TestRobot.start()
+  try {
+    await lacking.commit('counter')
+    await lacking.end()
+    const path = join(lacking.home, 'board.json')
+    const board = JSON.parse(readFileSync(path, 'utf8')) as { handles: Record<string, unknown> }
+    delete board.handles.led
+    writeFileSync(path, JSON.stringify(board))
+    await lacking.begin()
+    const crashes = () => lacking.receipts().filter(({ outcome }) => outcome === 'crashed')
+    await eventually(() => crashes().length >= 5)
+    const times = crashes().map(({ time }) => Date.parse(time))
+    const waits = times.slice(1).map((time, i) => time - (times[i] ?? 0))
+    // never sooner than 0.1 s, doubled each time
+    for (const [i, wait] of waits.entries()) expect(wait).toBeGreaterThanOrEqual(100 * 2 ** i - 5)
+    expect((await lacking.slot()).lastError).toContain('led')
+  } finally {
+    await lacking.close()
+  }
+})

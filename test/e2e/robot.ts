@@ -144,6 +144,10 @@ export interface RobotSetup {
   /** As of boardText. */
   more?: object
   sandbox?: string
+  /** A module that the runtime's process loads first. */
+  preload?: string
+  /** Before anything is in the home. */
+  prepareHome?: (home: string) => void
 }
 
 export class TestRobot {
@@ -175,6 +179,7 @@ export class TestRobot {
     const folder = mkdtempSync(join(tmpdir(), 'medulla-e2e-'))
     const robot = new TestRobot(folder, await makeOperator(folder, 'ann'), setup)
     mkdirSync(robot.home, { mode: 0o700 })
+    setup.prepareHome?.(robot.home)
     writeFileSync(join(robot.home, 'board.json'), setup.board ?? boardText(timing, setup.more))
     await robot.trust(robot.owner, 'owner')
     for (const [name, role] of Object.entries(others)) {
@@ -195,11 +200,15 @@ export class TestRobot {
   /** Starts the runtime, and connects; or does not wait for it at all. */
   async begin({ wait = true, retries = 10 } = {}): Promise<void> {
     this.trace = new Trace(join(this.folder, `trace-${++this.#starts}.ndjson`))
-    const { board, sandbox = process.env.MEDULLA_SANDBOX } = this.#setup
+    const { board, sandbox = process.env.MEDULLA_SANDBOX, preload } = this.#setup
     const args = ['--home', this.home, '--port', String(this.port)]
     if (board === undefined) args.push('--sim', '--trace', this.trace.path)
     if (sandbox !== undefined) args.push('--sandbox', sandbox)
-    const child = spawn(process.execPath, [RUNTIME, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+    const first = preload === undefined ? [] : ['--import', preload]
+    const child = spawn(process.execPath, [...first, RUNTIME, ...args], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, MEDULLA_TEST_HOME: this.home, MEDULLA_TEST_FAULT: this.faultFile },
+    })
     this.#process = child
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       this.stderr = (this.stderr + text).slice(-20_000)
@@ -219,6 +228,16 @@ export class TestRobot {
     expect(up.event, line).toBe('listening')
     this.port = up.port
     this.#client = await this.connect()
+  }
+
+  /** With a preload of children/badfs.mjs: every write of the runtime fails with this code; null: none any more. */
+  fault(code: 'ENOSPC' | 'EIO' | 'EROFS' | null): void {
+    if (code === null) rmSync(this.faultFile, { force: true })
+    else writeFileSync(this.faultFile, code)
+  }
+
+  private get faultFile(): string {
+    return join(this.folder, 'fault')
   }
 
   /** The process of the only program that runs, seen without asking the robot; undefined while there is none. */
@@ -242,7 +261,7 @@ export class TestRobot {
     const child = this.#process
     this.#process = undefined
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
-    // not `close`: the standby of a killed body goes on, and has its stderr
+    // not `close`: the guard of a killed body goes on, and has its stderr
     const gone = once(child, 'exit')
     child.kill(signal)
     await gone

@@ -49,7 +49,7 @@ async function makeApp() {
   const failures: unknown[] = []
   const door = new Door({ link: body.link, operators: { signers: async () => [] }, opener, staging })
   const sessions = { current: async () => {} }
-  const app = createApp({ link: body.link, door, sessions, failed: (error) => failures.push(error) })
+  const app = createApp({ link: body.link, urgent: body.link, door, sessions, failed: (error) => failures.push(error) })
   return { ...body, app, failures }
 }
 
@@ -72,11 +72,11 @@ test('every route of the router names its role; there are no others', async () =
   expect(found).toEqual({
     'GET /v1/status': 'observer',
     'PUT /v1/slots/:slot/program': 'operator',
-    'POST /v1/estop': 'operator',
+    'POST /v1/estop': 'observer',
     'POST /v1/estop/release': 'operator',
     'POST /v1/slots/:slot/rollback': 'operator',
     'POST /v1/slots/:slot/start': 'operator',
-    'POST /v1/slots/:slot/stop': 'operator',
+    'POST /v1/slots/:slot/stop': 'observer',
     'GET /v1/slots/:slot/logs': 'observer',
     'GET /v1/slots/:slot/releases': 'observer',
     'GET /v1/slots/:slot/spare': 'operator',
@@ -108,13 +108,13 @@ test('every route refuses every role below its own, and a plain socket gets noth
     const client = await RobotClient.connect(connectOptions(robot, ann))
     cleanups.push(() => client.close())
     const before = told.length
-    const attempt = client.stop('main').next()
+    const attempt = client.start('main').next()
     if (have === 'observer') {
       await expect(attempt).rejects.toMatchObject({ code: 'role' })
       await eventually(() => told.length > before)
       expect(told.at(-1)).toMatchObject({ op: 'refused', code: 'role', slot: 'main' })
     } else {
-      const asked = await eventually(() => told.slice(before).find(({ op }) => op === 'stop'))
+      const asked = await eventually(() => told.slice(before).find(({ op }) => op === 'start'))
       say({ op: 'done', id: asked.id })
       expect(await attempt).toEqual({ done: true, value: undefined })
     }
@@ -133,6 +133,20 @@ test('every route refuses every role below its own, and a plain socket gets noth
     expect(answer.status).toBe(404)
     expect(await answer.json()).toEqual({ error: { code: 'not-found', message: 'no such route' } })
   }
+})
+
+test('HANDOVER 8.9: what the protocol to the body does not have is refused, and never sent', async () => {
+  const { link, told } = await makeApp()
+  const pusher = `SHA256:${'O'.repeat(43)}`
+  const wrong = [
+    { op: 'set', name: 'led', value: Number.POSITIVE_INFINITY, pusher },
+    { op: 'set', name: '-led', value: 1, pusher },
+    { op: 'logs', slot: null, lines: 100_000, since: null, level: 'debug', follow: false },
+    { op: 'logs', slot: null, lines: 1, since: 1e20, level: 'debug', follow: false },
+    { op: 'stop', slot: '../main', pusher },
+  ] as const
+  for (const message of wrong) await expect(link.call(message as never)).rejects.toMatchObject({ code: 'usage' })
+  expect(told).toEqual([])
 })
 
 test('what fails inside is logged and told as nothing but internal', async () => {

@@ -124,7 +124,7 @@ export class BodyPeer {
   async start(port = 0, env: Record<string, string> = {}): Promise<number> {
     this.messages.length = 0
     const child = spawn(process.execPath, [join(built, 'runtime/endpoint/main.js')], {
-      stdio: ['ignore', 'ignore', 'pipe', 'pipe'],
+      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],
       env,
     })
     this.#child = child
@@ -133,13 +133,15 @@ export class BodyPeer {
     child.stderr?.on('data', (chunk) => {
       this.log += chunk
     })
-    let held = ''
-    pipe.on('error', () => {})
-    pipe.on('data', (chunk) => {
-      const lines = (held + chunk).split('\n')
-      held = lines.pop() ?? ''
-      for (const line of lines) this.#receive(EndpointMessage.parse(JSON.parse(line)))
-    })
+    for (const from of [pipe, child.stdio[4] as Duplex]) {
+      let held = ''
+      from.on('error', () => {})
+      from.on('data', (chunk) => {
+        const lines = (held + chunk).split('\n')
+        held = lines.pop() ?? ''
+        for (const line of lines) this.#receive(EndpointMessage.parse(JSON.parse(line)), from)
+      })
+    }
     const { name, id } = this.robot
     this.send({
       op: 'config',
@@ -168,10 +170,10 @@ export class BodyPeer {
     return this.messages.filter((one): one is Extract<EndpointMessage, { op: Op }> => one.op === op)
   }
 
-  #receive(message: EndpointMessage): void {
+  #receive(message: EndpointMessage, from: Duplex): void {
     this.messages.push(message)
     const { id } = message
-    this.handler(message, (rest) => this.send({ ...rest, id } as BodyMessage))
+    this.handler(message, (rest) => from.write(`${JSON.stringify({ ...rest, id })}\n`))
     if (message.op === 'who') {
       const { key, noise } = verifyCertificate(JSON.parse(message.cert) as SignedCertificate)
       const person = this.people.find(({ signer, role }) => role && signer.publicKey === key && noise === message.noise)

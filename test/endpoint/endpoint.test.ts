@@ -159,7 +159,7 @@ test('refused at the door, reported to the body, nothing staged', async () => {
   }
   const eve = await clientOf('eve')
   await expect(all(eve.push('main', good.bytes))).rejects.toMatchObject({ code: 'role' })
-  await expect(all(eve.stop('main'))).rejects.toMatchObject({ code: 'role' })
+  await expect(all(eve.start('main'))).rejects.toMatchObject({ code: 'role' })
   await expect(all(eve.rollback('main', { order: '', sig: '' }))).rejects.toMatchObject({ code: 'role' })
   await expect(all(bob.stop('Bad Name!'.replace(' ', '%20')))).rejects.toMatchObject({ code: 'usage' })
   await expect(all(bob.rollback('main', { order: 'x'.repeat(20_000), sig: '' }))).rejects.toMatchObject({

@@ -10,6 +10,8 @@ const output = (name: keyof typeof SAFE) => ({ kind: 'output', line: `GPIO${LINE
 
 /** The rig starts the next program beside the one whose heart must beat. */
 export const HEARTBEAT_MS = 250
+/** A body that stands still for so long is ended by its guard. */
+export const BODY_MS = 2000
 
 const TIMING = {
   trialMs: 50,
@@ -17,6 +19,7 @@ const TIMING = {
   yieldMs: 200,
   takeoverMs: 500,
   heartbeatMs: HEARTBEAT_MS,
+  bodyMs: BODY_MS,
   checkpointMs: 200,
   restartMostMs: 100,
 }

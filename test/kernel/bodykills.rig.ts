@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { SCALE } from '../e2e/eventually.ts'
+import { eventually, SCALE } from '../e2e/eventually.ts'
 import type { TestRobot } from '../e2e/robot.ts'
-import { LONG, live, progress, ROUNDS, untilSafe, victim } from './deaths.ts'
-import { heldLines, inRig } from './guest.ts'
+import { BODY_MS, LINE } from './board.ts'
+import { LONG, live, progress, ROUNDS, untilSafe, victim, WITHIN_MS } from './deaths.ts'
+import { heldLines, inRig, pull } from './guest.ts'
 import { summary } from './summary.ts'
 import { trace } from './trace.ts'
 
@@ -42,4 +43,35 @@ describe.runIf(inRig)('deaths of the body over lines of a real kernel', () => {
       console.log(`${what} killed: to safe levels ${summary(times)}`)
     })
   }
+
+  test(`HANDLES 14.12: the emergency stop's input while the body stands still, ${ROUNDS} times`, LONG, async () => {
+    const times: number[] = []
+    for (let i = 0; i < ROUNDS; i++) {
+      await live(robot)
+      process.kill(robot.pid, 'SIGSTOP')
+      pull(LINE.stop, 1)
+      times.push(untilSafe(WITHIN_MS * SCALE))
+      process.kill(robot.pid, 'SIGCONT')
+      await eventually(async () => (await robot.client.status()).estop !== null)
+      pull(LINE.stop, 0)
+      await eventually(async () => (await robot.events(robot.client.estop(true))).outcome === 'released')
+      expect((await robot.events(robot.client.start('main'))).outcome).toBe('started')
+      progress('emergency stop, body stopped', i)
+    }
+    console.log(`emergency stop while the body stands still: to safe levels ${summary(times)}`)
+  })
+
+  test('HANDLES 14.11: a body that stands still is ended by the guard, and the next one takes over', LONG, async () => {
+    const { pid } = await live(robot)
+    const held = heldLines()
+    process.kill(robot.pid, 'SIGSTOP')
+    const ms = untilSafe((BODY_MS + WITHIN_MS) * SCALE)
+    await robot.end()
+    expect(heldLines()).toEqual(held)
+    await robot.begin({ wait: false })
+    await live(robot, pid)
+    console.log(`a body that stands still for ${BODY_MS * SCALE} ms: safe levels after ${ms.toFixed(0)} ms`)
+    await robot.end()
+    await robot.begin()
+  })
 })

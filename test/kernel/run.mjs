@@ -29,7 +29,7 @@ const SIZES = {
 const PARTS = [
   {
     name: 'deaths',
-    kernel: ['rig.rig', 'bodykills', 'kernel/kills', 'standby', 'lines', 'buses', 'contract', 'doctor'],
+    kernel: ['rig.rig', 'bodykills', 'kernel/kills', 'guard', 'lines', 'buses', 'contract', 'doctor'],
     others: ['test/runtime/confinement.test.ts', 'test/runtime/seccomp.test.ts', 'test/runtime/cgroups.test.ts'],
     short: { files: 3, only: 'HANDLES 13.2|HANDLES 10' },
   },

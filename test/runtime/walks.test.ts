@@ -90,7 +90,7 @@ async function handOver(old: Stage, from: number, next: Stage, to: number, way: 
     next.take(mailbox, new StateReader(fds.outbox), SWAP, 7, () => {})
     return
   }
-  let { meta, state } = readSnapshot(path('outbox'), old.giveBack(outbox, way === 'inbox' ? to : from).snapshot)
+  let { meta, state } = await readSnapshot(path('outbox'), old.giveBack(outbox, way === 'inbox' ? to : from).snapshot)
   if (way === 'checkpoint') {
     const { stateVersion, encoding } = meta
     const time = new Date(0).toISOString()
@@ -102,7 +102,7 @@ async function handOver(old: Stage, from: number, next: Stage, to: number, way: 
   }
   const inbox = openSync(path('inbox'), 'r')
   try {
-    const loaded = next.load(new StateReader(inbox), fillInbox(path('inbox'), state, meta))
+    const loaded = next.load(new StateReader(inbox), await fillInbox(path('inbox'), state, meta))
     next.begin(loaded.state, loaded.meta, 8, true)
   } finally {
     closeSync(inbox)

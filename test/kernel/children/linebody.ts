@@ -1,5 +1,5 @@
 /**
- * A body of the least kind over the kernel's own lines: the real backend, the real Standby, and one program that writes
+ * A body of the least kind over the kernel's own lines: the real backend, the real Guard, and one program that writes
  * every output as fast as it can. It says in one line what it has.
  */
 import { spawn } from 'node:child_process'
@@ -8,8 +8,8 @@ import { type Board, parseBoard } from '../../../drivers/board.ts'
 import { GPIO_V2_LINE_SET_VALUES_IOCTL, lineValues } from '../../../drivers/inherit/line.ts'
 import { LinuxBackend } from '../../../drivers/linux/backend.ts'
 import { loadSystem } from '../../../drivers/linux/system.ts'
+import { GuardLink } from '../../../runtime/body/guard.ts'
 import { recover } from '../../../runtime/body/recovery.ts'
-import { Standby } from '../../../runtime/body/standby.ts'
 
 export interface LineOrder {
   folder: string
@@ -31,7 +31,8 @@ async function main({ folder, board: text, cgroup }: LineOrder): Promise<void> {
   for (const handle of held) handle.onEdge(({ seqno, level }) => edges.push({ seqno, level }))
   const infos = () => held.map(({ name }) => backend.info(name)).filter((info) => info !== null)
   const handles = infos().map(({ name, id, kept }) => ({ name, id, kept, entry: board.handles[name] as Entry }))
-  const standby = await Standby.start({ folder, about, handles, cgroup, realtime: 0, note })
+  const unwatched = { stopInput: null, latchFd: null, bodyMs: 0, stopped: () => {} }
+  const guard = await GuardLink.start({ folder, about, handles, cgroup, realtime: 0, note, ...unwatched })
   recovered?.done()
   const opens = infos().reduce((sum, info) => sum + info.opens, 0)
   const outputs = handles.filter(({ entry }) => entry.kind === 'output').flatMap(({ kept }) => kept.fds)
@@ -41,14 +42,14 @@ async function main({ folder, board: text, cgroup }: LineOrder): Promise<void> {
   await new Promise((resolve) => program.stdout?.once('data', resolve))
   const report = () => {
     const seqnos = Object.fromEntries(infos().map(({ name, kept }) => [name, kept.seqno ?? null]))
-    standby.keep(infos())
-    say({ opens, rescue: recovered?.rescue ?? null, standby: standby.pid, program: program.pid, edges, seqnos })
+    guard.keep(infos())
+    say({ opens, rescue: recovered?.rescue ?? null, guard: guard.pid, program: program.pid, edges, seqnos })
   }
   report()
   createInterface({ input: process.stdin }).on('line', async (line) => {
     if (line === 'report') return report()
     program.kill('SIGKILL')
-    await standby.end()
+    await guard.end()
     backend.close()
     process.exit()
   })

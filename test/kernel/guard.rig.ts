@@ -8,7 +8,7 @@ import { createInterface, type Interface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { build } from 'esbuild'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import type { Rescue } from '../../runtime/standby/wire.ts'
+import type { Rescue } from '../../runtime/guard/wire.ts'
 import { eventually, SCALE } from '../e2e/eventually.ts'
 import { ROOT } from '../project/tree.ts'
 import { boardText, isSafe, LINE } from './board.ts'
@@ -17,12 +17,12 @@ import { heldLines, i2cCounts, inRig, pull, resetI2cCounts } from './guest.ts'
 import { trace } from './trace.ts'
 
 const ROUNDS = process.env.MEDULLA_LONG === '1' ? 20 : 2
-const CGROUP = `/sys/fs/cgroup/medulla-standby-rig-${process.pid}`
+const CGROUP = `/sys/fs/cgroup/medulla-guard-rig-${process.pid}`
 
 interface Report {
   opens: number
   rescue: Rescue | null
-  standby: number
+  guard: number
   program: number
   edges: { seqno: number; level: number }[]
   seqnos: Record<string, number | null>
@@ -58,13 +58,13 @@ class Body {
 }
 
 describe.runIf(inRig)('the death of the body over lines of a real kernel', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'medulla-standby-rig-'))
+  const folder = mkdtempSync(join(tmpdir(), 'medulla-guard-rig-'))
   const dist = join(folder, 'dist')
   const order: LineOrder = { folder, board: boardText(), cgroup: CGROUP }
   let body: Body
 
   beforeAll(async () => {
-    const parts = { 'body/line': 'test/kernel/children/linebody.ts', 'standby/main': 'runtime/standby/main.ts' }
+    const parts = { 'body/line': 'test/kernel/children/linebody.ts', 'guard/main': 'runtime/guard/main.ts' }
     await build({
       entryPoints: Object.fromEntries(Object.entries(parts).map(([out, path]) => [out, join(ROOT, path)])),
       outdir: join(dist, 'runtime'),
@@ -121,13 +121,13 @@ describe.runIf(inRig)('the death of the body over lines of a real kernel', () =>
     expect(i2cCounts(1, 0x68)).toMatchObject({ transfers: 0 })
     await body.end()
     expect(heldLines()).toEqual(new Map())
-    expect(existsSync(join(folder, 'standby.sock'))).toBe(false)
+    expect(existsSync(join(folder, 'guard.sock'))).toBe(false)
   })
 
-  test('with body and standby killed at once the lines are released: that is not promised (HANDLES 14.4)', async () => {
+  test('with body and guard killed at once the lines are released: that is not promised (HANDLES 14.4)', async () => {
     body = new Body(dist, order)
-    const { standby, program } = await body.report()
-    process.kill(standby, 'SIGKILL')
+    const { guard, program } = await body.report()
+    process.kill(guard, 'SIGKILL')
     process.kill(body.process.pid as number, 'SIGKILL')
     writeFileSync(join(CGROUP, 'cgroup.kill'), '1')
     await eventually(() => !existsSync(`/proc/${program}`) && heldLines().size === 0)

@@ -1,5 +1,5 @@
 /**
- * A body of the least kind: handles on plain files, programs that write them without pause, and the real Standby. It says
+ * A body of the least kind: handles on plain files, programs that write them without pause, and the real Guard. It says
  * what it has in one line, and ends in good order when told `end`.
  */
 import { spawn } from 'node:child_process'
@@ -7,8 +7,8 @@ import { closeSync, openSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import type { Kept } from '../../../drivers/backend.ts'
 import type { BoardHandle } from '../../../drivers/board.ts'
+import { type GuardedHandle, GuardLink } from '../../../runtime/body/guard.ts'
 import { recover } from '../../../runtime/body/recovery.ts'
-import { Standby, type StandbyHandle } from '../../../runtime/body/standby.ts'
 
 export interface BodyOrder {
   folder: string
@@ -19,9 +19,15 @@ export interface BodyOrder {
   cgroup: string | null
   /** Programs, each with every handle. */
   programs: number
-  /** Not leaders of a group, so that the standby cannot end them. */
+  /** Not leaders of a group, so that the guard cannot end them. */
   loose?: boolean
-  /** `heir`: dies before it has a standby of its own. */
+  /** The handle that is the emergency stop's input, at level 1. */
+  stopInput?: string
+  /** Path of the latch file. */
+  latch?: string
+  /** The guard watches this body so. ms */
+  bodyMs?: number
+  /** `heir`: dies before it has a guard of its own. */
   role: 'body' | 'heir'
 }
 
@@ -38,18 +44,27 @@ async function main(order: BodyOrder): Promise<void> {
   const note = (level: string, text: string) => say({ note: `${level}: ${text}` })
   const recovered = await recover({ folder, about, handles, note })
   const opened: string[] = []
-  const held = Object.entries(handles).map(([name, entry], i): StandbyHandle => {
+  const held = Object.entries(handles).map(([name, entry], i): GuardedHandle => {
     const kept = recovered?.kept.get(name)
     if (kept !== undefined) return { name, id: i + 1, entry, kept }
     opened.push(name)
     return { name, id: i + 1, entry, kept: { fds: [openSync(files[name] ?? '', 'r+')], fence: 1 } satisfies Kept }
   })
-  const report = { opened, adopted: [...(recovered?.kept ?? [])], rescue: recovered?.rescue ?? null }
-  if (order.role === 'heir') return say({ ...report, standby: null, programs: [] })
-  const standby = await Standby.start({ folder, about, handles: held, cgroup, realtime: 0, note })
+  const left = { rescue: recovered?.rescue ?? null, latch: recovered?.latch ?? null }
+  const report = { opened, adopted: [...(recovered?.kept ?? [])], ...left }
+  if (order.role === 'heir') return say({ ...report, guard: null, programs: [] })
+  const { stopInput, latch, bodyMs = 0 } = order
+  const guard = await GuardLink.start({
+    ...{ folder, about, handles: held, cgroup, realtime: 0, note },
+    stopInput: stopInput === undefined ? null : { name: stopInput, level: 1, encoding: 'level' },
+    latchFd: latch === undefined ? null : openSync(latch, 'rs+'),
+    bodyMs,
+    stopped: (stop) => say({ stopped: stop.reason }),
+  })
+  if (bodyMs > 0) guard.watchBody()
   recovered?.done()
   const programs: number[] = []
-  const fds = held.flatMap(({ kept }) => kept.fds)
+  const fds = held.filter(({ entry }) => entry.kind !== 'input').flatMap(({ kept }) => kept.fds)
   for (let i = 0; i < order.programs; i++) {
     const join = cgroup === null ? [] : ['sh', '-c', `echo $$ > ${cgroup}/cgroup.procs; exec "$@"`, 'sh']
     const [command = '', ...args] = [...join, process.execPath, '-e', PROGRAM, String(fds.length)]
@@ -57,12 +72,15 @@ async function main(order: BodyOrder): Promise<void> {
     await new Promise((resolve) => child.stdout?.once('data', resolve))
     programs.push(child.pid as number)
   }
-  standby.programs(programs)
-  standby.keep(held.map(({ name, kept }) => ({ name, kept: { ...kept, fence: 7, seqno: 41 } })))
-  say({ ...report, standby: standby.pid, programs })
+  guard.programs(programs)
+  guard.keep(held.map(({ name, kept }) => ({ name, kept: { ...kept, fence: 7, seqno: 41 } })))
+  say({ ...report, guard: guard.pid, programs })
   createInterface({ input: process.stdin }).on('line', async (line) => {
-    if (line === 'standby') return say({ ...report, standby: standby.pid, programs })
-    await standby.end()
+    if (line === 'guard') return say({ ...report, guard: guard.pid, programs })
+    if (line === 'stop') return say({ done: await guard.stop('an operator') })
+    if (line === 'release') return say({ done: await guard.release() })
+    if (line === 'hang') for (;;);
+    await guard.end()
     for (const { kept } of held) for (const fd of kept.fds) closeSync(fd)
     process.exit()
   })

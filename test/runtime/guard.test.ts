@@ -1,207 +1,32 @@
-import { type ChildProcess, spawn } from 'node:child_process'
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmdirSync,
-  rmSync,
-  symlinkSync,
-  unlinkSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import { build } from 'esbuild'
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import type { Kept } from '../../drivers/backend.ts'
-import type { BoardHandle } from '../../drivers/board.ts'
-import type { Rescue } from '../../runtime/standby/wire.ts'
+import { expect, onTestFinished, test } from 'vitest'
 import { eventually, SCALE } from '../e2e/eventually.ts'
 import { load } from '../e2e/load.ts'
 import { ROOT } from '../project/tree.ts'
-import type { BodyOrder } from './children/standbybody.ts'
+import {
+  ABOUT,
+  group,
+  holds,
+  imu,
+  mayGroup,
+  output,
+  pwm,
+  rig,
+  running,
+  SAFE_WITHIN_MS,
+  stoppable,
+  useGuards,
+} from './guardrig.ts'
 
-/** HANDLES 14.2 */
-const SAFE_WITHIN_MS = 150
-const ABOUT = { model: 'linux', chip: 'test' }
-const CGROUPS = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'].find((path) =>
-  existsSync(join(path, 'cgroup.controllers')),
-)
-const mayGroup = CGROUPS !== undefined && process.getuid?.() === 0
-
-let dist: string
-
-beforeAll(async () => {
-  dist = mkdtempSync(join(tmpdir(), 'medulla-standby-dist-'))
-  // as in dist: the body starts ../standby/main.js
-  const entryPoints = { 'body/test': 'test/runtime/children/standbybody.ts', 'standby/main': 'runtime/standby/main.ts' }
-  await build({
-    entryPoints: Object.fromEntries(Object.entries(entryPoints).map(([out, path]) => [out, join(ROOT, path)])),
-    outdir: join(dist, 'runtime'),
-    bundle: true,
-    platform: 'node',
-    target: 'node20',
-    format: 'esm',
-    external: ['koffi'],
-    logLevel: 'error',
-  })
-  writeFileSync(join(dist, 'package.json'), '{"type":"module"}')
-  symlinkSync(join(ROOT, 'node_modules'), join(dist, 'node_modules'))
-})
-
-afterAll(() => rmSync(dist, { recursive: true, force: true }))
-
-interface Report {
-  opened: string[]
-  adopted: [string, Kept][]
-  rescue: Rescue | null
-  standby: number
-  programs: number[]
-}
-
-class Body {
-  readonly process: ChildProcess
-  readonly #lines: string[] = []
-  #wake = () => {}
-
-  constructor(order: BodyOrder, env: Record<string, string>) {
-    const args = [join(dist, 'runtime/body/test.js'), JSON.stringify(order)]
-    const stdio = ['pipe', 'pipe', 'inherit'] as const
-    this.process = spawn(process.execPath, args, { stdio: [...stdio], env: { ...process.env, ...env } })
-    onTestFinished(() => void this.process.kill('SIGKILL'))
-    createInterface({ input: this.process.stdout as NodeJS.ReadableStream }).on('line', (line) => {
-      this.#lines.push(line)
-      this.#wake()
-    })
-    this.process.once('exit', () => this.#wake())
-  }
-
-  async line(): Promise<Record<string, unknown>> {
-    while (this.#lines.length === 0) {
-      if (this.process.exitCode !== null || this.process.signalCode !== null) throw new Error('the body ended')
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve
-      })
-    }
-    return JSON.parse(this.#lines.shift() as string) as Record<string, unknown>
-  }
-
-  async report(): Promise<Report> {
-    const line = await this.line()
-    expect(line).not.toHaveProperty('note')
-    const report = line as unknown as Report
-    cleanUp(report.standby)
-    return report
-  }
-
-  say(text: string): void {
-    this.process.stdin?.write(`${text}\n`)
-  }
-
-  /** SIGKILL, and the time just before it. */
-  async kill(): Promise<bigint> {
-    const ended = new Promise((resolve) => this.process.once('exit', resolve))
-    const at = process.hrtime.bigint()
-    this.process.kill('SIGKILL')
-    await ended
-    return at
-  }
-
-  async end(): Promise<void> {
-    const ended = new Promise((resolve) => this.process.once('exit', resolve))
-    this.say('end')
-    await ended
-  }
-}
-
-const standbys = new Set<number>()
-
-/** A test that fails leaves none behind. */
-function cleanUp(pid: number | null): void {
-  if (pid === null || standbys.has(pid)) return
-  standbys.add(pid)
-  onTestFinished(() => {
-    if (holds(pid).length > 0) process.kill(pid, 'SIGKILL')
-  })
-}
-
-const output = (safe: 0 | 1 | 'hold'): BoardHandle => ({
-  kind: 'output',
-  line: 'GPIO17',
-  initial: 0,
-  safe,
-  activeLow: false,
-  drive: 'push-pull',
-  driver: 'sysfs',
-  via: 'inherit',
-})
-
-const pwm: BoardHandle = {
-  kind: 'pwm',
-  line: 'GPIO18',
-  frequencyHz: 50,
-  initial: 0,
-  safe: 0.075,
-  min: 0,
-  max: 1,
-  slew: 0,
-  driver: 'kernel',
-  channel: { chip: 0, channel: 0 },
-  via: 'inherit',
-}
-
-const imu: BoardHandle = { kind: 'i2c', bus: 1, address: 0x68, via: 'inherit' }
-
-/** A folder with a file for each handle, as sysfs has them, and a home for the socket. */
-function rig(handles: Record<string, BoardHandle>, options: Partial<BodyOrder> = {}) {
-  const folder = mkdtempSync(join(tmpdir(), 'medulla-standby-'))
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
-  const files = Object.fromEntries(Object.keys(handles).map((name) => [name, join(folder, name)]))
-  for (const path of Object.values(files)) writeFileSync(path, '9')
-  const order: BodyOrder = { folder, about: ABOUT, handles, files, cgroup: null, programs: 0, role: 'body', ...options }
-  return {
-    order,
-    body: (changes: Partial<BodyOrder> = {}, env = {}) => new Body({ ...order, ...changes }, env),
-    content: (name: string) => readFileSync(files[name] ?? '', 'utf8'),
-    lose: (name: string) => unlinkSync(files[name] ?? ''),
-    listens: () => existsSync(join(folder, 'standby.sock')),
-  }
-}
-
-/** What a process has open below the temporary folder; nothing when it is gone. */
-function holds(pid: number): string[] {
-  try {
-    return readdirSync(`/proc/${pid}/fd`)
-      .map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`))
-      .filter((path) => path.startsWith(tmpdir()))
-  } catch {
-    return []
-  }
-}
-
-function group(): string {
-  const path = join(CGROUPS as string, `medulla-standby-test-${process.pid}-${Date.now()}`)
-  mkdirSync(path)
-  onTestFinished(async () => {
-    writeFileSync(join(path, 'cgroup.kill'), '1')
-    await eventually(() => readFileSync(join(path, 'cgroup.events'), 'utf8').includes('populated 0'))
-    rmdirSync(path)
-  })
-  return path
-}
-
-const running = (pid: number) => existsSync(`/proc/${pid}`) && !/^State:\s+[ZX]/m.test(status(pid))
-const status = (pid: number) => readFileSync(`/proc/${pid}/status`, 'utf8')
+useGuards()
 
 test('G10: descriptors that crossed a UNIX socket are the open files of the dead body (HANDLES 14.1)', async () => {
   const { body, content, lose } = rig({ imu, led: output(1), motor: pwm, brake: output('hold') })
   const first = body()
   expect(await first.report()).toMatchObject({ opened: ['imu', 'led', 'motor', 'brake'], adopted: [], rescue: null })
-  // nobody can open it any more: whoever has it got it from the standby
+  // nobody can open it any more: whoever has it got it from the guard
   lose('brake')
   await first.kill()
   const second = body()
@@ -266,19 +91,19 @@ test('levels are driven in time also when a program cannot be stopped (HANDLES 1
   const { seen = 0, safe = 0, ended = 0 } = rescue ?? {}
   expect(rescue).toMatchObject({ confirmed: false, failed: [] })
   expect(BigInt(safe) - BigInt(seen)).toBeGreaterThan(BigInt(100e6 * scale))
-  // five times what this standby was told to take
+  // five times what this guard was told to take
   expect(Number(BigInt(safe) - BigInt(seen)) / 1e6).toBeLessThan(SAFE_WITHIN_MS * Math.max(busy, load()))
   expect(BigInt(ended)).toBeGreaterThan(BigInt(safe))
   await second.end()
 })
 
-test('a body that ends in good order takes its standby with it, which writes nothing (HANDLES 14.10)', async () => {
+test('a body that ends in good order takes its guard with it, which writes nothing (HANDLES 14.10)', async () => {
   const { body, content, listens } = rig({ led: output(1) })
   const only = body()
-  const { standby } = await only.report()
+  const { guard } = await only.report()
   expect(listens()).toBe(true)
   await only.end()
-  expect(running(standby)).toBe(false)
+  expect(running(guard)).toBe(false)
   expect(content('led')).toBe('9')
   expect(listens()).toBe(false)
 })
@@ -286,19 +111,19 @@ test('a body that ends in good order takes its standby with it, which writes not
 test('a handle whose entry has changed is let go before it is opened anew (HANDLES 14.6)', async () => {
   const { order, body } = rig({ led: output(1), lamp: output(1), old: output(1) })
   const first = body()
-  const { standby } = await first.report()
+  const { guard } = await first.report()
   await first.kill()
   const { led = output(1) } = order.handles
   const second = body({ handles: { led, lamp: output(0) }, role: 'heir' })
   const { opened, adopted } = await second.report()
   expect(opened).toEqual(['lamp'])
   expect(adopted.map(([name]) => name)).toEqual(['led'])
-  expect(holds(standby)).toEqual([order.files.led])
+  expect(holds(guard)).toEqual([order.files.led])
   await second.kill()
-  // the old standby serves again, with what it still has
+  // the old guard serves again, with what it still has
   const third = body({ about: { ...ABOUT, chip: 'another' }, handles: { led } })
   expect(await third.report()).toMatchObject({ opened: ['led'], adopted: [] })
-  expect(holds(standby)).toEqual([])
+  expect(holds(guard)).toEqual([])
   await third.end()
 })
 
@@ -331,16 +156,16 @@ test('200 handles go over, too', async () => {
   await second.end()
 })
 
-test('a standby that dies is replaced while the body lives (HANDLES 14.8)', async () => {
+test('a guard that dies is replaced while the body lives (HANDLES 14.8)', async () => {
   const { body, content } = rig({ led: output(1) })
   const only = body()
-  const { standby } = await only.report()
-  process.kill(standby, 'SIGKILL')
-  expect((await only.line()).note).toMatch(/^error: no standby: it ended with SIGKILL; a new one in 100 ms/)
-  expect((await only.line()).note).toBe('info: a standby holds the handles again')
-  only.say('standby')
-  const { standby: next } = await only.report()
-  expect(next).not.toBe(standby)
+  const { guard } = await only.report()
+  process.kill(guard, 'SIGKILL')
+  expect((await only.line()).note).toMatch(/^error: no guard: it ended with SIGKILL; a new one in 100 ms/)
+  expect((await only.line()).note).toBe('info: a guard holds the handles again')
+  only.say('guard')
+  const { guard: next } = await only.report()
+  expect(next).not.toBe(guard)
   expect(content('led')).toBe('9')
   await only.kill()
   await eventually(() => content('led') === '1')
@@ -349,16 +174,16 @@ test('a standby that dies is replaced while the body lives (HANDLES 14.8)', asyn
   await second.end()
 })
 
-test('a standby that does not answer is ended, and the handles are opened anew (HANDLES 14.8)', async () => {
+test('a guard that does not answer is ended, and the handles are opened anew (HANDLES 14.8)', async () => {
   const { body } = rig({ led: output(1) })
   const first = body()
-  const { standby } = await first.report()
-  process.kill(standby, 'SIGSTOP')
+  const { guard } = await first.report()
+  process.kill(guard, 'SIGSTOP')
   await first.kill()
   const second = body({}, { MEDULLA_TIME_SCALE: '0.1' })
-  expect((await second.line()).note).toMatch(/^error: the standby of the last body is ended: EAGAIN/)
+  expect((await second.line()).note).toMatch(/^error: the guard of the last body is ended: EAGAIN/)
   expect((await second.report()).opened).toEqual(['led'])
-  expect(running(standby)).toBe(false)
+  expect(running(guard)).toBe(false)
   await second.end()
 })
 
@@ -367,7 +192,7 @@ test.skipIf(process.getuid?.() !== 0)('only its own user may take the handles ov
   const first = body()
   await first.report()
   await first.kill()
-  const script = `const s = require('net').connect(${JSON.stringify(join(order.folder, 'standby.sock'))})
+  const script = `const s = require('net').connect(${JSON.stringify(join(order.folder, 'guard.sock'))})
     s.on('error', ({ code }) => console.log(code)).on('data', () => console.log('data')).on('end', () => console.log('end'))`
   const stranger = spawn(process.execPath, ['-e', script], {
     uid: 65534,
@@ -399,6 +224,105 @@ test('safe levels are there within the stated time', { tags: ['slow'], timeout: 
   }
   await present.end()
   expect(Math.max(...took)).toBeLessThan(SAFE_WITHIN_MS * SCALE)
+})
+
+test('the input of the emergency stop: the guard stops, drives, latches and tells the body (HANDLES 6.7, 14.12)', async () => {
+  const { body, content, pull, guarded } = stoppable()
+  const only = body()
+  const { programs } = await only.report()
+  await eventually(() => content('led') === '7')
+  pull('stop', 1)
+  expect(await only.line()).toEqual({ stopped: 'the input stop' })
+  expect(content('led')).toBe('0')
+  // nobody writes any more: frozen, or killed where there is no control group
+  if (!mayGroup) expect(programs.filter(running)).toEqual([])
+  expect((await eventually(guarded))?.reason).toBe('the input stop')
+  only.say('release')
+  expect(await only.line()).toEqual({ done: false })
+  pull('stop', 0)
+  await eventually(async () => {
+    only.say('release')
+    return (await only.line()).done
+  })
+  expect(content('led')).toBe('0')
+  await only.end()
+})
+
+test.each(['hang', 'SIGSTOP'] as const)(
+  'the emergency stop works while the body stands still: %s (HANDLES 14.12)',
+  async (how) => {
+    const { body, content, pull, guarded } = stoppable()
+    const only = body()
+    await only.report()
+    await eventually(() => content('led') === '7')
+    if (how === 'hang') only.say('hang')
+    else only.process.kill('SIGSTOP')
+    const from = performance.now()
+    const before = load()
+    pull('stop', 1)
+    await eventually(() => content('led') === '0')
+    expect(performance.now() - from).toBeLessThan(SAFE_WITHIN_MS * SCALE * Math.max(before, load()))
+    expect((await eventually(guarded))?.reason).toBe('the input stop')
+    // the next body knows, whatever became of the file
+    await only.kill()
+    const second = body({ programs: 0 })
+    expect((await second.report()).latch?.reason).toBe('the input stop')
+    await second.end()
+  },
+)
+
+test.each(['hang', 'SIGSTOP'] as const)('a body that stands still counts as gone: %s (HANDLES 14.11)', async (how) => {
+  const { body, content } = stoppable({ bodyMs: 500 })
+  const first = body()
+  const { programs } = await first.report()
+  await eventually(() => content('led') === '7')
+  const ended = new Promise((resolve) => first.process.once('exit', (_, signal) => resolve(signal)))
+  if (how === 'hang') first.say('hang')
+  else first.process.kill('SIGSTOP')
+  expect(await ended).toBe('SIGKILL')
+  await eventually(() => content('led') === '0')
+  const second = body({ programs: 0 })
+  expect((await second.report()).rescue).toMatchObject({ cause: 'hung', confirmed: true, failed: [] })
+  expect(programs.filter(running)).toEqual([])
+  await second.end()
+})
+
+test('a body that is busy, and says so now and then, is left alone (HANDLES 14.11)', async () => {
+  const { body } = stoppable({ bodyMs: 500 })
+  const only = body()
+  const { guard } = await only.report()
+  await new Promise((resolve) => setTimeout(resolve, 1500))
+  only.say('guard')
+  expect((await only.report()).guard).toBe(guard)
+  await only.end()
+})
+
+test.each(['/dev/full', '/dev/null'])(
+  'the guard stops also when the latch cannot be written: %s (HANDLES 6.11)',
+  async (latch) => {
+    const { body, content, pull } = stoppable()
+    const first = body({ latch })
+    await first.report()
+    await eventually(() => content('led') === '7')
+    pull('stop', 1)
+    await eventually(() => content('led') === '0')
+    await first.kill()
+    const second = body({ programs: 0 })
+    expect((await second.report()).latch).not.toBeNull()
+    await second.end()
+  },
+)
+
+test('an order of the body goes the same way (HANDLES 14.12)', async () => {
+  const { body, content, guarded } = stoppable()
+  const only = body()
+  await only.report()
+  await eventually(() => content('led') === '7')
+  only.say('stop')
+  expect(await only.line()).toEqual({ done: true })
+  expect(content('led')).toBe('0')
+  expect((await eventually(guarded))?.reason).toBe('an operator')
+  await only.end()
 })
 
 test('the service ends the body alone, starts it again, and lets it write no dump (HANDLES 14.9)', () => {

@@ -1,5 +1,5 @@
 /**
- * Invariant: while the body lives a standby lives, but for the moments in which a new one is started; every descriptor
+ * Invariant: while the body lives a guard lives, but for the moments in which a new one is started; every descriptor
  * that the body must not lose is in its table (HANDLES 14).
  */
 import { type ChildProcess, spawn } from 'node:child_process'
@@ -9,20 +9,25 @@ import type { BoardHandle } from '../../drivers/board.ts'
 import { isDriven } from '../../drivers/handle.ts'
 import { safeSteps } from '../../drivers/linux/safe.ts'
 import { safeValue } from '../../drivers/values.ts'
+import type { Latch } from '../guard/latch.ts'
+import { type FromGuard, GUARD_FORMAT, type Held, type StopInput, type ToGuard } from '../guard/wire.ts'
 import { placeOf } from '../places.ts'
-import { type FromStandby, type Held, STANDBY_FORMAT, type ToStandby } from '../standby/wire.ts'
 import { readLines } from './lines.ts'
 
-const MAIN = placeOf('standby/main.js')
+const MAIN = placeOf('guard/main.js')
 /** A small heap, and no threads that V8 can do without. */
 const FLAGS = ['--max-old-space-size=16', '--max-semi-space-size=1', '--single-threaded']
 const MAX_LINE = 65_536
 /** ms, before MEDULLA_TIME_SCALE */
 const READY_MS = 10_000
 const END_MS = 1000
+/** Longer than the guard needs to stop programs that cannot be stopped, and to drive twice (HANDLES 14.2). */
+const STOP_MS = 3000
+/** ms between two pulses. */
+const PULSE_MS = 100
 const RESTART_MS = { first: 100, most: 10_000, calmAfter: 60_000 }
 
-export interface StandbyHandle {
+export interface GuardedHandle {
   readonly name: string
   readonly id: number
   readonly entry: BoardHandle
@@ -30,22 +35,30 @@ export interface StandbyHandle {
   readonly kept: Kept
 }
 
-export interface StandbyOptions {
+export interface GuardLinkOptions {
   /** For its socket: of this robot alone, and there for the next body, too. */
   readonly folder: string
   /** Descriptors are of no use on another board: its model and chip. */
   readonly about: unknown
-  readonly handles: readonly StandbyHandle[]
-  /** The control group of all programs, which the standby is not in; null: it goes by {@link Standby.programs}. */
+  readonly handles: readonly GuardedHandle[]
+  /** The control group of all programs, which the guard is not in; null: it goes by {@link GuardLink.programs}. */
   readonly cgroup: string | null
-  /** SCHED_FIFO priority of programs: the standby gets the next higher one. 0 is off. */
+  /** SCHED_FIFO priority of programs: the guard gets the next higher one. 0 is off. */
   readonly realtime: number
+  /** The input of the emergency stop; its handle is among `handles`. */
+  readonly stopInput: StopInput | null
+  /** Descriptor of the open latch file, the caller's; null: there is none. */
+  readonly latchFd: number | null
+  /** `timing.bodyMs`, unscaled. */
+  readonly bodyMs: number
+  /** The guard has stopped everything by itself: the input came to its level. */
+  stopped(latch: Latch): void
   note(level: 'info' | 'warn' | 'error', text: string): void
 }
 
-export class Standby {
-  readonly #options: StandbyOptions
-  readonly #handles: StandbyHandle[]
+export class GuardLink {
+  readonly #options: GuardLinkOptions
+  readonly #handles: GuardedHandle[]
   readonly #scale = Number(process.env.MEDULLA_TIME_SCALE) || 1
   #child: ChildProcess | null = null
   #pids: readonly number[] = []
@@ -53,19 +66,22 @@ export class Standby {
   #since = 0
   #closed = false
   #restarting: NodeJS.Timeout | null = null
+  #pulse: NodeJS.Timeout | null = null
+  /** Who waits for an answer, in order: the guard answers in order. */
+  #waiting: { kind: 'stopped' | 'released'; answer(message: FromGuard | null): void }[] = []
 
-  private constructor(options: StandbyOptions) {
+  private constructor(options: GuardLinkOptions) {
     this.#options = options
     // lines come first when levels are driven: a transfer on a bus may wait for the bus
-    const rank = ({ entry }: StandbyHandle) => Number(entry.kind !== 'output') + Number(!isDriven(entry.kind))
+    const rank = ({ entry }: GuardedHandle) => Number(entry.kind !== 'output') + Number(!isDriven(entry.kind))
     this.#handles = options.handles.filter(({ kept }) => kept.fds.length > 0).sort((a, b) => rank(a) - rank(b))
   }
 
   /** Resolves when it holds everything and listens. Rejects when it cannot. Descriptors stay the caller's. */
-  static async start(options: StandbyOptions): Promise<Standby> {
-    const standby = new Standby(options)
-    await standby.#spawn()
-    return standby
+  static async start(options: GuardLinkOptions): Promise<GuardLink> {
+    const guard = new GuardLink(options)
+    await guard.#spawn()
+    return guard
   }
 
   get pid(): number | null {
@@ -79,13 +95,36 @@ export class Standby {
   }
 
   /** What the next body starts from, as far as the kernel does not know it: values, fences, sequence numbers. */
-  keep(handles: readonly Pick<StandbyHandle, 'name' | 'kept'>[]): void {
+  keep(handles: readonly Pick<GuardedHandle, 'name' | 'kept'>[]): void {
     this.#send({ t: 'kept', kept: Object.fromEntries(handles.map(({ name, kept }) => [name, withoutFds(kept)])) })
   }
 
-  /** The body ends in good order, its levels are safe: the standby lets go, and drives nothing. */
+  /**
+   * HANDLES 6.7: the guard freezes every program, drives every safe level and latches. True when it has; false when there
+   * is no guard just now, or it did not answer in time: the body must do all of it, and does it in any case.
+   */
+  async stop(reason: string): Promise<boolean> {
+    return (await this.#ask({ t: 'stop', reason }, 'stopped')) !== null
+  }
+
+  /** Ends the guard's latch. False while the input is at its level. */
+  async release(): Promise<boolean> {
+    const answer = await this.#ask({ t: 'release' }, 'released')
+    return answer?.t !== 'released' || !answer.pressed
+  }
+
+  /** The body's event loop turns from now on, and the guard ends it when that stops (HANDLES 14.11). */
+  watchBody(): void {
+    const pulse = () => this.#send({ t: 'pulse' })
+    this.#pulse ??= setInterval(pulse, PULSE_MS)
+    this.#pulse.unref()
+    pulse()
+  }
+
+  /** The body ends in good order, its levels are safe: the guard lets go, and drives nothing. */
   async end(): Promise<void> {
     this.#closed = true
+    if (this.#pulse !== null) clearInterval(this.#pulse)
     if (this.#restarting !== null) clearTimeout(this.#restarting)
     const child = this.#child
     if (child === null || child.exitCode !== null || child.signalCode !== null) return
@@ -97,14 +136,18 @@ export class Standby {
   }
 
   #spawn(): Promise<void> {
-    const { realtime } = this.#options
+    const { realtime, latchFd } = this.#options
     const node = [process.execPath, ...FLAGS, MAIN]
     const [command = '', ...args] = realtime > 0 ? ['chrt', '-f', String(Math.min(99, realtime + 1)), ...node] : node
     const child = spawn(command, args, {
       // HANDLES 14.1: a session of its own, and nothing that ends it with the body
       detached: true,
       env: { PATH: process.env.PATH },
-      stdio: ['ignore', 'ignore', 'inherit', 'pipe', ...this.#handles.flatMap(({ kept }) => kept.fds)],
+      stdio: [
+        ...(['ignore', 'ignore', 'inherit', 'pipe'] as const),
+        latchFd ?? 'ignore',
+        ...this.#handles.flatMap(({ kept }) => kept.fds),
+      ],
     })
     this.#child = child
     const lifeline = child.stdio[3] as Duplex
@@ -118,13 +161,15 @@ export class Standby {
         if (ready) this.#again(why)
         else {
           child.kill('SIGKILL')
-          reject(new Error(`the standby did not start: ${why}`))
+          reject(new Error(`the guard did not start: ${why}`))
         }
       }
       const timer = setTimeout(() => failed('it did not answer in time'), READY_MS * this.#scale)
       const hear = (line: string) => {
-        const message = JSON.parse(line) as FromStandby
+        const message = JSON.parse(line) as FromGuard
         if (message.t === 'failed') return failed(message.message)
+        if (message.t === 'stopped' && message.byInput) return this.#options.stopped(message.latch)
+        if (message.t === 'stopped' || message.t === 'released') return this.#answered(message)
         if (message.t !== 'ready') return
         clearTimeout(timer)
         ready = true
@@ -137,24 +182,47 @@ export class Standby {
     })
   }
 
+  #ask(question: ToGuard, kind: 'stopped' | 'released'): Promise<FromGuard | null> {
+    const child = this.#child
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return Promise.resolve(null)
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => waiting.answer(null), STOP_MS * this.#scale)
+      const waiting = {
+        kind,
+        answer: (message: FromGuard | null) => {
+          clearTimeout(timer)
+          this.#waiting = this.#waiting.filter((other) => other !== waiting)
+          resolve(message)
+        },
+      }
+      this.#waiting.push(waiting)
+      this.#send(question)
+    })
+  }
+
+  #answered(message: FromGuard): void {
+    this.#waiting.find(({ kind }) => kind === message.t)?.answer(message)
+  }
+
   /** HANDLES 14.8 */
   #again(why: string): void {
+    for (const { answer } of [...this.#waiting]) answer(null)
     if (this.#closed || this.#restarting !== null) return
     if (performance.now() - this.#since > RESTART_MS.calmAfter) this.#deaths = 0
     const wait = Math.min(RESTART_MS.first * 2 ** this.#deaths++, RESTART_MS.most)
-    this.#options.note('error', `no standby: ${why}; a new one in ${wait} ms`)
+    this.#options.note('error', `no guard: ${why}; a new one in ${wait} ms`)
     this.#restarting = setTimeout(() => {
       this.#restarting = null
       if (this.#closed) return
       this.#spawn().then(
-        () => this.#options.note('info', 'a standby holds the handles again'),
+        () => this.#options.note('info', 'a guard holds the handles again'),
         (error: Error) => this.#again(error.message),
       )
     }, wait)
   }
 
-  #init(): ToStandby {
-    const { folder, about, cgroup } = this.#options
+  #init(): ToGuard {
+    const { folder, about, cgroup, stopInput, bodyMs, latchFd } = this.#options
     const handles = this.#handles.map(
       ({ name, id, entry, kept }): Held => ({
         name,
@@ -166,10 +234,11 @@ export class Standby {
         safeValue: safeValue(entry),
       }),
     )
-    return { t: 'init', format: STANDBY_FORMAT, folder, about, handles, cgroup, scale: this.#scale }
+    const watched = { stopInput, latch: latchFd !== null, bodyMs }
+    return { t: 'init', format: GUARD_FORMAT, folder, about, handles, cgroup, scale: this.#scale, ...watched }
   }
 
-  #send(message: ToStandby): void {
+  #send(message: ToGuard): void {
     const lifeline = this.#child?.stdio[3] as Duplex | undefined
     if (lifeline?.writable === true) lifeline.write(`${JSON.stringify(message)}\n`)
   }

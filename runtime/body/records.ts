@@ -1,0 +1,56 @@
+/**
+ * Invariant: what the disk refuses keeps a slot from nothing: it is said, and the slot goes on (HANDLES 6.11).
+ *
+ * What a slot writes of its life, apart from upgrades.
+ */
+import type { Outcome } from '../../deploy/api.ts'
+import { lifeEntry } from './entries.ts'
+import type { SlotEnv } from './env.ts'
+import type { Programs } from './programs.ts'
+import type { Cause } from './upgrade.ts'
+
+export class SlotRecords {
+  readonly #slot: string
+  readonly #env: Pick<SlotEnv, 'receipt' | 'setStopped' | 'undone'>
+  readonly #note: (level: string, text: string) => void
+
+  constructor(
+    slot: string,
+    env: Pick<SlotEnv, 'receipt' | 'setStopped' | 'undone'>,
+    note: (level: string, text: string) => void,
+  ) {
+    this.#slot = slot
+    this.#env = env
+    this.#note = note
+  }
+
+  /** Not to be started at boot. Null, or that it is not on disk. */
+  stopped(): Promise<string | null> {
+    return this.#written('the stop', this.#env.setStopped(this.#slot, true))
+  }
+
+  /** HANDOVER 7.7: the release failed through its own fault. */
+  undone(digest: string): Promise<string | null> {
+    return this.#written('that this release failed', this.#env.undone(digest))
+  }
+
+  /** Start, stop and crash. */
+  async life(
+    outcome: Outcome,
+    { fence, last }: Pick<Programs, 'fence' | 'last'>,
+    cause: Cause | null = null,
+  ): Promise<void> {
+    await this.#env.receipt(lifeEntry(this.#slot, outcome, fence, last?.runnable ?? null, cause))
+  }
+
+  async #written(what: string, written: Promise<void>): Promise<string | null> {
+    try {
+      await written
+      return null
+    } catch (error) {
+      const problem = `${what} is not on disk: ${(error as Error).message}`
+      this.#note('error', problem)
+      return problem
+    }
+  }
+}
