@@ -22,7 +22,7 @@ const RIG = join(ROOT, 'test/kernel/rig.mjs')
 const SIZES = {
   uml: { scale: 3, scaleOfOthers: 4, cpus: 2, duration: '4 minutes', silentS: 240 },
   qemu: { scale: 6, scaleOfOthers: 10, cpus: 1, duration: '15 minutes', silentS: 480 },
-  long: { scale: 6, scaleOfOthers: 10, cpus: 1, duration: '1 to 3 hours', silentS: 480 },
+  long: { scale: 6, scaleOfOthers: 10, cpus: 1, duration: '2 to 3 hours', silentS: 1800 },
 }
 
 /** Files for the rig, and which of the tests that are made for any machine run there too: with --long all of `others`. */
