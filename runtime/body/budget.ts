@@ -10,6 +10,8 @@ export interface Allowance {
   readonly bytesPerSecond: number
   /** Seconds' worth that may come at once. */
   readonly burstSeconds: number
+  /** ms of sending more without a pause, after which the peer is ended; absent: it is only slowed down. */
+  readonly endAfterMs?: number
 }
 
 /** A program: its SDK sends 500 lines of 4 KiB of log a second at most (HANDOVER 9.4), heartbeats, and now and then an answer. */
@@ -17,6 +19,7 @@ export const PROGRAM_ALLOWANCE: Allowance = {
   messagesPerSecond: 1000,
   bytesPerSecond: 4 * 1024 * 1024,
   burstSeconds: 4,
+  endAfterMs: 5000,
 }
 /** What is read of a program's stdout, and of its stderr; the rest is dropped unread. A chunk is a message. */
 export const OUTPUT_ALLOWANCE: Allowance = { messagesPerSecond: 1000, bytesPerSecond: 1024 * 1024, burstSeconds: 4 }
@@ -33,6 +36,8 @@ export class Budget {
   #messages: number
   #bytes: number
   #at: number
+  /** When it was used up, and has not come back to half of its burst since; null: it is well within. */
+  #overSince: number | null = null
 
   /** `now` in ms. */
   constructor(allowance: Allowance, now: () => number = () => performance.now()) {
@@ -48,6 +53,12 @@ export class Budget {
     this.#bytes -= bytes
   }
 
+  /** The peer has sent more than it may for too long. As of the last look at {@link waitMs}. */
+  get isFlooded(): boolean {
+    const { endAfterMs } = this.#allowance
+    return endAfterMs !== undefined && this.#overSince !== null && this.#now() - this.#overSince > endAfterMs
+  }
+
   /** ms until the peer may be read again; 0: now. */
   get waitMs(): number {
     const { messagesPerSecond, bytesPerSecond, burstSeconds } = this.#allowance
@@ -57,6 +68,8 @@ export class Budget {
     this.#messages = Math.min(this.#messages + seconds * messagesPerSecond, messagesPerSecond * burstSeconds)
     this.#bytes = Math.min(this.#bytes + seconds * bytesPerSecond, bytesPerSecond * burstSeconds)
     const missing = Math.max(-this.#messages / messagesPerSecond, -this.#bytes / bytesPerSecond)
+    if (missing > 0) this.#overSince ??= now
+    else if (-missing > burstSeconds / 2) this.#overSince = null
     return missing <= 0 ? 0 : Math.ceil(missing * 1000) + 1
   }
 }

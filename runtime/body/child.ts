@@ -128,7 +128,7 @@ export class Child implements Instance {
     control.on('error', () => {})
     broker.on('error', () => {})
     const hear = (line: string) => this.#hear(line)
-    deliver = readLines(control, MAX_LINE, hear, () => this.kill(), new Budget(PROGRAM_ALLOWANCE))
+    deliver = readLines(control, MAX_LINE, hear, (why) => this.#cutOff(why), new Budget(PROGRAM_ALLOWANCE))
     // HANDLES 12.5: combined transfers of an inherited device, too
     const asked = handles.filter((h) => h.kind === 'i2c' || h.grant().via === 'broker')
     const brokered = new Map(asked.map((h) => [h.id, h]))
@@ -202,6 +202,11 @@ export class Child implements Instance {
     } catch {
       // ESRCH: its exit event is on its way
     }
+  }
+
+  #cutOff(why: 'an endless line' | 'a flood'): void {
+    if (why === 'a flood') this.fatal ??= { code: 'crashed', message: 'the program floods its channel to the runtime' }
+    void this.kill()
   }
 
   #hear(line: string): void {

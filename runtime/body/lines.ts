@@ -10,14 +10,14 @@ const SLICE_MS = 2
 
 /**
  * Calls `onLine` for each complete line of UTF-8; `onTooLong` once, after which nothing more is delivered. With a budget
- * a peer that has used it up is not read until there is some again. The returned function delivers what was read already:
+ * a peer that has used it up is not read until there is some again, and cut off when that goes on for as long as the budget says. The returned function delivers what was read already:
  * for a peer that has ended.
  */
 export function readLines(
   from: Readable,
   max: number,
   onLine: (line: string) => void,
-  onTooLong: () => void,
+  onTooLong: (why: 'an endless line' | 'a flood') => void,
   budget: Budget | null = null,
 ): () => void {
   let rest = ''
@@ -42,17 +42,21 @@ export function readLines(
     next = 0
     return true
   }
-  const cutOff = (): boolean => {
+  const cutOff = (why: 'an endless line' | 'a flood' = 'an endless line'): boolean => {
     lines = []
     next = 0
     rest = ''
-    onTooLong()
+    onTooLong(why)
     return true
   }
   const go = (): void => {
     resting = false
     const done = deliver(SLICE_MS)
     const waitMs = dead ? 0 : (budget?.waitMs ?? 0)
+    if (!dead && budget?.isFlooded === true) {
+      dead = true
+      return void cutOff('a flood')
+    }
     if (done && waitMs === 0) return void from.resume()
     from.pause()
     resting = true

@@ -4,7 +4,7 @@ import { Budget } from '../../runtime/body/budget.ts'
 import { readLines } from '../../runtime/body/lines.ts'
 import { eventually } from '../e2e/eventually.ts'
 
-const ALLOWANCE = { messagesPerSecond: 100, bytesPerSecond: 1000, burstSeconds: 2 }
+const ALLOWANCE = { messagesPerSecond: 100, bytesPerSecond: 1000, burstSeconds: 2, endAfterMs: 2900 }
 
 test('HANDOVER 8.7: a budget has its burst, is used up by messages or by bytes, and comes back with time', () => {
   let now = 0
@@ -20,9 +20,11 @@ test('HANDOVER 8.7: a budget has its burst, is used up by messages or by bytes, 
   expect(waitMs).toBeGreaterThan(2900)
   now += waitMs
   expect(budget.waitMs).toBe(0)
+  expect(budget.isFlooded).toBe(true)
   // idle for a day: it is the burst again, and no more
   now += 86_400_000
   expect(budget.waitMs).toBe(0)
+  expect(budget.isFlooded).toBe(false)
   budget.spend(201, 0)
   expect(budget.waitMs).toBeGreaterThan(0)
 })
