@@ -191,6 +191,8 @@ class Guard {
   }
 
   #release(body: number): void {
+    // what the input says now, not at the last look
+    this.#look(body)
     if (!this.#pressed) this.#latch = null
     say(body, { t: 'released', pressed: this.#pressed })
   }

@@ -240,10 +240,9 @@ test('the input of the emergency stop: the guard stops, drives, latches and tell
   only.say('release')
   expect(await only.line()).toEqual({ done: false })
   pull('stop', 0)
-  await eventually(async () => {
-    only.say('release')
-    return (await only.line()).done
-  })
+  // at once: the guard looks when it is asked
+  only.say('release')
+  expect(await only.line()).toEqual({ done: true })
   expect(content('led')).toBe('0')
   await only.end()
 })
