@@ -93,7 +93,7 @@ const FLOODS: readonly Flood[] = [
     `for (let i = 0; i < 4; i++) new Worker('for (;;);', { eval: true })`,
   ),
   byProgram(
-    'state-64MiB',
+    'state-64mib',
     'checkpoints of 64 MiB of which all has changed',
     `for (let at = ticks % 4096; at < state.length; at += 4096) state[at] = ticks`,
     '',
