@@ -18,6 +18,8 @@ export class Checkpoints {
   #asked = 0
   #root = ''
   #taking = false
+  /** The newest answer that came while one was written. */
+  #next: { running: Running; offer: Offer } | null = null
   /** Who waits for the one that was asked for last. */
   #waiting: { running: Running; done(kept: boolean): void } | null = null
 
@@ -65,7 +67,12 @@ export class Checkpoints {
 
   /** A state that has not changed since the last one is not written again. */
   async take(running: Running, { n, snapshot, stateVersion, encoding }: Offer): Promise<void> {
-    if (n !== this.#asked || this.#taking) return
+    if (n !== this.#asked) return
+    // The answer to a newer question is taken when the one before is on disk.
+    if (this.#taking) {
+      this.#next = { running, offer: { n, snapshot, stateVersion, encoding } as Offer }
+      return
+    }
     if (snapshot.root === this.#root) return this.#waiting?.done(true)
     const { child, runnable } = running
     this.#taking = true
@@ -83,6 +90,9 @@ export class Checkpoints {
       this.#root = ''
     } finally {
       this.#taking = false
+      const next = this.#next
+      this.#next = null
+      if (next !== null) void this.take(next.running, next.offer)
     }
   }
 }

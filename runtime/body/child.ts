@@ -107,7 +107,7 @@ export class Child implements Instance {
       const ended = () => {
         if (!this.alive) return
         this.alive = false
-        // what it said before it died may say why
+        // Its last message may hold the reason why it died, so it is handled before the exit.
         deliver()
         resolve()
         // what it has forked goes with it

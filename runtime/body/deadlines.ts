@@ -10,7 +10,7 @@ const STOP_MS = 1000
  * or the safe levels are driven in time (HANDLES 6.6).
  */
 const ORPHAN_MS = 150
-/** HANDOVER 6.12: for each MiB of state that the candidate reads, checks and decodes. */
+/** Extra time for a takeover in ms, for each MiB of state that the candidate reads, hashes and decodes (HANDOVER 6.12). */
 export const TAKEOVER_MS_PER_MIB = 20
 
 export class Deadline {

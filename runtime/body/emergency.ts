@@ -12,7 +12,7 @@ import type { Hardware } from './hardware.ts'
 import type { Slot } from './slot.ts'
 import type { StopLatch } from './stops.ts'
 
-/** ms: programs have ended by then, or their slots are not waited for. */
+/** How long the emergency stop waits for slots to end their programs, in ms. */
 const HALT_MS = 3000
 
 export interface EmergencyParts {

@@ -128,7 +128,7 @@ export class EndpointLink {
     const { streams } = peer
     const item = (value: unknown) => peer.send({ op: 'item', id, item: value })
     const done = (value?: unknown) => peer.send(value === undefined ? { op: 'done', id } : { op: 'done', id, value })
-    /** As `item`, for a stream without an end: one that is not read is ended, and nobody else notices. */
+    /** Sends an item of a followed stream. A stream whose reader is too slow is ended; the others go on. */
     const follow = (value: unknown) => {
       if (peer.socket.writableLength <= MAX_BEHIND) return item(value)
       if (!streams.has(id)) return

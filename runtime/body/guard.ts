@@ -10,7 +10,7 @@ import { isDriven } from '../../drivers/handle.ts'
 import { safeSteps } from '../../drivers/linux/safe.ts'
 import { safeValue } from '../../drivers/values.ts'
 import type { Latch } from '../guard/latch.ts'
-import { type FromGuard, GUARD_FORMAT, type Held, type StopInput, type ToGuard } from '../guard/wire.ts'
+import { type Drive, type FromGuard, GUARD_FORMAT, type Held, type StopInput, type ToGuard } from '../guard/wire.ts'
 import { placeOf } from '../places.ts'
 import { readLines } from './lines.ts'
 
@@ -47,7 +47,7 @@ export interface GuardLinkOptions {
   readonly realtime: number
   /** The input of the emergency stop; its handle is among `handles`. */
   readonly stopInput: StopInput | null
-  /** Descriptor of the open latch file, the caller's; null: there is none. */
+  /** The open latch file, which the caller closes; null when this robot has none. */
   readonly latchFd: number | null
   /** `timing.bodyMs`, unscaled. */
   readonly bodyMs: number
@@ -168,6 +168,7 @@ export class GuardLink {
       const hear = (line: string) => {
         const message = JSON.parse(line) as FromGuard
         if (message.t === 'failed') return failed(message.message)
+        if (message.t === 'stopped') this.#noteDrive(message)
         if (message.t === 'stopped' && message.byInput) return this.#options.stopped(message.latch)
         if (message.t === 'stopped' || message.t === 'released') return this.#answered(message)
         if (message.t !== 'ready') return
@@ -198,6 +199,12 @@ export class GuardLink {
       this.#waiting.push(waiting)
       this.#send(question)
     })
+  }
+
+  /** What the guard could not do of a stop. */
+  #noteDrive({ confirmed, failed }: Drive): void {
+    if (!confirmed) this.#options.note('error', 'the guard did not see every program stopped before it drove')
+    for (const problem of failed) this.#options.note('error', `the guard could not drive ${problem}`)
   }
 
   #answered(message: FromGuard): void {

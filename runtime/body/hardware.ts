@@ -93,7 +93,7 @@ export class Hardware {
     })
   }
 
-  /** HANDLES 6.7: the guard's part of an emergency stop; false when there is no guard, or none that answers. */
+  /** Asks the guard to stop everything (HANDLES 6.7). False when the board has no guard, or the guard does not answer. */
   async stop(reason: string): Promise<boolean> {
     return (await this.#guard?.stop(reason)) ?? false
   }

@@ -10,8 +10,8 @@ const SLICE_MS = 2
 
 /**
  * Calls `onLine` for each complete line of UTF-8; `onTooLong` once, after which nothing more is delivered. With a budget
- * a peer that has used it up is not read until there is some again, and cut off when that goes on for as long as the budget says. The returned function delivers what was read already:
- * for a peer that has ended.
+ * a peer that has used it up is not read until there is some again, and cut off when that goes on for as long as the
+ * budget says. The returned function delivers what was read already: for a peer that has ended.
  */
 export function readLines(
   from: Readable,
@@ -69,7 +69,7 @@ export function readLines(
     if (dead) return
     const whole = (rest + text).split('\n')
     rest = whole.pop() ?? ''
-    lines = next === 0 && lines.length === 0 ? whole : [...lines.slice(next), ...whole]
+    lines = lines.length === 0 ? whole : [...lines.slice(next), ...whole]
     next = 0
     if (rest.length > max && lines.length === 0) {
       dead = true

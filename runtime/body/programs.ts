@@ -26,7 +26,7 @@ const SPEAKERS: Partial<Record<Event, 'current' | 'next'>> = {
 }
 
 /** HANDLES 10.5: a program that may still run although it was frozen and killed. */
-export class Unfenced extends Error {}
+class Unfenced extends Error {}
 
 export class Programs {
   readonly #slot: string
@@ -84,9 +84,10 @@ export class Programs {
    * that could not do what its state stands for (a disk that gives no fencing numbers, no memory for a state) is no better.
    * Null: everything was being ended anyway.
    */
-  afterError(event: Event, { message }: Error): Consequence | null {
+  afterError(event: Event, error: Error): Consequence | null {
     if (event === 'halt' || event === 'unfenced' || event === 'close') return null
-    return { event: 'unfenced', said: { code: 'fence-failed', message } }
+    const code = error instanceof Unfenced ? 'fence-failed' : 'internal'
+    return { event: 'unfenced', said: { code, message: error.message } }
   }
 
   copy(swap: string): void {

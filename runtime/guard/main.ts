@@ -78,7 +78,7 @@ class Guard {
     this.#programs = new Programs(init.cgroup, init.scale)
     if (init.cgroup !== null) statSync(join(init.cgroup, 'cgroup.events'))
     this.#stopInput = init.stopInput
-    // an input that cannot be read is no emergency stop: the body is told now
+    // An emergency stop that cannot be read would never stop anything, so the guard refuses to start with one.
     if (init.stopInput !== null) this.#active(init.stopInput)
     this.#listener = this.#sockets.listen(init.folder, GUARD_SOCKET)
     this.#inode = statSync(join(init.folder, GUARD_SOCKET)).ino
@@ -351,7 +351,7 @@ function print(level: number, msg: string): void {
   try {
     writeSync(2, `${JSON.stringify(line)}\n`)
   } catch {
-    // nobody reads it any more
+    // The journal's pipe is closed; the guard goes on without it.
   }
 }
 

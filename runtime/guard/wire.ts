@@ -50,7 +50,7 @@ export type ToGuard =
       readonly scale: number
       /** null: the board names none. */
       readonly stopInput: StopInput | null
-      /** {@link LATCH_FD} is the latch file. */
+      /** Whether descriptor {@link LATCH_FD} is the latch file; if not, the guard latches in memory only. */
       readonly latch: boolean
       /** ms without a word after the first `pulse`: the body counts as gone. 0: it never does. */
       readonly bodyMs: number

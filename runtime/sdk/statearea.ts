@@ -35,7 +35,7 @@ export interface ReadState {
   meta: Meta
   /** A view of the reader's buffer: whoever keeps it must not read another snapshot. */
   state: Buffer
-  /** Chunks that were read. */
+  /** How many chunks had changed since the last read. */
   changed: number
 }
 

@@ -54,7 +54,7 @@ describe('HANDOVER 12: a spare child', () => {
     await asking.end()
   })
 
-  test('is undone as any candidate is; the next push has another one', { tags: ['slow'] }, async () => {
+  test('is undone like every candidate; the next push has another one', { tags: ['slow'] }, async () => {
     const asking = new Asking(robot)
     const spare = await asking.ready()
     const { pid } = await robot.running()

@@ -38,7 +38,7 @@ export const mayGroup = CGROUPS !== undefined && process.getuid?.() === 0
 
 let dist: string
 
-/** Call it at the top of a test file. */
+/** Builds the body and the guard before the tests of a file, and removes them after. Call it outside of any test. */
 export function useGuards(): void {
   beforeAll(buildGuards)
   afterAll(() => rmSync(dist, { recursive: true, force: true }))
