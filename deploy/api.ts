@@ -6,18 +6,15 @@
  * |---|---|---|---|
  * | GET /v1/status | observer | | StatusReport |
  * | GET /v1/board | observer | | BoardReport (board.ts) |
- * | PUT /v1/slots/:slot/program?force=1&retry=1 | operator | bundle, Content-Length required | NDJSON of PushEvent |
- * | POST /v1/slots/:slot/rollback | operator | SignedOrder | NDJSON of PushEvent |
+ * | PUT /v1/slots/:slot/program | operator | bundle, Content-Length required; for force and retry the header Medulla-Order, base64url of a SignedOrder as JSON | NDJSON of PushEvent |
+ * | GET /v1/nonce | operator | | `{"nonce": "…"}`, for one order |
+ * | POST /v1/orders | operator | SignedOrder | NDJSON: of PushEvent (start, rollback, release), one PinChange (set), one ParamReport (params) |
  * | POST /v1/slots/:slot/stop | observer | | NDJSON of PushEvent |
- * | POST /v1/slots/:slot/start | operator | | NDJSON of PushEvent |
  * | POST /v1/estop | observer | | NDJSON of PushEvent |
- * | POST /v1/estop/release | operator | | NDJSON of PushEvent |
  * | GET /v1/slots/:slot/releases | observer | | ReleaseInfo[], what runs first, then newest first |
  * | GET /v1/slots/:slot/logs?lines=N&follow=1&since=TIME&ago=MS&level=LEVEL | observer | | NDJSON of LogLine |
  * | GET /v1/logs | observer | | the same, of all slots |
- * | POST /v1/handles/:name | operator | `{"value": 1}`: a level, a duty, degrees | PinChange |
  * | GET /v1/slots/:slot/params | observer | | ParamReport |
- * | POST /v1/slots/:slot/params | operator | ParamChange | ParamReport |
  * | GET /v1/slots/:slot/spare | operator | | NDJSON of SpareEvent; the slot has a spare child while it is read |
  * | GET /v1/receipts?limit=N | observer | | NDJSON of SignedReceipt, oldest first |
  * | GET /v1/pins?follow=1&names=A,B | observer | | NDJSON of PinChange (first the present value of each handle) |
@@ -27,6 +24,8 @@
 import type { RefusalCode } from './errors.ts'
 
 export const PROTOCOL = 'medulla/1'
+/** The header of a push that goes with an order. */
+export const ORDER_HEADER = 'medulla-order'
 export const DEFAULT_PORT = 7171
 export const DEFAULT_SLOT = 'main'
 /** Names of slots, robots and programs. */
@@ -228,20 +227,28 @@ export interface ParamReport {
 /** All of it or nothing (HANDOVER 11.2). */
 export type ParamChange = { set: Record<string, number | boolean | string> } | { reset: string[] | 'all' }
 
-/** An operator's order to go back: signed exact JSON text, namespace `order@medulla`. */
-export interface Order {
-  format: 'medulla-order/1'
-  order: 'rollback'
+/** What operators can order. Digests are of releases, `sha256:…`. */
+export type Wish =
+  | { order: 'start'; slot: string }
+  /** `target` is of `program`; `from` is what the slot runs, or would start, as the operator saw it */
+  | { order: 'rollback'; slot: string; program: string; target: string; from: string | null }
+  /** a handle that no program holds */
+  | { order: 'set'; handle: string; value: number }
+  | { order: 'params'; slot: string; change: ParamChange }
+  /** ends the emergency stop */
+  | { order: 'release' }
+  /** goes with a push; `digest` null when who pushes cannot open the bundle */
+  | { order: 'push'; slot: string; digest: string | null; force: boolean; retry: boolean }
+export type Order = Wish & {
+  format: 'medulla-order/2'
   robot: string
-  slot: string
-  program: string
-  /** release digest to go back to */
-  target: string
-  /** digest of the newest receipt the operator saw */
-  head: string
+  /** from `GET /v1/nonce`, for one order */
+  nonce: string
 }
 export interface SignedOrder {
+  /** exact JSON text of an {@link Order} */
   order: string
+  /** base64 SSHSIG blob, namespace `order@medulla` */
   sig: string
 }
 

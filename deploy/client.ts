@@ -9,6 +9,7 @@ import type {
   Greeting,
   LogLevel,
   LogLine,
+  Order,
   ParamChange,
   ParamReport,
   PinChange,
@@ -18,12 +19,14 @@ import type {
   SignedReceipt,
   SpareEvent,
   StatusReport,
+  Wish,
 } from './api.ts'
-import { PROTOCOL } from './api.ts'
+import { ORDER_HEADER, PROTOCOL } from './api.ts'
 import type { BoardReport } from './board.ts'
 import { type ConnectOptions, connectSession } from './channel/connect.ts'
 import type { SecureSocket } from './channel/socket.ts'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from './errors.ts'
+import type { Signer } from './keys.ts'
 
 export type { ConnectOptions } from './channel/connect.ts'
 
@@ -33,11 +36,19 @@ const MAX_STATUS = 16 * 1024 * 1024
 const MAX_LINE = 1024 * 1024
 const MAX_SESSIONS = 8
 
+type Events = AsyncGenerator<PushEvent, void>
+
+export interface ClientOptions extends ConnectOptions {
+  /** signs orders, which everything but looking, stopping and a plain push is */
+  signer?: () => Promise<Signer>
+}
 export interface PushOptions {
   /** replace a running program that does not yield */
   force?: boolean
   /** a release that was rolled back before */
   retry?: boolean
+  /** of the release in the bundle; without it, an order to force or retry is good for any release of yours */
+  digest?: string
   /** aborted during the upload, nothing is left on the robot; afterwards the swap goes on */
   signal?: AbortSignal
 }
@@ -61,18 +72,18 @@ export interface PinOptions {
 
 /** All methods throw Refusal: the robot's code, or `unreachable` when the session is lost. */
 export class RobotClient {
-  readonly #options: ConnectOptions
+  readonly #options: ClientOptions
   readonly #agent: SessionAgent
   #running = 0
   readonly #queue: (() => void)[] = []
 
-  private constructor(options: ConnectOptions, first: SecureSocket) {
+  private constructor(options: ClientOptions, first: SecureSocket) {
     this.#options = options
     this.#agent = new SessionAgent(options, first)
   }
 
   /** Opens the first session; further ones are opened when requests run side by side, and kept for a while. */
-  static async connect(options: ConnectOptions): Promise<RobotClient> {
+  static async connect(options: ClientOptions): Promise<RobotClient> {
     try {
       return new RobotClient(options, await connectSession(options))
     } catch (error) {
@@ -102,13 +113,37 @@ export class RobotClient {
   }
 
   /** Uploads `bundle` and follows the swap to its `result` event. */
-  push(slot: string, bundle: Uint8Array, options: PushOptions = {}): AsyncGenerator<PushEvent, void> {
-    const query = [options.force && 'force=1', options.retry && 'retry=1'].filter(Boolean).join('&')
-    return this.#lines('PUT', `/v1/slots/${slot}/program${query && `?${query}`}`, options.signal, bundle)
+  async *push(slot: string, bundle: Uint8Array, options: PushOptions = {}): Events {
+    const { force = false, retry = false, digest = null, signal } = options
+    const headers: Record<string, string> = {}
+    if (force || retry) {
+      const signed = await this.sign({ order: 'push', slot, digest, force, retry })
+      headers[ORDER_HEADER] = Buffer.from(JSON.stringify(signed)).toString('base64url')
+    }
+    yield* this.#lines<PushEvent>('PUT', `/v1/slots/${slot}/program`, signal, bundle, headers)
   }
 
-  rollback(slot: string, order: SignedOrder): AsyncGenerator<PushEvent, void> {
-    return this.#lines('POST', `/v1/slots/${slot}/rollback`, undefined, Buffer.from(JSON.stringify(order)))
+  /** Signs what you wish for, over a fresh value of the robot's: good for once, and for five minutes. */
+  async sign(wish: Wish): Promise<SignedOrder> {
+    if (this.#options.signer === undefined) throw new Error('orders need a signer')
+    const [{ nonce }, signer, { encodeJson }, { toBase64 }] = await Promise.all([
+      this.#json<{ nonce: string }>('GET', '/v1/nonce', MAX_ERROR),
+      this.#options.signer(),
+      import('./bundle/strict.ts'),
+      import('./bundle/sshsig.ts'),
+    ])
+    const order: Order = { format: 'medulla-order/2', robot: this.robot.id, nonce, ...wish }
+    const bytes = encodeJson(order)
+    return { order: Buffer.from(bytes).toString(), sig: toBase64(await signer.sign('order@medulla', bytes)) }
+  }
+
+  /** What comes of an order: events, or the one answer of `set` and `params`. */
+  carryOut<T = PushEvent>(signed: SignedOrder): AsyncGenerator<T, void> {
+    return this.#lines('POST', '/v1/orders', undefined, Buffer.from(JSON.stringify(signed)))
+  }
+
+  async *rollback(slot: string, to: { program: string; target: string; from: string | null }): Events {
+    yield* this.carryOut(await this.sign({ order: 'rollback', slot, ...to }))
   }
 
   stop(slot: string): AsyncGenerator<PushEvent, void> {
@@ -116,13 +151,18 @@ export class RobotClient {
   }
 
   /** Starts what was stopped. */
-  start(slot: string): AsyncGenerator<PushEvent, void> {
-    return this.#lines('POST', `/v1/slots/${slot}/start`, undefined, new Uint8Array(0))
+  async *start(slot: string): Events {
+    yield* this.carryOut(await this.sign({ order: 'start', slot }))
   }
 
-  /** Every slot at once, latched until released; a release starts nothing. */
-  estop(release: boolean): AsyncGenerator<PushEvent, void> {
-    return this.#lines('POST', `/v1/estop${release ? '/release' : ''}`, undefined, new Uint8Array(0))
+  /** Every slot at once, latched until released. */
+  estop(): Events {
+    return this.#lines('POST', '/v1/estop', undefined, new Uint8Array(0))
+  }
+
+  /** Ends the emergency stop, and starts nothing. */
+  async *release(): Events {
+    yield* this.carryOut(await this.sign({ order: 'release' }))
   }
 
   /** The last `lines`, oldest first, of one slot or (null) of all; with `follow` it ends by `signal` or break. */
@@ -139,7 +179,7 @@ export class RobotClient {
 
   /** Writes a handle that no program holds: throws `handle-leased`, `missing-handle`, `wrong-kind`, `estopped`. */
   set(name: string, value: number): Promise<PinChange> {
-    return this.#json('POST', `/v1/handles/${name}`, MAX_ERROR, Buffer.from(JSON.stringify({ value })))
+    return this.#ordered({ order: 'set', handle: name, value })
   }
 
   /** Keeps a spare child in the slot until `signal` or break: a push then takes less time. */
@@ -153,7 +193,7 @@ export class RobotClient {
 
   /** All of the change or nothing: throws `bad-param`. When it resolves, the robot has it on disk. */
   setParams(slot: string, change: ParamChange): Promise<ParamReport> {
-    return this.#json('POST', `/v1/slots/${slot}/params`, MAX_ERROR, Buffer.from(JSON.stringify(change)))
+    return this.#ordered({ order: 'params', slot, change })
   }
 
   /** The newest `limit`, oldest first. */
@@ -172,12 +212,23 @@ export class RobotClient {
     this.#agent.destroy()
   }
 
+  async #ordered<T>(wish: Wish): Promise<T> {
+    for await (const answer of this.carryOut<T>(await this.sign(wish))) return answer
+    throw new Refusal('internal', 'the robot gave no answer to an order')
+  }
+
   async #json<T>(method: string, path: string, max: number, body?: Uint8Array): Promise<T> {
     return JSON.parse(await this.#text(await this.#send(method, path, body), max)) as T
   }
 
-  async *#lines<T>(method: string, path: string, signal?: AbortSignal, body?: Uint8Array): AsyncGenerator<T, void> {
-    const response = await this.#send(method, path, body, signal)
+  async *#lines<T>(
+    method: string,
+    path: string,
+    signal?: AbortSignal,
+    body?: Uint8Array,
+    headers: Readonly<Record<string, string>> = {},
+  ): AsyncGenerator<T, void> {
+    const response = await this.#send(method, path, body, signal, headers)
     let held = ''
     try {
       response.setEncoding('utf8')
@@ -197,7 +248,13 @@ export class RobotClient {
   }
 
   /** Resolves with the head of a good answer. */
-  async #send(method: string, path: string, body?: Uint8Array, signal?: AbortSignal): Promise<IncomingMessage> {
+  async #send(
+    method: string,
+    path: string,
+    body?: Uint8Array,
+    signal?: AbortSignal,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<IncomingMessage> {
     await this.#place()
     let request: ClientRequest | undefined
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
@@ -206,7 +263,7 @@ export class RobotClient {
         host: this.#options.robot.name,
         method,
         path,
-        ...(body && { headers: { 'Content-Length': body.length } }),
+        headers: { ...headers, ...(body && { 'Content-Length': body.length }) },
         ...(signal && { signal }),
       })
       request.once('response', resolve)

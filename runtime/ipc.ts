@@ -14,7 +14,8 @@ const fingerprint = z.string().regex(/^SHA256:[A-Za-z0-9+/]{43}$/)
 const mark = z.number().nonnegative().max(Number.MAX_SAFE_INTEGER)
 
 /** of a handle, as the board file has it */
-const handle = z.string().regex(/^[A-Za-z][A-Za-z0-9_-]{0,39}$/)
+export const HANDLE_NAME = /^[A-Za-z][A-Za-z0-9_-]{0,39}$/
+const handle = z.string().regex(HANDLE_NAME)
 const paramName = z.string().regex(/^[A-Za-z][A-Za-z0-9_-]{0,39}$/)
 const paramValue = z.union([z.number(), z.boolean(), z.string().max(64)])
 
@@ -26,6 +27,9 @@ export const ParamChange = z.union([
   z.strictObject({ reset: z.union([z.literal('all'), z.array(paramName).max(LIMITS.params)]) }),
 ])
 
+/** Opaque to the endpoint; the body says what it means (HANDOVER 8.10). */
+const signedOrder = z.strictObject({ order: z.string().max(LIMITS.order), sig: z.string().max(LIMITS.signature) })
+
 /** Endpoint to body. Each request has an id; answers carry it. `cancel` ends a following stream. */
 export const EndpointMessage = z.discriminatedUnion('op', [
   z.strictObject({
@@ -36,26 +40,17 @@ export const EndpointMessage = z.discriminatedUnion('op', [
     staged: z.string().regex(/^[a-f0-9]{32}\.tar$/),
     length: z.number().int().positive().max(LIMITS.bundle),
     pusher: fingerprint,
-    force: z.boolean(),
-    retry: z.boolean(),
+    /** for force and retry */
+    order: signedOrder.nullable(),
     /** ms of CLOCK_MONOTONIC when the request's first byte, the last byte, and the opened bundle were there */
     marks: z.strictObject({ start: mark, received: mark, opened: mark }),
   }),
-  z.strictObject({
-    op: z.literal('rollback'),
-    id,
-    slot,
-    pusher: fingerprint,
-    order: z.string().max(4096),
-    sig: z.string().max(4096),
-  }),
+  z.strictObject({ op: z.literal('nonce'), id }),
+  z.strictObject({ op: z.literal('order'), id, signed: signedOrder }),
   z.strictObject({ op: z.literal('stop'), id, slot, pusher: fingerprint }),
-  z.strictObject({ op: z.literal('start'), id, slot, pusher: fingerprint }),
-  /** `release` ends an emergency stop, and starts nothing */
-  z.strictObject({ op: z.literal('estop'), id, release: z.boolean(), pusher: fingerprint }),
+  z.strictObject({ op: z.literal('estop'), id, pusher: fingerprint }),
   z.strictObject({ op: z.literal('status'), id }),
   z.strictObject({ op: z.literal('releases'), id, slot }),
-  z.strictObject({ op: z.literal('set'), id, name: handle, value: z.number(), pusher: fingerprint }),
   /** `slot` null: of all slots; `since` in ms since 1970 */
   z.strictObject({
     op: z.literal('logs'),
@@ -67,7 +62,6 @@ export const EndpointMessage = z.discriminatedUnion('op', [
     follow: z.boolean(),
   }),
   z.strictObject({ op: z.literal('params'), id, slot }),
-  z.strictObject({ op: z.literal('set-params'), id, slot, pusher: fingerprint, change: ParamChange }),
   /** until it is cancelled (HANDOVER 12.1) */
   z.strictObject({ op: z.literal('spare'), id, slot }),
   z.strictObject({ op: z.literal('receipts'), id, limit: z.number().int().min(1).max(10_000) }),
@@ -97,8 +91,8 @@ export type EndpointMessage = z.infer<typeof EndpointMessage>
 
 /**
  * Body to endpoint. `config` comes first, unasked. An answer to a request is any number of `item` (stream elements: a
- * PushEvent, LogLine, SpareEvent, SignedReceipt or PinChange), then one `done` (value for `status`, `board`, `params`,
- * `set-params`, `releases`, `set`, `who` and `signers`) or one `error`.
+ * PushEvent, LogLine, SpareEvent, SignedReceipt, PinChange or ParamReport), then one `done` (value for `status`, `board`,
+ * `params`, `releases`, `nonce`, `who` and `signers`) or one `error`.
  */
 export type BodyMessage =
   | {

@@ -11,6 +11,8 @@ export const LIMITS = {
   unpacked: 128 * 1024 * 1024,
   manifest: 64 * 1024,
   certificate: 8 * 1024,
+  /** the text of an order: all parameters of a program at once */
+  order: 16 * 1024,
   files: 1024,
   /** bytes of a file name in a tar */
   name: 100,

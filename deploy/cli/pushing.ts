@@ -54,6 +54,7 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
       const events = client.push(slot, bundle.bytes, {
         force: options.force === true,
         retry: options.retry === true,
+        ...(bundle.built === undefined ? {} : { digest: bundle.built.digest }),
         signal,
       })
       const result = await followSwap(

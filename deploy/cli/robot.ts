@@ -10,7 +10,7 @@ import { greet, RobotClient } from '../client.ts'
 import { Refusal } from '../errors.ts'
 import type { App, Globals } from './app.ts'
 import { shellWord } from './clean.ts'
-import { type KnownRobot, keyPath, operator, type Robots, readRobots } from './config.ts'
+import { type KnownRobot, keyPath, operator, type Robots, readRobots, signer } from './config.ts'
 
 export interface Target {
   name: string
@@ -111,13 +111,15 @@ export async function connectTo(
   key: string | undefined,
   timeoutMs?: number,
 ): Promise<RobotClient> {
-  const { noiseSecret, card } = await operator(app.dir, keyPath(app.dir, key, app.env))
+  const path = keyPath(app.dir, key, app.env)
+  const { noiseSecret, card } = await operator(app.dir, path)
   return RobotClient.connect({
     host: robot.host,
     port: robot.port,
     noiseSecret,
     cert: card,
     robot: robot.card,
+    signer: () => signer(path),
     ...(timeoutMs === undefined ? {} : { timeoutMs }),
   })
 }

@@ -80,7 +80,7 @@ export class EmergencyStop {
       await all.freeze(freezeMs)
       this.#driveSafe()
     }
-    const halted = Promise.all(slots.map((slot) => slot.halt()))
+    const halted = Promise.all(slots.map((slot) => slot.stop('halt', pusher ?? null)))
     // Not by way of the slots alone: one of them may be waiting for a disk.
     if (all !== null) await all.kill(HALT_MS)
     else {

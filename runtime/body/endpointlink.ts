@@ -4,12 +4,13 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Duplex } from 'node:stream'
-import type { ParamReport } from '../../deploy/api.ts'
+import type { Order, ParamReport, PushEvent } from '../../deploy/api.ts'
 import type { SignedCertificate } from '../../deploy/cert.ts'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/errors.ts'
 import { boardReport } from '../board.ts'
 import { type BodyMessage, EndpointMessage, IPC_MAX_LINE } from '../ipc.ts'
 import { placeOf } from '../places.ts'
+import type { Operator } from '../store/operators.ts'
 import { Budget, ENDPOINT_ALLOWANCE } from './budget.ts'
 import type { Installer } from './installer.ts'
 import { readLines } from './lines.ts'
@@ -158,9 +159,13 @@ export class EndpointLink {
         case 'install':
           await this.#installer.install(message, item)
           return done()
-        case 'rollback':
-          await this.#installer.rollback(message, item)
+        case 'nonce':
+          return done({ nonce: this.#robot.orders.nonce() })
+        case 'order': {
+          const { order, by } = this.#robot.orders.check(message.signed)
+          await this.#carryOut(order, by, item)
           return done()
+        }
         case 'refused':
           await this.#installer.refused(
             message.slot,
@@ -170,28 +175,17 @@ export class EndpointLink {
           )
           return
         case 'stop':
-          await this.#stop(message.slot, item)
-          return done()
-        case 'start':
-          await this.#start(message.slot, item)
+          item(await this.#stop(message))
           return done()
         case 'estop':
-          item(
-            await (message.release
-              ? this.#robot.emergency.release(message.pusher)
-              : this.#robot.emergency.stop('an operator', message.pusher)),
-          )
+          item(await this.#robot.emergency.stop('an operator', message.pusher))
           return done()
         case 'status':
           return done(this.#robot.status())
         case 'releases':
           return done(await this.#robot.releases(this.#known(message.slot).name))
-        case 'set':
-          return done(this.#robot.set(message.name, message.value, this.#who(message.pusher)))
         case 'params':
           return done(await this.#params(message.slot))
-        case 'set-params':
-          return done(await this.#setParams(message))
         case 'board':
           return done(boardReport(this.#robot.board))
         case 'who':
@@ -249,9 +243,26 @@ export class EndpointLink {
     return this.#robot.slot(slot)
   }
 
-  /** For logs: the name that the owners gave. */
-  #who(pusher: string): string {
-    return this.#robot.operators.byFingerprint(pusher)?.name ?? pusher
+  async #carryOut(order: Order, by: Operator, answer: (value: unknown) => void): Promise<void> {
+    switch (order.order) {
+      case 'start':
+        await this.#known(order.slot).start(by.fingerprint)
+        return answer(resultOf('started', `slot ${order.slot} is started; medulla status shows how it goes`))
+      case 'rollback':
+        return this.#installer.rollback(order, by.fingerprint, answer)
+      case 'set':
+        return answer(this.#robot.set(order.handle, order.value, by.name))
+      case 'params': {
+        const { params } = this.#known(order.slot)
+        const { manifest } = await params.program()
+        await params.change(order.change, manifest.params, by.name)
+        return answer(await this.#params(order.slot))
+      }
+      case 'release':
+        return answer(await this.#robot.emergency.release(by.fingerprint))
+      case 'push':
+        throw new Refusal('usage', 'an order to push goes with its bundle')
+    }
   }
 
   async #params(name: string): Promise<ParamReport> {
@@ -260,27 +271,18 @@ export class EndpointLink {
     return { slot: name, program, version, params: slot.params.report(manifest.params) }
   }
 
-  async #setParams({ slot: name, change, pusher }: Extract<EndpointMessage, { op: 'set-params' }>) {
-    const slot = this.#known(name)
-    const { manifest } = await slot.params.program()
-    await slot.params.change(change, manifest.params, this.#who(pusher))
-    return this.#params(name)
-  }
-
-  async #start(name: string, item: (value: unknown) => void): Promise<void> {
-    const slot = this.#known(name)
-    await slot.start()
-    item({ event: 'result', outcome: 'started', message: `slot ${name} is started; medulla status shows how it goes` })
-  }
-
-  async #stop(name: string, item: (value: unknown) => void): Promise<void> {
-    const slot = this.#known(name)
-    const problem = await slot.stop()
+  async #stop({ slot: name, pusher }: Extract<EndpointMessage, { op: 'stop' }>): Promise<PushEvent> {
+    const problem = await this.#known(name).stop('stop', pusher)
     const done = `slot ${name} is stopped, its outputs are at their safe levels`
-    const message = problem === null ? done : `${done}; but ${problem}`
-    item({ event: 'result', outcome: 'stopped', message })
+    return resultOf('stopped', problem === null ? done : `${done}; but ${problem}`)
   }
 }
+
+const resultOf = (outcome: 'started' | 'stopped', message: string): PushEvent => ({
+  event: 'result',
+  outcome,
+  message,
+})
 
 /** One pipe to the endpoint, with the streams that were asked for there. */
 class Peer {

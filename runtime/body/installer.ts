@@ -4,10 +4,9 @@
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Order, type PushEvent, ROLE_RANK } from '../../deploy/api.ts'
+import type { Order, PushEvent } from '../../deploy/api.ts'
 import { decide, type RobotFacts } from '../../deploy/bundle/policy.ts'
 import type { Release } from '../../deploy/bundle/release.ts'
-import { verifyBase64 } from '../../deploy/bundle/sshsig.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import type { EndpointMessage } from '../ipc.ts'
 import { monotonicNs } from '../sdk/ticker.ts'
@@ -21,6 +20,8 @@ import { Timeline } from './timeline.ts'
 import { Upgrade } from './upgrade.ts'
 
 type Of<K extends EndpointMessage['op']> = Extract<EndpointMessage, { op: K }>
+type PushOrder = Extract<Order, { order: 'push' }>
+type RollbackOrder = Extract<Order, { order: 'rollback' }>
 type Emit = (event: PushEvent) => void
 
 /** systemd-timesyncd makes this file once the clock was set (systemd-timesyncd.service(8)). */
@@ -43,18 +44,24 @@ export class Installer {
     timeline.begin('verify', opened * 1e6)
     const slot = this.#robot.slot(message.slot)
     let seen: Verified | null = null
+    let order: PushOrder | null = null
     let letGo = (): void => {}
     try {
       slot.reserve()
       try {
         const signers = [...operators.signers()]
-        const facts = (release: Release, digest: string) => this.#facts(message, slot, release, digest)
+        order = this.#pushOrder(message)
+        const retry = order?.retry === true
+        const facts = (release: Release, digest: string) => this.#facts(message, slot, release, digest, retry)
         seen = await door.verify(
           { stagedFile: join(home.staging, message.staged), length: message.length, signers },
           ({ release, digest }) => decide(release, digest, null, facts(release, digest)),
         )
         const refusal = decide(seen.release, seen.digest, seen.manifest, facts(seen.release, seen.digest))
         if (refusal !== null) throw refusal
+        if (order !== null && order.digest !== null && order.digest !== seen.digest) {
+          throw new Refusal('stale-order', `the order is for release ${order.digest}, the bundle holds ${seen.digest}`)
+        }
         timeline.begin('stage')
         letGo = bundles.hold(seen.digest)
       } catch (error) {
@@ -66,7 +73,7 @@ export class Installer {
       if (error instanceof Refusal) await this.refused(message.slot, message.pusher, error, seen)
       throw error
     }
-    const { pusher, force } = message
+    const { pusher } = message
     const stored = bundles.put(seen, { pusher, time: new Date().toISOString() })
     stored.catch(() => {}) // who starts it looks at it
     const to = verified(seen, stored)
@@ -75,7 +82,7 @@ export class Installer {
       to,
       from: slot.goesBackTo,
       pusher,
-      force,
+      force: order?.force === true,
       timeline,
       held: heldTo(emit),
     })
@@ -84,21 +91,20 @@ export class Installer {
     await launched
   }
 
-  /** HANDOVER 7.9: an operator's signed order over robot, slot, program, target and the newest receipt it saw. */
-  async rollback(message: Of<'rollback'>, emit: Emit): Promise<void> {
+  /** HANDOVER 7.9: `order` was checked, and `pusher` signed it. */
+  async rollback(order: RollbackOrder, pusher: string, emit: Emit): Promise<void> {
     const timeline = new Timeline(monotonicNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
     timeline.begin('verify')
-    const slot = this.#robot.slot(message.slot)
+    const slot = this.#robot.slot(order.slot)
     let upgrade: Upgrade
     try {
       slot.reserve()
       try {
-        const order = this.#order(message)
+        this.#checkTarget(order)
         const to = await stored(this.#robot.bundles, order.target)
         if (to.program !== order.program) {
           throw new Refusal('not-found', `expected a release of ${order.program}, got one of ${to.program}`)
         }
-        const { pusher } = message
         upgrade = new Upgrade({
           kind: 'rollback',
           to,
@@ -113,7 +119,7 @@ export class Installer {
         throw error
       }
     } catch (error) {
-      if (error instanceof Refusal) await this.refused(message.slot, message.pusher, error, null)
+      if (error instanceof Refusal) await this.refused(order.slot, pusher, error, null)
       throw error
     }
     await this.#launch(slot, upgrade, emit)
@@ -143,28 +149,30 @@ export class Installer {
     await this.#robot.record(plainEntry(slot, 'refused', 0, fields))
   }
 
-  #order(message: Of<'rollback'>): Order {
-    const { home, operators, receipts, slots } = this.#robot
-    const { publicKey, fingerprint } = verifyBase64(message.sig, 'order@medulla', Buffer.from(message.order))
-    const operator = operators.byFingerprint(fingerprint)
-    const known = operator !== null && operator.publicKey === publicKey && fingerprint === message.pusher
-    if (!known || ROLE_RANK[operator.role] < ROLE_RANK.operator) {
+  /** Force and retry are asked for by whoever pushes, not by who forwards it. */
+  #pushOrder({ order: signed, slot, pusher }: Of<'install'>): PushOrder | null {
+    if (signed === null) return null
+    const { order, by } = this.#robot.orders.check(signed)
+    if (order.order !== 'push') throw new Refusal('usage', `expected an order to push, got one to ${order.order}`)
+    if (order.slot !== slot) throw new Refusal('wrong-slot', `the order is for slot ${order.slot}`)
+    if (by.fingerprint !== pusher) {
       throw new Refusal('unknown-operator', 'the order is not signed by the operator who sent it')
-    }
-    const order = parseOrder(message.order)
-    if (order.robot !== home.id) throw new Refusal('wrong-robot', `the order is for ${order.robot}, this is ${home.id}`)
-    if (order.slot !== message.slot) throw new Refusal('wrong-slot', `the order is for slot ${order.slot}`)
-    if (order.head !== receipts.head().digest) {
-      throw new Refusal('stale-order', 'something happened on the robot since this order was made', 'medulla rollback')
-    }
-    if (!slots.releases(order.slot).includes(order.target)) {
-      const hint = `medulla rollback --list --slot ${order.slot}`
-      throw new Refusal('not-found', `slot ${order.slot} has no release ${order.target} to go back to`, hint)
     }
     return order
   }
 
-  #facts(message: Of<'install'>, slot: Slot, release: Release, digest: string): RobotFacts {
+  #checkTarget({ slot, target, from }: RollbackOrder): void {
+    const { slots } = this.#robot
+    const { current } = slots.get(slot)
+    if (from !== current) {
+      throw new Refusal('stale-order', `slot ${slot} has another release since this order was made`, 'medulla rollback')
+    }
+    if (slots.releases(slot).includes(target)) return
+    const hint = `medulla rollback --list --slot ${slot}`
+    throw new Refusal('not-found', `slot ${slot} has no release ${target} to go back to`, hint)
+  }
+
+  #facts(message: Of<'install'>, slot: Slot, release: Release, digest: string, retry: boolean): RobotFacts {
     const { slots, home, operators, owner, options } = this.#robot
     return {
       robot: home.id,
@@ -177,7 +185,7 @@ export class Installer {
       pusherIsOwner: operators.byFingerprint(message.pusher)?.role === 'owner',
       committed: slot.runs?.digest ?? null,
       tried: slots.tried(digest),
-      retry: message.retry,
+      retry,
       handles: owner.kinds(),
       leased: owner.leasedByOthers(message.slot),
       wire: WIRE,
@@ -186,18 +194,3 @@ export class Installer {
 }
 
 const heldTo = (emit: Emit) => (reason: string) => emit({ event: 'held', reason })
-
-function parseOrder(text: string): Order {
-  const keys = ['format', 'order', 'robot', 'slot', 'program', 'target', 'head']
-  let order: Record<string, unknown>
-  try {
-    order = JSON.parse(text) as Record<string, unknown>
-  } catch {
-    throw new Refusal('unknown-format', 'expected an order as JSON')
-  }
-  const fits = keys.every((key) => typeof order?.[key] === 'string') && Object.keys(order).length === keys.length
-  if (!fits || order.format !== 'medulla-order/1' || order.order !== 'rollback') {
-    throw new Refusal('unknown-format', 'expected a medulla-order/1 to roll back')
-  }
-  return order as unknown as Order
-}

@@ -1,7 +1,8 @@
 /**
  * Invariant: a program's log is bounded in lines, line length and rate, whatever the program writes; drops are counted.
  *
- * HANDOVER 9.4: 2,000 lines a slot, 4,096 characters a line, 500 lines a second after a burst of 2,000.
+ * HANDOVER 9.4: 2,000 lines a slot, the last 200 of the runtime's own among them, 4,096 characters a line, 500 lines a second
+ * after a burst of 2,000.
  */
 import type { Readable } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
@@ -9,12 +10,16 @@ import type { LogLine } from '../../deploy/api.ts'
 import { Budget, OUTPUT_ALLOWANCE } from './budget.ts'
 
 const KEEP = 2000
+/** The runtime's own, which no program can push out. */
+const KEEP_OWN = 200
 const MAX_TEXT = 4096
 const PER_SECOND = 500
 
 export class SlotLog {
   readonly #slot: string
   #lines: LogLine[] = []
+  /** lines of the runtime among them */
+  #own = 0
   #listeners = new Set<(line: LogLine) => void>()
   #tokens = KEEP
   #refilled = performance.now()
@@ -40,7 +45,8 @@ export class SlotLog {
     }
     if (level !== undefined) line.level = level
     this.#lines.push(line)
-    if (this.#lines.length > KEEP) this.#lines.splice(0, this.#lines.length - KEEP)
+    if (stream === 'runtime') this.#own++
+    if (this.#lines.length > KEEP) this.#forget()
     for (const listener of this.#listeners) listener(line)
   }
 
@@ -75,6 +81,13 @@ export class SlotLog {
     })
     pipe.on('end', () => rest !== '' && this.add(stream, rest, fence()))
     pipe.on('error', () => {})
+  }
+
+  /** The oldest line goes; while the runtime has no more than its share, the oldest of the program. */
+  #forget(): void {
+    const first = this.#own > KEEP_OWN ? 0 : this.#lines.findIndex(({ stream }) => stream !== 'runtime')
+    const [gone] = this.#lines.splice(first, 1)
+    if (gone?.stream === 'runtime') this.#own--
   }
 
   #allow(): boolean {

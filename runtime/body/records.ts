@@ -10,6 +10,9 @@ import type { Programs } from './programs.ts'
 import type { Cause } from './upgrade.ts'
 
 export class SlotRecords {
+  /** Fingerprint of who ordered it; null when nobody did. */
+  startedBy: string | null = null
+  stoppedBy: string | null = null
   readonly #slot: string
   readonly #env: Pick<SlotEnv, 'receipt' | 'setStopped' | 'undone'>
   readonly #note: (level: string, text: string) => void
@@ -40,7 +43,9 @@ export class SlotRecords {
     { fence, last }: Pick<Programs, 'fence' | 'last'>,
     cause: Cause | null = null,
   ): Promise<void> {
-    await this.#env.receipt(lifeEntry(this.#slot, outcome, fence, last?.runnable ?? null, cause))
+    const entry = lifeEntry(this.#slot, outcome, fence, last?.runnable ?? null, cause)
+    const by = outcome === 'started' ? this.startedBy : outcome === 'stopped' ? this.stoppedBy : null
+    await this.#env.receipt(by === null ? entry : { ...entry, pusher: by })
   }
 
   async #written(what: string, written: Promise<void>): Promise<string | null> {

@@ -24,6 +24,7 @@ import type { SlotEnv } from './env.ts'
 import { Hardware } from './hardware.ts'
 import { type Ground, launch } from './launcher.ts'
 import type { BodyOptions } from './options.ts'
+import { OrderDesk } from './orders.ts'
 import type { Owner } from './owner.ts'
 import { RunDirs } from './rundir.ts'
 import { stored } from './runnables.ts'
@@ -48,6 +49,7 @@ export class Robot {
   readonly cells: Cells
   readonly stops: StopLatch
   readonly emergency: EmergencyStop
+  readonly orders: OrderDesk
   readonly #hardware: Hardware
   readonly spares: Spares
   readonly #dirs: RunDirs
@@ -91,6 +93,7 @@ export class Robot {
       record: (entry) => this.record(entry),
       log: this.#report,
     })
+    this.orders = new OrderDesk(parts.home.id, () => this.operators)
     this.#dirs = parts.dirs
     this.#ground = {
       owner: this.owner,

@@ -95,13 +95,21 @@ export class Slot {
   }
 
   /** At boot: starts what ran. */
-  begin = (): void => this.#post('start', null)
+  begin(): void {
+    this.#post('start', null)
+  }
 
-  /** Answers what could not be done of it: null, or that it is not on disk. */
-  stop = (): Promise<string | null> => this.#whenStopped('stop')
-
-  /** HANDLES 6.7: ends at once whatever runs here, at safe levels, until somebody starts it again. */
-  halt = (): Promise<string | null> => this.#whenStopped('halt')
+  /**
+   * `halt` (HANDLES 6.7) ends at once whatever runs here. At safe levels, until somebody starts it again. `by` is who ordered
+   * it. Answers what could not be done of it: null, or that it is not on disk.
+   */
+  stop(how: 'stop' | 'halt', by: string | null): Promise<string | null> {
+    return new Promise((resolve) => {
+      this.#records.stoppedBy = by
+      this.#stopping.push(resolve)
+      this.#post(how, null)
+    })
+  }
 
   /** SIGKILL to all of it, whatever the slot is doing; `halt` follows. */
   killPrograms(deadlineMs: number): Promise<void> {
@@ -113,19 +121,13 @@ export class Slot {
     return accepts(this.#state, 'start')
   }
 
-  #whenStopped(event: 'stop' | 'halt'): Promise<string | null> {
-    return new Promise((resolve) => {
-      this.#stopping.push(resolve)
-      this.#post(event, null)
-    })
-  }
-
-  /** Starts what was stopped. Throws `in-progress` when something runs or is about to. */
-  async start(): Promise<void> {
+  /** Starts what was stopped, by order of `by`. Throws `in-progress` when something runs or is about to. */
+  async start(by: string): Promise<void> {
     this.reserve()
     this.#reserved = false
     if (!this.isIdle) throw new Refusal('in-progress', `slot ${this.name} runs already`, 'medulla status')
     await this.#env.setStopped(this.name, false)
+    this.#records.startedBy = by
     this.#post('start', null)
   }
 

@@ -3,20 +3,20 @@
  * route that names its role, to a session whose operator has it; anything else is refused (default deny).
  */
 import express, { type Express, type NextFunction, type Request, type RequestHandler, type Response } from 'express'
-import { LOG_LEVELS, type LogLevel, NAME_PATTERN, ROLE_RANK, type Role, type SignedOrder } from '../../deploy/api.ts'
+import { LOG_LEVELS, type LogLevel, NAME_PATTERN, ROLE_RANK, type Role } from '../../deploy/api.ts'
+import { LIMITS } from '../../deploy/bundle/limits.ts'
 import { type Peer, SecureSocket } from '../../deploy/channel/socket.ts'
 import { Refusal } from '../../deploy/errors.ts'
-import { ParamChange } from '../ipc.ts'
+import { HANDLE_NAME } from '../ipc.ts'
 import type { BodyLink } from './bodylink.ts'
-import { answerRefusal, type Call } from './call.ts'
+import { answerRefusal, type Call, parseOrder } from './call.ts'
 import { streamed } from './ndjson.ts'
 import type { Door } from './push.ts'
 import type { Sessions } from './sessions.ts'
 
-const MAX_ORDER = 16 * 1024
+const MAX_BODY = 2 * LIMITS.order
 const MAX_LINES = 10_000
 const MAX_NAMES = 64
-const HANDLE_NAME = /^[A-Za-z][A-Za-z0-9_-]{0,39}$/
 
 export interface AppParts {
   link: BodyLink
@@ -52,8 +52,8 @@ export function createApp({ link, urgent, door, sessions, failed }: AppParts): E
           `expected role ${role}, ${peer.name} is ${peer.role}`,
           'ask an owner of the robot',
         )
-        if (slot)
-          link.tell({ op: 'refused', slot, pusher: peer.fingerprint, code: refusal.code, message: refusal.message })
+        const { code, message } = refusal
+        link.tell({ op: 'refused', slot: slot || 'all', pusher: peer.fingerprint, code, message })
         throw refusal
       }
       await handler({ request, response, peer, slot })
@@ -82,43 +82,33 @@ export function createApp({ link, urgent, door, sessions, failed }: AppParts): E
     '/v1/slots/:slot/program',
     route('operator', (call) => door.push(call)),
   )
-  app.post(
-    '/v1/slots/:slot/rollback',
-    route('operator', async ({ request, response, peer, slot }) => {
-      const { order, sig } = parseOrder(await smallBody(request))
-      await streamed(link, { op: 'rollback', slot, pusher: peer.fingerprint, order, sig }, response)
+  app.get(
+    '/v1/nonce',
+    route('operator', async ({ response }) => {
+      response.json(await link.call({ op: 'nonce' }))
     }),
   )
-  // whoever the robot knows may stop it
-  for (const [path, op, role, by] of [
-    ['/v1/slots/:slot/stop', 'stop', 'observer', urgent],
-    ['/v1/slots/:slot/start', 'start', 'operator', link],
-  ] as const) {
-    app.post(
-      path,
-      route(role, ({ response, peer, slot }) => streamed(by, { op, slot, pusher: peer.fingerprint }, response)),
-    )
-  }
-  for (const [path, release, role, by] of [
-    ['/v1/estop', false, 'observer', urgent],
-    ['/v1/estop/release', true, 'operator', link],
-  ] as const) {
-    app.post(
-      path,
-      route(role, ({ response, peer }) => streamed(by, { op: 'estop', release, pusher: peer.fingerprint }, response)),
-    )
-  }
+  app.post(
+    '/v1/orders',
+    route('operator', async ({ request, response }) => {
+      await streamed(link, { op: 'order', signed: parseOrder(await smallBody(request)) }, response)
+    }),
+  )
+  // whoever the robot knows may stop it, and needs no signature
+  app.post(
+    '/v1/slots/:slot/stop',
+    route('observer', ({ response, peer, slot }) =>
+      streamed(urgent, { op: 'stop', slot, pusher: peer.fingerprint }, response),
+    ),
+  )
+  app.post(
+    '/v1/estop',
+    route('observer', ({ response, peer }) => streamed(urgent, { op: 'estop', pusher: peer.fingerprint }, response)),
+  )
   app.get(
     '/v1/slots/:slot/params',
     route('observer', async ({ response, slot }) => {
       response.json(await link.call({ op: 'params', slot }))
-    }),
-  )
-  app.post(
-    '/v1/slots/:slot/params',
-    route('operator', async ({ request, response, peer, slot }) => {
-      const change = parseChange(await smallBody(request))
-      response.json(await link.call({ op: 'set-params', slot, pusher: peer.fingerprint, change }))
     }),
   )
   app.get(
@@ -136,14 +126,6 @@ export function createApp({ link, urgent, door, sessions, failed }: AppParts): E
       }),
     )
   }
-  app.post(
-    '/v1/handles/:name',
-    route('operator', async ({ request, response, peer }) => {
-      const name = handleName(request.params.name)
-      const value = parseValue(await smallBody(request))
-      response.json(await link.call({ op: 'set', name, value, pusher: peer.fingerprint }))
-    }),
-  )
   app.get(
     '/v1/slots/:slot/spare',
     route('operator', ({ response, slot }) => streamed(link, { op: 'spare', slot }, response, 'cancel')),
@@ -192,39 +174,10 @@ async function smallBody(request: Request): Promise<string> {
   let length = 0
   for await (const part of request as AsyncIterable<Buffer>) {
     length += part.length
-    if (length > MAX_ORDER) throw new Refusal('too-large', `body: at most ${MAX_ORDER} bytes`)
+    if (length > MAX_BODY) throw new Refusal('too-large', `body: at most ${MAX_BODY} bytes`)
     parts.push(part)
   }
   return Buffer.concat(parts).toString()
-}
-
-function parseOrder(text: string): SignedOrder {
-  try {
-    const { order, sig } = JSON.parse(text) as Record<string, unknown>
-    if (typeof order === 'string' && typeof sig === 'string' && order.length <= 4096 && sig.length <= 4096)
-      return { order, sig }
-  } catch {
-    // below
-  }
-  throw new Refusal('usage', 'order: expected a signed order of two strings')
-}
-
-function parseChange(text: string) {
-  try {
-    return ParamChange.parse(JSON.parse(text))
-  } catch {
-    throw new Refusal('usage', 'params: expected {"set": {NAME: VALUE, …}} or {"reset": [NAME, …]} or {"reset": "all"}')
-  }
-}
-
-function parseValue(text: string): number {
-  try {
-    const { value } = JSON.parse(text) as Record<string, unknown>
-    if (typeof value === 'number') return value
-  } catch {
-    // below
-  }
-  throw new Refusal('usage', 'value: expected {"value": NUMBER}')
 }
 
 function handleName(value: unknown): string {

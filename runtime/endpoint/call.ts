@@ -1,6 +1,6 @@
 /** One checked call, and how it is refused. Invariant: what is not a {@link Refusal} is logged, never told. */
 import type { Request, Response } from 'express'
-import type { ErrorBody } from '../../deploy/api.ts'
+import type { ErrorBody, SignedOrder } from '../../deploy/api.ts'
 import type { Peer } from '../../deploy/channel/index.ts'
 import { Refusal, type RefusalCode } from '../../deploy/errors.ts'
 
@@ -16,6 +16,17 @@ export class LengthRequired extends Refusal {
   constructor() {
     super('usage', 'expected a Content-Length')
   }
+}
+
+/** Two strings, whatever they say: orders are read by the body (HANDOVER 8.10). */
+export function parseOrder(text: string): SignedOrder {
+  try {
+    const { order, sig } = JSON.parse(text) as Record<string, unknown>
+    if (typeof order === 'string' && typeof sig === 'string') return { order, sig }
+  } catch {
+    // below
+  }
+  throw new Refusal('usage', 'order: expected {"order": TEXT, "sig": TEXT}')
 }
 
 const STATUS: Partial<Record<RefusalCode, number>> = {

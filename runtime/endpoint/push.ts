@@ -3,12 +3,13 @@
  * the last has passed nothing of a push is outside this process's memory.
  */
 import type { Request } from 'express'
+import { ORDER_HEADER, type SignedOrder } from '../../deploy/api.ts'
 import { LIMITS } from '../../deploy/bundle/limits.ts'
 import { checkHeader } from '../../deploy/bundle/seal.ts'
 import { requestStart, type SecureSocket } from '../../deploy/channel/index.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import type { BodyLink } from './bodylink.ts'
-import { type Call, LengthRequired } from './call.ts'
+import { type Call, LengthRequired, parseOrder } from './call.ts'
 import { streamed } from './ndjson.ts'
 import type { BundleOpener } from './opener.ts'
 import type { Operators } from './operators.ts'
@@ -66,6 +67,7 @@ export class Door {
 
   async #receive({ request, response, peer, slot }: Call, length: number, letGo: () => void): Promise<void> {
     const { link, opener, operators, staging } = this.#parts
+    const order = orderOf(request)
     const start = Number(requestStart(request.socket as unknown as SecureSocket)) / 1e6
     const bundle = await readBody(request, length, UPLOAD_MS * (this.#parts.scale ?? 1))
     const received = clock()
@@ -73,9 +75,8 @@ export class Door {
     const opened = clock()
     const staged = await staging.put(inner)
     try {
-      const { force, retry } = request.query
       const marks = { start, received, opened }
-      const message = { op: 'install' as const, slot, staged: staged.name, length: staged.length, pusher: peer.fingerprint, force: force === '1', retry: retry === '1', marks } // biome-ignore format: one record
+      const message = { op: 'install' as const, slot, staged: staged.name, length: staged.length, pusher: peer.fingerprint, order, marks } // biome-ignore format: one record
       // not cancelled when the client leaves: from here the swap has its own end
       await streamed(link, message, response, undefined, async () => {
         await staging.remove(staged.name)
@@ -102,6 +103,11 @@ function declaredLength(request: Request): number {
   if (length > LIMITS.bundle) throw new Refusal('too-large', `bundle: at most ${LIMITS.bundle} bytes, got ${length}`)
   if (length === 0) throw new Refusal('truncated', 'bundle: expected an age file, got 0 bytes')
   return length
+}
+
+function orderOf(request: Request): SignedOrder | null {
+  const header = request.headers[ORDER_HEADER]
+  return typeof header === 'string' ? parseOrder(Buffer.from(header, 'base64url').toString()) : null
 }
 
 /** Throws Refusal as soon as the age header is wrong, and when the upload ends early: then nothing of it is left. */

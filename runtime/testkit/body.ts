@@ -203,7 +203,7 @@ export class Body {
   async stop(): Promise<void> {
     // a swap in its trial ends with it
     this.#expected = true
-    await this.#finish(this.slot.stop().then(() => {}))
+    await this.#finish(this.slot.stop('stop', null).then(() => {}))
     await this.close()
   }
 

@@ -183,7 +183,7 @@ class StopBench {
   /** Released, and running once more. */
   async again(other: boolean): Promise<void> {
     for (let left = HUNG_MS; (await this.#client.status()).estop === null && left > 0; left -= 20) await sleep(20)
-    await result(this.#client.estop(true))
+    await result(this.#client.release())
     const mark = this.#mark()
     await result(this.#client.start('main'))
     if (other) await result(this.#client.start('other'))

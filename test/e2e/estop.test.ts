@@ -18,7 +18,7 @@ const level = async (name: string): Promise<number | undefined> => {
 describe('HANDLES 6.7: the emergency stop', () => {
   test('ends what runs at safe levels, and is latched: nothing starts, not even after a restart', async () => {
     const before = await robot.running()
-    expect(await robot.events(robot.client.estop(false))).toMatchObject({ outcome: 'estopped' })
+    expect(await robot.events(robot.client.estop())).toMatchObject({ outcome: 'estopped' })
     expect(await level('led')).toBe(0)
     expect(robot.receipt()).toMatchObject({ outcome: 'estopped', slot: 'all', code: 'estopped' })
     const status = await robot.client.status()
@@ -36,21 +36,23 @@ describe('HANDLES 6.7: the emergency stop', () => {
   })
 
   test('is released by an operator, which starts nothing; then the program starts from its checkpoint', async () => {
-    expect(await robot.events(robot.client.estop(true))).toMatchObject({ outcome: 'released' })
+    expect(await robot.events(robot.client.release())).toMatchObject({ outcome: 'released' })
     expect((await robot.client.status()).estop).toBeNull()
     expect(robot.programPid).toBeUndefined()
     expect(await robot.events(robot.client.start('main'))).toMatchObject({ outcome: 'started' })
     expect((await robot.running()).program).toBe('counter')
+    // HANDOVER 8.11
+    expect(robot.receipt()).toMatchObject({ outcome: 'started', pusher: robot.owner.signer.fingerprint })
     expect(await robot.events(robot.client.start('main'))).toMatchObject({ code: 'in-progress' })
   })
 
   test('comes in the middle of a push: the push is called off', async () => {
     const pushed = robot.push('slow-import', { version: '3.0.0' })
     await eventually(async () => (await robot.slot()).state === 'preparing')
-    await robot.events(robot.client.estop(false))
+    await robot.events(robot.client.estop())
     expect(await pushed).toMatchObject({ outcome: 'called-off', code: 'estopped' })
     expect(robot.programPid).toBeUndefined()
-    await robot.events(robot.client.estop(true))
+    await robot.events(robot.client.release())
   })
 })
 

@@ -42,10 +42,10 @@ test('observers who ask for everything and read nothing: an observer still stops
   }
   const eve = await connect('eve')
   expect(await robot.events(eve.stop('main'))).toMatchObject({ outcome: 'stopped' })
-  expect(await robot.events(eve.estop(false))).toMatchObject({ outcome: 'estopped' })
-  await expect(eve.estop(true).next()).rejects.toMatchObject({ code: 'role' })
+  expect(await robot.events(eve.estop())).toMatchObject({ outcome: 'estopped' })
+  await expect(eve.release().next()).rejects.toMatchObject({ code: 'role' })
   expect(endpoint()).toBe(before)
-  expect(await robot.events(robot.client.estop(true))).toMatchObject({ outcome: 'released' })
+  expect(await robot.events(robot.client.release())).toMatchObject({ outcome: 'released' })
 })
 
 test('two observers with all their sessions: an owner gets in, and a request that is wrong is a 400', async () => {

@@ -285,3 +285,18 @@ test('a release that was undone is refused until --retry, also after a restart',
   await refused(() => robot.send(bad.bytes), 'tried-before')
   expect(await robot.send(bad.bytes, { retry: true })).toMatchObject({ outcome: 'rolled-back', code: 'died-in-trial' })
 })
+
+test('HANDOVER 8.10: what forces or retries is signed by who pushes, for the release that she means', async () => {
+  const bad = await robot.bundle('dies-in-trial')
+  expect(await robot.send(bad.bytes)).toMatchObject({ outcome: 'rolled-back', code: 'died-in-trial' })
+  const push = (client: RobotClient, digest: string) => ended(client.push('main', bad.bytes, { retry: true, digest }))
+  await refused(() => push(robot.client, `sha256:${'0'.repeat(64)}`), 'stale-order')
+  const { oscar } = robot.others
+  const forwarded = await RobotClient.connect({ ...robot.options(oscar), signer: async () => robot.owner.signer })
+  try {
+    await refused(() => push(forwarded, bad.digest), 'unknown-operator')
+  } finally {
+    forwarded.close()
+  }
+  expect(await push(robot.client, bad.digest)).toMatchObject({ outcome: 'rolled-back', code: 'died-in-trial' })
+})

@@ -18,7 +18,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
 import type {
   LogLine,
-  Order,
   Outcome,
   Phase,
   PushEvent,
@@ -26,11 +25,10 @@ import type {
   Role,
   SignedOrder,
   SlotStatus,
+  Wish,
 } from '../../deploy/api.ts'
-import { toBase64 } from '../../deploy/bundle/sshsig.ts'
-import { encodeJson } from '../../deploy/bundle/strict.ts'
 import { type Certificate, issueCertificate, type SignedCertificate, verifyCertificate } from '../../deploy/cert.ts'
-import { type ConnectOptions, RobotClient } from '../../deploy/client.ts'
+import { type ClientOptions, RobotClient } from '../../deploy/client.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import { generateKey, generateNoiseKey, type Signer } from '../../deploy/keys.ts'
 import { parseEntry, verifyLog } from '../../deploy/receiptlog.ts'
@@ -295,9 +293,17 @@ export class TestRobot {
     return this.#process?.pid ?? -1
   }
 
-  options(operator = this.owner, port = this.port): ConnectOptions {
+  options(operator = this.owner, port = this.port): ClientOptions {
     const { noiseSecret, card } = operator
-    return { host: '127.0.0.1', port, noiseSecret, cert: card, robot: this.identity, timeoutMs: 30_000 * SCALE }
+    return {
+      host: '127.0.0.1',
+      port,
+      noiseSecret,
+      cert: card,
+      robot: this.identity,
+      signer: async () => operator.signer,
+      timeoutMs: 30_000 * SCALE,
+    }
   }
 
   connect(operator = this.owner, port = this.port): Promise<RobotClient> {
@@ -320,26 +326,14 @@ export class TestRobot {
   }
 
   /** The order to go back to what ran before, signed by the owner. */
-  async order(slot = 'main', change: Partial<Order> = {}): Promise<SignedOrder> {
-    const { head } = await this.client.status()
+  async order(slot = 'main', change: Partial<Extract<Wish, { order: 'rollback' }>> = {}): Promise<SignedOrder> {
     const { program = '', previous = '' } = await this.slot(slot)
-    const order: Order = {
-      format: 'medulla-order/1',
-      order: 'rollback',
-      robot: this.identity.id,
-      slot,
-      program,
-      target: previous,
-      head: head.digest,
-      ...change,
-    }
-    const bytes = encodeJson(order)
-    const sig = toBase64(await this.owner.signer.sign('order@medulla', bytes))
-    return { order: Buffer.from(bytes).toString(), sig }
+    const from = (await this.client.releases(slot)).find(({ current }) => current)?.digest ?? null
+    return this.client.sign({ order: 'rollback', slot, program, target: previous, from, ...change })
   }
 
   async rollback(slot = 'main'): Promise<Pushed> {
-    return ended(this.client.rollback(slot, await this.order(slot)))
+    return ended(this.client.carryOut(await this.order(slot)))
   }
 
   /** What opens bundles for this robot. */
@@ -431,12 +425,22 @@ export class TestRobot {
   async quiet(): Promise<string[]> {
     let before: string[] = []
     return eventually(async () => {
+      // what an upgrade left is removed after its result was told
+      if (!(await this.#isPruned())) return false
       const now = this.#contents()
       const same = now.length > 0 && now.join('\n') === before.join('\n')
       before = now
       if (!same) await new Promise((resolve) => setTimeout(resolve, 40))
       return same && now
     })
+  }
+
+  async #isPruned(): Promise<boolean> {
+    const { slots } = await this.client.status()
+    const kept = await Promise.all(slots.map(({ slot }) => this.client.releases(slot)))
+    const digests = kept.flat().map(({ digest }) => digest.replace('sha256:', ''))
+    const entries = readdirSync(join(this.home, 'store')).filter((name) => !name.endsWith('.json'))
+    return entries.every((name) => digests.includes(name))
   }
 
   get staged(): string[] {

@@ -62,7 +62,7 @@ test('HANDOVER 7.9: a slot goes back to what it ran itself, and to nothing of an
 }, async () => {
   const [main, arm] = [await robot.slot(), await robot.slot('arm')]
   const order = await robot.order('main', { target: arm.digest ?? '', program: arm.program ?? '' })
-  expect(await robot.events(robot.client.rollback('main', order))).toMatchObject({
+  expect(await robot.events(robot.client.carryOut(order))).toMatchObject({
     outcome: 'refused',
     code: 'not-found',
     message: expect.stringMatching(/^slot main has no release /),

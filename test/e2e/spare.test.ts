@@ -78,9 +78,9 @@ describe('HANDOVER 12: a spare child', () => {
     await only([])
     await robot.events(robot.client.start('main'))
     await asking.ready()
-    await robot.events(robot.client.estop(false))
+    await robot.events(robot.client.estop())
     await only([])
-    await robot.events(robot.client.estop(true))
+    await robot.events(robot.client.release())
     await robot.events(robot.client.start('main'))
     const spare = await asking.ready()
 

@@ -115,8 +115,8 @@ test('G11: state goes old -> new -> old without loss, up by the new version and 
 
 test('a signed order to go back counts once: the same order again is refused', async () => {
   const order = await robot.order()
-  expect(await ended(robot.client.rollback('main', order))).toMatchObject({ outcome: 'committed' })
-  expect(await ended(robot.client.rollback('main', order))).toMatchObject({ outcome: 'refused', code: 'stale-order' })
+  expect(await ended(robot.client.carryOut(order))).toMatchObject({ outcome: 'committed' })
+  expect(await ended(robot.client.carryOut(order))).toMatchObject({ outcome: 'refused', code: 'stale-order' })
   robot.check()
 })
 

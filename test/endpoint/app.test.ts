@@ -73,17 +73,14 @@ test('every route of the router names its role; there are no others', async () =
     'GET /v1/status': 'observer',
     'PUT /v1/slots/:slot/program': 'operator',
     'POST /v1/estop': 'observer',
-    'POST /v1/estop/release': 'operator',
-    'POST /v1/slots/:slot/rollback': 'operator',
-    'POST /v1/slots/:slot/start': 'operator',
+    'GET /v1/nonce': 'operator',
+    'POST /v1/orders': 'operator',
     'POST /v1/slots/:slot/stop': 'observer',
     'GET /v1/slots/:slot/logs': 'observer',
     'GET /v1/slots/:slot/releases': 'observer',
     'GET /v1/slots/:slot/spare': 'operator',
     'GET /v1/logs': 'observer',
-    'POST /v1/handles/:name': 'operator',
     'GET /v1/slots/:slot/params': 'observer',
-    'POST /v1/slots/:slot/params': 'operator',
     'GET /v1/receipts': 'observer',
     'GET /v1/pins': 'observer',
     'GET /v1/board': 'observer',
@@ -108,13 +105,13 @@ test('every route refuses every role below its own, and a plain socket gets noth
     const client = await RobotClient.connect(connectOptions(robot, ann))
     cleanups.push(() => client.close())
     const before = told.length
-    const attempt = client.start('main').next()
+    const attempt = client.carryOut({ order: 'any', sig: 'any' }).next()
     if (have === 'observer') {
       await expect(attempt).rejects.toMatchObject({ code: 'role' })
       await eventually(() => told.length > before)
-      expect(told.at(-1)).toMatchObject({ op: 'refused', code: 'role', slot: 'main' })
+      expect(told.at(-1)).toMatchObject({ op: 'refused', code: 'role', slot: 'all' })
     } else {
-      const asked = await eventually(() => told.slice(before).find(({ op }) => op === 'start'))
+      const asked = await eventually(() => told.slice(before).find(({ op }) => op === 'order'))
       say({ op: 'done', id: asked.id })
       expect(await attempt).toEqual({ done: true, value: undefined })
     }
@@ -139,8 +136,8 @@ test('HANDOVER 8.9: what the protocol to the body does not have is refused, and 
   const { link, told } = await makeApp()
   const pusher = `SHA256:${'O'.repeat(43)}`
   const wrong = [
-    { op: 'set', name: 'led', value: Number.POSITIVE_INFINITY, pusher },
-    { op: 'set', name: '-led', value: 1, pusher },
+    { op: 'order', signed: { order: 'x'.repeat(16 * 1024 + 1), sig: '' } },
+    { op: 'pins', names: ['-led'], follow: false },
     { op: 'logs', slot: null, lines: 100_000, since: null, level: 'debug', follow: false },
     { op: 'logs', slot: null, lines: 1, since: 1e20, level: 'debug', follow: false },
     { op: 'stop', slot: '../main', pusher },

@@ -179,6 +179,8 @@ export class BodyPeer {
       const person = this.people.find(({ signer, role }) => role && signer.publicKey === key && noise === message.noise)
       const value = person ? { fingerprint: person.signer.fingerprint, role: person.role, name: person.name } : null
       this.send({ op: 'done', id, value })
+    } else if (message.op === 'nonce') {
+      this.send({ op: 'done', id, value: { nonce: 'fresh' } })
     } else if (message.op === 'signers') {
       const value = this.people
         .filter(({ role }) => role === 'owner' || role === 'operator')
@@ -188,8 +190,9 @@ export class BodyPeer {
   }
 
   async client(name: string, port: number): Promise<RobotClient> {
-    const { noiseSecret, card } = this.person(name)
-    return RobotClient.connect({ host: '127.0.0.1', port, noiseSecret, cert: card, robot: this.robot })
+    const { noiseSecret, card, signer } = this.person(name)
+    const who = { noiseSecret, cert: card, signer: async () => signer }
+    return RobotClient.connect({ host: '127.0.0.1', port, ...who, robot: this.robot })
   }
 
   async bundle(signer: string, content = 'export {}\n', over: Partial<Parameters<typeof makeBundle>[2]> = {}) {

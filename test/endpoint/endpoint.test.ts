@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { openInner } from '../../deploy/bundle/open.ts'
 import { seal } from '../../deploy/bundle/seal.ts'
+import { verifyBase64 } from '../../deploy/bundle/sshsig.ts'
 import { connectSession } from '../../deploy/channel/connect.ts'
 import { greet, type RobotClient } from '../../deploy/client.ts'
 import { collect } from '../channel/peers.ts'
@@ -109,9 +110,20 @@ test('a push is opened, staged as what was signed, and its events stream back; t
   const install = body.of('install').at(-1)
   expect(install).toMatchObject({
     slot: 'main',
+    pusher: body.person('bob').signer.fingerprint,
+  })
+  // what it cannot judge goes on to the body as it came
+  const { fingerprint } = verifyBase64(
+    install?.order?.sig ?? '',
+    'order@medulla',
+    Buffer.from(install?.order?.order ?? ''),
+  )
+  expect(fingerprint).toBe(body.person('bob').signer.fingerprint)
+  expect(JSON.parse(install?.order?.order ?? '')).toMatchObject({
+    order: 'push',
     force: true,
     retry: false,
-    pusher: body.person('bob').signer.fingerprint,
+    nonce: 'fresh',
   })
   const { start, received, opened } = install?.marks ?? { start: 0, received: 0, opened: 0 }
   expect(start).toBeLessThanOrEqual(received)
@@ -160,9 +172,9 @@ test('refused at the door, reported to the body, nothing staged', async () => {
   const eve = await clientOf('eve')
   await expect(all(eve.push('main', good.bytes))).rejects.toMatchObject({ code: 'role' })
   await expect(all(eve.start('main'))).rejects.toMatchObject({ code: 'role' })
-  await expect(all(eve.rollback('main', { order: '', sig: '' }))).rejects.toMatchObject({ code: 'role' })
+  await expect(all(eve.carryOut({ order: '', sig: '' }))).rejects.toMatchObject({ code: 'role' })
   await expect(all(bob.stop('Bad Name!'.replace(' ', '%20')))).rejects.toMatchObject({ code: 'usage' })
-  await expect(all(bob.rollback('main', { order: 'x'.repeat(20_000), sig: '' }))).rejects.toMatchObject({
+  await expect(all(bob.carryOut({ order: 'x'.repeat(40_000), sig: '' }))).rejects.toMatchObject({
     code: 'too-large',
   })
   await expect(all(bob.logs('main', { lines: 1e9 }))).rejects.toMatchObject({ code: 'usage' })

@@ -54,7 +54,7 @@ describe.runIf(inRig)('deaths of the body over lines of a real kernel', () => {
       process.kill(robot.pid, 'SIGCONT')
       await eventually(async () => (await robot.client.status()).estop !== null)
       pull(LINE.stop, 0)
-      await eventually(async () => (await robot.events(robot.client.estop(true))).outcome === 'released')
+      await eventually(async () => (await robot.events(robot.client.release())).outcome === 'released')
       expect((await robot.events(robot.client.start('main'))).outcome).toBe('started')
       progress('emergency stop, body stopped', i)
     }

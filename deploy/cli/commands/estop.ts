@@ -16,7 +16,7 @@ export function define(command: Command, app: App, run: Runner): void {
 }
 
 async function estop(app: App, release: boolean, globals: Globals): Promise<number> {
-  const result = await withRobot(app, globals, (client) => followSwap(app, client.estop(release)))
+  const result = await withRobot(app, globals, (client) => followSwap(app, release ? client.release() : client.estop()))
   if (result === undefined) throw new Error('an emergency stop that is waited for has a result')
   return showResult(app, result)
 }

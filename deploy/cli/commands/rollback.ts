@@ -1,8 +1,7 @@
 import type { Command } from 'commander'
-import type { Order, ReleaseInfo } from '../../api.ts'
+import type { ReleaseInfo } from '../../api.ts'
 import { Refusal } from '../../errors.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
-import { keyPath, signer } from '../config.ts'
 import { checkSlot } from '../pushing.ts'
 import { withRobot } from '../robot.ts'
 import { followSwap, showResult } from '../swap.ts'
@@ -19,8 +18,7 @@ export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
       'Goes back to the program that ran before, or to an earlier one that the robot still keeps, with the state migrated ' +
-        'down. It is an order that you sign: it names the robot, the release and the newest receipt that you saw, so nobody ' +
-        'can use it a second time.',
+        'down. It is an order that you sign: it names the robot, the release and what runs now, and is good for once.',
     )
     .argument('[digest]', 'which release: its digest, or as much of it as tells it from the others')
     .option('--list', 'what the slot can go back to, and stop there')
@@ -37,25 +35,12 @@ async function rollback(app: App, digest: string | undefined, options: Options, 
   if (prefix !== undefined && !/^[0-9a-f]{1,64}$/.test(prefix)) {
     throw new Refusal('usage', `expected the first hex digits of a digest, got ${JSON.stringify(digest)}`)
   }
-  const result = await withRobot(app, globals, async (client, robot) => {
-    const [releases, { head }] = await Promise.all([client.releases(slot), client.status()])
+  const result = await withRobot(app, globals, async (client) => {
+    const releases = await client.releases(slot)
     if (options.list) return show(app, releases)
     const target = choose(slot, releases, prefix)
-    const { encodeJson } = await import('../../bundle/strict.ts')
-    const { toBase64 } = await import('../../bundle/sshsig.ts')
-    const order: Order = {
-      format: 'medulla-order/1',
-      order: 'rollback',
-      robot: robot.card.id,
-      slot,
-      program: target.program,
-      target: target.digest,
-      head: head.digest,
-    }
-    const bytes = encodeJson(order)
-    const signing = await signer(keyPath(app.dir, globals.key, app.env))
-    const sig = toBase64(await signing.sign('order@medulla', bytes))
-    return followSwap(app, client.rollback(slot, { order: Buffer.from(bytes).toString(), sig }))
+    const from = releases.find(({ current }) => current)?.digest ?? null
+    return followSwap(app, client.rollback(slot, { program: target.program, target: target.digest, from }))
   })
   return result === undefined ? 0 : showResult(app, result)
 }

@@ -1,0 +1,81 @@
+import { expect, test } from 'vitest'
+import type { Order, SignedOrder, Wish } from '../../deploy/api.ts'
+import { toBase64 } from '../../deploy/bundle/sshsig.ts'
+import { encodeJson } from '../../deploy/bundle/strict.ts'
+import type { Signer } from '../../deploy/keys.ts'
+import { OrderDesk } from '../../runtime/body/orders.ts'
+import { Operators } from '../../runtime/store/operators.ts'
+import { newSigner } from '../bundle/helpers.ts'
+
+const ROBOT = 'SHA256:robot'
+const DIGEST = `sha256:${'0'.repeat(64)}`
+const [ann, eve, stranger] = [newSigner(), newSigner(), newSigner()]
+const listed = (signer: Signer, role: 'operator' | 'observer', name: string) => ({
+  publicKey: signer.publicKey,
+  fingerprint: signer.fingerprint,
+  role,
+  name,
+  namespaces: ['order@medulla'],
+})
+const operators = new Operators([listed(ann, 'operator', 'ann'), listed(eve, 'observer', 'eve')])
+const desk = new OrderDesk(ROBOT, () => operators)
+
+async function signed(wish: Wish | object, { by = ann, ...other }: Partial<Order> & { by?: Signer } = {}) {
+  return sealed({ format: 'medulla-order/2', robot: ROBOT, nonce: desk.nonce(), ...wish, ...other }, by)
+}
+
+async function sealed(order: object, by: Signer): Promise<SignedOrder> {
+  const bytes = encodeJson(order)
+  return { order: Buffer.from(bytes).toString(), sig: toBase64(await by.sign('order@medulla', bytes)) }
+}
+
+const refused = (code: string, message: RegExp | string = /./) =>
+  expect.objectContaining({ code, message: expect.stringMatching(message) })
+
+test('HANDOVER 8.10: each order of an operator is good once', async () => {
+  const wishes: Wish[] = [
+    { order: 'start', slot: 'main' },
+    { order: 'rollback', slot: 'main', program: 'arm', target: DIGEST, from: null },
+    { order: 'set', handle: 'led', value: 0.5 },
+    { order: 'params', slot: 'main', change: { set: { speed: 1 } } },
+    { order: 'params', slot: 'main', change: { reset: 'all' } },
+    { order: 'release' },
+    { order: 'push', slot: 'main', digest: DIGEST, force: true, retry: false },
+  ]
+  for (const wish of wishes) {
+    const order = await signed(wish)
+    expect(desk.check(order)).toMatchObject({ order: wish, by: { name: 'ann' } })
+    expect(() => desk.check(order)).toThrow(refused('stale-order'))
+  }
+})
+
+test('HANDOVER 8.10: an order of a stranger, of an observer, for another robot, or with another word in it', async () => {
+  const start = { order: 'start', slot: 'main' } as const
+  const cases: [SignedOrder, string, RegExp | string][] = [
+    [await signed(start, { by: stranger }), 'unknown-operator', 'not signed by an operator'],
+    [await signed(start, { by: eve }), 'role', 'eve is observer'],
+    [await signed(start, { robot: 'SHA256:other' }), 'wrong-robot', 'SHA256:other'],
+    [await signed(start, { nonce: 'invented' }), 'stale-order', /./],
+    [await signed({ ...start, slot: '../main' }), 'usage', 'slot'],
+    [await signed({ ...start, also: 1 }), 'usage', /./],
+    [await signed({ order: 'shutdown' }), 'usage', /./],
+    [await signed({ order: 'set', handle: 'led', value: '1' }), 'usage', 'value'],
+    [await sealed({ ...start, robot: ROBOT, nonce: desk.nonce(), format: 'medulla-order/1' }, ann), 'unknown-format', /./], // biome-ignore format: one case
+  ]
+  const good = await signed(start)
+  cases.push([{ ...good, order: good.order.replace('main', 'arm') }, 'bad-signature', /./])
+  cases.push([{ ...good, sig: 'AAAA' }, 'bad-signature', /./])
+  // the same text signed as something else
+  const bytes = Buffer.from(good.order)
+  cases.push([{ ...good, sig: toBase64(await ann.sign('release@medulla', bytes)) }, 'bad-signature', /./])
+  for (const [order, code, message] of cases) expect(() => desk.check(order)).toThrow(refused(code, message))
+  expect(desk.check(good)).toMatchObject({ order: start })
+})
+
+test('HANDOVER 8.10: of 257 values that wait, the oldest is good no more', async () => {
+  const first = await signed({ order: 'release' })
+  const second = await signed({ order: 'release' })
+  for (let n = 0; n < 255; n++) desk.nonce()
+  expect(() => desk.check(first)).toThrow(refused('stale-order'))
+  expect(desk.check(second)).toMatchObject({ order: { order: 'release' } })
+})
