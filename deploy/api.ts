@@ -7,8 +7,9 @@
  * | GET /v1/status | observer | | StatusReport |
  * | GET /v1/board | observer | | BoardReport (board.ts) |
  * | PUT /v1/slots/:slot/program | operator | bundle, Content-Length required; for force and retry the header Medulla-Order, base64url of a SignedOrder as JSON | NDJSON of PushEvent |
+ * | GET /v1/operators | operator | | OperatorInfo[] |
  * | GET /v1/nonce | operator | | `{"nonce": "…"}`, for one order |
- * | POST /v1/orders | operator | SignedOrder | NDJSON: of PushEvent (start, rollback, release), one PinChange (set), one ParamReport (params) |
+ * | POST /v1/orders | operator | SignedOrder | NDJSON: of PushEvent (start, rollback, release), one PinChange (set), one ParamReport (params), one OperatorInfo (the three of operators) |
  * | POST /v1/slots/:slot/stop | observer | | NDJSON of PushEvent |
  * | POST /v1/estop | observer | | NDJSON of PushEvent |
  * | GET /v1/slots/:slot/releases | observer | | ReleaseInfo[], what runs first, then newest first |
@@ -21,6 +22,7 @@
  *
  * A request that is refused before streaming starts is answered with a 4xx and {@link ErrorBody}.
  */
+import type { SignedCertificate } from './cert.ts'
 import type { RefusalCode } from './errors.ts'
 
 export const PROTOCOL = 'medulla/1'
@@ -76,6 +78,8 @@ export type Outcome =
   | 'started'
   | 'estopped'
   | 'released'
+  /** a setting of the robot; `reason` says which, and what it is now */
+  | 'changed'
 
 /** What happened, once: the body of a log entry. `seq` counts from 1, `prev` is the digest of the entry before. */
 export interface Receipt {
@@ -227,6 +231,13 @@ export interface ParamReport {
 /** All of it or nothing (HANDOVER 11.2). */
 export type ParamChange = { set: Record<string, number | boolean | string> } | { reset: string[] | 'all' }
 
+/** Whoever the robot knows. */
+export interface OperatorInfo {
+  name: string
+  role: Role
+  fingerprint: string
+}
+
 /** What operators can order. Digests are of releases, `sha256:…`. */
 export type Wish =
   | { order: 'start'; slot: string }
@@ -239,6 +250,10 @@ export type Wish =
   | { order: 'release' }
   /** goes with a push; `digest` null when who pushes cannot open the bundle */
   | { order: 'push'; slot: string; digest: string | null; force: boolean; retry: boolean }
+  /** by an owner, as the three that follow; `operator` is a fingerprint, `key` the line of a .pub file */
+  | { order: 'add-operator'; card: SignedCertificate | null; key: string | null; name: string | null; role: Role }
+  | { order: 'change-role'; operator: string; role: Role }
+  | { order: 'remove-operator'; operator: string }
 export type Order = Wish & {
   format: 'medulla-order/2'
   robot: string

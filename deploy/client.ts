@@ -9,6 +9,7 @@ import type {
   Greeting,
   LogLevel,
   LogLine,
+  OperatorInfo,
   Order,
   ParamChange,
   ParamReport,
@@ -170,6 +171,18 @@ export class RobotClient {
     const query = new URLSearchParams({ lines: String(lines), ...(follow ? { follow: '1' } : {}) })
     for (const [key, value] of Object.entries(which)) if (value !== undefined) query.set(key, String(value))
     return this.#lines('GET', `/v1/${slot === null ? '' : `slots/${slot}/`}logs?${query}`, signal)
+  }
+
+  /** Whoever the robot knows. */
+  operators(): Promise<OperatorInfo[]> {
+    return this.#json('GET', '/v1/operators', MAX_STATUS)
+  }
+
+  /** Effective at once, also for sessions that are open. Answers whom it was about. */
+  changeOperators(
+    wish: Extract<Wish, { order: 'add-operator' | 'change-role' | 'remove-operator' }>,
+  ): Promise<OperatorInfo> {
+    return this.#ordered(wish)
   }
 
   /** What a slot can go back to: what runs first, then the newest. */

@@ -10,7 +10,7 @@ export const IPC_MAX_LINE = 256 * 1024
 
 const id = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
 const slot = z.string().regex(NAME_PATTERN)
-const fingerprint = z.string().regex(/^SHA256:[A-Za-z0-9+/]{43}$/)
+export const fingerprint = z.string().regex(/^SHA256:[A-Za-z0-9+/]{43}$/)
 const mark = z.number().nonnegative().max(Number.MAX_SAFE_INTEGER)
 
 /** of a handle, as the board file has it */
@@ -46,6 +46,7 @@ export const EndpointMessage = z.discriminatedUnion('op', [
     marks: z.strictObject({ start: mark, received: mark, opened: mark }),
   }),
   z.strictObject({ op: z.literal('nonce'), id }),
+  z.strictObject({ op: z.literal('operators'), id }),
   z.strictObject({ op: z.literal('order'), id, signed: signedOrder }),
   z.strictObject({ op: z.literal('stop'), id, slot, pusher: fingerprint }),
   z.strictObject({ op: z.literal('estop'), id, pusher: fingerprint }),
@@ -92,7 +93,7 @@ export type EndpointMessage = z.infer<typeof EndpointMessage>
 /**
  * Body to endpoint. `config` comes first, unasked. An answer to a request is any number of `item` (stream elements: a
  * PushEvent, LogLine, SpareEvent, SignedReceipt, PinChange or ParamReport), then one `done` (value for `status`, `board`,
- * `params`, `releases`, `nonce`, `who` and `signers`) or one `error`.
+ * `params`, `releases`, `nonce`, `operators`, `who` and `signers`) or one `error`.
  */
 export type BodyMessage =
   | {

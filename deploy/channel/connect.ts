@@ -99,7 +99,7 @@ export async function connectSession(options: ConnectOptions): Promise<SecureSoc
       throw new Refusal(
         'unknown-operator',
         `${where} closed the connection without giving a reason`,
-        'on the robot: medulla trust CARD, with the card of this laptop',
+        'give an owner your card (medulla trust --export): medulla operators add CARD',
         { cause },
       )
     }

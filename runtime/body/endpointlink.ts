@@ -159,6 +159,8 @@ export class EndpointLink {
         case 'install':
           await this.#installer.install(message, item)
           return done()
+        case 'operators':
+          return done(this.#robot.operators.report())
         case 'nonce':
           return done({ nonce: this.#robot.orders.nonce() })
         case 'order': {
@@ -260,6 +262,11 @@ export class EndpointLink {
       }
       case 'release':
         return answer(await this.#robot.emergency.release(by.fingerprint))
+      case 'add-operator':
+      case 'change-role':
+      case 'remove-operator':
+        answer(await this.#robot.changeOperators(order, by.fingerprint))
+        return this.operatorsChanged()
       case 'push':
         throw new Refusal('usage', 'an order to push goes with its bundle')
     }

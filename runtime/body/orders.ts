@@ -9,7 +9,7 @@ import { LIMITS } from '../../deploy/bundle/limits.ts'
 import { verifyBase64 } from '../../deploy/bundle/sshsig.ts'
 import { readJson } from '../../deploy/bundle/strict.ts'
 import { Refusal } from '../../deploy/errors.ts'
-import { HANDLE_NAME, ParamChange } from '../ipc.ts'
+import { fingerprint, HANDLE_NAME, ParamChange } from '../ipc.ts'
 import type { Operator, Operators } from '../store/operators.ts'
 
 const NAMESPACE = 'order@medulla'
@@ -19,6 +19,7 @@ const NONCE_MS = 5 * 60_000
 const MAX_NONCES = 256
 
 const slot = z.string().regex(NAME_PATTERN)
+const role = z.enum(['owner', 'operator', 'observer'])
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/)
 const signed = { format: z.literal('medulla-order/2'), robot: z.string(), nonce: z.string() }
 
@@ -43,6 +44,16 @@ const Known = z.discriminatedUnion('order', [
     force: z.boolean(),
     retry: z.boolean(),
   }),
+  z.strictObject({
+    ...signed,
+    order: z.literal('add-operator'),
+    card: z.strictObject({ cert: z.string(), sig: z.string() }).nullable(),
+    key: z.string().nullable(),
+    name: z.string().nullable(),
+    role,
+  }),
+  z.strictObject({ ...signed, order: z.literal('change-role'), operator: fingerprint, role }),
+  z.strictObject({ ...signed, order: z.literal('remove-operator'), operator: fingerprint }),
 ])
 
 const NEEDS: Readonly<Record<Order['order'], Role>> = {
@@ -52,6 +63,9 @@ const NEEDS: Readonly<Record<Order['order'], Role>> = {
   params: 'operator',
   release: 'operator',
   push: 'operator',
+  'add-operator': 'owner',
+  'change-role': 'owner',
+  'remove-operator': 'owner',
 }
 
 export class OrderDesk {
@@ -79,8 +93,8 @@ export class OrderDesk {
   /** Throws Refusal. What is good now is not good a second time, whatever becomes of it. */
   check({ order: text, sig }: SignedOrder): { order: Order; by: Operator } {
     const bytes = Buffer.from(text)
-    const { publicKey, fingerprint } = verifyBase64(sig, NAMESPACE, bytes)
-    const by = this.#operators().byFingerprint(fingerprint)
+    const { publicKey, fingerprint: id } = verifyBase64(sig, NAMESPACE, bytes)
+    const by = this.#operators().byFingerprint(id)
     if (by === null || by.publicKey !== publicKey || !by.namespaces.includes(NAMESPACE)) {
       throw new Refusal('unknown-operator', 'the order is not signed by an operator of this robot')
     }

@@ -6,7 +6,7 @@
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { PinChange, Receipt, ReleaseInfo, StatusReport } from '../../deploy/api.ts'
+import type { OperatorInfo, Order, PinChange, Receipt, ReleaseInfo, StatusReport } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import { type Board, parseBoard, type Timing } from '../../drivers/board.ts'
 import { BoardError, HardwareError } from '../../drivers/errors.ts'
@@ -14,12 +14,19 @@ import { createLog } from '../log.ts'
 import { Bundles } from '../store/bundles.ts'
 import { Door } from '../store/door.ts'
 import { type Home, openHome } from '../store/home.ts'
-import { loadOperators, type Operators } from '../store/operators.ts'
+import {
+  addOperator,
+  changeRole,
+  loadOperators,
+  type Operator,
+  type Operators,
+  removeOperator,
+} from '../store/operators.ts'
 import { Receipts } from '../store/receipts.ts'
 import { Slots } from '../store/slots.ts'
 import type { Cells } from './cells.ts'
 import { EmergencyStop } from './emergency.ts'
-import type { Entry } from './entries.ts'
+import { type Entry, plainEntry } from './entries.ts'
 import type { SlotEnv } from './env.ts'
 import { Hardware } from './hardware.ts'
 import { type Ground, launch } from './launcher.ts'
@@ -158,6 +165,16 @@ export class Robot {
 
   async reloadOperators(): Promise<void> {
     this.operators = await loadOperators(this.home)
+  }
+
+  /** Of the three orders that change the list; whom it was about, as she is now or was last. */
+  async changeOperators(order: OperatorOrder, by: string): Promise<OperatorInfo> {
+    const { name, role, fingerprint } = await applied(this.home, order)
+    await this.reloadOperators()
+    const now = order.order === 'remove-operator' ? 'removed' : role
+    const reason = `operator ${name} (${fingerprint}): ${now}`
+    await this.record(plainEntry('all', 'changed', 0, { reason, pusher: by }))
+    return { name, role, fingerprint }
   }
 
   /** Starts what ran when the runtime ended. */
@@ -382,6 +399,16 @@ export class Robot {
       },
     }
   }
+}
+
+type OperatorOrder = Extract<Order, { order: 'add-operator' | 'change-role' | 'remove-operator' }>
+
+function applied(home: Home, order: OperatorOrder): Promise<Operator> {
+  if (order.order === 'remove-operator') return removeOperator(home, order.operator)
+  if (order.order === 'change-role') return changeRole(home, order.operator, order.role)
+  const who = order.card ?? order.key
+  if (who === null) throw new Refusal('usage', 'expected a card or a key')
+  return addOperator(home, who, order.role, order.name ?? undefined)
 }
 
 async function loadBoard(options: BodyOptions, home: string): Promise<Board> {

@@ -83,6 +83,12 @@ export function createApp({ link, urgent, door, sessions, failed }: AppParts): E
     route('operator', (call) => door.push(call)),
   )
   app.get(
+    '/v1/operators',
+    route('operator', async ({ response }) => {
+      response.json(await link.call({ op: 'operators' }))
+    }),
+  )
+  app.get(
     '/v1/nonce',
     route('operator', async ({ response }) => {
       response.json(await link.call({ op: 'nonce' }))

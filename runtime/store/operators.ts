@@ -9,7 +9,7 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
-import type { Role } from '../../deploy/api.ts'
+import type { OperatorInfo, Role } from '../../deploy/api.ts'
 import { ROLE_RANK } from '../../deploy/api.ts'
 import type { SignedCertificate } from '../../deploy/cert.ts'
 import { verifyCertificate } from '../../deploy/cert.ts'
@@ -75,6 +75,11 @@ export class Operators {
       (one) => ROLE_RANK[one.role] >= ROLE_RANK.operator && one.namespaces.includes(namespace),
     )
     return new Set(may.map((one) => one.publicKey))
+  }
+
+  /** In the order of the list. */
+  report(): OperatorInfo[] {
+    return this.all().map(({ name, role, fingerprint }) => ({ name, role, fingerprint }))
   }
 
   /** Who is behind this certificate and this (proven) channel key? Null for everybody else, whatever the reason. */
@@ -185,13 +190,26 @@ export async function addOperator(
   })
 }
 
+/** Throws Refusal `not-found`, or `role` when no owner would be left. */
+export function changeRole(home: HomeDir, id: string, role: Role): Promise<Operator> {
+  return change(home, (list) => {
+    const result = { ...known(list, id), role, namespaces: NAMESPACES[role] }
+    return { list: list.map((one) => (one.fingerprint === id ? result : one)), result }
+  })
+}
+
 /** Throws Refusal `not-found`, or `role` for the last owner. */
 export async function removeOperator(home: HomeDir, id: string): Promise<Operator> {
   return change(home, (list) => {
-    const result = list.find((one) => one.fingerprint === id)
-    if (result === undefined) throw new Refusal('not-found', `no operator has the fingerprint ${id}`)
+    const result = known(list, id)
     return { list: list.filter((one) => one !== result), result }
   })
+}
+
+function known(list: readonly Operator[], id: string): Operator {
+  const found = list.find((one) => one.fingerprint === id)
+  if (found === undefined) throw new Refusal('not-found', `no operator has the fingerprint ${id}`, 'medulla operators')
+  return found
 }
 
 async function change<T>(home: HomeDir, step: (list: Operator[]) => { list: Operator[]; result: T }): Promise<T> {

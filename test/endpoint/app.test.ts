@@ -73,6 +73,7 @@ test('every route of the router names its role; there are no others', async () =
     'GET /v1/status': 'observer',
     'PUT /v1/slots/:slot/program': 'operator',
     'POST /v1/estop': 'observer',
+    'GET /v1/operators': 'operator',
     'GET /v1/nonce': 'operator',
     'POST /v1/orders': 'operator',
     'POST /v1/slots/:slot/stop': 'observer',
