@@ -4,7 +4,7 @@
  * A robot as a user has one: the real runtime process, set up with the CLI, in a throw-away folder.
  */
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process'
-import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs'
+import { accessSync, constants, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -60,6 +60,21 @@ process.on('exit', () => {
   for (const child of children) child.kill('SIGKILL')
   for (const folder of folders) rmSync(folder, { recursive: true, force: true })
 })
+/** Throws when this user may not mount. Goes with the bench. */
+function mountDisk(folder: string, bytes: number): void {
+  mkdirSync(folder, { mode: 0o700 })
+  const { status, stderr } = spawnSync('mount', [
+    '-t',
+    'tmpfs',
+    '-o',
+    `size=${bytes},mode=700`,
+    'medulla-bench',
+    folder,
+  ])
+  if (status !== 0) throw new Error(`no disk of ${bytes} bytes: ${stderr}`)
+  process.prependListener('exit', () => spawnSync('umount', ['-l', folder]))
+}
+
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => process.exit(130))
 
 export const canRealtime = (): boolean => {
@@ -97,6 +112,8 @@ export interface RobotOptions {
   sandbox?: string
   /** Other keys of the board. */
   more?: object
+  /** Its home is a disk of this many bytes of its own; needs root. */
+  diskBytes?: number
 }
 
 export class BenchRobot {
@@ -119,7 +136,8 @@ export class BenchRobot {
     const home = join(dir, 'home')
     const board = join(dir, 'board.json')
     const traceFile = join(temporary(true), 'trace')
-    const { handles, timing = {}, realtime = 0, sandbox = 'none', more = {} } = options
+    const { handles, timing = {}, realtime = 0, sandbox = 'none', more = {}, diskBytes } = options
+    if (diskBytes !== undefined) mountDisk(home, diskBytes)
     await writeFile(board, JSON.stringify({ model: 'sim', handles, timing, realtime, ...more }))
     const config = join(dir, 'config')
     await cli(config, ['keygen'])
@@ -137,10 +155,10 @@ export class BenchRobot {
   }
 
   /** A session with the robot that stays open. */
-  async connect(): Promise<RobotClient> {
+  async connect(port = this.target.port): Promise<RobotClient> {
     const { noiseSecret, card } = await operator(this.config, keyPath(this.config, undefined, {}))
-    const { host, port, card: robot } = this.target
-    return RobotClient.connect({ host, port, noiseSecret, cert: card, robot })
+    const { host, card: robot } = this.target
+    return RobotClient.connect({ host, port, noiseSecret, cert: card, robot, signer: () => this.signer() })
   }
 
   signer(): Promise<Signer> {

@@ -5,7 +5,10 @@
  *
  * Times are those of the simulated world: CLOCK_MONOTONIC at the write, wherever the news of it was late.
  */
-import { connect, type Socket } from 'node:net'
+import { once } from 'node:events'
+import { rmSync, statfsSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { PinChange, PushEvent } from '../../deploy/api.ts'
 import type { RobotClient } from '../../deploy/client.ts'
@@ -20,6 +23,9 @@ const CLI_GOAL: Goal = { p99: 300 }
 /** ms: a stop that has not come by then is a failure. */
 const HUNG_MS = 20_000
 
+/** Room for the runtime and two programs, and soon none. */
+const DISK = 64 * 1024 * 1024
+
 const BOARD = {
   handles: {
     led: { kind: 'output', line: 'GPIO17', safe: 0 },
@@ -31,12 +37,17 @@ const BOARD = {
   more: { wires: [['bell', 'stop']], estop: { input: 'stop', level: 1 }, limits: { memoryMb: 1024 } },
 }
 
-/** Ends what it began. */
-type End = () => Promise<void> | void
+interface Running {
+  end(): Promise<void> | void
+  /** Around each start of what was stopped, where a flood keeps even that from happening. */
+  rest?(): void
+  goOn?(): void
+}
 interface Flood {
   readonly name: string
   readonly about: string
-  begin(robot: BenchRobot): Promise<End>
+  readonly diskBytes?: number
+  begin(robot: BenchRobot): Promise<Running>
   /** It is a program: started again after each stop. */
   readonly program?: true
 }
@@ -67,7 +78,7 @@ robot({
     async begin(robot) {
       const path = await writeProgram(robot.dir, name, source)
       await cli(robot.config, ['push', path, '-d', 'bench', '--slot', 'other'])
-      return () => {}
+      return { end() {} }
     },
   }
 }
@@ -76,7 +87,7 @@ const RAW = (message: string) =>
   `const line = Buffer.from((JSON.stringify(${message}) + '\\n').repeat(100)); try { for (let i = 0; i < 1000; i++) writeSync(3, line) } catch {}`
 
 const FLOODS: readonly Flood[] = [
-  { name: 'idle', about: 'nothing else goes on', begin: async () => () => {} },
+  { name: 'idle', about: 'nothing else goes on', begin: async () => ({ end() {} }) },
   byProgram('log', 'a program logs without end', `for (let i = 0; i < 2000; i++) log('x'.repeat(60))`),
   byProgram('log-raw', 'the same, past its SDK', RAW(`{ t: 'log', level: 'info', text: 'x'.repeat(60) }`)),
   byProgram('unhealthy', 'a program says without end that it is unfit', RAW(`{ t: 'unhealthy', reason: 'x' }`)),
@@ -105,6 +116,12 @@ const FLOODS: readonly Flood[] = [
     about: '50 strangers who send first messages, as fast as they are refused',
     begin: async (robot) => strangers(robot, 50, firstMessage()),
   },
+  {
+    name: 'handshakes-replayed',
+    about: '50 strangers who send again what an operator once sent first',
+    begin: async (robot) => strangers(robot, 50, await recorded(robot)),
+  },
+  { name: 'disk-full', about: 'not a byte is free where the robot keeps its state', diskBytes: DISK, begin: fullDisk },
   { name: 'requests', about: 'eight sessions that ask for everything', begin: requests },
 ]
 
@@ -115,19 +132,24 @@ export async function stop({ samples = SAMPLES, wanted, report }: BenchOptions):
     const input = new Series('stop', `${flood.name}-input`, 'ms', { note: flood.about, goal: INPUT_GOAL })
     const byCli = new Series('stop', `${flood.name}-cli`, 'ms', { goal: CLI_GOAL })
     report.progress(`stop: ${flood.name}`)
-    const bench = await StopBench.start()
-    const end = await flood.begin(bench.robot)
+    const bench = await StopBench.start(flood.diskBytes)
+    const running = await flood.begin(bench.robot)
+    const again = async () => {
+      running.rest?.()
+      await bench.again(flood.program === true)
+      running.goOn?.()
+    }
     try {
       for (let i = 0; i < samples; i++) {
         report.progress(`stop: ${flood.name}, ${i + 1} of ${samples}`)
         const failed = (series: Series) => (error: unknown) => series.fail(String(error))
         await bench.byInput().then((ms) => input.add(ms), failed(input))
-        await bench.again(flood.program === true)
+        await again()
         await bench.byCli().then((ms) => byCli.add(ms), failed(byCli))
-        await bench.again(flood.program === true)
+        await again()
       }
     } finally {
-      await end()
+      await running.end()
       await bench.end()
     }
     all.push(input, byCli)
@@ -147,8 +169,8 @@ class StopBench {
     this.#client = client
   }
 
-  static async start(): Promise<StopBench> {
-    const robot = await BenchRobot.start(BOARD)
+  static async start(diskBytes?: number): Promise<StopBench> {
+    const robot = await BenchRobot.start({ ...BOARD, ...(diskBytes === undefined ? {} : { diskBytes }) })
     const holder = await writeProgram(
       robot.dir,
       'holder',
@@ -227,7 +249,7 @@ async function result(events: AsyncIterable<PushEvent>): Promise<void> {
 }
 
 /** Comes again as often as it is sent away. */
-function strangers({ target }: BenchRobot, count: number, bytes: Uint8Array | string): End {
+function strangers({ target }: BenchRobot, count: number, bytes: Uint8Array | string): Running {
   const { host, port } = target
   let over = false
   const sockets = new Set<Socket>()
@@ -242,10 +264,41 @@ function strangers({ target }: BenchRobot, count: number, bytes: Uint8Array | st
     })
   }
   for (let i = 0; i < count; i++) come()
-  return () => {
-    over = true
-    for (const socket of sockets) socket.destroy()
+  return {
+    end() {
+      over = true
+      for (const socket of sockets) socket.destroy()
+    },
   }
+}
+
+/** All that an operator sent before the robot knew her, on a connection that is over. */
+async function recorded(robot: BenchRobot): Promise<Uint8Array> {
+  const { host, port } = robot.target
+  const said: Buffer[] = []
+  const tap = createServer((near) => {
+    const far = connect({ host, port })
+    for (const socket of [near, far]) socket.on('error', () => {})
+    near.on('data', (bytes: Buffer) => said.push(bytes)).pipe(far)
+    far.pipe(near)
+  }).listen(0, '127.0.0.1')
+  await once(tap, 'listening')
+  const client = await robot.connect((tap.address() as AddressInfo).port)
+  client.close()
+  tap.close()
+  return Buffer.concat(said)
+}
+
+/** A file takes what is free; it goes for as long as something is to be started. */
+async function fullDisk({ dir }: BenchRobot): Promise<Running> {
+  const filler = join(dir, 'home', 'filler')
+  const goOn = () => {
+    const { bavail, bsize } = statfsSync(join(dir, 'home'))
+    writeFileSync(filler, Buffer.alloc(bavail * bsize))
+  }
+  const rest = () => rmSync(filler)
+  goOn()
+  return { end: rest, rest, goOn }
 }
 
 /** As long as one that is good: the robot computes a shared secret before it knows. */
@@ -257,7 +310,7 @@ function firstMessage(): Uint8Array {
   return Buffer.concat([Buffer.from(head), message])
 }
 
-async function requests(robot: BenchRobot): Promise<End> {
+async function requests(robot: BenchRobot): Promise<Running> {
   let over = false
   const clients = await Promise.all(Array.from({ length: 8 }, () => robot.connect()))
   const ask = async (client: RobotClient) => {
@@ -268,8 +321,10 @@ async function requests(robot: BenchRobot): Promise<End> {
     }
   }
   for (const client of clients) ask(client).catch(() => {})
-  return () => {
-    over = true
-    for (const client of clients) client.close()
+  return {
+    end() {
+      over = true
+      for (const client of clients) client.close()
+    },
   }
 }
