@@ -17,6 +17,7 @@
  * | GET /v1/logs | observer | | the same, of all slots |
  * | GET /v1/slots/:slot/params | observer | | ParamReport |
  * | GET /v1/slots/:slot/spare | operator | | NDJSON of SpareEvent; the slot has a spare child while it is read |
+ * | GET /v1/programs/:program/counter | observer | | CounterRange |
  * | GET /v1/receipts?limit=N | observer | | NDJSON of SignedReceipt, oldest first |
  * | GET /v1/pins?follow=1&names=A,B | observer | | NDJSON of PinChange (first the present value of each handle) |
  *
@@ -166,6 +167,8 @@ export interface StatusReport {
   /** Memory and number of processes of a program: held by the kernel, or not at all. */
   limits: 'weak' | 'cgroup'
   confined: boolean
+  /** Something keeps the robot's clock right (BUNDLE 10.13). */
+  clockSynced: boolean
   /** Latched: nothing runs until an operator releases it. */
   estop: { since: string; reason: string } | null
   uptimeMs: number
@@ -190,6 +193,14 @@ export interface PinChange {
   ns: string
   fence: number
   slot?: string
+}
+
+/** Which counters the robot lets in for a program, and its clock in ms (BUNDLE 6.8). */
+export interface CounterRange {
+  least: number
+  most: number
+  now: number
+  synchronised: boolean
 }
 
 /** A release that the robot keeps for a slot. */

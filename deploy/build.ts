@@ -64,6 +64,11 @@ export class Builder {
     if (this.#describer?.ready !== true) this.#describer = new Describer()
   }
 
+  /** What the program is called. Throws `build-failed`. */
+  get program(): string {
+    return findSource(this.#path, this.#opts).program
+  }
+
   /** One at a time. Throws `build-failed`. */
   async build(): Promise<Built> {
     this.prepare()

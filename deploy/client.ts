@@ -5,6 +5,7 @@
 import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type {
+  CounterRange,
   ErrorBody,
   Greeting,
   LogLevel,
@@ -183,6 +184,11 @@ export class RobotClient {
     wish: Extract<Wish, { order: 'add-operator' | 'change-role' | 'remove-operator' }>,
   ): Promise<OperatorInfo> {
     return this.#ordered(wish)
+  }
+
+  /** Which counters of releases the robot lets in now. */
+  counter(program: string): Promise<CounterRange> {
+    return this.#json('GET', `/v1/programs/${program}/counter`, MAX_ERROR)
   }
 
   /** What a slot can go back to: what runs first, then the newest. */

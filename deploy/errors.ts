@@ -7,6 +7,7 @@ export const REFUSAL_CODES = [
   'passphrase',
   'unknown-robot',
   'robot-mismatch',
+  'unsafe-home',
   // bytes
   'bad-bundle',
   'unknown-format',
@@ -18,6 +19,7 @@ export const REFUSAL_CODES = [
   'wrong-robot',
   // policy
   'not-newer',
+  'ahead-of-clock',
   'already-installed',
   'tried-before',
   'expired',

@@ -52,6 +52,7 @@ export const EndpointMessage = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('estop'), id, pusher: fingerprint }),
   z.strictObject({ op: z.literal('status'), id }),
   z.strictObject({ op: z.literal('releases'), id, slot }),
+  z.strictObject({ op: z.literal('counter'), id, program: slot }),
   /** `slot` null: of all slots; `since` in ms since 1970 */
   z.strictObject({
     op: z.literal('logs'),
@@ -93,7 +94,7 @@ export type EndpointMessage = z.infer<typeof EndpointMessage>
 /**
  * Body to endpoint. `config` comes first, unasked. An answer to a request is any number of `item` (stream elements: a
  * PushEvent, LogLine, SpareEvent, SignedReceipt, PinChange or ParamReport), then one `done` (value for `status`, `board`,
- * `params`, `releases`, `nonce`, `operators`, `who` and `signers`) or one `error`.
+ * `params`, `releases`, `counter`, `nonce`, `operators`, `who` and `signers`) or one `error`.
  */
 export type BodyMessage =
   | {

@@ -16,7 +16,6 @@ export interface RobotFacts {
   slot: string
   /** highest counter ever committed of this (kind, program); 0 if none */
   floor: number
-  pusherIsOwner: boolean
   /** digest that runs in the slot */
   committed: string | null
   /** how an earlier try of this very digest ended */
@@ -29,7 +28,16 @@ export interface RobotFacts {
   wire: number
 }
 
-export const YEAR_MS = 365 * 24 * 3600 * 1000
+/** BUNDLE 10.9: how far a counter may be ahead of the robot's clock, and of a floor that is ahead of the clock itself. */
+export const AHEAD_OF_CLOCK_MS = 24 * 3600 * 1000
+export const AHEAD_OF_FLOOR_MS = 60_000
+/** The last time that Date knows. */
+const MAX_TIME = 8.64e15
+
+/** BUNDLE 10.9: the highest counter that is let in. */
+export function highestCounter({ floor, now }: Pick<RobotFacts, 'floor' | 'now'>): number {
+  return Math.max(now + AHEAD_OF_CLOCK_MS, floor + AHEAD_OF_FLOOR_MS)
+}
 
 /** Null is yes. Without a manifest (before unpacking) hardware and wire are not asked. */
 export function decide(release: Release, digest: string, manifest: Manifest | null, facts: RobotFacts): Refusal | null {
@@ -71,8 +79,9 @@ function history(release: Release, digest: string, facts: RobotFacts): Refusal |
   if (release.counter <= facts.floor) {
     return new Refusal(
       'not-newer',
-      `${name} has counter ${release.counter}, this robot has committed ${facts.floor}`,
-      'build it again and push that, or go back with: medulla rollback',
+      `${name} has counter ${dated(release.counter)}, this robot has committed ${dated(facts.floor)}`,
+      `push its source: medulla push FOLDER; or build it anew: medulla build FOLDER --above ${facts.floor}; ` +
+        'or go back: medulla rollback',
     )
   }
   // BUNDLE 10.7
@@ -83,12 +92,31 @@ function history(release: Release, digest: string, facts: RobotFacts): Refusal |
   if (release.expires !== null && facts.clockSynced && facts.now > Date.parse(release.expires)) {
     return new Refusal('expired', `${name} expired at ${release.expires}`, 'build it again and push that')
   }
-  // BUNDLE 10.9: a counter from far ahead would lock out every release until then
-  if (!facts.pusherIsOwner && release.counter > Math.max(facts.floor, facts.now) + YEAR_MS) {
-    return new Refusal('role', `counter ${release.counter} is more than a year ahead: an owner has to push it`)
-  }
-  return null
+  return ahead(release, name, facts)
 }
+
+/** BUNDLE 10.9: a counter from far ahead would lock out every bundle that is built by a right clock. */
+function ahead({ counter }: Release, name: string, { floor, now, clockSynced }: RobotFacts): Refusal | null {
+  if (counter <= highestCounter({ floor, now })) return null
+  const floored = floor + AHEAD_OF_FLOOR_MS > now + AHEAD_OF_CLOCK_MS
+  const clock = `this robot's clock (${timeOf(now)}${clockSynced ? '' : ', not synchronised'})`
+  const limit = floored
+    ? `more than 60 s beyond what it has committed (${dated(floor)})`
+    : `more than 24 h ahead of ${clock}`
+  const whose = clockSynced ? 'the computer that built it' : 'this robot, or of the computer that built it,'
+  return new Refusal(
+    'ahead-of-clock',
+    `${name} has counter ${dated(counter)}, ${limit}`,
+    `set the clock of ${whose} with: sudo timedatectl set-ntp true; or push its source: medulla push FOLDER`,
+  )
+}
+
+/** A counter is about a time. */
+function dated(counter: number): string {
+  return counter <= MAX_TIME ? `${counter} (${timeOf(counter)})` : String(counter)
+}
+
+const timeOf = (ms: number): string => new Date(ms).toISOString()
 
 function hardware(release: Release, manifest: Manifest, facts: RobotFacts): Refusal | null {
   // BUNDLE 10.10

@@ -1,6 +1,6 @@
 /** The signed statement about one payload: what it is, for whom, and in which order (BUNDLE 6). Its digest is the bundle's identity. */
 import { createHash } from 'node:crypto'
-import { NAME_PATTERN } from '../api.ts'
+import { type CounterRange, NAME_PATTERN } from '../api.ts'
 import { Refusal } from '../errors.ts'
 import { LIMITS } from './limits.ts'
 import { encodeJson, Fields, readJson } from './strict.ts'
@@ -110,9 +110,10 @@ export function releaseDigest(bytes: Uint8Array): string {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}`
 }
 
-/** BUNDLE 6.6: above the present time and above every floor of the recipients. */
-export function nextCounter(now: number, floors: readonly number[]): number {
-  return Math.max(Math.trunc(now), ...floors.map((floor) => floor + 1))
+/** BUNDLE 6.6: by the builder's clock, or by the robot's where the builder's is too far ahead. `now` in ms. */
+export function nextCounter(now: number, { least, most, now: theirs }: Omit<CounterRange, 'synchronised'>): number {
+  const counter = Math.max(Math.trunc(now), least)
+  return counter <= most ? counter : Math.max(Math.trunc(theirs), least)
 }
 
 /** Spaces before the final newline. */

@@ -37,6 +37,7 @@ const NAMES: Readonly<Record<RefusalCode, ExitName>> = {
   passphrase: 'refused',
   'unknown-robot': 'refused',
   'robot-mismatch': 'refused',
+  'unsafe-home': 'refused',
   'bad-bundle': 'refused',
   'unknown-format': 'refused',
   'too-large': 'refused',
@@ -46,6 +47,7 @@ const NAMES: Readonly<Record<RefusalCode, ExitName>> = {
   'bad-signature': 'refused',
   'wrong-robot': 'refused',
   'not-newer': 'refused',
+  'ahead-of-clock': 'refused',
   'already-installed': 'ok', // the robot runs these very bytes
   'tried-before': 'refused',
   expired: 'refused',

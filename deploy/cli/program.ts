@@ -2,6 +2,7 @@
 import { open, readFile, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import type { CounterRange } from '../api.ts'
 import { Refusal } from '../errors.ts'
 import type { App } from './app.ts'
 import { keyPath, signer } from './config.ts'
@@ -22,6 +23,7 @@ interface About {
   h1: string
 }
 
+const DAY_MS = 24 * 3600 * 1000
 const AGE_HEADER = 'age-encryption.org/v1\n'
 
 /** `path` is a bundle; a folder or a source file is not. Throws `usage` when there is nothing. */
@@ -44,6 +46,10 @@ export interface BuildOptions {
   key?: string | undefined
   slot?: string | undefined
   expires?: string | undefined
+  /** What the robot answers for a program; absent: no robot is asked (BUNDLE 6.6). */
+  range?: ((program: string) => Promise<CounterRange>) | undefined
+  /** Without a range: a floor to be above. */
+  above?: number | undefined
 }
 
 /** Builds, signs and seals to `robots`. */
@@ -79,18 +85,25 @@ export async function openWorkshop(
   robots: readonly Target[],
   options: BuildOptions,
 ): Promise<Workshop> {
-  const { Builder, makeBundle } = await import('../build.ts')
+  const [{ Builder, makeBundle }, { nextCounter }] = await Promise.all([
+    import('../build.ts'),
+    import('../bundle/release.ts'),
+  ])
   const signing = signer(keyPath(app.dir, options.key, app.env))
   signing.catch(() => {}) // looked at below; a build that fails comes first
   const builder = new Builder(path, library())
   const recipients = robots.map(({ name, card }) => ({ id: card.id, age: ageOf(name, card.age) }))
-  let counter = 0
+  const unasked = { least: (options.above ?? 0) + 1, most: Number.MAX_SAFE_INTEGER, now: 0 }
   return {
     async build() {
       app.term.progress(`building ${basename(path) || path}`)
+      // the robot answers while the program is built
+      const asking = options.range?.(builder.program)
+      asking?.catch(() => {})
       const { files, manifest } = await builder.build()
-      // two releases of one millisecond are two releases
-      counter = Math.max(Date.now(), counter + 1)
+      const range = await asking
+      if (range !== undefined) noteClocks(app, range)
+      const counter = nextCounter(Date.now(), range ?? unasked)
       const { bytes, release, digest, h1 } = await makeBundle(files, manifest, {
         signer: await signing,
         robots: recipients,
@@ -104,6 +117,15 @@ export async function openWorkshop(
     inputs: () => builder.inputs,
     close: () => builder.close(),
   }
+}
+
+/** A wrong clock does not stop a push; it is told, because bundle files, `--expires` and the dates of receipts go by it. */
+function noteClocks({ term }: App, { now, synchronised }: CounterRange): void {
+  const days = (now - Date.now()) / DAY_MS
+  if (Math.abs(days) <= 1) return
+  const how = `${Math.abs(days).toFixed(0)} days ${days > 0 ? 'ahead of' : 'behind'}`
+  const robot = synchronised ? "the robot's clock" : "the robot's clock (not synchronised)"
+  term.note(`${robot} is ${how} this computer's; on the one that is wrong: sudo timedatectl set-ntp true`)
 }
 
 /** Built, and neither signed nor sealed: for what runs on this computer. */

@@ -46,7 +46,8 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
     connecting.catch(() => {})
     let client: RobotClient | undefined
     try {
-      const bundle = await (ready ? readBundle(path) : buildBundle(app, path, [robot], { key: globals.key }))
+      const range = async (program: string) => (await connecting).counter(program)
+      const bundle = await (ready ? readBundle(path) : buildBundle(app, path, [robot], { key: globals.key, range }))
       if (bundle.built !== undefined) app.term.event({ event: 'built', ...bundle.built, bytes: bundle.bytes.length })
       client = await connecting
       app.term.progress(`uploading ${bundle.bytes.length} bytes to ${robot.name}/${slot}`)

@@ -63,7 +63,8 @@ export function standing(report: StatusReport): string {
   const fence = report.fence === 'weak' ? 'weak fence' : 'fenced by cgroup'
   const limits = report.limits === 'weak' ? 'memory limited by process' : 'memory limited'
   const held = report.confined ? `confined, ${limits}` : 'not confined'
-  return `${fence}, programs ${held}, ${report.head.seq} receipts`
+  const clock = report.clockSynced ? '' : ', clock: not synchronised'
+  return `${fence}, programs ${held}, ${report.head.seq} receipts${clock}`
 }
 
 function slotLines({ slots }: StatusReport, paint: Paint): string[] {

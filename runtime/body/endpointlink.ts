@@ -186,6 +186,8 @@ export class EndpointLink {
           return done(this.#robot.status())
         case 'releases':
           return done(await this.#robot.releases(this.#known(message.slot).name))
+        case 'counter':
+          return done(this.#robot.counterRange(message.program))
         case 'params':
           return done(await this.#params(message.slot))
         case 'board':

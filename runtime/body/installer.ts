@@ -2,7 +2,6 @@
  * Invariant: nothing is executed or stored before signature, hash, unpacking and policy have passed on the body's own copy
  * (design invariant "Bytes", BUNDLE 10, HANDOVER 8.2).
  */
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Order, PushEvent } from '../../deploy/api.ts'
 import { decide, type RobotFacts } from '../../deploy/bundle/policy.ts'
@@ -23,9 +22,6 @@ type Of<K extends EndpointMessage['op']> = Extract<EndpointMessage, { op: K }>
 type PushOrder = Extract<Order, { order: 'push' }>
 type RollbackOrder = Extract<Order, { order: 'rollback' }>
 type Emit = (event: PushEvent) => void
-
-/** systemd-timesyncd makes this file once the clock was set (systemd-timesyncd.service(8)). */
-const SYNCHRONIZED = '/run/systemd/timesync/synchronized'
 
 export class Installer {
   readonly #robot: Robot
@@ -173,16 +169,15 @@ export class Installer {
   }
 
   #facts(message: Of<'install'>, slot: Slot, release: Release, digest: string, retry: boolean): RobotFacts {
-    const { slots, home, operators, owner, options } = this.#robot
+    const { slots, home, owner, clockSynced } = this.#robot
     return {
       robot: home.id,
       arch: process.arch,
       node: process.version,
       now: Date.now(),
-      clockSynced: options.sim || existsSync(SYNCHRONIZED),
+      clockSynced,
       slot: message.slot,
       floor: slots.floor(release.kind, release.program),
-      pusherIsOwner: operators.byFingerprint(message.pusher)?.role === 'owner',
       committed: slot.runs?.digest ?? null,
       tried: slots.tried(digest),
       retry,

@@ -6,10 +6,20 @@
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { OperatorInfo, Order, PinChange, Receipt, ReleaseInfo, StatusReport } from '../../deploy/api.ts'
+import type {
+  CounterRange,
+  OperatorInfo,
+  Order,
+  PinChange,
+  Receipt,
+  ReleaseInfo,
+  StatusReport,
+} from '../../deploy/api.ts'
+import { highestCounter } from '../../deploy/bundle/policy.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import { type Board, parseBoard, type Timing } from '../../drivers/board.ts'
 import { BoardError, HardwareError } from '../../drivers/errors.ts'
+import { isClockSynchronised } from '../clock.ts'
 import { createLog } from '../log.ts'
 import { Bundles } from '../store/bundles.ts'
 import { Door } from '../store/door.ts'
@@ -249,6 +259,17 @@ export class Robot {
     return found.flat()
   }
 
+  /** BUNDLE 10.13; a simulated robot has no clock of its own to doubt. */
+  get clockSynced(): boolean {
+    return this.options.sim || isClockSynchronised() === true
+  }
+
+  /** BUNDLE 6.8 */
+  counterRange(program: string): CounterRange {
+    const [floor, now] = [this.slots.floor('program', program), Date.now()]
+    return { least: floor + 1, most: highestCounter({ floor, now }), now, synchronised: this.clockSynced }
+  }
+
   status(): StatusReport {
     return {
       name: this.home.name,
@@ -259,6 +280,7 @@ export class Robot {
       fence: this.cells.fence,
       limits: this.cells.limits,
       confined: this.cells.confined,
+      clockSynced: this.clockSynced,
       estop: this.stops.estop,
       uptimeMs: Math.round(performance.now() - this.#began),
       head: this.receipts.head(),

@@ -47,7 +47,7 @@ export function readDevices(groupNames: ReadonlyMap<number, string>): Hardware {
 }
 
 /** null where there is no koffi: then the chips cannot be asked. */
-export function systemOrNull(): LinuxSystem | null {
+function systemOrNull(): LinuxSystem | null {
   try {
     return loadSystem()
   } catch {

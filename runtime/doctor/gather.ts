@@ -5,16 +5,15 @@ import { hostname, release, userInfo } from 'node:os'
 import { dirname, join, relative, resolve, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { canConfine } from '../body/confinement.ts'
+import { isClockSynchronised } from '../clock.ts'
 import { placeOf } from '../places.ts'
 import { holderOf } from '../store/lock.ts'
-import { listed, mayOpen, readDevices, systemOrNull } from './devices.ts'
+import { listed, mayOpen, readDevices } from './devices.ts'
 import { type Facts, type Groups, MODULES, type NativeModule, TOOLS, type Tool } from './facts.ts'
 
 const HERE = fileURLToPath(import.meta.url)
 const LOADER = placeOf('sdk/loader.js')
 const COMMAND_MS = 10_000
-/** adjtimex(2): larger than struct timex anywhere; the answer of a clock that nobody keeps. */
-const TIMEX = { size: 256, error: 5 } as const
 
 export interface DoctorOptions {
   home: string
@@ -42,7 +41,7 @@ export async function gather(options: DoctorOptions): Promise<Facts> {
     cmdline: readOr('/proc/cmdline').trim(),
     firmware: ['/boot/firmware', '/boot'].find((folder) => existsSync(`${folder}/config.txt`)) ?? '/boot/firmware',
     throttled: throttled(),
-    clockSet: clockSet(),
+    clockSet: isClockSynchronised(),
     realtime: {
       works: spawnSync('chrt', ['-f', '1', 'true'], { timeout: COMMAND_MS }).status === 0,
       runtimeUs: numberIn(readOr('/proc/sys/kernel/sched_rt_runtime_us')),
@@ -193,16 +192,6 @@ function throttled(): number | null {
   const { stdout } = spawnSync('vcgencmd', ['get_throttled'], { encoding: 'utf8', timeout: COMMAND_MS })
   const hex = /^throttled=0x([0-9a-f]+)/m.exec(stdout ?? '')?.[1]
   return hex === undefined ? null : Number.parseInt(hex, 16)
-}
-
-function clockSet(): boolean | null {
-  try {
-    const adjtimex = systemOrNull()?.bind('adjtimex', 'int', ['void*'])
-    // of no bytes set: it changes nothing
-    return adjtimex === undefined ? null : adjtimex(new Uint8Array(TIMEX.size)) !== TIMEX.error
-  } catch {
-    return null
-  }
 }
 
 function mayEnter(folder: string): boolean {

@@ -99,9 +99,10 @@ function power({ throttled, model: name }: Facts): Finding {
 
 function clock({ clockSet }: Facts): Finding {
   const about = 'clock'
-  if (clockSet === null) return ok(about, 'cannot be asked without koffi')
+  if (clockSet === null) return ok(about, 'the kernel cannot be asked without koffi')
   if (clockSet) return ok(about, 'synchronised')
-  const found = 'not synchronised: releases that expire, and the dates of receipts, depend on it'
+  const found =
+    'not synchronised: it decides how new a bundle file may be, whether one has expired, and the dates of receipts'
   return warning(about, found, run('sudo timedatectl set-ntp true'))
 }
 

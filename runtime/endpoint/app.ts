@@ -123,6 +123,12 @@ export function createApp({ link, urgent, door, sessions, failed }: AppParts): E
       response.json(await link.call({ op: 'releases', slot }))
     }),
   )
+  app.get(
+    '/v1/programs/:program/counter',
+    route('observer', async ({ request, response }) => {
+      response.json(await link.call({ op: 'counter', program: programName(request.params.program) }))
+    }),
+  )
   for (const path of ['/v1/logs', '/v1/slots/:slot/logs']) {
     app.get(
       path,
@@ -189,6 +195,11 @@ async function smallBody(request: Request): Promise<string> {
 function handleName(value: unknown): string {
   if (typeof value === 'string' && HANDLE_NAME.test(value)) return value
   throw new Refusal('usage', 'handle: expected a name like left-motor')
+}
+
+function programName(value: unknown): string {
+  if (typeof value === 'string' && NAME_PATTERN.test(value)) return value
+  throw new Refusal('usage', 'program: expected a name like blinky')
 }
 
 function handleNames(value: unknown): string[] | null {

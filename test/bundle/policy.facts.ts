@@ -9,7 +9,6 @@ export function factsOf(over: Partial<RobotFacts> = {}): RobotFacts {
     clockSynced: true,
     slot: 'main',
     floor: 0,
-    pusherIsOwner: false,
     committed: null,
     tried: null,
     retry: false,

@@ -1,12 +1,20 @@
 import { expect, test } from 'vitest'
 import type { Manifest } from '../../deploy/bundle/manifest.ts'
-import { decide, nodeSatisfies, type RobotFacts, YEAR_MS } from '../../deploy/bundle/policy.ts'
-import type { Release } from '../../deploy/bundle/release.ts'
+import {
+  AHEAD_OF_CLOCK_MS,
+  AHEAD_OF_FLOOR_MS,
+  decide,
+  highestCounter,
+  nodeSatisfies,
+  type RobotFacts,
+} from '../../deploy/bundle/policy.ts'
+import { nextCounter, type Release } from '../../deploy/bundle/release.ts'
 import { manifestOf, releaseOf } from './helpers.ts'
 import { factsOf } from './policy.facts.ts'
 
 const NOW = 1_800_000_000_000
 const DIGEST = `sha256:${'d'.repeat(64)}`
+const YEAR_MS = 365 * 24 * 3600 * 1000
 const OTHER = `SHA256:${'B'.repeat(43)}`
 
 interface Case {
@@ -62,8 +70,8 @@ const cases: Case[] = [
     code: 'not-newer',
   },
   {
-    title: 'Y6: an owner cannot go back either',
-    facts: { floor: NOW, pusherIsOwner: true, retry: true },
+    title: 'Y6: --retry does not go back either',
+    facts: { floor: NOW, retry: true },
     code: 'not-newer',
   },
   {
@@ -91,29 +99,48 @@ const cases: Case[] = [
     code: null,
   },
   {
-    title: 'BUNDLE 10.9: more than a year ahead',
-    release: { counter: NOW + YEAR_MS + 1 },
-    code: 'role',
-    says: ['owner'],
+    title: 'BUNDLE 10.9: more than a day ahead of the clock',
+    release: { counter: NOW + AHEAD_OF_CLOCK_MS + 1 },
+    code: 'ahead-of-clock',
+    says: [new Date(NOW).toISOString(), '24 h ahead'],
   },
-  { title: 'a year ahead', release: { counter: NOW + YEAR_MS }, code: null },
+  { title: 'a day ahead of the clock', release: { counter: NOW + AHEAD_OF_CLOCK_MS }, code: null },
   {
-    title: 'more than a year ahead, by an owner',
-    release: { counter: NOW + YEAR_MS + 1 },
-    facts: { pusherIsOwner: true },
-    code: null,
+    title: 'BUNDLE 10.9: more than a day ahead of a clock that nobody keeps right',
+    release: { counter: NOW + AHEAD_OF_CLOCK_MS + 1 },
+    facts: { clockSynced: false },
+    code: 'ahead-of-clock',
+    says: ['not synchronised'],
   },
   {
-    title: 'more than a year ahead of the clock, but not of the floor',
-    release: { counter: NOW + 3 * YEAR_MS },
+    title: 'BUNDLE 10.9: the next one above a floor that is years ahead of the clock',
+    release: { counter: NOW + 2 * YEAR_MS + 1 },
     facts: { floor: NOW + 2 * YEAR_MS },
     code: null,
   },
   {
-    title: 'BUNDLE 10.9: from the drawer, in 1970, with a floor of last year',
-    release: { counter: NOW },
-    facts: { now: 5000, clockSynced: false, floor: NOW - YEAR_MS },
+    title: 'BUNDLE 10.9: a minute above a floor that is years ahead of the clock',
+    release: { counter: NOW + 2 * YEAR_MS + AHEAD_OF_FLOOR_MS },
+    facts: { floor: NOW + 2 * YEAR_MS },
     code: null,
+  },
+  {
+    title: 'BUNDLE 10.9: more than a minute above a floor that is years ahead of the clock',
+    release: { counter: NOW + 2 * YEAR_MS + AHEAD_OF_FLOOR_MS + 1 },
+    facts: { floor: NOW + 2 * YEAR_MS },
+    code: 'ahead-of-clock',
+    says: [`${NOW + 2 * YEAR_MS}`, '60 s beyond'],
+  },
+  {
+    title: 'BUNDLE 10.9: a bundle file of today, on a robot from the drawer whose clock says 1970',
+    facts: { now: 5000, clockSynced: false, floor: NOW - YEAR_MS },
+    code: 'ahead-of-clock',
+  },
+  {
+    title: 'BUNDLE 10.9: a counter that is no time any more',
+    release: { counter: Number.MAX_SAFE_INTEGER },
+    code: 'ahead-of-clock',
+    says: [`${Number.MAX_SAFE_INTEGER}`],
   },
   {
     title: 'BUNDLE 10.10: another program in the manifest',
@@ -214,4 +241,20 @@ test('BUNDLE 6.5: the one form of a Node range', () => {
   ]
   for (const [range, version, expected] of table)
     expect(nodeSatisfies(range, version), `${range} ${version}`).toBe(expected)
+})
+
+test('BUNDLE 6.6 and 6.8: whatever the clocks and the floor say, a builder that asked the robot is let in', () => {
+  const times = [0, 1, 5000, NOW - 10 * YEAR_MS, NOW - 1, NOW, NOW + 1, NOW + 10 * YEAR_MS, 8.64e15, 9e15]
+  for (const laptop of times) {
+    for (const robot of times) {
+      for (const floor of times) {
+        const facts = factsOf({ floor, now: robot, clockSynced: false })
+        const range = { least: floor + 1, most: highestCounter(facts), now: robot }
+        const counter = nextCounter(laptop, range)
+        expect(decide(releaseOf({ counter }), DIGEST, null, facts), `${laptop} ${robot} ${floor}`).toBeNull()
+        // and the floor is raised by a minute at most, or to what the laptop's or the robot's clock says
+        expect(counter - floor <= AHEAD_OF_FLOOR_MS || counter <= robot + AHEAD_OF_CLOCK_MS).toBe(true)
+      }
+    }
+  }
 })

@@ -5,7 +5,7 @@ import { headerLines } from '../../deploy/cli/headerview.ts'
 import { cells, crop, tableLines } from '../../deploy/cli/layout.ts'
 import { PinWatch, pinStrip } from '../../deploy/cli/pinwatch.ts'
 import { Painter } from '../../deploy/cli/screen.ts'
-import { type StatusScene, statusScreen } from '../../deploy/cli/statusview.ts'
+import { type StatusScene, standing, statusScreen } from '../../deploy/cli/statusview.ts'
 import type { Paint } from '../../deploy/cli/term.ts'
 
 const plain: Paint = (_, text) => text
@@ -167,6 +167,7 @@ const REPORT: StatusReport = {
   fence: 'cgroup',
   limits: 'cgroup',
   confined: true,
+  clockSynced: true,
   estop: null,
   uptimeMs: 3_700_000,
   head: { seq: 2, digest: '' },
@@ -262,4 +263,9 @@ test('an emergency stop and a robot that went away are in red, and strips end th
   expect(lines[2]).toBe('\x1b[31mEMERGENCY STOP since then, by the input stop\x1b[0m')
   expect(lines[3]).toBe('\x1b[31mno answer for 4 s, what follows is old: gone\u{fffd}[2J\x1b[0m')
   expect(lines.join('')).not.toContain('▔')
+})
+
+test('a clock that nothing keeps right is told where the status is', () => {
+  expect(standing(REPORT)).not.toContain('clock')
+  expect(standing({ ...REPORT, clockSynced: false })).toMatch(/receipts, clock: not synchronised$/)
 })

@@ -122,11 +122,12 @@ test('Y6: an older release is refused, although its signature is good', async ()
   await refused(() => robot.send(bytes), 'not-newer')
 })
 
-test('a counter of more than a year ahead needs an owner', async () => {
+test('BUNDLE 10.9: a counter of more than a day ahead of the clock is refused, to an owner too', async () => {
   const client = await robot.connect(robot.others.oscar)
-  const { bytes } = await robot.bundle('counter', { counter: nextCounter() + 400 * 24 * 3600 * 1000 })
-  await refused(() => ended(client.push('main', bytes)), 'role')
+  const { bytes } = await robot.bundle('counter', { counter: nextCounter() + 25 * 3600 * 1000 })
+  await refused(() => ended(client.push('main', bytes)), 'ahead-of-clock')
   client.close()
+  await refused(() => robot.send(bytes), 'ahead-of-clock')
 })
 
 test('P6: 40 flipped bits of a bundle, each through the whole robot: refused, nothing written, nothing executed', async () => {

@@ -82,6 +82,7 @@ test('every route of the router names its role; there are no others', async () =
     'GET /v1/slots/:slot/spare': 'operator',
     'GET /v1/logs': 'observer',
     'GET /v1/slots/:slot/params': 'observer',
+    'GET /v1/programs/:program/counter': 'observer',
     'GET /v1/receipts': 'observer',
     'GET /v1/pins': 'observer',
     'GET /v1/board': 'observer',

@@ -148,11 +148,14 @@ test('noise and age keys', async () => {
   expect(parseRecipient(age.recipient)).toHaveLength(32)
 })
 
-test('BUNDLE 6.6: the next counter is above the clock and above every floor', () => {
-  expect(nextCounter(1000.7, [])).toBe(1000)
-  expect(nextCounter(1000, [5, 999])).toBe(1000)
-  expect(nextCounter(1000, [5, 1000])).toBe(1001)
-  expect(nextCounter(1000, [7000, 5])).toBe(7001)
+test('BUNDLE 6.6: the next counter is the time, above the floor, and not above what the robot lets in', () => {
+  const range = { least: 900, most: 2000, now: 1500 }
+  // by the laptop's clock; by the floor where that clock is behind; by the robot's clock where it is too far ahead
+  expect(nextCounter(1000.7, range)).toBe(1000)
+  expect(nextCounter(5, range)).toBe(900)
+  expect(nextCounter(2000, range)).toBe(2000)
+  expect(nextCounter(2001, range)).toBe(1500)
+  expect(nextCounter(2001, { least: 1900, most: 2000, now: 7.5 })).toBe(1900)
 })
 
 function setEnv(values: Record<string, string | undefined>): void {

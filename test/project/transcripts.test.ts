@@ -3,7 +3,12 @@ import { COMMANDS } from '../../deploy/cli/commands.ts'
 import { sources, text } from './tree.ts'
 
 /** What runs the built command line; the commands are words of its calls. */
-const TRANSCRIPTS = [...sources(['test/cli']), 'test/e2e/cli.test.ts', 'test/bundle/byhand.test.ts']
+const TRANSCRIPTS = [
+  ...sources(['test/cli']),
+  'test/e2e/cli.test.ts',
+  'test/e2e/clock.test.ts',
+  'test/bundle/byhand.test.ts',
+]
   .map(text)
   .join('\n')
 

@@ -11,6 +11,7 @@ interface Options {
   output?: string
   slot?: string
   expires?: string
+  above?: string
 }
 
 export function define(command: Command, app: App, run: Runner): void {
@@ -23,6 +24,7 @@ export function define(command: Command, app: App, run: Runner): void {
     .option('-o, --output <file>', 'where to put it (default: PROGRAM-VERSION.medulla)')
     .option('--slot <slot>', 'bind it to one slot')
     .option('--expires <time>', 'not installed after this time (ISO 8601)')
+    .option('--above <counter>', 'newer than this counter, where the clock of this computer is behind')
     .addHelpText('after', example('medulla build robots/blink/v1 -o blink.medulla', 'medulla push blink.medulla'))
     .action((path: string, _: unknown, own: Command) => {
       const options = own.opts<Options>()
@@ -45,10 +47,18 @@ async function build(app: App, path: string, options: Options, globals: Globals)
   if (expires !== undefined && Number.isNaN(expires.getTime())) {
     throw new Refusal('usage', `expected a time like 2030-01-31, got ${options.expires}`)
   }
+  const above = options.above === undefined ? undefined : Number(options.above)
+  if (above !== undefined && !(Number.isSafeInteger(above) && above >= 0)) {
+    throw new Refusal(
+      'usage',
+      `--above: expected a counter, as the robot says it, got ${JSON.stringify(options.above)}`,
+    )
+  }
   const { bytes, built } = await buildBundle(app, path, robots, {
     key: globals.key,
     slot: options.slot,
     expires: expires?.toISOString(),
+    above,
   })
   const file = options.output ?? `${built.program}-${built.version}.medulla`
   await writeFile(file, bytes)

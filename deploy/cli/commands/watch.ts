@@ -44,7 +44,10 @@ async function watch(app: App, path: string, options: Options, globals: Globals)
   const whole = resolve(path)
   const folder = (await stat(whole)).isDirectory() ? whole : dirname(whole)
   return withRobot(app, globals, async (client, robot) => {
-    const workshop = await openWorkshop(app, path, [robot], { key: globals.key })
+    const workshop = await openWorkshop(app, path, [robot], {
+      key: globals.key,
+      range: (program) => client.counter(program),
+    })
     const saves = await Saves.open(folder)
     const abort = new AbortController()
     const watching = new Watching({ app, client, robot: robot.name, slot, workshop, saves }, abort.signal)

@@ -1,0 +1,130 @@
+/** Clocks that are wrong: of the laptop, of the robot, in either direction. A push from source works all the same. */
+import { copyFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import type { Ended, Laptop } from '../cli/medulla.ts'
+import { laptopOf } from './laptop.ts'
+import { source } from './programs.ts'
+import { TestRobot } from './robot.ts'
+
+const CLOCK = new URL('./children/clock.mjs', import.meta.url).href
+const DAY_MS = 24 * 3600 * 1000
+const YEARS_MS = 10 * 365 * DAY_MS
+
+let robot: TestRobot
+let laptop: Laptop
+/** Each test has a program of its own, so that there is no floor. */
+let program: string
+let path: string
+let tests = 0
+
+beforeAll(async () => {
+  robot = await TestRobot.start({}, {}, { preload: CLOCK })
+  laptop = await laptopOf(robot)
+})
+beforeEach(() => {
+  program = `steady-${++tests}`
+  path = join(laptop.dir, `${program}.ts`)
+  copyFileSync(source('steady'), path)
+})
+afterAll(async () => {
+  await laptop?.close()
+  await robot?.close()
+})
+
+/** The command line of a laptop whose clock is off. */
+function medulla(offMs: number, ...args: string[]): Promise<Ended> {
+  return laptop.start(args, { NODE_OPTIONS: `--import=${CLOCK}`, MEDULLA_TEST_CLOCK_MS: String(offMs) }).ended
+}
+
+async function push(offMs: number): Promise<string> {
+  const { status, stdout, stderr } = await medulla(offMs, 'push', path)
+  expect(status, stderr).toBe(0)
+  expect(stdout).toContain(`committed: ${program} `)
+  return stderr
+}
+
+/** What the robot has committed of the program. */
+const floor = async (): Promise<number> => (await robot.client.counter(program)).least - 1
+
+/** The robot starts again, and its clock is off from then on. */
+async function restart(offMs: number): Promise<void> {
+  writeFileSync(join(robot.folder, 'clock-ms'), String(offMs))
+  await robot.end()
+  await robot.begin()
+}
+
+test('BUNDLE 6.6: a laptop whose clock is ten years behind pushes over what others pushed, and they over that', async () => {
+  expect(await push(0)).not.toContain('clock')
+  const first = await floor()
+  expect(await push(-YEARS_MS)).toContain("the robot's clock is 3650 days ahead of this computer's")
+  expect(await floor()).toBe(first + 1)
+  await push(0)
+  expect(await floor()).toBeGreaterThan(first + 1)
+})
+
+test('BUNDLE 6.6: a laptop whose clock is ten years ahead pushes, and keeps nobody out', async () => {
+  const told = await push(YEARS_MS)
+  expect(told).toContain("the robot's clock is 3650 days behind this computer's")
+  expect(told).toContain('sudo timedatectl set-ntp true')
+  expect(Math.abs((await floor()) - Date.now())).toBeLessThan(DAY_MS)
+  await push(0)
+})
+
+test('BUNDLE 6.8: a floor that is ten years ahead rises by one with each push from source', async () => {
+  await restart(YEARS_MS)
+  await push(YEARS_MS)
+  await restart(0)
+  const far = await floor()
+  expect(far).toBeGreaterThan(Date.now() + YEARS_MS - DAY_MS)
+  await push(0)
+  await push(-YEARS_MS)
+  expect(await floor()).toBe(far + 2)
+  // an owner cannot raise it further either
+  expect(await robot.push('steady', { program, counter: far + 100_000 })).toMatchObject({ code: 'ahead-of-clock' })
+})
+
+test('a robot from the drawer, whose clock is ten years behind, takes a push, and goes on when its clock is right', async () => {
+  await restart(-YEARS_MS)
+  expect(await push(0)).toContain("the robot's clock is 3650 days behind this computer's")
+  await restart(0)
+  await push(0)
+  expect(Math.abs((await floor()) - Date.now())).toBeLessThan(DAY_MS)
+})
+
+test('a bundle file of a wrong clock is refused in one sentence with the clocks, and what to type works', async () => {
+  const file = join(laptop.dir, 'steady.medulla')
+  const build = (offMs: number, ...more: string[]) => medulla(offMs, 'build', path, '-o', file, ...more)
+  // ahead
+  expect(await build(YEARS_MS)).toMatchObject({ status: 0 })
+  const ahead = await laptop.run('push', file)
+  expect(ahead.status).toBe(3)
+  expect(ahead.stderr).toMatch(/steady.* has counter \d+ \(20.*\), more than 24 h ahead of this robot's clock \(20/)
+  expect(ahead.stderr).toMatch(
+    /hint: set the clock of the computer that built it with: sudo timedatectl set-ntp true; or/,
+  )
+  expect(await build(0)).toMatchObject({ status: 0 })
+  expect((await laptop.run('push', file)).stdout).toContain('committed')
+  // behind
+  const committed = await floor()
+  expect(await build(-YEARS_MS)).toMatchObject({ status: 0 })
+  const behind = await laptop.run('push', file)
+  expect(behind.status).toBe(3)
+  expect(behind.stderr).toContain(`this robot has committed ${committed} (`)
+  expect(behind.stderr).toContain(`medulla build FOLDER --above ${committed}`)
+  expect(await build(-YEARS_MS, '--above', String(committed))).toMatchObject({ status: 0 })
+  expect((await laptop.run('push', file)).stdout).toContain('committed')
+  expect(await floor()).toBe(committed + 1)
+  expect(await laptop.run('build', path, '--above', 'soon')).toMatchObject({ status: 2 })
+})
+
+test('the clocks of both, the robot years behind and the laptop years ahead: the floor goes by the robot', {
+  tags: ['slow'],
+}, async () => {
+  await restart(-YEARS_MS)
+  await push(YEARS_MS)
+  expect(await floor()).toBeLessThan(Date.now() - YEARS_MS + DAY_MS)
+  await push(0)
+  await restart(0)
+  await push(0)
+})
