@@ -94,9 +94,14 @@ export class RobotClient {
       const there = await greet(options.host, options.port, 1000).catch(() => null)
       if (!there || there.id === options.robot.id) throw error
       const message = `${options.host}:${options.port} is ${there.name} (${there.id}), expected ${options.robot.name} (${options.robot.id})`
-      throw new Refusal('robot-mismatch', message, 'find the robot again, or trust its new card: medulla trust', {
-        cause: error,
-      })
+      throw new Refusal(
+        'robot-mismatch',
+        message,
+        'check which robot is there; if it has new keys, trust its new card: medulla trust --replace',
+        {
+          cause: error,
+        },
+      )
     }
   }
 

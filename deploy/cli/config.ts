@@ -68,14 +68,6 @@ export async function writeRobots(dir: string, robots: Robots): Promise<void> {
   await writeJson(join(dir, 'robots.json'), robots)
 }
 
-/** Adds or replaces one robot; the first one becomes the default by being the only one. */
-export async function rememberRobot(dir: string, name: string, robot: KnownRobot): Promise<void> {
-  const known = readRobots(dir)
-  const seen = known.robots[name]?.card.cert === robot.card.cert ? known.robots[name].seen : undefined
-  known.robots[name] = { ...robot, ...(seen === undefined ? {} : { seen }) }
-  await writeRobots(dir, known)
-}
-
 export function readSettings(dir: string): Settings {
   return (readJsonFile(join(dir, 'config.json')) ?? {}) as Settings
 }

@@ -49,16 +49,22 @@ function readCard(name: string, robot: KnownRobot): Certificate & { id: string }
   } catch {
     // below
   }
-  const blob = /^ssh-ed25519 ([A-Za-z0-9+/]{68})$/.exec(card?.key ?? '')?.[1]
-  if (card?.subject !== 'robot' || blob === undefined) {
+  const id = idOf(card ?? {})
+  if (card?.subject !== 'robot' || id === null) {
     throw new Refusal(
       'unknown-robot',
       `the card of ${name} is damaged`,
-      `medulla trust ${name} ${robot.address} --card robot.json`,
+      `medulla trust ${name} ${robot.address} --card robot.json --replace`,
     )
   }
-  const id = createHash('sha256').update(Buffer.from(blob, 'base64')).digest('base64').replace('=', '')
-  return { ...(card as Certificate), id: `SHA256:${id}` }
+  return { ...(card as Certificate), id }
+}
+
+/** The fingerprint of the key that a card names; null when there is no such key in it. */
+export function idOf({ key }: Partial<Certificate>): string | null {
+  const blob = /^ssh-ed25519 ([A-Za-z0-9+/]{68})$/.exec(key ?? '')?.[1]
+  if (blob === undefined) return null
+  return `SHA256:${createHash('sha256').update(Buffer.from(blob, 'base64')).digest('base64').replace('=', '')}`
 }
 
 /** What `-d` means. Without it: the default, or the only robot that is known. */
@@ -85,9 +91,9 @@ function onlyRobot(known: Robots): Target {
 async function atAddress(known: Robots, device: string): Promise<Target> {
   const { host, port } = parseAddress(device)
   const address = formatAddress(host, port)
-  const listed = Object.entries(known.robots).find(([, robot]) => robot.address === address)
-  if (listed !== undefined) return target(listed[0], listed[1])
-  // Its address changed, perhaps: the greeting tells which card to ask for, the session proves it.
+  const [listed, ...more] = Object.entries(known.robots).filter(([, robot]) => robot.address === address)
+  if (listed !== undefined && more.length === 0) return target(listed[0], listed[1])
+  // An address that changed, or that several had: the greeting tells which card to ask for, the session proves it.
   const greeting = await greet(host, port)
   const match = Object.entries(known.robots).find(([name, robot]) => readCard(name, robot).id === greeting.id)
   if (match !== undefined) return target(match[0], match[1], address)

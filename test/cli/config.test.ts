@@ -5,16 +5,19 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { verifyCertificate } from '../../deploy/cert.ts'
 import {
   configDir,
+  type KnownRobot,
   keyPath,
   operator,
   readRobots,
-  rememberRobot,
   writeRobots,
   writeSettings,
 } from '../../deploy/cli/config.ts'
+import { pinRobot } from '../../deploy/cli/pins.ts'
 import { findRobot, parseAddress } from '../../deploy/cli/robot.ts'
 import { generateKey } from '../../deploy/keys.ts'
 import { robotCard } from './cards.ts'
+
+const pin = (...[dir, name, robot]: [string, string, KnownRobot]) => pinRobot(dir, name, robot, { again: '' })
 
 let dir: string
 beforeEach(() => {
@@ -65,10 +68,10 @@ test('S1: the card and Noise key of an operator are made once, signed, and priva
 
 test('robots are remembered whole', async () => {
   const { signed } = await robotCard('arm')
-  await rememberRobot(dir, 'arm', { address: '10.0.0.5:7171', card: signed })
+  await pin(dir, 'arm', { address: '10.0.0.5:7171', card: signed })
   await writeRobots(dir, { ...readRobots(dir), default: 'arm' })
   const { signed: leg } = await robotCard('leg')
-  await rememberRobot(dir, 'leg', { address: 'leg.local:7171', card: leg })
+  await pin(dir, 'leg', { address: 'leg.local:7171', card: leg })
   expect(readRobots(dir)).toEqual({
     robots: { arm: { address: '10.0.0.5:7171', card: signed }, leg: { address: 'leg.local:7171', card: leg } },
     default: 'arm',
@@ -88,11 +91,11 @@ test('a damaged file is named, not guessed at', async () => {
 test('-d: a name, an address, or nothing where there is one robot or a default', async () => {
   await expect(findRobot(dir, undefined)).rejects.toMatchObject({ code: 'unknown-robot' })
   const arm = await robotCard('arm')
-  await rememberRobot(dir, 'arm', { address: '10.0.0.5:7171', card: arm.signed })
+  await pin(dir, 'arm', { address: '10.0.0.5:7171', card: arm.signed })
   expect(await findRobot(dir, undefined)).toMatchObject({ name: 'arm', host: '10.0.0.5', port: 7171 })
   expect((await findRobot(dir, 'arm')).card).toEqual(verifyCertificate(arm.signed))
   expect(await findRobot(dir, '10.0.0.5')).toMatchObject({ name: 'arm' })
-  await rememberRobot(dir, 'leg', { address: '10.0.0.6:7171', card: (await robotCard('leg')).signed })
+  await pin(dir, 'leg', { address: '10.0.0.6:7171', card: (await robotCard('leg')).signed })
   await expect(findRobot(dir, undefined)).rejects.toMatchObject({
     code: 'usage',
     message: 'which robot? known: arm, leg',

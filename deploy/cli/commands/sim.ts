@@ -7,9 +7,10 @@ import { DEFAULT_PORT, NAME_PATTERN } from '../../api.ts'
 import { type SignedCertificate, verifyCertificate } from '../../cert.ts'
 import { Refusal } from '../../errors.ts'
 import { type App, example, type Runner } from '../app.ts'
-import { keyPath, operator, readRobots, rememberRobot } from '../config.ts'
+import { keyPath, operator, readRobots } from '../config.ts'
 import { EXIT } from '../exit.ts'
 import { ROBOTS } from '../paths.ts'
+import { checkPin, type PinOptions, pinRobot } from '../pins.ts'
 import { formatAddress, parseAddress } from '../robot.ts'
 import { askRuntime, type Listening, spawnRuntime, untilListening } from '../runtimebin.ts'
 
@@ -22,6 +23,7 @@ interface Options {
   board?: string
   trace?: string
   keep?: true
+  replace?: true
   scenario?: string
   scenarioSchema?: true
   timeout?: string
@@ -55,6 +57,7 @@ export function define(command: Command, app: App, run: Runner): void {
     .option('--expect <text>', 'a line of the log has to have this text')
     .option('--fail <text>', 'no line of the log may have this text')
     .option('--vcd <file>', 'write what every pin did, for GTKWave and others')
+    .option('--replace', 'forget the robot with other keys that had this name')
     .option('--keep', 'go on in the background; prints how to stop it')
     .addHelpText(
       'after',
@@ -93,6 +96,8 @@ async function sim(app: App, options: Options, key: string | undefined): Promise
   app.term.progress(`preparing ${home}`)
   const card = (await askRuntime(['card', '--home', home, '--name', name])) as SignedCertificate
   verifyCertificate(card)
+  const pin = pinOptions(name, options)
+  checkPin(app.dir, name, card, pin)
   await askRuntime(['trust', '--home', home, '--card', cardFile, '--role', 'owner'])
   if (options.board === undefined) await defaultBoard(home)
 
@@ -102,7 +107,7 @@ async function sim(app: App, options: Options, key: string | undefined): Promise
   if (options.trace !== undefined) args.push('--trace', options.trace)
   const log = options.keep === true ? openSync(join(home, 'runtime.log'), 'a', 0o600) : 'inherit'
   const child = spawnRuntime(args, { stdio: ['ignore', 'pipe', log], detached: options.keep === true })
-  return follow(app, name, child, options.keep === true, async (up) => ({ ...up, card }))
+  return follow(app, name, child, { keep: options.keep === true, pin }, async (up) => ({ ...up, card }))
 }
 
 /** The same over a kernel of its own; its home is in the folder that the guest is given. */
@@ -121,11 +126,17 @@ async function simKernel(app: App, options: Options, key: string | undefined): P
   const log = keep ? openSync(join(folder, 'runtime.log'), 'a', 0o600) : 'inherit'
   const guest = await startGuest({ name, port, board: options.board, folder, operator: cardFile }, log, keep)
   app.term.progress(guest.booting)
-  return follow(app, name, guest.child, keep, async (up) => {
+  return follow(app, name, guest.child, { keep, pin: pinOptions(name, options) }, async (up) => {
     const card = await guest.card()
     verifyCertificate(card)
     return { ...up, host: '127.0.0.1', port: guest.port, card }
   })
+}
+
+/** A simulated robot never takes the place of a real one by its name alone. */
+function pinOptions(name: string, { kernel, replace }: Options): PinOptions {
+  const again = `medulla sim ${kernel === true ? '--kernel ' : ''}--name ${name} --replace; or choose another --name`
+  return { replace, again, own: true }
 }
 
 type Up = Listening & { card: SignedCertificate }
@@ -135,7 +146,7 @@ async function follow(
   app: App,
   name: string,
   child: ChildProcess,
-  keep: boolean,
+  { keep, pin }: { keep: boolean; pin: PinOptions },
   reach: (up: Listening) => Promise<Up>,
 ): Promise<number> {
   let stopping = false
@@ -153,7 +164,10 @@ async function follow(
   })
   if (listening === undefined) return 0
   const { card, ...up } = await reach(listening)
-  await rememberRobot(app.dir, name, { address: formatAddress(up.host, up.port), card })
+  await pinRobot(app.dir, name, { address: formatAddress(up.host, up.port), card }, pin).catch((error: unknown) => {
+    child.kill('SIGTERM')
+    throw error
+  })
   tell(app, up, name, keep ? child.pid : undefined)
   if (keep) {
     child.unref()

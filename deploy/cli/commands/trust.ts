@@ -4,7 +4,9 @@ import { NAME_PATTERN, ROLE_RANK } from '../../api.ts'
 import { type SignedCertificate, verifyCertificate } from '../../cert.ts'
 import { Refusal } from '../../errors.ts'
 import { type App, example, type Runner } from '../app.ts'
-import { keyPath, operator, rememberRobot } from '../config.ts'
+import { shellWord } from '../clean.ts'
+import { keyPath, operator } from '../config.ts'
+import { pinRobot } from '../pins.ts'
 import { formatAddress, parseAddress } from '../robot.ts'
 import { askRuntime } from '../runtimebin.ts'
 
@@ -15,6 +17,7 @@ interface Options {
   role?: string
   name?: string
   export?: true
+  replace?: true
 }
 
 export function define(command: Command, app: App, run: Runner): void {
@@ -29,6 +32,7 @@ export function define(command: Command, app: App, run: Runner): void {
     .option('--card <file>', "laptop: the robot's card")
     .option('--id <fingerprint>', 'laptop: refuse the card unless it is of this robot (SHA256:…)')
     .option('--export', "laptop: print this laptop's own card, to be brought to the robot")
+    .option('--replace', 'laptop: forget the robot that had this name or address; without it other keys are refused')
     .option('--home <dir>', "robot: the runtime's home")
     .option(
       '--role <role>',
@@ -96,9 +100,12 @@ async function onLaptop(
   if (options.id !== undefined && options.id !== robot.id) {
     throw new Refusal('robot-mismatch', `the card is of ${robot.id}, expected ${options.id}`)
   }
-  await rememberRobot(app.dir, name, { address: formatAddress(host, port), card })
-  app.term.event({ event: 'trusted', name, address: formatAddress(host, port), id: robot.id })
-  app.term.line(`${name} is ${robot.id} at ${formatAddress(host, port)}`)
+  const at = formatAddress(host, port)
+  const again = `medulla trust ${name} ${at} --card ${shellWord(options.card)} --replace`
+  const forgotten = await pinRobot(app.dir, name, { address: at, card }, { replace: options.replace, again })
+  app.term.event({ event: 'trusted', name, address: at, id: robot.id, forgotten })
+  app.term.line(`${name} is ${robot.id} at ${at}`)
+  if (forgotten.length > 0) app.term.note(`forgotten, because it had this address: ${forgotten.join(', ')}`)
   app.term.hint(`medulla status -d ${name}`)
   return 0
 }
