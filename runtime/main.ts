@@ -7,9 +7,7 @@
  * answer with one JSON line, as do `main.js doctor --home DIR [--board FILE]`, `main.js board check --board FILE` and
  * `main.js board new|header --model MODEL`; `main.js scenario` is told in testkit/command.ts. A refusal is `{"event":"error","error":{code,message,hint}}` on stdout and exit 3.
  */
-import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { DEFAULT_PORT, ROLE_RANK, type Role } from '../deploy/api.ts'
 import type { SignedCertificate } from '../deploy/cert.ts'
@@ -18,8 +16,8 @@ import { isSandbox, SANDBOXES } from './body/cells.ts'
 import { runBody } from './body/main.ts'
 import { createLog } from './log.ts'
 import { SDK_VERSION } from './sdk/wire.ts'
+import { enterHome } from './store/enterhome.ts'
 import { openHome } from './store/home.ts'
-import { holderOf } from './store/lock.ts'
 import { addOperator } from './store/operators.ts'
 import type { ScenarioArguments } from './testkit/command.ts'
 
@@ -39,7 +37,7 @@ function refuse(error: unknown): void {
 const text = { type: 'string' } as const
 
 async function main(): Promise<void> {
-  // sent by `trust` to whoever holds the home: the body reads its operators again, others have nothing to do
+  // a terminal that goes away ends nothing; a body reads its operators again
   process.on('SIGHUP', () => {})
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -143,19 +141,27 @@ async function withHome<T>(dir: string, name: string | undefined, use: (home: Op
   }
 }
 
-/** Works beside a running body: the operators list has a lock of its own, and SIGHUP has the body read it again. */
+/** Works beside a running body, which watches the list of operators; the list has a lock of its own. */
 async function trust(dir: string, card?: string, role?: string, name?: string): Promise<void> {
   if (card === undefined) throw new Refusal('usage', 'expected --card FILE: an operator card, or an OpenSSH public key')
   if (role !== undefined && !(role in ROLE_RANK))
     throw new Refusal('usage', `expected owner, operator or observer, got ${role}`)
-  const written = (await readFile(card, 'utf8')).trim()
-  const given = written.startsWith('{') ? (JSON.parse(written) as SignedCertificate) : written
-  // a home that is not there yet is made whole first
-  if (!existsSync(join(dir, 'robot.json'))) await withHome(dir, undefined, async () => {})
-  const added = await addOperator({ dir }, given, role as Role | undefined, name)
-  const running = await holderOf(join(dir, 'lock'))
-  if (running !== null) process.kill(running, 'SIGHUP')
+  const given = await readOperator(card)
+  await enterHome(dir)
+  const added = await addOperator({ dir: '.' }, given, role as Role | undefined, name)
   say({ event: 'trusted', fingerprint: added.fingerprint, name: added.name, role: added.role })
+}
+
+/** A certificate, or the line of an OpenSSH public key. */
+async function readOperator(file: string): Promise<SignedCertificate | string> {
+  const hint = 'on the laptop: medulla trust --export > me.json'
+  try {
+    const written = (await readFile(file, 'utf8')).trim()
+    return written.startsWith('{') ? (JSON.parse(written) as SignedCertificate) : written
+  } catch (cause) {
+    const why = (cause as NodeJS.ErrnoException).code ?? 'it is no JSON'
+    throw new Refusal('usage', `cannot read an operator's card from ${file}: ${why}`, hint, { cause })
+  }
 }
 
 main().catch(refuse)

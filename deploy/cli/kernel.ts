@@ -68,12 +68,13 @@ export async function startGuest(options: GuestOptions, stderr: number | 'inheri
     await copyFile(options.board ?? BOARD, board as string)
   }
   const runtime = [process.execPath, RUNTIME]
+  const make = [...runtime, 'card', '--home', home, '--name', name]
   const trust = [...runtime, 'trust', '--home', home, '--card', operator, '--role', 'owner']
   const run = [...runtime, '--home', home, '--board', board, '--name', name, '--host', '0.0.0.0', '--json']
   // A folder of the host holds no sockets of the guest, and the guard's is of this boot only.
   const sockets = join(home as string, 'guard')
   const mount = ['mount', '-t', 'tmpfs', '-o', 'mode=700', 'guard', sockets]
-  const steps = [trust, ['mkdir', '-p', sockets], mount, ['exec', ...run, '--port', String(DEFAULT_PORT)]]
+  const steps = [make, trust, ['mkdir', '-p', sockets], mount, ['exec', ...run, '--port', String(DEFAULT_PORT)]]
   const guest = ['sh', '-c', steps.map(quote).join(' && ')]
   const args = [
     'run',

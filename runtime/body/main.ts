@@ -3,6 +3,7 @@
  * with every program ended first.
  */
 import type { Refusal } from '../../deploy/errors.ts'
+import { watchOperators } from '../store/watchoperators.ts'
 import { EndpointLink } from './endpointlink.ts'
 import { Installer } from './installer.ts'
 import type { BodyOptions } from './options.ts'
@@ -33,16 +34,25 @@ export async function runBody(options: BodyOptions, report: BodyReport): Promise
       },
     })
     robot.begin()
-    process.on('SIGHUP', () => {
-      robot
-        .reloadOperators()
+    // one after the other, so that the newest list is the last that is read
+    let reloading = Promise.resolve()
+    const reload = () => {
+      reloading = reloading
+        .then(() => robot.reloadOperators())
         .then(() => link.operatorsChanged())
         .catch((error: unknown) => report.note('error', `the operators list was not read again: ${String(error)}`))
+    }
+    const unwatch = watchOperators(robot.home.dir, reload, (error) => {
+      report.note('warn', `changes of the operators are read at a SIGHUP only: ${error.message}`)
     })
+    process.on('SIGHUP', reload)
+    // what changed before it was watched
+    reload()
     let ending = false
     const end = async () => {
       if (ending) return
       ending = true
+      unwatch()
       await link.close()
       untrace()
       await robot.close()

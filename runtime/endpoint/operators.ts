@@ -3,7 +3,7 @@
  * are kept, and never across a change of its list.
  */
 import { createHash } from 'node:crypto'
-import { NAME_PATTERN, ROLE_RANK, type Role } from '../../deploy/api.ts'
+import { OPERATOR_NAME, ROLE_RANK, type Role } from '../../deploy/api.ts'
 import { type SignedCertificate, verifyCertificate } from '../../deploy/cert.ts'
 import type { Peer } from '../../deploy/channel/socket.ts'
 import type { BodyLink } from './bodylink.ts'
@@ -75,7 +75,7 @@ export class Operators {
 function asPeer(value: unknown): Peer | null {
   if (typeof value !== 'object' || value === null) return null
   const { fingerprint, role, name } = value as Record<string, unknown>
-  if (typeof fingerprint !== 'string' || typeof name !== 'string' || !NAME_PATTERN.test(name)) return null
+  if (typeof fingerprint !== 'string' || typeof name !== 'string' || !OPERATOR_NAME.test(name)) return null
   return isRole(role) ? { fingerprint, role, name } : null
 }
 

@@ -10,7 +10,7 @@ import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
 import type { OperatorInfo, Role } from '../../deploy/api.ts'
-import { ROLE_RANK } from '../../deploy/api.ts'
+import { OPERATOR_NAME, ROLE_RANK } from '../../deploy/api.ts'
 import type { SignedCertificate } from '../../deploy/cert.ts'
 import { verifyCertificate } from '../../deploy/cert.ts'
 import { Refusal } from '../../deploy/errors.ts'
@@ -36,8 +36,6 @@ export interface Peer {
 }
 type HomeDir = { readonly dir: string }
 
-/** Also the principal for `ssh-keygen -Y verify -I`, so nothing that OpenSSH reads as a pattern or a list. */
-const OPERATOR_NAME = /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/
 const LINE = /^([^\s#]+) namespaces="([^"\s]+)" (ssh-ed25519 [A-Za-z0-9+/]+={0,2})(?: .*)?$/
 const NAMESPACES: Readonly<Record<Role, readonly string[]>> = {
   owner: ['release@medulla', 'order@medulla', 'cert@medulla'],
@@ -175,12 +173,11 @@ export async function addOperator(
   return change(home, (list) => {
     const made = typeof card === 'string' ? fromLine(card) : fromCard(card)
     const given = role ?? (list.length === 0 ? 'owner' : 'operator')
-    const called = name ?? made.name
-    if (!OPERATOR_NAME.test(called))
-      throw new Refusal('usage', `operator name '${called}' does not match ${OPERATOR_NAME.source}`)
+    const id = fingerprint(made.publicKey)
+    const called = nameFor(id, name ?? made.name ?? list.find((other) => other.fingerprint === id)?.name, list)
     const one: Operator = {
       publicKey: made.publicKey,
-      fingerprint: fingerprint(made.publicKey),
+      fingerprint: id,
       role: given,
       name: called,
       ...(made.noise === undefined ? {} : { noise: made.noise }),
@@ -196,6 +193,23 @@ export function changeRole(home: HomeDir, id: string, role: Role): Promise<Opera
     const result = { ...known(list, id), role, namespaces: NAMESPACES[role] }
     return { list: list.map((one) => (one.fingerprint === id ? result : one)), result }
   })
+}
+
+/** Logs, receipts and `ssh-keygen -I` go by the name: each operator has one, and has it alone. */
+function nameFor(id: string, name: string | undefined, list: readonly Operator[]): string {
+  if (name === undefined) throw new Refusal('usage', `the key ${id} has no name`, 'say whose it is: --name NAME')
+  if (!OPERATOR_NAME.test(name)) {
+    const message = `operator name '${name}' does not match ${OPERATOR_NAME.source}`
+    throw new Refusal('usage', message, 'say another one: --name NAME')
+  }
+  const same = (other: Operator) => other.name.toLowerCase() === name.toLowerCase()
+  const other = list.find((each) => each.fingerprint !== id && same(each))
+  if (other === undefined) return name
+  throw new Refusal(
+    'usage',
+    `'${name}' is the name of another operator, ${other.fingerprint}`,
+    'say another one: --name NAME',
+  )
 }
 
 /** Throws Refusal `not-found`, or `role` for the last owner. */
@@ -243,9 +257,9 @@ async function change<T>(home: HomeDir, step: (list: Operator[]) => { list: Oper
   }
 }
 
-function fromLine(line: string): { publicKey: string; name: string; noise?: string } {
+function fromLine(line: string): { publicKey: string; name?: string; noise?: string } {
   const comment = line.trim().split(/\s+/)[2]
-  return { publicKey: publicKeyLine(line), name: comment ?? 'operator' }
+  return { publicKey: publicKeyLine(line), ...(comment === undefined ? {} : { name: comment }) }
 }
 
 function fromCard(card: SignedCertificate): { publicKey: string; name: string; noise?: string } {

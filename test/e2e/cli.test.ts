@@ -87,11 +87,11 @@ test('S1: ~/.ssh/id_ed25519 is the identity: both sides trust each other, and th
   const { cert } = JSON.parse(exported.stdout) as { cert: string }
   const [type, blob] = readFileSync(`${key}.pub`, 'utf8').split(' ')
   expect(JSON.parse(cert)).toMatchObject({ subject: 'operator', key: `${type} ${blob}` })
-  expect((await medulla('trust', '--home', home, card, '--role', 'owner')).status).toBe(0)
-
   runtime = spawn(process.execPath, [RUNTIME, '--home', home, '--sim', '--port', '0', '--trace', trace.path], { stdio: ['ignore', 'pipe', 'ignore'] }) // biome-ignore format: one call
   const [line] = (await once(runtime.stdout as NodeJS.ReadableStream, 'data')) as [Buffer]
   port = (JSON.parse(line.toString()) as { port: number }).port
+  const trusted = await medulla('trust', '--home', home, card, '--role', 'owner')
+  expect(trusted.status, trusted.stderr).toBe(0)
   const known = await medulla('trust', 'arm', `127.0.0.1:${port}`, '--card', join(home, 'robot.json'))
   expect(known.status, known.stderr).toBe(0)
   expect(readdirSync(env.MEDULLA_CONFIG).sort()).toEqual(['operators', 'robots.json'])

@@ -33,6 +33,7 @@ import { Refusal } from '../../deploy/errors.ts'
 import { generateKey, generateNoiseKey, type Signer } from '../../deploy/keys.ts'
 import { parseEntry, verifyLog } from '../../deploy/receiptlog.ts'
 import type { Timing } from '../../drivers/board.ts'
+import { openHome } from '../../runtime/store/home.ts'
 import { eventually, SCALE } from './eventually.ts'
 import { type BundleOptions, bundle, type Made, RUNTIME, type To } from './programs.ts'
 import { expectHeld, expectOneWriter, Trace } from './trace.ts'
@@ -179,6 +180,7 @@ export class TestRobot {
     mkdirSync(robot.home, { mode: 0o700 })
     setup.prepareHome?.(robot.home)
     writeFileSync(join(robot.home, 'board.json'), setup.board ?? boardText(timing, setup.more))
+    await (await openHome(robot.home)).close()
     await robot.trust(robot.owner, 'owner')
     for (const [name, role] of Object.entries(others)) {
       const operator = await makeOperator(folder, name)
