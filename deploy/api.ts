@@ -172,11 +172,22 @@ export interface StatusReport {
   confined: boolean
   /** Something keeps the robot's clock right (BUNDLE 10.13). */
   clockSynced: boolean
+  /** What the process that reads the network is held by; absent: an older robot does not say. */
+  endpoint?: EndpointReport
   /** Latched: nothing runs until an operator releases it. */
   estop: { since: string; reason: string } | null
   uptimeMs: number
   head: { seq: number; digest: string }
   slots: SlotStatus[]
+}
+
+export interface EndpointReport {
+  /** uid of its own, without a capability; null: it runs as the user of the runtime */
+  user: number | null
+  /** `none`: it sees the file system as the runtime does */
+  sandbox: 'none' | 'namespaces' | 'bwrap'
+  /** System calls that it does not need are refused. */
+  seccomp: boolean
 }
 
 export interface LogLine {

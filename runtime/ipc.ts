@@ -5,8 +5,15 @@
 import * as z from 'zod'
 import { LOG_LEVELS, NAME_PATTERN } from '../deploy/api.ts'
 import { LIMITS } from '../deploy/bundle/limits.ts'
+import type { ServerConfine } from './sdk/confined.ts'
+import type { EndpointKeys } from './store/home.ts'
 
 export const IPC_MAX_LINE = 256 * 1024
+
+/** The endpoint's descriptors (HANDOVER 8.15). 0 and 1 are /dev/null, 2 is a pipe that the body reads. */
+export const ENDPOINT_FD = { body: 3, urgent: 4, listener: 5, firstStaged: 6 } as const
+/** As many as there are pushes at once. Each has at most LIMITS.bundle bytes. */
+export const STAGED_FILES = 2
 
 const id = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
 const slot = z.string().regex(NAME_PATTERN)
@@ -36,8 +43,12 @@ export const EndpointMessage = z.discriminatedUnion('op', [
     op: z.literal('install'),
     id,
     slot,
-    /** name of a file in the staging folder, made by the endpoint */
-    staged: z.string().regex(/^[a-f0-9]{32}\.tar$/),
+    /** which of the files that the endpoint was given holds the opened bundle */
+    staged: z
+      .number()
+      .int()
+      .min(0)
+      .max(STAGED_FILES - 1),
     length: z.number().int().positive().max(LIMITS.bundle),
     pusher: fingerprint,
     /** for force and retry */
@@ -86,7 +97,7 @@ export const EndpointMessage = z.discriminatedUnion('op', [
   /** public keys (`ssh-ed25519 AAAA…`) whose releases may be opened: answered by `done` with value string[] */
   z.strictObject({ op: z.literal('signers'), id }),
   z.strictObject({ op: z.literal('cancel'), id }),
-  z.strictObject({ op: z.literal('listening'), id, port: z.number().int().min(1).max(65535) }),
+  z.strictObject({ op: z.literal('listening'), id }),
   z.strictObject({ op: z.literal('failed'), id, code: z.string().max(40), message: z.string().max(500) }),
 ])
 export type EndpointMessage = z.infer<typeof EndpointMessage>
@@ -99,10 +110,8 @@ export type EndpointMessage = z.infer<typeof EndpointMessage>
 export type BodyMessage =
   | {
       op: 'config'
-      home: string
-      staging: string
-      host: string
-      port: number
+      confine: ServerConfine
+      keys: EndpointKeys
       name: string
       robot: string
       version: string

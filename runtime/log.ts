@@ -7,3 +7,14 @@ export function createLog(name: 'body' | 'endpoint'): Logger {
   const timestamp = () => `,"time":"${new Date().toISOString()}"`
   return pino({ name, base: null, timestamp }, destination({ fd: 2, sync: true }))
 }
+
+/** A line of the endpoint's log, which may hold anything: written as JSON, so that it cannot steer a terminal. */
+export function passOn(line: string): void {
+  let said: unknown
+  try {
+    said = JSON.parse(line)
+  } catch {
+    said = { name: 'endpoint', msg: line }
+  }
+  process.stderr.write(`${JSON.stringify(said)}\n`)
+}

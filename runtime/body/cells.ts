@@ -9,7 +9,16 @@ import type { Board } from '../../drivers/board.ts'
 import type { Grant } from '../../drivers/handle.ts'
 import type { Init } from '../sdk/wire.ts'
 import { Cgroups, type Leaf } from './cgroups.ts'
-import { type CanConfine, canConfine, confine, LIMITED, LOADER, limitedBy, readable } from './confinement.ts'
+import {
+  type CanConfine,
+  type ConfinedBy,
+  canConfine,
+  confine,
+  LIMITED,
+  LOADER,
+  limitedBy,
+  readable,
+} from './confinement.ts'
 import { programOf, type RunDir } from './rundir.ts'
 import { Uids } from './uids.ts'
 
@@ -60,13 +69,23 @@ export class Cells {
   readonly cgroups: Cgroups | null
   /** Why no program may be started here at all. */
   readonly problem: Refusal | null
+  /** How the endpoint is confined (HANDOVER 8.13), and why it is not. */
+  readonly #endpoint: { sandbox: Sandbox; why: string | null }
   readonly #board: Board
   readonly #scale: number
   readonly #uids = new Uids()
   #count = 0
 
-  private constructor(sandbox: Sandbox, cgroups: Cgroups | null, board: Board, scale: number, problem: Refusal | null) {
+  private constructor(
+    sandbox: Sandbox,
+    endpoint: { sandbox: Sandbox; why: string | null },
+    cgroups: Cgroups | null,
+    board: Board,
+    scale: number,
+    problem: Refusal | null,
+  ) {
     this.sandbox = sandbox
+    this.#endpoint = endpoint
     this.cgroups = cgroups
     this.#board = board
     this.#scale = scale
@@ -90,7 +109,15 @@ export class Cells {
           `programs cannot be confined here: ${why}`,
           `${fix} write "unconfined": true into the board file`,
         )
-    return new Cells(sandbox, cgroups, board, scale, problem)
+    return new Cells(sandbox, endpointSandbox(asked), cgroups, board, scale, problem)
+  }
+
+  /** Null: the endpoint runs as the body's user, and `why` says why when it should not. Release it when it is dead. */
+  takeEndpoint(): { own: { sandbox: ConfinedBy; uid: number } | null; why: string | null; release(): void } {
+    const { sandbox, why } = this.#endpoint
+    if (sandbox === 'none') return { own: null, why, release: () => {} }
+    const uid = this.#uids.take()
+    return { own: { sandbox, uid }, why: null, release: () => this.#uids.release(uid) }
   }
 
   /** How long the kernel may take to confirm that everything is frozen. */
@@ -156,6 +183,15 @@ export class Cells {
   close(): void {
     this.cgroups?.close()
   }
+}
+
+/** On a simulated board, too: what reads the network is confined wherever it can be. */
+function endpointSandbox(asked: Sandbox = 'namespaces'): { sandbox: Sandbox; why: string | null } {
+  if (asked === 'none') return { sandbox: asked, why: null }
+  const able = canConfine(asked)
+  if (able.ok) return { sandbox: asked, why: null }
+  // to whoever is not root there is nothing to say
+  return { sandbox: 'none', why: process.getuid?.() === 0 ? `${able.why} (${able.fix})` : null }
 }
 
 function ability(wanted: Sandbox, cgroups: Cgroups | null): CanConfine {

@@ -16,7 +16,7 @@ import { encode } from '../sdk/bpf.ts'
 import { type Arch, filter, isArch } from '../sdk/seccomp.ts'
 import { FD, type Init } from '../sdk/wire.ts'
 import { keepToItself } from './descriptors.ts'
-import { bwrapArguments, closedToOthers, fstab, PLACE, placesOf } from './privateroot.ts'
+import { bwrapArguments, closedToOthers, fstab, PLACE, type Places, placesOf } from './privateroot.ts'
 
 /** `bwrap` adds a namespace of processes and, where no grant needs native code, Node's own permission model. */
 export type ConfinedBy = 'namespaces' | 'bwrap'
@@ -121,14 +121,19 @@ export const limitedBy = (leafProcs: string | null, dataMb: number | null): stri
   dataMb === null ? 'unlimited' : String(dataMb * 1024),
 ]
 
+/** Of `ulimit -f` in dash; bash and busybox take twice as much. */
+export const FILE_BLOCK = 512
+/** More than a state area. */
+const PROGRAM_FILE_BYTES = 128 * 1024 * 1024
+
 /**
- * $3 how many processes, $4 mount(8), $5 fstab or '', then the command. Files end at 128 MiB (256 in bash: its unit is
- * 1 KiB), which is more than a state area; dash knows the limit of processes as -p, bash and busybox as -u.
+ * $3 how many processes, $4 how many blocks a file may have, $5 mount(8), $6 fstab or '', then the command. dash knows the
+ * limit of processes as -p, bash and busybox as -u.
  */
-const SCRIPT = `${LIMITED}ulimit -f 262144
+const SCRIPT = `${LIMITED}ulimit -f "$4"
 ulimit -p "$3" 2>/dev/null || ulimit -u "$3"
-[ -z "$5" ] || "$4" --all --fstab "$5"
-shift 5
+[ -z "$6" ] || "$5" --all --fstab "$6"
+shift 6
 exec "$@"`
 
 /** HANDLES 13.6: once, as Node opens nothing itself that it would pass on. */
@@ -136,36 +141,82 @@ let keptToItself = false
 
 /** How to start one instance. Throws when its folder cannot be written. */
 export function confine(options: ConfineOptions): Confined {
-  const { sandbox, uid, folder, grants, network, realtime, pids } = options
-  if (!keptToItself) keepToItself()
-  keptToItself = true
+  const { sandbox, folder, grants, network, realtime } = options
   const places = placesOf({ ...options, loader: options.loader ?? LOADER })
   readable(options.programDir)
   const scheduled = realtime > 0 ? [tool('chrt'), '-f', String(realtime)] : []
-  const shell = (mounts: string, command: readonly string[]): string[] => [
-    ...[tool('sh'), '-c', SCRIPT, 'medulla', ...limitedBy(options.leafProcs, options.dataMb)],
-    ...[String(pids), tool('mount'), mounts],
-    ...command,
-  ]
+  const shared = { ...options, hostNetwork: network, hostName: true, fileBytes: PROGRAM_FILE_BYTES, scheduled }
   const confined = { file: join(PLACE.program, 'program.mjs') }
   if (sandbox === 'namespaces') {
-    const [mounts, root] = [join(folder, 'mounts'), join(folder, 'root')]
-    mkdirSync(root, { recursive: true })
-    writeFileSync(mounts, fstab(root, places, options), { mode: 0o600 })
-    const node = [places.node, places.loader]
-    const inside = [tool('chroot'), root, ...scheduled, ...unprivileged(uid, true), ...node]
-    const unshared = [tool('unshare'), '--mount', '--ipc', ...(network ? [] : ['--net'])]
-    const command = [...unshared, ...shell(mounts, inside)]
+    const command = chain({ ...shared, places, node: [places.node, places.loader], filterFd: null })
     return { ...confined, command, confine: { network, filter: 'install' }, extra: [] }
   }
   const file = join(folder, 'filter')
   const arch = process.arch as Arch
   writeFileSync(file, encode(filter({ arch, grants, network })), { mode: 0o600 })
-  const fd = FD.firstGrant + grants.filter(({ via }) => via === 'inherit').length
-  const bwrap = [tool('bwrap'), ...bwrapArguments(places, options), '--seccomp', String(fd)]
+  const filterFd = FD.firstGrant + grants.filter(({ via }) => via === 'inherit').length
   const node = [places.node, ...permissions(grants), places.loader]
-  const inside = [...scheduled, ...bwrap, ...unprivileged(uid, false), ...node]
-  return { ...confined, command: shell('', inside), confine: { network, filter: 'installed' }, extra: [file] }
+  const command = chain({ ...shared, places, node, filterFd })
+  return { ...confined, command, confine: { network, filter: 'installed' }, extra: [file] }
+}
+
+/**
+ * HANDOVER 8.13: how to start the endpoint, `main` with a user, mounts, queues and host name of its own, in the network of
+ * the host. It puts on its filter itself. Throws when its folder cannot be written.
+ */
+export function confineEndpoint(
+  options: Pick<ConfineOptions, 'sandbox' | 'uid' | 'folder' | 'pids' | 'tmpMb'> & { main: string; fileBytes: number },
+): string[] {
+  const about = { programDir: null, loader: options.main, network: false, leafProcs: null, dataMb: null }
+  const places = placesOf(about)
+  const node = [places.node, places.loader]
+  return chain({
+    ...about,
+    ...options,
+    hostNetwork: true,
+    hostName: false,
+    scheduled: [],
+    places,
+    node,
+    filterFd: null,
+  })
+}
+
+interface ChainOptions
+  extends Pick<ConfineOptions, 'sandbox' | 'uid' | 'folder' | 'leafProcs' | 'dataMb' | 'pids' | 'tmpMb'> {
+  readonly places: Places
+  readonly hostNetwork: boolean
+  readonly hostName: boolean
+  readonly fileBytes: number
+  /** prefix of the command, or empty */
+  readonly scheduled: readonly string[]
+  /** Node and what it runs, by their paths in the new root */
+  readonly node: readonly string[]
+  /** bwrap installs the filter that it reads there */
+  readonly filterFd: number | null
+}
+
+/** The commands that replace each other. */
+function chain(options: ChainOptions): string[] {
+  const { sandbox, uid, folder, places, scheduled, node, filterFd } = options
+  if (!keptToItself) keepToItself()
+  keptToItself = true
+  const shell = (mounts: string, command: readonly string[]): string[] => [
+    ...[tool('sh'), '-c', SCRIPT, 'medulla', ...limitedBy(options.leafProcs, options.dataMb)],
+    ...[String(options.pids), String(options.fileBytes / FILE_BLOCK), tool('mount'), mounts],
+    ...command,
+  ]
+  if (sandbox === 'bwrap') {
+    const filtered = filterFd === null ? [] : ['--seccomp', String(filterFd)]
+    const bwrap = [tool('bwrap'), ...bwrapArguments(places, { ...options, network: options.hostNetwork }), ...filtered]
+    return shell('', [...scheduled, ...bwrap, ...unprivileged(uid, false), ...node])
+  }
+  const [mounts, root] = [join(folder, 'mounts'), join(folder, 'root')]
+  mkdirSync(root, { recursive: true })
+  writeFileSync(mounts, fstab(root, places, options), { mode: 0o600 })
+  const inside = [tool('chroot'), root, ...scheduled, ...unprivileged(uid, true), ...node]
+  const shared = [...(options.hostNetwork ? [] : ['--net']), ...(options.hostName ? [] : ['--uts'])]
+  return [tool('unshare'), '--mount', '--ipc', ...shared, ...shell(mounts, inside)]
 }
 
 /**

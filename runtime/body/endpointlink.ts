@@ -2,23 +2,23 @@
  * Invariant: the endpoint is treated as hostile: what it sends is bounded and parsed, what is not in the protocol ends it,
  * and its death moves no pin (HANDOVER 8.1, 8.3).
  */
-import { type ChildProcess, spawn } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
 import type { Duplex } from 'node:stream'
-import type { Order, ParamReport, PushEvent } from '../../deploy/api.ts'
+import type { EndpointReport, Order, ParamReport, PushEvent } from '../../deploy/api.ts'
 import type { SignedCertificate } from '../../deploy/cert.ts'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/errors.ts'
 import { boardReport } from '../board.ts'
 import { type BodyMessage, EndpointMessage, IPC_MAX_LINE } from '../ipc.ts'
-import { placeOf } from '../places.ts'
+import { type EndpointKeys, readEndpointKeys } from '../store/home.ts'
 import type { Operator } from '../store/operators.ts'
 import { Budget, ENDPOINT_ALLOWANCE } from './budget.ts'
+import { type EndpointProcess, startEndpoint } from './endpointprocess.ts'
 import type { Installer } from './installer.ts'
 import { readLines } from './lines.ts'
 import { chosen, followed } from './logquery.ts'
 import type { Robot } from './robot.ts'
 import type { Slot } from './slot.ts'
 
-const ENDPOINT = placeOf('endpoint/main.js')
 /** Followed streams of an endpoint: more than its sessions can ask for. */
 const MAX_STREAMS = 256
 /** Bytes that wait for an endpoint that does not read: then it is ended, so that the body's memory is bounded. */
@@ -42,8 +42,12 @@ export class EndpointLink {
   readonly #robot: Robot
   readonly #installer: Installer
   readonly #events: EndpointEvents
+  #starting: Promise<void>
   #child: ChildProcess | null = null
   #port: number
+  #report: EndpointReport = { user: null, sandbox: 'none', seccomp: false }
+  /** An endpoint was started, with an address that could be had. */
+  #begun = false
   #deaths = 0
   #closed = false
 
@@ -52,7 +56,7 @@ export class EndpointLink {
     this.#installer = installer
     this.#events = events
     this.#port = robot.options.port
-    this.#spawn()
+    this.#starting = this.#launch()
   }
 
   /** The operators list changed: sessions are judged again. */
@@ -63,6 +67,7 @@ export class EndpointLink {
 
   async close(): Promise<void> {
     this.#closed = true
+    await this.#starting
     const child = this.#child
     if (child === null || child.exitCode !== null || child.signalCode !== null) return
     const ended = new Promise((resolve) => child.once('exit', resolve))
@@ -70,21 +75,50 @@ export class EndpointLink {
     await ended
   }
 
-  #spawn(): void {
-    const { PATH, LANG, TZ, MEDULLA_TIME_SCALE } = process.env
-    const child = spawn(process.execPath, [ENDPOINT], {
-      stdio: ['ignore', 'ignore', 'inherit', 'pipe', 'pipe'],
-      env: { PATH, LANG, TZ, MEDULLA_TIME_SCALE },
-    })
+  async #launch(): Promise<void> {
+    const { host } = this.#robot.options
+    const { own, why, release } = this.#robot.cells.takeEndpoint()
+    // HANDOVER 8.13
+    if (why !== null) this.#events.note('warn', `the endpoint runs as root: ${why}`)
+    try {
+      const keys = await readEndpointKeys(this.#robot.home)
+      const started = await startEndpoint({ folder: this.#robot.endpointFolder, host, port: this.#port, own })
+      started.child.once('exit', release)
+      this.#serve(started, keys)
+    } catch (error) {
+      release()
+      this.#notStarted(error as NodeJS.ErrnoException)
+    }
+  }
+
+  /** An address that cannot be had at the first start cannot be had at all; whatever else fails is tried again. */
+  #notStarted({ code, syscall, message }: NodeJS.ErrnoException): void {
+    if (this.#closed) return
+    if (this.#begun || (syscall !== 'listen' && syscall !== 'getaddrinfo')) {
+      this.#events.note('error', `the endpoint was not started: ${message}`)
+      return this.#again()
+    }
+    this.#closed = true
+    const used = code === 'EADDRINUSE'
+    const hint = used ? 'choose another one with --port, or stop what uses it' : 'choose others with --host and --port'
+    this.#events.failed(new Refusal(used ? 'port-in-use' : 'usage', message, hint))
+  }
+
+  #serve({ child, link, urgent, port, confine, report }: EndpointProcess, keys: EndpointKeys): void {
     this.#child = child
+    this.#port = port
+    this.#report = report
+    this.#begun = true
     const hostile = (why: string) => {
       if (child.killed) return
       this.#events.note('error', `endpoint ended: ${why}`)
       child.kill('SIGKILL')
     }
-    child.once('error', (error) => this.#events.note('error', `endpoint: ${error.message}`))
-    const [, , , socket, urgent] = child.stdio as unknown as [null, null, null, Duplex, Duplex]
-    const peer = new Peer(socket, hostile)
+    child.once('error', (error) => {
+      this.#events.note('error', `endpoint: ${error.message}`)
+      if (child.pid === undefined) this.#again()
+    })
+    const peer = new Peer(link, hostile)
     // HANDOVER 8.8: stops alone, and no budget: they are few, as each waits for its answer
     const stops = new Peer(urgent, hostile)
     child.once('exit', () => {
@@ -110,9 +144,8 @@ export class EndpointLink {
     read(peer, () => true, new Budget(ENDPOINT_ALLOWANCE))
     read(stops, (op) => op === 'stop' || op === 'estop', null)
     const { home, options } = this.#robot
-    const { host, version } = options
-    const { name, id: robot, staging } = home
-    peer.send({ op: 'config', home: home.dir, staging, host, port: this.#port, name, robot, version })
+    const { name, id: robot } = home
+    peer.send({ op: 'config', confine, keys, name, robot, version: options.version })
   }
 
   #again(): void {
@@ -120,7 +153,7 @@ export class EndpointLink {
     const wait = Math.min(RESTART_MS.first * 2 ** this.#deaths++, RESTART_MS.most)
     this.#events.note('warn', `the endpoint ended; a new one in ${wait} ms`)
     setTimeout(() => {
-      if (!this.#closed) this.#spawn()
+      if (!this.#closed) this.#starting = this.#launch()
     }, wait)
   }
 
@@ -145,15 +178,11 @@ export class EndpointLink {
     try {
       switch (message.op) {
         case 'listening':
-          this.#port = message.port
           this.#deaths = 0
-          return this.#events.listening(message.port)
-        case 'failed': {
+          return this.#events.listening(this.#port)
+        case 'failed':
           this.#closed = true
-          const code = asCode(message.code)
-          const hint = code === 'port-in-use' ? 'choose another one with --port, or stop what uses it' : undefined
-          return this.#events.failed(new Refusal(code, message.message, hint))
-        }
+          return this.#events.failed(new Refusal(asCode(message.code), message.message))
         case 'cancel':
           return peer.cancel(id)
         case 'install':
@@ -183,7 +212,7 @@ export class EndpointLink {
           item(await this.#robot.emergency.stop('an operator', message.pusher))
           return done()
         case 'status':
-          return done(this.#robot.status())
+          return done({ ...this.#robot.status(), endpoint: this.#report })
         case 'releases':
           return done(await this.#robot.releases(this.#known(message.slot).name))
         case 'counter':

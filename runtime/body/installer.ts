@@ -2,7 +2,6 @@
  * Invariant: nothing is executed or stored before signature, hash, unpacking and policy have passed on the body's own copy
  * (design invariant "Bytes", BUNDLE 10, HANDOVER 8.2).
  */
-import { join } from 'node:path'
 import type { Order, PushEvent } from '../../deploy/api.ts'
 import { decide, type RobotFacts } from '../../deploy/bundle/policy.ts'
 import type { Release } from '../../deploy/bundle/release.ts'
@@ -11,6 +10,7 @@ import type { EndpointMessage } from '../ipc.ts'
 import { monotonicNs } from '../sdk/ticker.ts'
 import { WIRE } from '../sdk/wire.ts'
 import type { Verified } from '../store/door.ts'
+import { stagedFile } from './endpointprocess.ts'
 import { plainEntry } from './entries.ts'
 import type { Robot } from './robot.ts'
 import { stored, verified } from './runnables.ts'
@@ -32,7 +32,7 @@ export class Installer {
 
   /** Resolves when the push has ended and its result was emitted; throws Refusal when nothing was executed. */
   async install(message: Of<'install'>, emit: Emit): Promise<void> {
-    const { home, door, bundles, operators } = this.#robot
+    const { door, bundles, operators, endpointFolder } = this.#robot
     const { start, received, opened } = message.marks
     const timeline = new Timeline(start * 1e6, (phase, startMs) => emit({ event: 'phase', phase, startMs }))
     timeline.begin('receive')
@@ -50,7 +50,7 @@ export class Installer {
         const retry = order?.retry === true
         const facts = (release: Release, digest: string) => this.#facts(message, slot, release, digest, retry)
         seen = await door.verify(
-          { stagedFile: join(home.staging, message.staged), length: message.length, signers },
+          { stagedFile: stagedFile(endpointFolder, message.staged), length: message.length, signers },
           ({ release, digest }) => decide(release, digest, null, facts(release, digest)),
         )
         const refusal = decide(seen.release, seen.digest, seen.manifest, facts(seen.release, seen.digest))

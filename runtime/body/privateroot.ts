@@ -28,14 +28,16 @@ export interface Places {
 }
 
 export function placesOf(about: {
-  programDir: string
+  /** null for the endpoint */
+  programDir: string | null
   loader: string
   network: boolean
   leafProcs: string | null
 }): Places {
   const root = installRoot(about.loader)
   const binds: Bind[] = SYSTEM.filter((path) => existsSync(path)).map((path) => ({ source: path, target: path }))
-  binds.push({ source: about.programDir, target: PLACE.program }, { source: root, target: PLACE.runtime })
+  if (about.programDir !== null) binds.push({ source: about.programDir, target: PLACE.program })
+  binds.push({ source: root, target: PLACE.runtime })
   let node = process.execPath
   if (!isBelow('/usr', node)) {
     binds.push({ source: dirname(node), target: PLACE.node })

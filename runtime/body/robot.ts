@@ -270,6 +270,12 @@ export class Robot {
     return { least: floor + 1, most: highestCounter({ floor, now }), now, synchronised: this.clockSynced }
   }
 
+  /** Of the endpoint: private, in memory. */
+  get endpointFolder(): string {
+    return join(this.#dirs.base, 'endpoint')
+  }
+
+  /** All but `endpoint`, which its link knows. */
   status(): StatusReport {
     return {
       name: this.home.name,

@@ -1,12 +1,10 @@
 /**
- * The endpoint process: network on one side, the body's socket pair (fd 3) on the other. Invariant: it holds its Noise and
- * age keys and nothing else (no hardware, no list of operators), and it does not outlive the body.
+ * The endpoint process: network on one side, the body's socket pairs on the other. Invariant: it holds its Noise and age
+ * keys and nothing else (no hardware, no file of the home, no list of operators), it is confined before it accepts a
+ * connection, and it does not outlive the body (test/e2e/endpoint.test.ts).
  */
-import { constants } from 'node:fs'
-import { open } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { Socket } from 'node:net'
-import { join } from 'node:path'
 import { PROTOCOL } from '../../deploy/api.ts'
 import {
   createListener,
@@ -18,7 +16,9 @@ import {
   serveSession,
   watchRequests,
 } from '../../deploy/channel/index.ts'
+import { ENDPOINT_FD, STAGED_FILES } from '../ipc.ts'
 import { createLog } from '../log.ts'
+import { confineServer } from '../sdk/confined.ts'
 import { createApp } from './app.ts'
 import { BodyLink, type Config } from './bodylink.ts'
 import { strangerLog } from './log.ts'
@@ -28,14 +28,16 @@ import { Door } from './push.ts'
 import { Sessions } from './sessions.ts'
 import { Staging } from './staging.ts'
 
-const BODY_FD = 3
-const URGENT_FD = 4
 const log = createLog('endpoint')
 const scale = Number(process.env.MEDULLA_TIME_SCALE) || 1
 
-const link = new BodyLink(new Socket({ fd: BODY_FD, readable: true, writable: true }), {
+const link = new BodyLink(new Socket({ fd: ENDPOINT_FD.body, readable: true, writable: true }), {
   config: (config) => {
-    start(config).catch((error: unknown) => fail(error))
+    try {
+      start(config)
+    } catch (error) {
+      fail(error)
+    }
   },
   operators: () => sessions.recheck(),
   closed: (reason) => {
@@ -44,7 +46,7 @@ const link = new BodyLink(new Socket({ fd: BODY_FD, readable: true, writable: tr
   },
 })
 /** HANDOVER 8.8 */
-const urgent = new BodyLink(new Socket({ fd: URGENT_FD, readable: true, writable: true }), {
+const urgent = new BodyLink(new Socket({ fd: ENDPOINT_FD.urgent, readable: true, writable: true }), {
   config: () => {},
   operators: () => {},
   // the other link says so, too
@@ -55,14 +57,13 @@ const sessions = new Sessions(operators)
 process.on('SIGINT', () => {}) // Ctrl-C in a terminal reaches the whole group: the body decides
 let started = false
 
-async function start(config: Config): Promise<void> {
+function start(config: Config): void {
   if (started) throw new Error('a second config')
   started = true
-  const noise = keyPair(Buffer.from(await readSecret(config.home, 'noise.key', /^[0-9a-f]{64}$/), 'hex'))
-  const identity = await readSecret(config.home, 'age.key', /^AGE-SECRET-KEY-1[0-9A-Z]{50,80}$/)
-  const staging = new Staging(config.staging)
-  await staging.empty()
-  const opener = new BundleOpener(identity, scale)
+  confineServer(config.confine)
+  const noise = keyPair(Buffer.from(config.keys.noise, 'hex'))
+  const staging = new Staging(Array.from({ length: STAGED_FILES }, (_, index) => ENDPOINT_FD.firstStaged + index))
+  const opener = new BundleOpener(config.keys.age, scale)
   const door = new Door({ link, operators, opener, staging, scale })
   const failed = (error: unknown, path: string) => log.error({ err: error, path }, 'request failed')
   const inner = createServer(
@@ -87,23 +88,17 @@ async function start(config: Config): Promise<void> {
     deadlineMs: HANDSHAKE_MS * scale,
   })
   listener.server.on('error', fail)
-  listener.server.listen({ host: config.host, port: config.port }, () => {
-    const address = listener.server.address()
-    const port = typeof address === 'object' && address ? address.port : config.port
-    log.info({ host: config.host, port }, 'listening')
-    link.tell({ op: 'listening', port })
+  listener.server.listen({ fd: ENDPOINT_FD.listener }, () => {
+    log.info(listener.server.address(), 'listening')
+    link.tell({ op: 'listening' })
   })
 }
 
 /** The body is told why, then the process ends. */
 function fail(error: unknown): void {
-  const { code, message } = error as NodeJS.ErrnoException
   log.error({ err: error }, 'cannot serve')
-  link.tell({
-    op: 'failed',
-    code: code === 'EADDRINUSE' ? 'port-in-use' : 'internal',
-    message: String(message).slice(0, 500),
-  })
+  const message = error instanceof Error ? error.message : String(error)
+  link.tell({ op: 'failed', code: 'internal', message: message.slice(0, 500) })
   setTimeout(() => process.exit(1), 50) // the line above is on its way
 }
 
@@ -111,19 +106,4 @@ function scaled(deadlines: ServeDeadlines): ServeDeadlines {
   return Object.fromEntries(
     Object.entries(deadlines).map(([name, ms]) => [name, ms * scale]),
   ) as unknown as ServeDeadlines
-}
-
-/** One line of a file that only its owner may read; a symbolic link is not followed. */
-async function readSecret(home: string, name: string, shape: RegExp): Promise<string> {
-  const file = await open(join(home, 'endpoint', name), constants.O_RDONLY | constants.O_NOFOLLOW)
-  try {
-    const { mode } = await file.stat()
-    if (mode & 0o077) throw new Error(`${name}: expected mode 0600, got 0${(mode & 0o777).toString(8)}`)
-    const lines = (await file.readFile('utf8')).split('\n').map((line) => line.trim())
-    const secret = lines.find((line) => line !== '' && !line.startsWith('#'))
-    if (!secret || !shape.test(secret)) throw new Error(`${name}: expected one line of a key`)
-    return secret
-  } finally {
-    await file.close()
-  }
 }

@@ -76,10 +76,10 @@ export class Door {
     const staged = await staging.put(inner)
     try {
       const marks = { start, received, opened }
-      const message = { op: 'install' as const, slot, staged: staged.name, length: staged.length, pusher: peer.fingerprint, order, marks } // biome-ignore format: one record
+      const message = { op: 'install' as const, slot, staged: staged.index, length: staged.length, pusher: peer.fingerprint, order, marks } // biome-ignore format: one record
       // not cancelled when the client leaves: from here the swap has its own end
       await streamed(link, message, response, undefined, async () => {
-        await staging.remove(staged.name)
+        await staging.remove(staged.index)
         letGo()
       })
     } catch (error) {

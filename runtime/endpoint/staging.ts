@@ -1,60 +1,51 @@
 /**
- * The folder through which opened bundles reach the body. Invariant: it holds at most {@link MAX_FILES} files and
- * {@link MAX_TOTAL} bytes, each named by us, and each only while its push lasts.
+ * The files through which opened bundles reach the body. Invariant: the body has made and opened them; each holds one
+ * bundle, and only while its push lasts (HANDOVER 8.16; test/endpoint/app.test.ts).
  */
-import { randomBytes } from 'node:crypto'
-import { mkdir, open, readdir, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { ftruncate, write } from 'node:fs'
+import { promisify } from 'node:util'
 import { Refusal } from '../../deploy/errors.ts'
 
-export const MAX_FILES = 4
-export const MAX_TOTAL = 64 * 1024 * 1024
-const NAME = /^[a-f0-9]{32}\.tar$/
+const writeTo = promisify(write)
+const cut = promisify(ftruncate)
 
 export interface Staged {
-  name: string
+  /** which of the files */
+  index: number
   length: number
 }
 
 export class Staging {
-  readonly #folder: string
-  readonly #lengths = new Map<string, number>()
+  readonly #fds: readonly number[]
+  readonly #used = new Set<number>()
 
-  constructor(folder: string) {
-    this.#folder = folder
+  /** Descriptors that can be written. */
+  constructor(fds: readonly number[]) {
+    this.#fds = fds
   }
 
-  /** At start: whatever an earlier endpoint left is removed. */
-  async empty(): Promise<void> {
-    await mkdir(this.#folder, { recursive: true, mode: 0o700 })
-    for (const name of await readdir(this.#folder)) if (NAME.test(name)) await rm(join(this.#folder, name))
-  }
-
-  /** Throws Refusal `in-progress` when the folder is full. The caller removes what it put. */
+  /** Throws Refusal `in-progress` when every file is in use. The caller removes what it put. */
   async put(bytes: Uint8Array): Promise<Staged> {
-    let total = bytes.length
-    for (const length of this.#lengths.values()) total += length
-    if (this.#lengths.size >= MAX_FILES || total > MAX_TOTAL) {
-      throw new Refusal('in-progress', 'the staging folder is full of other pushes', 'try again when they have ended')
+    const index = this.#fds.findIndex((_, index) => !this.#used.has(index))
+    const fd = this.#fds[index]
+    if (fd === undefined) {
+      throw new Refusal('in-progress', 'other pushes are being staged', 'try again when they have ended')
     }
-    const name = `${randomBytes(16).toString('hex')}.tar`
-    this.#lengths.set(name, bytes.length)
+    this.#used.add(index)
     try {
-      const file = await open(join(this.#folder, name), 'wx', 0o600)
-      try {
-        await file.writeFile(bytes)
-      } finally {
-        await file.close()
+      for (let at = 0; at < bytes.length; ) {
+        const { bytesWritten } = await writeTo(fd, bytes, at, bytes.length - at, at)
+        at += bytesWritten
       }
     } catch (error) {
-      await this.remove(name)
+      await this.remove(index)
       throw error
     }
-    return { name, length: bytes.length }
+    return { index, length: bytes.length }
   }
 
-  async remove(name: string): Promise<void> {
-    await rm(join(this.#folder, name), { force: true })
-    this.#lengths.delete(name)
+  async remove(index: number): Promise<void> {
+    await cut(this.#fds[index] as number, 0)
+    this.#used.delete(index)
   }
 }

@@ -9,6 +9,9 @@ import { type Arch, filter, isArch } from './seccomp.ts'
 import { SYSCALLS } from './seccomp-tables.ts'
 import type { Init } from './wire.ts'
 
+/** linux/prctl.h */
+const PR_SET_DUMPABLE = 4
+
 /** linux/seccomp.h */
 const SECCOMP_SET_MODE_FILTER = 1
 const SECCOMP_FILTER_FLAG_TSYNC = 1
@@ -22,19 +25,42 @@ export function confineSelf({ confine, grants }: Pick<Init, 'confine' | 'grants'
     if (!isArch(process.arch)) throw new Error(`there is no filter for ${process.arch}`)
     install(process.arch, encode(filter({ arch: process.arch, grants, network: confine.network })))
   }
-  const status = readFileSync('/proc/self/status', 'utf8')
-  const field = (name: string) => new RegExp(`^${name}:\\s*(\\S+)$`, 'm').exec(status)?.[1]
-  const expected = {
-    CapPrm: '0'.repeat(16),
-    CapEff: '0'.repeat(16),
-    CapBnd: '0'.repeat(16),
-    NoNewPrivs: '1',
-    Seccomp: '2',
-  }
-  for (const [name, value] of Object.entries(expected)) {
-    if (field(name) !== value) throw new Error(`not confined: ${name} is ${field(name)}, expected ${value}`)
-  }
+  expectStatus({ ...NO_CAPABILITY, ...FILTERED })
   if (process.getuid?.() === 0) throw new Error('not confined: the program would run as root')
+}
+
+/** What the endpoint does to itself before it reads its first byte from the network. */
+export interface ServerConfine {
+  /** It has a user of its own, in a root of its own; null: it runs as the body's user. */
+  user: number | null
+  /** False where there is no filter for this machine, or nothing to install it with. */
+  seccomp: boolean
+}
+
+/** HANDOVER 8.14, 8.15. Throws when the process is not confined as `confine` says it is. */
+export function confineServer({ user, seccomp }: ServerConfine): void {
+  if (process.platform !== 'linux') return
+  if (user !== null) process.chdir('/tmp')
+  if (seccomp) {
+    if (!isArch(process.arch)) throw new Error(`there is no filter for ${process.arch}`)
+    // closes /proc/PID/mem to other processes of the same user
+    loadSystem().prctl(PR_SET_DUMPABLE, 0)
+    install(process.arch, encode(filter({ arch: process.arch, grants: [], network: false, server: true })))
+  }
+  expectStatus({ ...(user === null ? {} : NO_CAPABILITY), ...(seccomp ? FILTERED : { NoNewPrivs: '1' }) })
+  if (user !== null && process.getuid?.() !== user) throw new Error(`not confined: expected user ${user}`)
+}
+
+const NO_CAPABILITY = { CapPrm: '0'.repeat(16), CapEff: '0'.repeat(16), CapBnd: '0'.repeat(16) }
+const FILTERED = { NoNewPrivs: '1', Seccomp: '2' }
+
+/** Fields of proc_pid_status(5). Throws for the first that differs. */
+function expectStatus(expected: Readonly<Record<string, string>>): void {
+  const status = readFileSync('/proc/self/status', 'utf8')
+  for (const [name, value] of Object.entries(expected)) {
+    const found = new RegExp(`^${name}:\\s*(\\S+)$`, 'm').exec(status)?.[1]
+    if (found !== value) throw new Error(`not confined: ${name} is ${found}, expected ${value}`)
+  }
 }
 
 /** seccomp(2), for every thread there is and for those to come. */

@@ -36,6 +36,9 @@ const FCNTL_OWN = [1, 2, 3]
 /** linux/sched.h: CLONE_NEWNS NEWCGROUP NEWUTS NEWIPC NEWUSER NEWPID NEWNET */
 const CLONE_NEW = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
 
+/** linux/sched.h */
+const CLONE_THREAD = 0x00010000
+
 const PR_SET_PDEATHSIG = 1
 const AF_INET = [2, 10]
 
@@ -55,6 +58,15 @@ const DENIED = [
   ...['vhangup', 'iopl', 'ioperm', 'modify_ldt'],
 ] as const satisfies readonly Syscall[]
 
+/**
+ * Denied to a process that only serves (HANDOVER 8.14). `connect`, and `sendto` with MSG_FASTOPEN, turn a socket that it
+ * was given into a connection to somewhere else. Signals: without root, endpoint and body are of one user.
+ */
+const DENIED_TO_SERVER = [
+  ...['fork', 'vfork', 'execve', 'execveat', 'connect', 'bind', 'sendto'],
+  ...['kill', 'tkill', 'tgkill', 'rt_sigqueueinfo', 'rt_tgsigqueueinfo', 'pidfd_open', 'pidfd_send_signal'],
+] as const satisfies readonly Syscall[]
+
 /** HANDLES 13.12: "not there" makes libc and libuv take the older way. */
 /** io_uring_enter is not among them: a ring of libuv from before the filter (Node 24) would end the process (HANDLES 13.14). */
 const ABSENT = ['clone3', 'io_uring_setup', 'io_uring_register'] as const satisfies readonly Syscall[]
@@ -69,10 +81,12 @@ export interface FilterOptions {
   /** Those of `init`; brokered ones have no descriptor. */
   grants: readonly Pick<Grant, 'fd' | 'kind' | 'encoding'>[]
   network: boolean
+  /** The endpoint: it accepts connections, makes none, and starts and signals no process (HANDOVER 8.14). */
+  server?: boolean
 }
 
 /** HANDLES 13.8 to 13.12 as a program for seccomp(2). */
-export function filter({ arch, grants, network }: FilterOptions): Instruction[] {
+export function filter({ arch, grants, network, server = false }: FilterOptions): Instruction[] {
   const table: Partial<Record<Syscall, number>> = SYSCALLS[arch]
   const on = (names: readonly Syscall[], block: readonly Instruction[]): Instruction[] => {
     const numbers = names.map((name) => table[name]).filter((nr) => nr !== undefined)
@@ -101,11 +115,19 @@ export function filter({ arch, grants, network }: FilterOptions): Instruction[] 
     ...on(['sendfile'], unless(1, inputs, [ret(EPERM)])),
     ...on(['fcntl'], unless(0, granted, only(1, FCNTL_OWN))),
     ...on(CHANGES, unless(0, granted, [ret(EPERM)])),
-    ...on(['clone'], [load(DATA.arg(0)), ...when('set', [CLONE_NEW], [ret(EPERM)]), ret(RET.allow)]),
+    ...on(
+      ['clone'],
+      [
+        load(DATA.arg(0)),
+        ...when('set', [CLONE_NEW], [ret(EPERM)]),
+        ...(server ? [...when('set', [CLONE_THREAD], [ret(RET.allow)]), ret(EPERM)] : [ret(RET.allow)]),
+      ],
+    ),
     ...on(['prctl'], unless(0, [PR_SET_PDEATHSIG], [ret(EPERM)])),
     ...on(['socket'], only(0, network ? AF_INET : [])),
     ...on(ABSENT, [ret(ENOSYS)]),
     ...on(DENIED, [ret(EPERM)]),
+    ...(server ? on(DENIED_TO_SERVER, [ret(EPERM)]) : []),
     ...(network ? [] : on(['sendmsg', 'sendmmsg'], [ret(EPERM)])),
     ret(RET.allow),
   ]

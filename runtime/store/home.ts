@@ -4,7 +4,8 @@
  * First boot makes folders of secrets whole (under a temporary name), then the certificate; a kill in between leaves a
  * home that the next start completes.
  */
-import { chmod, lstat, mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import { constants } from 'node:fs'
+import { chmod, lstat, mkdir, open, readdir, readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { NAME_PATTERN } from '../../deploy/api.ts'
 import type { Certificate, SignedCertificate } from '../../deploy/cert.ts'
@@ -25,13 +26,11 @@ export interface Home {
   readonly card: SignedCertificate
   /** The identity key, in this process. */
   readonly signer: Signer
-  /** Folder into which the endpoint writes opened bundles; emptied at open. */
-  readonly staging: string
   /** Gives the home back. Idempotent. */
   close(): Promise<void>
 }
 
-const FOLDERS = ['operators', 'store', 'slots', 'staging'] as const
+const FOLDERS = ['operators', 'store', 'slots'] as const
 const LAYOUT: ReadonlySet<string> = new Set([...FOLDERS, 'identity', 'endpoint', 'lock', 'board.json'])
 const IDENTITY = join('identity', 'id_ed25519')
 const NOISE = join('endpoint', 'noise.key')
@@ -82,7 +81,6 @@ async function openLocked(
     })
   }
   await makeSecrets(dir, name ?? 'robot', before !== null)
-  await clearStaging(join(dir, 'staging'))
   if (before === null) await syncDir(dir)
 
   // BUNDLE 2.5
@@ -109,7 +107,7 @@ async function openLocked(
     cert = verifyCertificate(card)
     await writeAtomic(join(dir, 'robot.json'), `${JSON.stringify(card)}\n`, 0o644)
   }
-  return { dir, id: signer.fingerprint, name: cert.name, card, signer, staging: join(dir, 'staging'), close }
+  return { dir, id: signer.fingerprint, name: cert.name, card, signer, close }
 }
 
 async function readCard(dir: string): Promise<SignedCertificate | null> {
@@ -154,8 +152,39 @@ async function exists(path: string): Promise<boolean> {
   )
 }
 
-async function clearStaging(staging: string): Promise<void> {
-  for (const name of await readdir(staging)) await rm(join(staging, name), { recursive: true, force: true })
+/** The endpoint's secrets, which the body hands over to it (HANDOVER 8.15). */
+export interface EndpointKeys {
+  /** 64 hex digits */
+  noise: string
+  age: string
+}
+
+/** Read at each start of the endpoint. Throws Refusal `no-key`, which holds nothing of a key. */
+export async function readEndpointKeys({ dir }: Pick<Home, 'dir'>): Promise<EndpointKeys> {
+  return {
+    noise: await readSecret(join(dir, NOISE), /^[0-9a-f]{64}$/),
+    age: await readSecret(join(dir, AGE), /^AGE-SECRET-KEY-1[0-9A-Z]{50,80}$/),
+  }
+}
+
+/** One line of a file that only its owner may read; a symbolic link is not followed. */
+async function readSecret(path: string, shape: RegExp): Promise<string> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW).catch((cause: NodeJS.ErrnoException) => {
+    throw new Refusal('no-key', `${path} cannot be read: ${cause.code}`, 'put it back from a backup', { cause })
+  })
+  try {
+    const { mode } = await file.stat()
+    if (mode & 0o077) {
+      const found = (mode & 0o777).toString(8)
+      throw new Refusal('no-key', `${path} has mode ${found}, expected 600`, `chmod 600 ${path}`)
+    }
+    const lines = (await file.readFile('utf8')).split('\n').map((line) => line.trim())
+    const secret = lines.find((line) => line !== '' && !line.startsWith('#'))
+    if (!secret || !shape.test(secret)) throw new Refusal('no-key', `${path}: expected one line of a key`)
+    return secret
+  } finally {
+    await file.close()
+  }
 }
 
 async function readNoise(path: string): Promise<Uint8Array> {

@@ -1,8 +1,9 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync, writeFileSync } from 'node:fs'
 import { createConnection, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { parseAddress } from '../../deploy/cli/robot.ts'
+import { staged } from '../e2e/staged.ts'
 import { ROOT } from '../project/tree.ts'
 import { Laptop } from './medulla.ts'
 
@@ -153,7 +154,7 @@ test('P11: Ctrl-C during the upload: exit 130, what the robot does, and nothing 
   expect(report).toMatchObject({
     slots: expect.arrayContaining([expect.objectContaining({ version: '1.0.0', state: 'running' })]),
   })
-  expect(readdirSync(join(laptop.dir, 'config/sim/sim/staging'))).toEqual([])
+  expect(staged(join(laptop.dir, 'config/sim/sim'))).toEqual([])
 })
 
 test('stop: the outputs go to their safe levels', async () => {

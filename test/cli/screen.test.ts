@@ -168,6 +168,7 @@ const REPORT: StatusReport = {
   limits: 'cgroup',
   confined: true,
   clockSynced: true,
+  endpoint: { user: 2_103_705_601, sandbox: 'namespaces', seccomp: true },
   estop: null,
   uptimeMs: 3_700_000,
   head: { seq: 2, digest: '' },

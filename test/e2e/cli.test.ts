@@ -22,6 +22,7 @@ import { tapWire } from '../channel/peers.ts'
 import { eventually } from './eventually.ts'
 import { CLI, RUNTIME, source } from './programs.ts'
 import { boardText, run } from './robot.ts'
+import { staged } from './staged.ts'
 import { counts, expectHeld, expectNoTickLost, expectOneWriter, Trace } from './trace.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'medulla-cli-'))
@@ -184,7 +185,7 @@ test('killed in the middle of an upload: the robot keeps nothing of it, and the 
   await once(cli, 'close')
   await eventually(() => receipts().length > before)
   expect(receipts().at(-1)).toMatchObject({ outcome: 'refused', code: 'truncated' })
-  expect(readdirSync(join(home, 'staging'))).toEqual([])
+  expect(staged(home)).toEqual([])
   wire.close()
   expect(await push(project('counter', '4.0.1'), '-d', 'arm')).toMatchObject({ status: 0 })
   expectHeld(trace.read())

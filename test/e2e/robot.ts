@@ -36,6 +36,7 @@ import type { Timing } from '../../drivers/board.ts'
 import { openHome } from '../../runtime/store/home.ts'
 import { eventually, SCALE } from './eventually.ts'
 import { type BundleOptions, bundle, type Made, RUNTIME, type To } from './programs.ts'
+import { staged } from './staged.ts'
 import { expectHeld, expectOneWriter, Trace } from './trace.ts'
 
 // the machine may have other things to do: what is waited for here are events, not times
@@ -155,6 +156,8 @@ export class TestRobot {
   readonly owner: Operator
   readonly others: Record<string, Operator> = {}
   port = 0
+  /** The runtime's main.js. */
+  runtime = RUNTIME
   trace: Trace
   stderr = ''
   #process: ChildProcess | undefined
@@ -205,7 +208,7 @@ export class TestRobot {
     if (board === undefined) args.push('--sim', '--trace', this.trace.path)
     if (sandbox !== undefined) args.push('--sandbox', sandbox)
     const first = preload === undefined ? [] : ['--import', preload]
-    const child = spawn(process.execPath, [...first, RUNTIME, ...args], {
+    const child = spawn(process.execPath, [...first, this.runtime, ...args], {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, MEDULLA_TEST_HOME: this.home, MEDULLA_TEST_FAULT: this.faultFile },
     })
@@ -407,12 +410,12 @@ export class TestRobot {
   }
 
   /**
-   * Every path of the home with mode and hash, but for staging, the receipts and the lock; and what was made for programs.
+   * Every path of the home with mode and hash, but for the receipts and the lock; and what was made for programs.
    * Nothing, when a file went away while it was read.
    */
   #contents(): string[] {
     try {
-      const home = listing(this.home).filter((line) => !/^(?:staging\/|receipts\.ndjson|lock)/.test(line))
+      const home = listing(this.home).filter((line) => !/^(?:receipts\.ndjson|lock)/.test(line))
       const children = this.children().map(({ pid, command }) => `process ${pid} ${command}`)
       const program = this.children().find(({ command }) => command.includes('sdk/loader.js'))
       const made = program === undefined ? [] : readdirSync(join(readlinkSync(`/proc/${program.pid}/cwd`), '..'))
@@ -446,11 +449,11 @@ export class TestRobot {
   }
 
   get staged(): string[] {
-    return readdirSync(join(this.home, 'staging'))
+    return staged(this.home)
   }
 }
 
-function childrenOf(pid: number): { pid: number; command: string }[] {
+export function childrenOf(pid: number): { pid: number; command: string }[] {
   const tasks = readdirSync(`/proc/${pid}/task`)
   const pids = tasks.flatMap((task) => {
     try {

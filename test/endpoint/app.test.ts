@@ -1,4 +1,5 @@
-import { mkdtemp, readdir, stat, writeFile } from 'node:fs/promises'
+import { closeSync, openSync } from 'node:fs'
+import { mkdtemp, readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -11,7 +12,7 @@ import { createApp, roleOf } from '../../runtime/endpoint/app.ts'
 import { BodyLink } from '../../runtime/endpoint/bodylink.ts'
 import { strangerLog } from '../../runtime/endpoint/log.ts'
 import { Door } from '../../runtime/endpoint/push.ts'
-import { MAX_FILES, MAX_TOTAL, Staging } from '../../runtime/endpoint/staging.ts'
+import { Staging } from '../../runtime/endpoint/staging.ts'
 import { EndpointMessage, IPC_MAX_LINE } from '../../runtime/ipc.ts'
 import { connectOptions, makeOperator, memoryPipe, OPERATOR, openPair, startRobot } from '../channel/peers.ts'
 import { eventually } from '../e2e/eventually.ts'
@@ -44,7 +45,7 @@ function link() {
 
 async function makeApp() {
   const body = link()
-  const staging = new Staging(await mkdtemp(join(tmpdir(), 'medulla-')))
+  const staging = new Staging([])
   const opener = { open: () => Promise.reject(new Error('not here')) }
   const failures: unknown[] = []
   const door = new Door({ link: body.link, operators: { signers: async () => [] }, opener, staging })
@@ -243,25 +244,25 @@ test('link: the number of requests that wait is bounded', async () => {
   expect(await Promise.race(waiting)).toBe('in-progress')
 })
 
-test('staging: private files with names of ours, four at most, bounded in all', async () => {
+test('HANDOVER 8.16: a bundle is staged in a file that was given, whole and alone; with every file in use it is refused', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'medulla-'))
-  const staging = new Staging(folder)
-  const staged = []
-  for (let i = 0; i < MAX_FILES; i++) staged.push(await staging.put(Buffer.alloc(10)))
+  const paths = [join(folder, 'a'), join(folder, 'b')]
+  const fds = paths.map((path) => openSync(path, 'w'))
+  const staging = new Staging(fds)
+  const first = await staging.put(Buffer.alloc(1000, 1))
+  const second = await staging.put(Buffer.alloc(2000, 2))
+  expect([first, second]).toEqual([
+    { index: 0, length: 1000 },
+    { index: 1, length: 2000 },
+  ])
   await expect(staging.put(Buffer.alloc(1))).rejects.toMatchObject({ code: 'in-progress' })
-  for (const { name, length } of staged) {
-    expect(name).toMatch(/^[a-f0-9]{32}\.tar$/)
-    expect(length).toBe(10)
-    expect((await stat(join(folder, name))).mode & 0o777).toBe(0o600)
-    await staging.remove(name)
-  }
-  expect(await readdir(folder)).toEqual([])
-  const big = await staging.put(Buffer.alloc(MAX_TOTAL - 5))
-  await expect(staging.put(Buffer.alloc(6))).rejects.toMatchObject({ code: 'in-progress' })
-  await staging.remove(big.name)
-  await writeFile(join(folder, `${'0'.repeat(32)}.tar`), 'x')
-  await staging.empty()
-  expect(await readdir(folder)).toEqual([])
+  await staging.remove(0)
+  expect(await readFile(paths[0] ?? '')).toHaveLength(0)
+  // a shorter one leaves nothing of what was there
+  expect(await staging.put(Buffer.from('short'))).toEqual({ index: 0, length: 5 })
+  expect(await readFile(paths[0] ?? '', 'utf8')).toBe('short')
+  for (const fd of fds) closeSync(fd)
+  await expect(staging.remove(1)).rejects.toMatchObject({ code: 'EBADF' })
 })
 
 test('log: strangers cannot flood it, what is left out is counted', () => {

@@ -1,6 +1,9 @@
 /** The other end of the endpoint's fd 3: a small peer that speaks the real messages to the real process. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { closeSync, openSync } from 'node:fs'
+import { mkdtemp, rm, stat } from 'node:fs/promises'
+import { type AddressInfo, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
@@ -12,7 +15,8 @@ import { encodeManifest, type Manifest } from '../../deploy/bundle/manifest.ts'
 import { type Certificate, issueCertificate, type SignedCertificate, verifyCertificate } from '../../deploy/cert.ts'
 import { RobotClient } from '../../deploy/client.ts'
 import { generateAgeIdentity, generateNoiseKey, loadSigner, type Signer } from '../../deploy/keys.ts'
-import { type BodyMessage, EndpointMessage } from '../../runtime/ipc.ts'
+import { type BodyMessage, EndpointMessage, STAGED_FILES } from '../../runtime/ipc.ts'
+import type { ServerConfine } from '../../runtime/sdk/confined.ts'
 import { eventually } from '../e2e/eventually.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -76,17 +80,27 @@ export class BodyPeer {
   readonly messages: EndpointMessage[] = []
   readonly people: Person[]
   readonly folder: string
-  readonly staging: string
+  /** By index, as `install` says it. */
+  readonly staging: readonly string[]
   readonly robot: Certificate & { id: string }
   log = ''
+  /** How the endpoint is told to confine itself. */
+  confine: ServerConfine = { user: null, seccomp: true }
   /** what the test wants answered, before the answers below */
   handler: Handler = () => {}
+  readonly #keys: { noise: string; age: string }
   #child: ChildProcess | undefined
   #pipe: Duplex | undefined
 
-  private constructor(folder: string, people: Person[], robot: Certificate & { id: string }) {
+  private constructor(
+    folder: string,
+    people: Person[],
+    robot: Certificate & { id: string },
+    keys: { noise: string; age: string },
+  ) {
     this.folder = folder
-    this.staging = join(folder, 'staging')
+    this.#keys = keys
+    this.staging = Array.from({ length: STAGED_FILES }, (_, index) => join(folder, `${index}.tar`))
     this.people = people
     this.robot = robot
   }
@@ -98,15 +112,12 @@ export class BodyPeer {
     const self = await makePerson(folder, 'robot', null)
     const noise = generateNoiseKey()
     const age = await generateAgeIdentity()
-    await mkdir(join(folder, 'endpoint'))
-    const secret = { mode: 0o600 }
-    await writeFile(join(folder, 'endpoint', 'noise.key'), `${Buffer.from(noise.secret).toString('hex')}\n`, secret)
-    await writeFile(join(folder, 'endpoint', 'age.key'), `${age.identity}\n`, secret)
     const card = await issueCertificate(
       certificate('robot', 'testbot', self.signer, noise.public, age.recipient),
       self.signer,
     )
-    return new BodyPeer(folder, people, verifyCertificate(card))
+    const keys = { noise: Buffer.from(noise.secret).toString('hex'), age: age.identity }
+    return new BodyPeer(folder, people, verifyCertificate(card), keys)
   }
 
   person(name: string): Person {
@@ -120,13 +131,22 @@ export class BodyPeer {
     return this.#child
   }
 
-  /** The port it listens on. Rejects with what the endpoint said when it cannot. */
+  /** The port it listens on. Rejects with what the endpoint said when it cannot serve. */
   async start(port = 0, env: Record<string, string> = {}): Promise<number> {
     this.messages.length = 0
-    const child = spawn(process.execPath, [join(built, 'runtime/endpoint/main.js')], {
-      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe'],
+    const server = createServer().listen({ port, host: '127.0.0.1' })
+    await once(server, 'listening')
+    const { port: bound } = server.address() as AddressInfo
+    const { fd } = (server as unknown as { _handle: { fd: number } })._handle
+    const staged = this.staging.map((path) => openSync(path, 'w', 0o600))
+    const main = [process.execPath, join(built, 'runtime/endpoint/main.js')]
+    const [command = '', ...args] = process.platform === 'linux' ? ['setpriv', '--no-new-privs', ...main] : main
+    const child = spawn(command, args, {
+      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', fd, ...staged],
       env,
     })
+    for (const one of staged) closeSync(one)
+    server.close()
     this.#child = child
     const pipe = child.stdio[3] as Duplex
     this.#pipe = pipe
@@ -145,16 +165,14 @@ export class BodyPeer {
     const { name, id } = this.robot
     this.send({
       op: 'config',
-      home: this.folder,
-      staging: this.staging,
-      host: '127.0.0.1',
-      port,
+      confine: this.confine,
+      keys: this.#keys,
       name,
       robot: id,
       version: '0.1.0',
     })
     const first = await eventually(() => this.messages.find(({ op }) => op === 'listening' || op === 'failed'))
-    if (first.op === 'listening') return first.port
+    if (first.op === 'listening') return bound
     throw Object.assign(new Error(first.op === 'failed' ? first.message : ''), first)
   }
 
@@ -217,8 +235,10 @@ export class BodyPeer {
     return makeBundle(files, manifest, { signer: this.person(signer).signer, robots, counter: Date.now(), ...over })
   }
 
-  staged(): Promise<string[]> {
-    return readdir(this.staging)
+  /** Which files hold something. */
+  async staged(): Promise<number[]> {
+    const sizes = await Promise.all(this.staging.map(async (path) => (await stat(path)).size))
+    return sizes.flatMap((size, index) => (size > 0 ? [index] : []))
   }
 
   async stop(): Promise<void> {

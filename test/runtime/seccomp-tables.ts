@@ -20,6 +20,8 @@ const USED = `
   open_by_handle_at quotactl quotactl_fd fanotify_init bpf perf_event_open userfaultfd add_key request_key keyctl
   lookup_dcookie syslog init_module finit_module delete_module kexec_load kexec_file_load reboot swapon swapoff acct
   settimeofday clock_settime clock_adjtime adjtimex sethostname setdomainname vhangup iopl ioperm modify_ldt
+  fork vfork execve execveat connect bind sendto
+  kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_send_signal
 `
   .trim()
   .split(/\s+/)

@@ -46,7 +46,7 @@ describe.each(ARCHES)('the filter of %s', (arch) => {
     if (headers === null) skip('linux-libc-dev is not installed')
     expect(SYSCALLS[arch]).toEqual(headers)
     const elsewhere = Object.keys(SYSCALLS.x64).filter((name) => !(name in SYSCALLS.arm64))
-    expect(elsewhere).toEqual(['dup2', 'modify_ldt', 'iopl', 'ioperm'])
+    expect(elsewhere).toEqual(['dup2', 'fork', 'vfork', 'modify_ldt', 'iopl', 'ioperm'])
   })
 
   it('allows on a granted descriptor what its encoding needs, and no other ioctl (HANDLES 13.8)', () => {
@@ -107,6 +107,21 @@ describe.each(ARCHES)('the filter of %s', (arch) => {
     // PR_SET_PDEATHSIG, PR_SET_NAME
     expect(call('prctl', 1, 0)).toBe(EPERM)
     expect(call('prctl', 15)).toBe(ALLOW)
+  })
+
+  it('HANDOVER 8.14: lets the endpoint make no connection and no process, and signal none', () => {
+    const server = filter({ arch, grants: [], network: false, server: true })
+    const serves = (name: Syscall, ...args: number[]) =>
+      decide(server, { nr: nrOf(arch, name), arch: AUDIT_ARCH[arch], args })
+    const denied: Syscall[] = ['socket', 'connect', 'bind', 'sendto', 'sendmsg', 'sendmmsg', 'execve', 'execveat']
+    denied.push('kill', 'tkill', 'tgkill', 'rt_sigqueueinfo', 'rt_tgsigqueueinfo', 'pidfd_open', 'pidfd_send_signal')
+    denied.push('ptrace', 'process_vm_readv', 'bpf', 'mount', 'keyctl', 'kexec_load', 'finit_module')
+    if (arch === 'x64') denied.push('fork', 'vfork')
+    for (const name of denied) expect([name, serves(name, 2)]).toEqual([name, EPERM])
+    // what fork(3) does, a thread of glibc, and a thread in another namespace
+    expect([0x1200011, 0x3d0f00, 0x10010000].map((flags) => serves('clone', flags))).toEqual([EPERM, ALLOW, EPERM])
+    expect(serves('clone3')).toBe(ENOSYS)
+    for (const name of ['read', 'ftruncate', 'dup'] as const) expect([name, serves(name, 6)]).toEqual([name, ALLOW])
   })
 
   it('lets sockets and messages through only with the network (HANDLES 13.11)', () => {

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { verifyCertificate } from '../../deploy/cert.ts'
 import { noisePublic } from '../../deploy/keys.ts'
-import { openHome } from '../../runtime/store/home.ts'
+import { openHome, readEndpointKeys } from '../../runtime/store/home.ts'
 import { takeLock } from '../../runtime/store/lock.ts'
 import { compile, run, seeded, tempDir } from './bed.ts'
 
@@ -14,7 +14,7 @@ const now = (): Date => new Date('2026-01-02T03:04:05.678Z')
 test('first boot makes a home with its keys and a certificate; the next boot finds the same robot', async () => {
   const dir = join(await tempDir(), 'home')
   const home = await openHome(dir, { name: 'robo', now })
-  expect(home).toMatchObject({ dir, name: 'robo', staging: join(dir, 'staging'), id: home.signer.fingerprint })
+  expect(home).toMatchObject({ dir, name: 'robo', id: home.signer.fingerprint })
   const cert = verifyCertificate(home.card)
   expect(cert).toMatchObject({ subject: 'robot', name: 'robo', id: home.id, created: '2026-01-02T03:04:05.678Z' })
   expect(cert.age).toMatch(/^age1/)
@@ -22,7 +22,7 @@ test('first boot makes a home with its keys and a certificate; the next boot fin
   expect(cert.noise).toBe(Buffer.from(noisePublic(secret)).toString('base64'))
   expect(await readFile(join(dir, 'endpoint/age.key'), 'utf8')).toMatch(/^AGE-SECRET-KEY-1/)
 
-  for (const folder of ['', 'identity', 'endpoint', 'operators', 'store', 'slots', 'staging']) {
+  for (const folder of ['', 'identity', 'endpoint', 'operators', 'store', 'slots']) {
     expect(await mode(join(dir, folder)), folder).toBe(0o700)
   }
   for (const file of ['identity/id_ed25519', 'endpoint/noise.key', 'endpoint/age.key']) {
@@ -32,10 +32,8 @@ test('first boot makes a home with its keys and a certificate; the next boot fin
   expect(JSON.parse(await readFile(join(dir, 'operators/roles.json'), 'utf8'))).toEqual({})
   await home.close()
 
-  await writeFile(join(dir, 'staging', 'left'), 'x')
   const again = await openHome(dir)
   expect([again.id, again.name, again.card]).toEqual([home.id, 'robo', home.card])
-  expect(await readdir(again.staging)).toEqual([])
   await again.close()
 
   const renamed = await openHome(dir, { name: 'arm' })
@@ -72,6 +70,32 @@ test('a secret that others can read, that is a link, that is gone or that was ex
   await rm(join(dir, 'identity'), { recursive: true })
   await expect(openHome(dir)).rejects.toMatchObject({ code: 'no-key' })
   await expect(openHome(dir, { name: '../x' })).rejects.toMatchObject({ code: 'usage' })
+})
+
+test('HANDOVER 8.15: the keys for the endpoint are read from files that are no links, and are in no error', async () => {
+  const dir = await tempDir()
+  const home = await openHome(dir, { name: 'robo' })
+  const key = join(dir, 'endpoint/noise.key')
+  const text = (await readFile(key, 'utf8')).trim()
+  expect(await readEndpointKeys(home)).toEqual({
+    noise: text,
+    age: expect.stringMatching(/^AGE-SECRET-KEY-1[0-9A-Z]+$/),
+  })
+  await chmod(key, 0o640)
+  await expect(readEndpointKeys(home)).rejects.toMatchObject({ code: 'no-key', hint: `chmod 600 ${key}` })
+  await rm(key)
+  await symlink(join(dir, 'identity/id_ed25519'), key)
+  await expect(readEndpointKeys(home)).rejects.toMatchObject({
+    code: 'no-key',
+    message: expect.stringContaining('ELOOP'),
+  })
+  await rm(key)
+  await writeFile(key, `${text}00\n`, { mode: 0o600 })
+  await expect(readEndpointKeys(home)).rejects.toMatchObject({
+    code: 'no-key',
+    message: expect.not.stringContaining(text),
+  })
+  await home.close()
 })
 
 test('two runtimes never share a home: the second is told the pid, and the lock of a killed one is recovered', async () => {

@@ -1,5 +1,5 @@
 import type { Command } from 'commander'
-import type { SlotStatus, StatusReport } from '../../api.ts'
+import type { EndpointReport, SlotStatus, StatusReport } from '../../api.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
 import { Feed } from '../feed.ts'
 import { untilInterrupt } from '../interrupt.ts'
@@ -73,11 +73,18 @@ function show({ term }: App, report: StatusReport): void {
   term.line(`${term.paint('bold', report.name)}  ${report.id}`)
   term.line(`medulla ${report.version}, board ${report.board} (${kind}), up ${uptime(report.uptimeMs)}`)
   term.line(standing(report))
+  if (report.endpoint !== undefined) term.line(`endpoint: ${endpointText(report.endpoint)}`)
   if (report.estop !== null) {
     term.line(term.paint('red', `EMERGENCY STOP since ${report.estop.since}, by ${report.estop.reason}`))
   }
   if (report.slots.length === 0) term.line('nothing runs')
   for (const slot of report.slots) showSlot(term, slot)
+}
+
+/** `user 2103705601, no capabilities, seccomp` */
+function endpointText({ user, sandbox, seccomp }: EndpointReport): string {
+  const who = user === null ? "the runtime's own user" : `user ${user}, no capabilities, ${sandbox}`
+  return seccomp ? `${who}, seccomp` : who
 }
 
 function showSlot(term: App['term'], slot: SlotStatus): void {
