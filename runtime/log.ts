@@ -8,6 +8,8 @@ export function createLog(name: 'body' | 'endpoint'): Logger {
   return pino({ name, base: null, timestamp }, destination({ fd: 2, sync: true }))
 }
 
+let raw: ReturnType<typeof destination> | null = null
+
 /** A line of the endpoint's log, which may hold anything: written as JSON, so that it cannot steer a terminal. */
 export function passOn(line: string): void {
   let said: unknown
@@ -16,5 +18,7 @@ export function passOn(line: string): void {
   } catch {
     said = { name: 'endpoint', msg: line }
   }
-  process.stderr.write(`${JSON.stringify(said)}\n`)
+  // pino's own goes silent when nobody reads it any more, and process.stderr would end this process
+  raw ??= destination({ fd: 2, sync: true })
+  raw.write(`${JSON.stringify(said)}\n`)
 }

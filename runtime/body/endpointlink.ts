@@ -32,6 +32,7 @@ const RESTART_MS = { first: 200, most: 10_000 }
 const NEVER = (): void => {}
 
 export interface EndpointEvents {
+  /** Once: later endpoints have the same port. */
   listening(port: number): void
   /** It cannot serve, and trying again would not help. */
   failed(refusal: Refusal): void
@@ -48,6 +49,7 @@ export class EndpointLink {
   #report: EndpointReport = { user: null, sandbox: 'none', seccomp: false }
   /** An endpoint was started, with an address that could be had. */
   #begun = false
+  #announced = false
   #deaths = 0
   #closed = false
 
@@ -179,7 +181,9 @@ export class EndpointLink {
       switch (message.op) {
         case 'listening':
           this.#deaths = 0
-          return this.#events.listening(this.#port)
+          if (!this.#announced) this.#events.listening(this.#port)
+          this.#announced = true
+          return
         case 'failed':
           this.#closed = true
           return this.#events.failed(new Refusal(asCode(message.code), message.message))

@@ -20,6 +20,7 @@ import { type AddressInfo, createServer, type Server } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { afterAll, afterEach, describe, expect, test } from 'vitest'
+import { greet } from '../../deploy/client.ts'
 import { canConfine } from '../../runtime/body/confinement.ts'
 import { FIRST_UID, UID_COUNT } from '../../runtime/body/uids.ts'
 import { bundle } from '../runtime/cage.ts'
@@ -230,7 +231,7 @@ test('HANDOVER 8.15: a port in use is refused by its code; one that is taken whi
   await robot.reconnect()
 })
 
-test('HANDOVER 8.14: without root the endpoint is under no_new_privs and its filter', async () => {
+test('HANDOVER 8.3, 8.14: without root the endpoint is under no_new_privs and its filter, and dies alone', async () => {
   const home = mkdtempSync(join(tmpdir(), 'medulla-user-'))
   const user = 65534
   const main = [process.execPath, RUNTIME, '--home', home, '--sim', '--port', '0']
@@ -242,16 +243,24 @@ test('HANDOVER 8.14: without root the endpoint is under no_new_privs and its fil
   const body = spawn(command, args, { cwd: home, stdio: ['ignore', 'pipe', 'inherit'] })
   try {
     const [said] = (await once(body.stdout, 'data')) as [Buffer]
-    expect(JSON.parse(String(said))).toMatchObject({ event: 'listening' })
-    const endpoint = childrenOf(body.pid ?? 0).find((one) => one.command.includes('endpoint/main.js'))
-    const status = statusOf(endpoint?.pid ?? 0)
+    const { event, port } = JSON.parse(String(said)) as { event: string; port: number }
+    expect(event).toBe('listening')
+    const endpoint = () => childrenOf(body.pid ?? 0).find((one) => one.command.includes('endpoint/main.js'))?.pid ?? 0
+    const pid = endpoint()
+    const status = statusOf(pid)
     expectNoPrivileges(status, null)
     if (isRoot) expect(field(status, 'Uid')?.split('\t')[0]).toBe(String(user))
     // not dumpable
-    expect(statSync(`/proc/${endpoint?.pid}/mem`).uid).toBe(0)
-  } finally {
+    expect(statSync(`/proc/${pid}/mem`).uid).toBe(0)
+    // nobody reads any more what the runtime says, as with `medulla sim --keep`
+    body.stdout.destroy()
+    process.kill(pid, 'SIGKILL')
+    await eventually(() => ![0, pid].includes(endpoint()))
+    expect(await eventually(() => greet('127.0.0.1', port).catch(() => null))).toMatchObject({ version: '0.1.0' })
     body.kill('SIGTERM')
-    await once(body, 'exit')
+    expect(await once(body, 'exit')).toEqual([0, null])
+  } finally {
+    body.kill('SIGKILL')
     rmSync(home, { recursive: true })
   }
 })
