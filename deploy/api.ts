@@ -103,6 +103,9 @@ export interface Receipt {
   /** Release digests, `sha256:…`, or null when nothing ran. */
   from: string | null
   to: string | null
+  /** Stands for so many of the same outcome, which came in the `periodMs` before `time` (HANDOVER 8.18). */
+  count?: number
+  periodMs?: number
   /** Fingerprints of who signed the release and who pushed it. */
   signer?: string
   pusher?: string

@@ -20,8 +20,8 @@ export interface EmergencyParts {
   readonly stops: StopLatch
   readonly hardware: Hardware
   readonly slots: ReadonlyMap<string, Slot>
-  /** Null when the receipt is not on disk. */
-  record(entry: Entry): Promise<Receipt | null>
+  /** Null when the receipt is not on disk; `counted` when it is one of many. */
+  record(entry: Entry): Promise<Receipt | 'counted' | null>
   readonly log: Logger
 }
 
@@ -106,7 +106,7 @@ export class EmergencyStop {
     const message = ['everything is stopped, outputs are at their safe levels', ...problems].join('; but ')
     return {
       ...{ event: 'result', outcome: 'estopped', message, hint: 'medulla estop --release' },
-      ...(receipt === null ? {} : { receipt }),
+      ...(receipt === null || receipt === 'counted' ? {} : { receipt }),
     }
   }
 
@@ -139,7 +139,7 @@ export class EmergencyStop {
     const message = 'the emergency stop is released; nothing was started'
     return {
       ...{ event: 'result', outcome: 'released', message, hint: 'medulla start' },
-      ...(receipt === null ? {} : { receipt }),
+      ...(receipt === null || receipt === 'counted' ? {} : { receipt }),
     }
   }
 

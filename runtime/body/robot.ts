@@ -43,6 +43,7 @@ import { type Ground, launch } from './launcher.ts'
 import type { BodyOptions } from './options.ts'
 import { OrderDesk } from './orders.ts'
 import type { Owner } from './owner.ts'
+import { ReceiptLimit } from './receiptlimit.ts'
 import { RunDirs } from './rundir.ts'
 import { stored } from './runnables.ts'
 import { Slot } from './slot.ts'
@@ -75,6 +76,7 @@ export class Robot {
   readonly #began = performance.now()
   readonly #report = createLog('body')
   readonly #watchers = new Set<(slot: Slot) => void>()
+  readonly #limit: ReceiptLimit
   operators: Operators
 
   private constructor(parts: {
@@ -102,6 +104,11 @@ export class Robot {
     this.cells = parts.hardware.cells
     this.owner = parts.hardware.owner
     this.stops = parts.stops
+    this.#limit = new ReceiptLimit({
+      write: (entry) => this.#append(entry),
+      known: (fingerprint) => this.operators.byFingerprint(fingerprint) !== null,
+      scale: timeScale(),
+    })
     this.emergency = new EmergencyStop({
       board: this.board,
       stops: parts.stops,
@@ -225,8 +232,15 @@ export class Robot {
     return this.#running.has(name)
   }
 
-  /** Null when the disk took no receipt: what was done stays done, and the runtime's log says so. */
-  async record(entry: Entry): Promise<Receipt | null> {
+  /**
+   * Null when the disk took no receipt: what was done stays done, and the runtime's log says so. `counted` when it is
+   * one of many (HANDOVER 8.18).
+   */
+  record(entry: Entry): Promise<Receipt | 'counted' | null> {
+    return this.#limit.record(entry)
+  }
+
+  async #append(entry: Entry): Promise<Receipt | null> {
     try {
       return await this.receipts.append({ ...entry, confined: this.cells.confined })
     } catch (error) {
@@ -338,6 +352,7 @@ export class Robot {
     await this.#hardware.close()
     await this.door.close()
     await this.slots.close()
+    await this.#limit.close()
     await this.receipts.close()
     await this.stops.close()
     this.#dirs.close()
@@ -372,7 +387,10 @@ export class Robot {
         if (refusal !== null) throw refusal
       },
       edges: (slot, fromNs, toNs) => this.#edges(slot, fromNs, toNs),
-      receipt: (entry) => this.record(entry),
+      receipt: async (entry) => {
+        const receipt = await this.record(entry)
+        return receipt === 'counted' ? null : receipt
+      },
       commit: async (slot, runnable, raiseFloor) => {
         const { program, digest } = runnable
         const counter = raiseFloor ? runnable.counter : slots.floor('program', program)
@@ -382,6 +400,8 @@ export class Robot {
       },
       undone: (digest) => slots.rolledBack(digest),
       setStopped: async (slot, stopped) => {
+        // Again and again by an observer: it is on disk (HANDOVER 8.19).
+        if (stopped && slots.get(slot).stopped && this.stops.isStopped(slot)) return
         // HANDLES 6.11: the latch alone is enough, and a stop must not be lost to a full disk
         const refused = stopped ? await this.stops.stopSlot(slot) : null
         await slots.setStopped(slot, stopped).catch((error: unknown) => {
