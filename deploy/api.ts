@@ -66,7 +66,8 @@ export const PHASES = [
 ] as const
 export type Phase = (typeof PHASES)[number]
 export interface PhaseTime {
-  phase: Phase /** since the request's first byte */
+  phase: Phase
+  /** since the first phase began */
   startMs: number
   ms: number
 }
@@ -109,6 +110,7 @@ export interface Receipt {
   /** Fingerprints of who signed the release and who pushed it. */
   signer?: string
   pusher?: string
+  /** What the body measured, from the moment at which it got the push (HANDOVER 1.4). */
   phases: PhaseTime[]
   wallMs: number
   /** Time during which no program could write, in ms; null when there was no switch. */
@@ -130,7 +132,11 @@ export interface SignedReceipt {
 }
 
 export type PushEvent =
-  | { event: 'phase'; phase: Phase; startMs: number }
+  /**
+   * A phase begins, `startMs` after the body got the push. With `by` it is the endpoint's word on how long (`ms`) it
+   * received and opened the bundle before: `startMs` counts from the first byte, and it is in no receipt (HANDOVER 1.4).
+   */
+  | { event: 'phase'; phase: Phase; startMs: number; by?: 'endpoint'; ms?: number }
   /** The program that runs says why it does not yield now; after `timing.yieldMs` the swap is called off. */
   | { event: 'held'; reason: string }
   | {

@@ -13,12 +13,11 @@ export const IPC_MAX_LINE = 256 * 1024
 /** The endpoint's descriptors (HANDOVER 8.15). 0 and 1 are /dev/null, 2 is a pipe that the body reads. */
 export const ENDPOINT_FD = { body: 3, urgent: 4, listener: 5, firstStaged: 6 } as const
 /** As many as there are pushes at once. Each has at most LIMITS.bundle bytes. */
-export const STAGED_FILES = 2
+export const STAGED_FILES = 3
 
 const id = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
 const slot = z.string().regex(NAME_PATTERN)
 export const fingerprint = z.string().regex(/^SHA256:[A-Za-z0-9+/]{43}$/)
-const mark = z.number().nonnegative().max(Number.MAX_SAFE_INTEGER)
 
 /** of a handle, as the board file has it */
 export const HANDLE_NAME = /^[A-Za-z][A-Za-z0-9_-]{0,39}$/
@@ -53,8 +52,6 @@ export const EndpointMessage = z.discriminatedUnion('op', [
     pusher: fingerprint,
     /** for force and retry */
     order: signedOrder.nullable(),
-    /** ms of CLOCK_MONOTONIC when the request's first byte, the last byte, and the opened bundle were there */
-    marks: z.strictObject({ start: mark, received: mark, opened: mark }),
   }),
   z.strictObject({ op: z.literal('nonce'), id }),
   z.strictObject({ op: z.literal('operators'), id }),
@@ -70,7 +67,7 @@ export const EndpointMessage = z.discriminatedUnion('op', [
     id,
     slot: slot.nullable(),
     lines: z.number().int().min(0).max(10_000),
-    since: mark.nullable(),
+    since: z.number().nonnegative().max(Number.MAX_SAFE_INTEGER).nullable(),
     level: z.enum(LOG_LEVELS),
     follow: z.boolean(),
   }),

@@ -7,7 +7,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import type { PushEvent, Receipt } from '../api.ts'
+import type { PhaseTime, PushEvent, Receipt } from '../api.ts'
 import type { RobotClient } from '../client.ts'
 import { Refusal } from '../errors.ts'
 import type { App } from './app.ts'
@@ -15,6 +15,7 @@ import { exitForCode } from './exit.ts'
 import { CLI, ROBOTS } from './paths.ts'
 import { PinWatch, pinStrip } from './pinwatch.ts'
 import { connectTo, findRobot } from './robot.ts'
+import { uploadPhases } from './swap.ts'
 import { formatMs, Term } from './term.ts'
 
 /** The line that every program of the demo holds: one edge on it would be felt as a twitch. */
@@ -104,13 +105,18 @@ class Demo {
   /** Pushes and answers how it ended; the timeline is shown as the CLI itself shows it. */
   async push(program: string): Promise<Result> {
     const path = join(ROBOTS, 'blink', program)
+    const began = performance.now()
+    const upload: PhaseTime[] = []
     for await (const line of this.#cli(['push', path, '-d', 'sim']).lines) {
-      if (line.event === 'phase') term.progress(`${String(line.phase)} …`)
+      if (line.event === 'phase') {
+        term.progress(`${String(line.phase)} …`)
+        upload.push(...uploadPhases(line as Parameters<typeof uploadPhases>[0], performance.now() - began))
+      }
       if (line.event !== 'result') continue
       const result = line as unknown as Result
       this.results.push(result)
       term.event({ ...result, program })
-      if (result.receipt !== undefined) term.timeline(result.receipt.phases, result.receipt.gapMs)
+      if (result.receipt !== undefined) term.timeline([...upload, ...result.receipt.phases], result.receipt.gapMs)
       return result
     }
     throw new Refusal('internal', `pushing ${program} gave no result`)

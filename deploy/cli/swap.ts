@@ -1,11 +1,14 @@
 /** What is shown of a swap while it happens and when it has ended; shared by push, run, rollback and stop. */
-import type { Phase, PushEvent } from '../api.ts'
+import type { Phase, PhaseTime, PushEvent } from '../api.ts'
 import { Refusal } from '../errors.ts'
 import type { App } from './app.ts'
 import { exitForOutcome } from './exit.ts'
 import { printable } from './loglines.ts'
 
-export type Result = Extract<PushEvent, { event: 'result' }>
+export type Result = Extract<PushEvent, { event: 'result' }> & {
+  /** What the robot's endpoint says of the upload: in no receipt (HANDOVER 1.4). */
+  upload?: PhaseTime[]
+}
 
 /** Follows to the result, or to the first phase for which `enough` is true (then undefined). */
 export async function followSwap(
@@ -14,13 +17,16 @@ export async function followSwap(
   seen: (phase: Phase) => void = () => {},
   enough: (phase: Phase) => boolean = () => false,
 ): Promise<Result | undefined> {
+  const began = performance.now()
+  const upload: PhaseTime[] = []
   for await (const event of events) {
     app.term.event(event)
-    if (event.event === 'result') return event
+    if (event.event === 'result') return { ...event, ...(upload.length > 0 && { upload }) }
     if (event.event === 'held') {
       app.term.progress(`waiting: ${printable(event.reason)}`)
       continue
     }
+    upload.push(...uploadPhases(event, performance.now() - began))
     seen(event.phase)
     app.term.progress(`${event.phase} …`)
     if (enough(event.phase)) return undefined
@@ -28,11 +34,20 @@ export async function followSwap(
   throw new Refusal('unreachable', 'the connection ended before the result', 'medulla status says what is running')
 }
 
+/** The endpoint's word on a phase of the upload, as far as it can be: no longer than the push has lasted here. */
+export function uploadPhases(event: Extract<PushEvent, { event: 'phase' }>, elapsedMs: number): PhaseTime[] {
+  const { phase, by, startMs, ms = 0 } = event
+  const within = (value: number) => Math.min(Math.max(0, Number(value) || 0), elapsedMs)
+  return by === 'endpoint' ? [{ phase, startMs: within(startMs), ms: within(ms) }] : []
+}
+
 /** Timeline, then one sentence, then the exit code. */
 export function showResult(app: App, result: Result): number {
   const { term } = app
-  const { receipt, outcome } = result
-  if (receipt !== undefined && receipt.phases.length > 0) term.timeline(receipt.phases, receipt.gapMs)
+  const { receipt, outcome, upload = [] } = result
+  if (receipt !== undefined && receipt.phases.length > 0) {
+    term.timeline([...upload, ...receipt.phases], receipt.gapMs)
+  }
   const exit = exitForOutcome(outcome, result.code)
   if (exit === 0) {
     term.line(

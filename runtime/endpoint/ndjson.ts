@@ -15,7 +15,7 @@ const MAX_WHOLE = 32 * 1024 * 1024
 /**
  * Resolves when the answer is complete. With `cancel` the body is told when the reader leaves; without, what was asked for
  * goes on (a swap is not undone by a laptop that closes its lid). `settle` runs when the body has ended, before the reader
- * sees the result (HANDOVER 8.6).
+ * sees the result (HANDOVER 8.6). `first` goes before the body's first element.
  */
 export async function streamed(
   link: BodyLink,
@@ -23,12 +23,15 @@ export async function streamed(
   response: Response,
   leave?: 'cancel',
   settle: () => Promise<void> = async () => {},
+  first: readonly PushEvent[] = [],
 ): Promise<void> {
   const gone = new AbortController()
   if (leave === 'cancel') response.once('close', () => gone.abort())
   const max = 'follow' in message && message.follow ? MAX_BEHIND : MAX_WHOLE
   let result: unknown
+  const before = [...first]
   const item = (value: unknown) => {
+    for (const event of before.splice(0)) writeItem(response, event, max)
     if (isResult(value)) result = value
     else writeItem(response, value, max)
   }

@@ -3,7 +3,7 @@
  * the last has passed nothing of a push is outside this process's memory.
  */
 import type { Request } from 'express'
-import { ORDER_HEADER, type SignedOrder } from '../../deploy/api.ts'
+import { ORDER_HEADER, type PushEvent, type SignedOrder } from '../../deploy/api.ts'
 import { LIMITS } from '../../deploy/bundle/limits.ts'
 import { checkHeader } from '../../deploy/bundle/seal.ts'
 import { requestStart, type SecureSocket } from '../../deploy/channel/index.ts'
@@ -15,10 +15,16 @@ import type { BundleOpener } from './opener.ts'
 import type { Operators } from './operators.ts'
 import type { Staging } from './staging.ts'
 
-/** pushes at once, over all slots */
-const MAX_PUSHES = 2
-/** for the whole upload, however steadily it drips; the session's own deadline ends one that stops */
+/** Pushes at once, over all slots: one more than an operator may have (CHANNEL 6.6). */
+const MAX_PUSHES = 3
+const MAX_OWN = 2
+/** Bytes of the pushes at once, which are in memory until they were opened. */
+const MAX_BYTES = 2 * LIMITS.bundle
+const MAX_OWN_BYTES = LIMITS.bundle
+/** CHANNEL 6.7: for the whole upload, and the average rate from the grace on; the session's own deadline ends one that stops. */
 const UPLOAD_MS = 15 * 60_000
+const GRACE_MS = 10_000
+const LEAST_BYTES_PER_MS = (8 * 1024) / 1000
 
 export interface DoorParts {
   link: BodyLink
@@ -30,7 +36,7 @@ export interface DoorParts {
 
 export class Door {
   readonly #parts: DoorParts
-  readonly #busy = new Set<string>()
+  readonly #busy = new Map<string, { pusher: string; length: number }>()
 
   constructor(parts: DoorParts) {
     this.#parts = parts
@@ -41,10 +47,8 @@ export class Door {
     const { slot, peer } = call
     try {
       const length = declaredLength(call.request)
-      if (this.#busy.has(slot) || this.#busy.size >= MAX_PUSHES) {
-        throw new Refusal('in-progress', `another push to ${slot} is in progress`, 'try again when it has ended')
-      }
-      this.#busy.add(slot)
+      this.#admit(slot, peer.fingerprint, length)
+      this.#busy.set(slot, { pusher: peer.fingerprint, length })
       // once: afterwards the slot may be another push's
       let held = true
       const letGo = () => {
@@ -65,23 +69,41 @@ export class Door {
     }
   }
 
+  /** Throws Refusal `in-progress`. */
+  #admit(slot: string, pusher: string, length: number): void {
+    const refuse = (message: string) => new Refusal('in-progress', message, 'try again when it has ended')
+    if (this.#busy.has(slot)) throw refuse(`another push to ${slot} is in progress`)
+    const all = [...this.#busy.values()]
+    const bytes = (pushes: typeof all) => pushes.reduce((sum, push) => sum + push.length, length)
+    if (all.length >= MAX_PUSHES || bytes(all) > MAX_BYTES) throw refuse('pushes to other slots are in progress')
+    const own = all.filter((push) => push.pusher === pusher)
+    if (own.length >= MAX_OWN || bytes(own) > MAX_OWN_BYTES) {
+      throw refuse('pushes of yours to other slots are in progress')
+    }
+  }
+
   async #receive({ request, response, peer, slot }: Call, length: number, letGo: () => void): Promise<void> {
     const { link, opener, operators, staging } = this.#parts
     const order = orderOf(request)
     const start = Number(requestStart(request.socket as unknown as SecureSocket)) / 1e6
-    const bundle = await readBody(request, length, UPLOAD_MS * (this.#parts.scale ?? 1))
+    const bundle = await readBody(request, length, this.#parts.scale ?? 1)
     const received = clock()
     const { inner } = await opener.open(bundle, await operators.signers())
-    const opened = clock()
     const staged = await staging.put(inner)
     try {
-      const marks = { start, received, opened }
-      const message = { op: 'install' as const, slot, staged: staged.index, length: staged.length, pusher: peer.fingerprint, order, marks } // biome-ignore format: one record
-      // not cancelled when the client leaves: from here the swap has its own end
-      await streamed(link, message, response, undefined, async () => {
+      const message = { op: 'install' as const, slot, staged: staged.index, length: staged.length, pusher: peer.fingerprint, order } // biome-ignore format: one record
+      const receiveMs = received - start
+      // our word alone: the receipt has what the body measures (HANDOVER 1.4)
+      const upload: PushEvent[] = [
+        { event: 'phase', phase: 'receive', by: 'endpoint', startMs: 0, ms: receiveMs },
+        { event: 'phase', phase: 'open', by: 'endpoint', startMs: receiveMs, ms: clock() - received },
+      ]
+      const settle = async () => {
         await staging.remove(staged.index)
         letGo()
-      })
+      }
+      // not cancelled when the client leaves: from here the swap has its own end
+      await streamed(link, message, response, undefined, settle, upload)
     } catch (error) {
       if (error instanceof Refusal) reported.add(error) // the body said it itself
       throw error
@@ -91,7 +113,7 @@ export class Door {
 
 const reported = new WeakSet<object>()
 
-/** ms of CLOCK_MONOTONIC, as the body's marks are. */
+/** ms of CLOCK_MONOTONIC */
 function clock(): number {
   return Number(process.hrtime.bigint()) / 1e6
 }
@@ -110,29 +132,76 @@ function orderOf(request: Request): SignedOrder | null {
   return typeof header === 'string' ? parseOrder(Buffer.from(header, 'base64url').toString()) : null
 }
 
-/** Throws Refusal as soon as the age header is wrong, and when the upload ends early: then nothing of it is left. */
-async function readBody(request: Request, length: number, deadlineMs: number): Promise<Uint8Array<ArrayBuffer>> {
-  const bundle = new Uint8Array(length)
-  const timer = setTimeout(() => request.destroy(), deadlineMs)
-  let filled = 0
-  let headerSeen = false
+/**
+ * Throws Refusal as soon as the age header is wrong, when the upload ends early, and when it is slower than CHANNEL 6.7
+ * allows: then nothing of it is left.
+ */
+async function readBody(request: Request, length: number, scale: number): Promise<Uint8Array<ArrayBuffer>> {
+  const began = clock()
+  const upload = new Upload(length)
+  let timer: NodeJS.Timeout | undefined
+  const slow = new Promise<never>((_, reject) => {
+    timer = setInterval(() => {
+      const refusal = upload.tooSlow((clock() - began) / scale)
+      if (refusal !== null) reject(refusal)
+    }, 1000 * scale)
+  })
   try {
-    for await (const part of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-      bundle.set(part, filled)
-      filled += part.length
-      headerSeen ||= checkHeader(bundle.subarray(0, filled)) === 'ok'
-    }
+    return await Promise.race([upload.read(request), slow])
   } catch (error) {
-    if (error instanceof Refusal) {
-      // the rest is on its way, and the session's next request comes after it
-      request.resume()
-      throw error
-    }
-    throw new Refusal('truncated', `bundle: expected ${length} bytes, the upload ended after ${filled}`)
+    upload.drop()
+    // the rest is on its way, and the session's next request comes after it
+    request.resume()
+    throw error
   } finally {
-    clearTimeout(timer)
+    clearInterval(timer)
   }
-  if (filled !== length || !headerSeen)
-    throw new Refusal('truncated', `bundle: expected ${length} bytes, got ${filled}`)
-  return bundle
+}
+
+class Upload {
+  readonly #length: number
+  #bundle: Uint8Array<ArrayBuffer> | null
+  #filled = 0
+
+  constructor(length: number) {
+    this.#length = length
+    this.#bundle = new Uint8Array(length)
+  }
+
+  async read(request: Request): Promise<Uint8Array<ArrayBuffer>> {
+    const length = this.#length
+    let headerSeen = false
+    try {
+      for await (const part of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+        if (this.#bundle === null) continue
+        this.#bundle.set(part, this.#filled)
+        this.#filled += part.length
+        headerSeen ||= checkHeader(this.#bundle.subarray(0, this.#filled)) === 'ok'
+      }
+    } catch (error) {
+      if (error instanceof Refusal) throw error
+      throw new Refusal('truncated', `bundle: expected ${length} bytes, the upload ended after ${this.#filled}`)
+    }
+    if (this.#bundle === null || this.#filled !== length || !headerSeen)
+      throw new Refusal('truncated', `bundle: expected ${length} bytes, got ${this.#filled}`)
+    return this.#bundle
+  }
+
+  /** `ms` since the upload began, at the speed of a machine that is not stretched. */
+  tooSlow(ms: number): Refusal | null {
+    const late = ms > UPLOAD_MS
+    if (!late && this.#filled >= (ms - GRACE_MS) * LEAST_BYTES_PER_MS) return null
+    const rate = `${(this.#filled / 1.024 / ms).toFixed(1)} KiB/s`
+    const limit = late ? `an upload has ${UPLOAD_MS / 60_000} minutes` : 'at least 8 KiB/s are expected'
+    return new Refusal(
+      'truncated',
+      `bundle: got ${this.#filled} of ${this.#length} bytes, at ${rate}; ${limit}`,
+      'push again from where the network is better',
+    )
+  }
+
+  /** Nothing of it is wanted any more: its memory is given back, whatever still comes. */
+  drop(): void {
+    this.#bundle = null
+  }
 }

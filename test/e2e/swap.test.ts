@@ -26,7 +26,7 @@ function expectWhole({ phases, wallMs, gapMs, outcome, edges }: Receipt): void {
   // HANDOVER 1.3: both of its instants are in these phases
   const around = phases.filter(({ phase }) => ['yield', 'transfer', 'takeover', 'trial'].includes(phase))
   expect(gapMs).toBeLessThan(around.reduce((sum, { ms }) => sum + ms, 0))
-  expect(phases.map(({ phase }) => phase)).toEqual('receive open verify stage spawn rehearse copy arm yield transfer takeover trial commit'.split(' ')) // biome-ignore format: one line
+  expect(phases.map(({ phase }) => phase)).toEqual('verify stage spawn rehearse copy arm yield transfer takeover trial commit'.split(' ')) // biome-ignore format: one line
   expect(Math.abs(phases.reduce((sum, { ms }) => sum + ms, 0) - wallMs)).toBeLessThan(0.01)
   for (const [i, { startMs, ms }] of phases.entries()) {
     expect(Math.abs((phases[i + 1]?.startMs ?? wallMs) - (startMs + ms))).toBeLessThan(0.01)

@@ -100,11 +100,11 @@ test('a push is opened, staged as what was signed, and its events stream back; t
   const seen = commits()
   const { bytes, digest } = await body.bundle('bob')
   const client = await clientOf('bob')
-  // the marks are times of the machine's monotonic clock, in ms
-  const now = () => Number(process.hrtime.bigint()) / 1e6
-  const before = now()
+  const before = performance.now()
   const events = await all(client.push('main', bytes, { force: true }))
-  expect(events).toEqual([{ event: 'phase', phase: 'verify', startMs: 1 }, committed])
+  const took = performance.now() - before
+  const [receive, open, ...later] = events
+  expect(later).toEqual([{ event: 'phase', phase: 'verify', startMs: 1 }, committed])
   const install = body.of('install').at(-1)
   expect(install).toMatchObject({
     slot: 'main',
@@ -123,11 +123,15 @@ test('a push is opened, staged as what was signed, and its events stream back; t
     retry: false,
     nonce: 'fresh',
   })
-  const { start, received, opened } = install?.marks ?? { start: 0, received: 0, opened: 0 }
-  expect(start).toBeLessThanOrEqual(received)
-  expect(received).toBeLessThan(opened)
-  expect(start).toBeGreaterThan(before)
-  expect(opened).toBeLessThan(now())
+  // what the endpoint says of the upload is told as its own word, and to the person who pushed alone
+  expect(receive).toMatchObject({ event: 'phase', phase: 'receive', by: 'endpoint', startMs: 0 })
+  expect(open).toMatchObject({ event: 'phase', phase: 'open', by: 'endpoint' })
+  const [receiveMs = 0, openMs = 0] = [receive, open].map((event) => (event?.event === 'phase' ? event.ms : 0))
+  expect(Math.min(receiveMs, openMs)).toBeGreaterThanOrEqual(0)
+  expect(receiveMs + openMs).toBeLessThan(took)
+  expect(Object.keys(install ?? {}).sort()).toEqual(
+    ['op', 'id', 'slot', 'staged', 'length', 'pusher', 'force', 'retry'].sort(),
+  )
   expect(seen.staged).toEqual([install?.staged])
   expect(seen.bytes[0]).toHaveLength(install?.length ?? 0)
   const inner = await openInner(seen.bytes[0] ?? Buffer.alloc(0), new Set([body.person('bob').signer.publicKey]))
@@ -196,6 +200,8 @@ test('what the body refuses is answered with its code, before or after the first
     answer({ op: 'error', error: { ...error, code: 'no such code' } })
   }
   expect(await all(bob.push('main', bytes))).toEqual([
+    expect.objectContaining({ phase: 'receive', by: 'endpoint' }),
+    expect.objectContaining({ phase: 'open', by: 'endpoint' }),
     { event: 'phase', phase: 'spawn', startMs: 2 },
     { event: 'result', outcome: 'refused', code: 'internal', message: error.message, hint: error.hint },
   ])
@@ -229,7 +235,7 @@ function gate(): { open: () => void; opened: Promise<void> } {
   return { open, opened }
 }
 
-test('one push at a time in a slot, two in all', async () => {
+test('CHANNEL 6.6: one push at a time in a slot, two of one operator, three in all', async () => {
   const held = gate()
   commits(undefined, held.opened)
   const bob = await clientOf('bob')
@@ -240,10 +246,18 @@ test('one push at a time in a slot, two in all', async () => {
   await expect(all(bob.push('main', bytes))).rejects.toMatchObject({ code: 'in-progress' })
   const second = all(bob.push('arm', bytes))
   await eventually(() => body.of('install').length === installs + 2)
-  await expect(all(bob.push('leg', bytes))).rejects.toMatchObject({ code: 'in-progress' })
+  const own = expect.stringContaining('of yours')
+  await expect(all(bob.push('leg', bytes))).rejects.toMatchObject({ code: 'in-progress', message: own })
+  // another operator has a place, and with it all are taken
+  const ann = await clientOf('ann')
+  const third = all(ann.push('leg', bytes))
+  await eventually(() => body.of('install').length === installs + 3)
+  const others = expect.stringContaining('other slots')
+  await expect(all(ann.push('foot', bytes))).rejects.toMatchObject({ code: 'in-progress', message: others })
   held.open()
   expect((await first).at(-1)).toEqual(committed)
   expect((await second).at(-1)).toEqual(committed)
+  expect((await third).at(-1)).toEqual(committed)
   expect((await all(bob.push('main', bytes))).at(-1)).toEqual(committed)
 })
 
