@@ -29,8 +29,6 @@ const MAX_BEHIND = 4 * 1024 * 1024
 const PAGE = 256 * 1024
 const RESTART_MS = { first: 200, most: 10_000 }
 
-const NEVER = (): void => {}
-
 export interface EndpointEvents {
   /** Once: later endpoints have the same port. */
   listening(port: number): void
@@ -218,7 +216,7 @@ export class EndpointLink {
         case 'status':
           return done({ ...this.#robot.status(), endpoint: this.#report })
         case 'releases':
-          return done(await this.#robot.releases(this.#known(message.slot).name))
+          return done(await this.#robot.releases(this.#robot.known(message.slot).name))
         case 'counter':
           return done(this.#robot.counterRange(message.program))
         case 'params':
@@ -226,21 +224,23 @@ export class EndpointLink {
         case 'board':
           return done(boardReport(this.#robot.board))
         case 'who':
-          return done(this.#robot.operators.who(JSON.parse(message.cert) as SignedCertificate, message.noise))
+          return done(this.#robot.operators.who(parseCertificate(message.cert), message.noise))
         case 'signers':
           return done([...this.#robot.operators.signers()])
         case 'receipts':
           await all(await this.#robot.receipts.read(message.limit))
           return done()
         case 'logs': {
-          const slots = message.slot === null ? [...this.#robot.all] : [this.#known(message.slot)]
+          const slots = message.slot === null ? this.#robot.all : [this.#robot.known(message.slot)]
           const lines = chosen(slots, message)
           if (!message.follow) {
             await all(lines)
             return done()
           }
           const later = (listener: (slot: Slot) => void) =>
-            message.slot === null ? this.#robot.onSlot(listener) : NEVER
+            this.#robot.onSlot((slot) => {
+              if (message.slot === null || message.slot === slot.name) listener(slot)
+            })
           // what comes while the first ones are read is neither lost nor before them
           let early: unknown[] | null = []
           streams.set(
@@ -254,7 +254,7 @@ export class EndpointLink {
           return
         }
         case 'spare':
-          this.#known(message.slot)
+          this.#robot.known(message.slot)
           streams.set(id, this.#robot.spares.hold(message.slot, item))
           return
         case 'pins':
@@ -275,22 +275,17 @@ export class EndpointLink {
     }
   }
 
-  #known(slot: string) {
-    if (!this.#robot.knows(slot)) throw new Refusal('not-found', `there is no slot ${slot}`, 'medulla status')
-    return this.#robot.slot(slot)
-  }
-
   async #carryOut(order: Order, by: Operator, answer: (value: unknown) => void): Promise<void> {
     switch (order.order) {
       case 'start':
-        await this.#known(order.slot).start(by.fingerprint)
+        await this.#robot.known(order.slot).start(by.fingerprint)
         return answer(resultOf('started', `slot ${order.slot} is started; medulla status shows how it goes`))
       case 'rollback':
         return this.#installer.rollback(order, by.fingerprint, answer)
       case 'set':
         return answer(this.#robot.set(order.handle, order.value, by.name))
       case 'params': {
-        const { params } = this.#known(order.slot)
+        const { params } = this.#robot.known(order.slot)
         const { manifest } = await params.program()
         await params.change(order.change, manifest.params, by.name)
         return answer(await this.#params(order.slot))
@@ -308,13 +303,15 @@ export class EndpointLink {
   }
 
   async #params(name: string): Promise<ParamReport> {
-    const slot = this.#known(name)
+    const slot = this.#robot.known(name)
     const { program, version, manifest } = await slot.params.program()
     return { slot: name, program, version, params: slot.params.report(manifest.params) }
   }
 
   async #stop({ slot: name, pusher }: Extract<EndpointMessage, { op: 'stop' }>): Promise<PushEvent> {
-    const problem = await this.#known(name).stop('stop', pusher)
+    const slot = this.#robot.known(name)
+    const problem = await slot.stop('stop', pusher)
+    await this.#robot.letGo(slot)
     const done = `slot ${name} is stopped, its outputs are at their safe levels`
     return resultOf('stopped', problem === null ? done : `${done}; but ${problem}`)
   }
@@ -375,6 +372,14 @@ function parse(line: string): EndpointMessage | null {
     return parsed.success ? parsed.data : null
   } catch {
     return null
+  }
+}
+
+function parseCertificate(text: string): SignedCertificate {
+  try {
+    return JSON.parse(text) as SignedCertificate
+  } catch {
+    throw new Refusal('unknown-format', 'expected a certificate as JSON')
   }
 }
 

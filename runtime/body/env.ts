@@ -43,8 +43,8 @@ export interface SlotEnv {
   commit(slot: string, runnable: Runnable, raiseFloor: boolean): Promise<void>
   undone(digest: string): Promise<void>
   setStopped(slot: string, stopped: boolean): Promise<void>
-  /** What was set of the slot's parameters, on disk. */
-  params(slot: string): Readonly<Record<string, ParamValue>>
+  /** What was set of the slot's parameters, on disk; null for a slot that never committed anything. */
+  params(slot: string): Readonly<Record<string, ParamValue>> | null
   saveParams(slot: string, values: Readonly<Record<string, ParamValue>>): Promise<void>
   saveCheckpoint(slot: string, checkpoint: Checkpoint): Promise<void>
   /** null when there is none for this program, or when it cannot be used. */

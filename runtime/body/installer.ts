@@ -36,17 +36,19 @@ export class Installer {
     // Nothing that the endpoint says of times gets into a receipt (HANDOVER 1.4).
     const timeline = new Timeline(monotonicNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
     timeline.begin('verify')
-    const slot = this.#robot.slot(message.slot)
+    let slot: Slot | null = null
     let seen: Verified | null = null
     let order: PushOrder | null = null
     let letGo = (): void => {}
     try {
+      slot = this.#robot.slot(message.slot)
       slot.reserve()
       try {
         const signers = [...operators.signers()]
+        const here = slot
         order = this.#pushOrder(message)
         const retry = order?.retry === true
-        const facts = (release: Release, digest: string) => this.#facts(message, slot, release, digest, retry)
+        const facts = (release: Release, digest: string) => this.#facts(message, here, release, digest, retry)
         seen = await door.verify(
           { stagedFile: stagedFile(endpointFolder, message.staged), length: message.length, signers },
           ({ release, digest }) => decide(release, digest, null, facts(release, digest)),
@@ -65,6 +67,7 @@ export class Installer {
       }
     } catch (error) {
       if (error instanceof Refusal) await this.refused(message.slot, message.pusher, error, seen)
+      if (slot !== null) await this.#robot.letGo(slot)
       throw error
     }
     const { pusher } = message
@@ -89,9 +92,10 @@ export class Installer {
   async rollback(order: RollbackOrder, pusher: string, emit: Emit): Promise<void> {
     const timeline = new Timeline(monotonicNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
     timeline.begin('verify')
-    const slot = this.#robot.slot(order.slot)
+    let slot: Slot
     let upgrade: Upgrade
     try {
+      slot = this.#robot.known(order.slot)
       slot.reserve()
       try {
         this.#checkTarget(order)
@@ -124,7 +128,9 @@ export class Installer {
     const { bundles, slots } = this.#robot
     const letGo = bundles.hold(upgrade.to.digest)
     try {
-      emit((await slot.launch(upgrade)) as PushEvent)
+      const result = (await slot.launch(upgrade)) as PushEvent
+      await this.#robot.letGo(slot)
+      emit(result)
     } finally {
       letGo()
       // what is done is done: old bundles may stay a while

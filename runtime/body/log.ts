@@ -24,6 +24,8 @@ export class SlotLog {
   #tokens = KEEP
   #refilled = performance.now()
   dropped = 0
+  /** Its slot is gone: nothing more comes. */
+  isClosed = false
 
   constructor(slot: string) {
     this.#slot = slot
@@ -53,6 +55,11 @@ export class SlotLog {
   follow(listener: (line: LogLine) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
+  }
+
+  close(): void {
+    this.isClosed = true
+    this.#listeners.clear()
   }
 
   /** Lines that were dropped before they came here. */

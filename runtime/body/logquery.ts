@@ -1,5 +1,6 @@
 /** Invariant: what is not asked for does not leave the robot: lines are chosen here, by slot, time and level. */
 import { LOG_LEVELS, type LogLevel, type LogLine } from '../../deploy/api.ts'
+import type { SlotLog } from './log.ts'
 import type { Slot } from './slot.ts'
 
 export interface LogQuery {
@@ -25,14 +26,19 @@ export function followed(
   query: LogQuery,
   item: (line: LogLine) => void,
 ): () => void {
-  const ends: (() => void)[] = []
+  const ends = new Map<SlotLog, () => void>()
   const follow = ({ log }: Slot): void => {
-    ends.push(log.follow((line) => matches(line, query) && item(line)))
+    for (const known of ends.keys()) if (known.isClosed) ends.delete(known)
+    ends.set(
+      log,
+      log.follow((line) => matches(line, query) && item(line)),
+    )
   }
   for (const slot of slots) follow(slot)
-  ends.push(onSlot(follow))
+  const noMore = onSlot(follow)
   return () => {
-    for (const end of ends) end()
+    noMore()
+    for (const end of ends.values()) end()
   }
 }
 

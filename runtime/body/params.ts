@@ -78,6 +78,10 @@ export class SlotParams {
 
   /** Resolves when it is on disk. Throws Refusal `bad-param`, with nothing changed, when any part of it does not fit. */
   change(change: ParamChange, declared: Declarations, who: string): Promise<void> {
+    if (this.#env.params(this.#slot) === null) {
+      const message = `the first program of slot ${this.#slot} is in its trial: nothing is kept of it yet`
+      throw new Refusal('not-running', message, 'set it again when the push has ended')
+    }
     const before = this.values(declared)
     const next = 'set' in change ? this.#setting(change.set, declared) : this.#resetting(change.reset, declared)
     this.#set = next

@@ -6,14 +6,15 @@
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type {
-  CounterRange,
-  OperatorInfo,
-  Order,
-  PinChange,
-  Receipt,
-  ReleaseInfo,
-  StatusReport,
+import {
+  type CounterRange,
+  DEFAULT_SLOT,
+  type OperatorInfo,
+  type Order,
+  type PinChange,
+  type Receipt,
+  type ReleaseInfo,
+  type StatusReport,
 } from '../../deploy/api.ts'
 import { highestCounter } from '../../deploy/bundle/policy.ts'
 import { Refusal } from '../../deploy/errors.ts'
@@ -208,28 +209,50 @@ export class Robot {
     if (refusal === null) this.#dirs.prepare()
   }
 
+  /** Made when it is not there; whoever has no use for it any more calls {@link letGo}. */
   slot(name: string): Slot {
     const known = this.#running.get(name)
     if (known !== undefined) return known
-    if (this.#running.size >= MAX_SLOTS) throw new Refusal('too-large', `this robot has ${MAX_SLOTS} slots already`)
+    const used = this.all.filter((slot) => this.#counts(slot)).length
+    if (used >= MAX_SLOTS) throw new Refusal('too-large', `this robot has ${MAX_SLOTS} slots already`, 'medulla status')
     const slot = new Slot(name, this.#env)
     this.#running.set(name, slot)
     for (const listener of this.#watchers) listener(slot)
     return slot
   }
 
-  get all(): IterableIterator<Slot> {
-    return this.#running.values()
+  /** Throws Refusal `not-found`. */
+  known(name: string): Slot {
+    const slot = this.#running.get(name)
+    if (slot === undefined) throw new Refusal('not-found', `there is no slot ${name}`, 'medulla status')
+    return slot
+  }
+
+  /** HANDOVER 2.8: a slot that never committed anything ends with its push. The default slot keeps its log. */
+  async letGo(slot: Slot): Promise<void> {
+    const { name } = slot
+    if (this.#counts(slot) || name === DEFAULT_SLOT || this.#running.get(name) !== slot) return
+    this.#running.delete(name)
+    await slot.close()
+    // Unless a new one has come meanwhile: then these are its own.
+    if (this.#running.has(name)) return
+    this.owner.keep([], name)
+    this.spares.forget(name)
+  }
+
+  /** It has committed something, or a push of it is under way. */
+  #counts(slot: Slot): boolean {
+    return this.slots.isCommitted(slot.name) || !slot.isIdle
+  }
+
+  get all(): Slot[] {
+    return [...this.#running.values()]
   }
 
   /** Tells of every slot that is made from now on. */
   onSlot(listener: (slot: Slot) => void): () => void {
     this.#watchers.add(listener)
     return () => this.#watchers.delete(listener)
-  }
-
-  knows(name: string): boolean {
-    return this.#running.has(name)
   }
 
   /**
@@ -304,10 +327,12 @@ export class Robot {
       estop: this.stops.estop,
       uptimeMs: Math.round(performance.now() - this.#began),
       head: this.receipts.head(),
-      slots: [...this.#running.values()].map((slot) => {
-        const { previous } = this.slots.get(slot.name)
-        return { ...slot.status(), ...(previous === null ? {} : { previous }) }
-      }),
+      slots: this.all
+        .filter((slot) => this.#counts(slot))
+        .map((slot) => {
+          const { previous } = this.slots.get(slot.name)
+          return { ...slot.status(), ...(previous === null ? {} : { previous }) }
+        }),
     }
   }
 
@@ -348,7 +373,7 @@ export class Robot {
 
   async close(): Promise<void> {
     await this.spares.close()
-    await Promise.all([...this.#running.values()].map((slot) => slot.close()))
+    await Promise.all(this.all.map((slot) => slot.close()))
     await this.#hardware.close()
     await this.door.close()
     await this.slots.close()
@@ -400,6 +425,8 @@ export class Robot {
       },
       undone: (digest) => slots.rolledBack(digest),
       setStopped: async (slot, stopped) => {
+        // Nothing would start it, and nothing is there to be kept (HANDOVER 2.8).
+        if (stopped && !slots.isCommitted(slot)) return
         // Again and again by an observer: it is on disk (HANDOVER 8.19).
         if (stopped && slots.get(slot).stopped && this.stops.isStopped(slot)) return
         // HANDLES 6.11: the latch alone is enough, and a stop must not be lost to a full disk
@@ -410,7 +437,7 @@ export class Robot {
         const started = stopped ? null : await this.stops.startSlot(slot)
         if (started !== null) throw started
       },
-      params: (slot) => slots.get(slot).params,
+      params: (slot) => (slots.isCommitted(slot) ? slots.get(slot).params : null),
       saveParams: async (slot, values) => {
         await slots.setParams(slot, values)
       },

@@ -116,9 +116,9 @@ export class Slot {
     return this.#programs.killAll(deadlineMs)
   }
 
-  /** Nothing runs here, and nothing is about to. */
+  /** Nothing runs here, nothing is about to, and no push has the slot. */
   get isIdle(): boolean {
-    return accepts(this.#state, 'start')
+    return accepts(this.#state, 'start') && !this.#reserved && this.#upgrade === null
   }
 
   /** Starts what was stopped, by order of `by`. Throws `in-progress` when something runs or is about to. */
@@ -142,6 +142,7 @@ export class Slot {
     await this.#queue
     await this.#programs.close()
     await this.params.close()
+    this.log.close()
   }
 
   edge(message: { id: number; level: 0 | 1; ns: string; seqno: number }): void {

@@ -29,7 +29,16 @@ export class Spares {
 
   /** Asks for a spare, until the answer is called; `told` whenever there is one, or none any more. */
   hold(slot: string, told: Told): () => void {
-    return this.#of(slot).hold(told)
+    const leave = this.#of(slot).hold(told)
+    return () => {
+      leave()
+      this.forget(slot)
+    }
+  }
+
+  /** A slot without programs needs no account here. */
+  forget(slot: string): void {
+    if (this.#slots.get(slot)?.isUnused) this.#slots.delete(slot)
   }
 
   /** The slot has come to rest: `running` is what runs undisturbed, or null. */
@@ -68,6 +77,10 @@ class Spare {
   constructor(slot: string, env: Ground) {
     this.#slot = slot
     this.#env = env
+  }
+
+  get isUnused(): boolean {
+    return this.#holders.size === 0 && this.#runs === null && this.#made === null
   }
 
   hold(told: Told): () => void {

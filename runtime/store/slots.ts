@@ -81,6 +81,11 @@ export class Slots {
     return [...this.#records.keys()].sort()
   }
 
+  /** It has a program: one that was committed. */
+  isCommitted(slot: string): boolean {
+    return this.#records.get(slot)?.current != null
+  }
+
   /** An empty record for a slot that has none. */
   get(slot: string): SlotRecord {
     const empty = { current: null, previous: null, history: [], stopped: false, params: {}, floor: null }

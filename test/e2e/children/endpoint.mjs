@@ -1,0 +1,15 @@
+// Loaded before a runtime: while the file MEDULLA_TEST_FAULT is there, the runtime's next endpoint is a hostile one, which sends its lines.
+import child_process from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
+import { fileURLToPath } from 'node:url'
+
+const { MEDULLA_TEST_FAULT: lines = '' } = process.env
+const HOSTILE = fileURLToPath(new URL('hostile.mjs', import.meta.url))
+const { spawn } = child_process
+
+child_process.spawn = (file, args, options) => {
+  const isEndpoint = args?.[0]?.endsWith('endpoint/main.js') && existsSync(lines)
+  return spawn(file, isEndpoint ? [HOSTILE, lines] : args, options)
+}
+syncBuiltinESMExports()

@@ -1,0 +1,113 @@
+/** HANDOVER 2.8: a slot is there from its first commit on; until then, only while a push of it is under way. */
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { eventually } from './eventually.ts'
+import { ended, type Pushed, TestRobot } from './robot.ts'
+
+let robot: TestRobot
+
+beforeAll(async () => {
+  robot = await TestRobot.start({}, { eve: 'observer' })
+})
+afterAll(async () => robot?.close())
+
+const slots = async () => (await robot.client.status()).slots.map(({ slot }) => slot)
+const onDisk = () => readdirSync(join(robot.home, 'slots'))
+
+/** That nothing is there of a slot with this name. */
+async function expectNone(name: string): Promise<void> {
+  expect(await slots()).not.toContain(name)
+  expect(onDisk()).not.toContain(name)
+  const missing = { code: 'not-found', message: `there is no slot ${name}` }
+  await expect(robot.logs(name)).rejects.toMatchObject(missing)
+  await expect(robot.client.params(name)).rejects.toMatchObject(missing)
+  await expect(robot.client.releases(name)).rejects.toMatchObject(missing)
+  expect(await robot.events(robot.client.stop(name))).toMatchObject({ outcome: 'refused', ...missing })
+  expect(await robot.events(robot.client.start(name))).toMatchObject({ outcome: 'refused', ...missing })
+}
+
+test('HANDOVER 2.8: 24 pushes to invented names are refused, and take no place', async () => {
+  const { bytes } = await robot.bundle('needs-ghost')
+  for (let i = 0; i < 24; i++) {
+    expect(await ended(robot.client.push(`made-up-${i}`, bytes))).toMatchObject({ code: 'missing-handle' })
+  }
+  expect(await slots()).toEqual([])
+  await expectNone('made-up-7')
+  await robot.commit('steady')
+  expect(await slots()).toEqual(['main'])
+})
+
+test('HANDOVER 2.8: a slot whose first program fails its trial is gone, and so is what it leased', async () => {
+  for (const [program, name] of [
+    ['throws-at-import', 'fails-early'],
+    ['exits-in-trial', 'fails-late'],
+  ] as const) {
+    // main would hold its handles
+    await robot.events(robot.client.stop('main'))
+    const result = await robot.push(program, { to: name })
+    expect(result.outcome, result.message).toBe('rolled-back')
+    await expectNone(name)
+    await robot.events(robot.client.start('main'))
+    await robot.running()
+  }
+})
+
+test('HANDOVER 2.8: a stop during a first push ends it, and leaves nothing', async () => {
+  await robot.events(robot.client.stop('main'))
+  const eve = await robot.connect(robot.others.eve)
+  const { bytes } = await robot.bundle('slow-import')
+  const before = robot.receipts().length
+  let stopped: Promise<Pushed> | undefined
+  let result: string | undefined
+  for await (const event of robot.client.push('fresh', bytes)) {
+    if (event.event === 'phase' && event.phase === 'spawn') {
+      expect(await slots()).toContain('fresh')
+      stopped = ended(eve.stop('fresh'))
+    }
+    if (event.event === 'result') result = event.outcome
+  }
+  expect(result).toBe('called-off')
+  expect(await stopped).toMatchObject({ outcome: 'stopped' })
+  await expectNone('fresh')
+  expect(robot.receipts().slice(before).map(({ slot, outcome }) => `${slot} ${outcome}`).sort()).toEqual(['fresh called-off', 'fresh stopped']) // biome-ignore format: one line
+  eve.close()
+  await robot.events(robot.client.start('main'))
+  await robot.running()
+})
+
+test('HANDOVER 2.8: whoever follows the log of a slot in its first push hears of it when it comes again', async () => {
+  await robot.events(robot.client.stop('main'))
+  const leave = new AbortController()
+  const lines: string[] = []
+  let following = Promise.resolve()
+  const follow = async () => {
+    for await (const { text } of robot.client.logs('arm', { follow: true, signal: leave.signal })) lines.push(text)
+  }
+  for await (const event of robot.client.push(
+    'arm',
+    (await robot.bundle('exits-in-trial', { program: 'ends' })).bytes,
+  )) {
+    if (event.event === 'phase' && event.phase === 'spawn') following = follow().catch(() => {})
+    if (event.event === 'result') expect(event.outcome, event.message).toBe('rolled-back')
+  }
+  await expectNone('arm')
+  await robot.events(robot.client.start('main'))
+  expect(await robot.push('arm-writer', { to: 'arm', program: 'reach' })).toMatchObject({ outcome: 'committed' })
+  await eventually(() => lines.includes('reach 1.0.0 runs'))
+  expect((await slots()).sort()).toEqual(['arm', 'main'])
+  leave.abort()
+  await following
+})
+
+test('HANDOVER 2.8: what was committed is there after a restart, what was not is not', async () => {
+  const { bytes } = await robot.bundle('needs-ghost')
+  expect(await ended(robot.client.push('ghost', bytes))).toMatchObject({ code: 'missing-handle' })
+  await robot.end()
+  await robot.begin()
+  await robot.running()
+  await robot.running(-1, 'arm')
+  expect((await slots()).sort()).toEqual(['arm', 'main'])
+  expect(onDisk().sort()).toEqual(['arm', 'main'])
+  robot.check()
+})

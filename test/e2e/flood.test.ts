@@ -1,0 +1,133 @@
+/** What is refused again and again: by operators who send it, and by an endpoint that was taken over. */
+import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { Receipt } from '../../deploy/api.ts'
+import { eventually } from './eventually.ts'
+import { ended, TestRobot } from './robot.ts'
+
+let robot: TestRobot
+
+beforeAll(async () => {
+  const preload = fileURLToPath(new URL('children/endpoint.mjs', import.meta.url))
+  robot = await TestRobot.start({}, { eve: 'observer', oscar: 'operator' }, { preload })
+  await robot.commit('steady')
+})
+afterAll(async () => robot?.close())
+
+const logBytes = () => statSync(join(robot.home, 'receipts.ndjson')).size
+const fingerprint = (name: string) => robot.others[name]?.signer.fingerprint ?? ''
+
+function refusals(pusher: string): { receipts: Receipt[]; total: number } {
+  const receipts = robot.receipts().filter((receipt) => receipt.outcome === 'refused' && receipt.pusher === pusher)
+  return { receipts, total: receipts.reduce((sum, { count = 1 }) => sum + count, 0) }
+}
+
+test('HANDOVER 8.10: an observer is refused 2,000 times: the log grows by less than 100 KiB, another one is recorded, and the numbers add up', async () => {
+  const before = logBytes()
+  const eve = await robot.connect(robot.others.eve)
+  const attempt = () => expect(eve.start('main').next()).rejects.toMatchObject({ code: 'role' })
+  for (let i = 0; i < 2000; i += 5) {
+    await Promise.all(Array.from({ length: 5 }, attempt))
+    if (i !== 1500) continue
+    const oscar = await robot.connect(robot.others.oscar)
+    expect(await ended(oscar.push('main', Buffer.from('junk')))).toMatchObject({ code: 'unknown-format' })
+    expect(await eventually(() => refusals(fingerprint('oscar')).receipts.at(-1))).toMatchObject({
+      code: 'unknown-format',
+    })
+    oscar.close()
+  }
+  eve.close()
+  expect(logBytes() - before).toBeLessThan(100 * 1024)
+  // what was counted is written when the runtime ends, at the latest
+  await robot.end()
+  const { receipts, total } = refusals(fingerprint('eve'))
+  expect(total).toBe(2000)
+  expect(receipts.length).toBeLessThan(60)
+  expect(receipts.at(-1)).toMatchObject({ code: 'role', slot: 'main', reason: expect.stringMatching(/^\d+ more: /) })
+  expect(receipts.at(-1)?.periodMs).toBeGreaterThan(0)
+  // on a slow machine more than one window ends
+  expect(receipts.filter(({ count }) => count !== undefined).length).toBeLessThan(4)
+  expect(logBytes() - before).toBeLessThan(100 * 1024)
+  await robot.begin()
+  await robot.running()
+})
+
+test('HANDOVER 8.11: an observer stops a slot 500 times: the stop is recorded, and the disk gets no more than 48 receipts of it', async () => {
+  const eve = await robot.connect(robot.others.eve)
+  const before = robot.receipts().length
+  const record = join(robot.home, 'slots/main/slot.json')
+  await robot.events(eve.stop('main'))
+  const { mtimeNs } = statSync(record, { bigint: true })
+  for (let i = 1; i < 500; i++) expect(await robot.events(eve.stop('main'))).toMatchObject({ outcome: 'stopped' })
+  const more = robot.receipts().slice(before)
+  expect(new Set(more.map(({ outcome }) => outcome))).toEqual(new Set(['stopped']))
+  expect(more.length).toBeLessThanOrEqual(48)
+  expect(statSync(record, { bigint: true }).mtimeNs).toBe(mtimeNs)
+  await robot.events(robot.client.start('main'))
+  await robot.running()
+  eve.close()
+})
+
+/** The next endpoint sends these to the body; resolves once every id of `answered` has its answer. */
+async function hostile(messages: object[], answered: ReadonlySet<number>): Promise<void> {
+  const lines = join(robot.folder, 'fault')
+  const answers = `${lines}.answers`
+  writeFileSync(answers, '')
+  writeFileSync(lines, messages.map((message) => `${JSON.stringify(message)}\n`).join(''))
+  process.kill(robot.endpoint(), 'SIGKILL')
+  await eventually(() => {
+    const heard = readFileSync(answers, 'utf8').matchAll(/"op":"(?:done|error)","id":(\d+)/g)
+    return answered.size === [...heard].filter(([, id]) => answered.has(Number(id))).length
+  }, 120_000)
+}
+
+/** A true endpoint again. */
+async function redeem(): Promise<void> {
+  rmSync(join(robot.folder, 'fault'))
+  process.kill(robot.children().find(({ command }) => command.includes('hostile.mjs'))?.pid ?? -1, 'SIGKILL')
+  await robot.reconnect()
+}
+
+test('HANDOVER 8.10, 2.8: an endpoint that was taken over fills neither the disk nor the slots', async () => {
+  const before = logBytes()
+  const folders = readdirSync(join(robot.home, 'slots'))
+  const known = fingerprint('oscar')
+  const unknown = `SHA256:${'A'.repeat(43)}`
+  const message = '\u0001'.repeat(500)
+  const messages: object[] = []
+  const answered = new Set<number>()
+  let id = 1
+  for (let i = 0; i < 3000; i++) {
+    messages.push({ op: 'refused', id: id++, slot: `s${i}`, pusher: known, code: 'internal', message })
+    messages.push({ op: 'refused', id: id++, slot: 'main', pusher: unknown, code: 'internal', message })
+  }
+  const staged = `${'ab'.repeat(16)}.tar`
+  writeFileSync(join(robot.home, 'staging', staged), 'junk')
+  for (let i = 0; i < 300; i++) {
+    const push = { staged, length: 4, pusher: known, force: false, retry: false }
+    for (let more = 0; more < 3; more++) answered.add(id + more)
+    messages.push({ op: 'install', id: id++, slot: `t${i}`, ...push })
+    messages.push({ op: 'stop', id: id++, slot: `u${i}`, pusher: known })
+    messages.push({ op: 'rollback', id: id++, slot: `v${i}`, pusher: known, order: '{}', sig: '' })
+  }
+  await hostile(messages, answered)
+  expect(readdirSync(join(robot.home, 'slots'))).toEqual(folders)
+  // of its longest reasons, which JSON makes seven times as long
+  expect(logBytes() - before).toBeLessThan(64 * 6000)
+  expect(robot.receipts().filter(({ pusher }) => pusher === unknown)).toEqual([])
+  await redeem()
+  expect((await robot.client.status()).slots.map(({ slot }) => slot)).toEqual(['main'])
+  expect(await robot.push('arm-writer', { to: 'arm', program: 'reach' })).toMatchObject({ outcome: 'committed' })
+  robot.check()
+})
+
+test('HANDOVER 1.4: an endpoint that tells times of its own to the body is ended', async () => {
+  const marks = { start: 0, received: 1e9, opened: 2e9 }
+  const push = { staged: `${'ab'.repeat(16)}.tar`, length: 4, pusher: fingerprint('oscar'), force: false, retry: false }
+  const before = robot.receipts().length
+  await hostile([{ op: 'install', id: 1, slot: 'main', ...push, marks }], new Set())
+  await eventually(() => robot.stderr.includes('not in the protocol'))
+  expect(robot.receipts()).toHaveLength(before)
+})
