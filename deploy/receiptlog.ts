@@ -1,8 +1,9 @@
 /**
- * Invariant: a log that verifies is the robot's own, complete from its first entry to the head that is shown.
+ * Invariant: a log, or the end of one, that verifies is the robot's own, without a gap from the first entry that was given
+ * to the head that is shown, and contains the heads that are known otherwise (HANDOVER 8.20; test/store/receipts.test.ts).
  *
- * Each entry is signed and holds the digest of the exact text of the one before. What this cannot see is a log cut off at
- * its end: compare the head with one that you noted earlier.
+ * Each entry is signed and holds its number and the digest of the exact text of the one before. A log that was cut off at
+ * its end has no mark of that: it is the head seen earlier, and the one that the robot reports, that show it.
  */
 import { createHash } from 'node:crypto'
 import type { Receipt, SignedReceipt } from './api.ts'
@@ -22,14 +23,22 @@ export interface LogProblem {
   /** counts from 1, of the lines that were given */
   line: number
   message: string
+  /** Nothing is wrong with the lines: they begin too late to show that they continue the head seen earlier. */
+  unproven?: true
 }
-export type LogVerdict = { entries: number; head: Head } & ({ ok: true } | { ok: false; problem: LogProblem })
+/** `first` is the number of the first entry. */
+export type LogVerdict = { entries: number; first: number; head: Head } & (
+  | { ok: true }
+  | { ok: false; problem: LogProblem }
+)
 
 export interface VerifyOptions {
   /** The lines are the last ones of a log, so the first entry need not be its first. */
   partial?: boolean
-  /** A head noted earlier: it must be in the log. Ignored for a partial log that begins after it. */
+  /** A head noted earlier: it must be in the log, or what the first line follows. */
   seen?: Head
+  /** What the robot says is its head: the log must reach it. */
+  reported?: Head
 }
 
 export function receiptDigest(text: string): string {
@@ -69,10 +78,15 @@ function readObject(text: string, what: string): object {
 export function verifyLog(lines: readonly string[], robotPublicKey: string, opts: VerifyOptions = {}): LogVerdict {
   let head: Head = { seq: 0, digest: GENESIS }
   let first = 1
+  const heads = [
+    { head: opts.seen, means: 'was seen earlier' },
+    { head: opts.reported, means: 'is what the robot reports' },
+  ].flatMap(({ head, means }) => (head === undefined ? [] : [{ ...head, means }]))
   for (const [index, line] of lines.entries()) {
     const fail = (message: string): LogVerdict => ({
       ok: false,
       entries: index,
+      first,
       head,
       problem: { line: index + 1, message },
     })
@@ -83,22 +97,27 @@ export function verifyLog(lines: readonly string[], robotPublicKey: string, opts
       if (receipt.robot !== fingerprint(robotPublicKey)) return fail(`names robot ${receipt.robot}, not its signer`)
       if (index === 0 && opts.partial === true) {
         first = receipt.seq
+        const before = heads.find(({ seq, digest }) => seq === first - 1 && digest !== receipt.prev)
+        if (before !== undefined) return fail(`follows ${receipt.prev}, but ${before.digest} ${before.means}`)
       } else {
         if (receipt.seq !== head.seq + 1) return fail(`has number ${receipt.seq}, expected ${head.seq + 1}`)
         if (receipt.prev !== head.digest) return fail(`follows ${receipt.prev}, expected ${head.digest}`)
       }
       head = { seq: receipt.seq, digest: receiptDigest(signed.receipt) }
-      if (opts.seen?.seq === head.seq && opts.seen.digest !== head.digest) {
-        return fail(`is ${head.digest}, but ${opts.seen.digest} was seen earlier`)
-      }
+      const other = heads.find(({ seq, digest }) => seq === head.seq && digest !== head.digest)
+      if (other !== undefined) return fail(`is ${head.digest}, but ${other.digest} ${other.means}`)
     } catch (error) {
       if (error instanceof Refusal) return fail(error.message)
       throw error
     }
   }
-  if (opts.seen !== undefined && opts.seen.seq >= first && opts.seen.seq > head.seq) {
-    const message = `the log ends at number ${head.seq}, but number ${opts.seen.seq} was seen earlier`
-    return { ok: false, entries: lines.length, head, problem: { line: lines.length + 1, message } }
+  const end = (message: string, unproven?: true): LogVerdict => {
+    const problem = { line: lines.length + 1, message, ...(unproven && { unproven }) }
+    return { ok: false, entries: lines.length, first, head, problem }
   }
-  return { ok: true, entries: lines.length, head }
+  for (const { seq, means } of heads) {
+    if (seq > head.seq) return end(`is missing: the log ends at number ${head.seq}, but number ${seq} ${means}`)
+    if (seq < first - 1) return end(`ends what begins at number ${first}, after number ${seq}, which ${means}`, true)
+  }
+  return { ok: true, entries: lines.length, first, head }
 }

@@ -20,8 +20,8 @@ export interface KnownRobot {
   /** `host:port` */
   address: string
   card: SignedCertificate
-  /** Head of the receipt log when `receipts --verify` last saw it. */
-  seen?: { seq: number; digest: string }
+  /** Head of the receipt log when `receipts --verify` last saw it, and when that was (ISO; absent in earlier versions). */
+  seen?: { seq: number; digest: string; at?: string }
 }
 export interface Robots {
   robots: Record<string, KnownRobot>

@@ -28,8 +28,18 @@ const lock = JSON.parse(text('package-lock.json')) as Lock
 test('the top level holds what the design names, and nothing else', () => {
   const known = new Set(
     [
-      ['.biome.json', '.ci', '.git', '.gitignore', '.knip.json', '.npmrc', 'LICENSE', 'README.md', 'package-lock.json'],
-      ['package.json', 'tsconfig.json', 'drivers', 'deploy', 'runtime', 'robots', 'test', 'pi-image'],
+      ['.biome.json', '.ci', '.git', '.gitignore', '.knip.json', '.npmrc', 'LICENSE', 'README.md', 'CHANGELOG.md'],
+      [
+        'package-lock.json',
+        'package.json',
+        'tsconfig.json',
+        'drivers',
+        'deploy',
+        'runtime',
+        'robots',
+        'test',
+        'pi-image',
+      ],
       ['node_modules', 'dist', 'coverage'], // not in git
     ].flat(),
   )

@@ -38,8 +38,8 @@ test('V15: the log is chained, signed and checked offline; altered, removed, reo
   const key = signer.publicKey
   const [a = '', b = '', c = '', d = '', e = '', f = ''] = lines
   const head = { seq: 6, digest: receiptDigest(JSON.parse(f).receipt) }
-  expect(verifyLog(lines, key)).toEqual({ ok: true, entries: 6, head })
-  expect(verifyLog([], key)).toEqual({ ok: true, entries: 0, head: { seq: 0, digest: GENESIS } })
+  expect(verifyLog(lines, key)).toEqual({ ok: true, entries: 6, first: 1, head })
+  expect(verifyLog([], key)).toEqual({ ok: true, entries: 0, first: 1, head: { seq: 0, digest: GENESIS } })
 
   const problem = (list: string[], opts = {}): unknown => {
     const verdict = verifyLog(list, key, opts)
@@ -75,8 +75,38 @@ test('V15: the log is chained, signed and checked offline; altered, removed, reo
   expect(problem(lines, { seen: { seq: 2, digest: GENESIS } })).toMatchObject({ line: 2 })
   expect(verifyLog(lines, key, { seen: head }).ok).toBe(true)
   // the newest part of a long log
-  expect(verifyLog([c, d, e, f], key, { partial: true })).toEqual({ ok: true, entries: 4, head })
+  expect(verifyLog([c, d, e, f], key, { partial: true })).toEqual({ ok: true, entries: 4, first: 3, head })
   expect(problem([c, e, f], { partial: true })).toMatchObject({ line: 2 })
+})
+
+test('HANDOVER 8.20: a part of a log contains the head seen earlier, or follows it, and reaches the head that is reported', async () => {
+  const { signer, lines } = await logOf(6)
+  const headOf = (seq: number) => ({ seq, digest: receiptDigest(JSON.parse(lines[seq - 1] ?? '').receipt) })
+  const verify = (from: number, to: number, heads: { seen?: number; reported?: number }) => {
+    const { seen, reported } = heads
+    const verdict = verifyLog(lines.slice(from - 1, to), signer.publicKey, {
+      partial: true,
+      ...(seen === undefined ? {} : { seen: headOf(seen) }),
+      ...(reported === undefined ? {} : { reported: headOf(reported) }),
+    })
+    return verdict.ok ? `${verdict.first} to ${verdict.head.seq}` : verdict.problem
+  }
+  expect(verify(3, 6, { seen: 4, reported: 6 })).toBe('3 to 6')
+  expect(verify(3, 6, { seen: 2, reported: 5 })).toBe('3 to 6')
+  // cut off at its end: the part itself has no mark of that
+  expect(verify(3, 5, {})).toBe('3 to 5')
+  const missing = (seq: number, why: string) => `is missing: the log ends at number 5, but number ${seq} ${why}`
+  expect(verify(3, 5, { seen: 6 })).toEqual({ line: 4, message: missing(6, 'was seen earlier') })
+  expect(verify(3, 5, { seen: 4, reported: 6 })).toEqual({ line: 4, message: missing(6, 'is what the robot reports') })
+  // too short at its beginning: it may be another log from there on
+  expect(verify(3, 6, { seen: 1 })).toMatchObject({ unproven: true, message: expect.stringContaining('number 1') })
+  // another history, at the entry itself and right before the first
+  for (const seq of [2, 4]) {
+    const seen = { seq, digest: GENESIS }
+    const verdict = verifyLog(lines.slice(2), signer.publicKey, { partial: true, seen })
+    expect(verdict).toMatchObject({ ok: false, problem: { message: expect.stringContaining('was seen earlier') } })
+  }
+  expect(verifyLog([], signer.publicKey, { reported: headOf(1) })).toMatchObject({ ok: false })
 })
 
 test('V15: ssh-keygen verifies a receipt with the robot public key and nothing of ours', async () => {
