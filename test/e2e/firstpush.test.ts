@@ -27,7 +27,7 @@ async function expectNone(name: string): Promise<void> {
   expect(await robot.events(robot.client.start(name))).toMatchObject({ outcome: 'refused', ...missing })
 }
 
-test('HANDOVER 2.8: 24 pushes to invented names are refused, and take no place', async () => {
+test('HANDOVER 2.8: 24 pushes to invented names are refused, and take no place', { tags: ['slow'] }, async () => {
   const { bytes } = await robot.bundle('needs-ghost')
   for (let i = 0; i < 24; i++) {
     expect(await ended(robot.client.push(`made-up-${i}`, bytes))).toMatchObject({ code: 'missing-handle' })
@@ -38,7 +38,9 @@ test('HANDOVER 2.8: 24 pushes to invented names are refused, and take no place',
   expect(await slots()).toEqual(['main'])
 })
 
-test('HANDOVER 2.8: a slot whose first program fails its trial is gone, and so is what it leased', async () => {
+test('HANDOVER 2.8: a slot whose first program fails its trial is gone, and so is what it leased', {
+  tags: ['slow'],
+}, async () => {
   for (const [program, name] of [
     ['throws-at-import', 'fails-early'],
     ['exits-in-trial', 'fails-late'],
@@ -100,7 +102,7 @@ test('HANDOVER 2.8: whoever follows the log of a slot in its first push hears of
   await following
 })
 
-test('HANDOVER 2.8: what was committed is there after a restart, what was not is not', async () => {
+test('HANDOVER 2.8: what was committed is there after a restart, what was not is not', { tags: ['slow'] }, async () => {
   const { bytes } = await robot.bundle('needs-ghost')
   expect(await ended(robot.client.push('ghost', bytes))).toMatchObject({ code: 'missing-handle' })
   await robot.end()

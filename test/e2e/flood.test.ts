@@ -24,7 +24,9 @@ function refusals(pusher: string): { receipts: Receipt[]; total: number } {
   return { receipts, total: receipts.reduce((sum, { count = 1 }) => sum + count, 0) }
 }
 
-test('HANDOVER 8.10: an observer is refused 2,000 times: the log grows by less than 100 KiB, another one is recorded, and the numbers add up', async () => {
+test('HANDOVER 8.18: an observer is refused 2,000 times: the log grows by less than 100 KiB, another one is recorded, and the numbers add up', {
+  tags: ['slow'],
+}, async () => {
   const before = logBytes()
   const eve = await robot.connect(robot.others.eve)
   const attempt = () => expect(eve.start('main').next()).rejects.toMatchObject({ code: 'role' })
@@ -54,7 +56,9 @@ test('HANDOVER 8.10: an observer is refused 2,000 times: the log grows by less t
   await robot.running()
 })
 
-test('HANDOVER 8.11: an observer stops a slot 500 times: the stop is recorded, and the disk gets no more than 48 receipts of it', async () => {
+test('HANDOVER 8.19: an observer stops a slot 500 times: the stop is recorded, and the disk gets no more than 48 receipts of it', {
+  tags: ['slow'],
+}, async () => {
   const eve = await robot.connect(robot.others.eve)
   const before = robot.receipts().length
   const record = join(robot.home, 'slots/main/slot.json')
@@ -90,7 +94,9 @@ async function redeem(): Promise<void> {
   await robot.reconnect()
 }
 
-test('HANDOVER 8.10, 2.8: an endpoint that was taken over fills neither the disk nor the slots', async () => {
+test('HANDOVER 8.18, 2.8: an endpoint that was taken over fills neither the disk nor the slots', {
+  tags: ['slow'],
+}, async () => {
   const before = logBytes()
   const folders = readdirSync(join(robot.home, 'slots'))
   const known = fingerprint('oscar')

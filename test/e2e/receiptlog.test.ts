@@ -56,7 +56,9 @@ test('HANDOVER 8.20: it says which receipts they are, and that they contain the 
   ])
 })
 
-test('HANDOVER 8.20: a log that was set back is noticed, also when it has grown again', async () => {
+test('HANDOVER 8.20: a log that was set back is noticed, also when it has grown again', {
+  tags: ['slow'],
+}, async () => {
   const whole = lines()
   await change((log) => log.slice(0, 3))
   expect(await verify()).toMatchObject({
@@ -71,7 +73,9 @@ test('HANDOVER 8.20: a log that was set back is noticed, also when it has grown 
   expect(await verify()).toMatchObject({ status: 0 })
 })
 
-test('HANDOVER 8.20: an entry that was altered or taken out is named, and --accept does not help', async () => {
+test('HANDOVER 8.20: an entry that was altered or taken out is named, and --accept does not help', {
+  tags: ['slow'],
+}, async () => {
   const whole = lines()
   await change((log) => log.map((line, i) => (i === 1 ? line.replace('unknown-format', 'unknown-farmat') : line)))
   for (const more of [[], ['--accept']])
@@ -85,7 +89,7 @@ test('HANDOVER 8.20: an entry that was altered or taken out is named, and --acce
   expect(await verify()).toMatchObject({ status: 0 })
 })
 
-test('HANDOVER 8.20: a log that began anew is remembered once the operator says so', async () => {
+test('HANDOVER 8.20: a log that began anew is remembered once the operator says so', { tags: ['slow'] }, async () => {
   await change(() => [])
   await refusals(1)
   expect(await verify()).toMatchObject({ status: 3, stderr: expect.stringContaining('was seen earlier') })

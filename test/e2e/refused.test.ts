@@ -118,7 +118,7 @@ test('a handle that another slot holds', async () => {
 })
 
 test('Y6: an older release is refused, although its signature is good', async () => {
-  const { bytes } = await robot.bundle('steady', { counter: nextCounter() - 60_000 })
+  const { bytes } = await robot.bundle('steady', { counter: nextCounter() - 3_600_000 })
   await refused(() => robot.send(bytes), 'not-newer')
 })
 
@@ -133,15 +133,18 @@ test('BUNDLE 10.9: a counter of more than a day ahead of the clock is refused, t
 test('P6: 40 flipped bits of a bundle, each through the whole robot: refused, nothing written, nothing executed', async () => {
   const { bytes } = await robot.bundle('counter')
   const next = seeded(20_26)
+  // not the owner's: so many refusals are more than half of what is recorded of one operator (HANDOVER 8.18)
+  const client = await robot.connect(robot.others.oscar)
   const results = await untouched(40, async () => {
     const all: Pushed[] = []
     // the header is short, and every second one hits it
     for (let i = 0; i < 40; i++) {
       const bit = Math.floor(next() * 8 * (i % 2 === 0 ? 250 : bytes.length))
-      all.push(await robot.send(flipBit(bytes, bit)))
+      all.push(await ended(client.push('main', flipBit(bytes, bit))))
     }
     return all
   })
+  client.close()
   expect(new Set(results.map(({ outcome }) => outcome))).toEqual(new Set(['refused']))
   const codes: (string | undefined)[] = ['bad-bundle', 'unknown-format', 'wrong-robot', 'too-large', 'truncated']
   expect(results.filter(({ code }) => !codes.includes(code))).toEqual([])
@@ -202,7 +205,8 @@ test('a bundle that comes in 1-byte writes is as good as any', async () => {
   for (const part of [Buffer.from(head(`Content-Length: ${bytes.length}\r\nConnection: close`)), bytes]) {
     for (let at = 0; at < part.length; at++) {
       socket.write(part.subarray(at, at + 1))
-      await new Promise(setImmediate)
+      // a turn for each takes a busy machine longer than an upload may (CHANNEL 6.7)
+      if (at % 8 === 0) await new Promise(setImmediate)
     }
   }
   expect(await answer('"event":"result"')).toContain('"outcome":"committed"')

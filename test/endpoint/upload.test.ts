@@ -38,7 +38,9 @@ async function uploaded(port: number, bundle: Uint8Array, bytesPerMs: number, pi
   return { text: Buffer.concat(heard).toString(), ms }
 }
 
-test('CHANNEL 6.7: an upload below 8 KiB a second is refused after its grace, one at 20 KiB a second passes', async () => {
+test('CHANNEL 6.7: an upload below 8 KiB a second is refused after its grace, one at 20 KiB a second passes', {
+  tags: ['slow'],
+}, async () => {
   // a third of the times of the clause
   const scale = 0.3
   const port = await body.start(0, { MEDULLA_TIME_SCALE: String(scale) })
