@@ -432,7 +432,8 @@ test('slowloris: the opening of a real endpoint ends in time (CHANNEL 5.1)', asy
   socket.on('error', () => {}).resume()
   const drip = setInterval(() => socket.writable && socket.write('G'), 20)
   const begin = performance.now()
-  await once(socket, 'close')
+  // not once(): it rejects when what still drips is answered by a reset
+  await new Promise((resolve) => socket.once('close', resolve))
   clearInterval(drip)
   // this endpoint was told to take a twentieth of the 5 s that CHANNEL 5.1 allows
   expect(performance.now() - begin).toBeLessThan(5000)
