@@ -85,6 +85,7 @@ export type Outcome =
   | 'released'
   /** a setting of the robot; `reason` says which, and what it is now */
   | 'changed'
+  | 'waiting'
 
 /** What happened, once: the body of a log entry. `seq` counts from 1, `prev` is the digest of the entry before. */
 export interface Receipt {
@@ -98,7 +99,13 @@ export interface Receipt {
   outcome: Outcome
   /** Why, when it is not simply committed. */
   code?: RefusalCode
+  /** The robot's own words. */
   reason?: string
+  /** Of a crash: how long the program had run, and the how manieth it was in a row (HANDOVER 9.10). */
+  ranMs?: number
+  count?: number
+  /** The program's, on one line and cut: a claim, not a finding (HANDOVER 3.9). */
+  said?: string
   program?: string
   version?: string
   /** Release digests, `sha256:…`, or null when nothing ran. */
@@ -166,6 +173,10 @@ export interface SlotStatus {
   log: { lines: number; dropped: number }
   lastGapMs?: number | null
   lastError?: string
+  /** What the slot waits for, and what to do about it; it is not tried again before (HANDOVER 9.9). */
+  waits?: string
+  /** The next command to think of. */
+  hint?: string
   previous?: string
 }
 export interface StatusReport {

@@ -60,13 +60,26 @@ function forThisRobot(release: Release, facts: RobotFacts): Refusal | null {
       `push with --slot ${release.slot}`,
     )
   }
+  return platform(release, facts)
+}
+
+/** A release that was installed here may meet another Node, another runtime or another board later (HANDOVER 9.9). */
+export function unfit(
+  release: Pick<Release, 'arch' | 'node'>,
+  manifest: Manifest,
+  facts: Pick<RobotFacts, 'arch' | 'node' | 'wire' | 'handles' | 'leased' | 'slot'>,
+): Refusal | null {
+  return platform(release, facts) ?? wire(manifest, facts) ?? unmet(manifest.needs, facts)
+}
+
+function platform({ arch, node }: Pick<Release, 'arch' | 'node'>, facts: Pick<RobotFacts, 'arch' | 'node'>) {
   // BUNDLE 10.3
-  if (!release.arch.includes('any') && !release.arch.includes(facts.arch)) {
-    return new Refusal('wrong-arch', `release is for ${release.arch.join(', ')}, this robot is ${facts.arch}`)
+  if (!arch.includes('any') && !arch.includes(facts.arch)) {
+    return new Refusal('wrong-arch', `release is for ${arch.join(', ')}, this robot is ${facts.arch}`)
   }
   // BUNDLE 10.4
-  if (!nodeSatisfies(release.node, facts.node)) {
-    return new Refusal('wrong-node', `release needs node ${release.node}, this robot has ${facts.node}`)
+  if (!nodeSatisfies(node, facts.node)) {
+    return new Refusal('wrong-node', `release needs node ${node}, this robot has ${facts.node}`)
   }
   return null
 }
@@ -126,12 +139,14 @@ function hardware(release: Release, manifest: Manifest, facts: RobotFacts): Refu
       `release says ${release.program} ${release.version}, manifest says ${manifest.program} ${manifest.version}`,
     )
   }
+  return wire(manifest, facts) ?? unmet(manifest.needs, facts)
+}
+
+function wire(manifest: Manifest, facts: Pick<RobotFacts, 'wire'>): Refusal | null {
   // BUNDLE 10.11
-  if (manifest.wire !== facts.wire) {
-    const hint = 'build it with the medulla version that this robot runs'
-    return new Refusal('wrong-wire', `program speaks wire ${manifest.wire}, this robot speaks ${facts.wire}`, hint)
-  }
-  return unmet(manifest.needs, facts)
+  if (manifest.wire === facts.wire) return null
+  const hint = 'build it with the medulla version that this robot runs'
+  return new Refusal('wrong-wire', `program speaks wire ${manifest.wire}, this robot speaks ${facts.wire}`, hint)
 }
 
 /** BUNDLE 10.12: the first need of a program that the board cannot meet. */

@@ -1,4 +1,4 @@
-import type { LogLine } from '../api.ts'
+import type { LogLine, Receipt } from '../api.ts'
 import type { Term } from './term.ts'
 
 /** `12:34:56.789 log   text`, with the slot where several are shown; times are the robot's, in the laptop's zone. */
@@ -11,11 +11,20 @@ export function logLine(term: Term, line: LogLine, slots = false): void {
   const label = line.stream === 'log' ? (line.level ?? 'log') : line.stream
   const style = line.stream === 'stderr' || line.level === 'error' ? 'red' : line.stream === 'runtime' ? 'cyan' : 'dim'
   const slot = slots ? `${line.slot.padEnd(7)} ` : ''
-  term.line(`${term.paint('dim', time)} ${slot}${term.paint(style, label.padEnd(7))} ${printable(line.text)}`)
+  const head = `${term.paint('dim', time)} ${slot}${term.paint(style, label.padEnd(7))}`
+  // Each line says whose it is: a program may print what looks like a line of the runtime (HANDOVER 3.9).
+  for (const text of line.text.split(/\r?\n/)) term.line(`${head} ${printable(text)}`)
 }
 
-/** A program's text must not move the cursor or recolour the terminal of whoever reads its log. */
+/** A program's text must not move the cursor, begin a line, reorder or recolour the terminal of whoever reads its log. */
 export function printable(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  return text.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, '\u{fffd}')
+  return text.replace(/[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, '\u{fffd}')
+}
+
+/** Why a receipt is what it is, with what the program said of it. */
+export function reasonOf({ code, reason, said, count = 0 }: Partial<Receipt>): string {
+  const parts = reason?.startsWith(code ?? ' ') ? [reason] : [code, reason]
+  const why = `${parts.filter((part) => part !== undefined).join(': ')}${count > 1 ? `, ${count} times in a row` : ''}`
+  return printable(said === undefined ? why : `${why}; the program said: ${JSON.stringify(said)}`)
 }

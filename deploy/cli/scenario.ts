@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline'
 import { Refusal } from '../errors.ts'
 import type { App } from './app.ts'
 import { EXIT } from './exit.ts'
+import { printable } from './loglines.ts'
 import { ROBOTS } from './paths.ts'
 import { buildPlain } from './program.ts'
 import { askRuntime, refusalIn, spawnRuntime } from './runtimebin.ts'
@@ -169,7 +170,11 @@ async function boardNear(path: string): Promise<string> {
 function show({ term }: App, line: Line): void {
   term.event(line)
   const time = `${(line.ms / 1000).toFixed(3)} s`.padStart(11)
-  term.line(`${term.paint('dim', time)}  ${line.stream === 'log' ? '' : `[${line.stream}] `}${line.text}`)
+  for (const text of line.text.split(/\r?\n/)) {
+    // A program's own line that begins like one of another stream is marked, too.
+    const mark = line.stream === 'log' && !text.startsWith('[') ? '' : `[${line.stream}] `
+    term.line(`${term.paint('dim', time)}  ${mark}${printable(text)}`)
+  }
 }
 
 function tell({ term }: App, verdict: Verdict): number {

@@ -2,7 +2,7 @@
 import type { Receipt, SlotStatus, StatusReport } from '../api.ts'
 import type { BoardReport } from '../board.ts'
 import { crop, tableLines } from './layout.ts'
-import { printable } from './loglines.ts'
+import { printable, reasonOf } from './loglines.ts'
 import { type PinWatch, pinStrip, type Scale } from './pinwatch.ts'
 import type { Size } from './screen.ts'
 import { formatMs, type Paint } from './term.ts'
@@ -83,12 +83,16 @@ function slotLines({ slots }: StatusReport, paint: Paint): string[] {
     ['slot', 'program', 'version', 'state', 'up', 'Hz', 'restarts', 'last gap'],
     rows,
   )
-  const errors = slots.map(({ lastError }) => lastError)
   return [
     paint('dim', head),
     ...lines.flatMap((line, index) => {
-      const error = errors[index]
-      return error === undefined ? [line] : [line, paint('yellow', `  last error: ${printable(error)}`)]
+      const { waits, lastError, hint } = slots[index] ?? {}
+      const said = [
+        waits && paint('yellow', `  waiting: ${printable(waits)}`),
+        lastError && paint('yellow', `  last error: ${printable(lastError)}`),
+        hint && paint('dim', `  hint: ${printable(hint)}`),
+      ]
+      return [line, ...said.filter((each) => each !== undefined)]
     }),
   ]
 }
@@ -155,7 +159,7 @@ function receiptLines(receipts: readonly Receipt[], paint: Paint): string[] {
     outcomeOf(receipt, paint),
     [receipt.program, receipt.version].filter(Boolean).join(' '),
     receipt.gapMs === null ? '' : formatMs(receipt.gapMs),
-    printable([receipt.code, receipt.reason].filter((part) => part !== undefined).join(': ')),
+    reasonOf(receipt),
   ])
   const [head = '', ...lines] = tableLines(['time', 'slot', 'outcome', 'program', 'gap', 'why'], rows)
   return ['', paint('dim', head), ...lines]

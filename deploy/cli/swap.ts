@@ -23,7 +23,7 @@ export async function followSwap(
     app.term.event(event)
     if (event.event === 'result') return { ...event, ...(upload.length > 0 && { upload }) }
     if (event.event === 'held') {
-      app.term.progress(`waiting: ${printable(event.reason)}`)
+      app.term.progress(`waiting; the program says: ${JSON.stringify(printable(event.reason))}`)
       continue
     }
     upload.push(...uploadPhases(event, performance.now() - began))

@@ -4,6 +4,7 @@
  */
 import type { FromProgram } from '../sdk/wire.ts'
 import type { SlotEnv } from './env.ts'
+import { oneLine } from './said.ts'
 import { readSnapshot } from './snapshots.ts'
 import type { Runnable, Running } from './upgrade.ts'
 
@@ -86,7 +87,7 @@ export class Checkpoints {
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error)
       // while it was read, a swap may have begun, and its program written another one
-      if (this.#keeps(running)) this.#note('error', `checkpoint not kept: ${text}`)
+      if (this.#keeps(running)) this.#note('error', `checkpoint not kept: ${oneLine(text)}`)
       this.#root = ''
     } finally {
       this.#taking = false

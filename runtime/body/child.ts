@@ -19,7 +19,7 @@ import { readLines } from './lines.ts'
 import type { SlotLog } from './log.ts'
 import { parseFromProgram } from './messages.ts'
 import { openFifoEnd, type RunDir } from './rundir.ts'
-import type { Instance } from './upgrade.ts'
+import type { Cause, Instance } from './upgrade.ts'
 
 /** Descriptors between the broker and the first grant. */
 const FIXED = FD.firstGrant - FD.outbox
@@ -53,8 +53,7 @@ export class Child implements Instance {
   /** Highest fencing number this child may use: 0 until it was armed or started. */
   fence = 0
   alive = true
-  /** What it said before it died, if it said anything. */
-  fatal: { code: string; message: string } | null = null
+  fatal: Cause | null = null
   /** null while it runs, or when it could not be started */
   ending: string | null = null
   readonly #cell: Cell
@@ -205,18 +204,18 @@ export class Child implements Instance {
   }
 
   #cutOff(why: 'an endless line' | 'a flood'): void {
-    if (why === 'a flood') this.fatal ??= { code: 'crashed', message: 'the program floods its channel to the runtime' }
+    if (why === 'a flood') this.fatal = { code: 'crashed', message: 'the program floods its channel to the runtime' }
     void this.kill()
   }
 
   #hear(line: string): void {
     const message = parseFromProgram(line)
     if (message === null) {
-      this.fatal ??= { code: 'takeover-failed', message: 'the program sent a message that is not in the protocol' }
+      this.fatal = { code: 'takeover-failed', message: 'the program sent a message that is not in the protocol' }
       void this.kill()
       return
     }
-    if (message.t === 'fatal') this.fatal = { code: message.code, message: message.message }
+    if (message.t === 'fatal') this.fatal = { code: message.code, message: '', said: message.message }
     if (message.t === 'waiting') this.#waits()
     else this.#listener?.message(message)
   }

@@ -1,6 +1,7 @@
 /** What a slot writes into the receipt log; one shape for upgrades, one for everything else. */
 import type { Outcome } from '../../deploy/api.ts'
 import type { ReceiptFields } from '../store/receipts.ts'
+import { oneLine } from './said.ts'
 import type { Cause, Runnable, Upgrade } from './upgrade.ts'
 
 /** Whether programs are confined here is the same for all of them: the robot adds it. */
@@ -10,7 +11,14 @@ export type Entry = Omit<ReceiptFields, 'confined'>
 const MAX_REASON = 500
 
 const why = (cause: Cause | null) =>
-  cause === null ? {} : { code: cause.code, reason: cause.message.slice(0, MAX_REASON) }
+  cause === null
+    ? {}
+    : {
+        code: cause.code,
+        reason: oneLine(cause.message, MAX_REASON),
+        ...(cause.ranMs === undefined ? {} : { ranMs: Math.round(cause.ranMs) }),
+        ...(cause.said === undefined ? {} : { said: oneLine(cause.said) }),
+      }
 
 export function upgradeEntry(slot: string, upgrade: Upgrade, outcome: Outcome, fence: number): Entry {
   const { to, from, cause, pusher, stateAgeMs, gapMs, fenceMs, stateBytes } = upgrade
@@ -41,8 +49,13 @@ export function plainEntry(slot: string, outcome: Outcome, fence: number, about:
   return { slot, outcome, ...nothing, fence, ...about }
 }
 
-/** Start, stop and crash of a program. */
-export function lifeEntry(slot: string, outcome: Outcome, fence: number, runs: Runnable | null, cause: Cause | null) {
+/** Start, stop, crash and wait of a program. */
+export function lifeEntry(
+  slot: string,
+  outcome: Outcome,
+  fence: number,
+  { runs, cause, count = 0 }: { runs: Runnable | null; cause: Cause | null; count?: number },
+) {
   const about = runs === null ? {} : { program: runs.program, version: runs.version, to: runs.digest }
-  return plainEntry(slot, outcome, fence, { ...why(cause), ...about })
+  return plainEntry(slot, outcome, fence, { ...why(cause), ...(count === 0 ? {} : { count }), ...about })
 }

@@ -1,5 +1,6 @@
 /** What a slot is given; everything that differs between robot, simulator and test is here. */
 import type { Receipt } from '../../deploy/api.ts'
+import type { Refusal } from '../../deploy/errors.ts'
 import type { Timing } from '../../drivers/board.ts'
 import type { ParamValue } from '../sdk/params.ts'
 import type { FromProgram } from '../sdk/wire.ts'
@@ -7,7 +8,7 @@ import type { Checkpoint } from '../store/checkpoint.ts'
 import type { Entry } from './entries.ts'
 import type { SlotLog } from './log.ts'
 import type { Owner } from './owner.ts'
-import type { Instance, Runnable, Running } from './upgrade.ts'
+import type { Cause, Instance, Runnable, Running } from './upgrade.ts'
 
 /** Starts an instance; `exit` is called once, whatever ended it. */
 export type Launch = (
@@ -35,6 +36,12 @@ export interface SlotEnv {
   settled(slot: string, log: SlotLog, running: Running | null): void
   /** Throws Refusal when nothing may be started in this slot now. */
   admit(slot: string): void
+  /** Why this program cannot run in the slot as the robot is now; null when it can (HANDOVER 9.9). */
+  unfit(slot: string, runnable: Runnable): Refusal | null
+  /** The slot keeps a release to go back to. */
+  canGoBack(slot: string): boolean
+  /** Of every crash, whether it has a receipt or not. */
+  crashed(slot: string, cause: Cause): void
   /** Changes of the slot's outputs in this window (ns of CLOCK_MONOTONIC); null where the backend cannot count them. */
   edges(slot: string, fromNs: number, toNs: number): number | null
   /** Null when it is not on disk; never rejects. */
@@ -49,6 +56,6 @@ export interface SlotEnv {
   saveCheckpoint(slot: string, checkpoint: Checkpoint): Promise<void>
   /** null when there is none for this program, or when it cannot be used. */
   loadCheckpoint(slot: string, runnable: Runnable): Promise<Checkpoint | null>
-  /** The committed program of the slot, or the last good one when its bytes were changed on disk. */
+  /** The committed program of the slot, or the last good one when its bytes were changed on disk. Throws Refusal when there is none. */
   committed(slot: string): Promise<Runnable | null>
 }

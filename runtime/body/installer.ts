@@ -14,6 +14,7 @@ import { stagedFile } from './endpointprocess.ts'
 import { plainEntry } from './entries.ts'
 import type { Robot } from './robot.ts'
 import { stored, verified } from './runnables.ts'
+import { oneLine } from './said.ts'
 import type { Slot } from './slot.ts'
 import { Timeline } from './timeline.ts'
 import { Upgrade } from './upgrade.ts'
@@ -146,7 +147,7 @@ export class Installer {
     const about =
       seen === null ? {} : { program: seen.release.program, version: seen.release.version, signer: seen.signer }
     const { code, message } = refusal
-    const fields = { code, reason: message.slice(0, 500), pusher, to: seen?.digest ?? null, ...about }
+    const fields = { code, reason: oneLine(message, 500), pusher, to: seen?.digest ?? null, ...about }
     await this.#robot.record(plainEntry(slot, 'refused', 0, fields))
   }
 

@@ -28,6 +28,7 @@ export const STATES = [
   'forcing',
   'stopping',
   'cooling',
+  'waiting',
   'closed',
 ] as const
 export type State = (typeof STATES)[number]
@@ -36,6 +37,7 @@ export const EVENTS = [
   'launch',
   'start',
   'spawn-failed',
+  'refused',
   'nothing-stored',
   'ready',
   'started',
@@ -97,6 +99,7 @@ export const ACTIONS = [
   'stopped',
   'restart-later',
   'cancel-restart',
+  'wait',
   'back',
 ] as const
 export type Action = (typeof ACTIONS)[number]
@@ -166,6 +169,7 @@ export const FACTS: Readonly<Record<State, Facts>> = {
   forcing: { waits: null },
   stopping: { waits: 'stop' },
   cooling: { waits: null },
+  waiting: { waits: null },
   closed: { waits: null },
 }
 
@@ -245,6 +249,8 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
     started: to('running', 'promote', 'back'),
     'nothing-stored': to('idle'),
     'spawn-failed': because('not-spawned', restartFailed),
+    // HANDOVER 9.9: no time makes it succeed
+    refused: because('not-spawned', to('waiting', 'safe-levels', 'kill-next', 'wait')),
     'next-failed': because('ended-at-start', restartFailed),
     'next-died': because('ended-at-start', restartFailed),
     'bad-copy': because('ended-at-start', restartFailed),
@@ -365,6 +371,11 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
     launch: to('starting', 'cancel-restart', 'spawn-next'),
     cooled: to('restarting', 'spawn-committed'),
     stop: to('idle', 'cancel-restart', 'stopped'),
+  },
+  waiting: {
+    launch: to('starting', 'spawn-next'),
+    start: to('restarting', 'spawn-committed'),
+    stop: to('idle', 'stopped'),
   },
   closed: {},
 }

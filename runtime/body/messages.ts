@@ -32,7 +32,7 @@ const Message = z.discriminatedUnion('t', [
     receivedNs: ns,
     liveNs: ns,
     startedNs: ns,
-    bytes: count,
+    bytes: count.max(MAX_STATE),
     changed: count,
   }),
   z.strictObject({ t: z.literal('started'), fence: count }),

@@ -60,7 +60,7 @@ export class Monitor {
 /** HANDLES 6.8: late, or out of its cell, is as bad as silent. null when a heartbeat says nothing of the kind. */
 export function unwell(running: Running, beat: { lateUs: number }, lateMs: number): Cause | null {
   if (lateMs > 0 && beat.lateUs > lateMs * 1000) {
-    const message = `a tick came ${(beat.lateUs / 1000).toFixed(1)} ms late, at most ${lateMs} ms are allowed`
+    const message = `the program reports a tick ${(beat.lateUs / 1000).toFixed(1)} ms late, at most ${lateMs} ms are allowed`
     return { code: 'too-late', message }
   }
   if (running.child.contained()) return null

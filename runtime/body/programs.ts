@@ -6,7 +6,7 @@
  */
 import type { Snapshot } from '../sdk/wire.ts'
 import type { SlotEnv } from './env.ts'
-import type { Event } from './lifecycle.ts'
+import type { Action, Event } from './lifecycle.ts'
 import { fillInbox, readSnapshot } from './snapshots.ts'
 import type { Cause, Consequence, Running } from './upgrade.ts'
 
@@ -44,6 +44,7 @@ export class Programs {
   /** What the current one copied ahead, and what the new one handed back. */
   copied: Snapshot | null = null
   handedBack: Snapshot | null = null
+  /** performance.now() at which the body saw that the old program had parked. */
   parkedAt = 0
   #inbox: Snapshot | null = null
 
@@ -74,6 +75,11 @@ export class Programs {
     return SPEAKERS[kind] === role ? kind : null
   }
 
+  /** How long the program has run that holds the lease, in ms; null when none does. */
+  get ranMs(): number | null {
+    return this.current === null ? null : performance.now() - this.current.startedAt
+  }
+
   /** Length of the state that is being handed over; 0 before the current program has copied it. */
   get stateBytes(): number {
     return Math.max(this.copied?.length ?? 0, this.handedBack?.length ?? 0)
@@ -82,12 +88,14 @@ export class Programs {
   /**
    * What an action that threw comes to. HANDLES 10.5: nobody gets the handles of a program that may still run; and a slot
    * that could not do what its state stands for (a disk that gives no fencing numbers, no memory for a state) is no better.
-   * Null: everything was being ended anyway.
+   * Null: everything was being ended anyway. A program that could not be started, and never was, may be started later.
    */
-  afterError(event: Event, error: Error): Consequence | null {
+  afterError(event: Event, action: Action, error: Error): Consequence | null {
     if (event === 'halt' || event === 'unfenced' || event === 'close') return null
+    const { message } = error
+    if (action === 'start-next') return { event: 'spawn-failed', said: { code: 'internal', message } }
     const code = error instanceof Unfenced ? 'fence-failed' : 'internal'
-    return { event: 'unfenced', said: { code, message: error.message } }
+    return { event: 'unfenced', said: { code, message } }
   }
 
   copy(swap: string): void {
@@ -134,6 +142,7 @@ export class Programs {
   /** The candidate is the one that runs; what ran before it is parked, when `keepOld`. */
   promote(keepOld: boolean): void {
     this.old = keepOld ? this.current : null
+    if (keepOld) this.parkedAt = performance.now()
     this.current = this.next
     this.next = null
     this.#env.owner.raise(this.#slot, this.fence)

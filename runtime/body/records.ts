@@ -7,7 +7,6 @@ import type { Outcome } from '../../deploy/api.ts'
 import { lifeEntry } from './entries.ts'
 import type { SlotEnv } from './env.ts'
 import type { Programs } from './programs.ts'
-import type { Cause } from './upgrade.ts'
 
 export class SlotRecords {
   /** Fingerprint of who ordered it; null when nobody did. */
@@ -37,15 +36,16 @@ export class SlotRecords {
     return this.#written('that this release failed', this.#env.undone(digest))
   }
 
-  /** Start, stop and crash. */
-  async life(
-    outcome: Outcome,
-    { fence, last }: Pick<Programs, 'fence' | 'last'>,
-    cause: Cause | null = null,
-  ): Promise<void> {
-    const entry = lifeEntry(this.#slot, outcome, fence, last?.runnable ?? null, cause)
+  /** Start and stop. */
+  async life(outcome: Outcome, { fence, last }: Pick<Programs, 'fence' | 'last'>): Promise<void> {
+    const entry = lifeEntry(this.#slot, outcome, fence, { runs: last?.runnable ?? null, cause: null })
     const by = outcome === 'started' ? this.startedBy : outcome === 'stopped' ? this.stoppedBy : null
     await this.#env.receipt(by === null ? entry : { ...entry, pusher: by })
+  }
+
+  /** `count`: the how manieth in a row; 0: it was not started. */
+  async failed(outcome: Outcome, fence: number, about: Parameters<typeof lifeEntry>[3]): Promise<void> {
+    await this.#env.receipt(lifeEntry(this.#slot, outcome, fence, about))
   }
 
   async #written(what: string, written: Promise<void>): Promise<string | null> {

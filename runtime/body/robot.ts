@@ -16,12 +16,13 @@ import {
   type ReleaseInfo,
   type StatusReport,
 } from '../../deploy/api.ts'
-import { highestCounter } from '../../deploy/bundle/policy.ts'
+import { highestCounter, unfit } from '../../deploy/bundle/policy.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import { type Board, parseBoard, type Timing } from '../../drivers/board.ts'
 import { BoardError, HardwareError } from '../../drivers/errors.ts'
 import { isClockSynchronised } from '../clock.ts'
 import { createLog } from '../log.ts'
+import { WIRE } from '../sdk/wire.ts'
 import { Bundles } from '../store/bundles.ts'
 import { Door } from '../store/door.ts'
 import { type Home, openHome } from '../store/home.ts'
@@ -50,6 +51,7 @@ import { stored } from './runnables.ts'
 import { Slot } from './slot.ts'
 import { Spares } from './spares.ts'
 import { StopLatch } from './stops.ts'
+import type { Runnable } from './upgrade.ts'
 
 /** HANDOVER 2.5 */
 const MAX_SLOTS = 16
@@ -198,15 +200,13 @@ export class Robot {
   /** Starts what ran when the runtime ended. */
   begin(): void {
     this.#hardware.watchBody()
-    const refusal = this.cells.problem ?? this.emergency.refusal()
     for (const name of this.slots.names()) {
       const { current, stopped } = this.slots.get(name)
       if (current === null) continue
       const slot = this.slot(name)
-      if (refusal !== null) slot.log.add('runtime', `${refusal.code}: ${refusal.message}`, 0, 'warn')
-      else if (!stopped && !this.stops.isStopped(name)) slot.begin()
+      if (!stopped && !this.stops.isStopped(name)) slot.begin()
     }
-    if (refusal === null) this.#dirs.prepare()
+    if (this.#refusal() === null) this.#dirs.prepare()
   }
 
   /** Made when it is not there; whoever has no use for it any more calls {@link letGo}. */
@@ -384,6 +384,18 @@ export class Robot {
     await this.home.close()
   }
 
+  /** Why nothing may be started at all; null when it may. */
+  #refusal(): Refusal | null {
+    return this.cells.problem ?? this.emergency.refusal()
+  }
+
+  /** HANDOVER 9.9: what was installed here may meet another board, Node or runtime. */
+  #unfit(slot: string, { platform, manifest }: Runnable): Refusal | null {
+    const here = { arch: process.arch, node: process.version, wire: WIRE }
+    const facts = { ...here, handles: this.owner.kinds(), leased: this.owner.leasedByOthers(slot), slot }
+    return this.#refusal() ?? unfit(platform, manifest, facts)
+  }
+
   #edges(slot: string, fromNs: number, toNs: number): number | null {
     const { world } = this.#hardware
     if (world === null) return null
@@ -404,13 +416,23 @@ export class Robot {
       owner,
       timing,
       timeScale: timeScale(),
-      launch: (about, runnable, on) => launch(this.#ground, this.spares, about, runnable, on),
+      launch: async (about, runnable, on) => {
+        const refusal = this.#unfit(about.slot, runnable)
+        if (refusal !== null) throw refusal
+        return launch(this.#ground, this.spares, about, runnable, on)
+      },
       prepare: () => this.#dirs.prepare(),
-      settled: (slot, log, running) => this.spares.settled(slot, log, running),
+      settled: (slot, log, running) => {
+        this.spares.settled(slot, log, running)
+        for (const other of this.#running.values()) if (other.name !== slot) other.reconsider()
+      },
       admit: () => {
-        const refusal = this.cells.problem ?? this.emergency.refusal()
+        const refusal = this.#refusal()
         if (refusal !== null) throw refusal
       },
+      unfit: (slot, runnable) => this.#unfit(slot, runnable),
+      canGoBack: (slot) => slots.releases(slot).length > 1,
+      crashed: () => {},
       edges: (slot, fromNs, toNs) => this.#edges(slot, fromNs, toNs),
       receipt: async (entry) => {
         const receipt = await this.record(entry)
@@ -459,6 +481,7 @@ export class Robot {
       },
       committed: async (slot) => {
         const { current, previous } = slots.get(slot)
+        let damage: Refusal | null = null
         for (const digest of [current, previous]) {
           if (digest === null) continue
           try {
@@ -467,9 +490,14 @@ export class Robot {
             return runnable
           } catch (error) {
             if (!(error instanceof Refusal)) throw error
-            this.slot(slot).log.add('runtime', `${error.code}: ${error.message}`, 0, 'error')
+            // What nothing can replace is what the slot waits for: said once, with what to do.
+            if (damage !== null || previous !== null) {
+              this.slot(slot).log.add('runtime', `${error.code}: ${error.message}`, 0, 'error')
+            }
+            damage ??= error
           }
         }
+        if (damage !== null) throw damage
         return null
       },
     }

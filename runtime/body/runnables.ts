@@ -14,6 +14,7 @@ export function verified(from: Verified, stored: Promise<unknown>): Runnable {
     version: release.version,
     signer,
     counter: release.counter,
+    platform: release,
     manifest,
     stored,
     async extract(folder) {
@@ -31,6 +32,7 @@ export async function stored(bundles: Bundles, digest: string): Promise<Runnable
     version: release.version,
     signer: record.signer,
     counter: release.counter,
+    platform: release,
     manifest: record.manifest,
     stored: Promise.resolve(),
     async extract(folder) {

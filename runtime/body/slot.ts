@@ -12,6 +12,7 @@ import { Checkpoints } from './checkpoints.ts'
 import { Deadline } from './deadlines.ts'
 import { upgradeEntry } from './entries.ts'
 import type { SlotEnv } from './env.ts'
+import { Failures } from './failures.ts'
 import { type Action, accepts, type Event, FACTS, type State, step } from './lifecycle.ts'
 import { SlotLog } from './log.ts'
 import { Monitor, Pace, runningStatus, unwell } from './monitor.ts'
@@ -41,7 +42,7 @@ export class Slot {
   #records: SlotRecords
   #stopping: ((problem: string | null) => void)[] = []
   #lastGapMs: number | null = null
-  #lastCause: Cause | null = null
+  #failures: Failures
   #timer: NodeJS.Timeout
 
   constructor(name: string, env: SlotEnv) {
@@ -55,6 +56,7 @@ export class Slot {
     this.#restarts = new Restarts(env.timing.restartMostMs)
     this.#checkpoints = new Checkpoints(name, env, (running) => this.#keepsCheckpoints(running), note)
     this.#records = new SlotRecords(name, env, note)
+    this.#failures = new Failures(name, env, this.#programs, this.#records, note)
     const lost = () => this.#post('lost', null)
     this.#monitor = new Monitor(env.timing.heartbeatMs, lost, () => this.#post('proved', null))
     this.#timer = setInterval(() => this.#askCheckpoint(), env.timing.checkpointMs)
@@ -116,6 +118,12 @@ export class Slot {
     return this.#programs.killAll(deadlineMs)
   }
 
+  /** Another slot has changed: what waited for a handle of it starts, when the handle is there now (HANDOVER 9.9). */
+  reconsider(): void {
+    const runnable = this.#failures.waitsForLease
+    if (runnable !== null && this.#env.unfit(this.name, runnable) === null) this.begin()
+  }
+
   /** Nothing runs here, nothing is about to, and no push has the slot. */
   get isIdle(): boolean {
     return accepts(this.#state, 'start') && !this.#reserved && this.#upgrade === null
@@ -158,7 +166,7 @@ export class Slot {
       restarts: this.#restarts.total,
       log: { lines: this.log.lines.length, dropped: this.log.dropped },
       lastGapMs: this.#lastGapMs,
-      ...(this.#lastCause === null ? {} : { lastError: `${this.#lastCause.code}: ${this.#lastCause.message}` }),
+      ...this.#failures.status(this.isIdle),
       handles: this.#env.owner.report(this.name),
       ...(this.#programs.current === null ? {} : runningStatus(this.#programs.current, this.#pace)),
     }
@@ -186,14 +194,12 @@ export class Slot {
     const moved = state !== before || actions.length > 0
     if (reason !== null) {
       const { fatal = null, ending = null } = from?.child ?? {}
-      const end = { said: said ?? (fatal as Cause | null), ending: kind === 'died' ? ending : null }
       const deadlineMs = this.#deadline.lengthMs(before, this.#programs.stateBytes)
+      const end = { said: said ?? fatal, ending: kind === 'died' ? ending : null, ranMs: this.#programs.ranMs }
       const evidence = { ...end, held: this.#upgrade?.held ?? null, deadlineMs }
       const cause = causeOf(reason, evidence, this.#env.timing)
       if (moved) this.#upgrade?.setCause(cause, fault)
-      const news = moved || cause.message !== this.#lastCause?.message
-      if (news) this.#note('warn', `${before}: ${cause.code}: ${cause.message}`)
-      this.#lastCause = cause
+      this.#failures.met(before, cause, moved)
     }
     this.#state = state
     if (moved) this.#deadline.disarm()
@@ -203,7 +209,7 @@ export class Slot {
         // What an action comes to is an event: the rest of the row is left to that event's own row.
         if (next !== undefined) return this.#handle(next.event, null, next.said ?? null)
       } catch (error) {
-        const next = this.#programs.afterError(event, error as Error)
+        const next = this.#programs.afterError(event, action, error as Error)
         if (next !== null) return this.#handle(next.event, null, next.said ?? null)
         this.#note('error', (error as Error).message)
       }
@@ -219,8 +225,8 @@ export class Slot {
     const role = this.#programs.role(running)
     switch (message.t) {
       case 'ready':
-        if (role === 'current' || role === 'old') return
-        if (message.note) this.#note('info', message.note)
+        if (role === 'current' || role === 'old' || !accepts(this.#state, 'ready')) return
+        if (message.note) this.log.add('log', message.note, running.child.fence, 'info')
         upgrade?.timeline.begin('rehearse', monotonicNs() - message.rehearseMs * 1e6)
         return this.#post('ready', running)
       case 'copied':
@@ -232,21 +238,20 @@ export class Slot {
       case 'resumed':
         return this.#post(message.t, running)
       case 'took':
-        if (role === 'next') upgrade?.tookOver(message)
+        if (role === 'next' && accepts(this.#state, 'took') && upgrade?.tookOver(message) === false)
+          this.#note('warn', 'the times that the new program states cannot be: the gap is as the body measured it')
         return this.#post('took', running)
       case 'yielded':
-        if (role !== 'current') return
-        this.#programs.handedBack = message.snapshot
-        this.#programs.parkedAt = performance.now()
+        if (role === 'current') this.#programs.handedBack = message.snapshot
         return this.#post('yielded', running)
       case 'failed':
-        return this.#post('failed', running, message)
+        return this.#post('failed', running, { code: message.code, message: '', said: message.message })
       case 'orphan':
         return this.#post('next-orphaned', running)
       case 'held':
         return role === 'current' ? upgrade?.hold(message.reason) : undefined
       case 'unhealthy':
-        return this.#post('unhealthy', running, { code: 'unhealthy', message: message.reason })
+        return this.#post('unhealthy', running, { code: 'unhealthy', message: '', said: message.reason })
       case 'hb':
         return role === 'current' ? this.#beat(running, message) : undefined
       case 'checkpoint':
@@ -255,7 +260,7 @@ export class Slot {
       case 'log':
         return this.log.add('log', message.text, running.child.fence, message.level)
       case 'fatal':
-        return this.log.add('runtime', `${message.code}: ${message.message}`, running.child.fence, 'error')
+        return this.log.add('log', message.message, running.child.fence, 'error')
     }
   }
 
@@ -359,19 +364,27 @@ export class Slot {
       case 'stopped':
         return this.#stopped()
       case 'restart-later':
-        return this.#restartLater()
+        await this.#failures.crashed()
+        programs.current = null
+        return this.#restarts.later(() => this.#post('cooled', null))
       case 'cancel-restart':
         return this.#restarts.cancel()
+      case 'wait':
+        this.#restarts.settled()
+        return this.#failures.wait()
       case 'back':
-        return this.#back()
+        this.#monitor.watch()
+        await this.#failures.back(this.#restarts.back())
+        return this.#env.prepare()
     }
   }
 
   /** `pushed` null: what is committed. */
   async #spawnNext(pushed: Runnable | null): Promise<Consequence | undefined> {
     this.#upgrade?.timeline.begin('spawn')
+    let runnable = pushed
     try {
-      const runnable = pushed ?? (await this.#env.committed(this.name))
+      runnable ??= await this.#env.committed(this.name)
       if (runnable === null) return { event: 'nothing-stored' }
       const about = {
         slot: this.name,
@@ -388,8 +401,7 @@ export class Slot {
       await runnable.stored
       return
     } catch (error) {
-      const { message } = error as Error
-      return { event: 'spawn-failed', said: { code: error instanceof Refusal ? error.code : 'internal', message } }
+      return this.#failures.refused(error, runnable, pushed === null)
     }
   }
 
@@ -420,15 +432,15 @@ export class Slot {
     this.#env.owner.keep(Object.keys(upgrade.to.manifest.needs), this.name)
     this.#lastGapMs = upgrade.gapMs
     upgrade.notes = this.params.settle(upgrade.to.manifest.params)
-    this.#lastCause = null
+    this.#failures.committed()
     await this.#finish('committed')
     this.#askCheckpoint()
   }
 
   /** What ran before a candidate that failed was forced out, or had crashed: it comes back. */
   #bringBack(): void {
-    if (this.#upgrade?.from == null) return
-    this.#restarts.owed()
+    if (this.#upgrade?.from != null) this.#restarts.owed()
+    else if (!this.#failures.isWaiting) return
     this.#post('start', null)
   }
 
@@ -470,20 +482,9 @@ export class Slot {
     const problem = await this.#records.stopped()
     this.#env.owner.keep([], this.name)
     this.#restarts.settled()
+    this.#failures.stopped()
     await this.#records.life('stopped', this.#programs)
     for (const done of this.#stopping.splice(0)) done(problem)
-  }
-
-  async #back(): Promise<void> {
-    this.#monitor.watch()
-    await this.#records.life(this.#restarts.back() ? 'started' : 'restarted', this.#programs)
-    this.#env.prepare()
-  }
-
-  async #restartLater(): Promise<void> {
-    await this.#records.life('crashed', this.#programs, this.#lastCause)
-    this.#programs.current = null
-    this.#restarts.later(() => this.#post('cooled', null))
   }
 
   #askCheckpoint(): void {

@@ -21,6 +21,11 @@ export class Timeline {
     this.#listener(phase, (startNs - this.startNs) / 1e6)
   }
 
+  /** When a phase began last, in ns of CLOCK_MONOTONIC. */
+  begunNs(phase: Phase): number | null {
+    return this.#phases.findLast((each) => each.phase === phase)?.startNs ?? null
+  }
+
   end(atNs = monotonicNs()): { phases: PhaseTime[]; wallMs: number } {
     const endNs = Math.max(atNs, this.#phases.at(-1)?.startNs ?? this.startNs)
     const phases = this.#phases.map(({ phase, startNs }, i) => ({

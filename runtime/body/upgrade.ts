@@ -2,11 +2,13 @@
 import { randomBytes } from 'node:crypto'
 import type { Outcome, PushEvent, Receipt } from '../../deploy/api.ts'
 import type { Manifest } from '../../deploy/bundle/manifest.ts'
+import type { Release } from '../../deploy/bundle/release.ts'
 import type { RefusalCode } from '../../deploy/errors.ts'
 import { monotonicNs } from '../sdk/ticker.ts'
 import type { FromProgram, ToProgram } from '../sdk/wire.ts'
 import type { Event, Fault } from './lifecycle.ts'
 import type { RunDir } from './rundir.ts'
+import { oneLine } from './said.ts'
 import type { Timeline } from './timeline.ts'
 
 /** A verified program that can be started. */
@@ -16,6 +18,8 @@ export interface Runnable {
   version: string
   signer: string
   counter: number
+  /** What it was built for. */
+  platform: Pick<Release, 'arch' | 'node'>
   manifest: Manifest
   /** It is on disk. */
   readonly stored: Promise<unknown>
@@ -30,8 +34,8 @@ export interface Instance {
   readonly freezeMs: number
   /** Highest fencing number it may use. */
   fence: number
-  /** What it said before it died, if it said anything. */
-  readonly fatal: { code: string; message: string } | null
+  /** What it said before it died, or what the body ended it for. */
+  readonly fatal: Cause | null
   /** How a process ended: `exit code 0`, `SIGKILL`. */
   readonly ending?: string | null
   send(message: ToProgram): void
@@ -54,7 +58,12 @@ export interface Running {
 
 export interface Cause {
   code: RefusalCode
+  /** The body's own words. */
   message: string
+  /** The program's, as it sent them: said.ts shows them (HANDOVER 3.9). */
+  said?: string
+  /** How long the program ran that this is about, in ms. */
+  ranMs?: number
 }
 
 /** What an action came to, where the lifecycle's table goes on from that. */
@@ -111,19 +120,31 @@ export class Upgrade {
     })
   }
 
-  /** The old program does not yield now, and says why (HANDOVER 6.10). */
-  hold(reason: string): void {
+  /** The old program does not yield now, and says why (HANDOVER 6.10): its own words. */
+  hold(said: string): void {
+    const reason = oneLine(said)
+    if (reason === this.held) return
     this.held = reason
     this.#held(reason)
   }
 
-  tookOver(message: Extract<FromProgram, { t: 'took' }>): void {
-    this.timeline.begin('transfer', message.revokedNs)
-    this.timeline.begin('takeover', message.receivedNs)
-    this.timeline.begin('trial', message.startedNs)
-    this.gapMs = (message.liveNs - message.revokedNs) / 1e6
-    this.stateBytes = message.bytes
-    this.window = { fromNs: message.revokedNs, toNs: message.liveNs }
+  /**
+   * HANDOVER 3.10: times of programs count where they are in order and inside what the body has measured itself, from its
+   * order to yield until now. Otherwise the whole of that is the gap, and the answer is false.
+   */
+  tookOver({ revokedNs, receivedNs, liveNs, startedNs, bytes }: Extract<FromProgram, { t: 'took' }>): boolean {
+    if (this.window !== null) return true
+    const nowNs = monotonicNs()
+    const askedNs = this.timeline.begunNs('yield') ?? nowNs
+    const claimed = [askedNs, revokedNs, receivedNs, liveNs, startedNs, nowNs]
+    const fits = claimed.every((ns, i) => ns >= (claimed[i - 1] ?? 0))
+    this.window = fits ? { fromNs: revokedNs, toNs: liveNs } : { fromNs: askedNs, toNs: nowNs }
+    this.timeline.begin('transfer', this.window.fromNs)
+    this.timeline.begin('takeover', fits ? receivedNs : nowNs)
+    this.timeline.begin('trial', fits ? startedNs : nowNs)
+    this.gapMs = (this.window.toNs - this.window.fromNs) / 1e6
+    this.stateBytes = bytes
+    return fits
   }
 
   /** `ageMs` of the parked state that the old program goes on from; null: it has the state that was given back. */

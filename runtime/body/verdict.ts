@@ -3,6 +3,7 @@ import type { Outcome } from '../../deploy/api.ts'
 import type { RefusalCode } from '../../deploy/errors.ts'
 import type { Timing } from '../../drivers/board.ts'
 import type { Reason } from './lifecycle.ts'
+import { lasted, sentence } from './said.ts'
 import type { Cause, Upgrade } from './upgrade.ts'
 
 /** What is known when something ends. */
@@ -15,22 +16,30 @@ export interface Evidence {
   readonly held: string | null
   /** Length in ms of the deadline that has passed; null when the event is no deadline. */
   readonly deadlineMs: number | null
+  /** How long the program ran that holds the lease, in ms; null when none does. */
+  readonly ranMs: number | null
 }
 
-/** Code and sentence of a reason. What a program said about its own end stays, as the sentence. */
-export function causeOf(reason: Reason, { said, ending, held, deadlineMs }: Evidence, timing: Timing): Cause {
+/** Code and sentence of a reason. What a program said stays apart from the sentence (HANDOVER 3.9). */
+export function causeOf(reason: Reason, { said, ending, held, deadlineMs, ranMs }: Evidence, timing: Timing): Cause {
   const cause = (code: RefusalCode, message: string): Cause => ({ code, message })
   const ended = (text: string): string => (ending === null ? text : `${text} (${ending})`)
   const within = `within ${Math.round(deadlineMs ?? 0)} ms`
+  /** The body's own error, or `text` with what the program said; the code is the program's, unless it is given here. */
+  const stated = (otherwise: RefusalCode, text: string, code?: RefusalCode): Cause => {
+    if (said === null) return cause(code ?? otherwise, text)
+    if (said.said === undefined) return { ...said, code: code ?? said.code }
+    return { code: code ?? said.code, message: text, said: said.said }
+  }
+  const ran = (message: string, rest: Omit<Cause, 'message'>): Cause => ({ message, ...rest, ...(ranMs && { ranMs }) })
   switch (reason) {
     case 'never-ready':
       return cause('never-ready', `the program was not ready ${within}`)
     case 'no-copy':
-    case 'no-yield':
-      return cause(
-        'yield-timeout',
-        `the old program did not yield ${within}${held === null ? '' : `; it says: ${held}`}`,
-      )
+    case 'no-yield': {
+      const late = cause('yield-timeout', `the old program did not yield ${within}`)
+      return held === null ? late : { ...late, said: held }
+    }
     case 'not-loaded':
       return cause('takeover-failed', `the new program did not load the old one's state ${within}`)
     case 'not-armed':
@@ -48,19 +57,23 @@ export function causeOf(reason: Reason, { said, ending, held, deadlineMs }: Evid
     case 'not-written':
       return cause('internal', `the commit could not be written: ${said?.message ?? 'unknown error'}`)
     case 'ended-at-start':
-      return said ?? cause('died-at-start', ended('the program ended before it was ready'))
+      return stated('died-at-start', ended('the program ended before it was ready'))
     case 'ended-in-takeover':
-      return said ?? cause('takeover-failed', ended('the new program ended before it took over'))
+      return stated('takeover-failed', ended('the new program ended before it took over'))
     case 'ended-in-trial':
-      return cause('died-in-trial', said?.message ?? ended('the new program ended in its trial'))
+      return stated('died-in-trial', ended('the new program ended in its trial'), 'died-in-trial')
     case 'old-ended':
-      return said ?? cause('takeover-failed', ended('the old program ended during the swap'))
-    case 'crashed':
-      return cause('crashed', said?.message ?? ended('the program ended by itself'))
-    case 'silent':
-      return said ?? cause('heartbeat-lost', `no heartbeat for ${timing.heartbeatMs} ms`)
+      return stated('takeover-failed', ended('the old program ended during the swap'))
+    case 'crashed': {
+      const { message, ...rest } = stated('crashed', 'crashed', 'crashed')
+      return ran(ended(`${message}${ranMs === null ? '' : ` after ${lasted(ranMs)}`}`), rest)
+    }
+    case 'silent': {
+      const { message, ...rest } = said ?? cause('heartbeat-lost', `no heartbeat for ${timing.heartbeatMs} ms`)
+      return ran(ranMs === null ? message : `${message}, after it ran for ${lasted(ranMs)}`, rest)
+    }
     case 'unfit':
-      return said ?? cause('unhealthy', 'the program says that it is not healthy')
+      return stated('unhealthy', 'the program says that it is not healthy')
     case 'interrupted':
       return cause('interrupted', 'the slot was stopped during the swap')
     case 'estopped':
@@ -84,7 +97,7 @@ export function describeOutcome(
   const name = `${to.program} ${to.version}`
   if (outcome === 'committed') return { message: [`${name} runs`, ...notes].join('; ') }
   const now = running === null ? 'nothing runs, outputs are at their safe levels' : `${running} runs on`
-  const why = cause === null ? 'for an unknown reason' : cause.message
+  const why = cause === null ? 'for an unknown reason' : sentence(cause)
   if (cause?.code === 'yield-timeout') {
     const hint = 'medulla push --force kills the old program and starts the new one from the last checkpoint'
     return { message: `${why}; ${now}`, hint }

@@ -25,7 +25,14 @@ export class StateError extends Error {}
 const sha256 = (bytes: Uint8Array): Buffer => hash('sha256', bytes, 'buffer')
 const sha256hex = (bytes: Uint8Array): string => hash('sha256', bytes, 'hex')
 
-const parseMeta = (bytes: Buffer, length: number): Meta => JSON.parse(bytes.toString('utf8', 0, length)) as Meta
+function parseMeta(bytes: Buffer, length: number): Meta {
+  try {
+    return JSON.parse(bytes.toString('utf8', 0, length)) as Meta
+  } catch {
+    // what JSON.parse says would quote it
+    throw new StateError('meta is not JSON')
+  }
+}
 
 function grow(buffer: Buffer, size: number): Buffer {
   return buffer.length >= size ? buffer : Buffer.allocUnsafeSlow(Math.max(CHUNK, size))

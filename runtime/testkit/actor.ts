@@ -7,7 +7,7 @@ import { grantOf, type OwnedHandle } from '../../drivers/backend.ts'
 import { answer } from '../../drivers/broker/server.ts'
 import { HardwareError } from '../../drivers/errors.ts'
 import type { RunDir } from '../body/rundir.ts'
-import type { Instance } from '../body/upgrade.ts'
+import type { Cause, Instance } from '../body/upgrade.ts'
 import type { Declared } from '../sdk/hosts.ts'
 import type { Host, Places } from '../sdk/program.ts'
 import { decodeState } from '../sdk/state.ts'
@@ -36,7 +36,7 @@ export class Actor implements Instance, Owner {
   readonly pid = process.pid
   readonly freezeMs = 0
   fence = 0
-  fatal: { code: string; message: string } | null = null
+  fatal: Cause | null = null
   ticker: Ticker | null = null
   alive = true
   readonly #places: Places
@@ -208,7 +208,7 @@ export class Actor implements Instance, Owner {
       this.#asked = decodeState(state, message.encoding)
       return
     }
-    if (message.t === 'fatal') this.fatal = { code: message.code, message: message.message }
+    if (message.t === 'fatal') this.fatal = { code: message.code, message: '', said: message.message }
     const { time } = this.options
     const before = time.owner
     time.owner = null

@@ -20,7 +20,7 @@ import { Owner } from '../body/owner.ts'
 import type { RunDir } from '../body/rundir.ts'
 import { Slot } from '../body/slot.ts'
 import { Timeline } from '../body/timeline.ts'
-import { type Runnable, type Running, Upgrade } from '../body/upgrade.ts'
+import { type Cause, type Runnable, type Running, Upgrade } from '../body/upgrade.ts'
 import type { ParamValue } from '../sdk/params.ts'
 import { monotonicNs } from '../sdk/ticker.ts'
 import type { Checkpoint } from '../store/checkpoint.ts'
@@ -141,6 +141,7 @@ export class Body {
       digest,
       signer: '',
       counter: 0,
+      platform: { arch: ['any'], node: '>=20.19' },
       stored: Promise.resolve(),
       extract: async () => {},
     }
@@ -314,6 +315,11 @@ export class Body {
       prepare: () => {},
       settled: () => {},
       admit: () => {},
+      unfit: () => null,
+      canGoBack: () => this.#committed.length > 1,
+      crashed: (_slot, cause) => {
+        if (!this.#expected) this.#failure = this.#told('crashed', cause)
+      },
       edges: (_slot, fromNs, toNs) => {
         const inside = ({ ns }: { ns: bigint }) => Number(ns) > fromNs && Number(ns) < toNs
         return this.world.trace.recent().filter((each) => each.changed && each.kind !== 'input' && inside(each)).length
@@ -331,9 +337,9 @@ export class Body {
           ...entry,
         }
         this.receipts.push(receipt)
-        const { outcome, code = 'internal', reason = '' } = entry
-        const failed = outcome === 'crashed' || outcome === 'rolled-back' || outcome === 'called-off'
-        if (failed && !this.#expected) this.#failure = this.#told(outcome, code, reason)
+        const { outcome, code = 'internal', reason: message = '', said } = entry
+        if ((outcome === 'rolled-back' || outcome === 'called-off') && !this.#expected)
+          this.#failure = this.#told(outcome, { code, message, ...(said !== undefined && { said }) })
         return receipt
       },
       commit: async (_slot, runnable) => {
@@ -356,9 +362,10 @@ export class Body {
     for (const line of text.split('\n')) if (line !== '') this.slot.log.add(stream, line, this.#fence)
   }
 
-  #told(outcome: Outcome, code: RefusalCode, reason: string): SimulationError {
+  #told(outcome: Outcome, cause: Cause): SimulationError {
     const what = outcome === 'crashed' ? 'the program crashed' : 'the swap was undone'
-    return new SimulationError(code, `at ${this.time.ns / 1e6} ms ${what}: ${reason}`, { cause: this.thrown })
+    const text = `at ${this.time.ns / 1e6} ms ${what}: ${cause.said ?? cause.message}`
+    return new SimulationError(cause.code, text, { cause: this.thrown })
   }
 
   #runDir(): RunDir {

@@ -193,7 +193,7 @@ test('a program that holds: push says why while it waits and when it is called o
   expect(events).toContainEqual({ event: 'held', reason: 'the arm is moving' })
   expect(events.at(-1)).toMatchObject({ event: 'result', outcome: 'called-off', code: 'yield-timeout' })
   expect(stderr).toMatch(
-    /^medulla: error: called-off: .* did not yield within \d+ ms; it says: the arm is moving; holds 0\.0\.0 runs on\nmedulla: hint: medulla push --force kills /,
+    /^medulla: error: called-off: .* did not yield within \d+ ms; the program said: "the arm is moving"; holds 0\.0\.0 runs on\nmedulla: hint: medulla push --force kills /,
   )
   expect(await good('push', source('tunable'), '--force')).toMatch(/committed: tunable 0\.0\.0 runs\n$/)
 })

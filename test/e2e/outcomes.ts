@@ -116,10 +116,22 @@ export const MISBEHAVES: readonly Misbehaves[] = [
     ...swaps,
   })),
   { name: 'ignores-stop', does: 'ignores stop and SIGTERM', step: 'stop', outcome: 'stopped', exit: EXIT.ok, says: 'stopped: ', silent: true, slow: true }, // biome-ignore format: one row
-  { name: 'throws-later', does: 'throws', ...ends, code: 'crashed', says: 'crashed: the arm is stuck' },
-  { name: 'exits-later', does: 'exits 0', ...ends, code: 'crashed', says: 'ended by itself (exit code 0)' },
+  {
+    name: 'throws-later',
+    does: 'throws',
+    ...ends,
+    code: 'crashed',
+    says: 'restarted; the program said: "the arm is stuck',
+  },
+  { name: 'exits-later', does: 'exits 0', ...ends, code: 'crashed', says: '(exit code 0), restarted' },
   { name: 'closes-handles', does: 'closes its handles', ...ends, code: 'crashed', says: 'bad file descriptor' },
-  { name: 'closes-control', does: 'closes the descriptor of the body', ...ends, code: 'crashed', says: 'crashed: ' },
+  {
+    name: 'closes-control',
+    does: 'closes the descriptor of the body',
+    ...ends,
+    code: 'crashed',
+    says: 'last error: crashed after ',
+  },
   { name: 'leaks-heap', does: 'leaks objects', ...ends, says: 'last error: ', silent: true, slow: true },
   { name: 'leaks-buffers', does: 'leaks memory outside the heap', ...ends, code: 'crashed', says: 'crashed', slow: true }, // biome-ignore format: one row
   { name: 'leaks-descriptors', does: 'leaks descriptors', ...ends, code: 'crashed', says: 'EMFILE', slow: true },

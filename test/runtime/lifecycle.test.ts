@@ -20,6 +20,7 @@ starting next-died > idle: safe-levels kill-next kill-current bring-back end-upg
 starting deadline > idle: safe-levels kill-next kill-current bring-back end-upgrade (blame never-ready)
 starting stop > idle: safe-levels kill-next end-upgrade stopped (interrupted)
 restarting spawn-failed > cooling: safe-levels kill-next restart-later (not-spawned)
+restarting refused > waiting: safe-levels kill-next wait (not-spawned)
 restarting nothing-stored > idle:
 restarting ready > restarting: start-next
 restarting started > running: promote back
@@ -121,6 +122,9 @@ stopping deadline > stopping: end-current (not-stopped)
 cooling launch > starting: cancel-restart spawn-next
 cooling stop > idle: cancel-restart stopped
 cooling cooled > restarting: spawn-committed
+waiting launch > starting: spawn-next
+waiting start > restarting: spawn-committed
+waiting stop > idle: stopped
 `
 /** preparing to arming share these; SAME is the state itself. */
 const UPGRADING = `
@@ -176,7 +180,7 @@ test('HANDOVER 2.7: slot.ts assigns and compares no state by its name', () => {
 
 /** What only a candidate can bring about, and what can come whatever there is. */
 const CANDIDATE = new Set<Event>([
-  ...(['spawn-failed', 'nothing-stored', 'ready', 'started', 'preloaded', 'armed', 'took'] as const),
+  ...(['spawn-failed', 'refused', 'nothing-stored', 'ready', 'started', 'preloaded', 'armed', 'took'] as const),
   ...(['next-failed', 'bad-copy', 'next-died', 'next-orphaned'] as const),
 ])
 const ANYBODY = new Set<Event>(['stop', 'halt', 'unfenced', 'close', 'deadline', 'forced-deadline'])
@@ -216,7 +220,7 @@ class Model {
     const { state, actions } = step(this.state, event) ?? { state: this.state, actions: [] }
     this.state = state
     for (const action of actions) this.#do(action, event)
-    if (state === 'idle' || state === 'cooling') {
+    if (state === 'idle' || state === 'cooling' || state === 'waiting') {
       expect([this.current, this.next, this.old, this.upgrade]).toEqual([false, false, false, false])
       expect(this.safe).toBe(true)
     }

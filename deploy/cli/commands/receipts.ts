@@ -5,7 +5,7 @@ import type { Head, LogVerdict } from '../../receiptlog.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
 import { type KnownRobot, readRobots, writeRobots } from '../config.ts'
 import { EXIT } from '../exit.ts'
-import { printable } from '../loglines.ts'
+import { reasonOf } from '../loglines.ts'
 import { withRobot } from '../robot.ts'
 import { formatMs } from '../term.ts'
 import { wholeNumber } from './logs.ts'
@@ -122,7 +122,7 @@ function show({ term }: App, signed: readonly SignedReceipt[]): void {
       receipt.program ?? '',
       receipt.version ?? '',
       receipt.gapMs === null ? '' : formatMs(receipt.gapMs),
-      printable([receipt.code, receipt.reason].filter((part) => part !== undefined).join(': ')),
+      reasonOf(receipt),
     ])
   }
   if (rows.length === 0) term.line('no receipts yet')

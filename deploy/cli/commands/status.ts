@@ -3,6 +3,7 @@ import type { EndpointReport, SlotStatus, StatusReport } from '../../api.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
 import { Feed } from '../feed.ts'
 import { untilInterrupt } from '../interrupt.ts'
+import { printable } from '../loglines.ts'
 import { withRobot } from '../robot.ts'
 import { fullScreen, type Size } from '../screen.ts'
 import { type StatusScene, standing, statusScreen, uptime, valueText } from '../statusview.ts'
@@ -100,7 +101,9 @@ function showSlot(term: App['term'], slot: SlotStatus): void {
     slot.log.dropped > 0 && `${slot.log.dropped} log lines dropped`,
   ].filter((fact) => fact !== false)
   if (facts.length > 0) term.line(`  ${facts.join(', ')}`)
-  if (slot.lastError !== undefined) term.line(`  last error: ${slot.lastError}`)
+  if (slot.waits !== undefined) term.line(term.paint('yellow', `  waiting: ${printable(slot.waits)}`))
+  if (slot.lastError !== undefined) term.line(`  last error: ${printable(slot.lastError)}`)
+  if (slot.hint !== undefined) term.line(`  hint: ${printable(slot.hint)}`)
   if (slot.previous !== undefined) term.line(`  before it: ${slot.previous}`)
   if (slot.handles.length === 0) return
   const rows = slot.handles.map(({ name, kind, place, via, value }) => [

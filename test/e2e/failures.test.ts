@@ -1,0 +1,154 @@
+/** A slot whose program cannot run, or crashes: what it waits for, what it says. */
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, onTestFinished, test } from 'vitest'
+import { StopLatch } from '../../runtime/body/stops.ts'
+import { flipBit } from './bytes.ts'
+import { eventually, SCALE } from './eventually.ts'
+import { laptopOf } from './laptop.ts'
+import { TestRobot } from './robot.ts'
+
+async function robotWith(name: string, more: object = {}): Promise<TestRobot> {
+  const robot = await TestRobot.start({}, {}, { more })
+  onTestFinished(() => robot.close())
+  await robot.commit(name)
+  return robot
+}
+
+type Handles = Record<string, object>
+function changeBoard(robot: TestRobot, change: (handles: Handles) => void): void {
+  const path = join(robot.home, 'board.json')
+  const board = JSON.parse(readFileSync(path, 'utf8')) as { handles: Handles }
+  change(board.handles)
+  writeFileSync(path, JSON.stringify(board))
+}
+
+const waiting = (robot: TestRobot, slot = 'main') =>
+  eventually(async () => {
+    const found = await robot.slot(slot)
+    return found.state === 'waiting' && found
+  })
+const receiptsOf = (robot: TestRobot, outcome: string) => robot.receipts().filter((each) => each.outcome === outcome)
+const noted = async (robot: TestRobot, text: string, slot = 'main') =>
+  (await robot.logs(slot)).filter((line) => line.stream === 'runtime' && line.text.includes(text))
+
+test('HANDOVER 9.9: a program whose handle the board has no more waits, says for what, and starts with the next board', async () => {
+  const robot = await robotWith('counter')
+  await robot.end()
+  let led = {}
+  changeBoard(robot, (handles) => {
+    led = handles.led ?? {}
+    delete handles.led
+  })
+  await robot.begin()
+  const slot = await waiting(robot)
+  expect(slot).toMatchObject({ program: 'counter', version: '1.0.0', restarts: 0 })
+  expect(slot.waits).toContain("output 'led'")
+  expect(slot.waits).toContain('change the board file and restart the runtime, or push another program')
+  expect(slot.pid).toBeUndefined()
+  // longer than several waits of a backoff
+  await sleep(1000 * SCALE)
+  expect(receiptsOf(robot, 'waiting')).toMatchObject([{ code: 'missing-handle', program: 'counter' }])
+  expect(receiptsOf(robot, 'crashed')).toEqual([])
+  expect(await noted(robot, 'led')).toHaveLength(1)
+  const laptop = await laptopOf(robot)
+  onTestFinished(() => laptop.close())
+  expect((await laptop.run('status')).stdout).toContain("  waiting: program needs output 'led'")
+  // asked to, it is tried once more; a push that fails does not end the wait; neither has a receipt of its own
+  await robot.events(robot.client.start('main'))
+  await eventually(async () => (await noted(robot, 'led')).length === 2)
+  await robot.push('dies-in-trial', { program: 'counter', version: '2.0.0' })
+  await waiting(robot)
+  expect(receiptsOf(robot, 'waiting')).toHaveLength(1)
+  await robot.end()
+  changeBoard(robot, (handles) => {
+    handles.led = led
+  })
+  await robot.begin()
+  expect((await robot.running()).waits).toBeUndefined()
+  robot.check()
+})
+
+test('HANDOVER 9.9: a handle of another kind is waited for, and a push of another program goes on', async () => {
+  const robot = await robotWith('counter')
+  await robot.end()
+  changeBoard(robot, (handles) => {
+    handles.led = { kind: 'input', line: 'GPIO17' }
+  })
+  await robot.begin()
+  expect((await waiting(robot)).waits).toContain("program needs 'led' as output, on this board it is input")
+  expect(receiptsOf(robot, 'waiting')).toMatchObject([{ code: 'wrong-kind' }])
+  await robot.commit('sickens')
+  expect((await robot.running()).waits).toBeUndefined()
+})
+
+test('HANDOVER 9.9: a damaged bundle with none before it is waited for', async () => {
+  const robot = await robotWith('counter')
+  const { digest = '' } = await robot.slot()
+  await robot.end()
+  const file = join(robot.home, 'store', digest.replace('sha256:', ''), 'payload.tar.gz')
+  writeFileSync(file, flipBit(readFileSync(file), 4242))
+  await robot.begin()
+  expect((await waiting(robot)).waits).toContain('build the program again and push it')
+  expect(receiptsOf(robot, 'waiting')).toMatchObject([{ code: 'bad-hash' }])
+  expect(await noted(robot, 'bad-hash')).toHaveLength(1)
+  await robot.commit('counter', { version: '1.0.1' })
+})
+
+test('HANDOVER 9.9: under an emergency stop a slot waits for its release, which starts nothing, and for a start', async () => {
+  const robot = await robotWith('counter')
+  await robot.end()
+  const latch = StopLatch.open(robot.home)
+  await latch.stopAll('the test')
+  await latch.close()
+  await robot.begin()
+  const slot = await waiting(robot)
+  expect(slot.waits).toMatch(/^stopped since \S+ by the test; release it with medulla estop --release/)
+  expect(receiptsOf(robot, 'waiting')).toMatchObject([{ code: 'estopped' }])
+  await robot.events(robot.client.estop(true))
+  const after = await waiting(robot)
+  expect(after.waits).toBe('the emergency stop was released; start the program with: medulla start')
+  await robot.events(robot.client.start('main'))
+  await robot.running()
+})
+
+test('HANDOVER 9.9: a program whose handle another slot holds starts when that slot lets go of it', async () => {
+  const robot = await robotWith('counter')
+  await robot.events(robot.client.stop('main'))
+  await robot.commit('counter', { to: 'other', program: 'taker' })
+  await robot.events(robot.client.start('main'))
+  expect((await waiting(robot)).waits).toContain('slot other holds')
+  await robot.events(robot.client.stop('other'))
+  await robot.running()
+  expect(receiptsOf(robot, 'waiting')).toHaveLength(1)
+  robot.check()
+})
+
+test('HANDOVER 9.10, 9.11: a program that crashes often says so, and has few receipts', async () => {
+  const robot = await robotWith('counter')
+  await robot.commit('throws-later', { program: 'counter', version: '2.0.0' })
+  const slot = await eventually(async () => {
+    const found = await robot.slot()
+    return found.restarts >= 5 && found.state === 'running' && found
+  })
+  expect(slot.lastError).toMatch(
+    /^crashed after \d(\.\d)? s \(exit code 1\), restarted \d times; the program said: "the arm is stuck \(at .*\)"$/,
+  )
+  expect(slot.hint).toBe('medulla rollback goes back to the release before')
+  const crashed = receiptsOf(robot, 'crashed')
+  expect(crashed.map(({ count }) => count)).toEqual([1, 2, 4])
+  expect(receiptsOf(robot, 'restarted')).toHaveLength(3)
+  for (const { reason, said, ranMs } of crashed) {
+    expect(ranMs).toBeGreaterThan(500)
+    expect(reason).toMatch(/^crashed after \d(\.\d)? s \(exit code 1\)$/)
+    expect(said).toMatch(/^the arm is stuck \(at /)
+  }
+  const lines = (await noted(robot, 'crashed after')).map(({ text }) => text)
+  expect(lines.some((text) => /crashed after .*, restarted; .*; medulla rollback goes back/.test(text))).toBe(true)
+  const laptop = await laptopOf(robot)
+  onTestFinished(() => laptop.close())
+  const { stdout } = await laptop.run('status')
+  expect(stdout).toContain('  last error: crashed after ')
+  expect(stdout).toContain('  hint: medulla rollback goes back')
+})
