@@ -12,7 +12,7 @@
  * | POST /v1/orders | operator | SignedOrder | NDJSON: of PushEvent (start, rollback, release), one PinChange (set), one ParamReport (params), one OperatorInfo (the three of operators) |
  * | POST /v1/slots/:slot/stop | observer | | NDJSON of PushEvent |
  * | POST /v1/estop | observer | | NDJSON of PushEvent |
- * | GET /v1/slots/:slot/releases | observer | | ReleaseInfo[], what runs first, then newest first |
+ * | GET /v1/slots/:slot/releases | observer | | ReleaseInfo[], what runs first, then newest first, then what was never committed |
  * | GET /v1/slots/:slot/logs?lines=N&follow=1&since=TIME&ago=MS&level=LEVEL | observer | | NDJSON of LogLine |
  * | GET /v1/logs | observer | | the same, of all slots |
  * | GET /v1/slots/:slot/params | observer | | ParamReport |
@@ -101,9 +101,9 @@ export interface Receipt {
   code?: RefusalCode
   /** The robot's own words. */
   reason?: string
-  /** Of a crash: how long the program had run, and the how manieth it was in a row (HANDOVER 9.10). */
+  /** Of a crash: how long the program had run, and how many failures there were in a row, with this one (HANDOVER 9.10). */
   ranMs?: number
-  count?: number
+  failures?: number
   /** The program's, on one line and cut: a claim, not a finding (HANDOVER 3.9). */
   said?: string
   program?: string
@@ -237,16 +237,36 @@ export interface CounterRange {
   synchronised: boolean
 }
 
-/** A release that the robot keeps for a slot. */
+/** A release that the robot keeps for a slot, or that was undone there. */
 export interface ReleaseInfo {
   digest: string
   program: string
   version: string
   signer: string
+  /** Name of the operator who pushed it, or fingerprint of one that the robot no longer knows. */
+  pusher: string
   /** when it was installed */
   time: string
   /** it runs, or would be started */
   current: boolean
+  /** Absent: it runs for the first time, or ran under a runtime that did not remember this. */
+  run?: ReleaseRun
+  /** It was undone: it is named here, and the robot has not kept it. */
+  undone?: true
+  /** For how long it runs now, in ms; absent unless it does. */
+  runsMs?: number
+}
+
+/** How a release did in its slot (HANDOVER 7.11). */
+export interface ReleaseRun {
+  /** Its longest run, at least. */
+  ranMs: number
+  /** It ran for a minute since it last crashed sooner, or it never crashed and was stopped or replaced. */
+  well: boolean
+  /** at least */
+  crashes: number
+  /** How long it had run before it crashed last. */
+  crashMs: number | null
 }
 
 /** In order. What a program prints counts as `info`, what it prints to stderr as `warn`. */

@@ -54,8 +54,8 @@ export function lifeEntry(
   slot: string,
   outcome: Outcome,
   fence: number,
-  { runs, cause, count = 0 }: { runs: Runnable | null; cause: Cause | null; count?: number },
+  { runs, cause, failures = 0 }: { runs: Runnable | null; cause: Cause | null; failures?: number },
 ) {
   const about = runs === null ? {} : { program: runs.program, version: runs.version, to: runs.digest }
-  return plainEntry(slot, outcome, fence, { ...why(cause), ...(count === 0 ? {} : { count }), ...about })
+  return plainEntry(slot, outcome, fence, { ...why(cause), ...(failures === 0 ? {} : { failures }), ...about })
 }

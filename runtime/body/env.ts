@@ -1,5 +1,5 @@
 /** What a slot is given; everything that differs between robot, simulator and test is here. */
-import type { Receipt } from '../../deploy/api.ts'
+import type { Receipt, ReleaseRun } from '../../deploy/api.ts'
 import type { Refusal } from '../../deploy/errors.ts'
 import type { Timing } from '../../drivers/board.ts'
 import type { ParamValue } from '../sdk/params.ts'
@@ -42,13 +42,17 @@ export interface SlotEnv {
   canGoBack(slot: string): boolean
   /** Of every crash, whether it has a receipt or not. */
   crashed(slot: string, cause: Cause): void
+  /** How a release did; null when that is not known. */
+  runOf(slot: string, digest: string): ReleaseRun | null
+  /** `written` false: on disk with whatever is written next. */
+  saveRun(slot: string, digest: string, run: ReleaseRun, written: boolean): Promise<void>
   /** Changes of the slot's outputs in this window (ns of CLOCK_MONOTONIC); null where the backend cannot count them. */
   edges(slot: string, fromNs: number, toNs: number): number | null
   /** Null when it is not on disk; never rejects. */
   receipt(entry: Entry): Promise<Receipt | null>
   /** The digest runs in the slot from now on, also after a restart of the runtime. */
   commit(slot: string, runnable: Runnable, raiseFloor: boolean): Promise<void>
-  undone(digest: string): Promise<void>
+  undone(slot: string, runnable: Runnable, pusher: string): Promise<void>
   setStopped(slot: string, stopped: boolean): Promise<void>
   /** What was set of the slot's parameters, on disk; null for a slot that never committed anything. */
   params(slot: string): Readonly<Record<string, ParamValue>> | null

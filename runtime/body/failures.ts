@@ -9,6 +9,7 @@ import { Refusal, type RefusalCode } from '../../deploy/errors.ts'
 import type { SlotEnv } from './env.ts'
 import type { Programs } from './programs.ts'
 import type { SlotRecords } from './records.ts'
+import { Runs } from './runs.ts'
 import { sentence } from './said.ts'
 import type { Cause, Consequence, Runnable } from './upgrade.ts'
 
@@ -57,7 +58,7 @@ interface Waits {
   readonly runnable: Runnable | null
 }
 
-type Env = Pick<SlotEnv, 'admit' | 'canGoBack' | 'crashed'>
+type Env = Pick<SlotEnv, 'admit' | 'canGoBack' | 'crashed' | 'runOf' | 'saveRun' | 'timeScale'>
 
 export class Failures {
   readonly #slot: string
@@ -65,6 +66,7 @@ export class Failures {
   readonly #programs: Programs
   readonly #records: SlotRecords
   readonly #note: (level: string, text: string) => void
+  readonly #runs: Runs
   #cause: Cause | null = null
   #notedAt = Number.NEGATIVE_INFINITY
   #series: Series | null = null
@@ -85,6 +87,7 @@ export class Failures {
     this.#programs = programs
     this.#records = records
     this.#note = note
+    this.#runs = new Runs(slot, env, programs, note)
   }
 
   /** `moved`: the slot did something about it. A program that runs on is noted when what it says changes, once a second. */
@@ -111,10 +114,17 @@ export class Failures {
   committed(): void {
     this.#committedAt = performance.now()
     this.#cause = this.#series = this.#waits = null
+    this.#runs.ended()
+    this.#runs.begin(this.#programs.current)
   }
 
   stopped(): void {
     this.#series = this.#waits = null
+    this.#runs.ended()
+  }
+
+  rest(): void {
+    this.#runs.rest()
   }
 
   /** Recorded: the 1st, 2nd, 4th, 8th … failure of the release in a row, and the first of each code (HANDOVER 9.10). */
@@ -129,12 +139,14 @@ export class Failures {
     const recorded = Number.isInteger(Math.log2(count + 1)) || !codes.has(cause.code)
     const soon = performance.now() - this.#committedAt < SOON_MS
     this.#series = { digest, count: count + 1, codes: codes.add(cause.code), recorded, soon, cause }
-    if (recorded) await this.#records.failed('crashed', this.#programs.fence, { runs, cause, count: count + 1 })
+    this.#runs.crashed(recorded)
+    if (recorded) await this.#records.failed('crashed', this.#programs.fence, { runs, cause, failures: count + 1 })
   }
 
   /** A program runs that was started, or started again. A restart has a receipt when the crash before it has. */
   async back(isStart: boolean): Promise<void> {
     this.#waits = null
+    this.#runs.begin(this.#programs.current)
     if (this.#series !== null) {
       const hint = this.#hint()
       this.#note('warn', [this.#text(true), hint].filter((part) => part !== null).join('; '))
@@ -205,7 +217,7 @@ export class Failures {
     if (this.#series === null || !(this.#series.soon || this.#series.count >= OFTEN)) return null
     if (!this.#env.canGoBack(this.#slot)) return null
     const where = this.#slot === 'main' ? '' : ` --slot ${this.#slot}`
-    return `medulla rollback${where} goes back to the release before`
+    return `medulla rollback${where} goes back to the last release that ran well`
   }
 }
 

@@ -7,6 +7,7 @@ import type { Outcome } from '../../deploy/api.ts'
 import { lifeEntry } from './entries.ts'
 import type { SlotEnv } from './env.ts'
 import type { Programs } from './programs.ts'
+import type { Upgrade } from './upgrade.ts'
 
 export class SlotRecords {
   /** Fingerprint of who ordered it; null when nobody did. */
@@ -32,8 +33,8 @@ export class SlotRecords {
   }
 
   /** HANDOVER 7.7: the release failed through its own fault. */
-  undone(digest: string): Promise<string | null> {
-    return this.#written('that this release failed', this.#env.undone(digest))
+  undone({ to, pusher = '' }: Pick<Upgrade, 'to' | 'pusher'>): Promise<string | null> {
+    return this.#written('that this release failed', this.#env.undone(this.#slot, to, pusher))
   }
 
   /** Start and stop. */
@@ -43,7 +44,7 @@ export class SlotRecords {
     await this.#env.receipt(by === null ? entry : { ...entry, pusher: by })
   }
 
-  /** `count`: the how manieth in a row; 0: it was not started. */
+  /** `failures`: so many in a row; 0: it was not started. */
   async failed(outcome: Outcome, fence: number, about: Parameters<typeof lifeEntry>[3]): Promise<void> {
     await this.#env.receipt(lifeEntry(this.#slot, outcome, fence, about))
   }

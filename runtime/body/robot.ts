@@ -281,19 +281,27 @@ export class Robot {
     return { name, kind, value, ns: String(process.hrtime.bigint()), fence: 0 }
   }
 
-  /** What a slot can go back to: what runs first, then the newest. What was damaged on disk is not among it. */
+  /** What a slot can go back to: what runs first, then the newest. What was damaged on disk is not among it. What was never committed comes last. */
   async releases(slot: string): Promise<ReleaseInfo[]> {
     const { current } = this.slots.get(slot)
+    const status = this.#running.get(slot)?.status()
     const found = await Promise.all(
       this.slots.releases(slot).map(async (digest) => {
         const record = await this.bundles.record(digest).catch(() => null)
         if (record === null) return []
         const { signer, time, manifest } = record
         const { program, version } = manifest
-        return [{ digest, program, version, signer, time, current: digest === current }]
+        const pusher = this.#nameOf(record.pusher)
+        const run = this.slots.get(slot).runs[digest]
+        const runs = status?.digest === digest && status.uptimeMs !== undefined ? { runsMs: status.uptimeMs } : {}
+        const about = { digest, program, version, signer, pusher, time, current: digest === current }
+        return [{ ...about, ...(run === undefined ? {} : { run }), ...runs }]
       }),
     )
-    return found.flat()
+    const undone = this.slots.get(slot).undone.map((each): ReleaseInfo => {
+      return { ...each, pusher: this.#nameOf(each.pusher), current: false, undone: true }
+    })
+    return [...found.flat(), ...undone]
   }
 
   /** BUNDLE 10.13; a simulated robot has no clock of its own to doubt. */
@@ -384,6 +392,10 @@ export class Robot {
     await this.home.close()
   }
 
+  #nameOf(pusher: string): string {
+    return this.operators.byFingerprint(pusher)?.name ?? pusher
+  }
+
   /** Why nothing may be started at all; null when it may. */
   #refusal(): Refusal | null {
     return this.cells.problem ?? this.emergency.refusal()
@@ -433,6 +445,8 @@ export class Robot {
       unfit: (slot, runnable) => this.#unfit(slot, runnable),
       canGoBack: (slot) => slots.releases(slot).length > 1,
       crashed: () => {},
+      runOf: (slot, digest) => slots.get(slot).runs[digest] ?? null,
+      saveRun: (slot, digest, run, written) => slots.setRun(slot, digest, run, written),
       edges: (slot, fromNs, toNs) => this.#edges(slot, fromNs, toNs),
       receipt: async (entry) => {
         const receipt = await this.record(entry)
@@ -445,7 +459,10 @@ export class Robot {
         // One that fails leaves the slot stopped after the next start of the runtime.
         void this.stops.startSlot(slot)
       },
-      undone: (digest) => slots.rolledBack(digest),
+      undone: async (slot, { digest, program, version, signer }, pusher) => {
+        await slots.rolledBack(digest)
+        await slots.setUndone(slot, { digest, program, version, signer, pusher, time: new Date().toISOString() })
+      },
       setStopped: async (slot, stopped) => {
         // Nothing would start it, and nothing is there to be kept (HANDOVER 2.8).
         if (stopped && !slots.isCommitted(slot)) return

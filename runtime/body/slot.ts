@@ -145,6 +145,7 @@ export class Slot {
     this.#restarts.cancel()
     this.#deadline.disarm()
     this.#monitor.rest()
+    this.#failures.rest()
     this.#post('close', null)
     // what was being started is there by then
     await this.#queue
@@ -450,7 +451,7 @@ export class Slot {
     const upgrade = this.#upgrade
     if (upgrade === null) return
     this.#monitor.endTrial()
-    if (upgrade.fault === 'candidate') await this.#records.undone(upgrade.to.digest)
+    if (upgrade.fault === 'candidate') await this.#records.undone(upgrade)
     if (this.#programs.current !== null) {
       this.#env.owner.keep(Object.keys(this.#programs.current.runnable.manifest.needs), this.name)
       this.#monitor.watch()

@@ -6,7 +6,7 @@
  */
 import { mkdir, readdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { NAME_PATTERN } from '../../deploy/api.ts'
+import { NAME_PATTERN, type ReleaseRun } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import { recoverDir, syncDir, writeAtomic } from './atomic.ts'
 import type { Checkpoint } from './checkpoint.ts'
@@ -30,12 +30,27 @@ export interface SlotRecord {
   fence: number
   /** what operators set of the program's parameters; absent in records of earlier versions */
   params: Readonly<Record<string, number | boolean | string>>
+  /** how the releases did that it can go back to, by digest; absent in records of earlier versions */
+  runs: Readonly<Record<string, ReleaseRun>>
+  /** releases that were tried and never committed, newest first, {@link MAX_UNDONE} at most; absent in records of earlier versions */
+  undone: readonly UndoneRelease[]
   /** what `current` teaches */
   floor: Floor | null
+}
+export interface UndoneRelease {
+  digest: string
+  program: string
+  version: string
+  signer: string
+  /** fingerprint */
+  pusher: string
+  time: string
 }
 
 /** Releases that are kept to go back to, for each slot (HANDOVER 7.9). */
 const MAX_HISTORY = 8
+/** Releases that were undone and are only remembered (HANDOVER 7.11). */
+const MAX_UNDONE = 4
 
 export class Slots {
   readonly #dir: string
@@ -88,7 +103,16 @@ export class Slots {
 
   /** An empty record for a slot that has none. */
   get(slot: string): SlotRecord {
-    const empty = { current: null, previous: null, history: [], stopped: false, params: {}, floor: null }
+    const empty = {
+      current: null,
+      previous: null,
+      history: [],
+      stopped: false,
+      params: {},
+      runs: {},
+      undone: [],
+      floor: null,
+    }
     return { format: 'medulla-slot/1', slot, fence: 0, ...empty, ...this.#records.get(slot) }
   }
 
@@ -155,6 +179,35 @@ export class Slots {
     return this.#queue(() => this.#write({ ...this.get(slot), params }))
   }
 
+  /**
+   * How a release did. `written` false: it is on disk with the next record. Of a release that the slot does not keep nothing
+   * is remembered.
+   */
+  setRun(slot: string, digest: string, run: ReleaseRun, written: boolean): Promise<void> {
+    return this.#queue(async () => {
+      const before = this.get(slot)
+      if (!this.releases(slot).includes(digest)) return
+      const record = { ...before, runs: { ...before.runs, [digest]: run } }
+      if (written) await this.#write(record)
+      else this.#records.set(slot, record)
+    })
+  }
+
+  /** It failed its trial, or before. One that the slot keeps did not run well then. Of a slot without a program nothing is remembered. */
+  setUndone(slot: string, release: UndoneRelease): Promise<void> {
+    return this.#queue(async () => {
+      const before = this.get(slot)
+      if (before.current === null) return
+      const { digest } = release
+      const run = before.runs[digest]
+      if (run !== undefined)
+        await this.#write({ ...before, runs: { ...before.runs, [digest]: { ...run, well: false } } })
+      if (this.releases(slot).includes(digest)) return
+      const others = before.undone.filter((each) => each.digest !== digest)
+      await this.#write({ ...before, undone: [release, ...others].slice(0, MAX_UNDONE) })
+    })
+  }
+
   /** At boot, when `current` is damaged: the slot runs `digest` (the previous one) or nothing. Floors stay. */
   fallBack(slot: string, digest: string | null): Promise<SlotRecord> {
     return this.#queue(() => {
@@ -176,6 +229,8 @@ export class Slots {
         history: [],
         stopped: true,
         params: {},
+        runs: {},
+        undone: [],
         floor: null,
       })
       await unlink(this.#checkpoint(slot)).catch((error) => {
@@ -204,7 +259,10 @@ export class Slots {
   }
 
   async #write(record: SlotRecord): Promise<SlotRecord> {
-    const written = { ...record, fence: this.#fences.high }
+    const kept = new Set([record.current, record.previous, ...record.history])
+    const runs = Object.fromEntries(Object.entries(record.runs).filter(([digest]) => kept.has(digest)))
+    const undone = record.undone.filter(({ digest }) => !kept.has(digest))
+    const written = { ...record, runs, undone, fence: this.#fences.high }
     await this.#folder(record.slot)
     await writeAtomic(join(this.#dir, record.slot, 'slot.json'), encodeRecord(written))
     this.#records.set(record.slot, written)

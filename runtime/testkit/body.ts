@@ -320,6 +320,8 @@ export class Body {
       crashed: (_slot, cause) => {
         if (!this.#expected) this.#failure = this.#told('crashed', cause)
       },
+      runOf: () => null,
+      saveRun: async () => {},
       edges: (_slot, fromNs, toNs) => {
         const inside = ({ ns }: { ns: bigint }) => Number(ns) > fromNs && Number(ns) < toNs
         return this.world.trace.recent().filter((each) => each.changed && each.kind !== 'input' && inside(each)).length

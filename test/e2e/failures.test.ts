@@ -1,5 +1,5 @@
-/** A slot whose program cannot run, or crashes: what it waits for, what it says. */
-import { readFileSync, writeFileSync } from 'node:fs'
+/** A slot whose program cannot run, or crashes: what it waits for, what it says, and what a rollback goes back to. */
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
@@ -7,7 +7,7 @@ import { StopLatch } from '../../runtime/body/stops.ts'
 import { flipBit } from './bytes.ts'
 import { eventually, SCALE } from './eventually.ts'
 import { laptopOf } from './laptop.ts'
-import { TestRobot } from './robot.ts'
+import { ended, TestRobot } from './robot.ts'
 
 async function robotWith(name: string, more: object = {}): Promise<TestRobot> {
   const robot = await TestRobot.start({}, {}, { more })
@@ -106,7 +106,7 @@ test('HANDOVER 9.9: under an emergency stop a slot waits for its release, which 
   const slot = await waiting(robot)
   expect(slot.waits).toMatch(/^stopped since \S+ by the test; release it with medulla estop --release/)
   expect(receiptsOf(robot, 'waiting')).toMatchObject([{ code: 'estopped' }])
-  await robot.events(robot.client.estop(true))
+  await robot.events(robot.client.release())
   const after = await waiting(robot)
   expect(after.waits).toBe('the emergency stop was released; start the program with: medulla start')
   await robot.events(robot.client.start('main'))
@@ -135,9 +135,9 @@ test('HANDOVER 9.10, 9.11: a program that crashes often says so, and has few rec
   expect(slot.lastError).toMatch(
     /^crashed after \d(\.\d)? s \(exit code 1\), restarted \d times; the program said: "the arm is stuck \(at .*\)"$/,
   )
-  expect(slot.hint).toBe('medulla rollback goes back to the release before')
+  expect(slot.hint).toBe('medulla rollback goes back to the last release that ran well')
   const crashed = receiptsOf(robot, 'crashed')
-  expect(crashed.map(({ count }) => count)).toEqual([1, 2, 4])
+  expect(crashed.map(({ failures }) => failures)).toEqual([1, 2, 4])
   expect(receiptsOf(robot, 'restarted')).toHaveLength(3)
   for (const { reason, said, ranMs } of crashed) {
     expect(ranMs).toBeGreaterThan(500)
@@ -151,4 +151,52 @@ test('HANDOVER 9.10, 9.11: a program that crashes often says so, and has few rec
   const { stdout } = await laptop.run('status')
   expect(stdout).toContain('  last error: crashed after ')
   expect(stdout).toContain('  hint: medulla rollback goes back')
+})
+
+test('HANDOVER 7.11: a rollback goes to the last release that ran well, and the list says how each one ran', async () => {
+  const robot = await robotWith('counter')
+  const crashes = (version: string) => () => receiptsOf(robot, 'crashed').some((each) => each.version === version)
+  for (const version of ['2.0.0', '3.0.0']) {
+    await eventually(async () => {
+      const { outcome } = await robot.push('throws-later', { program: 'counter', version })
+      return outcome === 'committed'
+    })
+    await eventually(crashes(version))
+  }
+  await eventually(async () => {
+    return (await robot.push('dies-in-trial', { program: 'counter', version: '4.0.0' })).outcome === 'rolled-back'
+  })
+  const releases = await robot.client.releases('main')
+  expect(releases).toMatchObject([
+    { version: '3.0.0', current: true, pusher: 'ann' },
+    { version: '2.0.0', run: { well: false } },
+    { version: '1.0.0', run: { well: true, crashes: 0 } },
+    { version: '4.0.0', undone: true, pusher: 'ann' },
+  ])
+  expect(releases[1]?.run?.crashMs).toBeGreaterThan(500)
+  const laptop = await laptopOf(robot)
+  onTestFinished(() => laptop.close())
+  const list = (await laptop.run('rollback', '--list')).stdout.split('\n')
+  expect(list[0]).toMatch(/^digest +program +version +installed \(UTC\) +by/)
+  expect(list[2]).toMatch(/counter +2\.0\.0 .* ann +crashed after [\d.]+ m?s( ×\d+)?$/)
+  expect(list[3]).toMatch(/counter +1\.0\.0 .* ann +ran \d+ s$/)
+  expect(list[4]).toMatch(/counter +4\.0\.0 .* ann +never committed$/)
+  const never = releases[3]?.digest.slice(7, 19) ?? ''
+  expect((await laptop.run('rollback', never)).stderr).toContain('was never committed, so the robot did not keep it')
+  // a crash in between makes an order stale
+  await eventually(async () => (await laptop.run('rollback')).status === 0)
+  expect(await robot.running()).toMatchObject({ version: '1.0.0' })
+  // what is remembered is on disk
+  await robot.end('SIGKILL')
+  await robot.begin()
+  await robot.running()
+  const after = await robot.client.releases('main')
+  expect(
+    after
+      .filter(({ run }) => run?.well === false)
+      .map(({ version }) => version)
+      .sort(),
+  ).toEqual(['2.0.0', '3.0.0'])
+  rmSync(laptop.dir, { recursive: true, force: true })
+  expect(await ended(robot.client.stop('main'))).toMatchObject({ outcome: 'stopped' })
 })

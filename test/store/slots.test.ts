@@ -44,6 +44,39 @@ test('a commit, a stop and a rollback are what the next start finds', async () =
   await expect(again.commit('../up', digest(1), blink(1))).rejects.toMatchObject({ code: 'usage' })
 })
 
+test('HANDOVER 7.11: how releases did is what the next start finds, of those that the slot keeps', async () => {
+  const dir = await tempDir()
+  const slots = await Slots.open({ dir })
+  const run = { ranMs: 9000, well: true, crashes: 0, crashMs: null }
+  const undone = (n: number) => ({
+    digest: digest(n),
+    program: 'blink',
+    version: `${n}.0.0`,
+    signer: 's',
+    pusher: 'p',
+    time: 't',
+  })
+  await slots.setUndone('main', undone(50))
+  expect(slots.names()).toEqual([])
+  for (let n = 1; n <= 12; n++) {
+    await slots.commit('main', digest(n), blink(n))
+    await slots.setRun('main', digest(n), { ...run, ranMs: n }, true)
+  }
+  await slots.setRun('main', digest(99), run, true)
+  await slots.setRun('main', digest(12), { ...run, crashes: 3, crashMs: 900 }, false)
+  for (const n of [20, 21, 22, 23, 24, 22, 11]) await slots.setUndone('main', undone(n))
+  const again = await Slots.open({ dir })
+  const { runs, undone: failed } = again.get('main')
+  expect(Object.keys(runs).sort()).toEqual(again.releases('main').sort())
+  expect(runs[digest(12)]).toEqual({ ...run, crashes: 3, crashMs: 900 })
+  // it was gone back to, and failed
+  expect(runs[digest(11)]).toEqual({ ...run, ranMs: 11, well: false })
+  expect(failed.map(({ version }) => version)).toEqual(['22.0.0', '24.0.0', '23.0.0', '21.0.0'])
+  // one that is committed after all is no longer among those that failed
+  await again.commit('main', digest(22), blink(22))
+  expect(again.get('main').undone.map(({ version }) => version)).toEqual(['24.0.0', '23.0.0', '21.0.0'])
+})
+
 test('floors, tried digests and fencing numbers survive the deletion of a slot', async () => {
   const dir = await tempDir()
   const slots = await Slots.open({ dir })
