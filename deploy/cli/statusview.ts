@@ -165,7 +165,7 @@ function receiptLines(receipts: readonly Receipt[], paint: Paint): string[] {
   return ['', paint('dim', head), ...lines]
 }
 
-const BAD: readonly string[] = ['rolled-back', 'called-off', 'refused', 'crashed']
+const BAD: readonly string[] = ['rolled-back', 'called-off', 'refused', 'crashed', 'waiting']
 
 function outcomeOf({ outcome }: Receipt, paint: Paint): string {
   if (outcome === 'committed') return paint('green', outcome)

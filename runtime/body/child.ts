@@ -59,6 +59,8 @@ export class Child implements Instance {
   readonly #cell: Cell
   readonly #control: Duplex
   #listener: Listener | null = null
+  /** Its end was handled. */
+  #isGone = false
   #waits = (): void => {}
 
   constructor(options: ChildOptions) {
@@ -106,8 +108,14 @@ export class Child implements Instance {
       const ended = () => {
         if (!this.alive) return
         this.alive = false
+        // libuv may see this end together with that of another process, before it has read what was written before: the
+        // second immediate comes after one more look at the pipes.
+        setImmediate(() => setImmediate(gone))
+      }
+      const gone = () => {
         // Its last message may hold the reason why it died, so it is handled before the exit.
         deliver()
+        this.#isGone = true
         resolve()
         // what it has forked goes with it
         void this.#empty(cell.killMs).then(() => cell.close())
@@ -138,7 +146,7 @@ export class Child implements Instance {
   /** Once: its program, which lies in its folder by now. Messages and the exit of a child that has none are its own. */
   begin(assignment: Assignment, listener: Listener): void {
     this.#listener = listener
-    if (!this.alive) return listener.exit()
+    if (this.#isGone) return listener.exit()
     this.#cell.reveal()
     const role = this.options.predecessor === null ? 'first' : 'candidate'
     this.send({ t: 'init', wire: WIRE, file: this.#cell.file, role, ...assignment })
