@@ -258,11 +258,11 @@ export class EndpointLink {
           streams.set(id, this.#robot.spares.hold(message.slot, item))
           return
         case 'pins':
-          for (const pin of this.#robot.pins(message.names)) item(pin)
+          for (const pin of this.#robot.pins.present(message.names)) item(pin)
           if (!message.follow) return done()
           streams.set(
             id,
-            this.#robot.onChange(({ changed, accepted, ...pin }) => {
+            this.#robot.pins.onChange(({ changed, accepted, ...pin }) => {
               if (changed && accepted && message.names?.includes(pin.name) !== false) follow(pin)
             }),
           )

@@ -20,7 +20,7 @@ export interface BodyReport {
 export async function runBody(options: BodyOptions, report: BodyReport): Promise<void> {
   const robot = await Robot.open(options)
   const trace = options.trace === undefined ? null : new TraceFile(options.trace)
-  const untrace = trace === null ? () => {} : robot.onChange((change) => trace.add(change))
+  const untrace = trace === null ? () => {} : robot.pins.onChange((change) => trace.add(change))
   await new Promise<void>((resolve) => {
     const link = new EndpointLink(robot, new Installer(robot), {
       note: report.note,

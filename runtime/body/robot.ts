@@ -3,14 +3,11 @@
  *
  * Puts the body together: home, operators, store, receipts, board, owner, and one Slot for each slot name.
  */
-import { existsSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   type CounterRange,
   DEFAULT_SLOT,
   type OperatorInfo,
-  type Order,
   type PinChange,
   type Receipt,
   type ReleaseInfo,
@@ -18,24 +15,18 @@ import {
 } from '../../deploy/api.ts'
 import { highestCounter, unfit } from '../../deploy/bundle/policy.ts'
 import { Refusal } from '../../deploy/errors.ts'
-import { type Board, parseBoard, type Timing } from '../../drivers/board.ts'
-import { BoardError, HardwareError } from '../../drivers/errors.ts'
+import type { Board } from '../../drivers/board.ts'
+import { HardwareError } from '../../drivers/errors.ts'
 import { isClockSynchronised } from '../clock.ts'
 import { createLog } from '../log.ts'
 import { WIRE } from '../sdk/wire.ts'
 import { Bundles } from '../store/bundles.ts'
 import { Door } from '../store/door.ts'
 import { type Home, openHome } from '../store/home.ts'
-import {
-  addOperator,
-  changeRole,
-  loadOperators,
-  type Operator,
-  type Operators,
-  removeOperator,
-} from '../store/operators.ts'
+import { changeOperators, loadOperators, type OperatorOrder, type Operators } from '../store/operators.ts'
 import { Receipts } from '../store/receipts.ts'
 import { Slots } from '../store/slots.ts'
+import { loadBoard, scaled, timeScale } from './boardfile.ts'
 import type { Cells } from './cells.ts'
 import { EmergencyStop } from './emergency.ts'
 import { type Entry, plainEntry } from './entries.ts'
@@ -45,6 +36,7 @@ import { type Ground, launch } from './launcher.ts'
 import type { BodyOptions } from './options.ts'
 import { OrderDesk } from './orders.ts'
 import type { Owner } from './owner.ts'
+import { Pins } from './pins.ts'
 import { ReceiptLimit } from './receiptlimit.ts'
 import { RunDirs } from './rundir.ts'
 import { stored } from './runnables.ts'
@@ -55,8 +47,6 @@ import type { Runnable } from './upgrade.ts'
 
 /** HANDOVER 2.5 */
 const MAX_SLOTS = 16
-/** Between two looks at the pins of a real board, for who follows them. */
-const POLL_MS = 100
 
 export class Robot {
   readonly options: BodyOptions
@@ -71,6 +61,7 @@ export class Robot {
   readonly stops: StopLatch
   readonly emergency: EmergencyStop
   readonly orders: OrderDesk
+  readonly pins: Pins
   readonly #hardware: Hardware
   readonly spares: Spares
   readonly #dirs: RunDirs
@@ -120,6 +111,7 @@ export class Robot {
       record: (entry) => this.record(entry),
       log: this.#report,
     })
+    this.pins = new Pins(parts.hardware)
     this.orders = new OrderDesk(parts.home.id, () => this.operators)
     this.#dirs = parts.dirs
     this.#ground = {
@@ -189,7 +181,7 @@ export class Robot {
 
   /** Of the three orders that change the list; whom it was about, as she is now or was last. */
   async changeOperators(order: OperatorOrder, by: string): Promise<OperatorInfo> {
-    const { name, role, fingerprint } = await applied(this.home, order)
+    const { name, role, fingerprint } = await changeOperators(this.home, order)
     await this.reloadOperators()
     const now = order.order === 'remove-operator' ? 'removed' : role
     const reason = `operator ${name} (${fingerprint}): ${now}`
@@ -344,41 +336,6 @@ export class Robot {
     }
   }
 
-  /** The present value of each handle that has one. */
-  pins(names: readonly string[] | null = null): PinChange[] {
-    const ns = String(process.hrtime.bigint())
-    return [...this.owner.all].flatMap((handle) => {
-      const value = handle.value()
-      const slot = this.owner.holder(handle.name)
-      if (value === undefined || names?.includes(handle.name) === false) return []
-      return [{ name: handle.name, kind: handle.kind, value, ns, fence: 0, ...(slot === null ? {} : { slot }) }]
-    })
-  }
-
-  /** Every write and every level of the simulated world, with whether it changed anything and whether it was accepted. */
-  onChange(listener: (change: PinChange & { changed: boolean; accepted: boolean }) => void): () => void {
-    const { world } = this.#hardware
-    if (world === null) return this.#poll(listener)
-    return world.onChange(({ name, kind, value, ns, fence, changed, accepted }) => {
-      const slot = this.owner.holder(name)
-      const pin = { name, kind, value, ns: String(ns), fence, ...(slot === null ? {} : { slot }) }
-      listener({ ...pin, changed, accepted })
-    })
-  }
-
-  /** Programs write past the body there: what it sees is the level now and then. */
-  #poll(listener: (change: PinChange & { changed: boolean; accepted: boolean }) => void): () => void {
-    const last = new Map<string, number>()
-    const timer = setInterval(() => {
-      for (const pin of this.pins()) {
-        const changed = last.get(pin.name) !== pin.value
-        last.set(pin.name, pin.value)
-        if (changed) listener({ ...pin, changed, accepted: true })
-      }
-    }, POLL_MS)
-    return () => clearInterval(timer)
-  }
-
   async close(): Promise<void> {
     await this.spares.close()
     await Promise.all(this.all.map((slot) => slot.close()))
@@ -519,36 +476,4 @@ export class Robot {
       },
     }
   }
-}
-
-type OperatorOrder = Extract<Order, { order: 'add-operator' | 'change-role' | 'remove-operator' }>
-
-function applied(home: Home, order: OperatorOrder): Promise<Operator> {
-  if (order.order === 'remove-operator') return removeOperator(home, order.operator)
-  if (order.order === 'change-role') return changeRole(home, order.operator, order.role)
-  const who = order.card ?? order.key
-  if (who === null) throw new Refusal('usage', 'expected a card or a key')
-  return addOperator(home, who, order.role, order.name ?? undefined)
-}
-
-async function loadBoard(options: BodyOptions, home: string): Promise<Board> {
-  const file = options.board ?? join(home, 'board.json')
-  if (!existsSync(file)) {
-    throw new Refusal('bad-board', `there is no board file ${file}`, `medulla board new --model pi4 ${file}`)
-  }
-  try {
-    return parseBoard(await readFile(file, 'utf8'), file)
-  } catch (error) {
-    if (error instanceof BoardError) throw new Refusal('bad-board', error.message, error.fix)
-    throw error
-  }
-}
-
-const timeScale = (): number => Number(process.env.MEDULLA_TIME_SCALE) || 1
-
-/** MEDULLA_TIME_SCALE stretches every deadline, for slow machines (HANDOVER 10.2). */
-function scaled(timing: Timing): Timing {
-  const scale = timeScale()
-  const entries = Object.entries(timing).map(([key, value]) => [key, key.endsWith('Ms') ? value * scale : value])
-  return Object.fromEntries(entries) as Timing
 }

@@ -101,10 +101,7 @@ export class Slot {
     this.#post('start', null)
   }
 
-  /**
-   * `halt` (HANDLES 6.7) ends at once whatever runs here. At safe levels, until somebody starts it again. `by` is who ordered
-   * it. Answers what could not be done of it: null, or that it is not on disk.
-   */
+  /** To safe levels, with `halt` at once (HANDLES 6.7). Answers what could not be done: null, or that it is not on disk. */
   stop(how: 'stop' | 'halt', by: string | null): Promise<string | null> {
     return new Promise((resolve) => {
       this.#records.stoppedBy = by

@@ -9,7 +9,7 @@
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
-import type { OperatorInfo, Role } from '../../deploy/api.ts'
+import type { OperatorInfo, Role, Wish } from '../../deploy/api.ts'
 import { OPERATOR_NAME, ROLE_RANK } from '../../deploy/api.ts'
 import type { SignedCertificate } from '../../deploy/cert.ts'
 import { verifyCertificate } from '../../deploy/cert.ts'
@@ -188,7 +188,7 @@ export async function addOperator(
 }
 
 /** Throws Refusal `not-found`, or `role` when no owner would be left. */
-export function changeRole(home: HomeDir, id: string, role: Role): Promise<Operator> {
+function changeRole(home: HomeDir, id: string, role: Role): Promise<Operator> {
   return change(home, (list) => {
     const result = { ...known(list, id), role, namespaces: NAMESPACES[role] }
     return { list: list.map((one) => (one.fingerprint === id ? result : one)), result }
@@ -224,6 +224,17 @@ function known(list: readonly Operator[], id: string): Operator {
   const found = list.find((one) => one.fingerprint === id)
   if (found === undefined) throw new Refusal('not-found', `no operator has the fingerprint ${id}`, 'medulla operators')
   return found
+}
+
+export type OperatorOrder = Extract<Wish, { order: 'add-operator' | 'change-role' | 'remove-operator' }>
+
+/** HANDOVER 8.12. Answers whom it was about, as she is now or was last. */
+export function changeOperators(home: HomeDir, order: OperatorOrder): Promise<Operator> {
+  if (order.order === 'remove-operator') return removeOperator(home, order.operator)
+  if (order.order === 'change-role') return changeRole(home, order.operator, order.role)
+  const who = order.card ?? order.key
+  if (who === null) throw new Refusal('usage', 'expected a card or a key')
+  return addOperator(home, who, order.role, order.name ?? undefined)
 }
 
 async function change<T>(home: HomeDir, step: (list: Operator[]) => { list: Operator[]; result: T }): Promise<T> {

@@ -168,7 +168,9 @@ test('rollback: to the one before, or to any that the robot keeps, by the beginn
   }
   const list = (await good('rollback', '--list')).trimEnd().split('\n')
   expect(list[0]).toMatch(/^digest +program +version +installed \(UTC\) +by *$/)
-  expect(list[1]).toMatch(new RegExp(`^${digests[1]?.slice(0, 12)}  tunable  0\\.0\\.0 +\\S+ \\S+  \\S+ +runs for \\d+ s$`))
+  expect(list[1]).toMatch(
+    new RegExp(`^${digests[1]?.slice(0, 12)}  tunable  0\\.0\\.0 +\\S+ \\S+  \\S+ +runs for \\d+ s$`),
+  )
   expect(list[2]).toMatch(new RegExp(`^${digests[0]?.slice(0, 12)}  tunable  0\\.0\\.0 +\\S+ \\S+  \\S+ +ran \\d+ s$`))
   expect(list).toHaveLength(4)
   const { events } = await laptop.json('rollback', '--list')
