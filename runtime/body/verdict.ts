@@ -73,7 +73,7 @@ export function causeOf(reason: Reason, { said, ending, held, deadlineMs, ranMs 
       return ran(ranMs === null ? message : `${message}, after it ran for ${lasted(ranMs)}`, rest)
     }
     case 'unfit':
-      return stated('unhealthy', 'the program says that it is not healthy')
+      return stated('unhealthy', 'the program finds itself unfit')
     case 'interrupted':
       return cause('interrupted', 'the slot was stopped during the swap')
     case 'estopped':

@@ -69,7 +69,8 @@ const ALSO: Record<string, (before: Runs, mark: number) => Promise<() => void>> 
   },
 
   async sickens() {
-    await eventually(async () => (await robot.logs()).some(({ text }) => text.includes('running: unhealthy: the arm')))
+    const noted = 'running: unhealthy: the program finds itself unfit; the program said: "the arm is at'
+    await eventually(async () => (await robot.logs()).some(({ text }) => text.includes(noted)))
     return () => {}
   },
 

@@ -95,8 +95,9 @@ test('a handle of another slot: refused before anything runs, naming handle, bot
   await robot.events(robot.client.start('arm'))
   const kept = await eventually(async () => {
     const slot = await robot.slot('arm')
-    return slot.lastError?.startsWith('handle-leased') && slot
+    return slot.state === 'waiting' && slot
   })
+  expect(kept.waits).toContain('slot third holds')
   expect(kept.pid).toBeUndefined()
   await robot.events(robot.client.stop('arm'))
   await robot.events(robot.client.stop('third'))
