@@ -108,7 +108,7 @@ test('a version that loses the line is undone, and the old one finds it again', 
   const swap = await sim.swap(edited(PROGRAM, 'params.kp * seen', '-params.kp * seen'))
   await sim.run('10s')
   expect(swap.outcome).toBe('rolled-back')
-  expect(sim.receipts.find(({ outcome }) => outcome === 'rolled-back')?.reason).toContain('it has lost the line')
+  expect(sim.receipts.find(({ outcome }) => outcome === 'rolled-back')?.said).toContain('it has lost the line')
   const { turns, lost } = track
   await sim.run('4s')
   expect(track.turns).toBeGreaterThan(turns + 0.2)

@@ -11,7 +11,7 @@ let robot: TestRobot
 
 beforeAll(async () => {
   const preload = fileURLToPath(new URL('children/endpoint.mjs', import.meta.url))
-  robot = await TestRobot.start({}, { eve: 'observer', oscar: 'operator' }, { preload })
+  robot = await TestRobot.start({}, { eve: 'observer', oscar: 'operator' }, { preload, sandbox: 'none' })
   await robot.commit('steady')
 })
 afterAll(async () => robot?.close())
@@ -29,7 +29,7 @@ test('HANDOVER 8.18: an observer is refused 2,000 times: the log grows by less t
 }, async () => {
   const before = logBytes()
   const eve = await robot.connect(robot.others.eve)
-  const attempt = () => expect(eve.start('main').next()).rejects.toMatchObject({ code: 'role' })
+  const attempt = () => expect(eve.push('main', Buffer.from('junk')).next()).rejects.toMatchObject({ code: 'role' })
   for (let i = 0; i < 2000; i += 5) {
     await Promise.all(Array.from({ length: 5 }, attempt))
     if (i !== 1500) continue
@@ -62,9 +62,10 @@ test('HANDOVER 8.19: an observer stops a slot 500 times: the stop is recorded, a
   const eve = await robot.connect(robot.others.eve)
   const before = robot.receipts().length
   const record = join(robot.home, 'slots/main/slot.json')
-  await robot.events(eve.stop('main'))
+  // with the first of them, how the program ran is written
+  for (let i = 0; i < 2; i++) await robot.events(eve.stop('main'))
   const { mtimeNs } = statSync(record, { bigint: true })
-  for (let i = 1; i < 500; i++) expect(await robot.events(eve.stop('main'))).toMatchObject({ outcome: 'stopped' })
+  for (let i = 2; i < 500; i++) expect(await robot.events(eve.stop('main'))).toMatchObject({ outcome: 'stopped' })
   const more = robot.receipts().slice(before)
   expect(new Set(more.map(({ outcome }) => outcome))).toEqual(new Set(['stopped']))
   expect(more.length).toBeLessThanOrEqual(48)
@@ -109,14 +110,12 @@ test('HANDOVER 8.18, 2.8: an endpoint that was taken over fills neither the disk
     messages.push({ op: 'refused', id: id++, slot: `s${i}`, pusher: known, code: 'internal', message })
     messages.push({ op: 'refused', id: id++, slot: 'main', pusher: unknown, code: 'internal', message })
   }
-  const staged = `${'ab'.repeat(16)}.tar`
-  writeFileSync(join(robot.home, 'staging', staged), 'junk')
   for (let i = 0; i < 300; i++) {
-    const push = { staged, length: 4, pusher: known, force: false, retry: false }
+    const push = { staged: 0, length: 4, pusher: known, order: null }
     for (let more = 0; more < 3; more++) answered.add(id + more)
     messages.push({ op: 'install', id: id++, slot: `t${i}`, ...push })
     messages.push({ op: 'stop', id: id++, slot: `u${i}`, pusher: known })
-    messages.push({ op: 'rollback', id: id++, slot: `v${i}`, pusher: known, order: '{}', sig: '' })
+    messages.push({ op: 'order', id: id++, signed: { order: '{}', sig: '' } })
   }
   await hostile(messages, answered)
   expect(readdirSync(join(robot.home, 'slots'))).toEqual(folders)
@@ -131,7 +130,7 @@ test('HANDOVER 8.18, 2.8: an endpoint that was taken over fills neither the disk
 
 test('HANDOVER 1.4: an endpoint that tells times of its own to the body is ended', async () => {
   const marks = { start: 0, received: 1e9, opened: 2e9 }
-  const push = { staged: `${'ab'.repeat(16)}.tar`, length: 4, pusher: fingerprint('oscar'), force: false, retry: false }
+  const push = { staged: 0, length: 4, pusher: fingerprint('oscar'), order: null }
   const before = robot.receipts().length
   await hostile([{ op: 'install', id: 1, slot: 'main', ...push, marks }], new Set())
   await eventually(() => robot.stderr.includes('not in the protocol'))

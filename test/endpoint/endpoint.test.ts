@@ -129,9 +129,7 @@ test('a push is opened, staged as what was signed, and its events stream back; t
   const [receiveMs = 0, openMs = 0] = [receive, open].map((event) => (event?.event === 'phase' ? event.ms : 0))
   expect(Math.min(receiveMs, openMs)).toBeGreaterThanOrEqual(0)
   expect(receiveMs + openMs).toBeLessThan(took)
-  expect(Object.keys(install ?? {}).sort()).toEqual(
-    ['op', 'id', 'slot', 'staged', 'length', 'pusher', 'force', 'retry'].sort(),
-  )
+  expect(Object.keys(install ?? {}).sort()).toEqual(['op', 'id', 'slot', 'staged', 'length', 'pusher', 'order'].sort())
   expect(seen.staged).toEqual([install?.staged])
   expect(seen.bytes[0]).toHaveLength(install?.length ?? 0)
   const inner = await openInner(seen.bytes[0] ?? Buffer.alloc(0), new Set([body.person('bob').signer.publicKey]))

@@ -9,7 +9,7 @@ const HOSTILE = fileURLToPath(new URL('hostile.mjs', import.meta.url))
 const { spawn } = child_process
 
 child_process.spawn = (file, args, options) => {
-  const isEndpoint = args?.[0]?.endsWith('endpoint/main.js') && existsSync(lines)
-  return spawn(file, isEndpoint ? [HOSTILE, lines] : args, options)
+  const at = args?.findIndex((word) => word.endsWith('endpoint/main.js')) ?? -1
+  return spawn(file, at >= 0 && existsSync(lines) ? args.toSpliced(at, 1, HOSTILE, lines) : args, options)
 }
 syncBuiltinESMExports()

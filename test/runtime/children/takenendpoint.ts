@@ -98,17 +98,15 @@ function attempts({ home, programPid, bodyPid, port }: Targets): Record<string, 
 function pushRubbish(): Promise<unknown> {
   writeSync(ENDPOINT_FD.firstStaged, Buffer.alloc(4096, 7), 0, 4096, 0)
   const pusher = `SHA256:${'A'.repeat(43)}`
-  const marks = { start: 1, received: 1, opened: 1 }
   const message = {
     op: 'install',
     id: 1,
-    slot: 'main',
+    // main may be starting still
+    slot: 'other',
     staged: 0,
     length: 4096,
     pusher,
-    force: true,
-    retry: true,
-    marks,
+    order: null,
   }
   return new Promise((resolve) => {
     let held = ''
