@@ -28,6 +28,7 @@ const FAST = ['--tags-filter', '!slow']
 /** What takes most of the time: a battery of its own, `test:long`. */
 const BATTERY = [
   'test/bundle/bits.test.ts',
+  'test/cli/attack.test.ts',
   'test/cli/day.test.ts',
   'test/cli/live.test.ts',
   'test/cli/readme.test.ts',

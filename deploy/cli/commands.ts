@@ -29,6 +29,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   start: { summary: 'start what was stopped', load: () => import('./commands/start.ts') },
   estop: { summary: 'emergency stop: everything, until it is released', load: () => import('./commands/estop.ts') },
   receipts: { summary: 'what was done to the robot, signed by it', load: () => import('./commands/receipts.ts') },
+  attack: {
+    summary: 'try about 90 attacks on a simulated robot of yours',
+    load: () => import('./commands/attack.ts'),
+  },
   board: { summary: 'make and check the file that names the hardware', load: () => import('./commands/board.ts') },
   pinout: { summary: 'the 40-pin header with names and values', load: () => import('./commands/pinout.ts') },
   doctor: { summary: 'what is wrong with this robot, on the robot', load: () => import('./commands/doctor.ts') },

@@ -3,6 +3,8 @@ import { open, readFile, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { CounterRange } from '../api.ts'
+import type { TreeFile } from '../bundle/h1.ts'
+import type { Manifest } from '../bundle/manifest.ts'
 import { Refusal } from '../errors.ts'
 import type { App } from './app.ts'
 import { keyPath, signer } from './config.ts'
@@ -133,12 +135,17 @@ export async function buildPlain(
   app: App,
   path: string,
 ): Promise<{ code: Uint8Array; program: string; version: string }> {
-  const { buildProgram } = await import('../build.ts')
-  app.term.progress(`building ${basename(path) || path}`)
-  const { files, manifest } = await buildProgram(path, library())
+  const { files, manifest } = await buildFiles(app, path)
   const code = files.find(({ name }) => name === manifest.entry)?.bytes
   if (code === undefined) throw new Refusal('build-failed', `${path} has no ${manifest.entry}`)
   return { code, program: manifest.program, version: manifest.version }
+}
+
+/** What a bundle of it holds. */
+export async function buildFiles(app: App, path: string): Promise<{ files: TreeFile[]; manifest: Manifest }> {
+  const { buildProgram } = await import('../build.ts')
+  app.term.progress(`building ${basename(path) || path}`)
+  return buildProgram(path, library())
 }
 
 /** What programs import, in this installation. */

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto'
 import { DEFAULT_PORT } from '../api.ts'
 import type { Certificate } from '../cert.ts'
-import { greet, RobotClient } from '../client.ts'
+import { type ClientOptions, greet, RobotClient } from '../client.ts'
 import { Refusal } from '../errors.ts'
 import type { App, Globals } from './app.ts'
 import { shellWord } from './clean.ts'
@@ -117,17 +117,16 @@ export async function connectTo(
   key: string | undefined,
   timeoutMs?: number,
 ): Promise<RobotClient> {
+  const options = await clientOptions(app, robot, key)
+  return RobotClient.connect({ ...options, ...(timeoutMs === undefined ? {} : { timeoutMs }) })
+}
+
+/** Of sessions under the operator's own key. */
+export async function clientOptions(app: App, robot: Target, key: string | undefined): Promise<ClientOptions> {
   const path = keyPath(app.dir, key, app.env)
   const { noiseSecret, card } = await operator(app.dir, path)
-  return RobotClient.connect({
-    host: robot.host,
-    port: robot.port,
-    noiseSecret,
-    cert: card,
-    robot: robot.card,
-    signer: () => signer(path),
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
-  })
+  const { host, port } = robot
+  return { host, port, noiseSecret, cert: card, robot: robot.card, signer: () => signer(path) }
 }
 
 /** Finds the robot, connects, and closes whatever happens. */

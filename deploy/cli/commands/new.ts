@@ -23,14 +23,19 @@ async function make(app: App, path: string): Promise<number> {
   if (!NAME_PATTERN.test(name)) {
     throw new Refusal('usage', `a program is called like arm-1 (a-z, 0-9, . _ -), got ${JSON.stringify(name)}`)
   }
+  await makeProgram(folder, name)
+  app.term.event({ event: 'made', folder, name })
+  app.term.line(`made ${folder}`)
+  app.term.hint(`medulla sim   then, in another terminal:   medulla push ${shellWord(path)}`)
+  return 0
+}
+
+/** Throws Refusal when the folder is there and not empty. */
+export async function makeProgram(folder: string, name: string): Promise<void> {
   await mkdir(folder, { recursive: true })
   if ((await readdir(folder)).length > 0) throw new Refusal('usage', `${folder} is not empty`, 'choose another name')
   for (const file of await readdir(TEMPLATE)) {
     const text = await readFile(join(TEMPLATE, file), 'utf8')
     await writeFile(join(folder, file), text.replaceAll('template', name), { flag: 'wx' })
   }
-  app.term.event({ event: 'made', folder, name })
-  app.term.line(`made ${folder}`)
-  app.term.hint(`medulla sim   then, in another terminal:   medulla push ${shellWord(path)}`)
-  return 0
 }
