@@ -1,5 +1,5 @@
 /** Who signs, and where secrets lie: private files of one owner, never an argument of a process (BUNDLE 2). */
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { createPrivateKey, createPublicKey, type KeyObject, randomBytes } from 'node:crypto'
 import { chmod, link, mkdir, open, readFile, stat, unlink, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { decodePublicKey, fingerprint, signBlob } from './bundle/sshsig.ts'
@@ -87,11 +87,8 @@ export async function generateKey(path: string, comment: string): Promise<Signer
 }
 
 export function generateNoiseKey(): { secret: Uint8Array; public: Uint8Array } {
-  const { privateKey, publicKey } = generateKeyPairSync('x25519')
-  return {
-    secret: new Uint8Array(privateKey.export({ format: 'der', type: 'pkcs8' }).subarray(PKCS8_X25519.length)),
-    public: new Uint8Array(publicKey.export({ format: 'der', type: 'spki' }).subarray(SPKI_BYTES)),
-  }
+  const secret = new Uint8Array(randomBytes(32))
+  return { secret, public: noisePublic(secret) }
 }
 
 export function noisePublic(secret: Uint8Array): Uint8Array {

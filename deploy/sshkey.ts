@@ -1,5 +1,5 @@
 /** Ed25519 keys in OpenSSH's own file format, read without loading anything: a push has 100 ms (BUNDLE 2.5). */
-import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, randomBytes } from 'node:crypto'
+import { createPrivateKey, createPublicKey, type KeyObject, randomBytes } from 'node:crypto'
 import { encodePublicKey, field, Reader, u32 } from './bundle/sshsig.ts'
 import { Refusal } from './errors.ts'
 
@@ -52,14 +52,14 @@ function parse(text: string): SshKey {
   inner.field() // public key again
   const secret = inner.field()
   if (secret.length !== 64) throw new Refusal('no-key', 'the private key has a wrong length')
-  return { publicKey, privateKey: privateKeyOf(secret.subarray(0, 32), key) }
+  const privateKey = privateKeyOf(secret.subarray(0, 32))
+  // BUNDLE 2.5: a file whose halves do not belong together must not sign
+  if (!rawPublicKey(privateKey).equals(key)) throw new Refusal('no-key', 'public and private key do not match')
+  return { publicKey, privateKey }
 }
 
-/** BUNDLE 2.5: a file whose halves do not belong together must not sign. */
-function privateKeyOf(seed: Uint8Array, publicKey: Uint8Array): KeyObject {
-  const privateKey = createPrivateKey({ key: Buffer.concat([PKCS8_ED25519, seed]), format: 'der', type: 'pkcs8' })
-  if (!rawPublicKey(privateKey).equals(publicKey)) throw new Refusal('no-key', 'public and private key do not match')
-  return privateKey
+function privateKeyOf(seed: Uint8Array): KeyObject {
+  return createPrivateKey({ key: Buffer.concat([PKCS8_ED25519, seed]), format: 'der', type: 'pkcs8' })
 }
 
 function rawPublicKey(privateKey: KeyObject): Buffer {
@@ -68,9 +68,9 @@ function rawPublicKey(privateKey: KeyObject): Buffer {
 
 /** A new key as the two files of OpenSSH hold it. */
 export function makeSshKey(comment: string): { publicKey: string; file: string } {
-  const { privateKey } = generateKeyPairSync('ed25519')
-  const seed = privateKey.export({ format: 'der', type: 'pkcs8' }).subarray(PKCS8_ED25519.length)
-  const key = rawPublicKey(privateKey)
+  // any 32 bytes are a seed (RFC 8032, 5.1.5); why not generateKeyPairSync(): channel/x25519.ts
+  const seed = randomBytes(32)
+  const key = rawPublicKey(privateKeyOf(seed))
   const check = randomBytes(4)
   const secret = [check, check, field(KEY_TYPE), field(key), field(Buffer.concat([seed, key])), field(comment)]
   let length = secret.reduce((sum, part) => sum + part.length, 0)

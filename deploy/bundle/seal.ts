@@ -3,16 +3,9 @@
  * writer is ours, on node:crypto, because loading age-encryption takes 70 ms of each push; the reader is age-encryption,
  * which sees a header only when its form and size are known to be good.
  */
-import {
-  createCipheriv,
-  createHmac,
-  createPublicKey,
-  diffieHellman,
-  generateKeyPairSync,
-  hkdfSync,
-  randomBytes,
-} from 'node:crypto'
+import { createCipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto'
 import type { Decrypter } from 'age-encryption'
+import { dh, generateKeyPair } from '../channel/x25519.ts'
 import { Refusal } from '../errors.ts'
 import { decodeBech32 } from './bech32.ts'
 import { LIMITS } from './limits.ts'
@@ -20,7 +13,6 @@ import { quote } from './strict.ts'
 
 const FIRST_LINE = 'age-encryption.org/v1'
 const CHUNK = 64 * 1024
-const SPKI_X25519 = Buffer.from('302a300506032b656e032100', 'hex')
 const STANZA = /^-> X25519 [A-Za-z0-9+/]{43}$/
 const WRAPPED_KEY = /^[A-Za-z0-9+/]{43}$/
 const MAC = /^--- [A-Za-z0-9+/]{43}$/
@@ -58,10 +50,9 @@ export async function seal(inner: Uint8Array, recipients: readonly string[]): Pr
 
 /** C2SP age, X25519 recipient stanza. */
 function wrap(fileKey: Uint8Array, recipient: Uint8Array): string {
-  const ephemeral = generateKeyPairSync('x25519')
-  const share = ephemeral.publicKey.export({ format: 'der', type: 'spki' }).subarray(SPKI_X25519.length)
-  const publicKey = createPublicKey({ key: Buffer.concat([SPKI_X25519, recipient]), format: 'der', type: 'spki' })
-  const secret = diffieHellman({ privateKey: ephemeral.privateKey, publicKey })
+  const ephemeral = generateKeyPair()
+  const share = ephemeral.public
+  const secret = dh(ephemeral, recipient)
   const key = hkdf(secret, Buffer.concat([share, recipient]), 'age-encryption.org/v1/X25519')
   return `-> X25519 ${base64(share)}\n${base64(encrypt(key, Buffer.alloc(12), fileKey))}\n`
 }

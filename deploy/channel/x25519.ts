@@ -2,7 +2,7 @@
  * X25519 on raw 32-byte keys through node:crypto. Invariant: a shared secret of a low-order point is never returned.
  * Keys go in and out as JWK (RFC 8037): ten times as fast as DER, which strangers could make a robot pay for.
  */
-import { createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject } from 'node:crypto'
+import { createPrivateKey, createPublicKey, diffieHellman, type KeyObject, randomBytes } from 'node:crypto'
 
 export const KEY_LENGTH = 32
 const OKP = { kty: 'OKP', crv: 'X25519' }
@@ -16,15 +16,16 @@ export interface KeyPair {
 export function keyPair(secret: Uint8Array): KeyPair {
   if (secret.length !== KEY_LENGTH) throw new Error(`x25519 secret: expected 32 bytes, got ${secret.length}`)
   // node takes the public half from the secret, not from x
-  return fromKey(createPrivateKey({ key: { ...OKP, x: '', d: base64url(secret) }, format: 'jwk' }))
+  const key = createPrivateKey({ key: { ...OKP, x: '', d: base64url(secret) }, format: 'jwk' })
+  return { secret: key, public: Buffer.from(key.export({ format: 'jwk' }).x ?? '', 'base64url') }
 }
 
+/**
+ * Any 32 bytes are a secret (RFC 7748, 5). Not generateKeyPairSync(): when the garbage collector runs while its key is
+ * exported, Node 20 waits for a lock that it holds itself, for ever (test/channel/x25519.test.ts).
+ */
 export function generateKeyPair(): KeyPair {
-  return fromKey(generateKeyPairSync('x25519').privateKey)
-}
-
-function fromKey(secret: KeyObject): KeyPair {
-  return { secret, public: Buffer.from(secret.export({ format: 'jwk' }).x ?? '', 'base64url') }
+  return keyPair(randomBytes(KEY_LENGTH))
 }
 
 /** CHANNEL 3.4: throws when the result would be all zero (OpenSSL refuses points of low order). */

@@ -120,11 +120,11 @@ export function partsOf(bundle: Buffer) {
   }
 }
 
-/** One bit of the byte at `at`; `text`: one that leaves a letter or a digit. */
+/** One bit of the byte at `at`; `text`: one that leaves a character of base64. */
 export function flipped(bytes: Buffer, at: number, text = false): Buffer {
   const out = Buffer.from(bytes)
   const byte = out[at] ?? 0
-  const mask = [1, 2, 4, 8].find((bit) => !text || /[A-Za-z0-9]/.test(String.fromCharCode(byte ^ bit))) ?? 1
+  const mask = [1, 2, 4, 8].find((bit) => !text || /[A-Za-z0-9+/]/.test(String.fromCharCode(byte ^ bit))) ?? 1
   out[at] = byte ^ mask
   return out
 }

@@ -56,6 +56,20 @@ test('a robot withstands every attack, with the refusal that the table states, a
   expect(stdout.split('\n').filter((line) => [...line].length > 80)).toEqual([])
 })
 
+test('Ctrl-C ends the attacks, and nobody stays let in', async () => {
+  const attack = laptop.start(['attack', '--json'])
+  // a second one would end the process at once
+  let interrupted = false
+  attack.stdout?.on('data', (text: string) => {
+    if (interrupted || !text.includes('"event":"attack"')) return
+    interrupted = attack.kill('SIGINT')
+  })
+  const { status, stderr } = await attack.ended
+  expect(status).toBe(130)
+  expect(stderr).toMatch(/interrupted after \d+ of \d+ attacks/)
+  expect((await laptop.json('operators')).events.map(({ role }) => role)).toEqual(['owner'])
+})
+
 test('an observer or operator cannot attack: two keys have to be let in', async () => {
   const robot = await TestRobot.start()
   const other = await laptopOf(robot)

@@ -27,10 +27,11 @@ const HONEST = ['refused', 'changed']
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Attacks a simulated robot of yours: as a stranger on its port, as an observer, as an operator, and as somebody who\n' +
-        'forwards what others signed. Prints the answer to each attack, and whether anything changed on the robot.\n' +
-        'It needs an owner: two keys are let in for the time of the attacks. Your program runs on. When slot main is empty,\n' +
-        `a first program is pushed there. Exit code ${EXIT.ok}: all were refused; ${EXIT.internal}: one was not.`,
+      'Attacks a simulated robot of yours: as a stranger on its port, as an observer, as an operator, and\n' +
+        'as somebody who forwards what others signed. Prints the answer to each attack, and whether anything\n' +
+        'changed on the robot. Your program runs on; when slot main is empty, a first one is pushed there.\n' +
+        'It needs an owner: two keys are let in for the time of the attacks, and kept out again.\n' +
+        `Exit code ${EXIT.ok}: all attacks were refused; ${EXIT.internal}: one was not, or something changed.`,
     )
     .addHelpText('after', example('medulla attack', 'medulla attack -d sim --json'))
     .action((_: unknown, own: Command) => run(() => attack(app, own.optsWithGlobals<Globals>())))
