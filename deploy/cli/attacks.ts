@@ -120,7 +120,7 @@ export const ATTACKS: readonly Attack[] = [
   operator('a signature made for an order', 'bad-signature', signs('order@medulla')),
   operator('an older release of what runs', 'not-newer', older),
   operator('the bundle that runs, once more', 'already-installed', again),
-  operator('a counter that locks out the next year', 'role', faulty(() => ({ release: { counter: Date.now() + 2 * YEAR_MS } }))),
+  operator('a counter that locks out the next year', 'ahead-of-clock', faulty(() => ({ release: { counter: Date.now() + 2 * YEAR_MS } }))),
   operator('a release that has expired', 'expired', faulty({ release: { expires: '2020-01-01T00:00:00.000Z' } })),
   operator('a release for another architecture', 'wrong-arch', faulty({ release: { arch: ['mips'] } })),
   operator('a release for a newer Node', 'wrong-node', faulty({ release: { node: '>=99.0' } })),
