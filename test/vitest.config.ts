@@ -24,6 +24,6 @@ export default defineConfig({
     hookTimeout: 180_000 * SCALE,
     expect: { poll: { timeout: 30_000 * SCALE, interval: 5 } },
     pool: 'forks',
-    maxWorkers: 2,
+    maxWorkers: 3,
   },
 })
