@@ -9,7 +9,7 @@
  * | PUT /v1/slots/:slot/program | operator | bundle, Content-Length required; for force and retry the header Medulla-Order, base64url of a SignedOrder as JSON | NDJSON of PushEvent |
  * | GET /v1/operators | operator | | OperatorInfo[] |
  * | GET /v1/nonce | operator | | `{"nonce": "…"}`, for one order |
- * | POST /v1/orders | operator | SignedOrder | NDJSON: of PushEvent (start, rollback, release), one PinChange (set), one ParamReport (params), one OperatorInfo (the three of operators) |
+ * | POST /v1/orders | operator | SignedOrder | NDJSON: of PushEvent (start, rollback, release), one PinChange (set), one ParamReport (params), one OperatorInfo (the three of operators), one CounterRange (reset-floor) |
  * | POST /v1/slots/:slot/stop | observer | | NDJSON of PushEvent |
  * | POST /v1/estop | observer | | NDJSON of PushEvent |
  * | GET /v1/slots/:slot/releases | observer | | ReleaseInfo[], what runs first, then newest first, then what was never committed |
@@ -319,6 +319,8 @@ export type Wish =
   | { order: 'add-operator'; card: SignedCertificate | null; key: string | null; name: string | null; role: Role }
   | { order: 'change-role'; operator: string; role: Role }
   | { order: 'remove-operator'; operator: string }
+  /** by an owner: any counter of `program` is new again */
+  | { order: 'reset-floor'; program: string }
 export type Order = Wish & {
   format: 'medulla-order/2'
   robot: string

@@ -196,6 +196,11 @@ export class RobotClient {
     return this.#json('GET', `/v1/programs/${program}/counter`, MAX_ERROR)
   }
 
+  /** By an owner: any counter of the program is new again. */
+  resetFloor(program: string): Promise<CounterRange> {
+    return this.#ordered({ order: 'reset-floor', program })
+  }
+
   /** What a slot can go back to: what runs first, then the newest. */
   releases(slot: string): Promise<ReleaseInfo[]> {
     return this.#json('GET', `/v1/slots/${slot}/releases`, MAX_ERROR)

@@ -12,6 +12,7 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   sim: { summary: 'start a simulated robot on this computer', load: () => import('./commands/sim.ts') },
   trust: { summary: 'let a laptop and a robot know each other', load: () => import('./commands/trust.ts') },
   operators: { summary: 'who may do what on a robot', load: () => import('./commands/operators.ts') },
+  floor: { summary: 'which releases of a program are new to a robot', load: () => import('./commands/floor.ts') },
   build: { summary: 'build, sign and seal a program into a bundle', load: () => import('./commands/build.ts') },
   push: { summary: 'push a program and swap it in while the old one runs', load: () => import('./commands/push.ts') },
   run: { summary: 'push, follow the log, stop safely on Ctrl-C', load: () => import('./commands/run.ts') },

@@ -297,6 +297,8 @@ export class EndpointLink {
       case 'remove-operator':
         answer(await this.#robot.changeOperators(order, by.fingerprint))
         return this.operatorsChanged()
+      case 'reset-floor':
+        return answer(await this.#robot.resetFloor(order.program, by.fingerprint))
       case 'push':
         throw new Refusal('usage', 'an order to push goes with its bundle')
     }

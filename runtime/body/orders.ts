@@ -54,6 +54,7 @@ const Known = z.discriminatedUnion('order', [
   }),
   z.strictObject({ ...signed, order: z.literal('change-role'), operator: fingerprint, role }),
   z.strictObject({ ...signed, order: z.literal('remove-operator'), operator: fingerprint }),
+  z.strictObject({ ...signed, order: z.literal('reset-floor'), program: z.string().regex(NAME_PATTERN) }),
 ])
 
 const NEEDS: Readonly<Record<Order['order'], Role>> = {
@@ -66,6 +67,7 @@ const NEEDS: Readonly<Record<Order['order'], Role>> = {
   'add-operator': 'owner',
   'change-role': 'owner',
   'remove-operator': 'owner',
+  'reset-floor': 'owner',
 }
 
 export class OrderDesk {

@@ -307,6 +307,15 @@ export class Robot {
     return { least: floor + 1, most: highestCounter({ floor, now }), now, synchronised: this.clockSynced }
   }
 
+  /** BUNDLE 10.14 */
+  async resetFloor(program: string, by: string): Promise<CounterRange> {
+    const before = this.slots.floor('program', program)
+    await this.slots.resetFloor('program', program)
+    const reason = `floor of ${program}: was ${before}, any counter is new again`
+    await this.record(plainEntry('all', 'changed', 0, { program, reason, pusher: by }))
+    return this.counterRange(program)
+  }
+
   /** Of the endpoint: private, in memory. */
   get endpointFolder(): string {
     return join(this.#dirs.base, 'endpoint')

@@ -1,6 +1,6 @@
 /**
- * Invariant: what the robot has learned about releases only grows: floors never fall, and neither they nor the fencing
- * numbers are forgotten with a slot.
+ * Invariant: what the robot has learned about releases only grows: floors never fall but by an owner's order, and neither they
+ * nor the fencing numbers are forgotten with a slot.
  */
 import { join } from 'node:path'
 import { Refusal } from '../../deploy/errors.ts'
@@ -58,15 +58,7 @@ export class Memory {
   }
 
   async learn(what: { floor?: Floor; digest: string; outcome: Tried }): Promise<void> {
-    if (what.floor !== undefined && this.#raise(what.floor)) {
-      const floors = [...this.#floors.values()].map((one): FloorsFile['floors'][number] => [
-        one.kind,
-        one.program,
-        one.counter,
-      ])
-      const file: FloorsFile = { format: 'medulla-floors/1', floors }
-      await writeAtomic(join(this.#dir, 'floors.json'), encodeRecord(file))
-    }
+    if (what.floor !== undefined && this.#raise(what.floor)) await this.#writeFloors()
     if (this.#tried.get(what.digest) === what.outcome) return
     this.#tried.delete(what.digest)
     this.#tried.set(what.digest, what.outcome)
@@ -76,6 +68,21 @@ export class Memory {
     }
     const file: TriedFile = { format: 'medulla-tried/1', tried: [...this.#tried] }
     await writeAtomic(join(this.#dir, 'tried.json'), encodeRecord(file))
+  }
+
+  /** BUNDLE 10.14 */
+  async forgetFloor(kind: string, program: string): Promise<void> {
+    if (this.#floors.delete(`${kind} ${program}`)) await this.#writeFloors()
+  }
+
+  async #writeFloors(): Promise<void> {
+    const floors = [...this.#floors.values()].map((one): FloorsFile['floors'][number] => [
+      one.kind,
+      one.program,
+      one.counter,
+    ])
+    const file: FloorsFile = { format: 'medulla-floors/1', floors }
+    await writeAtomic(join(this.#dir, 'floors.json'), encodeRecord(file))
   }
 
   /** BUNDLE 10.6: the highest counter that was ever committed. */

@@ -171,6 +171,17 @@ export class Slots {
     })
   }
 
+  /** BUNDLE 10.14: any release of this program is new again. Its copies in the slots first: they would bring it back. */
+  resetFloor(kind: string, program: string): Promise<void> {
+    return this.#queue(async () => {
+      for (const [slot, record] of this.#records) {
+        const { floor } = record
+        if (floor?.kind === kind && floor.program === program) await this.#write({ ...this.get(slot), floor: null })
+      }
+      await this.#memory.forgetFloor(kind, program)
+    })
+  }
+
   setStopped(slot: string, stopped: boolean): Promise<SlotRecord> {
     return this.#queue(() => this.#write({ ...this.get(slot), stopped }))
   }

@@ -128,3 +128,26 @@ test('the clocks of both, the robot years behind and the laptop years ahead: the
   await restart(0)
   await push(0)
 })
+
+test('BUNDLE 10.14: an owner has the floor forgotten, and what was older is new again; the receipt says who', async () => {
+  await push(0)
+  const high = await floor()
+  const file = join(laptop.dir, `${program}.medulla`)
+  const built = await medulla(-DAY_MS, 'build', path, '-o', file)
+  expect(built.status, built.stderr).toBe(0)
+  const older = await medulla(0, 'push', file)
+  expect(older).toMatchObject({ status: 3, stderr: expect.stringContaining('this robot has committed') })
+  const shown = await medulla(0, 'floor', program)
+  expect(shown.stdout).toContain(`${high} (`)
+  // this laptop's key is an operator's
+  expect(await medulla(0, 'floor', program, '--reset')).toMatchObject({
+    status: 3,
+    stderr: expect.stringContaining('expected role owner'),
+  })
+  await robot.client.resetFloor(program)
+  expect((await medulla(0, 'floor', program)).stdout).toContain('none: any release is new')
+  const reason = `floor of ${program}: was ${high}, any counter is new again`
+  expect(robot.receipt()).toMatchObject({ outcome: 'changed', reason, pusher: robot.owner.signer.fingerprint })
+  expect((await medulla(0, 'push', file)).stdout).toContain(`committed: ${program} `)
+  expect(await floor()).toBeLessThan(high)
+})

@@ -91,6 +91,21 @@ test('floors, tried digests and fencing numbers survive the deletion of a slot',
   expect(again.nextFence()).toBeGreaterThan(fence)
 })
 
+test('BUNDLE 10.14: a floor that was reset stays so over restarts, and no copy of it in a slot brings it back', async () => {
+  const dir = await tempDir()
+  const slots = await Slots.open({ dir })
+  await slots.commit('main', digest(1), blink(10))
+  await slots.commit('other', digest(2), { ...blink(30), program: 'other' })
+  await slots.resetFloor('program', 'blink')
+  expect(slots.floor('program', 'blink')).toBe(0)
+  const again = await Slots.open({ dir })
+  expect(again.floor('program', 'blink')).toBe(0)
+  expect(again.floor('program', 'other')).toBe(30)
+  expect(again.get('main').current).toBe(digest(1))
+  await again.commit('main', digest(3), blink(5))
+  expect((await Slots.open({ dir })).floor('program', 'blink')).toBe(5)
+})
+
 test('fencing numbers never repeat: over restarts without a goodbye, slots, and the end of a block', async () => {
   const dir = await tempDir()
   const seen = new Set<number>()

@@ -17,7 +17,7 @@ export function define(command: Command, app: App, run: Runner): void {
   const globals = () => command.optsWithGlobals<Globals>()
   command
     .description(
-      'Who may do what on a robot. Observers look, and may stop it; operators push and do the rest; owners also change this\n' +
+      'Who may do what on a robot. Observers look, and may stop it; operators push and do the rest; owners also change this ' +
         'list. A change is an order that you sign, and counts at once, also for sessions that are open.',
     )
     .helpCommand(false)
