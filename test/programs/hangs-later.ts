@@ -12,7 +12,7 @@ robot({
       dial.write(state.n / 1e6)
       led.write(1)
       ticks += 1
-      while (ticks === 600) {}
+      while (ticks === 1500) {}
     })
   },
 })
