@@ -316,7 +316,13 @@ export type Wish =
   /** goes with a push; `digest` null when who pushes cannot open the bundle */
   | { order: 'push'; slot: string; digest: string | null; force: boolean; retry: boolean }
   /** by an owner, as the three that follow; `operator` is a fingerprint, `key` the line of a .pub file */
-  | { order: 'add-operator'; card: SignedCertificate | null; key: string | null; name: string | null; role: Role }
+  | {
+      order: 'add-operator'
+      card: SignedCertificate | null
+      key: string | null
+      name: string | null
+      role: Role | null
+    }
   | { order: 'change-role'; operator: string; role: Role }
   | { order: 'remove-operator'; operator: string }
   /** by an owner: any counter of `program` is new again */

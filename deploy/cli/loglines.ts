@@ -23,8 +23,8 @@ export function printable(text: string): string {
 }
 
 /** Why a receipt is what it is, with what the program said of it. */
-export function reasonOf({ code, reason, said, count = 0 }: Partial<Receipt>): string {
+export function reasonOf({ code, reason, said, failures = 0 }: Partial<Receipt>): string {
   const parts = reason?.startsWith(code ?? ' ') ? [reason] : [code, reason]
-  const why = `${parts.filter((part) => part !== undefined).join(': ')}${count > 1 ? `, ${count} times in a row` : ''}`
+  const why = `${parts.filter((part) => part !== undefined).join(': ')}${failures > 1 ? `, ${failures} times in a row` : ''}`
   return printable(said === undefined ? why : `${why}; the program said: ${JSON.stringify(said)}`)
 }

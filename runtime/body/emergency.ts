@@ -21,6 +21,8 @@ export interface EmergencyParts {
   readonly hardware: Hardware
   readonly slots: ReadonlyMap<string, Slot>
   /** Null when the receipt is not on disk; `counted` when it is one of many. */
+  /** Before anything else: orders that were prepared earlier count no more. */
+  began(): void
   record(entry: Entry): Promise<Receipt | 'counted' | null>
   readonly log: Logger
 }
@@ -31,17 +33,19 @@ export class EmergencyStop {
   readonly #hardware: Hardware
   readonly #slots: ReadonlyMap<string, Slot>
   readonly #record: EmergencyParts['record']
+  readonly #began: EmergencyParts['began']
   readonly #log: Logger
   /** The one that is being carried out. */
   #halting: Promise<PushEvent> | null = null
 
-  constructor({ board, stops, hardware, slots, record, log }: EmergencyParts) {
+  constructor({ board, stops, hardware, slots, began, record, log }: EmergencyParts) {
     this.#board = board
     this.#stops = stops
     this.#hardware = hardware
     this.#slots = slots
     this.#record = record
     this.#log = log
+    this.#began = began
   }
 
   /** What the last body's guard knew, and what the input says now. */
@@ -61,6 +65,7 @@ export class EmergencyStop {
    * devices say: the answer says what could not be done.
    */
   stop(reason: string, pusher?: string): Promise<PushEvent> {
+    this.#began()
     const halted = this.#halt(reason, pusher).finally(() => {
       if (this.#halting === halted) this.#halting = null
     })

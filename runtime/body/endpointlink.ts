@@ -16,17 +16,15 @@ import { type EndpointProcess, startEndpoint } from './endpointprocess.ts'
 import type { Installer } from './installer.ts'
 import { readLines } from './lines.ts'
 import { chosen, followed } from './logquery.ts'
+import { Peer } from './peer.ts'
 import type { Robot } from './robot.ts'
 import type { Slot } from './slot.ts'
 
-/** Followed streams of an endpoint: more than its sessions can ask for. */
-const MAX_STREAMS = 256
-/** Bytes that wait for an endpoint that does not read: then it is ended, so that the body's memory is bounded. */
-const MAX_BACKLOG = 32 * 1024 * 1024
 /** A following stream is ended when so many bytes wait. */
 const MAX_BEHIND = 4 * 1024 * 1024
-/** A long answer waits while so many bytes do. */
-const PAGE = 256 * 1024
+/** Lines that come while the first ones of a followed log are still being sent. */
+const MAX_EARLY = 10_000
+const NOT_READ = new Refusal('too-large', 'this stream was not read, and is ended', 'read faster, or ask for less')
 const RESTART_MS = { first: 200, most: 10_000 }
 
 export interface EndpointEvents {
@@ -133,7 +131,6 @@ export class EndpointLink {
         (line) => {
           const message = parse(line)
           if (message === null || !known(message.op)) return hostile('it sent a message that is not in the protocol')
-          if (from.streams.size > MAX_STREAMS) return hostile('too many streams')
           if (message.op === 'failed' && listening) return hostile('it said that it cannot serve, and it did')
           listening ||= message.op === 'listening'
           void this.#answer(message, from)
@@ -159,21 +156,14 @@ export class EndpointLink {
 
   async #answer(message: EndpointMessage, peer: Peer): Promise<void> {
     const { id } = message
-    const { streams } = peer
     const item = (value: unknown) => peer.send({ op: 'item', id, item: value })
     const done = (value?: unknown) => peer.send(value === undefined ? { op: 'done', id } : { op: 'done', id, value })
     /** Sends an item of a followed stream. A stream whose reader is too slow is ended; the others go on. */
     const follow = (value: unknown) => {
       if (peer.socket.writableLength <= MAX_BEHIND) return item(value)
-      if (!streams.has(id)) return
+      if (!peer.follows(id)) return
       peer.cancel(id)
-      peer.fail(id, new Refusal('too-large', 'this stream was not read, and is ended', 'read faster, or ask for less'))
-    }
-    const all = async (values: Iterable<unknown>) => {
-      for (const value of values) {
-        await peer.room()
-        item(value)
-      }
+      peer.fail(id, NOT_READ)
     }
     try {
       switch (message.op) {
@@ -228,13 +218,13 @@ export class EndpointLink {
         case 'signers':
           return done([...this.#robot.operators.signers()])
         case 'receipts':
-          await all(await this.#robot.receipts.read(message.limit))
+          await peer.answerLong(id, () => this.#robot.receipts.read(message.limit))
           return done()
         case 'logs': {
           const slots = message.slot === null ? this.#robot.all : [this.#robot.known(message.slot)]
-          const lines = chosen(slots, message)
+          const lines = () => chosen(slots, message)
           if (!message.follow) {
-            await all(lines)
+            await peer.answerLong(id, lines)
             return done()
           }
           const later = (listener: (slot: Slot) => void) =>
@@ -243,24 +233,26 @@ export class EndpointLink {
             })
           // what comes while the first ones are read is neither lost nor before them
           let early: unknown[] | null = []
-          streams.set(
-            id,
-            followed(slots, later, message, (line) => (early === null ? follow(line) : void early.push(line))),
-          )
-          await all(lines)
+          const tell = (line: unknown) => {
+            if (early === null) return follow(line)
+            if (early.push(line) > MAX_EARLY) peer.cancel(id)
+          }
+          peer.follow(id, followed(slots, later, message, tell))
+          await peer.answerLong(id, lines)
           const meanwhile = early
           early = null
           for (const line of meanwhile) follow(line)
+          if (!peer.follows(id)) peer.fail(id, NOT_READ)
           return
         }
         case 'spare':
           this.#robot.known(message.slot)
-          streams.set(id, this.#robot.spares.hold(message.slot, item))
+          peer.follow(id, this.#robot.spares.hold(message.slot, item))
           return
         case 'pins':
           for (const pin of this.#robot.pins.present(message.names)) item(pin)
           if (!message.follow) return done()
-          streams.set(
+          peer.follow(
             id,
             this.#robot.pins.onChange(({ changed, accepted, ...pin }) => {
               if (changed && accepted && message.names?.includes(pin.name) !== false) follow(pin)
@@ -296,7 +288,9 @@ export class EndpointLink {
       case 'change-role':
       case 'remove-operator':
         answer(await this.#robot.changeOperators(order, by.fingerprint))
-        return this.operatorsChanged()
+        // after the answer
+        setImmediate(() => this.operatorsChanged())
+        return
       case 'reset-floor':
         return answer(await this.#robot.resetFloor(order.program, by.fingerprint))
       case 'push':
@@ -312,6 +306,7 @@ export class EndpointLink {
 
   async #stop({ slot: name, pusher }: Extract<EndpointMessage, { op: 'stop' }>): Promise<PushEvent> {
     const slot = this.#robot.known(name)
+    this.#robot.orders.stopped(name)
     const problem = await slot.stop('stop', pusher)
     await this.#robot.letGo(slot)
     const done = `slot ${name} is stopped, its outputs are at their safe levels`
@@ -324,49 +319,6 @@ const resultOf = (outcome: 'started' | 'stopped', message: string): PushEvent =>
   outcome,
   message,
 })
-
-/** One pipe to the endpoint, with the streams that were asked for there. */
-class Peer {
-  readonly socket: Duplex
-  readonly streams = new Map<number, () => void>()
-  readonly #hostile: (why: string) => void
-
-  constructor(socket: Duplex, hostile: (why: string) => void) {
-    this.socket = socket
-    this.#hostile = hostile
-    socket.on('error', () => {})
-  }
-
-  send(message: BodyMessage): void {
-    if (this.socket.writableLength > MAX_BACKLOG) this.#hostile('it does not read')
-    else if (this.socket.writable) this.socket.write(`${JSON.stringify(message)}\n`)
-  }
-
-  fail(id: number, { code, message, hint }: Refusal): void {
-    this.send({ op: 'error', id, error: { code, message, ...(hint === undefined ? {} : { hint }) } })
-  }
-
-  /** Resolves when the endpoint has read most of what it got. */
-  async room(): Promise<void> {
-    while (this.socket.writable && this.socket.writableLength > PAGE)
-      await new Promise<void>((resolve) => {
-        const go = () => {
-          this.socket.off('drain', go).off('close', go)
-          resolve()
-        }
-        this.socket.once('drain', go).once('close', go)
-      })
-  }
-
-  cancel(id: number): void {
-    this.streams.get(id)?.()
-    this.streams.delete(id)
-  }
-
-  end(): void {
-    for (const id of [...this.streams.keys()]) this.cancel(id)
-  }
-}
 
 function parse(line: string): EndpointMessage | null {
   try {

@@ -58,7 +58,7 @@ interface Waits {
   readonly runnable: Runnable | null
 }
 
-type Env = Pick<SlotEnv, 'admit' | 'canGoBack' | 'crashed' | 'runOf' | 'saveRun' | 'timeScale'>
+type Env = Pick<SlotEnv, 'admit' | 'canGoBack' | 'crashed' | 'runOf' | 'saveRun' | 'timeScale' | 'unfit'>
 
 export class Failures {
   readonly #slot: string
@@ -118,6 +118,11 @@ export class Failures {
     this.#runs.begin(this.#programs.current)
   }
 
+  /** Nobody waits for it any more: not to be started when what is missing is there. */
+  giveUp(): void {
+    this.#waits = null
+  }
+
   stopped(): void {
     this.#series = this.#waits = null
     this.#runs.ended()
@@ -168,9 +173,15 @@ export class Failures {
     return this.#waits !== null
   }
 
-  /** What waits for a handle that another slot holds. */
-  get waitsForLease(): Runnable | null {
-    return this.#waits?.cause.code === 'handle-leased' ? this.#waits.runnable : null
+  /** Why what waits here cannot run now; null when it can, or nothing waits. */
+  refusal(): Refusal | null {
+    const runnable = this.#waits?.runnable ?? null
+    return runnable === null ? null : this.#env.unfit(this.#slot, runnable)
+  }
+
+  /** It waited for a handle of another slot, and the handle is there now (HANDOVER 9.9). */
+  get isFree(): boolean {
+    return this.#waits?.cause.code === 'handle-leased' && this.refusal() === null
   }
 
   /** What `status` says: what an idle slot waits for, or what went wrong last. */

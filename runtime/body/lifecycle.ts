@@ -6,6 +6,7 @@
  * whose fault it is. slot.ts does it, and decides nothing by the state's name. `current` is the program that holds (or
  * held) the lease, `next` the candidate, `old` the parked predecessor of a program in its trial.
  */
+import type { Phase } from '../../deploy/api.ts'
 
 export const STATES = [
   'idle',
@@ -103,6 +104,21 @@ export const ACTIONS = [
   'back',
 ] as const
 export type Action = (typeof ACTIONS)[number]
+
+/** The phase of an upgrade that begins with an action. */
+export const PHASE_OF: Readonly<Partial<Record<Action, Phase>>> = {
+  'spawn-next': 'spawn',
+  'spawn-committed': 'spawn',
+  copy: 'copy',
+  arm: 'arm',
+  yield: 'yield',
+  'begin-trial': 'trial',
+  commit: 'commit',
+  'hand-back': 'undo',
+  'kill-next': 'undo',
+  'kill-current': 'undo',
+  'end-current': 'undo',
+}
 
 /** Why something ended; verdict.ts has the code and the sentence of each. */
 export type Reason =

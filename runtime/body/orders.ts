@@ -1,8 +1,11 @@
 /**
- * Invariant: an order is carried out only if an operator signed it, for this robot, over a value that this body gave out,
- * and at most once (HANDOVER 8.10; test/runtime/orders.test.ts). Who forwarded it counts for nothing.
+ * Invariant: an order is carried out only if an operator signed it, for this robot, over a value that this body gave out
+ * since the last stop of what it is about, and at most once (HANDOVER 2.9, 8.10; test/runtime/orders.test.ts). Who forwarded
+ * it counts for nothing.
+ *
+ * A value costs no memory until it is used: it says when it was made, under a key that lives as long as this process.
  */
-import { randomBytes } from 'node:crypto'
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import * as z from 'zod'
 import { NAME_PATTERN, type Order, ROLE_RANK, type Role, type SignedOrder } from '../../deploy/api.ts'
 import { LIMITS } from '../../deploy/bundle/limits.ts'
@@ -15,8 +18,13 @@ import type { Operator, Operators } from '../store/operators.ts'
 const NAMESPACE = 'order@medulla'
 /** Somebody may have to touch a key or type a passphrase before the order is signed. */
 const NONCE_MS = 5 * 60_000
-/** The oldest one goes when there are more. */
-const MAX_NONCES = 256
+/** Of orders carried out within NONCE_MS: 200 a second. */
+const MAX_USED = 65_536
+/** Of slots whose last stop is remembered one by one. */
+const MAX_SLOTS = 64
+/** bytes: the time, the number of stops, and what makes it another one each time */
+const SIZE = { time: 8, stops: 8, random: 8, mac: 16 }
+const BODY_SIZE = SIZE.time + SIZE.stops + SIZE.random
 
 const slot = z.string().regex(NAME_PATTERN)
 const role = z.enum(['owner', 'operator', 'observer'])
@@ -50,7 +58,7 @@ const Known = z.discriminatedUnion('order', [
     card: z.strictObject({ cert: z.string(), sig: z.string() }).nullable(),
     key: z.string().nullable(),
     name: z.string().nullable(),
-    role,
+    role: role.nullable(),
   }),
   z.strictObject({ ...signed, order: z.literal('change-role'), operator: fingerprint, role }),
   z.strictObject({ ...signed, order: z.literal('remove-operator'), operator: fingerprint }),
@@ -73,23 +81,33 @@ const NEEDS: Readonly<Record<Order['order'], Role>> = {
 export class OrderDesk {
   readonly #robot: string
   readonly #operators: () => Operators
-  /** Each with the performance.now() at which it is no longer good; the oldest first. */
-  readonly #nonces = new Map<string, number>()
+  readonly #key = randomBytes(32)
+  /** Each with the performance.now() at which it would no longer be good; the oldest first. */
+  readonly #used = new Map<string, number>()
+  /** Stops are numbered; the last one of all, and of each slot. */
+  #stops = 0
+  #stoppedAll = 0
+  readonly #stopped = new Map<string, number>()
 
   constructor(robot: string, operators: () => Operators) {
     this.#robot = robot
     this.#operators = operators
   }
 
-  /** A fresh value for one order: 16 random bytes in base64url. */
+  /** A fresh value for one order, in base64url. */
   nonce(): string {
-    for (const [nonce, until] of this.#nonces) {
-      if (this.#nonces.size < MAX_NONCES && until > performance.now()) break
-      this.#nonces.delete(nonce)
-    }
-    const nonce = randomBytes(16).toString('base64url')
-    this.#nonces.set(nonce, performance.now() + NONCE_MS)
-    return nonce
+    const body = Buffer.alloc(BODY_SIZE)
+    body.writeDoubleBE(performance.now())
+    body.writeDoubleBE(this.#stops, SIZE.time)
+    randomBytes(SIZE.random).copy(body, SIZE.time + SIZE.stops)
+    return Buffer.concat([body, this.#mac(body)]).toString('base64url')
+  }
+
+  /** What was given out before is good no more for this slot; null: for anything that moves. */
+  stopped(slot: string | null): void {
+    this.#stops++
+    if (slot === null || this.#stopped.size >= MAX_SLOTS) this.#stoppedAll = this.#stops
+    else this.#stopped.set(slot, this.#stops)
   }
 
   /** Throws Refusal. What is good now is not good a second time, whatever becomes of it. */
@@ -108,14 +126,38 @@ export class OrderDesk {
     if (order.robot !== this.#robot) {
       throw new Refusal('wrong-robot', `the order is for ${order.robot}, this is ${this.#robot}`)
     }
-    const until = this.#nonces.get(order.nonce) ?? 0
-    this.#nonces.delete(order.nonce)
-    if (until <= performance.now()) {
-      throw new Refusal('stale-order', 'the order was carried out before, or is too old', 'give it again')
-    }
+    this.#use(order)
     return { order, by }
   }
+
+  #use(order: Order): void {
+    const bytes = Buffer.from(order.nonce, 'base64url')
+    const body = bytes.subarray(0, BODY_SIZE)
+    const ours = bytes.length === BODY_SIZE + SIZE.mac && timingSafeEqual(bytes.subarray(BODY_SIZE), this.#mac(body))
+    if (!ours || bytes.toString('base64url') !== order.nonce) throw stale('it is over no value of this robot')
+    const until = body.readDoubleBE() + NONCE_MS
+    if (until <= performance.now()) throw stale('it is too old')
+    if (this.#used.has(order.nonce)) throw stale('it was given before')
+    const stops = body.readDoubleBE(SIZE.time)
+    const since = 'slot' in order ? (this.#stopped.get(order.slot) ?? 0) : 0
+    if (MOVES.has(order.order) && stops < Math.max(this.#stoppedAll, since)) throw stale('it was stopped meanwhile')
+    for (const [nonce, end] of this.#used) {
+      if (end > performance.now()) break
+      this.#used.delete(nonce)
+    }
+    if (this.#used.size >= MAX_USED) throw new Refusal('in-progress', 'too many orders', 'try again in some minutes')
+    this.#used.set(order.nonce, until)
+  }
+
+  #mac(body: Uint8Array): Buffer {
+    return createHmac('sha256', this.#key).update(body).digest().subarray(0, SIZE.mac)
+  }
 }
+
+/** What a stop makes stale. */
+const MOVES: ReadonlySet<Order['order']> = new Set(['start', 'rollback', 'set', 'release', 'push'])
+
+const stale = (why: string) => new Refusal('stale-order', `the order does not count: ${why}`, 'give it again')
 
 /** BUNDLE 1.2: canonical JSON, so that it reads the same for whoever checks the signature. */
 function parse(bytes: Uint8Array): Order {

@@ -8,7 +8,7 @@ import type { Snapshot } from '../sdk/wire.ts'
 import type { SlotEnv } from './env.ts'
 import type { Action, Event } from './lifecycle.ts'
 import { fillInbox, readSnapshot } from './snapshots.ts'
-import type { Cause, Consequence, Running } from './upgrade.ts'
+import type { Cause, Consequence, Runnable, Running } from './upgrade.ts'
 
 /** HANDOVER 3.8: who may say what, so that no program answers for another one. */
 const SPEAKERS: Partial<Record<Event, 'current' | 'next'>> = {
@@ -25,12 +25,15 @@ const SPEAKERS: Partial<Record<Event, 'current' | 'next'>> = {
   lost: 'current',
 }
 
+type About = Parameters<SlotEnv['launch']>[0]
+
 /** HANDLES 10.5: a program that may still run although it was frozen and killed. */
 class Unfenced extends Error {}
 
 export class Programs {
   readonly #slot: string
-  readonly #env: Pick<SlotEnv, 'owner' | 'loadCheckpoint'>
+  readonly #env: Pick<SlotEnv, 'owner' | 'launch' | 'loadCheckpoint'>
+  #generation = 0
   /** holds the lease, or held it last */
   current: Running | null = null
   /** the candidate */
@@ -48,9 +51,21 @@ export class Programs {
   parkedAt = 0
   #inbox: Snapshot | null = null
 
-  constructor(slot: string, env: Pick<SlotEnv, 'owner' | 'loadCheckpoint'>) {
+  constructor(slot: string, env: Pick<SlotEnv, 'owner' | 'launch' | 'loadCheckpoint'>) {
     this.#slot = slot
     this.#env = env
+  }
+
+  /** Resolves when the candidate's process is there, and its release is on disk (HANDOVER 4.7). */
+  async launchNext(
+    runnable: Runnable,
+    given: Pick<About, 'log' | 'params'>,
+    on: Parameters<SlotEnv['launch']>[2],
+  ): Promise<undefined> {
+    const predecessor = this.current?.child ?? null
+    const about = { slot: this.#slot, generation: ++this.#generation, predecessor, ...given }
+    this.next = await this.#env.launch(about, runnable, on)
+    await runnable.stored
   }
 
   role(running: Running): 'current' | 'next' | 'old' | null {

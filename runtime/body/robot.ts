@@ -72,6 +72,8 @@ export class Robot {
   readonly #watchers = new Set<(slot: Slot) => void>()
   readonly #limit: ReceiptLimit
   operators: Operators
+  /** Changes of the operators, one after another. */
+  #changing: Promise<unknown> = Promise.resolve()
 
   private constructor(parts: {
     options: BodyOptions
@@ -103,16 +105,17 @@ export class Robot {
       known: (fingerprint) => this.operators.byFingerprint(fingerprint) !== null,
       scale: timeScale(),
     })
+    this.orders = new OrderDesk(parts.home.id, () => this.operators)
     this.emergency = new EmergencyStop({
       board: this.board,
       stops: parts.stops,
       hardware: parts.hardware,
       slots: this.#running,
+      began: () => this.orders.stopped(null),
       record: (entry) => this.record(entry),
       log: this.#report,
     })
     this.pins = new Pins(parts.hardware)
-    this.orders = new OrderDesk(parts.home.id, () => this.operators)
     this.#dirs = parts.dirs
     this.#ground = {
       owner: this.owner,
@@ -180,13 +183,21 @@ export class Robot {
   }
 
   /** Of the three orders that change the list; whom it was about, as she is now or was last. */
-  async changeOperators(order: OperatorOrder, by: string): Promise<OperatorInfo> {
-    const { name, role, fingerprint } = await changeOperators(this.home, order)
-    await this.reloadOperators()
-    const now = order.order === 'remove-operator' ? 'removed' : role
-    const reason = `operator ${name} (${fingerprint}): ${now}`
-    await this.record(plainEntry('all', 'changed', 0, { reason, pusher: by }))
-    return { name, role, fingerprint }
+  changeOperators(order: OperatorOrder, by: string): Promise<OperatorInfo> {
+    const changed = this.#changing.then(async () => {
+      // who signed it may have been changed while it waited
+      if (this.operators.byFingerprint(by)?.role !== 'owner') {
+        throw new Refusal('role', "the order is not an owner's any more", 'ask an owner of the robot')
+      }
+      const { name, role, fingerprint } = await changeOperators(this.home, order)
+      await this.reloadOperators()
+      const now = order.order === 'remove-operator' ? 'removed' : role
+      const reason = `operator ${name} (${fingerprint}): ${now}`
+      await this.record(plainEntry('all', 'changed', 0, { reason, pusher: by }))
+      return { name, role, fingerprint }
+    })
+    this.#changing = changed.catch(() => {})
+    return changed
   }
 
   /** Starts what ran when the runtime ended. */
@@ -269,7 +280,7 @@ export class Robot {
     const refusal = this.emergency.refusal()
     if (refusal !== null) throw refusal
     const { kind } = this.owner.set(name, value)
-    this.slot('main').log.add('runtime', `${name} set to ${value} by ${who}`, 0, 'info')
+    this.#running.get(DEFAULT_SLOT)?.log.add('runtime', `${name} set to ${value} by ${who}`, 0, 'info')
     return { name, kind, value, ns: String(process.hrtime.bigint()), fence: 0 }
   }
 

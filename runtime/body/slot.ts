@@ -13,7 +13,7 @@ import { Deadline } from './deadlines.ts'
 import { upgradeEntry } from './entries.ts'
 import type { SlotEnv } from './env.ts'
 import { Failures } from './failures.ts'
-import { type Action, accepts, type Event, FACTS, type State, step } from './lifecycle.ts'
+import { type Action, accepts, type Event, FACTS, PHASE_OF, type State, step } from './lifecycle.ts'
 import { SlotLog } from './log.ts'
 import { Monitor, Pace, runningStatus, unwell } from './monitor.ts'
 import { SlotParams } from './params.ts'
@@ -32,10 +32,15 @@ export class Slot {
   #programs: Programs
   #upgrade: Upgrade | null = null
   #reserved = false
+  /** Orders to stop so far, and how many when the slot was reserved (HANDOVER 2.9). */
+  #stops = { now: 0, reserved: 0 }
   #monitor: Monitor
   #deadline: Deadline
   #queue: Promise<void> = Promise.resolve()
-  #generation = 0
+  readonly #listener = {
+    message: (running: Running, message: FromProgram) => this.#hear(running, message),
+    exit: (running: Running) => this.#post('died', running),
+  }
   #restarts: Restarts
   #pace = new Pace()
   #checkpoints: Checkpoints
@@ -73,6 +78,7 @@ export class Slot {
     const busy = this.#reserved || this.#upgrade !== null || !accepts(this.#state, 'launch')
     if (busy) throw new Refusal('in-progress', `slot ${this.name} is busy (${this.#state})`, 'medulla status')
     this.#reserved = true
+    this.#stops.reserved = this.#stops.now
   }
 
   abandon(): void {
@@ -92,7 +98,8 @@ export class Slot {
   launch(upgrade: Upgrade): Promise<unknown> {
     this.#reserved = false
     this.#upgrade = upgrade
-    this.#post('launch', null)
+    if (this.#stops.now === this.#stops.reserved) this.#post('launch', null)
+    else void this.#calledOff({ code: 'interrupted', message: `slot ${this.name} was stopped meanwhile` })
     return upgrade.finished
   }
 
@@ -105,6 +112,8 @@ export class Slot {
   stop(how: 'stop' | 'halt', by: string | null): Promise<string | null> {
     return new Promise((resolve) => {
       this.#records.stoppedBy = by
+      this.#stops.now++
+      this.#failures.giveUp()
       this.#stopping.push(resolve)
       this.#post(how, null)
     })
@@ -115,10 +124,9 @@ export class Slot {
     return this.#programs.killAll(deadlineMs)
   }
 
-  /** Another slot has changed: what waited for a handle of it starts, when the handle is there now (HANDOVER 9.9). */
+  /** Another slot has changed. */
   reconsider(): void {
-    const runnable = this.#failures.waitsForLease
-    if (runnable !== null && this.#env.unfit(this.name, runnable) === null) this.begin()
+    if (this.#failures.isFree) this.begin()
   }
 
   /** Nothing runs here, nothing is about to, and no push has the slot. */
@@ -127,13 +135,22 @@ export class Slot {
   }
 
   /** Starts what was stopped, by order of `by`. Throws `in-progress` when something runs or is about to. */
-  async start(by: string): Promise<void> {
+  start(by: string): Promise<void> {
     this.reserve()
     this.#reserved = false
     if (!this.isIdle) throw new Refusal('in-progress', `slot ${this.name} runs already`, 'medulla status')
-    await this.#env.setStopped(this.name, false)
-    this.#records.startedBy = by
-    this.#post('start', null)
+    const refusal = this.#failures.refusal()
+    if (refusal !== null) throw refusal
+    // a stop that comes while this is written has its turn afterwards
+    return new Promise((resolve, reject) =>
+      this.#enqueue(async () => {
+        const refused = await this.#env.setStopped(this.name, false).then(() => null, String)
+        if (refused !== null) return reject(new Refusal('internal', `the start is not on disk: ${refused}`))
+        resolve()
+        this.#records.startedBy = by
+        await this.#handle('start', null, null)
+      }),
+    )
   }
 
   /** The body ends: every program of this slot is ended, the record stays as it is. */
@@ -144,7 +161,6 @@ export class Slot {
     this.#monitor.rest()
     this.#failures.rest()
     this.#post('close', null)
-    // what was being started is there by then
     await this.#queue
     await this.#programs.close()
     await this.params.close()
@@ -172,8 +188,12 @@ export class Slot {
 
   #post(event: Event | 'died' | 'failed', from: Running | null, said: Cause | null = null): void {
     if (event === 'died') this.#checkpoints.gone(from)
+    this.#enqueue(() => this.#handle(event, from, said))
+  }
+
+  #enqueue(job: () => Promise<void>): void {
     this.#queue = this.#queue
-      .then(() => this.#handle(event, from, said))
+      .then(job)
       .catch((error: unknown) =>
         this.#note('error', `internal: ${error instanceof Error ? error.stack : String(error)}`),
       )
@@ -186,7 +206,8 @@ export class Slot {
     const row = step(before, event)
     if (row === null) {
       // The program crashed while the bundle was verified, and is being started again.
-      return event === 'launch' ? this.#tooLate(before) : undefined
+      const message = `slot ${this.name} is busy (${before})`
+      return event === 'launch' ? this.#calledOff({ code: 'in-progress', message }) : undefined
     }
     const { state, actions, reason, fault } = row
     const moved = state !== before || actions.length > 0
@@ -278,6 +299,8 @@ export class Slot {
 
   /** An event when the action came to something that the table has a row for. */
   async #do(action: Action): Promise<Consequence | undefined> {
+    const phase = PHASE_OF[action]
+    if (phase !== undefined) this.#upgrade?.timeline.begin(phase)
     if (action === 'spawn-next') return this.#spawnNext(this.#upgrade?.to ?? null)
     // what was pushed meanwhile has had no trial
     if (action === 'spawn-committed') return this.#spawnNext(null)
@@ -292,15 +315,12 @@ export class Slot {
     const swap = upgrade?.swap ?? ''
     switch (action) {
       case 'copy':
-        upgrade?.timeline.begin('copy')
         return programs.copy(swap)
       case 'preload':
         return programs.preload(swap)
       case 'arm':
-        upgrade?.timeline.begin('arm')
         return programs.arm(swap)
       case 'yield':
-        upgrade?.timeline.begin('yield')
         return programs.yieldToNext(swap)
       case 'rest':
         return this.#monitor.rest()
@@ -317,27 +337,21 @@ export class Slot {
         upgrade?.fenced()
         return upgrade?.countEdges(this.#edges)
       case 'begin-trial':
-        upgrade?.timeline.begin('trial')
         return this.#monitor.beginTrial(this.#env.timing.trialMs)
       case 'hand-back':
-        upgrade?.timeline.begin('undo')
         return programs.handBack(swap)
       case 'fill-inbox': {
         const problem = await programs.takeBack()
         if (problem !== null) this.#note('warn', `the new program's state cannot be used: ${problem}`)
         return
       }
-      // HANDOVER 6.5
-      case 'kill-next':
-        upgrade?.timeline.begin('undo')
+      case 'kill-next': // dead before another one is started (HANDOVER 6.5)
         return programs.kill('next')
       case 'kill-current':
-        upgrade?.timeline.begin('undo')
         this.#monitor.endTrial()
         this.#monitor.rest()
         return programs.kill('current')
       case 'end-current':
-        upgrade?.timeline.begin('undo')
         this.#monitor.rest()
         return programs.end('current')
       case 'kill-old':
@@ -379,25 +393,12 @@ export class Slot {
 
   /** `pushed` null: what is committed. */
   async #spawnNext(pushed: Runnable | null): Promise<Consequence | undefined> {
-    this.#upgrade?.timeline.begin('spawn')
     let runnable = pushed
     try {
       runnable ??= await this.#env.committed(this.name)
       if (runnable === null) return { event: 'nothing-stored' }
-      const about = {
-        slot: this.name,
-        log: this.log,
-        generation: ++this.#generation,
-        predecessor: this.#programs.current?.child ?? null,
-        params: this.params.values(runnable.manifest.params),
-      }
-      this.#programs.next = await this.#env.launch(about, runnable, {
-        message: (running, message) => this.#hear(running, message),
-        exit: (running) => this.#post('died', running),
-      })
-      // HANDOVER 4.7
-      await runnable.stored
-      return
+      const params = this.params.values(runnable.manifest.params)
+      return await this.#programs.launchNext(runnable, { log: this.log, params }, this.#listener)
     } catch (error) {
       return this.#failures.refused(error, runnable, pushed === null)
     }
@@ -413,7 +414,6 @@ export class Slot {
 
   async #commit(): Promise<Consequence> {
     const upgrade = this.#upgrade as Upgrade
-    upgrade.timeline.begin('commit')
     this.#restarts.settled()
     // HANDOVER 2.6: on disk before it is said
     try {
@@ -456,8 +456,8 @@ export class Slot {
     await this.#finish(outcomeOf(upgrade.cause?.code ?? 'internal'))
   }
 
-  async #tooLate(state: State): Promise<void> {
-    this.#upgrade?.setCause({ code: 'in-progress', message: `slot ${this.name} is busy (${state})` }, 'nobody')
+  async #calledOff(cause: Cause): Promise<void> {
+    this.#upgrade?.setCause(cause, 'nobody')
     await this.#finish('called-off')
   }
 

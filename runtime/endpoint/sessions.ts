@@ -5,6 +5,9 @@
 import type { Identity, SecureSocket } from '../../deploy/channel/index.ts'
 import type { Operators } from './operators.ts'
 
+/** From the end of a session's rights to its own, in ms; no request is served any more. */
+const GOODBYE_MS = 250
+
 export class Sessions {
   readonly #operators: Operators
   readonly #identities = new Map<SecureSocket, Identity>()
@@ -38,7 +41,12 @@ export class Sessions {
 
   async #check(socket: SecureSocket, { noise, card }: Identity): Promise<void> {
     const peer = await this.#operators.who(noise, card).catch(() => null)
-    if (peer) socket.peer = peer
-    else socket.destroy()
+    if (peer) {
+      socket.peer = peer
+      return
+    }
+    // what is being answered is still sent: whoever removed himself is to hear of it
+    socket.peer = undefined
+    setTimeout(() => socket.destroy(), GOODBYE_MS).unref()
   }
 }

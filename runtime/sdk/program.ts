@@ -342,7 +342,7 @@ export class Program {
     const at = lines
       .find((line) => line.includes('program.mjs'))
       ?.trim()
-      .replace(/\S*\/program\.mjs/, 'program.mjs')
+      .replace(/\(?\S*\/program\.mjs:(\d+:\d+)\)?/, 'program.mjs:$1')
     const message = at === undefined ? messageOf(error) : `${messageOf(error)} (${at})`
     this.#send({ t: 'fatal', code, message: message.slice(0, MAX_LOG_TEXT) })
     this.#host.exit(1)

@@ -161,7 +161,8 @@ function parseRoles(text: string, path: string): z.infer<typeof Roles> {
 }
 
 /**
- * Adds an operator, or changes the role of one. The first is an owner unless said otherwise, later ones are operators.
+ * Adds an operator, or changes one. The first is an owner unless said otherwise, later ones are operators; one that is known
+ * keeps the role and the name that are not said anew.
  * Throws Refusal `role` when no owner would be left, `bad-signature` and the like for a bad certificate.
  */
 export async function addOperator(
@@ -172,9 +173,10 @@ export async function addOperator(
 ): Promise<Operator> {
   return change(home, (list) => {
     const made = typeof card === 'string' ? fromLine(card) : fromCard(card)
-    const given = role ?? (list.length === 0 ? 'owner' : 'operator')
     const id = fingerprint(made.publicKey)
-    const called = nameFor(id, name ?? made.name ?? list.find((other) => other.fingerprint === id)?.name, list)
+    const before = list.find((other) => other.fingerprint === id)
+    const given = role ?? before?.role ?? (list.length === 0 ? 'owner' : 'operator')
+    const called = nameFor(id, name ?? before?.name ?? made.name, list)
     const one: Operator = {
       publicKey: made.publicKey,
       fingerprint: id,
@@ -234,7 +236,7 @@ export function changeOperators(home: HomeDir, order: OperatorOrder): Promise<Op
   if (order.order === 'change-role') return changeRole(home, order.operator, order.role)
   const who = order.card ?? order.key
   if (who === null) throw new Refusal('usage', 'expected a card or a key')
-  return addOperator(home, who, order.role, order.name ?? undefined)
+  return addOperator(home, who, order.role ?? undefined, order.name ?? undefined)
 }
 
 async function change<T>(home: HomeDir, step: (list: Operator[]) => { list: Operator[]; result: T }): Promise<T> {

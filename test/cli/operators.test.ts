@@ -31,8 +31,10 @@ test('HANDOVER 8.12: an owner lets somebody in, changes her role and keeps her o
   expect(await says(bob, 'status')).toMatchObject({ status: 3, said: expect.stringContaining('closed the connection') })
   expect(await says(ann, 'operators', 'add', 'bob.json', '--role', 'observer', '--name', 'bob')).toEqual({
     status: 0,
-    said: 'bob is observer now\n',
+    said: expect.stringMatching(/^bob is observer now\nmedulla: hint: .*medulla trust NAME ADDRESS/),
   })
+  // the card once more changes nothing that is not said
+  expect((await says(ann, 'operators', 'add', 'bob.json')).said).toContain('bob is observer now')
   expect((await says(bob, 'status')).status).toBe(0)
   expect(await says(bob, 'set', 'led', '1')).toMatchObject({ status: 3, said: expect.stringContaining('role') })
   expect(await says(bob, 'operators')).toMatchObject({ status: 3 })
@@ -52,7 +54,7 @@ test('HANDOVER 8.12: an owner lets somebody in, changes her role and keeps her o
   expect((await says(bob, 'status')).status).toBe(3)
   const changes = (await ann?.json('receipts'))?.events.filter(({ outcome }) => outcome === 'changed') ?? []
   const reasons = changes.map(({ reason }) => String(reason).replace(/SHA256:\S+(?=\))/, 'ID'))
-  expect(reasons).toEqual(['observer', 'operator', 'removed'].map((now) => `operator bob (ID): ${now}`))
+  expect(reasons).toEqual(['observer', 'observer', 'operator', 'removed'].map((now) => `operator bob (ID): ${now}`))
   expect(new Set(changes.map(({ pusher }) => pusher)).size).toBe(1)
 })
 
@@ -63,4 +65,10 @@ test('the last owner stays, and nobody is removed by a name that nobody has', as
   expect(await says(ann, 'operators', 'remove', me)).toMatchObject({ status: 3, said: expect.stringContaining(last) })
   expect((await says(ann, 'operators', 'role', me, 'observer')).said).toContain(last)
   expect((await says(ann, 'operators', 'remove', 'nobody')).said).toContain('nobody here is called "nobody"')
+})
+
+test('an owner who removes himself hears that it was done', async () => {
+  await says(ann, 'operators', 'add', 'bob.json', '--role', 'owner', '--name', 'bob')
+  expect(await says(bob, 'operators', 'remove', 'bob')).toEqual({ status: 0, said: 'bob is kept out now\n' })
+  expect((await says(bob, 'status')).status).toBe(3)
 })

@@ -32,9 +32,9 @@ export function untilSafe(limitMs: number): number {
   return performance.now() - began
 }
 
-/** Each tenth round, so that whoever waits sees that the machine goes on. */
+/** Each fifth round, so that whoever waits sees that the machine goes on. */
 export function progress(what: string, round: number): void {
-  if (round % 10 === 9) process.stderr.write(`${what}: ${round + 1} of ${ROUNDS}\n`)
+  if (round % 5 === 4) process.stderr.write(`${what}: ${round + 1} of ${ROUNDS}\n`)
 }
 
 /** A robot that runs a program which drives its outputs away from their safe levels. */

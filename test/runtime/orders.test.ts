@@ -72,10 +72,24 @@ test('HANDOVER 8.10: an order of a stranger, of an observer, for another robot, 
   expect(desk.check(good)).toMatchObject({ order: start })
 })
 
-test('HANDOVER 8.10: of 257 values that wait, the oldest is good no more', async () => {
+test('HANDOVER 2.9: a stop makes stale what was given out before it for the slot, an emergency stop all that moves', async () => {
+  const start = (slot: string) => signed({ order: 'start', slot })
+  const orders = { main: await start('main'), arm: await start('arm'), release: await signed({ order: 'release' }) }
+  const change = await signed({ order: 'params', slot: 'main', change: { reset: 'all' } })
+  desk.stopped('main')
+  expect(() => desk.check(orders.main)).toThrow(refused('stale-order', 'stopped meanwhile'))
+  expect(desk.check(orders.arm)).toMatchObject({ order: { slot: 'arm' } })
+  desk.stopped(null)
+  expect(() => desk.check(orders.release)).toThrow(refused('stale-order', 'stopped meanwhile'))
+  expect(desk.check(change)).toMatchObject({ order: { order: 'params' } })
+  expect(desk.check(await start('main'))).toMatchObject({ order: { slot: 'main' } })
+})
+
+test('HANDOVER 8.10: asking for values keeps nobody from giving an order', async () => {
   const first = await signed({ order: 'release' })
-  const second = await signed({ order: 'release' })
-  for (let n = 0; n < 255; n++) desk.nonce()
-  expect(() => desk.check(first)).toThrow(refused('stale-order'))
-  expect(desk.check(second)).toMatchObject({ order: { order: 'release' } })
+  for (let n = 0; n < 10_000; n++) desk.nonce()
+  expect(desk.check(first)).toMatchObject({ order: { order: 'release' } })
+  const other = new OrderDesk(ROBOT, () => operators)
+  const foreign = await signed({ order: 'release' }, { nonce: other.nonce() })
+  expect(() => desk.check(foreign)).toThrow(refused('stale-order', 'no value of this robot'))
 })

@@ -7,7 +7,7 @@ import { type App, example, type Globals, type Runner } from '../app.ts'
 import { withRobot } from '../robot.ts'
 
 interface Adding {
-  role: string
+  role?: string
   name?: string
 }
 
@@ -36,7 +36,7 @@ export function define(command: Command, app: App, run: Runner): void {
     .summary('let somebody in')
     .description('Lets somebody in, by the card that `medulla trust --export` prints, or by a public key file.')
     .argument('<file>', 'the card, or an ssh-ed25519 .pub file')
-    .option('--role <role>', ROLES, 'operator')
+    .option('--role <role>', `${ROLES} (default: operator, or as before)`)
     .option('--name <name>', 'the name on this robot, instead of the one in the file')
     .addHelpText('after', example('medulla operators add bob.json', 'medulla operators add eve.pub --role observer'))
     .action((file: string, options: Adding) => run(() => add(app, file, options, globals())))
@@ -66,14 +66,16 @@ async function list(app: App, globals: Globals): Promise<number> {
 }
 
 async function add(app: App, file: string, options: Adding, globals: Globals): Promise<number> {
-  const role = readRole(options.role)
+  const role = options.role === undefined ? null : readRole(options.role)
   const text = (await readText(file)).trim()
   const card = text.startsWith('{') ? readCard(file, text) : null
   const key = card === null ? text : null
   const added = await withRobot(app, globals, (client) =>
     client.changeOperators({ order: 'add-operator', card, key, name: options.name ?? null, role }),
   )
-  return told(app, added, `${added.name} is ${added.role} now`)
+  told(app, added, `${added.name} is ${added.role} now`)
+  app.term.hint(`on the other laptop, with the robot's card: medulla trust NAME ADDRESS --card robot.json`)
+  return 0
 }
 
 async function changeRole(app: App, who: string, wanted: string, globals: Globals): Promise<number> {

@@ -77,6 +77,7 @@ function show({ term }: App, report: StatusReport): void {
   if (report.endpoint !== undefined) term.line(`endpoint: ${endpointText(report.endpoint)}`)
   if (report.estop !== null) {
     term.line(term.paint('red', `EMERGENCY STOP since ${report.estop.since}, by ${report.estop.reason}`))
+    term.line('end it with: medulla estop --release, then medulla start')
   }
   if (report.slots.length === 0) term.line('nothing runs')
   for (const slot of report.slots) showSlot(term, slot)

@@ -1,0 +1,71 @@
+/** A stop that was answered holds, whatever began before it (HANDOVER 2.9). */
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { eventually } from './eventually.ts'
+import { ended, TestRobot } from './robot.ts'
+
+let robot: TestRobot
+
+beforeAll(async () => {
+  robot = await TestRobot.start()
+  await robot.commit('counter')
+})
+afterAll(async () => robot?.close())
+
+test('HANDOVER 2.9: a stop while a push is verified: the push is called off, and nothing runs', async () => {
+  for (let i = 0; i < 8; i++) {
+    const before = await robot.running()
+    const pushed = robot.push('counter', { version: `2.0.${i}` })
+    await eventually(async () => (await robot.slot()).state !== 'running' || (await reserved()))
+    const stopped = await robot.events(robot.client.stop('main'))
+    const { outcome } = await pushed
+    expect(stopped).toMatchObject({ outcome: 'stopped' })
+    // committed it may be, when that was before the stop
+    if (outcome !== 'committed') expect(['called-off', 'refused', 'rolled-back']).toContain(outcome)
+    await eventually(async () => (await robot.slot()).state === 'idle')
+    expect(robot.programPid).toBeUndefined()
+    expect(before.pid).toBeGreaterThan(0)
+    await robot.events(robot.client.start('main'))
+  }
+})
+
+/** A second push is told so as soon as the first has the slot. */
+async function reserved(): Promise<boolean> {
+  const { code } = await ended(robot.client.carryOut(await robot.order()))
+  return code === 'in-progress'
+}
+
+test('HANDOVER 2.9: a stop right behind a start: what was started is stopped, also on disk', async () => {
+  await robot.running()
+  for (let i = 0; i < 10; i++) {
+    await robot.events(robot.client.stop('main'))
+    const order = await robot.client.sign({ order: 'start', slot: 'main' })
+    const both = [ended(robot.client.carryOut(order)), robot.events(robot.client.stop('main'))]
+    await Promise.all(both)
+    const { state } = await robot.slot()
+    // the start came second, if it was carried out at all
+    if (state !== 'idle') expect((await both[0])?.outcome).toBe('started')
+    await robot.events(robot.client.stop('main'))
+    expect((await robot.slot()).state).toBe('idle')
+    expect(robot.programPid).toBeUndefined()
+  }
+  await robot.end('SIGKILL')
+  await robot.begin()
+  expect((await robot.slot()).state).toBe('idle')
+  await robot.events(robot.client.start('main'))
+  await robot.running()
+})
+
+test('HANDOVER 2.9: orders from before a stop are stale: no old release ends a later emergency stop', async () => {
+  await robot.events(robot.client.estop())
+  const [old, start] = await Promise.all([
+    robot.client.sign({ order: 'release' }),
+    robot.client.sign({ order: 'start', slot: 'main' }),
+  ])
+  await robot.events(robot.client.release())
+  await robot.events(robot.client.estop())
+  expect(await robot.events(robot.client.carryOut(old))).toMatchObject({ outcome: 'refused', code: 'stale-order' })
+  expect((await robot.client.status()).estop).not.toBeNull()
+  expect(await robot.events(robot.client.release())).toMatchObject({ outcome: 'released' })
+  expect(await robot.events(robot.client.carryOut(start))).toMatchObject({ outcome: 'refused', code: 'stale-order' })
+  expect(await robot.events(robot.client.start('main'))).toMatchObject({ outcome: 'started' })
+})
