@@ -18,8 +18,8 @@ const MAX_PARTIES = 64
 const OTHERS = ''
 /** ms from the first one that is only counted to the receipt of their number; doubled while it goes on. */
 const WINDOW = { firstMs: 60_000, mostMs: 3_600_000 }
-/** The outcomes that a peer can cause without an upgrade: an upgrade takes its own time, and has its receipt always. */
-const LIMITED: readonly Outcome[] = ['refused', 'stopped', 'started', 'estopped', 'released']
+/** What peers can cause in no time: an upgrade that has an end of its own takes its time, and has its receipt always. */
+const LIMITED: readonly Outcome[] = ['refused', 'called-off', 'stopped', 'started', 'estopped', 'released']
 
 interface Counted {
   count: number

@@ -89,11 +89,13 @@ test('HANDOVER 8.18: a window that ends writes the number by itself', async () =
   expect(written.at(-1)).toMatchObject({ outcome: 'refused', slot: 'main', code: 'role', count: 52 })
 })
 
-test('HANDOVER 8.19: stops, starts and releases have the same limits; what an upgrade came to is always recorded', async () => {
+test('HANDOVER 8.19: stops, starts, releases and pushes that are called off have the same limits; any other end is recorded', async () => {
   const { written, many } = bed()
   await many(200, undefined, { outcome: 'stopped' })
   await many(200, 'op1', { outcome: 'released' })
   expect(written).toHaveLength(48 + 48)
+  await many(200, 'op2', { outcome: 'called-off' })
+  expect(written).toHaveLength(48 + 48 + 48)
   await many(200, 'op1', { outcome: 'rolled-back' })
-  expect(written).toHaveLength(96 + 200)
+  expect(written).toHaveLength(144 + 200)
 })
