@@ -31,6 +31,7 @@ const BATTERY = [
   'test/cli/attack.test.ts',
   'test/cli/day.test.ts',
   'test/cli/live.test.ts',
+  'test/cli/operators.test.ts',
   'test/cli/pins.test.ts',
   'test/cli/readme.test.ts',
   'test/cli/scenario.test.ts',
@@ -42,17 +43,22 @@ const BATTERY = [
   'test/e2e/confined.test.ts',
   'test/e2e/disk.test.ts',
   'test/e2e/endpoint.test.ts',
+  'test/e2e/estop.test.ts',
   'test/e2e/failures.test.ts',
   'test/e2e/firstpush.test.ts',
   'test/e2e/flood.test.ts',
   'test/e2e/hostiletext.test.ts',
+  'test/e2e/life.test.ts',
   'test/e2e/overload.test.ts',
   'test/e2e/params.test.ts',
   'test/e2e/receiptlog.test.ts',
   'test/e2e/robots.test.ts',
   'test/e2e/running.test.ts',
+  'test/e2e/slots.test.ts',
   'test/e2e/spare.test.ts',
+  'test/e2e/stopwins.test.ts',
   'test/e2e/undone.test.ts',
+  'test/store/enterhome.test.ts',
 ]
 /** The same, with nothing beside it: it holds the guard to the times that it states. */
 const ALONE = ['test/runtime/guard.test.ts']
@@ -89,12 +95,12 @@ const TASKS = {
     await ready()
     await vitest(args.length > 0 ? args : WITHOUT_BATTERY)
   },
-  /** `--half`: every second file, which ones by the commit. */
+  /** `--third`: every third file, which ones by the commit. */
   async long(args) {
     await ready()
-    const half = args.includes('--half')
-    const more = args.filter((word) => word !== '--half')
-    const files = half ? BATTERY.filter((_, index) => index % 2 === commitParity()) : BATTERY
+    const third = args.includes('--third')
+    const more = args.filter((word) => word !== '--third')
+    const files = third ? BATTERY.filter((_, index) => index % 3 === commitNumber() % 3) : BATTERY
     await vitest([...files, ...more])
     await vitest([...ALONE, ...more])
   },
@@ -140,10 +146,10 @@ async function ready() {
 }
 
 /** Installs when node_modules is absent, or was made from another lock file, for another Node, or on another computer. */
-/** 0 or 1, by the last bit of the commit's name; 0 where there is no git. */
-function commitParity() {
+/** Of the last commit's name; 0 where there is no git. */
+function commitNumber() {
   const { stdout } = spawnSync('git', ['rev-parse', 'HEAD'], { cwd: ROOT, encoding: 'utf8' })
-  return Number.parseInt(stdout?.trim().at(-1) ?? '0', 16) % 2
+  return Number.parseInt(stdout?.slice(0, 8) || '0', 16)
 }
 
 async function ensureInstalled() {
