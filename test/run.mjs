@@ -95,12 +95,12 @@ const TASKS = {
     await ready()
     await vitest(args.length > 0 ? args : WITHOUT_BATTERY)
   },
-  /** `--third`: every third file, which ones by the commit. */
+  /** `--quarter`: every fourth file, which ones by the commit. */
   async long(args) {
     await ready()
-    const third = args.includes('--third')
-    const more = args.filter((word) => word !== '--third')
-    const files = third ? BATTERY.filter((_, index) => index % 3 === commitNumber() % 3) : BATTERY
+    const quarter = args.includes('--quarter')
+    const more = args.filter((word) => word !== '--quarter')
+    const files = quarter ? BATTERY.filter((_, index) => index % 4 === commitNumber() % 4) : BATTERY
     await vitest([...files, ...more])
     await vitest([...ALONE, ...more])
   },

@@ -84,8 +84,16 @@ async function main(values) {
   }
   const built = await rig(['build', '--machine', machine])
   if (built !== 0) return built
-  const results = await Promise.all(PARTS.map((part) => tryPart(part, { machine, size, long })))
-  if (!interrupted) results.push(await runSim())
+  /** Beside the part that takes longer. */
+  let sim
+  const results = await Promise.all(
+    PARTS.map(async (part) => {
+      const result = await tryPart(part, { machine, size, long })
+      if (!interrupted) sim ??= runSim()
+      return result
+    }),
+  )
+  if (sim !== undefined) results.push(await sim)
   report(results, machine)
   return interrupted ? 130 : (results.find(({ status }) => status !== 0)?.status ?? 0)
 }
