@@ -101,7 +101,7 @@ export interface OrderParts {
   nonce?: string
 }
 
-/** An order as any of its parts; its nonce is one that the robot just gave out. */
+/** An order with another signer, robot or value than the client would take; without `nonce`, over a fresh value. */
 export async function makeOrder({ operator, robot }: Scene, wish: Wish, parts: OrderParts): Promise<SignedOrder> {
   const nonce = parts.nonce ?? (await freshNonce(operator.client))
   const bytes = encodeJson({ format: 'medulla-order/2', robot: parts.robot ?? robot.id, nonce, ...wish })
