@@ -6,13 +6,14 @@ import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { isObject, type JsonObject } from './bundle/strict.ts'
 import { Refusal } from './errors.ts'
+import { timeScale } from './timescale.ts'
 
 const SMALLEST = `import { robot } from 'medulla'
 robot({ led: 'output' }, ({ led, every }) => {
   every(500, () => led.write(!led.value))
 })`
 
-const LIMIT_MS = 5000 * (Number(process.env.MEDULLA_TIME_SCALE) || 1)
+const LIMIT_MS = 5000 * timeScale()
 const MAX_ANSWER = 256 * 1024
 const MAX_OUTPUT = 64 * 1024
 const AFTER_EXIT_MS = 100

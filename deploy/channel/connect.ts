@@ -6,6 +6,7 @@ import { connect as netConnect } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { Certificate, SignedCertificate } from '../cert.ts'
 import { Refusal } from '../errors.ts'
+import { timeScale } from '../timescale.ts'
 import { Opener, Sealer } from './frame.ts'
 import {
   challengeOf,
@@ -39,7 +40,7 @@ export interface ConnectOptions {
  * the card), `unknown-operator` (it closed the connection on seeing our certificate, which it does for any fault of it).
  */
 export async function connectSession(options: ConnectOptions): Promise<SecureSocket> {
-  const timeoutMs = options.timeoutMs ?? HANDSHAKE_MS
+  const timeoutMs = options.timeoutMs ?? HANDSHAKE_MS * timeScale()
   const where = `${options.host}:${options.port}`
   let late = false
   let raw: Duplex | undefined

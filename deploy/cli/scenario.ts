@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { Refusal } from '../errors.ts'
+import { timeScale } from '../timescale.ts'
 import type { App } from './app.ts'
 import { EXIT } from './exit.ts'
 import { printable } from './loglines.ts'
@@ -97,14 +98,11 @@ async function follow(app: App, child: ChildProcess, folder: string): Promise<Ve
     guard.rest()
   }
   if (guard.stuck) {
-    const why = `the program did not give way for ${(STUCK_MS * scale()) / 1000} s`
+    const why = `the program did not give way for ${(STUCK_MS * timeScale()) / 1000} s`
     return { passed: false, late: true, why, ms: guard.ms }
   }
   throw new Refusal('scenario-failed', `the program ended the simulation, after ${guard.ms} ms`)
 }
-
-/** MEDULLA_TIME_SCALE is for slow computers, as everywhere. */
-const scale = (): number => Number(process.env.MEDULLA_TIME_SCALE) || 1
 
 /** Ends the child when nothing goes on. */
 class Guard {
@@ -126,7 +124,7 @@ class Guard {
     this.#timer = setTimeout(() => {
       this.stuck = true
       this.#child.kill('SIGKILL')
-    }, STUCK_MS * scale())
+    }, STUCK_MS * timeScale())
   }
 
   rest(): void {

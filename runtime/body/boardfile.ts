@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Refusal } from '../../deploy/errors.ts'
+import { timeScale } from '../../deploy/timescale.ts'
 import { type Board, parseBoard, type Timing } from '../../drivers/board.ts'
 import { BoardError } from '../../drivers/errors.ts'
 import type { BodyOptions } from './options.ts'
@@ -20,8 +21,6 @@ export async function loadBoard(options: BodyOptions, home: string): Promise<Boa
     throw error
   }
 }
-
-export const timeScale = (): number => Number(process.env.MEDULLA_TIME_SCALE) || 1
 
 /** MEDULLA_TIME_SCALE stretches every deadline, for slow machines (HANDOVER 10.2). */
 export function scaled(timing: Timing): Timing {

@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Duplex } from 'node:stream'
+import { timeScale } from '../../deploy/timescale.ts'
 import type { Kept } from '../../drivers/backend.ts'
 import type { BoardHandle } from '../../drivers/board.ts'
 import { isDriven } from '../../drivers/handle.ts'
@@ -59,7 +60,7 @@ export interface GuardLinkOptions {
 export class GuardLink {
   readonly #options: GuardLinkOptions
   readonly #handles: GuardedHandle[]
-  readonly #scale = Number(process.env.MEDULLA_TIME_SCALE) || 1
+  readonly #scale = timeScale()
   #child: ChildProcess | null = null
   #pids: readonly number[] = []
   #deaths = 0

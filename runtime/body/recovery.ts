@@ -5,6 +5,7 @@
 import { closeSync, readFileSync, writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
+import { timeScale } from '../../deploy/timescale.ts'
 import type { Kept } from '../../drivers/backend.ts'
 import type { BoardHandle } from '../../drivers/board.ts'
 import { loadSystem } from '../../drivers/linux/system.ts'
@@ -76,7 +77,7 @@ export class Recovered {
  */
 export async function recover(options: RecoverOptions): Promise<Recovered | null> {
   const { folder, about, handles, note } = options
-  const scale = Number(process.env.MEDULLA_TIME_SCALE) || 1
+  const scale = timeScale()
   const sockets = new UnixSockets(loadSystem())
   let socket: number
   try {

@@ -16,6 +16,7 @@ import {
   serveSession,
   watchRequests,
 } from '../../deploy/channel/index.ts'
+import { timeScale } from '../../deploy/timescale.ts'
 import { ENDPOINT_FD, STAGED_FILES } from '../ipc.ts'
 import { createLog } from '../log.ts'
 import { confineServer } from '../sdk/confined.ts'
@@ -29,7 +30,7 @@ import { Sessions } from './sessions.ts'
 import { Staging } from './staging.ts'
 
 const log = createLog('endpoint')
-const scale = Number(process.env.MEDULLA_TIME_SCALE) || 1
+const scale = timeScale()
 
 const link = new BodyLink(new Socket({ fd: ENDPOINT_FD.body, readable: true, writable: true }), {
   config: (config) => {
