@@ -20,9 +20,9 @@ export interface EmergencyParts {
   readonly stops: StopLatch
   readonly hardware: Hardware
   readonly slots: ReadonlyMap<string, Slot>
-  /** Null when the receipt is not on disk; `counted` when it is one of many. */
   /** Before anything else: orders that were prepared earlier count no more. */
   began(): void
+  /** Null when the receipt is not on disk; `counted` when it is one of many. */
   record(entry: Entry): Promise<Receipt | 'counted' | null>
   readonly log: Logger
 }
@@ -125,8 +125,10 @@ export class EmergencyStop {
     }
   }
 
-  /** Throws `estopped` while the emergency stop's input is active. */
+  /** Throws `estopped` while the emergency stop's input is active, and when another emergency stop came meanwhile. */
   async release(pusher: string): Promise<PushEvent> {
+    // Thawed now, what is about to be killed would run once more.
+    await this.#halting
     if (this.#isActive() || !(await this.#hardware.release())) {
       throw new Refusal(
         'estopped',
@@ -137,6 +139,9 @@ export class EmergencyStop {
     const refused = await this.#stops.release()
     if (refused !== null) {
       throw new Refusal('estopped', `the release cannot be written: ${refused.message}`, 'medulla estop --release')
+    }
+    if (this.#stops.estop !== null || this.#halting !== null) {
+      throw new Refusal('estopped', 'another emergency stop came during the release', 'medulla estop --release')
     }
     // The guard may have frozen all of it once more.
     this.#hardware.cells.cgroups?.all.thaw()

@@ -181,7 +181,7 @@ export class EndpointLink {
           await this.#installer.install(message, item)
           return done()
         case 'operators':
-          return done(this.#robot.operators.report())
+          return done(this.#robot.operators.now.report())
         case 'nonce':
           return done({ nonce: this.#robot.orders.nonce() })
         case 'order': {
@@ -214,9 +214,9 @@ export class EndpointLink {
         case 'board':
           return done(boardReport(this.#robot.board))
         case 'who':
-          return done(this.#robot.operators.who(parseCertificate(message.cert), message.noise))
+          return done(this.#robot.operators.now.who(parseCertificate(message.cert), message.noise))
         case 'signers':
-          return done([...this.#robot.operators.signers()])
+          return done([...this.#robot.operators.now.signers()])
         case 'receipts':
           await peer.answerLong(id, () => this.#robot.receipts.read(message.limit))
           return done()
@@ -287,7 +287,7 @@ export class EndpointLink {
       case 'add-operator':
       case 'change-role':
       case 'remove-operator':
-        answer(await this.#robot.changeOperators(order, by.fingerprint))
+        answer(await this.#robot.operators.change(order, by.fingerprint))
         // after the answer
         setImmediate(() => this.operatorsChanged())
         return

@@ -45,7 +45,7 @@ export class Installer {
       slot = this.#robot.slot(message.slot)
       slot.reserve()
       try {
-        const signers = [...operators.signers()]
+        const signers = [...operators.now.signers()]
         const here = slot
         order = this.#pushOrder(message)
         const retry = order?.retry === true
@@ -143,7 +143,7 @@ export class Installer {
 
   /** HANDOVER 8.4: what a known operator was refused is in the log; strangers do not get there. */
   async refused(slot: string, pusher: string, refusal: Refusal, seen: Verified | null): Promise<void> {
-    if (this.#robot.operators.byFingerprint(pusher) === null) return
+    if (this.#robot.operators.now.byFingerprint(pusher) === null) return
     const about =
       seen === null ? {} : { program: seen.release.program, version: seen.release.version, signer: seen.signer }
     const { code, message } = refusal

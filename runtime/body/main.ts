@@ -34,11 +34,9 @@ export async function runBody(options: BodyOptions, report: BodyReport): Promise
       },
     })
     robot.begin()
-    // one after the other, so that the newest list is the last that is read
-    let reloading = Promise.resolve()
     const reload = () => {
-      reloading = reloading
-        .then(() => robot.reloadOperators())
+      robot.operators
+        .reload()
         .then(() => link.operatorsChanged())
         .catch((error: unknown) => report.note('error', `the operators list was not read again: ${String(error)}`))
     }

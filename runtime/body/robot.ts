@@ -7,7 +7,6 @@ import { join } from 'node:path'
 import {
   type CounterRange,
   DEFAULT_SLOT,
-  type OperatorInfo,
   type PinChange,
   type Receipt,
   type ReleaseInfo,
@@ -24,7 +23,7 @@ import { WIRE } from '../sdk/wire.ts'
 import { Bundles } from '../store/bundles.ts'
 import { Door } from '../store/door.ts'
 import { type Home, openHome } from '../store/home.ts'
-import { changeOperators, loadOperators, type OperatorOrder, type Operators } from '../store/operators.ts'
+import { loadOperators, type Operators } from '../store/operators.ts'
 import { Receipts } from '../store/receipts.ts'
 import { Slots } from '../store/slots.ts'
 import { loadBoard, scaled } from './boardfile.ts'
@@ -34,6 +33,7 @@ import { type Entry, plainEntry } from './entries.ts'
 import type { SlotEnv } from './env.ts'
 import { Hardware } from './hardware.ts'
 import { type Ground, launch } from './launcher.ts'
+import { OperatorList } from './operatorlist.ts'
 import type { BodyOptions } from './options.ts'
 import { OrderDesk } from './orders.ts'
 import type { Owner } from './owner.ts'
@@ -72,9 +72,7 @@ export class Robot {
   readonly #report = createLog('body')
   readonly #watchers = new Set<(slot: Slot) => void>()
   readonly #limit: ReceiptLimit
-  operators: Operators
-  /** Changes of the operators, one after another. */
-  #changing: Promise<unknown> = Promise.resolve()
+  readonly operators: OperatorList
 
   private constructor(parts: {
     options: BodyOptions
@@ -92,7 +90,7 @@ export class Robot {
     this.options = parts.options
     this.home = parts.home
     this.board = parts.board
-    this.operators = parts.operators
+    this.operators = new OperatorList(parts.home, parts.operators, (entry) => this.record(entry))
     this.bundles = parts.bundles
     this.slots = parts.slots
     this.receipts = parts.receipts
@@ -103,10 +101,10 @@ export class Robot {
     this.stops = parts.stops
     this.#limit = new ReceiptLimit({
       write: (entry) => this.#append(entry),
-      known: (fingerprint) => this.operators.byFingerprint(fingerprint) !== null,
+      known: (fingerprint) => this.operators.now.byFingerprint(fingerprint) !== null,
       scale: timeScale(),
     })
-    this.orders = new OrderDesk(parts.home.id, () => this.operators)
+    this.orders = new OrderDesk(parts.home.id, () => this.operators.now)
     this.emergency = new EmergencyStop({
       board: this.board,
       stops: parts.stops,
@@ -177,28 +175,6 @@ export class Robot {
         throw new Refusal('bad-device', error.message, 'medulla doctor', { cause: error })
       throw error
     }
-  }
-
-  async reloadOperators(): Promise<void> {
-    this.operators = await loadOperators(this.home)
-  }
-
-  /** Of the three orders that change the list; whom it was about, as she is now or was last. */
-  changeOperators(order: OperatorOrder, by: string): Promise<OperatorInfo> {
-    const changed = this.#changing.then(async () => {
-      // who signed it may have been changed while it waited
-      if (this.operators.byFingerprint(by)?.role !== 'owner') {
-        throw new Refusal('role', "the order is not an owner's any more", 'ask an owner of the robot')
-      }
-      const { name, role, fingerprint } = await changeOperators(this.home, order)
-      await this.reloadOperators()
-      const now = order.order === 'remove-operator' ? 'removed' : role
-      const reason = `operator ${name} (${fingerprint}): ${now}`
-      await this.record(plainEntry('all', 'changed', 0, { reason, pusher: by }))
-      return { name, role, fingerprint }
-    })
-    this.#changing = changed.catch(() => {})
-    return changed
   }
 
   /** Starts what ran when the runtime ended. */
@@ -371,7 +347,7 @@ export class Robot {
   }
 
   #nameOf(pusher: string): string {
-    return this.operators.byFingerprint(pusher)?.name ?? pusher
+    return this.operators.now.byFingerprint(pusher)?.name ?? pusher
   }
 
   /** Why nothing may be started at all; null when it may. */

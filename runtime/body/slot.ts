@@ -49,19 +49,19 @@ export class Slot {
   #lastGapMs: number | null = null
   #failures: Failures
   #timer: NodeJS.Timeout
+  readonly #note = (level: string, text: string): void => this.log.add('runtime', text, this.#programs.fence, level)
 
   constructor(name: string, env: SlotEnv) {
     this.name = name
     this.#env = env
     this.log = new SlotLog(name)
-    const note = (level: string, text: string) => this.#note(level, text)
     this.#programs = new Programs(name, env)
-    this.params = new SlotParams(name, env, this.#programs, note)
+    this.params = new SlotParams(name, env, this.#programs, this.#note)
     this.#deadline = new Deadline(env.timing, env.timeScale)
     this.#restarts = new Restarts(env.timing.restartMostMs)
-    this.#checkpoints = new Checkpoints(name, env, (running) => this.#keepsCheckpoints(running), note)
-    this.#records = new SlotRecords(name, env, note)
-    this.#failures = new Failures(name, env, this.#programs, this.#records, note)
+    this.#checkpoints = new Checkpoints(name, env, (running) => this.#keepsCheckpoints(running), this.#note)
+    this.#records = new SlotRecords(name, env, this.#note)
+    this.#failures = new Failures(name, env, this.#programs, this.#records, this.#note)
     const lost = () => this.#post('lost', null)
     this.#monitor = new Monitor(env.timing.heartbeatMs, lost, () => this.#post('proved', null))
     this.#timer = setInterval(() => this.#askCheckpoint(), env.timing.checkpointMs)
@@ -110,6 +110,7 @@ export class Slot {
 
   /** To safe levels, with `halt` at once (HANDLES 6.7). Answers what could not be done: null, or that it is not on disk. */
   stop(how: 'stop' | 'halt', by: string | null): Promise<string | null> {
+    if (step(this.#state, 'halt') === null) return Promise.resolve(null)
     return new Promise((resolve) => {
       this.#records.stoppedBy = by
       this.#stops.now++
@@ -162,6 +163,7 @@ export class Slot {
     this.#failures.rest()
     this.#post('close', null)
     await this.#queue
+    for (const done of this.#stopping.splice(0)) done(null)
     await this.#programs.close()
     await this.params.close()
     this.log.close()
@@ -492,9 +494,5 @@ export class Slot {
 
   #keepsCheckpoints(running: Running): boolean {
     return FACTS[this.#state].checkpoints === true && running === this.#programs.current
-  }
-
-  #note(level: string, text: string): void {
-    this.log.add('runtime', text, this.#programs.fence, level)
   }
 }

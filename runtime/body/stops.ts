@@ -6,7 +6,7 @@ import { closeSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Latch, LatchRegion, latchOf, NO_STOPS, openLatch, type Stops } from '../guard/latch.ts'
 
-/** A disk that does not answer counts as one that refused. ms */
+/** A disk that does not answer counts as a disk that refused. ms */
 const DISK_MS = 2000
 
 export class StopLatch {
@@ -14,7 +14,10 @@ export class StopLatch {
   readonly #body: LatchRegion
   readonly #guard: LatchRegion
   #stops: Stops
-  /** Writes one after the other: each has all that was asked for by then. */
+  /**
+   * The last write, which begins when the one before has really ended: two writes at once would take the same record. Each
+   * write has everything that was asked for by then.
+   */
   #last: Promise<Error | null> = Promise.resolve(null)
 
   private constructor(fd: number) {
@@ -55,7 +58,7 @@ export class StopLatch {
   async release(): Promise<Error | null> {
     const { estop } = this.#stops
     const written = this.#set({ ...this.#stops, estop: null })
-    const refused = (await this.#write(this.#guard, NO_STOPS)) ?? (await written)
+    const refused = (await inTime(this.#write(this.#guard, NO_STOPS))) ?? (await written)
     if (refused !== null) this.#stops = { ...this.#stops, estop: this.#stops.estop ?? estop }
     return refused
   }
@@ -70,30 +73,36 @@ export class StopLatch {
   }
 
   async close(): Promise<void> {
-    await this.#last
+    await inTime(this.#last)
     closeSync(this.fd)
   }
 
   #set(stops: Stops): Promise<Error | null> {
     this.#stops = stops
     this.#last = this.#last.then(() => this.#write(this.#body, this.#stops))
-    return this.#last
+    return inTime(this.#last)
   }
 
   #write(region: LatchRegion, stops: Stops): Promise<Error | null> {
     return new Promise((resolve) => {
-      const late = setTimeout(() => resolve(new Error(`the disk did not answer within ${DISK_MS} ms`)), DISK_MS)
-      const done = (error: Error | null) => {
-        clearTimeout(late)
-        resolve(error)
-      }
       try {
-        region.write(stops, done)
+        region.write(stops, resolve)
       } catch (error) {
-        done(error as Error)
+        resolve(error as Error)
       }
     })
   }
+}
+
+/** What the disk said, or that it said nothing within {@link DISK_MS}. */
+function inTime(written: Promise<Error | null>): Promise<Error | null> {
+  return new Promise((resolve) => {
+    const late = setTimeout(() => resolve(new Error(`the disk did not answer within ${DISK_MS} ms`)), DISK_MS)
+    void written.then((refused) => {
+      clearTimeout(late)
+      resolve(refused)
+    })
+  })
 }
 
 /** Of versions before 0.2: one that cannot be read is a stop. */

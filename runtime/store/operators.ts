@@ -34,7 +34,7 @@ export interface Peer {
   role: Role
   name: string
 }
-type HomeDir = { readonly dir: string }
+export type HomeDir = { readonly dir: string }
 
 const LINE = /^([^\s#]+) namespaces="([^"\s]+)" (ssh-ed25519 [A-Za-z0-9+/]+={0,2})(?: .*)?$/
 const NAMESPACES: Readonly<Record<Role, readonly string[]>> = {

@@ -54,6 +54,22 @@ describe('HANDLES 6.7: the emergency stop', () => {
     expect(robot.programPid).toBeUndefined()
     await robot.events(robot.client.release())
   })
+
+  test('comes beside a release, ten times: the stop stays, or the release was answered; nothing runs either way', async () => {
+    expect(await robot.events(robot.client.start('main'))).toMatchObject({ outcome: 'started' })
+    for (let i = 0; i < 10; i++) {
+      const [stopped, released] = await Promise.all([
+        robot.events(robot.client.estop()),
+        robot.events(robot.client.release()),
+      ])
+      expect(stopped).toMatchObject({ outcome: 'estopped' })
+      const { estop } = await robot.client.status()
+      if (released.outcome !== 'released') expect(estop).not.toBeNull()
+      expect(robot.programPid).toBeUndefined()
+    }
+    await robot.events(robot.client.release())
+    expect((await robot.client.status()).estop).toBeNull()
+  })
 })
 
 test('HANDLES 6.8: a program that is late is ended, with safe levels, and started again', async () => {
