@@ -108,6 +108,8 @@ export interface RobotOptions {
   handles: Record<string, unknown>
   timing?: Record<string, number>
   realtime?: number
+  /** Priority of the body under SCHED_FIFO; what it starts is at normal priority again. */
+  bodyRealtime?: number
   /** How programs are confined; not at all without it. */
   sandbox?: string
   /** Other keys of the board. */
@@ -136,7 +138,7 @@ export class BenchRobot {
     const home = join(dir, 'home')
     const board = join(dir, 'board.json')
     const traceFile = join(temporary(true), 'trace')
-    const { handles, timing = {}, realtime = 0, sandbox = 'none', more = {}, diskBytes } = options
+    const { handles, timing = {}, realtime = 0, bodyRealtime, sandbox = 'none', more = {}, diskBytes } = options
     if (diskBytes !== undefined) mountDisk(home, diskBytes)
     await writeFile(board, JSON.stringify({ model: 'sim', handles, timing, realtime, ...more }))
     const config = join(dir, 'config')
@@ -148,7 +150,10 @@ export class BenchRobot {
     const place = ['--home', home, '--sim', '--port', '0', '--board', board, '--trace', traceFile]
     const args = [...place, '--sandbox', sandbox, '--json']
     // its log goes to a file: a full pipe would stop it
-    const runtime = start(process.execPath, [RUNTIME, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+    const command = [process.execPath, RUNTIME, ...args]
+    if (bodyRealtime !== undefined) command.unshift('chrt', '-R', '-f', String(bodyRealtime))
+    const [program = '', ...rest] = command
+    const runtime = start(program, rest, { stdio: ['ignore', 'pipe', 'pipe'] })
     const { host, port } = await listening(runtime)
     await cli(config, ['trust', 'bench', `${host}:${port}`, '--card', join(home, 'robot.json')])
     return new BenchRobot(dir, runtime, new TraceReader(traceFile), await findRobot(config, 'bench'))

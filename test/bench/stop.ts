@@ -14,7 +14,7 @@ import type { PinChange, PushEvent } from '../../deploy/api.ts'
 import type { RobotClient } from '../../deploy/client.ts'
 import type { BenchOptions } from './main.ts'
 import { writeProgram } from './programs.ts'
-import { BenchRobot, cli, ended, startCli } from './rig.ts'
+import { BenchRobot, cli, ended, type RobotOptions, startCli } from './rig.ts'
 import { type Goal, Series } from './stats.ts'
 
 const SAMPLES = 20
@@ -125,14 +125,23 @@ const FLOODS: readonly Flood[] = [
   { name: 'requests', about: 'eight sessions that ask for everything', begin: requests },
 ]
 
-export async function stop({ samples = SAMPLES, wanted, report }: BenchOptions): Promise<Series[]> {
+/** With `-fifo` the body is under SCHED_FIFO: what reads the input and stops programs comes before every flood. */
+const BODY_PRIORITY = 60
+
+export async function stop({ samples = SAMPLES, wanted, realtime, report }: BenchOptions): Promise<Series[]> {
   const all: Series[] = []
-  for (const flood of FLOODS) {
-    if (!wanted(flood.name)) continue
-    const input = new Series('stop', `${flood.name}-input`, 'ms', { note: flood.about, goal: INPUT_GOAL })
-    const byCli = new Series('stop', `${flood.name}-cli`, 'ms', { goal: CLI_GOAL })
-    report.progress(`stop: ${flood.name}`)
-    const bench = await StopBench.start(flood.diskBytes)
+  const priorities = realtime ? (['', '-fifo'] as const) : ([''] as const)
+  if (!realtime) report.say('SCHED_FIFO cannot be had here (chrt -f): its variants are left out')
+  for (const { suffix, flood } of FLOODS.flatMap((flood) => priorities.map((suffix) => ({ suffix, flood })))) {
+    const variant = `${flood.name}${suffix}`
+    if (!wanted(variant)) continue
+    const input = new Series('stop', `${variant}-input`, 'ms', { note: flood.about, goal: INPUT_GOAL })
+    const byCli = new Series('stop', `${variant}-cli`, 'ms', { goal: CLI_GOAL })
+    report.progress(`stop: ${variant}`)
+    const bench = await StopBench.start({
+      ...(flood.diskBytes === undefined ? {} : { diskBytes: flood.diskBytes }),
+      ...(suffix === '' ? {} : { bodyRealtime: BODY_PRIORITY }),
+    })
     const running = await flood.begin(bench.robot)
     const again = async () => {
       running.rest?.()
@@ -141,7 +150,7 @@ export async function stop({ samples = SAMPLES, wanted, report }: BenchOptions):
     }
     try {
       for (let i = 0; i < samples; i++) {
-        report.progress(`stop: ${flood.name}, ${i + 1} of ${samples}`)
+        report.progress(`stop: ${variant}, ${i + 1} of ${samples}`)
         const failed = (series: Series) => (error: unknown) => series.fail(String(error))
         await bench.byInput().then((ms) => input.add(ms), failed(input))
         await again()
@@ -169,8 +178,8 @@ class StopBench {
     this.#client = client
   }
 
-  static async start(diskBytes?: number): Promise<StopBench> {
-    const robot = await BenchRobot.start({ ...BOARD, ...(diskBytes === undefined ? {} : { diskBytes }) })
+  static async start(options: Pick<RobotOptions, 'diskBytes' | 'bodyRealtime'>): Promise<StopBench> {
+    const robot = await BenchRobot.start({ ...BOARD, ...options })
     const holder = await writeProgram(
       robot.dir,
       'holder',
