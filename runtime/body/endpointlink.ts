@@ -270,7 +270,7 @@ export class EndpointLink {
   async #carryOut(order: Order, by: Operator, answer: (value: unknown) => void): Promise<void> {
     switch (order.order) {
       case 'start':
-        await this.#robot.known(order.slot).start(by.fingerprint)
+        await this.#robot.committed(order.slot).start(by.fingerprint)
         return answer(resultOf('started', `slot ${order.slot} is started; medulla status shows how it goes`))
       case 'rollback':
         return this.#installer.rollback(order, by.fingerprint, answer)

@@ -208,6 +208,13 @@ export class Robot {
     return slot
   }
 
+  /** Throws Refusal `not-found`, also for a slot that never had a program. */
+  committed(name: string): Slot {
+    const slot = this.known(name)
+    if (this.slots.isCommitted(name)) return slot
+    throw new Refusal('not-found', `slot ${name} has no program yet`, `medulla push --slot ${name}`)
+  }
+
   /** HANDOVER 2.8: a slot that never committed anything ends with its push. The default slot keeps its log. */
   async letGo(slot: Slot): Promise<void> {
     const { name } = slot

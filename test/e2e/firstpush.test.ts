@@ -27,6 +27,11 @@ async function expectNone(name: string): Promise<void> {
   expect(await robot.events(robot.client.start(name))).toMatchObject({ outcome: 'refused', ...missing })
 }
 
+test('HANDOVER 2.8: a start of the default slot before its first commit is refused, and writes nothing', async () => {
+  expect(await robot.events(robot.client.start('main'))).toMatchObject({ outcome: 'refused', code: 'not-found' })
+  expect(onDisk()).not.toContain('main')
+})
+
 test('HANDOVER 2.8: 24 pushes to invented names are refused, and take no place', { tags: ['slow'] }, async () => {
   const { bytes } = await robot.bundle('needs-ghost')
   for (let i = 0; i < 24; i++) {
