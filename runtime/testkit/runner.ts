@@ -102,13 +102,7 @@ class Run {
   }
 
   async #waitLog(text: string, within: number | undefined): Promise<void> {
-    const from = this.#sim.log.length
-    let at = from
-    const logged = (): boolean => {
-      const { log } = this.#sim
-      for (; at < log.length; at++) if (log[at]?.text.includes(text)) return true
-      return false
-    }
+    const logged = this.#sim.nextLine(text)
     await this.#until(logged, within, `nothing logged ${JSON.stringify(text)}`)
   }
 

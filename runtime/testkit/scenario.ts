@@ -30,7 +30,11 @@ const actions = {
   release: z.string().optional().describe('lets the line of an input go'),
   poke: byHandle(byHandle(z.unknown())).optional().describe('changes what chips sense, or gives them a fault'),
   param: byHandle(setting).optional().describe('changes parameters of the program'),
-  'wait-log': z.string().min(1).optional().describe('waits for a line of the log that has this text'),
+  'wait-log': z
+    .string()
+    .min(1)
+    .optional()
+    .describe('takes the first line with this text that no earlier wait-log took or passed over; waits for one'),
   expect: byHandle(value).optional().describe('handles that have these values, now or `within` a time'),
   state: byHandle(z.unknown()).optional().describe('what the state of the program has'),
   states: byHandle(z.array(z.tuple([value, duration])).min(1))

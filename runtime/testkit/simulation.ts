@@ -84,6 +84,8 @@ export async function simulate(program: Source, options: SimulateOptions = {}): 
 export class Simulation {
   readonly #body: Body
   readonly #log: SimulatedLine[] = []
+  /** Lines at the head of the log that a wait has taken or passed over. */
+  #passed = 0
 
   /** By {@link simulate} alone. */
   constructor(body: Body, onLog?: (line: SimulatedLine) => void) {
@@ -112,16 +114,31 @@ export class Simulation {
   }
 
   /**
-   * Lets time pass until `done` is true, or until the program has logged a line with this text; at most `limit` (default
-   * 1m), then it throws.
+   * Lets time pass until `done` is true, or until the log has a line with this text: the first one that no earlier wait for
+   * a text has taken or passed over. That may be a line of before this call. At most `limit` (default 1m), then it throws.
    */
   async until(done: (() => boolean) | string, limit: Duration = '1m'): Promise<void> {
-    const from = this.#log.length
-    const test = typeof done === 'string' ? () => this.#log.slice(from).some(({ text }) => text.includes(done)) : done
-    if (await this.run(limit, test)) return
+    if (await this.run(limit, typeof done === 'string' ? this.nextLine(done) : done)) return
     throw new Error(
       `after ${durationMs(limit)} ms: ${typeof done === 'string' ? `nothing logged ${JSON.stringify(done)}` : 'it is still not so'}`,
     )
+  }
+
+  /**
+   * For `run`: a test that becomes true with the first line of the log that has this text and that no earlier test of this
+   * kind has taken or passed over.
+   */
+  nextLine(text: string): () => boolean {
+    let at = this.#passed
+    let isFound = false
+    return () => {
+      for (; !isFound && at < this.#log.length; at++) {
+        if (!this.#log[at]?.text.includes(text)) continue
+        isFound = true
+        this.#passed = at + 1
+      }
+      return isFound
+    }
   }
 
   /** The level of an output or input, the duty cycle of a PWM, the degrees of a servo. */

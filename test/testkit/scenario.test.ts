@@ -54,12 +54,12 @@ test('every kind of step, in order', async () => {
     },
     { swap: 'other' },
     { at: '3s', rollback: true },
-    { 'wait-log': 'button 1', within: '1ms' },
+    { 'wait-log': 'button 2', within: '1ms' },
   ]
   expect(await verdict(blink, steps)).toEqual({
     passed: false,
     late: false,
-    why: 'steps[9]: nothing logged "button 1" within 1 ms',
+    why: 'steps[9]: nothing logged "button 2" within 1 ms',
     ms: 3001,
   })
   expect(await verdict(blink, steps.slice(0, 9), { expect: '/here/other 1' })).toEqual({ passed: true, ms: 3000 })
@@ -113,6 +113,60 @@ test('texts: one has to come, after the steps or before; another must not, whene
   expect(await verdict(late, [{ at: '9s' }], { fail: 'it is' })).toMatchObject({ passed: false, late: false, ms: 5000 })
   expect(await verdict(late, [], { expect: 'else' })).toMatchObject({ passed: false, late: true, ms: 60_000 })
   expect(await verdict(late, [], { fail: 'else' })).toEqual({ passed: true, ms: 60_000 })
+})
+
+const talker: Run = ({ button, every, log }) => {
+  log('hello')
+  button.onEdge(({ level }) => log(`door ${level === 1 ? 'opens' : 'shuts'}`))
+  let ticks = -1
+  every(100, () => {
+    ticks++
+    if (ticks > 0 && ticks % 10 === 0) log(`second ${ticks / 10}`)
+    if (ticks === 25) log('25 ticks')
+    if (ticks === 25) log('that is 2.5 s')
+  })
+}
+
+test.each<[string, object[], number]>([
+  ['of the start', [{ 'wait-log': 'hello', within: 0 }], 0],
+  [
+    'that an action brings at once',
+    [
+      { at: '1ms', pull: { button: 1 } },
+      { 'wait-log': 'opens', within: 0 },
+    ],
+    1,
+  ],
+  ['during the delay before it', [{ pull: { button: 1 } }, { delay: '2ms', 'wait-log': 'opens', within: 0 }], 2],
+  ['of a time that is over', [{ at: '2600ms' }, { 'wait-log': '25 ticks', within: 0 }], 2600],
+  ['of one instant', [{ 'wait-log': '25 ticks' }, { 'wait-log': '2.5 s', within: 0 }], 2500],
+  ['that is to come', [{ 'wait-log': 'hello' }, { 'wait-log': 'second 3' }], 3000],
+  ['with the same text, one after the other', Array(3).fill({ 'wait-log': 'second' }), 3000],
+  ['for all that a swap brought', [{ swap: 'other' }, { 'wait-log': '/here/other', within: 0 }], 0],
+])('wait-log takes a line %s', async (_, steps, ms) => {
+  expect(await verdict(talker, steps)).toEqual({ passed: true, ms })
+})
+
+test('wait-log takes no line that an earlier one took or passed over', async () => {
+  const passed = [{ 'wait-log': '2.5 s' }, { 'wait-log': '25 ticks', within: '3s' }]
+  expect(await verdict(talker, passed)).toMatchObject({
+    passed: false,
+    why: 'steps[1]: nothing logged "25 ticks" within 3000 ms',
+  })
+  const taken = [{ 'wait-log': 'hello' }, { 'wait-log': 'hello', within: '3s' }]
+  expect(await verdict(talker, taken)).toMatchObject({ passed: false, ms: 3000 })
+})
+
+test('until(text) of a simulation takes the lines in the same way', async () => {
+  const sim = await simulate(() => robot(needs, talker), { board })
+  await sim.until('hello', 0)
+  sim.pull('button', 1)
+  await sim.until('door opens', 0)
+  await expect(sim.until('door opens', '10ms')).rejects.toThrow('after 10 ms: nothing logged "door opens"')
+  await sim.until('25 ticks')
+  await sim.until('2.5 s', 0)
+  expect(sim.ms).toBe(2500)
+  await sim.stop()
 })
 
 test.each([
