@@ -61,13 +61,14 @@ export const EndpointMessage = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('status'), id }),
   z.strictObject({ op: z.literal('releases'), id, slot }),
   z.strictObject({ op: z.literal('counter'), id, program: slot }),
-  /** `slot` null: of all slots; `since` in ms since 1970 */
+  /** `slot` null: of all slots; `since` in ms since 1970, `ago` in ms before now */
   z.strictObject({
     op: z.literal('logs'),
     id,
     slot: slot.nullable(),
     lines: z.number().int().min(0).max(10_000),
     since: z.number().nonnegative().max(Number.MAX_SAFE_INTEGER).nullable(),
+    ago: z.number().nonnegative().max(Number.MAX_SAFE_INTEGER).nullable(),
     level: z.enum(LOG_LEVELS),
     follow: z.boolean(),
   }),

@@ -15,9 +15,21 @@ const KEEP_OWN = 200
 const MAX_TEXT = 4096
 const PER_SECOND = 500
 
+/** Of all slots: the clock may be set back, and CLOCK_MONOTONIC may give two lines one time. */
+let arrivals = 0
+
+/** A line, and what says when it came whatever the clock of the robot does. */
+export interface Arrival {
+  readonly line: LogLine
+  /** Counts the lines of all slots. */
+  readonly order: number
+  /** By performance.now(). */
+  readonly atMs: number
+}
+
 export class SlotLog {
   readonly #slot: string
-  #lines: LogLine[] = []
+  #arrivals: Arrival[] = []
   /** lines of the runtime among them */
   #own = 0
   #listeners = new Set<(line: LogLine) => void>()
@@ -31,8 +43,9 @@ export class SlotLog {
     this.#slot = slot
   }
 
-  get lines(): readonly LogLine[] {
-    return this.#lines
+  /** In the order in which they came. */
+  get arrivals(): readonly Arrival[] {
+    return this.#arrivals
   }
 
   /** The runtime's own lines are never dropped. */
@@ -46,9 +59,9 @@ export class SlotLog {
       fence,
     }
     if (level !== undefined) line.level = level
-    this.#lines.push(line)
+    this.#arrivals.push({ line, order: ++arrivals, atMs: performance.now() })
     if (stream === 'runtime') this.#own++
-    if (this.#lines.length > KEEP) this.#forget()
+    if (this.#arrivals.length > KEEP) this.#forget()
     for (const listener of this.#listeners) listener(line)
   }
 
@@ -92,9 +105,9 @@ export class SlotLog {
 
   /** The oldest line goes; while the runtime has no more than its share, the oldest of the program. */
   #forget(): void {
-    const first = this.#own > KEEP_OWN ? 0 : this.#lines.findIndex(({ stream }) => stream !== 'runtime')
-    const [gone] = this.#lines.splice(first, 1)
-    if (gone?.stream === 'runtime') this.#own--
+    const first = this.#own > KEEP_OWN ? 0 : this.#arrivals.findIndex(({ line }) => line.stream !== 'runtime')
+    const [gone] = this.#arrivals.splice(first, 1)
+    if (gone?.line.stream === 'runtime') this.#own--
   }
 
   #allow(): boolean {

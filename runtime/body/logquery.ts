@@ -1,4 +1,7 @@
-/** Invariant: what is not asked for does not leave the robot: lines are chosen here, by slot, time and level. */
+/**
+ * Invariant: what is not asked for does not leave the robot: lines are chosen here, by slot, time and level. They are in the
+ * order in which they came, whatever the clock of the robot did meanwhile (test/runtime/log.test.ts).
+ */
 import { LOG_LEVELS, type LogLevel, type LogLine } from '../../deploy/api.ts'
 import type { SlotLog } from './log.ts'
 import type { Slot } from './slot.ts'
@@ -6,17 +9,21 @@ import type { Slot } from './slot.ts'
 export interface LogQuery {
   /** of the lines that match, the last */
   lines: number
-  /** ms since 1970, or null: whenever */
+  /** ms since 1970, by the time that a line has; null: whenever */
   since: number | null
+  /** ms before now, by a clock that nobody sets; null: whenever */
+  ago: number | null
   level: LogLevel
 }
 
-/** In the order of their times. */
-export function chosen(slots: Iterable<Slot>, query: LogQuery): LogLine[] {
-  const found = [...slots].flatMap(({ log }) => log.lines.filter((line) => matches(line, query)))
-  // a stable sort: lines of one slot and one ms stay as they are
-  const sorted = found.sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0))
-  return sorted.slice(Math.max(0, sorted.length - query.lines))
+/** Oldest first. */
+export function chosen(slots: Iterable<Pick<Slot, 'log'>>, query: LogQuery): LogLine[] {
+  const fromMs = query.ago === null ? Number.NEGATIVE_INFINITY : performance.now() - query.ago
+  const found = [...slots].flatMap(({ log }) =>
+    log.arrivals.filter(({ line, atMs }) => atMs >= fromMs && matches(line, query)),
+  )
+  const sorted = found.sort((a, b) => a.order - b.order)
+  return sorted.slice(Math.max(0, sorted.length - query.lines)).map(({ line }) => line)
 }
 
 /** Those to come. `onSlot` tells of slots that are made later. The returned function ends it. */

@@ -180,7 +180,7 @@ export class Slot {
       state: this.#state,
       fence: this.#programs.fence,
       restarts: this.#restarts.total,
-      log: { lines: this.log.lines.length, dropped: this.log.dropped },
+      log: { lines: this.log.arrivals.length, dropped: this.log.dropped },
       lastGapMs: this.#lastGapMs,
       ...this.#failures.status(this.isIdle),
       handles: this.#env.owner.report(this.name),

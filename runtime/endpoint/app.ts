@@ -209,14 +209,24 @@ function handleNames(value: unknown): string[] | null {
   return names.map(handleName)
 }
 
-/** `ago` is by the robot's own clock, which nobody may have set; null is any time. */
-function logQuery({ since, ago, level = 'debug' }: Request['query']): { since: number | null; level: LogLevel } {
+/** The body measures `ago`, by a clock that nobody sets; null is any time. */
+function logQuery({ since, ago, level = 'debug' }: Request['query']): {
+  since: number | null
+  ago: number | null
+  level: LogLevel
+} {
   const known = LOG_LEVELS.find((each) => each === level)
   if (known === undefined) throw new Refusal('usage', `level: expected one of ${LOG_LEVELS.join(', ')}`)
-  const from = ago === undefined ? Date.parse(String(since)) : Date.now() - Number(ago)
-  if (since === undefined && ago === undefined) return { since: null, level: known }
-  if (!Number.isFinite(from)) throw new Refusal('usage', 'since: expected an ISO time; ago: expected ms')
-  return { since: Math.max(0, from), level: known }
+  const [from, before] = [
+    since === undefined ? null : Date.parse(String(since)),
+    ago === undefined ? null : Number(ago),
+  ]
+  for (const given of [from, before]) {
+    if (given === null || Number.isFinite(given)) continue
+    throw new Refusal('usage', 'since: expected an ISO time; ago: expected ms')
+  }
+  const ms = (given: number | null) => (given === null ? null : Math.min(Math.max(0, given), Number.MAX_SAFE_INTEGER))
+  return { since: ms(from), ago: ms(before), level: known }
 }
 
 function count(value: unknown, min: number): number {

@@ -141,8 +141,9 @@ test('HANDOVER 8.9: what the protocol to the body does not have is refused, and 
   const wrong = [
     { op: 'order', signed: { order: 'x'.repeat(16 * 1024 + 1), sig: '' } },
     { op: 'pins', names: ['-led'], follow: false },
-    { op: 'logs', slot: null, lines: 100_000, since: null, level: 'debug', follow: false },
-    { op: 'logs', slot: null, lines: 1, since: 1e20, level: 'debug', follow: false },
+    { op: 'logs', slot: null, lines: 100_000, since: null, ago: null, level: 'debug', follow: false },
+    { op: 'logs', slot: null, lines: 1, since: 1e20, ago: null, level: 'debug', follow: false },
+    { op: 'logs', slot: null, lines: 1, since: null, ago: -1, level: 'debug', follow: false },
     { op: 'stop', slot: '../main', pusher },
   ] as const
   for (const message of wrong) await expect(link.call(message as never)).rejects.toMatchObject({ code: 'usage' })
