@@ -5,7 +5,8 @@
  */
 import { type Clock, monotonicClock } from './clock.ts'
 import { HardwareError } from './errors.ts'
-import type { Edge, Grant, Handle, Input, Lease, Level, Output, Pwm, Servo, SupportedKind } from './handle.ts'
+import type { Edge, Grant, Handle, Input, LastEdge, Lease, Level, Output, Pwm, Servo, SupportedKind } from './handle.ts'
+import { LAST_EDGE } from './lastedge.ts'
 import { rangeOf } from './servo.ts'
 import { Slew } from './slew.ts'
 
@@ -182,7 +183,8 @@ class AttachedServo extends Positioned implements Servo {
 class AttachedInput extends Attached implements Input {
   readonly kind = 'input'
   readonly #port: Port
-  readonly #listeners = new Set<(edge: Edge) => void>()
+  readonly #listeners = new Set<(edge: Edge) => void>();
+  [LAST_EDGE]: LastEdge | null = null
 
   constructor(grant: Grant, port: Port) {
     super(grant.name, port)
@@ -208,6 +210,7 @@ class AttachedInput extends Attached implements Input {
   }
 
   [DELIVER](edge: Edge): void {
+    this[LAST_EDGE] = { level: edge.level, ns: Number(edge.ns) }
     for (const listener of [...this.#listeners]) listener(edge)
   }
 }

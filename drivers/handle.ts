@@ -53,6 +53,15 @@ export interface Edge {
   readonly seqno: number
 }
 
+/** The last edge of an input, as it goes from a program to its successor. */
+export interface LastEdge {
+  readonly level: Level
+  /** ns of CLOCK_MONOTONIC; a number, since it travels as JSON */
+  readonly ns: number
+  /** Seconds since then that a device of the program has counted (`Button`); absent: none has. */
+  readonly counted?: number
+}
+
 /** A digital input. Edges arrive on the event loop, in order; the returned function unsubscribes. */
 export interface Input extends Handle {
   readonly kind: 'input'

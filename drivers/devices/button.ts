@@ -5,6 +5,7 @@
  * bounce is no second press.
  */
 import type { Edge, Input, Level } from '../handle.ts'
+import { lastEdge, setLastEdge } from '../lastedge.ts'
 
 export interface ButtonOptions {
   /** Level of the input while the button is held down. Default 1; 0 for a button to ground with a pull up. */
@@ -34,6 +35,12 @@ export class Button {
     this.#pressedLevel = pressedLevel
     this.#holdSeconds = holdMs / 1000
     this.#pressed = this.isPressed
+    const last = lastEdge(input)
+    if (this.#pressed && last?.level === pressedLevel) {
+      this.#since = BigInt(last.ns)
+      // what reaches to holdMs already was told by the predecessor, or is too late
+      this.#held = last.counted ?? 0
+    }
     this.#unsubscribe = input.onEdge((edge) => this.#take(edge))
   }
 
@@ -51,7 +58,10 @@ export class Button {
     return this.#on('release', listener)
   }
 
-  /** Once for each press that lasts for `holdMs`. Needs {@link tick}. */
+  /**
+   * Once for each press that lasts for `holdMs`, over swaps too: a successor's button goes on where this one was. After a
+   * crash, and with a program that had no button there, the time is that since the edge. Needs {@link tick}.
+   */
   onHold(listener: Listener): () => void {
     return this.#on('hold', listener)
   }
@@ -61,7 +71,10 @@ export class Button {
     if (!this.#pressed) return
     const before = this.#held
     this.#held += dt
-    if (before < this.#holdSeconds && this.#held >= this.#holdSeconds) this.#tell('hold', this.#since)
+    this.#note()
+    if (before >= this.#holdSeconds || this.#held < this.#holdSeconds) return
+    // an edge that came while the program was parked is not heard of
+    if (this.isPressed) this.#tell('hold', this.#since)
   }
 
   /** Stops listening; the input stays open. */
@@ -73,6 +86,11 @@ export class Button {
     const entry = (ns: bigint) => listener(ns)
     this.#listeners[event].add(entry)
     return () => this.#listeners[event].delete(entry)
+  }
+
+  /** For the successor: how far this press has been counted. */
+  #note(): void {
+    setLastEdge(this.#input, { level: this.#pressedLevel, ns: Number(this.#since), counted: this.#held })
   }
 
   #take({ level, ns }: Edge): void {

@@ -9,12 +9,14 @@ import { Refusal } from '../../deploy/errors.ts'
 import { type Backend, chipOf, type Kept, type OwnedHandle, placeOf } from '../../drivers/backend.ts'
 import type { Board } from '../../drivers/board.ts'
 import { HardwareError } from '../../drivers/errors.ts'
-import { isDriven } from '../../drivers/handle.ts'
+import { isDriven, type LastEdge } from '../../drivers/handle.ts'
 import { checkedValue, safeValue } from '../../drivers/values.ts'
 
 export class Owner {
   readonly #handles = new Map<string, OwnedHandle>()
   readonly #leases = new Map<string, string>()
+  /** The last edge of each input that had one. */
+  readonly #edges = new Map<string, LastEdge>()
   readonly #backend: Backend
   readonly #next: () => number
   #newest = 0
@@ -28,6 +30,7 @@ export class Owner {
         const had = kept.get(name)
         const handle = had === undefined ? backend.open(name, i + 1, entry) : backend.adopt(name, i + 1, entry, had)
         this.#handles.set(name, handle)
+        if (entry.kind === 'input') handle.onEdge(({ level, ns }) => this.#edges.set(name, { level, ns: Number(ns) }))
       })
     } catch (error) {
       backend.close()
@@ -106,6 +109,12 @@ export class Owner {
       }
     }
     return values
+  }
+
+  /** The last edges of the slot's inputs (HANDLES 3.13). */
+  edges(slot: string): Record<string, LastEdge> {
+    const edges = [...this.#edges].filter(([name]) => this.#leases.get(name) === slot)
+    return Object.fromEntries(edges)
   }
 
   /** What `status` says of a slot's handles. */

@@ -151,7 +151,8 @@ export class Programs {
     this.#grant(next)
     // stopped with the rest when its predecessor was forced out
     next.child.thaw()
-    next.child.send({ t: 'start', fence: this.fence, snapshot, values: this.#values() })
+    const edges = this.#env.owner.edges(this.#slot)
+    next.child.send({ t: 'start', fence: this.fence, snapshot, values: this.#values(), edges })
   }
 
   /** The candidate is the one that runs; what ran before it is parked, when `keepOld`. */

@@ -2,7 +2,8 @@
  * Invariant: an instance is one call of the program's `run`, with its own handles, lease, schedule and state; the live
  * one and every rehearsal are made by the same code.
  */
-import { type Handle, isDriven } from '../../drivers/handle.ts'
+import { type Handle, isDriven, type LastEdge } from '../../drivers/handle.ts'
+import { lastEdge } from '../../drivers/lastedge.ts'
 import type { Context } from './spec.ts'
 import type { AnySpec, Outside, Stage } from './stage.ts'
 import { encodeState, messageOf } from './state.ts'
@@ -68,10 +69,13 @@ export class Instance {
   encode(seqnos: Record<string, number>): { bytes: Uint8Array; meta: Meta } {
     const { bytes, encoding } = encodeState(this.state)
     const values: Record<string, number> = {}
+    const edges: Record<string, LastEdge> = {}
     for (const [name, handle] of this.#stage.handles) {
       if (isDriven(handle.kind)) values[name] = (handle as Handle & { value: number }).value
+      const edge = handle.kind === 'input' ? lastEdge(handle) : null
+      if (edge !== null) edges[name] = edge
     }
     const stateVersion = this.#spec.state?.version ?? 0
-    return { bytes, meta: { stateVersion, encoding, values, seqnos, schedule: this.ticker.schedule() } }
+    return { bytes, meta: { stateVersion, encoding, values, seqnos, schedule: this.ticker.schedule(), edges } }
   }
 }

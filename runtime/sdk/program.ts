@@ -147,15 +147,15 @@ export class Program {
     }
   }
 
-  #start({ fence, snapshot, values }: Extract<ToProgram, { t: 'start' }>): void {
+  #start({ fence, snapshot, values, edges }: Extract<ToProgram, { t: 'start' }>): void {
     try {
       // HANDOVER 7.8
       this.#stage.carry(values)
-      if (snapshot === null) this.#stage.begin(this.#spec.state?.initial() ?? {}, null, fence, false)
+      if (snapshot === null) this.#stage.begin(this.#spec.state?.initial() ?? {}, null, fence, false, edges)
       else {
         const { state, meta } = this.#stage.load(this.#inbox, snapshot)
         // a crash, not a swap: the schedule of a dead program means nothing
-        this.#stage.begin(state, { ...meta, schedule: [] }, fence, false)
+        this.#stage.begin(state, { ...meta, schedule: [] }, fence, false, edges)
       }
     } catch (error) {
       return this.#fatal(failCode(error, 'died-at-start'), error)

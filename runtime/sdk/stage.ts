@@ -8,6 +8,7 @@
 import { readSync, writeSync } from 'node:fs'
 import type { Handle, Lease } from '../../drivers/handle.ts'
 import { setCarried } from '../../drivers/inherit/index.ts'
+import { setLastEdge } from '../../drivers/lastedge.ts'
 import { Instance } from './instance.ts'
 import { complete, type Params, type ParamValue, paramsView } from './params.ts'
 import type { Needs, RobotSpec } from './spec.ts'
@@ -17,6 +18,7 @@ import { monotonicNs, type Pace } from './ticker.ts'
 import {
   type HandoverRecord,
   type Init,
+  type LastEdges,
   type LogLevel,
   type Meta,
   RECORD_SIZE,
@@ -77,8 +79,11 @@ export class Stage {
     this.#outside = outside
   }
 
-  /** Starts fresh (`meta` null) or on a decoded state. Program code runs from here on; returns when it became live. */
-  begin(state: unknown, meta: Meta | null, fence: number, tookOver: boolean): number {
+  /**
+   * Starts fresh (`meta` null) or on a decoded state; `edges` are those that the body knows of, where no predecessor does.
+   * Program code runs from here on; returns when it became live.
+   */
+  begin(state: unknown, meta: Meta | null, fence: number, tookOver: boolean, edges?: LastEdges): number {
     const instance = new Instance(this, this.#outside, state)
     if (meta !== null) {
       this.carry(meta.values)
@@ -88,6 +93,7 @@ export class Stage {
     this.lease.fence = fence
     this.lease.live = true
     const live = monotonicNs()
+    this.#carryEdges(edges ?? meta?.edges ?? {}, live)
     instance.begin(tookOver)
     instance.ticker.align(meta?.schedule ?? [], live)
     return live
@@ -98,6 +104,15 @@ export class Stage {
     for (const name in values) {
       const handle = this.handles.get(name)
       if (handle !== undefined) setCarried(handle, values[name] as number)
+    }
+  }
+
+  /** HANDLES 3.13 */
+  #carryEdges(edges: LastEdges, now: number): void {
+    for (const name in edges) {
+      const [handle, edge] = [this.handles.get(name), edges[name]]
+      if (handle === undefined || edge === undefined) continue
+      setLastEdge(handle, { ...edge, counted: edge.counted ?? Math.max(0, now - edge.ns) / 1e9 })
     }
   }
 

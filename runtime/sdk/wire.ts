@@ -4,7 +4,7 @@
  * Control messages are NDJSON on the child's descriptor 3 (HANDOVER 3). A handover is one fixed-size record in the
  * predecessor's FIFO (HANDOVER 6). This file is pure: bytes in, bytes out.
  */
-import type { Grant } from '../../drivers/handle.ts'
+import type { Grant, LastEdge } from '../../drivers/handle.ts'
 import type { ParamValue } from './params.ts'
 
 /** Version of this protocol; a release states the one it was built with (HANDOVER 3.1). */
@@ -76,7 +76,11 @@ export interface Meta {
   seqnos: Record<string, number>
   /** tick schedule: period, next deadline and last tick, ns of CLOCK_MONOTONIC */
   schedule: { ms: number; dueNs: number; lastNs: number }[]
+  /** last edge of each input that had one, by handle name (HANDLES 3.13); programs of older releases have none */
+  edges?: LastEdges
 }
+
+export type LastEdges = Readonly<Record<string, LastEdge>>
 
 /** What handles are driven to, by name (HANDOVER 7.8). */
 export type Values = Readonly<Record<string, number>>
@@ -85,7 +89,7 @@ export type ToProgram =
   | CellMessage
   | InitMessage
   /** first program of a slot: go, with a checkpoint in the inbox or without one */
-  | { t: 'start'; fence: number; snapshot: Snapshot | null; values: Values }
+  | { t: 'start'; fence: number; snapshot: Snapshot | null; values: Values; edges?: LastEdges }
   /** running program: write a snapshot ahead for a reader of this state version (0: it has none), keep running */
   | { t: 'copy'; swap: string; stateVersion: number }
   /** candidate: read that snapshot, try to decode and migrate it */
