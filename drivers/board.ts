@@ -11,7 +11,14 @@ import type { Level } from './handle.ts'
 import { type Document, JsonError, parseJson } from './json.ts'
 import { chipOf, type Model, type PwmChannel } from './linux/models.ts'
 import { mistake } from './mistake.ts'
-import { board, type ChipName, type DEFAULT_LIMITS, DEFAULT_TIMING, type ParsedBoard } from './schema.ts'
+import {
+  board,
+  type ChipName,
+  type DEFAULT_LIMITS,
+  DEFAULT_TIMING,
+  type ParsedBoard,
+  type SpiChipName,
+} from './schema.ts'
 
 export { DEFAULT_TIMING }
 
@@ -117,7 +124,9 @@ export interface SpiEntry {
   /** of a word */
   bits: number
   lsbFirst: boolean
-  via: 'inherit'
+  simulate?: SpiChipName
+  /** `broker` on model sim, `inherit` on others */
+  via: Via
 }
 
 export interface SerialEntry {

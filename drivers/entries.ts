@@ -36,12 +36,7 @@ export function complete(file: string, model: Model, name: string, given: Given)
     case 'serial':
       return given
     case 'spi':
-      if (model !== 'sim') return given
-      throw fail(
-        'kind',
-        `expected a kind that this release simulates, which is all but ${given.kind}, got ${given.kind}`,
-        'remove the handle, or write the model of a real board',
-      )
+      return completeSpi(fail, model, given)
   }
 }
 
@@ -161,4 +156,26 @@ function completeI2c(fail: Fail, model: Model, { simulate, via, ...rest }: Given
   }
   const entry = { ...rest, via: way }
   return simulate === undefined ? entry : { ...entry, simulate }
+}
+
+function completeSpi(fail: Fail, model: Model, { simulate, via, ...rest }: GivenOf<'spi'>): BoardHandle {
+  const chip = simulate === undefined ? {} : { simulate }
+  if (model !== 'sim') {
+    if (via === 'broker') throw fail('via', 'expected one of inherit, got "broker"', 'write one of inherit')
+    return { ...rest, ...chip, via: 'inherit' }
+  }
+  // HANDLES 8.5
+  if (simulate === undefined) {
+    const fix = 'write "simulate": "mcp3008", or "loopback" for a wire from MOSI to MISO'
+    throw fail('simulate', 'expected what is simulated at this chip select, got nothing', fix)
+  }
+  // MCP3008 data sheet (DS21295D), 6.1: "SPI modes 0,0 and 1,1"
+  if (simulate === 'mcp3008' && rest.mode !== 0 && rest.mode !== 3) {
+    throw fail('mode', `expected 0 or 3, which an MCP3008 has, got ${rest.mode}`, 'write "mode": 0')
+  }
+  if (simulate === 'mcp3008' && rest.lsbFirst) {
+    throw fail('lsbFirst', 'expected false, as an MCP3008 has it, got true', 'write "lsbFirst": false')
+  }
+  if (via === 'inherit') throw fail('via', 'expected one of broker, got "inherit"', 'write one of broker')
+  return { ...rest, ...chip, via: 'broker' }
 }

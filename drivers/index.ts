@@ -9,6 +9,7 @@ export { type I2cBus, i2cBus, type PromisifiedI2cBus } from './devices/i2cbus.ts
 export { Imu, type ImuOptions, type Vector } from './devices/imu.ts'
 export { Led } from './devices/led.ts'
 export { LineSensor, type LineSensorOptions } from './devices/linesensor.ts'
+export { Mcp3008, type Mcp3008Options } from './devices/mcp3008.ts'
 export { Motor, type MotorOptions, type MotorPins } from './devices/motor.ts'
 export { Pca9685, type Pca9685Options } from './devices/pca9685.ts'
 export { type Color, RgbLed, type RgbLedOptions } from './devices/rgbled.ts'

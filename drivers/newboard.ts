@@ -178,14 +178,17 @@ function busKinds(model: Model): string[] {
     `"gps": { "kind": "serial", "path": "${port}", "baud": 9600 },`,
     pins('pins 8 (TXD) and 10 (RXD)'),
   )
-  // it is not simulated
+  const chip = model === 'sim' ? ', "simulate": "mcp3008"' : ''
   const spi = [
     '',
-    ...prose('spi: one chip select of a bus. "mode" is 0 to 3, "speedHz" the highest that the chip can do.'),
+    ...prose(
+      'spi: one chip select of a bus. "mode" is 0 to 3, "speedHz" the highest that the chip can do.',
+      ...(model === 'sim' ? ['The chip in "simulate" is mcp3008, or loopback: a wire from MOSI to MISO.'] : []),
+    ),
     example(
-      '"leds": { "kind": "spi", "bus": 0, "select": 0, "mode": 0, "speedHz": 1000000 },',
-      pins('pins 19, 21, 23 and 24 (CE0)'),
+      `"adc": { "kind": "spi", "bus": 0, "select": 0, "mode": 0, "speedHz": 1000000${chip} },`,
+      pins(model === 'sim' ? '' : 'pins 19, 21, 23 and 24 (CE0)'),
     ),
   ]
-  return ['', ...serial, gps, ...(model === 'sim' ? [] : spi)]
+  return ['', ...serial, gps, ...spi]
 }

@@ -22,6 +22,9 @@ export const DEFAULT_LIMITS = { memoryMb: 256, pids: 32, tmpMb: 16 } as const
 /** The chips that there are in the simulator. */
 export const CHIP_NAMES = ['24c32', 'ads1115', 'bme280', 'mpu6050', 'pca9685', 'pcf8574', 'ssd1306', 'vl53l0x'] as const
 export type ChipName = (typeof CHIP_NAMES)[number]
+/** The same on SPI; `loopback` is a wire from MOSI to MISO. */
+export const SPI_CHIP_NAMES = ['loopback', 'mcp3008'] as const
+export type SpiChipName = (typeof SPI_CHIP_NAMES)[number]
 
 const BAUD_RATES = [
   ...[300, 600, 1200, 2400, 4800, 9600, 19_200, 38_400, 57_600, 115_200, 230_400, 460_800, 500_000, 576_000, 921_600],
@@ -132,7 +135,8 @@ export const entry = z.discriminatedUnion('kind', [
     speedHz: z.int().min(1).max(125_000_000).default(1_000_000),
     bits: z.int().min(1).max(32).default(8),
     lsbFirst: z.boolean().default(false),
-    via: inherited,
+    simulate: z.enum(SPI_CHIP_NAMES).optional(),
+    via: anyVia.optional(),
   }),
   z.strictObject({
     kind: z.literal('serial'),

@@ -5,6 +5,7 @@ import { HardwareError } from '../errors.ts'
 import type { Grant, Handle, I2cDevice, Lease } from '../handle.ts'
 import type { BrokerPort } from './client.ts'
 import { decodeNumber, encodeNumber, MAX_PAYLOAD, OP } from './protocol.ts'
+import { BrokeredSpi } from './spi.ts'
 
 const NOTHING = new Uint8Array(0)
 
@@ -12,6 +13,7 @@ const NOTHING = new Uint8Array(0)
 export function adoptBrokered(grant: Grant, lease: Lease, client: BrokerPort, pacing: Pacing = {}): Handle {
   if (grant.kind === 'i2c') return new BrokeredI2c(grant, lease, client)
   if (grant.kind === 'analog') return new AttachedAnalog(grant, new BrokeredI2c(grant, lease, client), pacing)
+  if (grant.kind === 'spi') return new BrokeredSpi(grant, lease, client)
   return attach(grant, lease, new RemotePort(grant, lease, client), pacing)
 }
 

@@ -12,8 +12,8 @@ const REQUEST_HEAD = 11
 const REPLY_HEAD = 5
 const MAX_MESSAGE = 300
 
-/** HANDLES 7.4: the operations. `get` and `set` carry one double; the i2c ones a u16 length, bytes, or both. */
-export const OP = { get: 1, set: 2, i2cRead: 3, i2cWrite: 4, i2cTransfer: 5 } as const
+/** HANDLES 7.4: the operations. `get` and `set` carry one double; the i2c ones a u16 length, bytes, or both; that of SPI bytes. */
+export const OP = { get: 1, set: 2, i2cRead: 3, i2cWrite: 4, i2cTransfer: 5, spiTransfer: 6 } as const
 
 export const KINDS: readonly HardwareErrorKind[] = [
   'no-device',

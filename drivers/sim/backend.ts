@@ -184,6 +184,7 @@ class SimHandle implements OwnedHandle {
     this.#check()
     this.#channel.drain()
     if (isOnI2c(this.kind)) return this.#transfer(op, payload, fence)
+    if (this.kind === 'spi' && op === OP.spiTransfer) return this.#world.exchange(this.name, payload, fence)
     if (!hasValue(this.kind)) throw new HardwareError('unsupported', `${this.name}: kind ${this.kind} has no value`)
     if (op === OP.get) return encodeNumber(this.#world.pin(this.name).value)
     if (op !== OP.set) throw new HardwareError('unsupported', `${this.name}: no operation ${op} for kind ${this.kind}`)

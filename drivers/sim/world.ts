@@ -12,6 +12,7 @@ import { Slew } from '../slew.ts'
 import { checkedValue } from '../values.ts'
 import { I2cBus } from './i2c.ts'
 import { kindOf, newPin, type Pin } from './pin.ts'
+import { SpiChips } from './spi.ts'
 import { Trace } from './trace.ts'
 
 export type { Change } from './trace.ts'
@@ -30,6 +31,7 @@ export class World {
   readonly #wires: readonly (readonly [string, string])[]
   readonly #pins = new Map<string, Pin>()
   readonly #buses = new Map<number, I2cBus>()
+  readonly #spi = new SpiChips()
   #allowed = 0
 
   constructor(options: WorldOptions = {}) {
@@ -59,7 +61,6 @@ export class World {
   /** Holds a line for a handle. `kept` continues a handle: nothing is written (HANDLES 3.9). Throws `busy`. */
   attach(name: string, entry: BoardHandle, kept?: Omit<Kept, 'fds'>): void {
     const line = placeOf(entry)
-    if (entry.kind === 'spi') throw new HardwareError('unsupported', `${name}: kind ${entry.kind} is not simulated`)
     for (const other of this.#pins.values()) {
       if (other.held && (other.name === name || other.line === line)) {
         throw new HardwareError('busy', `${name}: ${line} is held by ${other.name}`)
@@ -67,6 +68,7 @@ export class World {
     }
     if (entry.kind === 'i2c') this.#bus(entry.bus).place(entry.address, entry.simulate)
     if (entry.kind === 'analog') this.#bus(entry.bus).place(entry.address, entry.adc)
+    if (entry.kind === 'spi') this.#spi.place(line, entry.simulate)
     let pin = this.#pins.get(name)
     if (pin === undefined || pin.line !== line) {
       pin = newPin(name, entry)
@@ -138,12 +140,23 @@ export class World {
     if (entry.kind !== 'i2c' && entry.kind !== 'analog') {
       throw new HardwareError('unsupported', `${name}: kind ${entry.kind} has no transfers`)
     }
+    this.#admit(pin, fence)
+    return this.#bus(entry.bus).transfer(entry.address, bytes, length)
+  }
+
+  /** The same on SPI: one message, and an answer of its length. */
+  exchange(name: string, bytes: Uint8Array, fence: number): Uint8Array {
+    const pin = this.#held(name)
+    this.#admit(pin, fence)
+    return this.#spi.transfer(pin.line, bytes)
+  }
+
+  #admit(pin: Pin, fence: number): void {
     if (fence < pin.fence || fence > this.#allowed) {
       pin.staleWrites++
-      throw new HardwareError('revoked', `${name}: fence ${fence} is not the present one (${pin.fence})`)
+      throw new HardwareError('revoked', `${pin.name}: fence ${fence} is not the present one (${pin.fence})`)
     }
     pin.fence = fence
-    return this.#bus(entry.bus).transfer(entry.address, bytes, length)
   }
 
   onEdge(name: string, listener: (edge: Edge) => void): () => void {
@@ -163,7 +176,8 @@ export class World {
 
   /** Changes what the chip behind a handle senses, or gives it a fault. `volts` of an analog input are its own. */
   poke(name: string, what: string, value: unknown): void {
-    const { entry } = this.#held(name)
+    const { entry, line } = this.#held(name)
+    if (entry.kind === 'spi') return this.#spi.poke(line, what, value)
     if (entry.kind !== 'i2c' && entry.kind !== 'analog') {
       throw new HardwareError('unsupported', `${name}: only a chip can be poked`)
     }
@@ -171,9 +185,10 @@ export class World {
     this.#bus(entry.bus).poke(entry.address, own ? `ain${entry.channel}` : what, value)
   }
 
-  /** The chip behind an i2c handle. */
+  /** The chip behind a handle on a bus. */
   chip(name: string): ReturnType<I2cBus['snapshot']> {
-    const { entry } = this.#held(name)
+    const { entry, line } = this.#held(name)
+    if (entry.kind === 'spi') return this.#spi.snapshot(line)
     return entry.kind === 'i2c' || entry.kind === 'analog' ? this.#bus(entry.bus).snapshot(entry.address) : null
   }
 

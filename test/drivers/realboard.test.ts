@@ -78,11 +78,25 @@ test('a servo is reached as a pwm is', () => {
 /** HANDLES 2.4, 8, 12.1: one mistake each: text, place, message, fix. */
 const MISTAKES: [string, string, string, string, string][] = [
   [
-    'a kind that is not simulated',
+    'an SPI device of which nothing says what it is',
     sim({ x: { kind: 'spi', bus: 0, select: 0 } }),
-    'handles.x.kind',
-    'expected a kind that this release simulates, which is all but spi, got spi',
-    'remove the handle, or write the model of a real board',
+    'handles.x.simulate',
+    'expected what is simulated at this chip select, got nothing',
+    'write "simulate": "mcp3008", or "loopback" for a wire from MOSI to MISO',
+  ],
+  [
+    'a mode that the simulated chip has not',
+    sim({ x: { kind: 'spi', bus: 0, select: 0, mode: 1, simulate: 'mcp3008' } }),
+    'handles.x.mode',
+    'expected 0 or 3, which an MCP3008 has, got 1',
+    'write "mode": 0',
+  ],
+  [
+    'bits in an order that the simulated chip has not',
+    sim({ x: { kind: 'spi', bus: 0, select: 0, lsbFirst: true, simulate: 'mcp3008' } }),
+    'handles.x.lsbFirst',
+    'expected false, as an MCP3008 has it, got true',
+    'write "lsbFirst": false',
   ],
   [
     'half a channel',

@@ -20,6 +20,22 @@ export interface ChipModel<S> {
   poke(chip: S, what: string, value: unknown): S | null
 }
 
+export interface SpiStep<S> {
+  readonly next: S
+  /** As many as went out. */
+  readonly bytes: Uint8Array
+}
+
+/** On SPI bytes go both ways at once, and nothing is acknowledged. */
+export interface SpiChipModel<S> {
+  readonly initial: S
+  /** One message, chip select held. */
+  transfer(chip: S, bytes: Uint8Array): SpiStep<S>
+  snapshot(chip: S): Snapshot
+  /** As of ChipModel. */
+  poke(chip: S, what: string, value: unknown): S | null
+}
+
 export const NO_BYTES: Uint8Array = new Uint8Array(0)
 
 /** Whether a poke's value is a number within these limits. */

@@ -1,0 +1,13 @@
+/** No chip: a wire from MOSI to MISO. What goes out comes in at the same clock. */
+import type { SpiChipModel } from './chip.ts'
+
+interface Loopback {
+  readonly transfers: number
+}
+
+export const loopback: SpiChipModel<Loopback> = {
+  initial: { transfers: 0 },
+  transfer: ({ transfers }, bytes) => ({ next: { transfers: transfers + 1 }, bytes: Uint8Array.from(bytes) }),
+  snapshot: ({ transfers }) => ({ transfers }),
+  poke: () => null,
+}

@@ -1,0 +1,74 @@
+/**
+ * Invariant: bits come out at the clocks of the data sheet "MCP3004/3008" (Microchip DS21295D), wherever in the message the
+ * start bit stands.
+ *
+ * Section 5.0 and figure 5-1: the first clock with DIN high after chip select is the start bit; then SGL/DIFF, D2, D1 and
+ * D0 go in, two clocks later the output leaves its high impedance with a null bit, then come B9 to B0, then B1 to B9
+ * again, lowest first, then zeros. Table 5-2 has the inputs, equation 4-2 the code. Not modelled: the time of the sample
+ * capacitor, errors of conversion, the speed. What nobody drives reads as ones here.
+ */
+import { isWithin, type Snapshot, type SpiChipModel, type SpiStep } from './chip.ts'
+
+const CHANNELS = 8
+const STEPS = 1024
+/** Clocks after the start bit. */
+const NULL_BIT = 6
+const LOWEST_BIT = NULL_BIT + 10
+/** V; "Absolute Maximum Ratings", with a supply of 5.5 V */
+const INPUT = [-0.6, 6.1] as const
+/** V; "Electrical Characteristics", reference input */
+const REFERENCE = [0.25, 5.5] as const
+
+export interface Mcp3008 {
+  /** V of the eight inputs against ground. */
+  readonly volts: readonly number[]
+  /** V at VREF. */
+  readonly reference: number
+  readonly conversions: number
+}
+
+const initial: Mcp3008 = { volts: Array(CHANNELS).fill(0), reference: 3.3, conversions: 0 }
+
+/** Table 5-2: the four bits after the start bit. */
+function code({ volts, reference }: Mcp3008, control: number): number {
+  const channel = control & 7
+  const single = (control & 8) !== 0
+  // of a pair the given one is the positive
+  const across = (volts[channel] as number) - (single ? 0 : (volts[channel ^ 1] as number))
+  return Math.max(0, Math.min(STEPS - 1, Math.floor((STEPS * across) / reference + 1e-9)))
+}
+
+function transfer(chip: Mcp3008, bytes: Uint8Array): SpiStep<Mcp3008> {
+  const out = new Uint8Array(bytes.length).fill(0xff)
+  const bit = (clock: number): number => ((bytes[clock >> 3] as number) >> (7 - (clock & 7))) & 1
+  const clocks = bytes.length * 8
+  let start = 0
+  while (start < clocks && bit(start) === 0) start++
+  if (start + 4 >= clocks) return { next: chip, bytes: out }
+  const control = (bit(start + 1) << 3) | (bit(start + 2) << 2) | (bit(start + 3) << 1) | bit(start + 4)
+  const value = code(chip, control)
+  for (let clock = start + NULL_BIT; clock < clocks; clock++) {
+    const after = clock - start
+    const place = after <= LOWEST_BIT ? LOWEST_BIT - after : after - LOWEST_BIT
+    if (after === NULL_BIT || place > 9 || ((value >> place) & 1) === 0) {
+      out[clock >> 3] = (out[clock >> 3] as number) & ~(0x80 >> (clock & 7))
+    }
+  }
+  return { next: { ...chip, conversions: chip.conversions + 1 }, bytes: out }
+}
+
+const snapshot = ({ volts, reference, conversions }: Mcp3008): Snapshot => ({ volts, reference, conversions })
+
+/** `volts` are those of all eight inputs, `ch0` to `ch7` that of one, `reference` is that of VREF. */
+function poke(chip: Mcp3008, what: string, value: unknown): Mcp3008 | null {
+  if (what === 'reference') return isWithin(value, ...REFERENCE) ? { ...chip, reference: value } : null
+  if (what === 'volts') {
+    const fits = Array.isArray(value) && value.length === CHANNELS && value.every((each) => isWithin(each, ...INPUT))
+    return fits ? { ...chip, volts: [...value] } : null
+  }
+  const channel = /^ch([0-7])$/.exec(what)?.[1]
+  if (channel === undefined || !isWithin(value, ...INPUT)) return null
+  return { ...chip, volts: chip.volts.with(Number(channel), value) }
+}
+
+export const mcp3008: SpiChipModel<Mcp3008> = { initial, transfer, snapshot, poke }
