@@ -188,7 +188,7 @@ test('VL53L0X: identity, single shot and back-to-back ranging', () => {
   poke('distance', 345)
   device.write(Uint8Array.of(0x00, 0x01))
   // without the interrupt the range's own status says when it is complete
-  expect([register(0x13), register(0x14)]).toEqual([[0], [0]])
+  expect([register(0x13), register(0x14)]).toEqual([[0], [0x59]])
   expect(register(0x13)).toEqual([0])
   expect([register(0x14)[0], register(0x1e, 2), now().ranging]).toEqual([0x59, [1, 0x59], 'idle'])
   device.write(Uint8Array.of(0x0a, 0x04))
