@@ -78,7 +78,7 @@ export class Builder {
       const opts = this.#opts
       const source = findSource(this.#path, opts)
       const built = await this.#bundle(esbuildOptions(source, opts))
-      const describing = describer.describe(built.code)
+      const describing = describer.describe(built.code, opts.sdk)
       describing.catch(() => {}) // looked at below
       // the describer is another process, too
       const info = infoOf(source, built, opts)
@@ -181,7 +181,7 @@ async function withSourcePlace(error: ThrownAtImport, source: Source, opts: Buil
   try {
     const esbuild = await import('esbuild')
     const { code } = await bundled(esbuild.build(esbuildOptions(source, opts, 'inline')))
-    await describer.describe(code)
+    await describer.describe(code, opts.sdk)
     return error
   } catch (placed) {
     return placed instanceof ThrownAtImport ? placed : error

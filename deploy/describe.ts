@@ -1,8 +1,11 @@
-/** A program's own words about its needs: it is run once without handles, in a process that inherits nothing of ours. */
+/**
+ * A program's own words about its needs: it is run once without handles, in a process that inherits nothing of ours, behind
+ * the gate that lets nothing of it reach anything (HANDOVER 13.1).
+ */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, extname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import { isObject, type JsonObject } from './bundle/strict.ts'
 import { Refusal } from './errors.ts'
@@ -19,11 +22,10 @@ const MAX_OUTPUT = 64 * 1024
 const AFTER_EXIT_MS = 100
 const NEWLINE = 10
 
-/** Waits for a URL on fd 3, answers on fd 3, ends. The program's own output goes elsewhere, its timers never fire. */
+/** Waits for the URLs of gate and program on fd 3, answers on fd 3, ends. The program's own output goes elsewhere. */
 const CHILD = `
 import { readSync, writeSync } from 'node:fs'
 const said = []
-globalThis[Symbol.for('medulla.host')] = { describe: (d) => { said.push(d) } }
 const answer = (value) => {
   const bytes = Buffer.from(JSON.stringify(value) + '\\n')
   for (let at = 0; at < bytes.length; ) {
@@ -31,6 +33,7 @@ const answer = (value) => {
   }
   process.exit(0)
 }
+const fail = (error) => answer({ thrown: String(error?.stack ?? error).slice(0, 4000) })
 const url = Buffer.alloc(4096)
 let length = 0
 do {
@@ -40,10 +43,16 @@ do {
   length += got
 } while (url[length - 1] !== 10)
 try {
-  await import(url.toString('utf8', 0, length - 1))
+  const [inert, program] = url.toString('utf8', 0, length - 1).split(' ')
+  const gate = (await import(inert)).closedGate(4)
+  for (const event of ['uncaughtException', 'unhandledRejection']) {
+    process.on(event, (error) => { if (gate.round === undefined) fail(error) })
+  }
+  globalThis[Symbol.for('medulla.host')] = { gate, describe: (d) => { said.push(d) } }
+  await gate.loading(import(program))
   answer({ said })
 } catch (error) {
-  answer({ thrown: String(error?.stack ?? error).slice(0, 4000) })
+  fail(error)
 }
 `
 
@@ -95,8 +104,9 @@ export class Describer {
     return this.#child.exitCode === null && this.#child.signalCode === null
   }
 
-  /** Once only. What the program said to robot(), as it said it; throws `build-failed`. */
-  async describe(program: Uint8Array): Promise<JsonObject> {
+  /** Once only. What the program said to robot(), as it said it; `sdk` is the file that it was built with. Throws `build-failed`. */
+  async describe(program: Uint8Array, sdk: string): Promise<JsonObject> {
+    const gate = await gateOf(sdk)
     this.#timer = setTimeout(() => {
       this.#late = true
       this.#child.kill('SIGKILL')
@@ -105,8 +115,10 @@ export class Describer {
     try {
       const file = join(folder, 'program.mjs')
       writeFileSync(file, program, { mode: 0o600 })
+      const inert = join(folder, 'gate.mjs')
+      writeFileSync(inert, gate, { mode: 0o600 })
       const pipe = this.#child.stdio[3]
-      if (pipe && 'write' in pipe) pipe.write(`${pathToFileURL(file)}\n`)
+      if (pipe && 'write' in pipe) pipe.write(`${pathToFileURL(inert)} ${pathToFileURL(file)}\n`)
       return this.#read((await this.#answer).trim(), folder)
     } finally {
       this.stop()
@@ -136,6 +148,22 @@ export class Describer {
     if (!isObject(said[0])) return fail('the program describes itself by no object')
     return said[0]
   }
+}
+
+const gates = new Map<string, Promise<Uint8Array>>()
+
+/** The gate lies beside the SDK, and is one file here: a Node that knows no TypeScript reads it. */
+function gateOf(sdk: string): Promise<Uint8Array> {
+  const known = gates.get(sdk)
+  if (known !== undefined) return known
+  const file = join(dirname(sdk), `inert${extname(sdk)}`)
+  const made = import('esbuild')
+    .then(({ build }) =>
+      build({ entryPoints: [file], bundle: true, write: false, format: 'esm', platform: 'node', target: 'node20' }),
+    )
+    .then(({ outputFiles }) => outputFiles[0]?.contents ?? new Uint8Array())
+  gates.set(sdk, made)
+  return made
 }
 
 /** The error and the place of it that is the user's. */

@@ -35,7 +35,16 @@ export interface ChildOptions {
 /** What a child is told of its program. */
 export type Assignment = Pick<
   InitMessage,
-  'slot' | 'program' | 'version' | 'generation' | 'heartbeatMs' | 'rehearsals' | 'brokerDeadlineMs' | 'params'
+  | 'slot'
+  | 'program'
+  | 'version'
+  | 'generation'
+  | 'heartbeatMs'
+  | 'rehearsals'
+  | 'brokerDeadlineMs'
+  | 'endMs'
+  | 'stopMs'
+  | 'params'
 >
 
 interface Listener {

@@ -13,6 +13,9 @@ const ORPHAN_MS = 150
 /** Extra time for a takeover in ms, for each MiB of state that the candidate reads, hashes and decodes (HANDOVER 6.12). */
 export const TAKEOVER_MS_PER_MIB = 20
 
+/** How long a program may take for what is not control (HANDOVER 13.7, 9.3): less than the body waits. ms */
+export const farewells = ({ yieldMs }: Timing, scale: number) => ({ endMs: yieldMs / 2, stopMs: 0.8 * STOP_MS * scale })
+
 export class Deadline {
   readonly #timing: Timing
   readonly #scale: number

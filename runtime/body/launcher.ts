@@ -1,8 +1,11 @@
 /** Starts an instance of a program in a folder of its own, with the handles that its signed manifest names. */
+
+import { timeScale } from '../../deploy/timescale.ts'
 import type { Timing } from '../../drivers/board.ts'
 import type { Grant } from '../../drivers/handle.ts'
 import type { Cells } from './cells.ts'
 import { Child } from './child.ts'
+import { farewells } from './deadlines.ts'
 import type { Launch, SlotEnv } from './env.ts'
 import { programOf, type RunDir, type RunDirs } from './rundir.ts'
 import type { Spares } from './spares.ts'
@@ -63,6 +66,7 @@ export async function launch(
       heartbeatMs: heartbeatMs(timing),
       rehearsals: timing.rehearsals,
       brokerDeadlineMs: timing.heartbeatMs,
+      ...farewells(timing, timeScale()),
     },
     { message: (message) => on.message(running, message), exit: () => on.exit(running) },
   )

@@ -138,7 +138,7 @@ export class Programs {
   }
 
   /** A first start, or one after a crash: with the last checkpoint, where there is one. */
-  async startNext(): Promise<void> {
+  async startNext(why: 'start' | 'restart'): Promise<void> {
     const next = this.next
     if (next === null) return
     const checkpoint = await this.#env.loadCheckpoint(this.#slot, next.runnable)
@@ -152,7 +152,7 @@ export class Programs {
     // stopped with the rest when its predecessor was forced out
     next.child.thaw()
     const edges = this.#env.owner.edges(this.#slot)
-    next.child.send({ t: 'start', fence: this.fence, snapshot, values: this.#values(), edges })
+    next.child.send({ t: 'start', fence: this.fence, why, snapshot, values: this.#values(), edges })
   }
 
   /** The candidate is the one that runs; what ran before it is parked, when `keepOld`. */

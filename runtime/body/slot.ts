@@ -327,7 +327,7 @@ export class Slot {
       case 'rest':
         return this.#monitor.rest()
       case 'start-next':
-        return programs.startNext()
+        return programs.startNext(this.#restarts.isOwed ? 'restart' : 'start')
       case 'promote':
         this.#pace = new Pace()
         return programs.promote(false)

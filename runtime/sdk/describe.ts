@@ -3,13 +3,21 @@ import { paperHandle } from './dummies.ts'
 import { Instance } from './instance.ts'
 import { declare, type Params, paramsView, valuesOf } from './params.ts'
 import type { Description, Needs, RobotSpec } from './spec.ts'
+import type { Outside } from './stage.ts'
 import { type Init, SDK_VERSION, WIRE } from './wire.ts'
 
 export function describe(spec: RobotSpec<Needs, unknown, Params>): Description {
   const initial = spec.state?.initial()
   const handles = new Map(Object.entries(spec.needs).map(([name, kind]) => [name, paperHandle(name, kind)]))
   const init = { program: 'describe', version: '0.0.0', slot: 'main' } as Init
-  const outside = { log: () => {}, afterTick: () => true, released: () => {} }
+  const nothing = () => {}
+  const outside: Outside = {
+    why: () => 'rehearsal',
+    log: nothing,
+    afterTick: () => true,
+    released: nothing,
+    failed: nothing,
+  }
   const declared = declare(spec.params)
   const params = paramsView(valuesOf(declared, {}))
   const instance = new Instance({ spec, init, handles, params }, outside, initial ?? {})

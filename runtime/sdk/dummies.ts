@@ -5,6 +5,7 @@
  * will run in the takeover is the code that was compiled before it (HANDOVER 4.2).
  */
 import { adoptBrokered, type BrokerPort } from '../../drivers/broker/index.ts'
+import { HardwareError } from '../../drivers/errors.ts'
 import type { Encoding, Grant, Handle, Lease, SupportedKind } from '../../drivers/handle.ts'
 import { I2C_SMBUS_READ } from '../../drivers/inherit/i2c.ts'
 import { adopt, type FileIo, type Means, type System } from '../../drivers/inherit/index.ts'
@@ -12,6 +13,8 @@ import { FD } from './wire.ts'
 
 const GET = 1
 const NOTHING = new Uint8Array(0)
+/** What a rehearsal asks of its dummies at most: then it waits for an answer that a dummy does not give. */
+const MOST_REQUESTS = 10_000
 const NOTHING_YET = Object.assign(new Error('nothing has arrived'), { code: 'EAGAIN' })
 
 /**
@@ -22,26 +25,48 @@ export class ZeroBroker implements BrokerPort {
   asked = false
   readonly #real: BrokerPort | null
   #rounds = 8
+  #requests = 0
+  #ended = false
 
   constructor(real: BrokerPort | null) {
     this.#real = real
+  }
+
+  /** HANDOVER 13.5: whatever is asked from now on throws. */
+  end(): void {
+    this.#ended = true
+  }
+
+  #count(): void {
+    if (this.#ended) throw new HardwareError('revoked', 'the rehearsal is over')
+    if (++this.#requests <= MOST_REQUESTS) return
+    this.asked = true
+    throw new HardwareError(
+      'other',
+      `a dummy was asked ${MOST_REQUESTS} times: what the program waits for does not come`,
+    )
   }
 
   /** HANDLES 12.15: what inherited handles need, and none of it leads to a device. `system` acts on the scratch file. */
   means(encoding: Encoding | undefined, system: System | null): Means {
     const io: FileIo = {
       read: (_fd, bytes) => {
+        this.#count()
         // a program that reads until nothing is left has to come to an end
         if (encoding === 'serial' || encoding === 'pty') throw NOTHING_YET
         this.asked = true
         return bytes.length
       },
-      write: (_fd, bytes) => bytes.length,
+      write: (_fd, bytes) => {
+        this.#count()
+        return bytes.length
+      },
       close: () => {},
     }
     if (system === null) return { system, broker: this, io, rehearsal: true }
     const noted: System = {
       ioctl: (fd, request, argument) => {
+        this.#count()
         // any line may be low; a chip may not be all zeros
         if (encoding !== 'line' && !isSmbusWrite(encoding, argument)) this.asked = true
         return system.ioctl(fd, request, argument)
@@ -52,6 +77,7 @@ export class ZeroBroker implements BrokerPort {
   }
 
   request(id: number): Uint8Array {
+    this.#count()
     this.asked = true
     if (this.#real !== null && this.#rounds-- > 0) {
       try {

@@ -1,4 +1,5 @@
 /** Invariant: what a program declared can be started any number of times, and each start is a program of its own. */
+import type { GatePort } from './gate.ts'
 import type { Host } from './program.ts'
 import type { Description } from './spec.ts'
 
@@ -9,4 +10,9 @@ export interface Declared {
 }
 
 /** What `robot()` can find: a process of the runtime, the builder, or a simulation. */
-export type Hosts = Host | { describe(description: Description): void } | { declare(program: Declared): void }
+export type Hosts =
+  | Host
+  | { readonly gate: Rehearsing; describe(description: Description): void }
+  | { readonly gate: Rehearsing; declare(program: Declared): void }
+
+type Rehearsing = Pick<GatePort, 'rehearse'>

@@ -28,16 +28,17 @@ export type {
   SpiDevice,
 } from '../../drivers/handle.ts'
 export type { Params } from './params.ts'
-export type { Context, RobotSpec, StateSpec } from './spec.ts'
+export type { Context, End, OnLive, RobotSpec, StateSpec, Why } from './spec.ts'
 
 const HOST = Symbol.for('medulla.host')
 
 /**
  * Declares the program; call it once, at the top of the file. `run` is called when the program becomes the one that
  * drives the hardware: at its start, or at the moment it takes over from another. Before that it is rehearsed several
- * times on dummy handles, so it must not keep anything outside `state` that it cannot make again.
+ * times on dummy handles, where nothing that it does reaches anything: no connection is made, no timer fires, no file is
+ * written. It must not keep anything outside `state` that it cannot make again.
  */
-export function robot<const N extends Needs>(needs: N, run: (context: Handles<N> & Context<object>) => void): void
+export function robot<const N extends Needs>(needs: N, run: (context: Handles<N> & Context<object>) => unknown): void
 export function robot<const N extends Needs, S = object, const P extends Params = Params>(
   spec: RobotSpec<N, S, P>,
 ): void
@@ -46,7 +47,9 @@ export function robot(first: unknown, run?: unknown): void {
   checkSpec(spec)
   const host = (globalThis as { [HOST]?: Hosts })[HOST]
   if (host === undefined) throw new Error('this is a robot program: start it with `medulla run`, not with node')
-  if ('describe' in host) host.describe(describe(spec))
-  else if ('declare' in host) host.declare({ describe: () => describe(spec), start: (on) => new Program(spec, on) })
-  else new Program(spec, host)
+  if ('describe' in host) host.describe(host.gate.rehearse(() => describe(spec)))
+  else if ('declare' in host) {
+    const { gate } = host
+    host.declare({ describe: () => gate.rehearse(() => describe(spec)), start: (on) => new Program(spec, on) })
+  } else new Program(spec, host)
 }

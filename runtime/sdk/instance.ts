@@ -4,16 +4,17 @@
  */
 import { type Handle, isDriven, type LastEdge } from '../../drivers/handle.ts'
 import { lastEdge } from '../../drivers/lastedge.ts'
-import type { Context } from './spec.ts'
+import type { Context, OnLive } from './spec.ts'
 import type { AnySpec, Outside, Stage } from './stage.ts'
 import { encodeState, messageOf } from './state.ts'
-import { Ticker } from './ticker.ts'
+import { Ticker, watch } from './ticker.ts'
 import type { Meta } from './wire.ts'
 
 export class Instance {
   readonly ticker: Ticker
   readonly holds = new Map<symbol, string>()
-  readonly stops: (() => void)[] = []
+  readonly stops: (() => unknown)[] = []
+  readonly onLive: OnLive[] = []
   readonly state: unknown
   readonly #checks: (() => boolean | string | undefined)[] = []
   readonly #spec: AnySpec
@@ -25,7 +26,7 @@ export class Instance {
     this.#stage = stage
     this.#outside = outside
     this.state = state
-    this.ticker = new Ticker(outside.afterTick, outside.pace)
+    this.ticker = new Ticker(outside)
   }
 
   /** Calls `run` once; throws what it throws. */
@@ -34,14 +35,15 @@ export class Instance {
     const context: Context<unknown> = {
       state: this.state,
       params: params as Context<unknown>['params'],
-      info: { program: init.program, version: init.version, slot: init.slot, tookOver },
+      info: { program: init.program, version: init.version, slot: init.slot, tookOver, why: this.#outside.why() },
       every: (ms, fn) => this.ticker.add(ms, fn),
       log: (text, level = 'info') => this.#outside.log(String(text), level),
       health: (check) => this.#checks.push(check),
       hold: (reason) => this.#hold(reason),
+      onLive: (fn) => this.onLive.push(fn),
       onStop: (fn) => this.stops.push(fn),
     }
-    this.#spec.run(Object.assign(Object.fromEntries(handles), context) as never)
+    watch(this.#spec.run(Object.assign(Object.fromEntries(handles), context) as never), this.#outside.failed)
   }
 
   #hold(reason: string): () => void {

@@ -2,13 +2,15 @@
  * Invariant: the loader is the runtime's own file, never the bundle's; nothing of a program runs before it is done.
  *
  * It reads two lines from descriptor 3: `cell`, with which it confines itself, and `init`, with which it provides the host
- * object to the SDK and imports the program (HANDOVER 3.7).
+ * object to the SDK and imports the program (HANDOVER 3.7). The effects gate is in place by then (HANDOVER 13.1).
  */
 import { Socket } from 'node:net'
 import { pathToFileURL } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { needsSystem } from '../../drivers/inherit/needs.ts'
+import { installGate } from './effects.ts'
+import { Gate } from './gate.ts'
 import type { Host } from './program.ts'
 import {
   type CellMessage,
@@ -28,6 +30,9 @@ control.on('error', () => process.exit(1))
 const send = (message: FromProgram): void => {
   control.write(`${JSON.stringify(message)}\n`)
 }
+
+const gate = new Gate('loading')
+installGate(gate, FD.firstGrant)
 
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc') as () => void
@@ -80,7 +85,8 @@ async function load(message: InitMessage): Promise<void> {
       },
       send,
       collect,
-      onUncaught: (caught) => process.on('uncaughtException', caught),
+      gate,
+      onUncaught,
       exit: (status) => process.exit(status),
       listen(onMessage) {
         hear = onMessage
@@ -90,10 +96,21 @@ async function load(message: InitMessage): Promise<void> {
       },
     }
     ;(globalThis as { [key: symbol]: unknown })[Symbol.for('medulla.host')] = host
-    await import(pathToFileURL(init.file).href)
+    await gate.loading(import(pathToFileURL(init.file).href))
   } catch (error) {
     fail(error)
   }
+}
+
+/** What comes of a rehearsal does not count, however late (HANDOVER 13.4). */
+function onUncaught(caught: (error: unknown) => void): void {
+  process.on('uncaughtException', (error) => {
+    if (gate.round === undefined) caught(error)
+  })
+  process.on('unhandledRejection', (reason) => {
+    // the program has a listener of its own
+    if (gate.round === undefined && process.listenerCount('unhandledRejection') === 1) caught(reason)
+  })
 }
 
 function fail(error: unknown): never {

@@ -6,9 +6,13 @@
 import type { BrokerPort } from '../../drivers/broker/index.ts'
 import type { Lease } from '../../drivers/handle.ts'
 import { deliverEdge, type System } from '../../drivers/inherit/index.ts'
+import { type GatePort, NOT_LIVE } from './gate.ts'
 import { adoptAll, brokerOf } from './grants.ts'
+import type { Instance } from './instance.ts'
+import { Life } from './life.ts'
 import type { ParamValue } from './params.ts'
 import { rehearse, warmUp } from './rehearsal.ts'
+import type { Why } from './spec.ts'
 import { type AnySpec, type Mailbox, Stage } from './stage.ts'
 import { decodeState, messageOf, migrateUp, ProgramFailure, unserialisable } from './state.ts'
 import { Outbox, StateReader } from './statearea.ts'
@@ -40,6 +44,8 @@ export interface Host {
   /** Present when a grant needs it. */
   readonly system: System | null
   readonly places: Places
+  /** What the program does to the world goes through it. */
+  readonly gate: GatePort
   /** Absent: the broker's socket in the table. */
   readonly broker?: BrokerPort
   /** Absent: the event loop. */
@@ -70,6 +76,8 @@ export class Program {
   readonly #inbox: StateReader
   readonly #predecessor: StateReader
   #yield: Yield | null = null
+  #why: Why = 'start'
+  #life: Life
   /** The swap whose hold was already reported. */
   #told = ''
   #mayLog = LOG_BURST
@@ -88,12 +96,15 @@ export class Program {
     this.#broker = brokerOf(host)
     const means = { system: host.system, broker: this.#broker }
     this.#stage = new Stage(spec, host.init, adoptAll(host.init.grants, lease, means), lease, {
+      why: () => this.#why,
       log: (text, level) => this.#log(text, level),
+      failed: (error) => this.#uncaught(error),
       afterTick: () => this.#yield !== null && this.#yieldNow(),
       // not from inside a tick
       released: () => setImmediate(() => this.#yieldNow()),
       pace: host.pace,
     })
+    this.#life = this.#lifeOf([])
     host.onUncaught((error) => this.#uncaught(error))
     try {
       this.#rehearse()
@@ -109,7 +120,7 @@ export class Program {
 
   #rehearse(): void {
     const began = monotonicNs()
-    const initial = this.#spec.state?.initial() ?? {}
+    const initial = this.#host.gate.rehearse(() => this.#spec.state?.initial() ?? {})
     const lost = initial instanceof Uint8Array ? null : unserialisable(initial)
     if (lost !== null) throw new ProgramFailure('bad-state', `the state cannot be handed over: ${lost}`)
     const { rounds, note } = rehearse(this.#spec, this.#host, this.#outbox, this.#broker, null)
@@ -130,7 +141,7 @@ export class Program {
         return this.#takeOver(message.swap, message.fence)
       case 'yield':
         this.#yield = message
-        return this.#yieldSoon()
+        return this.#isLifeOver() ? this.#yieldSoon() : undefined
       case 'resume':
         return this.#resume(message)
       case 'checkpoint':
@@ -147,7 +158,9 @@ export class Program {
     }
   }
 
-  #start({ fence, snapshot, values, edges }: Extract<ToProgram, { t: 'start' }>): void {
+  #start({ fence, why, snapshot, values, edges }: Extract<ToProgram, { t: 'start' }>): void {
+    this.#why = why
+    this.#host.gate.enter()
     try {
       // HANDOVER 7.8
       this.#stage.carry(values)
@@ -161,7 +174,21 @@ export class Program {
       return this.#fatal(failCode(error, 'died-at-start'), error)
     }
     this.#send({ t: 'started', fence })
-    this.#stage.instance?.ticker.start()
+    this.#live()
+  }
+
+  /** HANDOVER 13.6: `run` was called, and drives the hardware. */
+  #live(): void {
+    const { instance } = this.#stage
+    instance?.ticker.start()
+    this.#host.gate.open()
+    this.#life = this.#lifeOf(instance?.onLive ?? [])
+    this.#life.begin(this.#why)
+  }
+
+  #lifeOf(onLive: Instance['onLive']): Life {
+    const log = (text: string, level: LogLevel) => this.#log(text, level)
+    return new Life(onLive, log, (error) => this.#uncaught(error))
   }
 
   #copy(swap: string, version: number): void {
@@ -178,7 +205,10 @@ export class Program {
     try {
       const { meta, state } = this.#predecessor.read(snapshot)
       // a copy: program code may change it, and the reader's bytes must stay what their hashes say
-      const tried = migrateUp(this.#spec.state, decodeState(Buffer.from(state), meta.encoding), meta.stateVersion)
+      const copied = Buffer.from(state)
+      const tried = this.#host.gate.rehearse(() =>
+        migrateUp(this.#spec.state, decodeState(copied, meta.encoding), meta.stateVersion),
+      )
       rehearse(this.#spec, this.#host, this.#outbox, this.#broker, { state: tried, meta })
       this.#host.collect()
       this.#send({ t: 'preloaded', swap })
@@ -188,13 +218,27 @@ export class Program {
   }
 
   #takeOver(swap: string, fence: number): void {
+    this.#why = 'swap'
+    this.#host.gate.enter()
     try {
       const ahead = (snapshot: Snapshot) => warmUp(this.#spec, this.#host, this.#broker, this.#predecessor, snapshot)
       takeOver(this.#stage, this.#host.places.handoverIn, this.#predecessor, { swap, fence }, ahead, this.#send)
     } catch (error) {
       return this.#fatal('died-in-trial', error)
     }
-    if (this.#stage.lease.live) this.#stage.instance?.ticker.start()
+    if (this.#stage.lease.live) this.#live()
+    else this.#host.gate.close()
+  }
+
+  /** HANDOVER 13.7: before a yield; when it is not over yet, it is being ended, and the yield follows. */
+  #isLifeOver(): boolean {
+    const { instance } = this.#stage
+    if (!this.#life.isOn || instance === null || instance.holds.size > 0) return true
+    const wanted = this.#yield
+    void this.#life.end(this.#host.init.endMs).then(() => {
+      if (this.#yield === wanted) this.#yieldSoon()
+    })
+    return false
   }
 
   /**
@@ -230,16 +274,20 @@ export class Program {
       this.#told = wanted.swap
       return false
     }
+    if (!this.#isLifeOver()) return false
     this.#yield = null
     if (!handOver(this.#stage, this.#outbox, this.#host.places.handoverOut, wanted, this.#send)) return false
     instance.ticker.stop()
+    this.#host.gate.close()
     return true
   }
 
   /** HANDOVER 7.4: back from a parked state, or with the successor's migrated one. */
   #resume({ fence, snapshot, values }: Extract<ToProgram, { t: 'resume' }>): void {
     this.#yield = null
+    this.#why = 'rollback'
     const { instance, lease } = this.#stage
+    this.#host.gate.enter()
     try {
       if (instance === null) throw new ProgramFailure('takeover-failed', 'resumed before it ever ran')
       instance.ticker.before(null)
@@ -260,7 +308,7 @@ export class Program {
       return this.#fatal(failCode(error, 'takeover-failed'), error)
     }
     this.#send({ t: 'resumed', fence, fromInbox: snapshot !== null })
-    this.#stage.instance?.ticker.start()
+    this.#live()
   }
 
   #checkpoint(n: number): void {
@@ -305,15 +353,16 @@ export class Program {
     }
   }
 
+  /** HANDOVER 9.3: control ends now, the rest is awaited. */
   #stop(): void {
     const { instance } = this.#stage
     instance?.ticker.stop()
-    try {
-      for (const stop of instance?.stops ?? []) stop()
-    } catch (error) {
-      this.#log(`onStop failed: ${messageOf(error)}`, 'error')
-    }
-    this.#host.exit(0)
+    const { stopMs } = this.#host.init
+    const stops = (instance?.stops ?? []).map(async (stop) => stop())
+    if (stops.length === 0 && !this.#life.isOn) return this.#host.exit(0)
+    void Promise.all([this.#life.within(stopMs, 'onStop', stops), this.#life.end(stopMs)]).then(() =>
+      this.#host.exit(0),
+    )
   }
 
   /** HANDOVER 9.4: the body has no time for more, and a program that sends more is not read for a while. */
@@ -329,10 +378,10 @@ export class Program {
     this.#send({ t: 'log', level, text: text.slice(0, MAX_LOG_TEXT) })
   }
 
-  /** A late callback of a parked program finds its handles revoked: that is the fence working, not a crash. */
+  /** A late callback of a parked program finds its handles revoked, the gate closed: they do their work, it is no crash. */
   #uncaught(error: unknown): void {
-    const revoked = error instanceof Error && (error as { kind?: unknown }).kind === 'revoked'
-    if (revoked && !this.#stage.lease.live && this.#stage.instance !== null) return
+    const { kind, code } = Object(error) as { kind?: unknown; code?: unknown }
+    if ((kind === 'revoked' || code === NOT_LIVE) && !this.#stage.lease.live && this.#stage.instance !== null) return
     this.#fatal('died-in-trial', error)
   }
 

@@ -9,7 +9,7 @@ import type { BrokerPort } from '../../drivers/broker/index.ts'
 import type { Lease } from '../../drivers/handle.ts'
 import { rehearsalHandles, ScratchSystem, ZeroBroker } from './dummies.ts'
 import type { Host } from './program.ts'
-import { type AnySpec, type Mailbox, Stage } from './stage.ts'
+import { type AnySpec, type Mailbox, type Outside, Stage } from './stage.ts'
 import { decodeState, messageOf, migrateUp, ProgramFailure } from './state.ts'
 import { type Outbox, StateReader } from './statearea.ts'
 import { handOver, takeOver, type Yield } from './switch.ts'
@@ -24,7 +24,7 @@ const SWAP = '00'.repeat(16)
 const WANTED: Yield = { t: 'yield', swap: SWAP, fence: 0, to: 'successor', stateVersion: 0 }
 
 /** What a rehearsal sees of the loader. */
-type Backstage = Pick<Host, 'init' | 'system' | 'places'>
+type Backstage = Pick<Host, 'init' | 'system' | 'places' | 'gate'>
 
 const nothing = (): void => {}
 
@@ -51,12 +51,13 @@ export function rehearse(
   // an input reads its level at position 0
   writeSync(places.scratch, '0\n', 0)
   const wanted = real === null ? init.rehearsals : Math.min(5, init.rehearsals)
+  const { gate } = host
   // bytes go from round to round, as they would from program to program: fresh ones each time would be a lot of garbage
-  let state = real === null ? (spec.state?.initial() ?? {}) : real.state
+  let state = real === null ? gate.rehearse(() => spec.state?.initial() ?? {}) : real.state
   let rounds = 0
   for (; rounds < wanted && monotonicNs() - began < BUDGET_NS; rounds++) {
     const broker = new ZeroBroker(client)
-    try {
+    const round = (): void => {
       const old = dummyStage(spec, host, broker)
       const meta = rounds === 0 ? (real?.meta ?? null) : null
       old.begin(state, meta, 0, meta !== null)
@@ -68,11 +69,20 @@ export function rehearse(
       takeOver(fresh, mailbox, reader, WANTED, nothing, told)
       fresh.instance?.ticker.once(monotonicNs())
       state = state instanceof Uint8Array ? fresh.instance?.state : (spec.state?.initial() ?? {})
-      // timers that run() left behind go on: they write to the scratch file, and must not end the program by throwing
-      old.lease.live = true
+      // HANDOVER 13.5: what the round left behind cannot use its handles
+      fresh.lease.live = false
+    }
+    let relied = (): boolean => broker.asked
+    try {
+      gate.rehearse((about) => {
+        relied = () => broker.asked || about.relied
+        round()
+      })
     } catch (error) {
-      if (!broker.asked) throw error
+      if (!relied()) throw error
       return { rounds, note: `rehearsal stopped at a dummy answer: ${messageOf(error)}` }
+    } finally {
+      broker.end()
     }
   }
   return { rounds, note: null }
@@ -95,8 +105,14 @@ export function warmUp(
   try {
     const { meta, state } = reader.read(snapshot)
     if (state.length > PLAY_BYTES) return
-    const tried = migrateUp(spec.state, decodeState(Buffer.from(state), meta.encoding), meta.stateVersion)
-    dummyStage(spec, host, new ZeroBroker(client)).begin(tried, meta, 0, true)
+    const broker = new ZeroBroker(client)
+    host.gate.rehearse(() => {
+      const tried = migrateUp(spec.state, decodeState(Buffer.from(state), meta.encoding), meta.stateVersion)
+      const stage = dummyStage(spec, host, broker)
+      stage.begin(tried, meta, 0, true)
+      stage.lease.live = false
+    })
+    broker.end()
   } catch {
     // not now
   }
@@ -105,6 +121,12 @@ export function warmUp(
 function dummyStage(spec: AnySpec, { init, system }: Backstage, broker: ZeroBroker): Stage {
   const scratch = system === null ? null : new ScratchSystem(system)
   const lease: Lease = { live: false, fence: 0 }
-  const outside = { log: () => {}, afterTick: () => true, released: () => {} }
+  const outside: Outside = {
+    why: () => 'rehearsal',
+    log: nothing,
+    afterTick: () => true,
+    released: nothing,
+    failed: nothing,
+  }
   return new Stage(spec, init, rehearsalHandles(init.grants, lease, broker, scratch), lease, outside)
 }

@@ -1,6 +1,7 @@
 /** Invariant: what a program asks for is fixed by one call of `robot()`, before anything runs. */
 import { HANDLE_KINDS, type HandleByKind, type SupportedKind } from '../../drivers/handle.ts'
 import { type Declaration, declare, type Params, type ParamValues } from './params.ts'
+import type { TickFn } from './ticker.ts'
 import type { LogLevel } from './wire.ts'
 
 /** Handle names to kinds: `{ led: 'output' }`. */
@@ -21,6 +22,17 @@ export interface StateSpec<S> {
   }
 }
 
+/**
+ * Why a program drives the hardware: it was started (pushed to an empty slot, `medulla start`, the robot was switched on),
+ * started again after a crash, it replaced another one, or it goes on because the one that had replaced it was undone.
+ */
+export type Why = 'start' | 'restart' | 'swap' | 'rollback'
+
+/** Ends what `onLive` began: closes, says goodbye. */
+export type End = () => unknown
+/** Gives back its end, or a promise of it, or nothing. */
+export type OnLive = (why: Why) => unknown
+
 /** What `run` receives besides the handles, under their own names. */
 export interface Context<S, P extends Params = Params> {
   /** The state object: change it in place. */
@@ -30,26 +42,38 @@ export interface Context<S, P extends Params = Params> {
    * Read them where they are used (`params.kp`); a program cannot write them.
    */
   readonly params: ParamValues<P>
-  /** What runs: program name, version, slot, and whether it took over from another. */
+  /**
+   * What runs: program name, version, slot, and whether it took over from another. `why` is `rehearsal` where `run` is called
+   * on dummy handles.
+   */
   readonly info: {
     readonly program: string
     readonly version: string
     readonly slot: string
     readonly tookOver: boolean
+    readonly why: Why | 'rehearsal'
   }
   /**
    * Calls `fn` every `ms` (0.1 and up) with the seconds since its last call. After a swap the predecessor's deadlines
-   * go on. A missed deadline is skipped, not made up for. An exception ends the program.
+   * go on. A missed deadline is skipped, not made up for. An exception, and a promise that rejects, ends the program. Called
+   * late, as after an `await`, the first call is a period from now.
    */
-  every(ms: number, fn: (dt: number) => void): void
+  every(ms: number, fn: TickFn): void
   /** Writes a line to the program's log. */
   log(text: string, level?: LogLevel): void
   /** Asked at every heartbeat; false or a text means unhealthy, which undoes a swap in its trial. */
   health(check: () => boolean | string | undefined): void
   /** No swap until the returned function is called: `const release = hold('arm is moving')`. */
   hold(reason: string): () => void
-  /** Called at a requested stop, with the handles still live. */
-  onStop(fn: () => void): void
+  /**
+   * For what is not control: servers, clients, helper processes. `fn` is called when this program drives the hardware, in a
+   * turn of the event loop of its own, and never in a rehearsal; what it throws ends the program. The function that it gives
+   * back is called, and awaited for half of `timing.yieldMs`, before another program takes over, and at a requested stop. When
+   * a swap is undone and the program goes on, `fn` is called again.
+   */
+  onLive(fn: OnLive): void
+  /** Called at a requested stop, with the handles still live, and awaited for 0.8 s. */
+  onStop(fn: () => unknown): void
 }
 
 export interface RobotSpec<N extends Needs, S, P extends Params> {
@@ -61,10 +85,11 @@ export interface RobotSpec<N extends Needs, S, P extends Params> {
    * What was set stays over swaps, crashes and restarts, until it is reset.
    */
   readonly params?: P
-  run(context: Handles<N> & Context<S, P>): void
+  /** One that is async and rejects ends the program, as one that throws. */
+  run(context: Handles<N> & Context<S, P>): unknown
 }
 
-const RESERVED = ['state', 'params', 'info', 'every', 'log', 'health', 'hold', 'onStop']
+const RESERVED = ['state', 'params', 'info', 'every', 'log', 'health', 'hold', 'onLive', 'onStop']
 
 /** Throws TypeError with what to change; `build` shows it before anything leaves the laptop. */
 export function checkSpec<N extends Needs, S, P extends Params>(spec: RobotSpec<N, S, P>): void {

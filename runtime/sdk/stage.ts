@@ -11,10 +11,10 @@ import { setCarried } from '../../drivers/inherit/index.ts'
 import { setLastEdge } from '../../drivers/lastedge.ts'
 import { Instance } from './instance.ts'
 import { complete, type Params, type ParamValue, paramsView } from './params.ts'
-import type { Needs, RobotSpec } from './spec.ts'
+import type { Needs, RobotSpec, Why } from './spec.ts'
 import { decodeState, encodeState, migrateDown, migrateUp } from './state.ts'
 import type { Outbox, StateReader } from './statearea.ts'
-import { monotonicNs, type Pace } from './ticker.ts'
+import { monotonicNs, type TickerHooks } from './ticker.ts'
 import {
   type HandoverRecord,
   type Init,
@@ -30,14 +30,12 @@ import {
 export type AnySpec = RobotSpec<Needs, unknown, Params>
 
 /** What an instance can reach besides its handles; a rehearsal's reaches nothing. */
-export interface Outside {
+export interface Outside extends TickerHooks {
+  /** Why `run` is called. */
+  why(): Why | 'rehearsal'
   log(text: string, level: LogLevel): void
-  /** Runs after each tick; true stops the ticker. */
-  afterTick(): boolean
   /** A hold was released. */
   released(): void
-  /** What runs the ticks, when it is not the event loop. */
-  readonly pace?: Pace | undefined
 }
 
 /** Where records go and come from: a FIFO (position null), or a place in the scratch file. */

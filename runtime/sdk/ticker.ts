@@ -20,11 +20,27 @@ export function rest(ms: number): void {
   Atomics.wait(cell, 0, 0, ms)
 }
 
-export interface Tick {
+/** What `every()` calls; it may be async, and its answer counts for nothing else. */
+export type TickFn = (dt: number) => unknown
+
+/** Deadline and last call of an `every()`, in ns of CLOCK_MONOTONIC. */
+export interface TickTimes {
   readonly ms: number
-  readonly fn: (dt: number) => void
   dueNs: number
   lastNs: number
+}
+
+interface Tick extends TickTimes {
+  readonly fn: TickFn
+}
+
+export interface TickerHooks {
+  /** Runs after each tick; true stops the loop. */
+  afterTick(): boolean
+  /** An async tick was rejected. */
+  failed(error: unknown): void
+  /** Absent: the event loop. */
+  readonly pace?: Pace | undefined
 }
 
 /** Runs a ticker in a time of its own, in the place of the event loop; told when the ticker starts. */
@@ -38,34 +54,38 @@ export class Ticker {
   lateUs = 0
   #running = false
   #wake: (() => void) | null = null
-  readonly #afterTick: () => boolean
-  readonly #pace: Pace | undefined
+  readonly #hooks: TickerHooks
+  /** What the predecessor left; null before the deadlines are set. */
+  #before: readonly TickTimes[] | null = null
   #soon: (() => void) | null = null
   #tries = 0
 
-  /** `afterTick` runs after each tick; when it returns true the loop stops. */
-  constructor(afterTick: () => boolean, pace?: Pace) {
-    this.#afterTick = afterTick
-    this.#pace = pace
+  constructor(hooks: TickerHooks) {
+    this.#hooks = hooks
   }
 
-  add(ms: number, fn: (dt: number) => void): void {
+  /** One that is added once the deadlines are set, as after an `await`, begins a period from now (HANDOVER 4.8). */
+  add(ms: number, fn: TickFn): void {
     if (!(ms >= 0.1 && ms <= 86_400_000)) throw new RangeError(`every(): expected 0.1 to 86400000 ms, got ${ms}`)
-    this.ticks.push({ ms, fn, dueNs: 0, lastNs: 0 })
+    const tick = { ms, fn, dueNs: 0, lastNs: 0 }
+    if (this.#before !== null) {
+      const now = monotonicNs()
+      const carried = carriedBy(this.#before[this.ticks.length], ms, now)
+      Object.assign(tick, carried ?? { dueNs: now + ms * 1e6, lastNs: now })
+    }
+    this.ticks.push(tick)
+    this.#wake?.()
   }
 
   /** Sets deadlines: those of a predecessor's schedule where the period is the same, else now (HANDOVER 4.5). */
-  align(schedule: readonly { ms: number; dueNs: number; lastNs: number }[], now: number): void {
+  align(schedule: readonly TickTimes[], now: number): void {
+    this.#before = schedule
     this.ticks.forEach((tick, i) => {
-      const before = schedule[i]
-      const period = tick.ms * 1e6
-      const carried = before !== undefined && before.ms === tick.ms && Math.abs(before.dueNs - now) <= 2 * period
-      tick.dueNs = carried ? before.dueNs : now
-      tick.lastNs = carried && before.lastNs > 0 ? before.lastNs : now - period
+      Object.assign(tick, carriedBy(schedule[i], tick.ms, now) ?? { dueNs: now, lastNs: now - tick.ms * 1e6 })
     })
   }
 
-  schedule(): { ms: number; dueNs: number; lastNs: number }[] {
+  schedule(): TickTimes[] {
     return this.ticks.map(({ ms, dueNs, lastNs }) => ({ ms, dueNs, lastNs }))
   }
 
@@ -94,8 +114,9 @@ export class Ticker {
   start(): void {
     if (this.#running) return
     this.#running = true
-    if (this.#pace === undefined) this.#turn()
-    else this.#pace(this)
+    const { pace } = this.#hooks
+    if (pace === undefined) this.#turn()
+    else pace(this)
   }
 
   stop(): void {
@@ -105,7 +126,8 @@ export class Ticker {
 
   /** One tick of each, now: used by rehearsals. */
   once(now: number): void {
-    for (const tick of this.ticks) this.#run(tick, now)
+    // those that a tick adds are not due
+    for (const tick of [...this.ticks]) this.#run(tick, now)
   }
 
   /** For a pace, at `dueNs`: the tick, with what comes before and after it. */
@@ -115,7 +137,7 @@ export class Ticker {
     this.#soon?.()
     this.#soon = null
     this.#run(next, next.dueNs)
-    if (this.#afterTick()) this.#running = false
+    if (this.#hooks.afterTick()) this.#running = false
   }
 
   #next(): Tick | undefined {
@@ -145,7 +167,7 @@ export class Ticker {
     else if (wait > 0) rest(wait / 1e6)
     this.#run(next, monotonicNs())
     if (this.#soon !== null && ++this.#tries >= SOON_TRIES) this.#soon = null
-    if (this.#soon === null && this.#afterTick()) this.#running = false
+    if (this.#soon === null && this.#hooks.afterTick()) this.#running = false
     else this.#turn()
   }
 
@@ -180,6 +202,20 @@ export class Ticker {
       tick.dueNs = now + period
     }
     this.count++
-    tick.fn(dt)
+    const answer = tick.fn(dt)
+    if (answer !== undefined) watch(answer, this.#hooks.failed)
   }
+}
+
+/** The times of a predecessor's `every()`, where it is the same and has not stood still. */
+function carriedBy(before: TickTimes | undefined, ms: number, now: number): Omit<TickTimes, 'ms'> | null {
+  const period = ms * 1e6
+  if (before === undefined || before.ms !== ms || Math.abs(before.dueNs - now) > 2 * period) return null
+  return { dueNs: before.dueNs, lastNs: before.lastNs > 0 ? before.lastNs : now - period }
+}
+
+/** Hears of the rejection of what may be a promise. */
+export function watch(answer: unknown, failed: (error: unknown) => void): void {
+  const { then } = Object(answer) as { then?: unknown }
+  if (typeof then === 'function') then.call(answer, undefined, failed)
 }

@@ -8,7 +8,7 @@ import type { Grant, LastEdge } from '../../drivers/handle.ts'
 import type { ParamValue } from './params.ts'
 
 /** Version of this protocol; a release states the one it was built with (HANDOVER 3.1). */
-export const WIRE = 2
+export const WIRE = 3
 export const SDK_VERSION = '0.1.0'
 
 /** HANDOVER 3.2: a longer line ends the program. */
@@ -51,6 +51,9 @@ export interface InitMessage {
   heartbeatMs: number
   rehearsals: number
   brokerDeadlineMs: number
+  /** How long the ends of `onLive` are awaited before a yield, and `onStop` with them at a stop. */
+  endMs: number
+  stopMs: number
   params: Record<string, ParamValue>
 }
 
@@ -89,7 +92,14 @@ export type ToProgram =
   | CellMessage
   | InitMessage
   /** first program of a slot: go, with a checkpoint in the inbox or without one */
-  | { t: 'start'; fence: number; snapshot: Snapshot | null; values: Values; edges?: LastEdges }
+  | {
+      t: 'start'
+      fence: number
+      why: 'start' | 'restart'
+      snapshot: Snapshot | null
+      values: Values
+      edges?: LastEdges
+    }
   /** running program: write a snapshot ahead for a reader of this state version (0: it has none), keep running */
   | { t: 'copy'; swap: string; stateVersion: number }
   /** candidate: read that snapshot, try to decode and migrate it */

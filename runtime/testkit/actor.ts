@@ -14,6 +14,7 @@ import { decodeState } from '../sdk/state.ts'
 import { StateReader } from '../sdk/statearea.ts'
 import type { Ticker } from '../sdk/ticker.ts'
 import { type FromProgram, type Init, type ToProgram, WIRE } from '../sdk/wire.ts'
+import { gatePort } from './rehearsals.ts'
 import type { Owner, Time } from './time.ts'
 
 export interface ActorOptions {
@@ -97,6 +98,7 @@ export class Actor implements Instance, Owner {
           return result
         },
       },
+      gate: gatePort(),
       pace: (ticker) => {
         this.ticker = ticker
       },

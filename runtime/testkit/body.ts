@@ -14,6 +14,7 @@ import type { RefusalCode } from '../../deploy/errors.ts'
 import type { Board } from '../../drivers/board.ts'
 import { SimBackend } from '../../drivers/sim/backend.ts'
 import { World } from '../../drivers/sim/world.ts'
+import { farewells } from '../body/deadlines.ts'
 import type { SlotEnv } from '../body/env.ts'
 import { heartbeatMs } from '../body/launcher.ts'
 import { Owner } from '../body/owner.ts'
@@ -296,6 +297,7 @@ export class Body {
             heartbeatMs: heartbeatMs(timing),
             rehearsals: this.#options.rehearsals,
             brokerDeadlineMs: timing.heartbeatMs,
+            ...farewells(timing, 1),
             params,
           },
           onMessage: (message) => on.message(running, message),

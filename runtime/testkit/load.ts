@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os'
 import { basename, dirname, extname, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { Declared, Hosts } from '../sdk/hosts.ts'
+import { gatePort } from './rehearsals.ts'
 
 /** A file of a program, or what imports one: `() => import('./program.ts')`. */
 export type Source = string | URL | Edited | Named | (() => unknown)
@@ -75,7 +76,7 @@ function declaredBy(importing: () => Promise<unknown>): Promise<Declared> {
   const loaded = queue.then(async () => {
     const seen: Declared[] = []
     const place = globalThis as { [HOST]?: Hosts }
-    place[HOST] = { declare: (program) => void seen.push(program) }
+    place[HOST] = { gate: gatePort(), declare: (program) => void seen.push(program) }
     let module: unknown
     try {
       module = await importing()

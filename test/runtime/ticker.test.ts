@@ -7,7 +7,7 @@ const NOW = 1e12
 /** The ticker of a program with one `every(20)`, and what it was told. */
 function program(ms = 20): { ticker: Ticker; dts: number[] } {
   const dts: number[] = []
-  const ticker = new Ticker(() => false)
+  const ticker = new Ticker({ afterTick: () => false, failed: () => {} })
   ticker.add(ms, (dt) => dts.push(Math.round(dt * 1e6) / 1e3))
   return { ticker, dts }
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { fillInbox, readSnapshot } from '../../runtime/body/snapshots.ts'
-import { type AnySpec, Stage } from '../../runtime/sdk/stage.ts'
+import { type AnySpec, type Outside, Stage } from '../../runtime/sdk/stage.ts'
 import { Outbox, StateReader } from '../../runtime/sdk/statearea.ts'
 import type { Init } from '../../runtime/sdk/wire.ts'
 import { readCheckpoint, writeCheckpoint } from '../../runtime/store/checkpoint.ts'
@@ -25,6 +25,8 @@ const INIT: Init = {
   heartbeatMs: 100,
   rehearsals: 0,
   brokerDeadlineMs: 100,
+  endMs: 50,
+  stopMs: 800,
   params: {},
   confine: null,
 }
@@ -74,7 +76,7 @@ afterEach(() => {
 })
 
 const stage = (version: number, fields: Fields): Stage => {
-  const outside = { log() {}, afterTick: () => true, released() {} }
+  const outside: Outside = { why: () => 'swap', log() {}, afterTick: () => true, released() {}, failed() {} }
   return new Stage(program(version, fields), INIT, new Map(), { live: false, fence: 0 }, outside)
 }
 

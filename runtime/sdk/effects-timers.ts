@@ -1,0 +1,90 @@
+/**
+ * Timers at the gate: in a round none ever fires; those of the top level that are due while the gate is closed fire when it
+ * opens, an interval once.
+ */
+import timers from 'node:timers'
+import timersPromises from 'node:timers/promises'
+import { promisify } from 'node:util'
+import { type Call, exchange, never, type Target } from './exchange.ts'
+import type { Gate } from './gate.ts'
+
+export function gateTimers(gate: Gate): void {
+  const global = globalThis as unknown as Target
+  const own = timers as unknown as Target
+  for (const name of ['setTimeout', 'setInterval', 'setImmediate']) {
+    const clear = global[name.replace('set', 'clear')] as Call
+    const promised = (global[name] as { [promisify.custom]?: Call })[promisify.custom]
+    exchange(global, name, (real) => gated(gate, real, clear))
+    if (promised !== undefined) {
+      Object.defineProperty(global[name], promisify.custom, { value: never(gate, true)(promised), configurable: true })
+    }
+    own[name] = global[name]
+  }
+  // what a round could clear is not its own: its own timers are cleared already
+  for (const name of ['clearTimeout', 'clearInterval', 'clearImmediate']) {
+    exchange(global, name, never(gate, false))
+    own[name] = global[name]
+  }
+  exchange(
+    global,
+    'queueMicrotask',
+    (real) =>
+      function (this: unknown, ...args: unknown[]) {
+        const [call] = args
+        if (gate.round === undefined || typeof call !== 'function') return real.apply(this, args)
+        // Node forgets the context of an exception in a microtask
+        return real.call(this, () => {
+          try {
+            call()
+          } catch {
+            // of a rehearsal
+          }
+        })
+      },
+  )
+  const promises = timersPromises as unknown as Target
+  for (const name of ['setTimeout', 'setImmediate']) exchange(promises, name, never(gate, true))
+  exchange(
+    promises,
+    'setInterval',
+    (real) =>
+      function (this: unknown, ...args: unknown[]) {
+        return gate.round === undefined ? real.apply(this, args) : endless()
+      },
+  )
+  const scheduler = Object.getPrototypeOf(timersPromises.scheduler) as Target
+  for (const name of ['wait', 'yield']) exchange(scheduler, name, never(gate, true))
+}
+
+const nothing = (): void => {}
+
+function gated(gate: Gate, real: Call, clear: Call): Call {
+  return function (this: unknown, ...args: unknown[]) {
+    if (gate.round !== undefined) {
+      const dead = real.call(this, nothing, 1)
+      clear(dead)
+      return dead
+    }
+    const [call] = args
+    if (gate.isLive || typeof call !== 'function') return real.apply(this, args)
+    const timer: object = real.call(
+      this,
+      (...given: unknown[]) => {
+        if (gate.isLive || gate.isLoading) return call.apply(timer, given)
+        gate.forget(timer)
+        gate.defer(timer, 'a timer', () => call.apply(timer, given))
+      },
+      ...args.slice(1),
+    ) as object
+    return timer
+  }
+}
+
+/** What `for await` waits for and never gets. */
+function endless(): AsyncIterator<never> & AsyncIterable<never> {
+  const iterator = {
+    next: () => new Promise<never>(() => {}),
+    [Symbol.asyncIterator]: () => iterator,
+  }
+  return iterator
+}

@@ -1,0 +1,323 @@
+/**
+ * Puts a gate (gate.ts) between everything in this process and what Node does for it, once and for good: prototypes are
+ * changed, and functions of Node's modules exchanged, so that every package meets it. What native code does by itself is
+ * out of its reach.
+ */
+import childProcess from 'node:child_process'
+import dgram from 'node:dgram'
+import { EventEmitter } from 'node:events'
+import { syncBuiltinESMExports } from 'node:module'
+import net from 'node:net'
+import { Duplex, PassThrough } from 'node:stream'
+import worker from 'node:worker_threads'
+import { gateFiles } from './effects-files.ts'
+import { gateTimers } from './effects-timers.ts'
+import { type Call, exchange, type Gated, never, type Target } from './exchange.ts'
+import type { Gate } from './gate.ts'
+
+/** `ownFds`: descriptors below this are the runtime's, which the SDK writes to. */
+export function installGate(gate: Gate, ownFds: number): void {
+  gateTimers(gate)
+  gateListeners(gate)
+  gateNetwork(gate)
+  gateChildren(gate)
+  gateWorkers(gate)
+  gateProcess(gate)
+  gateFiles(gate, ownFds)
+  syncBuiltinESMExports()
+}
+
+/** What a round adds to something that outlives it, as a server or a signal, is taken off at its end. */
+function gateListeners(gate: Gate): void {
+  exchange(
+    EventEmitter as unknown as Target,
+    'init',
+    (real) =>
+      function (this: object, ...args: unknown[]) {
+        gate.round?.made.add(this)
+        return real.apply(this, args)
+      },
+  )
+  const { removeListener } = EventEmitter.prototype
+  const gated = (real: Call): Gated =>
+    function (this: EventEmitter, ...args: unknown[]) {
+      const { round } = gate
+      if (round === undefined || round.made.has(this)) return real.apply(this, args)
+      if (round.ended || (this as unknown) === process) return this
+      const [type, listener] = args as [string, () => void]
+      round.undo.push(() => removeListener.call(this, type, listener))
+      return real.apply(this, args)
+    }
+  const emitter = EventEmitter.prototype as unknown as Target
+  for (const name of ['on', 'addListener', 'prependListener']) exchange(emitter, name, gated)
+  exchange(
+    emitter,
+    'removeAllListeners',
+    (real) =>
+      function (this: object, ...args: unknown[]) {
+        return gate.round?.made.has(this) === false ? this : real.apply(this, args)
+      },
+  )
+  exchange(
+    EventTarget.prototype as unknown as Target,
+    'addEventListener',
+    (real) =>
+      function (this: EventTarget, ...args: unknown[]) {
+        const { round } = gate
+        if (round === undefined) return real.apply(this, args)
+        if (round.ended) return undefined
+        const [type, listener, options] = args as Parameters<EventTarget['addEventListener']>
+        round.undo.push(() => this.removeEventListener(type, listener, options))
+        return real.apply(this, args)
+      },
+  )
+}
+
+function gateNetwork(gate: Gate): void {
+  /** Begins when the gate opens; in a round never. */
+  const deferred =
+    (what: (args: unknown[]) => string, prepare: (on: object) => void = () => {}) =>
+    (real: Call): Gated =>
+      function (this: object, ...args: unknown[]) {
+        const { round } = gate
+        if (round === undefined && gate.isOpen) return real.apply(this, args)
+        if (round?.made.has(this) === false) return this
+        prepare(this)
+        if (round === undefined) {
+          gate.defer(this, what(args), () => {
+            if ((this as { destroyed?: boolean }).destroyed !== true) real.apply(this, args)
+          })
+        } else if ('destroy' in this) {
+          // so that its place in a pool is free again, and what waits for that place gets the same
+          const end = () => (this as net.Socket).destroy()
+          if (round.ended) process.nextTick(end)
+          else round.undo.push(end)
+        }
+        return this
+      }
+  /** A round does it to what it made itself. Of anything else `answer` is what it sees; its callback hears that it is done. */
+  const dropped =
+    (answer: (on: object) => unknown, forget = false) =>
+    (real: Call): Gated =>
+      function (this: object, ...args: unknown[]) {
+        const { round } = gate
+        if (round === undefined || round.made.has(this)) {
+          if (forget && !gate.isOpen) gate.forget(this)
+          return real.apply(this, args)
+        }
+        const done = args.at(-1)
+        if (typeof done === 'function') process.nextTick(done as () => void)
+        return answer(this)
+      }
+  const itself = (on: object) => on
+  const server = net.Server.prototype as unknown as Target
+  exchange(
+    server,
+    'listen',
+    deferred(([port]) => `a server (listen ${said(port)})`),
+  )
+  exchange(server, 'close', dropped(itself, true))
+  const socket = net.Socket.prototype as unknown as Target
+  // so that what is written meanwhile waits
+  const connecting = (on: object) => Object.assign(on, { connecting: true })
+  exchange(
+    socket,
+    'connect',
+    deferred(([to]) => `a connection (connect ${said(to)})`, connecting),
+  )
+  socket.write = Duplex.prototype.write
+  exchange(
+    socket,
+    'write',
+    dropped(() => true),
+  )
+  socket.destroy = Duplex.prototype.destroy
+  for (const name of ['end', 'destroy']) exchange(socket, name, dropped(itself))
+  const udp = dgram.Socket.prototype as unknown as Target
+  exchange(
+    udp,
+    'bind',
+    deferred(([port]) => `a socket (bind ${said(port)})`),
+  )
+  exchange(
+    udp,
+    'connect',
+    deferred(([port]) => `a socket (connect ${said(port)})`),
+  )
+  exchange(udp, 'send', (real) => {
+    const later = deferred(() => 'a datagram (send)')(real)
+    return function (this: object, ...args: unknown[]) {
+      later.apply(this as never, args)
+    }
+  })
+  exchange(udp, 'close', dropped(itself, true))
+  exchange(globalThis as unknown as Target, 'fetch', never(gate, true))
+}
+
+/** A port, a path, or Node's own list of arguments. */
+function said(to: unknown): string {
+  const first = Array.isArray(to) ? to[0] : to
+  if (typeof first !== 'object' || first === null) return String(first)
+  const { host, port, path } = first as { host?: unknown; port?: unknown; path?: unknown }
+  return path === undefined || path === null ? `${host ?? 'localhost'}:${port}` : String(path)
+}
+
+function gateChildren(gate: Gate): void {
+  const running = new Set<childProcess.ChildProcess>()
+  // a helper ends with its program, also where it has left the process group (HANDOVER 13.9)
+  process.on('exit', () => {
+    for (const child of running) end(child)
+  })
+  exchange(
+    childProcess.ChildProcess.prototype as unknown as Target,
+    'spawn',
+    (real) =>
+      function (this: childProcess.ChildProcess, ...args: unknown[]) {
+        const {
+          file = '',
+          args: argv = [],
+          stdio,
+        } = (args[0] ?? {}) as { file?: string; args?: string[]; stdio?: unknown }
+        if (gate.round !== undefined) return inertChild(this, file, argv, stdio)
+        if (!gate.isLive) throw gate.refusal(`a process (${file})`)
+        const failed = real.apply(this, args)
+        if (this.pid !== undefined) {
+          running.add(this)
+          this.once('exit', () => running.delete(this))
+        }
+        return failed
+      },
+  )
+  const empty = (args: unknown[]) => {
+    const options = args.find((arg) => typeof arg === 'object' && arg !== null && !Array.isArray(arg))
+    const { encoding = 'buffer' } = (options ?? {}) as { encoding?: string | null }
+    return encoding === 'buffer' || encoding === null ? Buffer.alloc(0) : ''
+  }
+  const sync =
+    (answer: (args: unknown[]) => unknown) =>
+    (real: Call): Call =>
+      function (this: unknown, ...args: unknown[]) {
+        const { round } = gate
+        if (round === undefined) {
+          if (!gate.isLive) throw gate.refusal(`a process (${String(args[0])})`)
+          return real.apply(this, args)
+        }
+        round.relied = true
+        return answer(args)
+      }
+  const target = childProcess as unknown as Target
+  exchange(target, 'execSync', sync(empty))
+  exchange(target, 'execFileSync', sync(empty))
+  exchange(target, 'spawnSync', sync((args) => {
+    const nothing = empty(args)
+    return { pid: 0, status: 0, signal: null, output: [null, nothing, nothing], stdout: nothing, stderr: nothing }
+  })) // biome-ignore format: as its neighbours
+}
+
+/** With all that is in its group, where it leads one. */
+function end({ pid = 0 }: childProcess.ChildProcess): void {
+  for (const one of [-pid, pid]) {
+    try {
+      process.kill(one, 'SIGKILL')
+    } catch {
+      // it leads no group, or is gone
+    }
+  }
+}
+
+/** It never starts, says nothing, and takes whatever is written to it. */
+function inertChild(child: childProcess.ChildProcess, file: string, argv: string[], stdio: unknown): number {
+  const streams = [0, 1, 2].map((at) => {
+    const wanted = Array.isArray(stdio) ? stdio[at] : stdio
+    return wanted === 'ignore' || wanted === 'inherit' || typeof wanted === 'number' ? null : new PassThrough()
+  })
+  streams[0]?.resume()
+  const isForked = Array.isArray(stdio) && stdio.includes('ipc')
+  const channel = { connected: true, send: () => true, disconnect: () => {} }
+  const [stdin, stdout, stderr] = streams
+  Object.assign(child, { spawnfile: file, spawnargs: argv, stdin, stdout, stderr, stdio: streams })
+  if (isForked) Object.assign(child, channel)
+  child.kill = () => false
+  return 0
+}
+
+function gateWorkers(gate: Gate): void {
+  const target = worker as unknown as Target
+  target.Worker = new Proxy(worker.Worker, {
+    construct(real, args, newTarget) {
+      if (gate.round !== undefined) return inertWorker(newTarget)
+      if (!gate.isLive) throw gate.refusal(`a worker (${String(args[0])})`)
+      return Reflect.construct(real, args, newTarget)
+    },
+  })
+}
+
+function inertWorker(newTarget: unknown): object {
+  const nothing = () => {}
+  const members = {
+    threadId: -1,
+    resourceLimits: {},
+    stdin: null,
+    stdout: new PassThrough(),
+    stderr: new PassThrough(),
+    postMessage: nothing,
+    ref: nothing,
+    unref: nothing,
+    terminate: () => new Promise(nothing),
+  }
+  return Object.defineProperties(
+    Reflect.construct(EventEmitter, [], newTarget as typeof EventEmitter) as object,
+    Object.getOwnPropertyDescriptors(members),
+  )
+}
+
+function gateProcess(gate: Gate): void {
+  const target = process as unknown as Target
+  for (const name of ['exit', 'abort', 'reallyExit']) {
+    exchange(
+      target,
+      name,
+      (real) =>
+        function (this: unknown, ...args: unknown[]) {
+          if (gate.round === undefined) return real.apply(this, args)
+          throw new Error(`the program calls process.${name}(${args.map(String).join()})`)
+        },
+    )
+  }
+  exchange(
+    target,
+    'kill',
+    (real) =>
+      function (this: unknown, ...args: unknown[]) {
+        if (gate.round !== undefined) return true
+        // 0 asks whether a process is there
+        if (!gate.isLive && args[1] !== 0) throw gate.refusal(`process.kill(${args.map(String).join(', ')})`)
+        return real.apply(this, args)
+      },
+  )
+  for (const name of ['chdir', 'umask', 'setuid', 'setgid', 'seteuid', 'setegid', 'setgroups', 'emitWarning']) {
+    if (typeof target[name] !== 'function') continue
+    exchange(
+      target,
+      name,
+      (real) =>
+        function (this: unknown, ...args: unknown[]) {
+          // umask without an argument is a question
+          if (gate.round === undefined || args.length === 0) return real.apply(this, args)
+          return name === 'umask' ? 0 : undefined
+        },
+    )
+  }
+  const own = console as unknown as Target
+  for (const name of Object.keys(own)) {
+    if (typeof own[name] !== 'function' || name === 'Console') continue
+    exchange(
+      own,
+      name,
+      (real) =>
+        function (this: unknown, ...args: unknown[]) {
+          return gate.round === undefined ? real.apply(this, args) : undefined
+        },
+    )
+  }
+}

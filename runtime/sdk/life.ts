@@ -1,0 +1,83 @@
+/**
+ * Invariant: what a program does besides control (`onLive`) begins after it drives the hardware, and is ended before another
+ * program drives it (HANDOVER 13.6; test/runtime/life.test.ts).
+ */
+import type { OnLive, Why } from './spec.ts'
+import { messageOf } from './state.ts'
+import type { LogLevel } from './wire.ts'
+
+/** Longer than connections need. One that takes longer is told of, not ended: it may wait for a network for days. */
+const SLOW_MS = 10_000
+
+type Log = (text: string, level: LogLevel) => void
+
+/** The functions of one instance. */
+export class Life {
+  readonly #onLive: readonly OnLive[]
+  readonly #log: Log
+  readonly #failed: (error: unknown) => void
+  /** What each gave back, once it has; null before the beginning and after the end. */
+  #begun: Promise<unknown>[] | null = null
+  #ending: Promise<void> | null = null
+
+  constructor(onLive: readonly OnLive[], log: Log, failed: (error: unknown) => void) {
+    this.#onLive = onLive
+    this.#log = log
+    this.#failed = failed
+  }
+
+  get isOn(): boolean {
+    return this.#begun !== null
+  }
+
+  /** In a later turn of the event loop: never in the gap. What a function throws is a crash. */
+  begin(why: Why): void {
+    if (this.#onLive.length === 0 || this.#begun !== null) return
+    const begun: Promise<unknown>[] = this.#onLive.map((fn) =>
+      new Promise(setImmediate).then(() => (this.#begun === begun ? fn(why) : null)),
+    )
+    this.#begun = begun
+    const slow = setTimeout(() => this.#log(`onLive has not come back within ${SLOW_MS / 1000} s`, 'warn'), SLOW_MS)
+    slow.unref()
+    Promise.all(begun)
+      .catch((error) => this.#begun === begun && this.#failed(error))
+      .finally(() => clearTimeout(slow))
+  }
+
+  /** Calls the ends, and waits for them at most `ms`: with as much of them done the program goes on. */
+  end(ms: number): Promise<void> {
+    this.#ending ??= this.#end(ms).finally(() => {
+      this.#ending = null
+    })
+    return this.#ending
+  }
+
+  async #end(ms: number): Promise<void> {
+    const begun = this.#begun
+    if (begun === null) return
+    const ends = begun.map(async (each) => {
+      const end = await each
+      if (typeof end === 'function') await end()
+    })
+    await this.within(ms, 'the end of onLive', ends)
+    this.#begun = null
+  }
+
+  /** Waits for all of `work`, at most `ms`; what fails or is late is in the log. */
+  async within(ms: number, what: string, work: readonly Promise<unknown>[]): Promise<void> {
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(() => {
+        this.#log(`${what} took longer than ${Math.round(ms)} ms, and is not waited for`, 'warn')
+        resolve()
+      }, ms)
+    })
+    const all = Promise.allSettled(work).then((results) => {
+      for (const result of results) {
+        if (result.status === 'rejected') this.#log(`${what} failed: ${messageOf(result.reason)}`, 'error')
+      }
+    })
+    await Promise.race([all, late])
+    clearTimeout(timer)
+  }
+}
