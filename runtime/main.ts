@@ -62,6 +62,8 @@ async function main(): Promise<void> {
       role: text,
       // its output is always JSON
       json: { type: 'boolean', default: false },
+      // of `medulla sim`: a robot without its terminal would be left over
+      'until-stdin-ends': { type: 'boolean', default: false },
     },
   })
   const [command, what] = positionals
@@ -97,6 +99,9 @@ async function main(): Promise<void> {
       note: (level, line) => log[level](line),
     },
   )
+  if (!values['until-stdin-ends']) return
+  process.stdin.once('close', () => process.kill(process.pid, 'SIGTERM'))
+  process.stdin.on('error', () => {}).resume()
 }
 
 /** The home is not opened: it may be another's, or not there. */

@@ -1,43 +1,63 @@
 /** Every command, and where it lives. Loaded one at a time: this file imports none of them. */
 import type { CommandModule } from './app.ts'
 
+/** Headings of `medulla --help`, in this order. */
+export const GROUPS = {
+  begin: 'Begin:',
+  run: 'Put a program on a robot:',
+  look: 'See what it does:',
+  hand: 'Change it by hand:',
+  stop: 'Stop and go back:',
+  robots: 'Robots and people:',
+  board: 'Hardware:',
+  other: 'More:',
+} as const
+
 interface Entry {
+  group: keyof typeof GROUPS
   summary: string
   load(): Promise<CommandModule>
 }
 
+const entry = (group: Entry['group'], summary: string, load: Entry['load']): Entry => ({ group, summary, load })
+
 export const COMMANDS: Readonly<Record<string, Entry>> = {
-  new: { summary: 'make a folder with a first program', load: () => import('./commands/new.ts') },
-  keygen: { summary: 'make the key that signs your programs', load: () => import('./commands/keygen.ts') },
-  sim: { summary: 'start a simulated robot on this computer', load: () => import('./commands/sim.ts') },
-  trust: { summary: 'let a laptop and a robot know each other', load: () => import('./commands/trust.ts') },
-  operators: { summary: 'who may do what on a robot', load: () => import('./commands/operators.ts') },
-  floor: { summary: 'which releases of a program are new to a robot', load: () => import('./commands/floor.ts') },
-  build: { summary: 'build, sign and seal a program into a bundle', load: () => import('./commands/build.ts') },
-  push: { summary: 'push a program and swap it in while the old one runs', load: () => import('./commands/push.ts') },
-  run: { summary: 'push, follow the log, stop safely on Ctrl-C', load: () => import('./commands/run.ts') },
-  watch: { summary: 'push on every save, over one open session', load: () => import('./commands/watch.ts') },
-  status: { summary: 'what the robot runs', load: () => import('./commands/status.ts') },
-  logs: { summary: 'what a program printed and logged', load: () => import('./commands/logs.ts') },
-  get: { summary: 'values of the handles', load: () => import('./commands/get.ts') },
-  set: { summary: 'write a handle that no program holds', load: () => import('./commands/set.ts') },
-  param: { summary: 'change parameters of a program while it runs', load: () => import('./commands/param.ts') },
-  rollback: {
-    summary: 'go back to the program before, or to an earlier one',
-    load: () => import('./commands/rollback.ts'),
-  },
-  stop: { summary: 'stop a program; its outputs go to their safe levels', load: () => import('./commands/stop.ts') },
-  start: { summary: 'start what was stopped', load: () => import('./commands/start.ts') },
-  estop: { summary: 'emergency stop: everything, until it is released', load: () => import('./commands/estop.ts') },
-  receipts: { summary: 'what was done to the robot, signed by it', load: () => import('./commands/receipts.ts') },
-  attack: {
-    summary: 'try about 90 attacks on a simulated robot of yours',
-    load: () => import('./commands/attack.ts'),
-  },
-  board: { summary: 'make and check the file that names the hardware', load: () => import('./commands/board.ts') },
-  pinout: { summary: 'the 40-pin header with names and values', load: () => import('./commands/pinout.ts') },
-  doctor: { summary: 'what is wrong with this robot, on the robot', load: () => import('./commands/doctor.ts') },
-  runtime: { summary: 'run the robot side, on the robot', load: () => import('./commands/runtime.ts') },
+  sim: entry('begin', 'start a simulated robot on this computer', () => import('./commands/sim.ts')),
+  new: entry('begin', 'make a folder with a program, its test and a board', () => import('./commands/new.ts')),
+  keygen: entry('begin', 'make the key that signs your programs', () => import('./commands/keygen.ts')),
+
+  run: entry('run', 'push, follow the log, stop safely on Ctrl-C', () => import('./commands/run.ts')),
+  watch: entry('run', 'push on every save', () => import('./commands/watch.ts')),
+  push: entry('run', 'push a program; it replaces the old one while that runs', () => import('./commands/push.ts')),
+  build: entry('run', 'make a signed, sealed bundle file of a program', () => import('./commands/build.ts')),
+
+  status: entry('look', 'which programs run, and which handles they hold', () => import('./commands/status.ts')),
+  logs: entry('look', 'what a program printed and logged', () => import('./commands/logs.ts')),
+  pinout: entry('look', 'the 40-pin header with names and values', () => import('./commands/pinout.ts')),
+  receipts: entry('look', 'what was done to the robot, signed by it', () => import('./commands/receipts.ts')),
+
+  get: entry('hand', 'read pins, duties and angles', () => import('./commands/get.ts')),
+  set: entry('hand', 'write a handle that no program holds', () => import('./commands/set.ts')),
+  param: entry('hand', 'change parameters of a program while it runs', () => import('./commands/param.ts')),
+
+  stop: entry('stop', 'stop a program; its outputs go to their safe levels', () => import('./commands/stop.ts')),
+  start: entry('stop', 'start what was stopped', () => import('./commands/start.ts')),
+  estop: entry('stop', 'emergency stop: everything, until it is released', () => import('./commands/estop.ts')),
+  rollback: entry('stop', 'go back to an earlier release', () => import('./commands/rollback.ts')),
+  floor: entry('stop', 'which releases of a program are new to a robot', () => import('./commands/floor.ts')),
+
+  robots: entry('robots', 'the robots that this laptop knows', () => import('./commands/robots.ts')),
+  use: entry('robots', 'choose the robot that commands without -d mean', () => import('./commands/use.ts')),
+  trust: entry('robots', 'let a laptop and a robot know each other', () => import('./commands/trust.ts')),
+  forget: entry('robots', 'no longer know a robot', () => import('./commands/forget.ts')),
+  operators: entry('robots', 'who may do what on a robot', () => import('./commands/operators.ts')),
+
+  board: entry('board', 'make and check the file that names the hardware', () => import('./commands/board.ts')),
+  doctor: entry('board', 'on the robot: what is wrong with it', () => import('./commands/doctor.ts')),
+  runtime: entry('board', 'on the robot: run the robot side', () => import('./commands/runtime.ts')),
+
+  attack: entry('other', 'try about 90 attacks on a simulated robot of yours', () => import('./commands/attack.ts')),
+  completion: entry('other', 'completion of commands for your shell', () => import('./commands/completion.ts')),
 }
 
 export function isCommand(word: string | undefined): word is string {

@@ -162,7 +162,7 @@ function userName(): string {
   return NAME_PATTERN.test(name) ? name : 'operator'
 }
 
-function readJsonFile(path: string): unknown {
+export function readJsonFile(path: string): unknown {
   let text: string
   try {
     text = readFileSync(path, 'utf8')
@@ -179,7 +179,7 @@ function readJsonFile(path: string): unknown {
   throw malformed(path, 'expected a JSON object')
 }
 
-async function writeJson(path: string, value: object): Promise<void> {
+export async function writeJson(path: string, value: object): Promise<void> {
   await mkdir(join(path, '..'), { recursive: true, mode: 0o700 })
   const beside = `${path}.${process.pid}.new`
   await writeFile(beside, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600 })

@@ -93,6 +93,26 @@ const NAMES: Readonly<Record<RefusalCode, ExitName>> = {
   internal: 'internal',
 }
 
+/** For refusals that have no hint of their own. */
+export const NEXT: Readonly<Partial<Record<RefusalCode, string>>> = {
+  usage: 'medulla --help',
+  'no-key': 'choose another key with --key FILE, or make one: medulla keygen',
+  'unknown-robot': 'medulla robots',
+  'robot-mismatch': 'medulla robots',
+  'already-installed': 'medulla status',
+  'missing-handle': 'medulla pinout shows the handles of the robot',
+  'not-running': 'medulla status',
+  'in-progress': 'medulla status',
+  'bad-param': 'medulla param',
+  'not-found': 'medulla status',
+  'bad-signature': 'do not trust what was read; medulla receipts --verify checks the log of the robot',
+  'stale-order': 'give the order again',
+  crashed: 'medulla logs',
+  unreachable: 'medulla robots shows which robots answer',
+  'scenario-failed': 'medulla sim --help',
+  internal: 'run it again with MEDULLA_DEBUG=1 to see where this comes from',
+}
+
 export function exitForCode(code: RefusalCode): number {
   return EXIT[NAMES[code] ?? 'internal']
 }

@@ -35,14 +35,40 @@ export function crop(text: string, width: number): string {
   return `${kept}…${kept.includes('\x1b[') ? '\x1b[0m' : ''}`
 }
 
-/** Columns as wide as their widest cell; the last one is not padded. */
-export function tableLines(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+/** Columns as wide as their widest cell; the last one is not padded, and what does not fit of it goes below its row. */
+export function tableLines(
+  head: readonly string[],
+  rows: readonly (readonly string[])[],
+  width = Number.POSITIVE_INFINITY,
+): string[] {
   const all = [head, ...rows]
   const widths = head.map((_, column) => Math.max(...all.map((row) => cells(row[column] ?? ''))))
-  return all.map((row) =>
-    row
-      .map((cell, column) => (column === head.length - 1 ? cell : padEnd(cell, widths[column] ?? 0)))
-      .join('  ')
-      .trimEnd(),
-  )
+  const last = head.length - 1
+  const below = ' '.repeat(Math.min(widths[0] ?? 0, 4) + 2)
+  return all.flatMap((row) => {
+    const line = row.map((cell, column) => (column === last ? cell : padEnd(cell, widths[column] ?? 0)))
+    const whole = line.join('  ').trimEnd()
+    if (cells(whole) <= width) return [whole]
+    const under = wrap(row[last] ?? '', width - below.length, '')
+    const first = wrap(line.slice(0, last).join('  ').trimEnd(), width, below)
+    return [...first, ...under.map((text) => `${below}${text}`)]
+  })
+}
+
+/** Lines of at most `width` cells, broken between words; those after the first begin with the indentation and `hang`. */
+export function wrap(text: string, width: number, hang = '  '): string[] {
+  return text.split('\n').flatMap((line) => {
+    if (cells(line) <= width) return [line]
+    const indent = /^ */.exec(line)?.[0] ?? ''
+    const lines: string[] = []
+    let current = ''
+    for (const word of line.match(/\s*\S+/g) ?? []) {
+      if (current.trim() === '' || cells(current) + cells(word) <= width) current += word
+      else {
+        lines.push(current)
+        current = indent + hang + word.trimStart()
+      }
+    }
+    return [...lines, current]
+  })
 }

@@ -1,7 +1,7 @@
-/** `medulla` without a command: which robots are known and what they run, asked all at once. */
+/** `medulla` without a command, and `medulla robots`: which robots are known and what they run, asked all at once. */
 import type { App } from './app.ts'
 import { readRobots } from './config.ts'
-import { connectTo, findRobot } from './robot.ts'
+import { connectTo, findRobot, impliedRobot } from './robot.ts'
 import { describeFailure } from './term.ts'
 
 const PATIENCE_MS = 2000
@@ -15,8 +15,14 @@ export async function overview(app: App, key: string | undefined): Promise<numbe
     term.hint('medulla sim starts a simulated one; medulla --help shows all commands')
     return 0
   }
+  const meant = impliedRobot(known, app.env)
   const rows = await Promise.all(names.map((name) => ask(app, key, name, known.robots[name]?.address ?? '')))
-  term.table(['robot', 'address', 'runs'], rows)
+  term.aim(null)
+  term.table(
+    ['', 'robot', 'address', 'runs'],
+    rows.map((row) => [row[0] === meant ? '*' : '', ...row]),
+  )
+  if (meant === null) term.hint(`medulla use ${names[0]} chooses the robot that commands without -d mean`)
   term.hint('medulla --help shows all commands')
   return 0
 }

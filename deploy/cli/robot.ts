@@ -4,6 +4,7 @@
  */
 
 import { createHash } from 'node:crypto'
+import { isIPv6 } from 'node:net'
 import { DEFAULT_PORT } from '../api.ts'
 import type { Certificate } from '../cert.ts'
 import { type ClientOptions, greet, RobotClient } from '../client.ts'
@@ -19,15 +20,23 @@ export interface Target {
   card: Certificate & { id: string }
 }
 
-/** `name`, `host` or `host:port`, `[v6]:port`. */
+/** `host`, `host:port`, an IPv6 address, also with a zone (`fe80::1%usb0`), or `[v6]:port`. */
 export function parseAddress(text: string): { host: string; port: number } {
-  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^\s:/[\]]+))(?::(\d{1,5}))?$/.exec(text)
-  const host = match?.[1] ?? match?.[2]
-  const port = match?.[3] === undefined ? DEFAULT_PORT : Number(match[3])
+  if (isIPv6(text)) return { host: text, port: DEFAULT_PORT }
+  const match = /^(?:\[([^\]]+)\]|([^\s:/@[\]]+))(?::(\d{1,5}))?$/.exec(text)
+  const [, inner, plain, digits] = match ?? []
+  const host = inner !== undefined && isIPv6(inner) ? inner : plain
+  const port = digits === undefined ? DEFAULT_PORT : Number(digits)
   if (host === undefined || port < 1 || port > 65535) {
-    throw new Refusal('usage', `expected HOST or HOST:PORT, got ${JSON.stringify(text)}`)
+    throw new Refusal('usage', `expected HOST or HOST:PORT, got ${JSON.stringify(text)}`, addressHint(text))
   }
   return { host, port }
+}
+
+/** What people have at hand is often an ssh target or a URL. */
+function addressHint(text: string): string {
+  const host = /^(?:[a-z]+:\/\/)?(?:[^@/]*@)?([^/@\s]+)/i.exec(text)?.[1] ?? ''
+  return host !== '' && host !== text && !host.startsWith('[') ? `write ${host}` : 'like arm.local, 192.168.1.20:7171 or [fe80::1%usb0]:7171' // biome-ignore format: one statement
 }
 
 export function formatAddress(host: string, port: number): string {
@@ -85,7 +94,19 @@ function onlyRobot(known: Robots): Target {
   if (names.length === 0) {
     throw new Refusal('unknown-robot', 'no robot is known yet', 'medulla sim, or for a real one: medulla trust --help')
   }
-  throw new Refusal('usage', `which robot? known: ${names.join(', ')}`, `say it with -d ${names[0]}`)
+  throw new Refusal(
+    'usage',
+    `which robot? known: ${names.join(', ')}`,
+    `medulla use ${names[0]}, or add -d ${names[0]}`,
+  )
+}
+
+/** Throws `unknown-robot`. */
+export function checkKnown(known: Robots, name: string): KnownRobot {
+  const robot = known.robots[name]
+  if (robot !== undefined) return robot
+  const list = Object.keys(known.robots).join(', ') || 'none'
+  throw new Refusal('unknown-robot', `no robot is called ${JSON.stringify(name)}; known: ${list}`, 'medulla robots')
 }
 
 async function atAddress(known: Robots, device: string): Promise<Target> {
@@ -111,12 +132,19 @@ function unknown(device: string, known: Robots): Refusal {
   return new Refusal('unknown-robot', `no robot is called ${JSON.stringify(device)}; ${list}`, hint)
 }
 
+/** A command without -d reaches this robot; null: it would be asked for. */
+export function impliedRobot(known: Robots, env: App['env']): string | null {
+  const names = Object.keys(known.robots)
+  return env.MEDULLA_DEVICE || known.default || (names.length === 1 ? names[0] : undefined) || null
+}
+
 export async function connectTo(
   app: App,
   robot: Target,
   key: string | undefined,
   timeoutMs?: number,
 ): Promise<RobotClient> {
+  app.term.aim(impliedRobot(readRobots(app.dir), app.env) === robot.name ? null : robot.name)
   const options = await clientOptions(app, robot, key)
   return RobotClient.connect({ ...options, ...(timeoutMs === undefined ? {} : { timeoutMs }) })
 }

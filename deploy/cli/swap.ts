@@ -50,9 +50,8 @@ export function showResult(app: App, result: Result): number {
   }
   const exit = exitForOutcome(outcome, result.code)
   if (exit === 0) {
-    term.line(
-      `${term.paint('green', result.code === 'already-installed' ? 'already running' : outcome)}: ${result.message}`,
-    )
+    const how = result.code === 'already-installed' ? 'already running' : outcome
+    term.line(`${term.paint('green', how)}: ${term.aimed(result.message)}`)
     return exit
   }
   const hint =

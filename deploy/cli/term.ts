@@ -4,8 +4,9 @@
  */
 import type { PhaseTime } from '../api.ts'
 import { Refusal } from '../errors.ts'
+import { aimed } from './aim.ts'
 import { clean, cleanJson, cleanRow } from './clean.ts'
-import { tableLines } from './layout.ts'
+import { tableLines, wrap } from './layout.ts'
 
 export interface Sink {
   write(text: string): unknown
@@ -21,6 +22,9 @@ export interface TermOptions {
   env: Readonly<Record<string, string | undefined>>
 }
 
+/** Where the terminal does not say, or nobody looks. */
+const WIDTH = 80
+
 const STYLES = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const
 export type Style = keyof typeof STYLES
 export type Paint = (style: Style, text: string) => string
@@ -33,6 +37,8 @@ export class Term {
   readonly #paintErr: Paint
   readonly #env: TermOptions['env']
   #pending = false
+  /** The robot that hints have to name, since a command without -d would not reach it. */
+  #robot: string | null = null
 
   constructor(options: TermOptions) {
     this.json = options.json
@@ -52,6 +58,11 @@ export class Term {
     return !this.json && this.#stdout.isTTY === true && this.#env.TERM !== 'dumb'
   }
 
+  /** Whether a person reads stderr. */
+  get isRead(): boolean {
+    return !this.json && this.#stderr.isTTY === true
+  }
+
   /** Of the terminal, now. */
   get size(): { columns: number; rows: number } {
     const { columns, rows } = this.#stdout
@@ -62,7 +73,26 @@ export class Term {
   line(text = ''): void {
     if (this.json) return
     this.#clear()
-    this.#stdout.write(`${clean(text)}\n`)
+    this.#stdout.write(`${wrapped(clean(text), this.#stdout)}\n`)
+  }
+
+  /** From now on the commands of hints name this robot; null: they need not. */
+  aim(robot: string | null): void {
+    this.#robot = robot
+  }
+
+  /** A text with commands in it, which name the robot where they have to. */
+  aimed(text: string): string {
+    return this.#robot === null ? text : aimed(text, this.#robot)
+  }
+
+  /** What is worth typing now, for a person at a terminal; scripts are not told. */
+  next(...commands: readonly string[]): void {
+    if (this.json || this.#stdout.isTTY !== true || this.#stderr.isTTY !== true) return
+    this.#clear()
+    const [first = '', ...rest] = commands.map((command) => this.aimed(command))
+    const lines = [`next: ${first}`, ...rest.map((command) => `      ${command}`)]
+    for (const line of lines) this.#stderr.write(`${this.#paintErr('dim', wrapped(clean(line), this.#stderr))}\n`)
   }
 
   /** One object of NDJSON on stdout; silent without --json. */
@@ -79,7 +109,7 @@ export class Term {
   /** What goes on, on stderr. */
   note(text: string): void {
     this.#clear()
-    this.#stderr.write(`${clean(text)}\n`)
+    this.#stderr.write(`${wrapped(clean(text), this.#stderr)}\n`)
   }
 
   /** What goes on right now: replaced by whatever is printed next; nothing when nobody watches. */
@@ -91,16 +121,22 @@ export class Term {
 
   /** The one shape of every failure; `told`: stdout has its event already. */
   failure(error: unknown, told = false): void {
-    const { code, message, hint } = describeFailure(error)
+    const { code, message, ...more } = describeFailure(error)
+    const hint = more.hint === undefined ? undefined : this.aimed(more.hint)
     this.#clear()
-    this.#stderr.write(`${this.#paintErr('red', 'medulla: error:')} ${clean(message)}\n`)
-    if (hint !== undefined) this.#stderr.write(`${this.#paintErr('cyan', 'medulla: hint:')} ${clean(hint)}\n`)
+    this.#stderr.write(`${wrapped(`${this.#paintErr('red', 'medulla: error:')} ${clean(message)}`, this.#stderr)}\n`)
+    if (hint !== undefined) this.#hint(hint)
     if (!told) this.event({ event: 'error', error: { code, message, ...(hint === undefined ? {} : { hint }) } })
   }
 
   hint(text: string): void {
     this.#clear()
-    this.#stderr.write(`${this.#paintErr('cyan', 'medulla: hint:')} ${clean(text)}\n`)
+    this.#hint(this.aimed(text))
+  }
+
+  #hint(text: string): void {
+    const line = `${this.#paintErr('cyan', 'medulla: hint:')} ${clean(text)}`
+    this.#stderr.write(`${wrapped(line, this.#stderr)}\n`)
   }
 
   paint(style: Style, text: string): string {
@@ -109,7 +145,8 @@ export class Term {
 
   table(head: readonly string[], rows: readonly (readonly string[])[]): void {
     if (this.json) return
-    const [first = '', ...rest] = tableLines(head, rows)
+    const { isTTY, columns } = this.#stdout
+    const [first = '', ...rest] = tableLines(head, rows, isTTY === true ? columns || WIDTH : WIDTH)
     this.line(this.paint('dim', first))
     for (const line of rest) this.line(line)
   }
@@ -124,6 +161,11 @@ export class Term {
     this.#pending = false
     this.#stderr.write('\r\x1b[2K')
   }
+}
+
+/** For a terminal only: what another program reads has its lines whole. */
+function wrapped(text: string, { isTTY, columns }: Sink): string {
+  return isTTY === true ? wrap(text, columns || WIDTH).join('\n') : text
 }
 
 function painter(sink: Sink, env: TermOptions['env']): Paint {

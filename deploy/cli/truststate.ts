@@ -103,8 +103,12 @@ export function verdictOf(expected: Answer, answer: Answer, changes: readonly st
 }
 
 /** The last line of a run, and whether the robot withstood it; `changes` are those of the whole run. */
-export function conclusion(verdicts: readonly Verdict[], changes: readonly string[]): { ok: boolean; line: string } {
-  const tried = `${verdicts.length} attacks`
+export function conclusion(
+  verdicts: readonly Verdict[],
+  changes: readonly string[],
+  notTried = 0,
+): { ok: boolean; line: string } {
+  const tried = `${verdicts.length} attacks${notTried > 0 ? ` (${notTried} not tried)` : ''}`
   const count = (verdict: Verdict) => verdicts.filter((one) => one === verdict).length
   const [through, otherwise] = [count('through'), count('otherwise')]
   if (verdicts.length === 0) return { ok: false, line: 'no attack was tried' }

@@ -68,6 +68,8 @@ export class Failures {
   readonly #note: (level: string, text: string) => void
   readonly #runs: Runs
   #cause: Cause | null = null
+  /** The last failure was met during an upgrade: it says nothing of a program that runs on after it. */
+  #inUpgrade = false
   #notedAt = Number.NEGATIVE_INFINITY
   #series: Series | null = null
   /** What was refused last, before it is known what the slot does then. */
@@ -91,14 +93,15 @@ export class Failures {
   }
 
   /** `moved`: the slot did something about it. A program that runs on is noted when what it says changes, once a second. */
-  met(before: string, cause: Cause, moved: boolean): void {
+  met(cause: Cause, moved: boolean, inUpgrade: boolean): void {
     const known = this.#cause
     this.#cause = cause
+    this.#inUpgrade = inUpgrade
     const now = performance.now()
     const changed = cause.said !== known?.said || cause.code !== known?.code
     if (!moved && !(changed && now - this.#notedAt >= NEWS_MS)) return
     this.#notedAt = now
-    this.#note('warn', `${before}: ${told(cause)}`)
+    this.#note('warn', told(cause))
   }
 
   /** What it comes to that a program could not be started: HANDOVER 9.9 for one that is committed. */
@@ -213,7 +216,7 @@ export class Failures {
   /** `crashed after 9 s (exit code 1), restarted 3 times; the program said: "…"` */
   #text(runs: boolean): string | null {
     const cause = this.#cause
-    if (cause === null) return null
+    if (cause === null || (runs && this.#inUpgrade && this.#series?.cause !== cause)) return null
     return told({ ...cause, message: `${cause.message}${this.#often(runs)}` })
   }
 

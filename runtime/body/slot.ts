@@ -220,7 +220,7 @@ export class Slot {
       const evidence = { ...end, held: this.#upgrade?.held ?? null, deadlineMs }
       const cause = causeOf(reason, evidence, this.#env.timing)
       if (moved) this.#upgrade?.setCause(cause, fault)
-      this.#failures.met(before, cause, moved)
+      this.#failures.met(cause, moved, this.#upgrade !== null)
     }
     this.#state = state
     if (moved) this.#deadline.disarm()

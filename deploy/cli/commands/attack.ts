@@ -17,7 +17,7 @@ import { padEnd } from '../layout.ts'
 import { buildFiles } from '../program.ts'
 import { clientOptions, findRobot, type Target } from '../robot.ts'
 import { checkTarget, conclusion, readState, type TrustedState } from '../truststate.ts'
-import { makeProgram } from './new.ts'
+import { firstProgram } from './new.ts'
 
 /** Of who, what and answer; the last column has what is left of 80. */
 const WIDTHS = [9, 38, 17]
@@ -44,7 +44,7 @@ async function attack(app: App, globals: Globals): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'medulla-attack-'))
   try {
     checkTarget(await client.status())
-    await makeProgram(join(folder, 'attack'), 'attack')
+    await firstProgram(folder, 'attack')
     const program = await buildFiles(app, join(folder, 'attack'))
     const owner = { client, options, signer: await signer(keyPath(app.dir, globals.key, app.env)) }
     return await withInsiders(app, robot, owner, program)
@@ -187,13 +187,14 @@ async function conclude(
   const after = await readState(client)
   const changes = await changesOf(client, robot.card.key, before, after, HONEST)
   const verdicts = results.filter(isTried).map(({ verdict }) => verdict)
-  const { ok, line } = conclusion(verdicts, changes)
+  const notTried = results.length - verdicts.length
+  const { ok, line } = conclusion(verdicts, changes, notTried)
   term.line('attack-observer and attack-operator are kept out again.')
   for (const change of changes) term.line(term.paint('red', change))
   const slot = await attacked(client)
   term.line(`Slot ${slot.slot} ran on: ${runs(slot)}.`)
   term.line(`The log has ${after.head.seq - before.head.seq} receipts more, signed by the robot and unbroken.`)
-  term.event({ event: 'attacked', ok, attacks: verdicts.length, notTried: results.length - verdicts.length, changes })
+  term.event({ event: 'attacked', ok, attacks: verdicts.length, notTried, changes })
   term.line(term.paint(ok ? 'green' : 'red', line))
   return ok ? EXIT.ok : EXIT.internal
 }

@@ -1,7 +1,6 @@
-import { join, relative } from 'node:path'
 import type { Command } from 'commander'
 import { type App, example, type Runner } from '../app.ts'
-import { readSettings, writeSettings } from '../config.ts'
+import { makeKey } from '../makekey.ts'
 
 export function define(command: Command, app: App, run: Runner): void {
   command
@@ -15,12 +14,10 @@ export function define(command: Command, app: App, run: Runner): void {
 }
 
 async function keygen(app: App, comment: string): Promise<number> {
-  const { generateKey } = await import('../../keys.ts')
-  const path = join(app.dir, 'id_ed25519')
-  const signer = await generateKey(path, comment)
-  await writeSettings(app.dir, { ...readSettings(app.dir), key: relative(app.dir, path) })
+  const { path, signer } = await makeKey(app.dir, comment)
   app.term.event({ event: 'key', path, publicKey: signer.publicKey, fingerprint: signer.fingerprint })
   app.term.line(`made ${path}`)
   app.term.line(signer.fingerprint)
+  app.term.next('medulla sim')
   return 0
 }

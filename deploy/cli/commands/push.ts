@@ -16,7 +16,7 @@ export function define(command: Command, app: App, run: Runner): void {
     .option('--detach', 'return when the robot has accepted it, without waiting for the swap')
     .addHelpText(
       'after',
-      example('medulla push', 'medulla push robots/blink/v1 -d sim', 'medulla push blink.medulla --slot arm'),
+      example('medulla push', 'medulla push blinky -d sim', 'medulla push blink.medulla --slot arm'),
     )
     .action((path: string, _: unknown, own: Command) => {
       const options = own.opts<PushOptions>()

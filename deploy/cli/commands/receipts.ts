@@ -110,23 +110,22 @@ function show({ term }: App, signed: readonly SignedReceipt[]): void {
   for (const entry of signed) {
     const receipt = parsed(entry)
     if (receipt === null) {
-      rows.push(['?', '', '', 'damaged', '', '', '', 'it cannot be read; --verify says which one it is'])
+      rows.push(['?', '', '', 'damaged', '', '', 'it cannot be read; --verify says which one it is'])
       continue
     }
     term.event({ event: 'receipt', ...receipt })
     rows.push([
       String(receipt.seq),
-      receipt.time.replace('T', ' ').replace(/\.\d+Z$/, ''),
+      receipt.time.slice(5, 19).replace('T', ' '),
       receipt.slot,
       receipt.outcome,
-      receipt.program ?? '',
-      receipt.version ?? '',
+      [receipt.program, receipt.version].filter(Boolean).join(' '),
       receipt.gapMs === null ? '' : formatMs(receipt.gapMs),
       reasonOf(receipt),
     ])
   }
   if (rows.length === 0) term.line('no receipts yet')
-  else term.table(['seq', 'time (UTC)', 'slot', 'outcome', 'program', 'version', 'gap', 'reason'], rows)
+  else term.table(['seq', 'time (UTC)', 'slot', 'outcome', 'program', 'gap', 'reason'], rows)
 }
 
 /** Null for a line that was damaged on the robot's disk: it is served as it is. */

@@ -15,7 +15,7 @@ interface Options {
 }
 
 /** Enough to tell eight releases from each other, and to type. */
-const SHORT = 12
+const SHORT = 8
 
 export function define(command: Command, app: App, run: Runner): void {
   command
@@ -87,9 +87,17 @@ function show({ term }: App, releases: readonly ReleaseInfo[]): undefined {
   if (releases.length === 0) term.line('nothing was ever committed here')
   const rows = releases.map((release) => {
     const { digest, program, version, time, pusher } = release
-    return [short(digest), program, version, time.slice(0, 19).replace('T', ' '), printable(pusher), howItRan(release)]
+    return [
+      short(digest),
+      `${program} ${version}`,
+      time.slice(5, 19).replace('T', ' '),
+      printable(pusher),
+      howItRan(release),
+    ]
   })
-  if (rows.length > 0) term.table(['digest', 'program', 'version', 'installed (UTC)', 'by', ''], rows)
+  if (rows.length > 0) term.table(['digest', 'program', 'installed (UTC)', 'by', 'how it ran'], rows)
+  const back = releases.find(({ current, undone }) => !current && !undone)
+  if (back !== undefined) term.next(`medulla rollback ${short(back.digest)}`)
 }
 
 /** `runs for 3 h, crashed after 9 s ×5` */

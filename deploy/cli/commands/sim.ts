@@ -1,18 +1,20 @@
 import type { ChildProcess } from 'node:child_process'
 import { openSync } from 'node:fs'
 import { access, copyFile, mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { DEFAULT_PORT, NAME_PATTERN } from '../../api.ts'
 import { type SignedCertificate, verifyCertificate } from '../../cert.ts'
 import { Refusal } from '../../errors.ts'
 import { type App, example, type Runner } from '../app.ts'
-import { keyPath, operator, readRobots } from '../config.ts'
+import { keyPath, operator, readJsonFile, readRobots, writeJson } from '../config.ts'
 import { EXIT } from '../exit.ts'
+import { whenUnread } from '../interrupt.ts'
 import { ROBOTS } from '../paths.ts'
 import { checkPin, type PinOptions, pinRobot } from '../pins.ts'
 import { formatAddress, parseAddress } from '../robot.ts'
 import { askRuntime, type Listening, spawnRuntime, untilListening } from '../runtimebin.ts'
+import { ensureKey, isFree, sentences, suggestions } from '../simstart.ts'
 
 const DEFAULT_BOARD = join(ROBOTS, 'blink/board.json')
 
@@ -35,17 +37,20 @@ interface Options {
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Starts a simulated robot on this computer: the same runtime as on a Pi, over simulated pins.\n' +
-        'The robot and this laptop trust each other from the start. It runs until Ctrl-C; what it runs is started again ' +
-        'the next time.\n' +
+      'Starts a simulated robot on this computer: the same runtime as on a Pi, over simulated pins. The robot and this ' +
+        'laptop trust each other from the start; a key is made if you have none. It runs until Ctrl-C; its program and ' +
+        'its board file are those of the last time when it is started again.\n' +
         'With --scenario or --expect it only simulates one program, in simulated time, and its exit code says how that ended: ' +
         `${EXIT.ok} it came true, ${EXIT.failed} it did not, ${EXIT.timeout} it had not when the time was over, ` +
         `${EXIT.usage} the scenario file is wrong, ${EXIT.build} the program does not build.`,
     )
     .argument('[program]', 'with --scenario or --expect: a folder or a source file')
     .option('--name <name>', 'its name (default: sim, or with --kernel: kernel)')
-    .option('--port <port>', `TCP port on this computer (default: the one it had, at first ${DEFAULT_PORT}; 0: any)`)
-    .option('--board <file>', 'board file: which handles there are (default: a board with two leds, a button and more)')
+    .option(
+      '--port <port>',
+      `TCP port on this computer (default: the one it had, at first ${DEFAULT_PORT}, or another that is free; 0: any)`,
+    )
+    .option('--board <file>', 'board file (default: that of the last start; at first one with leds, a button and more)')
     .option('--trace <file>', 'write every change of a pin to this file')
     .option(
       '--kernel',
@@ -92,6 +97,7 @@ function refuseScenarioOptions(program: string | undefined, options: Options): v
 async function sim(app: App, options: Options, key: string | undefined): Promise<number> {
   const name = checkedName(options.name ?? 'sim')
   const home = join(app.dir, 'sim', name)
+  await ensureKey(app, key)
   const { cardFile } = await operator(app.dir, keyPath(app.dir, key, app.env))
   app.term.progress(`preparing ${home}`)
   const card = (await askRuntime(['card', '--home', home, '--name', name])) as SignedCertificate
@@ -99,15 +105,18 @@ async function sim(app: App, options: Options, key: string | undefined): Promise
   const pin = pinOptions(name, options)
   checkPin(app.dir, name, card, pin)
   await askRuntime(['trust', '--home', home, '--card', cardFile, '--role', 'owner'])
-  if (options.board === undefined) await defaultBoard(home)
-
-  const port = options.port ?? String(knownPort(app, name) ?? DEFAULT_PORT)
+  const keep = options.keep === true
+  const board = await boardOf(app, home, options.board)
+  const port = options.port ?? (await freePort(app, name))
   const args = ['--home', home, '--sim', '--json', '--host', '127.0.0.1', '--port', port, '--name', name]
-  if (options.board !== undefined) args.push('--board', options.board)
+  if (board !== null) args.push('--board', board)
   if (options.trace !== undefined) args.push('--trace', options.trace)
-  const log = options.keep === true ? openSync(join(home, 'runtime.log'), 'a', 0o600) : 'inherit'
-  const child = spawnRuntime(args, { stdio: ['ignore', 'pipe', log], detached: options.keep === true })
-  return follow(app, name, child, { keep: options.keep === true, pin }, async (up) => ({ ...up, card }))
+  if (!keep) args.push('--until-stdin-ends')
+  const readable = app.term.isRead && !keep
+  const log = keep ? openSync(join(home, 'runtime.log'), 'a', 0o600) : readable ? 'pipe' : 'inherit'
+  const child = spawnRuntime(args, { stdio: [keep ? 'ignore' : 'pipe', 'pipe', log], detached: keep })
+  if (readable) sentences(app.term, child)
+  return follow(app, name, child, { keep, pin }, async (up) => ({ ...up, card }))
 }
 
 /** The same over a kernel of its own; its home is in the folder that the guest is given. */
@@ -115,6 +124,7 @@ async function simKernel(app: App, options: Options, key: string | undefined): P
   const name = checkedName(options.name ?? 'kernel')
   if (options.trace !== undefined) throw new Refusal('usage', '--trace is of simulated pins: leave --kernel away')
   const { startGuest } = await import('../kernel.ts')
+  await ensureKey(app, key)
   const folder = join(app.dir, 'sim', name)
   const { cardFile } = await operator(app.dir, keyPath(app.dir, key, app.env))
   const port = Number(options.port ?? knownPort(app, name) ?? DEFAULT_PORT)
@@ -156,6 +166,8 @@ async function follow(
   }
   process.on('SIGINT', stop)
   process.on('SIGTERM', stop)
+  process.on('SIGHUP', stop)
+  if (!keep) whenUnread(stop)
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
   const listening = await untilListening(child).catch((error: unknown) => {
     if (stopping) return undefined
@@ -168,7 +180,7 @@ async function follow(
     child.kill('SIGTERM')
     throw error
   })
-  tell(app, up, name, keep ? child.pid : undefined)
+  await tell(app, up, name, keep ? child.pid : undefined)
   if (keep) {
     child.unref()
     return 0
@@ -178,18 +190,47 @@ async function follow(
   throw new Refusal('internal', `the simulated robot ended by itself with ${status}`, 'its last lines are above')
 }
 
-function tell(app: App, up: Listening, name: string, pid: number | undefined): void {
+async function tell(app: App, up: Listening, name: string, pid: number | undefined): Promise<void> {
   const { term } = app
   term.event({ ...up, ...(pid === undefined ? {} : { pid }) })
   term.line(`${term.paint('green', name)} listens on ${formatAddress(up.host, up.port)}, home ${up.home}`)
   term.line(up.id)
+  if (term.json) return
+  const next = await suggestions(app, name)
   term.line(
     pid === undefined
       ? 'Ctrl-C ends it. In another terminal:'
       : `It runs in the background: kill ${pid} ends it. Next:`,
   )
-  term.line('  medulla new blinky')
-  term.line(`  medulla push blinky -d ${name}`)
+  for (const command of next) term.line(`  ${command}`)
+}
+
+/** The board file that is given, or was the last time; null: the one in the home. */
+async function boardOf(app: App, home: string, given: string | undefined): Promise<string | null> {
+  const file = join(home, 'sim.json')
+  if (given !== undefined) {
+    await writeJson(file, { board: resolve(given) })
+    return resolve(given)
+  }
+  const before = (readJsonFile(file) as { board?: unknown } | undefined)?.board
+  if (typeof before === 'string') {
+    const there = await access(before).then(
+      () => true,
+      () => false,
+    )
+    if (there) return before
+    app.term.note(`${before}, the board file of the last start, is gone: this is the board file of the home`)
+  }
+  await defaultBoard(home)
+  return null
+}
+
+/** The one it had, where people look for it, unless somebody else has it now. */
+async function freePort(app: App, name: string): Promise<string> {
+  const port = knownPort(app, name) ?? DEFAULT_PORT
+  if (await isFree(port)) return String(port)
+  app.term.note(`port ${port} is in use on this computer: another one is taken`)
+  return '0'
 }
 
 async function defaultBoard(home: string): Promise<void> {

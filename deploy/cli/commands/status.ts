@@ -77,7 +77,7 @@ function show({ term }: App, report: StatusReport): void {
   if (report.endpoint !== undefined) term.line(`endpoint: ${endpointText(report.endpoint)}`)
   if (report.estop !== null) {
     term.line(term.paint('red', `EMERGENCY STOP since ${report.estop.since}, by ${report.estop.reason}`))
-    term.line('end it with: medulla estop --release, then medulla start')
+    term.line(term.aimed('end it with: medulla estop --release, then medulla start'))
   }
   if (report.slots.length === 0) term.line('nothing runs')
   for (const slot of report.slots) showSlot(term, slot)
@@ -104,7 +104,7 @@ function showSlot(term: App['term'], slot: SlotStatus): void {
   if (facts.length > 0) term.line(`  ${facts.join(', ')}`)
   if (slot.waits !== undefined) term.line(term.paint('yellow', `  waiting: ${printable(slot.waits)}`))
   if (slot.lastError !== undefined) term.line(`  last error: ${printable(slot.lastError)}`)
-  if (slot.hint !== undefined) term.line(`  hint: ${printable(slot.hint)}`)
+  if (slot.hint !== undefined) term.line(term.aimed(`  hint: ${printable(slot.hint)}`))
   if (slot.previous !== undefined) term.line(`  before it: ${slot.previous}`)
   if (slot.handles.length === 0) return
   const rows = slot.handles.map(({ name, kind, place, via, value }) => [

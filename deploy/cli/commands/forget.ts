@@ -1,0 +1,28 @@
+import type { Command } from 'commander'
+import { type App, example, type Runner } from '../app.ts'
+import { readRobots, writeRobots } from '../config.ts'
+import { checkKnown } from '../robot.ts'
+
+export function define(command: Command, app: App, run: Runner): void {
+  command
+    .description(
+      'Removes a robot from those that this laptop knows. The robot is not asked, and goes on to let this laptop in; the files ' +
+        'of a simulated one stay.',
+    )
+    .argument('<name>', 'a robot of `medulla robots`')
+    .addHelpText('after', example('medulla forget sim', 'medulla robots'))
+    .action((name: string) => run(() => forget(app, name)))
+}
+
+async function forget(app: App, name: string): Promise<number> {
+  const known = readRobots(app.dir)
+  const { address } = checkKnown(known, name)
+  delete known.robots[name]
+  if (known.default === name) delete known.default
+  await writeRobots(app.dir, known)
+  const left = Object.keys(known.robots)
+  app.term.event({ event: 'forgotten', name, address })
+  app.term.line(`${name} at ${address} is forgotten; known: ${left.join(', ') || 'none'}`)
+  app.term.next(left.length > 1 && known.default === undefined ? `medulla use ${left[0]}` : 'medulla robots')
+  return 0
+}
