@@ -5,7 +5,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { basename, delimiter, dirname, join, relative } from 'node:path'
+import { basename, delimiter, dirname, join, relative, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -243,6 +243,7 @@ async function build(flags = []) {
     await tool('tsc', ['-p', 'tsconfig.json', '--outDir', beside, ...flags], { stdio: ['ignore', 2, 2] })
     await bundleCli(beside)
     await bundleRuntime(beside)
+    await bundleLibraries(beside)
     writeFileSync(join(beside, '.medulla.json'), `${JSON.stringify({ sources })}\n`)
     rmSync(DIST, { recursive: true, force: true })
     renameSync(beside, DIST)
@@ -269,11 +270,11 @@ async function bundleCli(dist) {
     target: 'node20',
     minifySyntax: true,
     minifyWhitespace: true,
-    external: ['chokidar', 'esbuild'],
+    external: ['esbuild'],
     logLevel: 'warning',
     banner: {
       js: [
-        '/*! holds commander, tar-stream, @noble/ciphers (MIT) and age-encryption (BSD), see their packages for who owns them */',
+        '/*! holds commander, chokidar, tar-stream, @noble/ciphers (MIT) and age-encryption (BSD), see their packages for who owns them */',
         "import{createRequire as medullaRequire}from'node:module';const require=medullaRequire(import.meta.url);",
       ].join('\n'),
     },
@@ -307,6 +308,39 @@ async function bundleRuntime(dist) {
       ].join('\n'),
     },
   })
+}
+
+/**
+ * What other programs import and needs packages: `medulla/test` and `medulla/client`. The files of `medulla` and
+ * `medulla/drivers` need none, and stay as they are: a program and its test must have the same ones.
+ */
+async function bundleLibraries(dist) {
+  const { build: bundle } = await import('esbuild')
+  const options = { bundle: true, format: 'esm', platform: 'node', target: 'node20', external: ['esbuild'], logLevel: 'warning' }
+  const publicEntries = ['runtime/sdk/index.js', 'drivers/index.js'].map((name) => join(dist, name))
+  const { metafile } = await bundle({ ...options, entryPoints: publicEntries, outdir: dist, outbase: dist, write: false, metafile: true })
+  const shared = new Set(Object.keys(metafile.inputs).map((path) => resolve(path)))
+  for (const name of ['runtime/testkit/index.js', 'deploy/client.js']) {
+    const outfile = join(dist, name)
+    const keepShared = {
+      name: 'keep-shared',
+      setup(build) {
+        build.onResolve({ filter: /^\./ }, ({ path, resolveDir }) => {
+          const file = resolve(resolveDir, path)
+          if (!shared.has(file)) return undefined
+          return { path: `./${relative(dirname(outfile), file)}`.replaceAll('\\', '/'), external: true }
+        })
+      },
+    }
+    const banner = {
+      js: [
+        '/*! holds zod and @noble/ciphers (MIT), see their packages for who owns them */',
+        "import{createRequire as medullaRequire}from'node:module';const require=medullaRequire(import.meta.url);",
+      ].join('\n'),
+    }
+    const plugins = name.startsWith('runtime') ? [keepShared] : []
+    await bundle({ ...options, entryPoints: [outfile], outfile, allowOverwrite: true, plugins, banner })
+  }
 }
 
 /** Of tsconfig and of path, size and time of every source file. */
