@@ -1,7 +1,9 @@
 /** One push from start to end; used by `push` and `run`. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { DEFAULT_SLOT, NAME_PATTERN, PHASES, type Phase } from '../api.ts'
 import type { RobotClient } from '../client.ts'
 import { Refusal } from '../errors.ts'
+import { timeScale } from '../timescale.ts'
 import type { App, Globals } from './app.ts'
 import { interruptible } from './interrupt.ts'
 import { type Bundle, buildBundle, isBundle, readBundle } from './program.ts'
@@ -22,7 +24,13 @@ export interface Pushed {
   bundle: Bundle
   /** undefined: detached before there was one */
   result: Result | undefined
+  /** What ran in the slot before has this name and version as well, and is another release. */
+  sameVersion: boolean
 }
+
+/** How long a push waits for a program that is being started again, and how often it asks. */
+const RESTART_MS = 10_000
+const AGAIN_MS = 200
 
 /** The swap has been decided on: whatever could refuse it has spoken, so --detach may leave. */
 const DECIDED = PHASES.indexOf('spawn')
@@ -44,29 +52,38 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
     // the handshake goes on while the program is built
     const connecting = connectTo(app, robot, globals.key)
     connecting.catch(() => {})
+    const running = connecting.then((open) => open.status()).catch(() => undefined)
     let client: RobotClient | undefined
     try {
       const range = async (program: string) => (await connecting).counter(program)
       const bundle = await (ready ? readBundle(path) : buildBundle(app, path, [robot], { key: globals.key, range }))
       if (bundle.built !== undefined) app.term.event({ event: 'built', ...bundle.built, bytes: bundle.bytes.length })
       client = await connecting
+      const before = (await running)?.slots.find((each) => each.slot === slot)
+      const sameVersion =
+        bundle.built !== undefined &&
+        before?.program === bundle.built.program &&
+        before.version === bundle.built.version &&
+        before.digest !== bundle.built.digest
       app.term.progress(`uploading ${bundle.bytes.length} bytes to ${robot.name}/${slot}`)
       phase = 'receive'
-      const events = client.push(slot, bundle.bytes, {
+      const upload = {
         force: options.force === true,
         retry: options.retry === true,
         ...(bundle.built === undefined ? {} : { digest: bundle.built.digest }),
         signal,
-      })
-      const result = await followSwap(
-        app,
-        events,
-        (seen) => {
-          phase = seen
-        },
-        (seen) => options.detach === true && PHASES.indexOf(seen) >= DECIDED,
+      }
+      const result = await pastRestart(app, client, slot, (open) =>
+        followSwap(
+          app,
+          open.push(slot, bundle.bytes, upload),
+          (seen) => {
+            phase = seen
+          },
+          (seen) => options.detach === true && PHASES.indexOf(seen) >= DECIDED,
+        ),
       )
-      return { client, robot, slot, bundle, result }
+      return { client, robot, slot, bundle, result, sameVersion }
     } catch (error) {
       connecting.then(
         (open) => open.close(),
@@ -76,6 +93,33 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
     }
   }
   return interruptible(work, () => whatTheRobotDoes(phase, robot.name))
+}
+
+/** A program that has crashed is being started again: that is over in a moment, and no reason to refuse a push. */
+async function pastRestart(
+  app: App,
+  client: RobotClient,
+  slot: string,
+  push: (client: RobotClient) => Promise<Result | undefined>,
+): Promise<Result | undefined> {
+  const until = performance.now() + RESTART_MS * timeScale()
+  for (;;) {
+    const busy = await push(client).then(
+      (result) => (result?.code === 'in-progress' ? result : { done: result }),
+      (error: unknown) => {
+        if (error instanceof Refusal && error.code === 'in-progress') return error
+        throw error
+      },
+    )
+    if ('done' in busy) return busy.done
+    const passing = busy.message.includes('(restarting)')
+    if (!passing || performance.now() > until) {
+      if (busy instanceof Refusal) throw busy
+      return busy
+    }
+    app.term.progress(`waiting: slot ${slot} is being started again`)
+    await sleep(AGAIN_MS)
+  }
 }
 
 export function whatTheRobotDoes(phase: Phase | 'before', robot: string): { message: string; hint?: string } {

@@ -52,6 +52,11 @@ export class Saves {
     return this.#saved.size > 0
   }
 
+  /** Whether there is a save that nobody was told, now or within this time. */
+  async within(ms: number): Promise<boolean> {
+    return this.pending || this.#event(ms)
+  }
+
   /** Waits for a save; paths of its files. */
   async next(): Promise<string[]> {
     while (!this.pending) await this.#event()

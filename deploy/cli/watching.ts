@@ -1,13 +1,14 @@
 /**
- * Invariant: a save is told by one line, and one push is under way at a time; what is saved meanwhile is pushed after it.
- * Whatever goes wrong, the robot runs on what it ran.
+ * Invariant: a save is told by one line, and one push is under way at a time; what is saved meanwhile, during a hold, or
+ * while the robot does not answer is pushed when that ends. Whatever goes wrong, the robot runs on what it ran.
  */
 import { relative } from 'node:path'
 import type { LogLine, Phase } from '../api.ts'
-import type { RobotClient } from '../client.ts'
 import { Refusal } from '../errors.ts'
 import type { App } from './app.ts'
 import { exitForOutcome } from './exit.ts'
+import { followLogs } from './followlogs.ts'
+import { isLost, type Link } from './link.ts'
 import { logLine } from './loglines.ts'
 import type { Built, Workshop } from './program.ts'
 import type { Saves } from './saves.ts'
@@ -16,8 +17,7 @@ import { formatMs } from './term.ts'
 
 export interface WatchParts {
   app: App
-  client: RobotClient
-  robot: string
+  link: Link
   slot: string
   workshop: Workshop
   saves: Saves
@@ -28,6 +28,10 @@ interface Save {
   files: string[]
   buildMs: number
 }
+
+/** Refused or called off for now: the running program holds, or the slot is busy. Tried again, less and less often. */
+const PASSING: readonly (string | undefined)[] = ['yield-timeout', 'in-progress']
+const AGAIN_MS = { first: 500, most: 5000 }
 
 export class Watching {
   /** The push that is under way, if one is, and how far it is. */
@@ -74,30 +78,57 @@ export class Watching {
     saves.follow(workshop.inputs())
     if (saves.pending) return false
     app.term.event({ event: 'built', ...built.built, bytes: built.bytes.length })
-    await this.#push(took(), built)
-    return true
+    return this.#push(took(), built)
   }
 
-  async #push(save: Save, { bytes, built }: Built): Promise<void> {
-    const { app, client, slot } = this.#parts
+  /** Again and again while something passing is in the way; false when there was a newer save before that was over. */
+  async #push(save: Save, built: Built): Promise<boolean> {
+    const { saves } = this.#parts
+    let said = ''
+    for (let pauseMs = AGAIN_MS.first; ; pauseMs = Math.min(AGAIN_MS.most, pauseMs * 2)) {
+      const obstacle = await this.#attempt(save, built)
+      if (obstacle === null) return true
+      if (obstacle !== said) this.#waits(save, obstacle)
+      said = obstacle
+      if (await saves.within(pauseMs)) return false
+    }
+  }
+
+  /** null: it has ended, one way or the other, and was told; else what it waits for. */
+  async #attempt(save: Save, { bytes, built }: Built): Promise<string | null> {
+    const { app, link, slot } = this.#parts
     const sent = performance.now()
     let pushMs: number | null = null
     this.phase = 'receive'
     try {
-      const result = await followSwap(app, client.push(slot, bytes), (phase) => {
+      const result = await followSwap(app, link.client.push(slot, bytes), (phase) => {
         this.phase = phase
         if (phase === 'spawn') this.#follow()
         // the new program has taken over
         if (phase === 'trial') pushMs = performance.now() - sent
       })
       if (result === undefined) throw new Error('a push that is waited for has a result')
+      if (PASSING.includes(result.code)) return result.message
       this.#ended(save, pushMs ?? performance.now() - sent, `${built.program} ${built.version}`, result)
+      return null
     } catch (error) {
       if (!(error instanceof Refusal)) throw error
+      if (PASSING.includes(error.code)) return error.message
+      if (isLost(error)) {
+        await link.back(error, this.#signal)
+        return 'the robot answers again'
+      }
       this.#refused(save, error)
+      return null
     } finally {
       this.phase = null
     }
+  }
+
+  #waits({ files }: Save, reason: string): void {
+    const { term } = this.#parts.app
+    term.event({ event: 'waiting', files, reason })
+    term.note(`${term.paint('bold', nameOf(files))}: waits, then pushes again: ${reason}`)
   }
 
   #ended({ files, buildMs }: Save, pushMs: number, name: string, result: Result): void {
@@ -126,8 +157,8 @@ export class Watching {
   }
 
   #still(): string {
-    const { robot, slot } = this.#parts
-    return this.runs === null ? `${robot}/${slot} runs what it ran` : `${this.runs} runs on`
+    const { link, slot } = this.#parts
+    return this.runs === null ? `${link.robot.name}/${slot} runs what it ran` : `${this.runs} runs on`
   }
 
   /** Log and spare, from the first push on that the robot took: before it there may be no such slot. */
@@ -135,18 +166,25 @@ export class Watching {
     const ended = () => {
       this.#following = null
     }
-    // when the session is lost, the next push tells it
     this.#following ??= Promise.all([this.#log(), this.#spare()]).then(ended, ended)
   }
 
   async #spare(): Promise<void> {
-    const { app, client, slot } = this.#parts
-    for await (const event of client.spare(slot, this.#signal)) app.term.event(event)
+    const { app, link, slot } = this.#parts
+    while (!this.#signal.aborted) {
+      try {
+        for await (const event of link.client.spare(slot, this.#signal)) app.term.event(event)
+        return
+      } catch (error) {
+        if (!isLost(error)) throw error
+        await link.back(error, this.#signal)
+      }
+    }
   }
 
   async #log(): Promise<void> {
-    const { app, client, slot } = this.#parts
-    for await (const line of client.logs(slot, { lines: 0, follow: true, signal: this.#signal })) {
+    const { app, link, slot } = this.#parts
+    for await (const line of followLogs(link, slot, { lines: 0 }, this.#signal)) {
       if (!isTold(line)) logLine(app.term, line)
     }
   }

@@ -3,10 +3,11 @@ import { LOG_LEVELS } from '../../api.ts'
 import type { LogOptions } from '../../client.ts'
 import { Refusal } from '../../errors.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
+import { followLogs } from '../followlogs.ts'
 import { untilInterrupt } from '../interrupt.ts'
+import { Link } from '../link.ts'
 import { logLine } from '../loglines.ts'
 import { checkSlot } from '../pushing.ts'
-import { withRobot } from '../robot.ts'
 
 interface Options {
   lines: string
@@ -40,12 +41,17 @@ async function logs(app: App, options: Options, globals: Globals): Promise<numbe
   const all = options.slot === 'all'
   const slot = all ? null : checkSlot(options.slot)
   const lines = wholeNumber('--lines', options.lines, 10_000)
-  const which = { lines, follow: options.follow === true, ...since(options.since), ...level(options.level) }
-  await withRobot(app, globals, (client) =>
-    untilInterrupt(async (signal) => {
-      for await (const line of client.logs(slot, { ...which, signal })) logLine(app.term, line, all)
-    }),
-  )
+  const which = { lines, ...since(options.since), ...level(options.level) }
+  const link = await Link.open(app, globals)
+  try {
+    await untilInterrupt(async (signal) => {
+      const follow = options.follow === true
+      const log = follow ? followLogs(link, slot, which, signal) : link.client.logs(slot, { ...which, signal })
+      for await (const line of log) logLine(app.term, line, all)
+    })
+  } finally {
+    link.close()
+  }
   return 0
 }
 

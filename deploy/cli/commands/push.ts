@@ -1,4 +1,5 @@
 import type { Command } from 'commander'
+import { DEFAULT_SLOT } from '../../api.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
 import { type PushOptions, pushPath } from '../pushing.ts'
 import { showResult } from '../swap.ts'
@@ -25,12 +26,15 @@ export function define(command: Command, app: App, run: Runner): void {
 }
 
 async function push(app: App, path: string, options: PushOptions, globals: Globals): Promise<number> {
-  const { client, robot, slot, bundle, result } = await pushPath(app, path, options, globals)
+  const { client, robot, slot, bundle, result, sameVersion } = await pushPath(app, path, options, globals)
   client.close()
   const what = bundle.built === undefined ? path : `${bundle.built.program} ${bundle.built.version}`
   if (result !== undefined) {
-    app.term.line(`${what} to ${robot.name}/${slot}, ${bundle.bytes.length} bytes`)
-    return showResult(app, result)
+    const over = sameVersion ? ', over another build of the same version' : ''
+    app.term.line(`${what} to ${robot.name}/${slot}, ${bundle.bytes.length} bytes${over}`)
+    const exit = showResult(app, result)
+    if (exit === 0) app.term.next(`medulla logs -f${slot === DEFAULT_SLOT ? '' : ` --slot ${slot}`}`)
+    return exit
   }
   app.term.event({ event: 'detached', slot })
   app.term.line(`${robot.name}/${slot} accepted ${what}`)

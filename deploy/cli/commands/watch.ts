@@ -8,9 +8,9 @@ import { type App, example, type Globals, type Runner } from '../app.ts'
 import { shellWord } from '../clean.ts'
 import { EXIT } from '../exit.ts'
 import { untilInterrupt } from '../interrupt.ts'
+import { isLost, Link } from '../link.ts'
 import { isBundle, openWorkshop } from '../program.ts'
 import { checkSlot, whatTheRobotDoes } from '../pushing.ts'
-import { withRobot } from '../robot.ts'
 import { followSwap, showResult } from '../swap.ts'
 
 interface Options {
@@ -21,8 +21,9 @@ interface Options {
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Pushes a program, and pushes it again whenever a file that it is made of is saved, over one open session.\n' +
-        'Follows its log in between. What does not build, is refused or is undone leaves the program before running.\n' +
+      'Pushes a program, and pushes it again whenever a file that it is made of is saved, over one open session. ' +
+        'Follows its log in between. If a build fails, or the robot refuses or undoes a push, the program before runs ' +
+        'on. What is saved while the program holds, or while the robot does not answer, is pushed when that ends. ' +
         'Ctrl-C ends the watching and leaves the program running.',
     )
     .argument('[path]', 'folder or source file', '.')
@@ -43,26 +44,35 @@ async function watch(app: App, path: string, options: Options, globals: Globals)
   const [{ Saves }, { Watching }] = await Promise.all([import('../saves.ts'), import('../watching.ts')])
   const whole = resolve(path)
   const folder = (await stat(whole)).isDirectory() ? whole : dirname(whole)
-  return withRobot(app, globals, async (client, robot) => {
-    const workshop = await openWorkshop(app, path, [robot], {
-      key: globals.key,
-      range: (program) => client.counter(program),
-    })
-    const saves = await Saves.open(folder)
-    const abort = new AbortController()
-    const watching = new Watching({ app, client, robot: robot.name, slot, workshop, saves }, abort.signal)
-    try {
-      const end = options.stop ? 'stops the program' : 'leaves the program running'
-      app.term.event({ event: 'watching', path, robot: robot.name, slot })
-      app.term.note(`watching ${path} for ${robot.name}/${slot}; Ctrl-C ${end}`)
-      await untilInterrupt((signal) => Promise.race([watching.run(), once(signal)]))
-      abort.abort()
-      return await leave(app, client, robot.name, slot, watching.phase, options.stop === true)
-    } finally {
-      abort.abort()
-      await Promise.all([saves.close(), workshop.close()])
+  const link = await Link.open(app, globals)
+  const { robot } = link
+  const abort = new AbortController()
+  // a robot that is away now is asked again when it is pushed to
+  const range = async (program: string) => {
+    for (;;) {
+      try {
+        return await link.client.counter(program)
+      } catch (error) {
+        if (!isLost(error) || abort.signal.aborted) throw error
+        await link.back(error, abort.signal)
+      }
     }
-  })
+  }
+  const workshop = await openWorkshop(app, path, [robot], { key: globals.key, range })
+  const saves = await Saves.open(folder)
+  const watching = new Watching({ app, link, slot, workshop, saves }, abort.signal)
+  try {
+    const end = options.stop ? 'stops the program' : 'leaves the program running'
+    app.term.event({ event: 'watching', path, robot: robot.name, slot })
+    app.term.note(`watching ${path} for ${robot.name}/${slot}; Ctrl-C ${end}`)
+    await untilInterrupt((signal) => Promise.race([watching.run(), once(signal)]))
+    abort.abort()
+    return await leave(app, link.client, robot.name, slot, watching.phase, options.stop === true)
+  } finally {
+    abort.abort()
+    await Promise.all([saves.close(), workshop.close()])
+    link.close()
+  }
 }
 
 const once = (signal: AbortSignal): Promise<void> =>
