@@ -310,6 +310,11 @@ export type Wish =
   | { order: 'rollback'; slot: string; program: string; target: string; from: string | null }
   /** a handle that no program holds */
   | { order: 'set'; handle: string; value: number }
+  /**
+   * of a simulated board only: an input is pressed to a level, as its program reads it, or a chip is poked; `value` is JSON,
+   * null lets an input go
+   */
+  | { order: 'poke'; handle: string; what: string | null; value: string }
   | { order: 'params'; slot: string; change: ParamChange }
   /** ends the emergency stop */
   | { order: 'release' }

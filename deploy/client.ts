@@ -211,6 +211,11 @@ export class RobotClient {
     return this.#ordered({ order: 'set', handle: name, value })
   }
 
+  /** Of a simulated board: presses an input (`what` null; a null value lets it go), or changes what a chip senses. */
+  poke(name: string, what: string | null, value: unknown): Promise<Partial<PinChange> & { name: string }> {
+    return this.#ordered({ order: 'poke', handle: name, what, value: JSON.stringify(value) })
+  }
+
   /** Keeps a spare child in the slot until `signal` or break: a push then takes less time. */
   spare(slot: string, signal: AbortSignal): AsyncGenerator<SpareEvent, void> {
     return this.#lines('GET', `/v1/slots/${slot}/spare`, signal)

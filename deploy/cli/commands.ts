@@ -38,6 +38,7 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
 
   get: entry('hand', 'read pins, duties and angles', () => import('./commands/get.ts')),
   set: entry('hand', 'write a handle that no program holds', () => import('./commands/set.ts')),
+  poke: entry('hand', 'press inputs and poke chips of a simulated robot', () => import('./commands/poke.ts')),
   param: entry('hand', 'change parameters of a program while it runs', () => import('./commands/param.ts')),
 
   stop: entry('stop', 'stop a program; its outputs go to their safe levels', () => import('./commands/stop.ts')),

@@ -74,6 +74,11 @@ export class Feed {
     }
   }
 
+  /** What this session of the robot can be asked. */
+  get client(): RobotClient {
+    return this.#client
+  }
+
   /** Until `signal`. */
   async run(signal: AbortSignal): Promise<void> {
     const close = (): void => this.#client.close()

@@ -20,17 +20,19 @@ const LEAVE = '\x1b[?25h\x1b[?1049l'
 /** The last is Ctrl-C, which raw mode hands over as a character. */
 const QUIT = ['q', 'Q', '\x03']
 
-/** Draws ten times a second until q, Ctrl-C, SIGTERM, or the end of `work`, whose failure is passed on. */
+/** Draws ten times a second until q, Ctrl-C, SIGTERM, or the end of `work`, whose failure is passed on. Other keys are `pressed`. */
 export async function fullScreen(
   term: Term,
   draw: (size: Size) => readonly string[],
   work: (signal: AbortSignal) => Promise<void>,
+  pressed: (key: string) => void = () => {},
 ): Promise<void> {
   const { stdin } = process
   const abort = new AbortController()
   const quit = (): void => abort.abort()
   const onKey = (keys: Buffer): void => {
-    if (QUIT.some((key) => keys.includes(key))) quit()
+    if (QUIT.some((key) => keys.includes(key))) return quit()
+    for (const key of keys.toString()) pressed(key)
   }
   const painter = new Painter((text) => term.raw(text))
   const paint = (): void => painter.show(draw(term.size), term.size)

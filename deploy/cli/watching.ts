@@ -19,6 +19,8 @@ export interface WatchParts {
   app: App
   link: Link
   slot: string
+  /** Of the program. */
+  folder: string
   workshop: Workshop
   saves: Saves
 }
@@ -62,7 +64,7 @@ export class Watching {
   /** False when there was a newer save before anything was sent. */
   async #save(paths: readonly string[]): Promise<boolean> {
     const { app, workshop, saves } = this.#parts
-    const files = paths.map((path) => relative(process.cwd(), path))
+    const files = paths.map((path) => this.#nameOf(path))
     const began = performance.now()
     const took = () => ({ files, buildMs: performance.now() - began })
     let built: Built
@@ -156,6 +158,12 @@ export class Watching {
     term.failure(refusal, true)
   }
 
+  /** As a person here would type it; of a program elsewhere, from its folder. */
+  #nameOf(path: string): string {
+    const here = relative(process.cwd(), path)
+    return here.startsWith('..') ? relative(this.#parts.folder, path) : here
+  }
+
   #still(): string {
     const { link, slot } = this.#parts
     return this.runs === null ? `${link.robot.name}/${slot} runs what it ran` : `${this.runs} runs on`
@@ -190,7 +198,8 @@ export class Watching {
   }
 }
 
-/** What the runtime notes of a swap is what its result says. */
-const isTold = (line: LogLine): boolean => line.stream === 'runtime' && line.level === 'info'
+/** What the runtime notes of a swap is what its result says, or what the push waits for. */
+const isTold = (line: LogLine): boolean =>
+  line.stream === 'runtime' && (line.level === 'info' || PASSING.some((code) => line.text.startsWith(`${code}:`)))
 
 const nameOf = (files: readonly string[]): string => (files.length === 0 ? 'start' : files.join(', '))

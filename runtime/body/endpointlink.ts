@@ -276,6 +276,8 @@ export class EndpointLink {
         return this.#installer.rollback(order, by.fingerprint, answer)
       case 'set':
         return answer(this.#robot.set(order.handle, order.value, by.name))
+      case 'poke':
+        return answer(this.#robot.pins.poke(order.handle, order.what, order.value))
       case 'params': {
         const { params } = this.#robot.known(order.slot)
         const { manifest } = await params.program()

@@ -22,6 +22,8 @@ const NONCE_MS = 5 * 60_000
 const MAX_USED = 65_536
 /** Of slots whose last stop is remembered one by one. */
 const MAX_SLOTS = 64
+/** Characters of JSON: the first bytes of a memory are the longest. */
+const MAX_POKE = 1000
 /** bytes: the time, the number of stops, and what makes it another one each time */
 const SIZE = { time: 8, stops: 8, random: 8, mac: 16 }
 const BODY_SIZE = SIZE.time + SIZE.stops + SIZE.random
@@ -42,6 +44,13 @@ const Known = z.discriminatedUnion('order', [
     from: digest.nullable(),
   }),
   z.strictObject({ ...signed, order: z.literal('set'), handle: z.string().regex(HANDLE_NAME), value: z.number() }),
+  z.strictObject({
+    ...signed,
+    order: z.literal('poke'),
+    handle: z.string().regex(HANDLE_NAME),
+    what: z.string().max(40).nullable(),
+    value: z.string().max(MAX_POKE),
+  }),
   z.strictObject({ ...signed, order: z.literal('params'), slot, change: ParamChange }),
   z.strictObject({ ...signed, order: z.literal('release') }),
   z.strictObject({
@@ -69,6 +78,7 @@ const NEEDS: Readonly<Record<Order['order'], Role>> = {
   start: 'operator',
   rollback: 'operator',
   set: 'operator',
+  poke: 'operator',
   params: 'operator',
   release: 'operator',
   push: 'operator',

@@ -155,13 +155,17 @@ export class Owner {
     this.#drive([...this.#handles.values()])
   }
 
+  /** Throws `missing-handle`. */
+  find(name: string): OwnedHandle {
+    const handle = this.#handles.get(name)
+    if (handle !== undefined) return handle
+    const known = [...this.#handles.keys()].join(', ') || 'none'
+    throw new Refusal('missing-handle', `this board has no handle ${name}; it has: ${known}`, 'medulla get')
+  }
+
   /** HANDLES 6.10: an operator's own write, of a handle that no slot holds. Answers the handle. */
   set(name: string, value: number): OwnedHandle {
-    const handle = this.#handles.get(name)
-    if (handle === undefined) {
-      const known = [...this.#handles.keys()].join(', ') || 'none'
-      throw new Refusal('missing-handle', `this board has no handle ${name}; it has: ${known}`, 'medulla get')
-    }
+    const handle = this.find(name)
     const holder = this.holder(name)
     if (holder !== null) {
       const hint = `medulla stop --slot ${holder}`

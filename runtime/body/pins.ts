@@ -1,5 +1,8 @@
 /** What the handles are driven to, for whoever looks. */
 import type { PinChange } from '../../deploy/api.ts'
+import { Refusal } from '../../deploy/errors.ts'
+import { HardwareError } from '../../drivers/errors.ts'
+import type { Level } from '../../drivers/handle.ts'
 import type { Hardware } from './hardware.ts'
 import type { Owner } from './owner.ts'
 
@@ -40,6 +43,27 @@ export class Pins {
     })
   }
 
+  /** HANDLES 9.11: what presses and senses outside of a simulated board; `text` is JSON. Answers the handle's value then. */
+  poke(name: string, what: string | null, text: string): PinChange | { name: string } {
+    const world = this.#world
+    if (world === null) {
+      throw new Refusal('usage', 'this board is real: press the button itself', 'medulla pinout shows where it is')
+    }
+    const handle = this.#owner.find(name)
+    const value = parsed(text)
+    try {
+      if (handle.entry.kind === 'input' && what === null) world.pull(name, lineLevel(value, handle.entry.activeLow))
+      else if (what === null)
+        throw new Refusal('wrong-kind', `${name} is no input: say what of it to poke`, 'medulla poke --help')
+      else world.poke(name, what, value)
+    } catch (error) {
+      if (!(error instanceof HardwareError) && !(error instanceof RangeError) && !(error instanceof TypeError))
+        throw error
+      throw new Refusal('usage', error.message, 'medulla poke --help')
+    }
+    return this.present([name])[0] ?? { name }
+  }
+
   /** Programs write past the body there: what it sees is the level now and then. */
   #poll(listener: (change: SeenChange) => void): () => void {
     const last = new Map<string, number>()
@@ -52,4 +76,21 @@ export class Pins {
     }, POLL_MS)
     return () => clearInterval(timer)
   }
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    throw new Refusal('usage', `expected JSON, got ${text.slice(0, 80)}`, 'medulla poke --help')
+  }
+}
+
+/** Of the line, for a level as the program reads it; null lets go. */
+function lineLevel(value: unknown, activeLow: boolean): Level | null {
+  if (value === null) return null
+  if (value !== 0 && value !== 1) {
+    throw new Refusal('usage', `expected 0, 1 or release, got ${JSON.stringify(value)}`, 'medulla poke --help')
+  }
+  return (value === 1) === activeLow ? 0 : 1
 }

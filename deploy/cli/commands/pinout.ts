@@ -36,7 +36,7 @@ export function define(command: Command, app: App, run: Runner): void {
     )
     .option('--board <file>', 'of a board file instead of a robot')
     .option('--model <model>', 'the bare header of a model: pi3, pi4, pi5, zero2w')
-    .option('--watch', 'go on with live values until q or Ctrl-C')
+    .option('--watch', 'go on with live values until q or Ctrl-C; number keys press inputs of a simulated robot')
     .addHelpText(
       'after',
       example('medulla pinout', 'medulla pinout -d arm --watch', 'medulla pinout --board board.json'),
@@ -105,6 +105,10 @@ async function watch(app: App, options: Options, globals: Globals): Promise<numb
   if (!term.hasScreen) return lines(app, options, globals)
   const feed = await Feed.open(app, globals)
   const paint: Paint = (style, text) => term.paint(style, text)
+  // a terminal tells when a key goes down, and not when it goes up: once presses, once more lets go
+  const held = new Set<string>()
+  const inputs = feed.report.simulated ? feed.board.handles.filter(({ kind }) => kind === 'input') : []
+  const presses = inputs.slice(0, 9).map(({ name }, index): [string, string] => [String(index + 1), name])
   const draw = ({ columns, rows }: Size): string[] => {
     const { board, pins, lost, robot } = feed
     const title = titleOf(robot.name, board, paint)
@@ -112,10 +116,21 @@ async function watch(app: App, options: Options, globals: Globals): Promise<numb
     const picture = headerLines({ board, values: (name) => pins.value(name) }, columns, paint, rows - 1)
     const all = [about, ...picture]
     // the header is worth more than the line that says how to leave
-    if (all.length < rows) return [...all, ...Array(rows - 1 - all.length).fill(''), paint('dim', 'q quits')]
+    const foot =
+      presses.length > 0 ? `${presses.map(([key, name]) => `${key} ${name}`).join('  ')}  q quits` : 'q quits'
+    if (all.length < rows) return [...all, ...Array(rows - 1 - all.length).fill(''), paint('dim', foot)]
     return capped(all, rows, paint)
   }
-  await fullScreen(term, draw, (signal) => feed.run(signal))
+  const press = (key: string): void => {
+    const name = presses.find(([own]) => own === key)?.[1]
+    if (name === undefined || feed.lost !== null) return
+    const before = held.delete(name)
+    if (!before) held.add(name)
+    const level = before ? null : feed.pins.value(name) === 1 ? 0 : 1
+    // a robot that is away is on the screen already
+    feed.client.poke(name, null, level).catch(() => held.delete(name))
+  }
+  await fullScreen(term, draw, (signal) => feed.run(signal), press)
   return 0
 }
 

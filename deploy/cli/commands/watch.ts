@@ -1,7 +1,7 @@
 import { stat } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import type { Command } from 'commander'
-import type { Phase } from '../../api.ts'
+import { DEFAULT_SLOT, type Phase } from '../../api.ts'
 import type { RobotClient } from '../../client.ts'
 import { Refusal } from '../../errors.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
@@ -60,7 +60,7 @@ async function watch(app: App, path: string, options: Options, globals: Globals)
   }
   const workshop = await openWorkshop(app, path, [robot], { key: globals.key, range })
   const saves = await Saves.open(folder)
-  const watching = new Watching({ app, link, slot, workshop, saves }, abort.signal)
+  const watching = new Watching({ app, link, slot, folder, workshop, saves }, abort.signal)
   try {
     const end = options.stop ? 'stops the program' : 'leaves the program running'
     app.term.event({ event: 'watching', path, robot: robot.name, slot })
@@ -94,6 +94,6 @@ async function leave(
   }
   if (phase !== null) term.note(whatTheRobotDoes(phase, robot).message)
   else term.note(`not watching any more: ${robot}/${slot} runs on`)
-  term.hint(`medulla stop --slot ${slot} -d ${robot}`)
+  term.hint(`medulla stop${slot === DEFAULT_SLOT ? '' : ` --slot ${slot}`}`)
   return EXIT.ok
 }
