@@ -16,7 +16,7 @@ export interface Template {
 const WHEELS = { leftPwm: 'pwm', leftDirection: 'output', rightPwm: 'pwm', rightDirection: 'output' }
 
 export const TEMPLATES: Readonly<Record<string, Template>> = {
-  blink: { about: 'blinks a led', folder: 'template', board: 'blink/board.json', needs: { led: 'output' } },
+  blink: { about: 'blinks a led', folder: 'template', board: 'template/board.json', needs: { led: 'output' } },
   arm: {
     about: 'four servos and a button',
     folder: 'arm',

@@ -174,6 +174,12 @@ export class World {
     this.#sense(pin)
   }
 
+  /** The output that drives an input's line, and is stronger than a pull; null when none does. */
+  driverOf(name: string): string | null {
+    const output = this.#wires.find(([, to]) => to === name)?.[0]
+    return output !== undefined && this.#pins.get(output)?.held === true ? output : null
+  }
+
   /** Changes what the chip behind a handle senses, or gives it a fault. `volts` of an analog input are its own. */
   poke(name: string, what: string, value: unknown): void {
     const { entry, line } = this.#held(name)

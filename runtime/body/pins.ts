@@ -51,6 +51,11 @@ export class Pins {
     }
     const handle = this.#owner.find(name)
     const value = parsed(text)
+    const driver = world.driverOf(name)
+    if (driver !== null) {
+      const message = `${name} is wired to ${driver} on this board, which drives it`
+      throw new Refusal('wrong-kind', message, `take the wire out of the board file, or: medulla set ${driver} 1`)
+    }
     try {
       if (handle.entry.kind === 'input' && what === null) world.pull(name, lineLevel(value, handle.entry.activeLow))
       else if (what === null)

@@ -16,7 +16,7 @@ import { formatAddress, parseAddress } from '../robot.ts'
 import { askRuntime, type Listening, spawnRuntime, untilListening } from '../runtimebin.ts'
 import { ensureKey, isFree, sentences, suggestions } from '../simstart.ts'
 
-const DEFAULT_BOARD = join(ROBOTS, 'blink/board.json')
+const DEFAULT_BOARD = join(ROBOTS, 'template/board.json')
 
 interface Options {
   name?: string
