@@ -9,12 +9,14 @@ import { interruptible } from './interrupt.ts'
 import { type Bundle, buildBundle, isBundle, readBundle } from './program.ts'
 import { connectTo, findRobot, type Target } from './robot.ts'
 import { followSwap, type Result } from './swap.ts'
+import { TypeCheck, typesOption } from './typecheck.ts'
 
 export interface PushOptions {
   slot?: string
   force?: true
   retry?: true
   detach?: true
+  types?: string
 }
 
 export interface Pushed {
@@ -26,6 +28,8 @@ export interface Pushed {
   result: Result | undefined
   /** What ran in the slot before has this name and version as well, and is another release. */
   sameVersion: boolean
+  /** Of the types of what was pushed, where there is one. */
+  checking: TypeCheck | null
 }
 
 /** How long a push waits for a program that is being started again, and how often it asks. */
@@ -46,7 +50,10 @@ export function checkSlot(slot: string | undefined): string {
 export async function pushPath(app: App, path: string, options: PushOptions, globals: Globals): Promise<Pushed> {
   const slot = checkSlot(options.slot)
   const ready = await isBundle(path)
+  const types = typesOption(options.types)
   const robot = await findRobot(app.dir, globals.device)
+  const checking = ready || types === 'off' ? null : TypeCheck.start(path)
+  if (types === 'error') await checking?.refuse()
   let phase: Phase | 'before' = 'before'
   const work = async (signal: AbortSignal): Promise<Pushed> => {
     // the handshake goes on while the program is built
@@ -83,8 +90,9 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
           (seen) => options.detach === true && PHASES.indexOf(seen) >= DECIDED,
         ),
       )
-      return { client, robot, slot, bundle, result, sameVersion }
+      return { client, robot, slot, bundle, result, sameVersion, checking }
     } catch (error) {
+      checking?.stop()
       connecting.then(
         (open) => open.close(),
         () => {},

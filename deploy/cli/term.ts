@@ -143,6 +143,11 @@ export class Term {
     return this.#paintOut(style, text)
   }
 
+  /** For notes. */
+  paintNote(style: Style, text: string): string {
+    return this.#paintErr(style, text)
+  }
+
   table(head: readonly string[], rows: readonly (readonly string[])[]): void {
     if (this.json) return
     const { isTTY, columns } = this.#stdout

@@ -14,6 +14,7 @@ import type { Built, Workshop } from './program.ts'
 import type { Saves } from './saves.ts'
 import { followSwap, type Result } from './swap.ts'
 import { formatMs } from './term.ts'
+import { TypeCheck, type Types } from './typecheck.ts'
 
 export interface WatchParts {
   app: App
@@ -21,6 +22,7 @@ export interface WatchParts {
   slot: string
   /** Of the program. */
   folder: string
+  types: Types
   workshop: Workshop
   saves: Saves
 }
@@ -33,6 +35,8 @@ interface Save {
 
 /** Refused or called off for now: the running program holds, or the slot is busy. Tried again, less and less often. */
 const PASSING: readonly (string | undefined)[] = ['yield-timeout', 'in-progress']
+/** Until a newer save stops it. */
+const TYPES_MS = 60_000
 const AGAIN_MS = { first: 500, most: 5000 }
 
 export class Watching {
@@ -43,10 +47,15 @@ export class Watching {
   readonly #parts: WatchParts
   readonly #signal: AbortSignal
   #following: Promise<void> | null = null
+  #checking: TypeCheck | null = null
 
   constructor(parts: WatchParts, signal: AbortSignal) {
     this.#parts = parts
     this.#signal = signal
+  }
+
+  stop(): void {
+    this.#checking?.stop()
   }
 
   /** Builds and pushes what is there, then again after each save, for ever. */
@@ -70,6 +79,9 @@ export class Watching {
     let built: Built
     try {
       built = await workshop.build()
+      saves.follow(workshop.inputs())
+      if (saves.pending) return false
+      await this.#checkTypes()
     } catch (error) {
       if (!(error instanceof Refusal)) throw error
       saves.follow(workshop.inputs(), true)
@@ -77,10 +89,17 @@ export class Watching {
       this.#refused(took(), error)
       return true
     }
-    saves.follow(workshop.inputs())
-    if (saves.pending) return false
     app.term.event({ event: 'built', ...built.built, bytes: built.bytes.length })
     return this.#push(took(), built)
+  }
+
+  /** Beside the push, unless errors are to keep the program from it: then a Refusal is thrown. */
+  async #checkTypes(): Promise<void> {
+    const { app, folder, types } = this.#parts
+    this.#checking?.stop()
+    this.#checking = types === 'off' ? null : TypeCheck.start(folder)
+    if (types === 'error') await this.#checking?.refuse()
+    else void this.#checking?.warn(app, TYPES_MS)
   }
 
   /** Again and again while something passing is in the way; false when there was a newer save before that was over. */
@@ -130,7 +149,7 @@ export class Watching {
   #waits({ files }: Save, reason: string): void {
     const { term } = this.#parts.app
     term.event({ event: 'waiting', files, reason })
-    term.note(`${term.paint('bold', nameOf(files))}: waits, then pushes again: ${reason}`)
+    term.note(`${term.paintNote('bold', nameOf(files))}: waits, then pushes again: ${reason}`)
   }
 
   #ended({ files, buildMs }: Save, pushMs: number, name: string, result: Result): void {

@@ -14,6 +14,7 @@ export function define(command: Command, app: App, run: Runner): void {
     .option('--slot <slot>', 'which slot (default: main)')
     .option('--force', 'kill a running program that does not yield')
     .option('--retry', 'once more a release that was rolled back before')
+    .option('--types <how>', 'check types beside the build, where TypeScript is installed: warn, off, error', 'warn')
     .option('--detach', 'return when the robot has accepted it, without waiting for the swap')
     .addHelpText(
       'after',
@@ -26,16 +27,18 @@ export function define(command: Command, app: App, run: Runner): void {
 }
 
 async function push(app: App, path: string, options: PushOptions, globals: Globals): Promise<number> {
-  const { client, robot, slot, bundle, result, sameVersion } = await pushPath(app, path, options, globals)
+  const { client, robot, slot, bundle, result, sameVersion, checking } = await pushPath(app, path, options, globals)
   client.close()
   const what = bundle.built === undefined ? path : `${bundle.built.program} ${bundle.built.version}`
   if (result !== undefined) {
     const over = sameVersion ? ', over another build of the same version' : ''
     app.term.line(`${what} to ${robot.name}/${slot}, ${bundle.bytes.length} bytes${over}`)
     const exit = showResult(app, result)
+    await checking?.warn(app)
     if (exit === 0) app.term.next(`medulla logs -f${slot === DEFAULT_SLOT ? '' : ` --slot ${slot}`}`)
     return exit
   }
+  await checking?.warn(app)
   app.term.event({ event: 'detached', slot })
   app.term.line(`${robot.name}/${slot} accepted ${what}`)
   app.term.note('not waited for: start, takeover, trial and commit; it may still be undone')

@@ -15,6 +15,7 @@ export function define(command: Command, app: App, run: Runner): void {
     .option('--slot <slot>', 'which slot (default: main)')
     .option('--force', 'kill a running program that does not yield')
     .option('--retry', 'once more a release that was rolled back before')
+    .option('--types <how>', 'check types beside the build, where TypeScript is installed: warn, off, error', 'warn')
     .addHelpText('after', example('medulla run', 'medulla run robots/button-counter -d sim'))
     .action((path: string, _: unknown, own: Command) => {
       const options = own.opts<PushOptions>()
@@ -22,14 +23,19 @@ export function define(command: Command, app: App, run: Runner): void {
     })
 }
 
+/** The program runs on: there is time. */
+const PATIENCE_MS = 60_000
+
 async function runProgram(app: App, path: string, options: PushOptions, globals: Globals): Promise<number> {
   const pushed = await pushPath(app, path, options, globals)
   try {
     if (pushed.result === undefined) throw new Error('a push that is waited for has a result')
     const exit = showResult(app, pushed.result)
+    void pushed.checking?.warn(app, PATIENCE_MS)
     if (exit !== 0) return exit
     return await followThenStop(app, pushed)
   } finally {
+    pushed.checking?.stop()
     pushed.client.close()
   }
 }

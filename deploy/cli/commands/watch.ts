@@ -12,10 +12,12 @@ import { isLost, Link } from '../link.ts'
 import { isBundle, openWorkshop } from '../program.ts'
 import { checkSlot, whatTheRobotDoes } from '../pushing.ts'
 import { followSwap, showResult } from '../swap.ts'
+import { typesOption } from '../typecheck.ts'
 
 interface Options {
   slot?: string
   stop?: true
+  types?: string
 }
 
 export function define(command: Command, app: App, run: Runner): void {
@@ -29,6 +31,7 @@ export function define(command: Command, app: App, run: Runner): void {
     .argument('[path]', 'folder or source file', '.')
     .option('--slot <slot>', 'which slot (default: main)')
     .option('--stop', 'Ctrl-C stops the program, too; its outputs go to their safe levels')
+    .option('--types <how>', 'check types beside the build, where TypeScript is installed: warn, off, error', 'warn')
     .addHelpText('after', example('medulla watch', 'medulla watch robots/blink/v1 -d sim --stop'))
     .action((path: string, _: unknown, own: Command) => {
       const options = own.opts<Options>()
@@ -38,6 +41,7 @@ export function define(command: Command, app: App, run: Runner): void {
 
 async function watch(app: App, path: string, options: Options, globals: Globals): Promise<number> {
   const slot = checkSlot(options.slot)
+  const types = typesOption(options.types)
   if (await isBundle(path)) {
     throw new Refusal('usage', `${path} is a bundle: there is nothing to build`, `medulla push ${shellWord(path)}`)
   }
@@ -60,7 +64,7 @@ async function watch(app: App, path: string, options: Options, globals: Globals)
   }
   const workshop = await openWorkshop(app, path, [robot], { key: globals.key, range })
   const saves = await Saves.open(folder)
-  const watching = new Watching({ app, link, slot, folder, workshop, saves }, abort.signal)
+  const watching = new Watching({ app, link, slot, folder, types, workshop, saves }, abort.signal)
   try {
     const end = options.stop ? 'stops the program' : 'leaves the program running'
     app.term.event({ event: 'watching', path, robot: robot.name, slot })
@@ -70,6 +74,7 @@ async function watch(app: App, path: string, options: Options, globals: Globals)
     return await leave(app, link.client, robot.name, slot, watching.phase, options.stop === true)
   } finally {
     abort.abort()
+    watching.stop()
     await Promise.all([saves.close(), workshop.close()])
     link.close()
   }
