@@ -1,6 +1,5 @@
 /** From source to a bundle: the same inputs give the same payload bytes, wherever, whenever and whoever builds (BUNDLE 11). */
-import { join, resolve } from 'node:path'
-import type { BuildContext, BuildFailure, BuildResult, BuildOptions as EsbuildOptions } from 'esbuild'
+import { resolve } from 'node:path'
 import { describeInputs, encodeBuildInfo } from './buildinfo.ts'
 import type { TreeFile } from './bundle/h1.ts'
 import { encodeInner } from './bundle/inner.ts'
@@ -10,10 +9,11 @@ import { encodeRelease, RELEASE_FORMAT, type Release, releaseDigest } from './bu
 import { seal } from './bundle/seal.ts'
 import type { JsonObject } from './bundle/strict.ts'
 import { library } from './bundle/tar.ts'
+import { type Bundled, Bundler } from './bundler/bundler.ts'
 import { Describer, ThrownAtImport } from './describe.ts'
 import { Refusal } from './errors.ts'
 import type { Signer } from './keys.ts'
-import { findSource, isFile, type Source } from './source.ts'
+import { findSource, type Source } from './source.ts'
 
 export interface BuildOptions {
   program?: string
@@ -28,12 +28,6 @@ export interface Built {
   files: TreeFile[]
   manifest: Manifest
 }
-
-type Options = EsbuildOptions & { write: false; metafile: true }
-
-/** CommonJS dependencies ask for Node's own modules by require, which an ESM file has to make for itself. */
-const REQUIRE =
-  "import{createRequire as __medullaRequire}from'node:module';const require=__medullaRequire(import.meta.url);\n"
 
 /** `path` is a folder or a .ts, .mts, .js or .mjs file. Throws `build-failed`. */
 export async function buildProgram(path: string, opts: BuildOptions): Promise<Built> {
@@ -51,12 +45,13 @@ export class Builder {
   inputs: readonly string[] = []
   readonly #path: string
   readonly #opts: BuildOptions
-  #context: { of: string; made: BuildContext<Options> } | null = null
+  readonly #bundler: Bundler
   #describer: Describer | null = null
 
   constructor(path: string, opts: BuildOptions) {
     this.#path = resolve(path)
     this.#opts = opts
+    this.#bundler = new Bundler(opts)
   }
 
   /** Starts now what the next build would have to wait for. */
@@ -77,8 +72,9 @@ export class Builder {
     try {
       const opts = this.#opts
       const source = findSource(this.#path, opts)
-      const built = await this.#bundle(esbuildOptions(source, opts))
-      const describing = describer.describe(built.code, opts.sdk)
+      // esbuild is another process: this one has time to load what makeBundle() needs
+      const [built] = await Promise.all([this.#bundler.bundle(source), library()])
+      const describing = describer.describe(built, opts.sdk)
       describing.catch(() => {}) // looked at below
       // the describer is another process, too
       const info = infoOf(source, built, opts)
@@ -86,11 +82,12 @@ export class Builder {
         throw error instanceof ThrownAtImport ? await withSourcePlace(error, source, opts) : error
       })
       const { manifest, bytes } = toManifest(source, said)
-      this.inputs = ['package.json', 'tsconfig.json', ...built.inputs].map((name) => resolve(source.root, name))
+      this.inputs = [...['package.json', 'tsconfig.json'].map((name) => resolve(source.root, name)), ...built.inputs]
       const files = [
         { name: 'program.mjs', bytes: built.code },
         { name: 'manifest.json', bytes },
         { name: 'buildinfo.json', bytes: info },
+        ...built.files,
       ]
       return { files, manifest }
     } finally {
@@ -100,17 +97,7 @@ export class Builder {
 
   async close(): Promise<void> {
     this.#describer?.stop()
-    await this.#context?.made.dispose()
-  }
-
-  async #bundle(options: Options): Promise<Bundled> {
-    const of = JSON.stringify(options)
-    if (this.#context?.of !== of) {
-      await this.#context?.made.dispose()
-      const esbuild = await import('esbuild')
-      this.#context = { of, made: await esbuild.context(options) }
-    }
-    return bundled(this.#context.made.rebuild())
+    await this.#bundler.close()
   }
 }
 
@@ -127,66 +114,18 @@ function infoOf(source: Source, built: Bundled, opts: BuildOptions): Uint8Array 
   })
 }
 
-function esbuildOptions({ root, entry }: Source, opts: BuildOptions, sourcemap: 'inline' | false = false): Options {
-  return {
-    absWorkingDir: root,
-    entryPoints: [`./${entry}`],
-    bundle: true,
-    write: false,
-    format: 'esm',
-    platform: 'node',
-    target: 'node20',
-    charset: 'utf8',
-    minifyWhitespace: sourcemap === false,
-    minifySyntax: sourcemap === false,
-    treeShaking: true,
-    metafile: true,
-    sourcemap,
-    logLevel: 'silent',
-    alias: { medulla: resolve(opts.sdk), 'medulla/drivers': resolve(opts.drivers) },
-    // BUNDLE 11.2: a tsconfig of some folder above must not change the result; the program's own may
-    ...(isFile(join(root, 'tsconfig.json')) ? { tsconfig: join(root, 'tsconfig.json') } : { tsconfigRaw: {} }),
-  }
-}
-
-interface Bundled {
-  code: Uint8Array
-  /** as esbuild names them: relative to the program's folder */
-  inputs: string[]
-  esbuild: string
-}
-
-async function bundled(building: Promise<BuildResult<Options>>): Promise<Bundled> {
-  const esbuild = await import('esbuild')
-  let result: BuildResult<Options>
-  try {
-    // esbuild is another process: this one has time to load what makeBundle() needs
-    result = (await Promise.all([building, library()]))[0]
-  } catch (cause) {
-    const { errors } = cause as BuildFailure
-    if (!Array.isArray(errors)) throw cause
-    const frames = await esbuild.formatMessages(errors.slice(0, 5), { kind: 'error', color: false, terminalWidth: 100 })
-    const native = errors.some((error) => error.text.includes('".node" files'))
-    const hint = native ? 'native addons cannot be bundled: ask for the hardware as a handle' : undefined
-    throw new Refusal('build-failed', frames.join('').trim(), hint, { cause })
-  }
-  const text = result.outputFiles[0]?.text ?? ''
-  const code = Buffer.from(text.includes('Dynamic require of') ? REQUIRE + text : text)
-  return { code, inputs: Object.keys(result.metafile.inputs), esbuild: esbuild.version }
-}
-
 /** Once more with a source map, which is worth its time only when something has gone wrong. */
 async function withSourcePlace(error: ThrownAtImport, source: Source, opts: BuildOptions): Promise<Refusal> {
   const describer = new Describer(true)
+  const bundler = new Bundler({ ...opts, sourcemap: true })
   try {
-    const esbuild = await import('esbuild')
-    const { code } = await bundled(esbuild.build(esbuildOptions(source, opts, 'inline')))
-    await describer.describe(code, opts.sdk)
+    await describer.describe(await bundler.bundle(source), opts.sdk)
     return error
   } catch (placed) {
     return placed instanceof ThrownAtImport ? placed : error
   } finally {
     describer.stop()
+    await bundler.close()
   }
 }
 

@@ -1,8 +1,9 @@
 /** What went into a build, under names that do not depend on where the folders lie (BUNDLE 11). */
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync } from 'node:fs'
-import { dirname, join, relative, resolve, sep } from 'node:path'
+import { readFileSync } from 'node:fs'
+import { dirname, relative } from 'node:path'
 import { encodeJson } from './bundle/strict.ts'
+import { isDependency, packageOf, slashes } from './bundler/logical.ts'
 
 export interface BuildInfo {
   format: 'medulla-buildinfo/1'
@@ -15,26 +16,7 @@ export interface BuildInfo {
   inputs: { path: string; sha256: string }[]
 }
 
-interface Package {
-  root: string
-  name: string
-  version: string
-}
-
-/** The package that a file belongs to, or null. */
-function packageOf(file: string): Package | null {
-  for (let root = dirname(file); ; root = dirname(root)) {
-    const path = join(root, 'package.json')
-    if (existsSync(path)) {
-      const read = JSON.parse(readFileSync(path, 'utf8')) as { name?: unknown; version?: unknown }
-      if (typeof read.name === 'string' && typeof read.version === 'string') {
-        return { root, name: read.name, version: read.version }
-      }
-    }
-    if (dirname(root) === root) return null
-  }
-}
-
+/** `inputs` are absolute paths. */
 export function describeInputs(
   root: string,
   sdk: string,
@@ -44,8 +26,7 @@ export function describeInputs(
   const ownRoot = own?.root ?? dirname(sdk)
   const modules = new Map<string, string>()
   const listed: BuildInfo['inputs'] = []
-  for (const input of inputs) {
-    const file = resolve(root, input)
+  for (const file of inputs) {
     const sha256 = createHash('sha256').update(readFileSync(file)).digest('hex')
     listed.push({ path: nameOf(file), sha256 })
   }
@@ -55,7 +36,7 @@ export function describeInputs(
   return { modules: sorted, inputs: listed, medulla: own?.version ?? '0.0.0' }
 
   function nameOf(file: string): string {
-    const dependency = file.includes(`${sep}node_modules${sep}`) ? packageOf(file) : null
+    const dependency = isDependency(file) ? packageOf(file) : null
     if (dependency && dependency.root !== ownRoot) {
       const id = `${dependency.name}@${dependency.version}`
       modules.set(id, dependency.version)
@@ -70,8 +51,4 @@ export function describeInputs(
 
 export function encodeBuildInfo(info: BuildInfo): Uint8Array {
   return encodeJson(info)
-}
-
-function slashes(path: string): string {
-  return path.split(sep).join('/')
 }

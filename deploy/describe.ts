@@ -7,7 +7,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, extname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
+import type { TreeFile } from './bundle/h1.ts'
 import { isObject, type JsonObject } from './bundle/strict.ts'
+import { writeTree } from './bundle/tree.ts'
 import { Refusal } from './errors.ts'
 import { timeScale } from './timescale.ts'
 
@@ -105,7 +107,7 @@ export class Describer {
   }
 
   /** Once only. What the program said to robot(), as it said it; `sdk` is the file that it was built with. Throws `build-failed`. */
-  async describe(program: Uint8Array, sdk: string): Promise<JsonObject> {
+  async describe({ code, files }: { code: Uint8Array; files: readonly TreeFile[] }, sdk: string): Promise<JsonObject> {
     const gate = await gateOf(sdk)
     this.#timer = setTimeout(() => {
       this.#late = true
@@ -114,8 +116,8 @@ export class Describer {
     const folder = mkdtempSync(join(tmpdir(), 'medulla-build-'))
     try {
       const file = join(folder, 'program.mjs')
-      writeFileSync(file, program, { mode: 0o600 })
-      const inert = join(folder, 'gate.mjs')
+      writeTree(folder, [{ name: 'program.mjs', bytes: code }, ...files])
+      const inert = join(folder, '.gate.mjs')
       writeFileSync(inert, gate, { mode: 0o600 })
       const pipe = this.#child.stdio[3]
       if (pipe && 'write' in pipe) pipe.write(`${pathToFileURL(inert)} ${pathToFileURL(file)}\n`)

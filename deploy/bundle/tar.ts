@@ -12,15 +12,26 @@ export async function library(): Promise<typeof import('tar-stream')> {
   return (await import('tar-stream')).default
 }
 
+export const isFileName = (name: string): boolean => name.length <= LIMITS.name && NAME.test(name)
+
 function checkNames(files: readonly TreeFile[]): void {
   if (files.length > LIMITS.files) throw new Refusal('too-large', `tar: ${files.length} files, at most ${LIMITS.files}`)
-  const seen = new Set<string>()
+  const seen = new Map<string, string>()
   for (const { name } of files) {
-    if (name.length > LIMITS.name || !NAME.test(name)) {
+    if (!isFileName(name)) {
       throw new Refusal('bad-bundle', `tar: bad file name ${JSON.stringify(name.slice(0, LIMITS.name))}`)
     }
-    if (seen.has(name)) throw new Refusal('bad-bundle', `tar: '${name}' is there twice`)
-    seen.add(name)
+    const other = seen.get(name.toLowerCase())
+    if (other === name) throw new Refusal('bad-bundle', `tar: '${name}' is there twice`)
+    // BUNDLE 5.7: one file on some file systems
+    if (other !== undefined) throw new Refusal('bad-bundle', `tar: '${other}' and '${name}' differ only in case`)
+    seen.set(name.toLowerCase(), name)
+  }
+  for (const name of seen.values()) {
+    for (let end = name.indexOf('/'); end >= 0; end = name.indexOf('/', end + 1)) {
+      const file = seen.get(name.slice(0, end).toLowerCase())
+      if (file !== undefined) throw new Refusal('bad-bundle', `tar: '${file}' is a file, and the folder of '${name}'`)
+    }
   }
 }
 

@@ -130,17 +130,6 @@ function noteClocks({ term }: App, { now, synchronised }: CounterRange): void {
   term.note(`${robot} is ${how} this computer's; on the one that is wrong: sudo timedatectl set-ntp true`)
 }
 
-/** Built, and neither signed nor sealed: for what runs on this computer. */
-export async function buildPlain(
-  app: App,
-  path: string,
-): Promise<{ code: Uint8Array; program: string; version: string }> {
-  const { files, manifest } = await buildFiles(app, path)
-  const code = files.find(({ name }) => name === manifest.entry)?.bytes
-  if (code === undefined) throw new Refusal('build-failed', `${path} has no ${manifest.entry}`)
-  return { code, program: manifest.program, version: manifest.version }
-}
-
 /** What a bundle of it holds. */
 export async function buildFiles(app: App, path: string): Promise<{ files: TreeFile[]; manifest: Manifest }> {
   const { buildProgram } = await import('../build.ts')

@@ -3,17 +3,18 @@
  * ended from here.
  */
 import type { ChildProcess } from 'node:child_process'
-import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
+import { writeTree } from '../bundle/tree.ts'
 import { Refusal } from '../errors.ts'
 import { timeScale } from '../timescale.ts'
 import type { App } from './app.ts'
 import { EXIT } from './exit.ts'
 import { printable } from './loglines.ts'
 import { ROBOTS } from './paths.ts'
-import { buildPlain } from './program.ts'
+import { buildFiles } from './program.ts'
 import { askRuntime, refusalIn, spawnRuntime } from './runtimebin.ts'
 
 /** Real time in which simulated time has to go on, or a program to be loaded. */
@@ -135,12 +136,11 @@ class Guard {
 async function build(app: App, paths: readonly string[], folder: string): Promise<Record<string, object>> {
   const built: Record<string, object> = {}
   for (const [index, path] of [...new Set(paths)].entries()) {
-    const { code, program, version } = await buildPlain(app, path)
+    const { files, manifest } = await buildFiles(app, path)
     const place = join(folder, String(index))
     await mkdir(place)
-    const file = join(place, 'program.mjs')
-    await writeFile(file, code)
-    built[path] = { file, program, version }
+    writeTree(place, files)
+    built[path] = { file: join(place, manifest.entry), program: manifest.program, version: manifest.version }
   }
   return built
 }

@@ -256,7 +256,11 @@ function permissions(grants: readonly Grant[]): string[] {
 /** For others: the folder above is closed to them, and what is bound is read-only. */
 export function readable(programDir: string): void {
   chmodSync(programDir, 0o755)
-  for (const name of readdirSync(programDir)) chmodSync(join(programDir, name), 0o444)
+  for (const entry of readdirSync(programDir, { withFileTypes: true })) {
+    const path = join(programDir, entry.name)
+    if (entry.isDirectory()) readable(path)
+    else chmodSync(path, 0o444)
+  }
 }
 
 const found = new Map<string, string | null>()

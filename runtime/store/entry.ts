@@ -5,7 +5,7 @@
  * by hash, and install.json (with a hash of its own) names the signature. A start asks for nothing else: no clock, no policy.
  */
 import { lstat, mkdir, open, readFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Manifest } from '../../deploy/bundle/manifest.ts'
 import { parseManifest } from '../../deploy/bundle/manifest.ts'
 import { checkPayload, unpackPayload } from '../../deploy/bundle/payload.ts'
@@ -39,7 +39,7 @@ export interface StoredBundle {
 }
 
 export const ENTRY_FILES = ['release', 'release.sig', 'payload.tar.gz', 'install.json'] as const
-/** All a program's payload may hold. */
+/** What a program's payload holds, besides what lies in files/ (BUNDLE 5.8). */
 const PROGRAM_FILES = ['buildinfo.json', 'manifest.json', 'program.mjs'] as const
 
 const DIGEST = /^sha256:([0-9a-f]{64})$/
@@ -107,12 +107,13 @@ function same(file: string, digest: string, expected: string, actual: string): v
   throw new Refusal('bad-hash', `${file} of ${digest} was changed on disk: expected ${expected}, got ${actual}`)
 }
 
-/** Refuses a payload that is not one program: exactly {@link PROGRAM_FILES}, the manifest of this very release. */
+/** Refuses a payload that is not one program: {@link PROGRAM_FILES} and files/, the manifest of this very release. */
 export function checkProgram(release: Release, files: ReadonlyMap<string, Uint8Array>): Manifest {
   if (release.kind !== 'program') {
     throw new Refusal('wrong-slot', `a slot takes a release of kind program, got ${release.kind}`)
   }
-  const names = [...files.keys()].sort()
+  // BUNDLE 5.8
+  const names = [...files.keys()].filter((name) => !name.startsWith('files/')).sort()
   if (names.join() !== PROGRAM_FILES.join()) {
     throw new Refusal(
       'bad-bundle',
@@ -142,7 +143,9 @@ export async function extractEntry(store: string, digest: string, folder: string
   checkProgram(release, files)
   await mkdir(folder, { recursive: true, mode: 0o700 })
   for (const [name, bytes] of files) {
-    const handle = await open(join(folder, name), 'wx', 0o400)
+    const path = join(folder, name)
+    if (name.includes('/')) await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+    const handle = await open(path, 'wx', 0o400)
     try {
       await handle.writeFile(bytes)
     } finally {

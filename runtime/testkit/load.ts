@@ -4,11 +4,14 @@
  * A file is bundled first, as for a robot, and so is new with each load; what a function imports is whatever its test
  * runner makes of it, and is evaluated once.
  */
-import { readFileSync } from 'node:fs'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { readFileSync, rmSync } from 'node:fs'
+import { mkdtemp, readFile, realpath } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, extname, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
+import { writeTree } from '../../deploy/bundle/tree.ts'
+import { assetPatterns } from '../../deploy/bundler/assets.ts'
+import { parseJsonText } from '../../deploy/bundler/logical.ts'
 import type { Declared, Hosts } from '../sdk/hosts.ts'
 import { gatePort } from './rehearsals.ts'
 
@@ -64,10 +67,7 @@ export async function load(source: Source): Promise<Loaded> {
     typeof source === 'object' && 'text' in source ? source : { file: pathOf(source), text: undefined }
   const folder = dirname(file)
   const declared = await declaredBy(() => importBundled(file, text))
-  const about = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8').catch(() => '{}')) as Record<
-    string,
-    string
-  >
+  const about = await aboutIn(folder)
   return { declared, program: about.name ?? basename(file, extname(file)), version: about.version ?? '0.0.0', folder }
 }
 
@@ -96,26 +96,35 @@ function declaredBy(importing: () => Promise<unknown>): Promise<Declared> {
 const pathOf = (program: string | URL) => (program instanceof URL ? fileURLToPath(program) : resolve(program))
 
 async function importBundled(file: string, text: string | undefined): Promise<unknown> {
-  const { build } = await import('esbuild')
+  const { Bundler } = await import('../../deploy/bundler/bundler.ts')
   const own = (path: string) => fileURLToPath(new URL(`${path}${extname(import.meta.url)}`, import.meta.url))
+  const bundler = new Bundler({ sdk: own('../sdk/index'), drivers: own('../../drivers/index'), sourcemap: true })
   const folder = await mkdtemp(join(tmpdir(), 'medulla-simulate-'))
+  // a program reads the files that came with it while it runs
+  leaveNone.add(folder)
+  const root = await realpath(dirname(file))
+  const entry = { root, entry: basename(file), assets: await assetsOf(root) }
   try {
-    const outfile = join(folder, 'program.mjs')
-    await build({
-      ...(text === undefined
-        ? { entryPoints: [file] }
-        : { stdin: { contents: text, resolveDir: dirname(file), sourcefile: file, loader: 'ts' } }),
-      outfile,
-      bundle: true,
-      format: 'esm',
-      platform: 'node',
-      target: 'node20',
-      sourcemap: 'inline',
-      logLevel: 'silent',
-      alias: { medulla: own('../sdk/index'), 'medulla/drivers': own('../../drivers/index') },
-    })
-    return await import(pathToFileURL(outfile).href)
+    const { code, files } = await bundler.bundle(text === undefined ? entry : { ...entry, text })
+    writeTree(folder, [{ name: 'program.mjs', bytes: code }, ...files])
+    return await import(pathToFileURL(join(folder, 'program.mjs')).href)
   } finally {
-    await rm(folder, { recursive: true, force: true })
+    await bundler.close()
   }
+}
+
+/** Folders of programs, until this process ends. */
+const leaveNone = new Set<string>()
+process.once('exit', () => {
+  for (const folder of leaveNone) rmSync(folder, { recursive: true, force: true })
+})
+
+async function assetsOf(root: string): Promise<string[]> {
+  return assetPatterns((await aboutIn(root)).medulla)
+}
+
+/** Its package.json, or nothing. */
+async function aboutIn(folder: string): Promise<{ name?: string; version?: string; medulla?: unknown }> {
+  const text = await readFile(join(folder, 'package.json'), 'utf8').catch(() => '{}')
+  return parseJsonText(text) as { name?: string; version?: string; medulla?: unknown }
 }
