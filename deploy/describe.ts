@@ -26,7 +26,7 @@ const NEWLINE = 10
 
 /** Waits for the URLs of gate and program on fd 3, answers on fd 3, ends. The program's own output goes elsewhere. */
 const CHILD = `
-import { readSync, writeSync } from 'node:fs'
+const { readSync, writeSync } = require('node:fs')
 const said = []
 const answer = (value) => {
   const bytes = Buffer.from(JSON.stringify(value) + '\\n')
@@ -44,18 +44,17 @@ do {
   if (got === 0) process.exit(0)
   length += got
 } while (url[length - 1] !== 10)
-try {
-  const [inert, program] = url.toString('utf8', 0, length - 1).split(' ')
+const load = async (inert, program) => {
   const gate = (await import(inert)).closedGate(4)
+  // a promise that is rejected while the program loads, or what a callback throws
   for (const event of ['uncaughtException', 'unhandledRejection']) {
     process.on(event, (error) => { if (gate.round === undefined) fail(error) })
   }
   globalThis[Symbol.for('medulla.host')] = { gate, describe: (d) => { said.push(d) } }
   await gate.loading(import(program))
   answer({ said })
-} catch (error) {
-  fail(error)
 }
+load(...url.toString('utf8', 0, length - 1).split(' ')).catch(fail)
 `
 
 /** Node and what a Windows process cannot start without: a variable of the user's must not change the answer. */
@@ -75,7 +74,8 @@ export class Describer {
   #late = false
 
   constructor(sourceMaps = false) {
-    const args = ['--input-type=module', '--eval', CHILD]
+    // CommonJS: workers of the program would inherit --input-type, and refuse it
+    const args = ['--eval', CHILD]
     if (sourceMaps) args.unshift('--enable-source-maps')
     this.#child = spawn(process.execPath, args, { env: scrubbedEnv(), stdio: ['ignore', 'pipe', 'pipe', 'pipe'] })
     const answer: Buffer[] = []

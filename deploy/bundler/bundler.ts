@@ -230,8 +230,7 @@ async function failure(root: string, errors: Message[], cause: unknown): Promise
 }
 
 function hintFor(root: string, text: string): string | undefined {
-  if (/^\S+ is native: /.test(text))
-    return "ask for the hardware as a handle: robot({ led: 'output' }, ({ led }) => …)"
+  if (/^\S+ is native: /.test(text)) return "ask for the hardware as a handle: robot({ led: 'output' }, ({ led }) => …)"
   const missing = /^Could not resolve "([^"]+)"/.exec(text)?.[1]
   const name = missing === undefined ? null : packageIn(missing)
   if (name === null || missing?.startsWith('#')) return undefined

@@ -22,14 +22,15 @@ export const asksPlace = (text: string): boolean => /\b__(?:dir|file)name\b|\bim
 /** A worker given by a path alone. */
 export const startsWorker = (text: string): boolean => /\bnew\s+(?:\w+\.)?Worker\(/.test(text)
 
-const QUOTED = String.raw`(['"\x60])([^'"\x60$\\\n]+)\1`
-const BY_URL = new RegExp(String.raw`\bnew\s+URL\(\s*${QUOTED}\s*,\s*import\.meta\.url\s*\)`, 'g')
+const BY_URL = /\bnew\s+URL\(\s*(['"`])([^'"`$\\\n]+)\1\s*,\s*import\.meta\.url\s*\)/g
 const BY_JOIN =
   /\b(?:join|resolve)\(\s*(?:__dirname|import\.meta\.dirname)((?:\s*,\s*(?:'[^'\\\n]*'|"[^"\\\n]*"))+)\s*\)/g
 const BY_TEMPLATE = /`\$\{(?:__dirname|import\.meta\.dirname)\}\/([^`$\\\n]+)`/g
 const BY_SUM = /(?:__dirname|import\.meta\.dirname)\s*\+\s*(['"])\/([^'"\\\n]+)\1/g
 const BY_REQUIRE = /\b\w*[rR]equire\(\s*(['"])(\.{1,2}\/[^'"\\\n]+\.json)\1\s*\)/g
-const WORKER = new RegExp(String.raw`(\bnew\s+(?:\w+\.)?Worker\(\s*)${QUOTED}`, 'g')
+const WORKER = /(\bnew\s+(?:\w+\.)?Worker\(\s*)(['"`])([^'"`$\\\n]+)\2/g
+const JOINED_WORKER =
+  /(\bnew\s+(?:\w+\.)?Worker\(\s*)(?:\w+\.)?(?:join|resolve)\(\s*__dirname\s*,\s*(['"])([^'"\\\n]+)\2\s*\)/g
 const OWN_WORKER =
   /(\bnew\s+(?:\w+\.)?Worker\(\s*)(?:__filename|import\.meta\.filename|(?:new\s+URL|fileURLToPath)\(\s*import\.meta\.url\s*\))/g
 const CODE = /\.[cm]?[jt]sx?$/
@@ -71,13 +72,10 @@ export async function rewrite(root: string, file: string, text: string): Promise
     const found = [folder, root].map((from) => codeFile(resolve(from, path))).find((code) => code !== null)
     return found == null ? whole : `${start}${worker(found)}`
   })
-  changed = changed.replace(
-    /(\bnew\s+(?:\w+\.)?Worker\(\s*)(?:\w+\.)?(?:join|resolve)\(\s*__dirname\s*,\s*(['"])([^'"\\\n]+)\2\s*\)/g,
-    (whole, start: string, _quote, path: string) => {
-      const found = codeFile(join(folder, path))
-      return found === null ? whole : `${start}${worker(found)}`
-    },
-  )
+  changed = changed.replace(JOINED_WORKER, (whole, start: string, _quote, path: string) => {
+    const found = codeFile(join(folder, path))
+    return found === null ? whole : `${start}${worker(found)}`
+  })
   const logical = logicalPath(root, file)
   const sloppy = /\.c?js$/.test(file) ? await sloppyModule(changed, logical) : null
   return { text: sloppy ?? placed(changed, logical), assets: [...assets], workers: [...workers] }

@@ -18,8 +18,8 @@ export async function sloppyModule(text: string, logical: string): Promise<strin
   return [
     placeOf(logical),
     `require("node:vm").compileFunction(${JSON.stringify(code)},`,
-    `["exports","require","module","__filename","__dirname"],{filename:${JSON.stringify(logical)}})`,
-    `.call(module.exports,exports,(n)=>{switch(n){${cases.join('')}}return require(n)},module,__medullaFile,__medullaDir)`,
+    `["exports","require","module","__filename","__dirname","__medullaUrl"],{filename:${JSON.stringify(logical)}})`,
+    `.call(module.exports,exports,(n)=>{switch(n){${cases.join('')}}return require(n)},module,__medullaFile,__medullaDir,__medullaUrl)`,
   ].join('')
 }
 
