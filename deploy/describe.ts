@@ -9,7 +9,7 @@ import { dirname, extname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { TreeFile } from './bundle/h1.ts'
 import { isObject, type JsonObject } from './bundle/strict.ts'
-import { writeTree } from './bundle/tree.ts'
+import { writeTree } from './bundler/tree.ts'
 import { Refusal } from './errors.ts'
 import { timeScale } from './timescale.ts'
 

@@ -224,7 +224,8 @@ export class I2cBus {
     checkAddress(address)
     const device = this.#devices.get(address) ?? this.#devices.get(0)
     if (device === undefined) {
-      const text = `no handle of this program has the address 0x${address.toString(16).padStart(2, '0')}`
+      const at = `0x${address.toString(16).padStart(2, '0')}`
+      const text = `no handle of this program has the address ${at}: ask for the board's i2c handle that has it`
       throw Object.assign(new HardwareError('no-ack', text), { code: 'ENXIO' })
     }
     try {

@@ -2,6 +2,7 @@
  * Invariant: an instance is one call of the program's `run`, with its own handles, lease, schedule and state; the live
  * one and every rehearsal are made by the same code.
  */
+import { kept, within } from '../../drivers/granted.ts'
 import { type Handle, isDriven, type LastEdge } from '../../drivers/handle.ts'
 import { lastEdge } from '../../drivers/lastedge.ts'
 import type { Context, OnLive } from './spec.ts'
@@ -36,14 +37,18 @@ export class Instance {
       state: this.state,
       params: params as Context<unknown>['params'],
       info: { program: init.program, version: init.version, slot: init.slot, tookOver, why: this.#outside.why() },
-      every: (ms, fn) => this.ticker.add(ms, fn),
+      every: (ms, fn) => this.ticker.add(ms, kept(handles, fn)),
       log: (text, level = 'info') => this.#outside.log(String(text), level),
       health: (check) => this.#checks.push(check),
       hold: (reason) => this.#hold(reason),
-      onLive: (fn) => this.onLive.push(fn),
-      onStop: (fn) => this.stops.push(fn),
+      onLive: (fn) => this.onLive.push(kept(handles, fn)),
+      onStop: (fn) => this.stops.push(kept(handles, fn)),
     }
-    watch(this.#spec.run(Object.assign(Object.fromEntries(handles), context) as never), this.#outside.failed)
+    const all = Object.assign(Object.fromEntries(handles), context)
+    watch(
+      within(handles, () => this.#spec.run(all as never)),
+      this.#outside.failed,
+    )
   }
 
   #hold(reason: string): () => void {

@@ -112,7 +112,7 @@ test('an address that was not granted answers as one where no chip is', () => {
     expect.objectContaining({
       kind: 'no-ack',
       code: 'ENXIO',
-      message: 'no handle of this program has the address 0x50',
+      message: expect.stringContaining('no handle of this program has the address 0x50'),
     }),
   )
   expect(it.scanSync(NOBODY)).toEqual([])

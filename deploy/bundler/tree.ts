@@ -1,7 +1,7 @@
 /** The files of a payload as files on disk. */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import type { TreeFile } from './h1.ts'
+import type { TreeFile } from '../bundle/h1.ts'
 
 /** `folder` is there; the files are not. For the owner alone. */
 export function writeTree(folder: string, files: readonly TreeFile[]): void {

@@ -1,0 +1,28 @@
+/**
+ * In the place of the package i2c-bus 5.2.3, for dependencies that open a bus themselves: whatever its number, the bus has
+ * the `i2c` handles that the program was granted, by their addresses.
+ */
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { type I2cBus, i2cBus, type PromisifiedI2cBus } from '../devices/i2cbus.ts'
+import { follow, grantedOf } from '../granted.ts'
+
+follow(new AsyncLocalStorage())
+
+type Opened = (error: Error | null, bus?: I2cBus) => void
+
+/** `forceAccess` does nothing: an address that the kernel holds is none of the board's handles. */
+export function openSync(busNumber: number, _options?: object): I2cBus {
+  if (!Number.isInteger(busNumber) || busNumber < 0) throw new Error(`Invalid I2C bus number ${busNumber}`)
+  return i2cBus(...grantedOf('i2c', 'i2c-bus'))
+}
+
+export function open(busNumber: number, ...rest: [Opened] | [object, Opened]): I2cBus {
+  const done = rest.at(-1) as Opened
+  const bus = openSync(busNumber)
+  setImmediate(() => done(null, bus))
+  return bus
+}
+
+export async function openPromisified(busNumber: number, _options?: object): Promise<PromisifiedI2cBus> {
+  return openSync(busNumber).promisifiedBus()
+}
