@@ -16,7 +16,7 @@ export function gateTimers(gate: Gate): void {
     const promised = (global[name] as { [promisify.custom]?: Call })[promisify.custom]
     exchange(global, name, (real) => gated(gate, real, clear))
     if (promised !== undefined) {
-      Object.defineProperty(global[name], promisify.custom, { value: never(gate, true)(promised), configurable: true })
+      Object.defineProperty(global[name], promisify.custom, { value: promises(gate, promised), configurable: true })
     }
     own[name] = global[name]
   }
@@ -42,18 +42,20 @@ export function gateTimers(gate: Gate): void {
         })
       },
   )
-  const promises = timersPromises as unknown as Target
-  for (const name of ['setTimeout', 'setImmediate']) exchange(promises, name, never(gate, true))
+  const module = timersPromises as unknown as Target
+  for (const name of ['setTimeout', 'setImmediate']) exchange(module, name, (real) => promises(gate, real))
   exchange(
-    promises,
+    module,
     'setInterval',
     (real) =>
       function (this: unknown, ...args: unknown[]) {
-        return gate.round === undefined ? real.apply(this, args) : endless()
+        if (gate.round !== undefined) return endless()
+        const ticks = real.apply(this, args) as AsyncIterable<unknown>
+        return gate.isLive ? ticks : gatedTicks(gate, ticks)
       },
   )
   const scheduler = Object.getPrototypeOf(timersPromises.scheduler) as Target
-  for (const name of ['wait', 'yield']) exchange(scheduler, name, never(gate, true))
+  for (const name of ['wait', 'yield']) exchange(scheduler, name, (real) => promises(gate, real))
 }
 
 const nothing = (): void => {}
@@ -79,6 +81,26 @@ function gated(gate: Gate, real: Call, clear: Call): Call {
     return timer
   }
 }
+
+/** As `gated`, for timers that are promises. */
+function promises(gate: Gate, real: Call): Call {
+  return async function (this: unknown, ...args: unknown[]) {
+    if (gate.round !== undefined) return new Promise(nothing)
+    const value = await real.apply(this, args)
+    await mayFire(gate)
+    return value
+  }
+}
+
+async function* gatedTicks(gate: Gate, ticks: AsyncIterable<unknown>): AsyncGenerator<unknown> {
+  for await (const tick of ticks) {
+    await mayFire(gate)
+    yield tick
+  }
+}
+
+const mayFire = (gate: Gate): Promise<void> | undefined =>
+  gate.isLive || gate.isLoading ? undefined : new Promise((resolve) => gate.defer({}, 'a timer', resolve))
 
 /** What `for await` waits for and never gets. */
 function endless(): AsyncIterator<never> & AsyncIterable<never> {

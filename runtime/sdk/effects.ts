@@ -101,7 +101,9 @@ function gateNetwork(gate: Gate): void {
     (real: Call): Gated =>
       function (this: object, ...args: unknown[]) {
         const { round } = gate
-        if (round === undefined || round.made.has(this)) {
+        // stdout is made when it is first asked for, and is nobody's own
+        const { _isStdio } = this as { _isStdio?: boolean }
+        if (round === undefined || (round.made.has(this) && _isStdio !== true)) {
           if (forget && !gate.isOpen) gate.forget(this)
           return real.apply(this, args)
         }
@@ -164,7 +166,7 @@ function said(to: unknown): string {
 
 function gateChildren(gate: Gate): void {
   const running = new Set<childProcess.ChildProcess>()
-  // a helper ends with its program, also where it has left the process group (HANDOVER 13.9)
+  // a helper ends with its program, also where it has left the process group (HANDOVER 13.8)
   process.on('exit', () => {
     for (const child of running) end(child)
   })

@@ -11,6 +11,7 @@
  * - while it is open everything passes.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { fileURLToPath } from 'node:url'
 
 /** One call of a rehearsal, and all that came of it. */
 export interface Round {
@@ -153,6 +154,13 @@ export class Gate implements GatePort {
   /** `code` is NOT_LIVE, or what packages know how to live with. */
   refusal(what: string, code: string = NOT_LIVE): Error {
     const message = `${what}: only a program that drives the hardware may do that; do it in run or in onLive, not at the top level`
-    return Object.assign(new Error(message), { code })
+    const error = Object.assign(new Error(message), { code })
+    const own = fileURLToPath(import.meta.url)
+    // the first place is one of the program
+    const lines = (error.stack ?? '')
+      .split('\n')
+      .filter((line) => !line.includes(own) && !line.includes(import.meta.url))
+    error.stack = lines.join('\n')
+    return error
   }
 }

@@ -193,14 +193,33 @@ test('BUNDLE 11.3: a program that never finishes loading is given 5 s, and no va
   expect(readdirSync(temp).filter((name) => name.startsWith('medulla-build-'))).toEqual([])
 })
 
-test('BUNDLE 11.3: what a program starts and leaves behind does not hold the build up', async () => {
-  const start = `import { spawn } from 'node:child_process'\nspawn('sleep', ['30'], { stdio: 'inherit' })\n`
-  const began = performance.now()
-  const { manifest } = await buildProgram(program({ 'program.ts': start + BLINK }), opts)
-  expect(manifest.needs).toEqual({ led: 'output' })
-  expect((await failure(`${start}process.exit(0)\n`)).message).toContain('ended while loading')
-  // neither build waited for what it had started
-  expect(performance.now() - began).toBeLessThan(30_000)
+test('HANDOVER 13.1: nothing that a program does at its top level, or in run, happens while it is built', async () => {
+  const real = (path: string) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
+  const product = { sdk: real('runtime/sdk/index.ts'), drivers: real('drivers/index.ts') }
+  const folder = tempFolder()
+  const made = (name: string) => JSON.stringify(join(folder, name))
+  const inRun = `import { execFileSync, spawn } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { robot } from 'medulla'
+createServer().listen(${made('socket')})
+robot({ led: 'output' }, ({ every }) => {
+  spawn('touch', [${made('spawned')}])
+  execFileSync('touch', [${made('executed')}])
+  writeFileSync(${made('written')}, '')
+  every(20, () => {})
+  process.kill(process.pid)
+  process.nextTick(() => { throw new Error('late') })
+})
+`
+  const { manifest } = await buildProgram(program({ 'program.ts': inRun }), product)
+  expect(manifest.ratesMs).toEqual([20])
+  const start = `import { spawn } from 'node:child_process'\nspawn('touch', [${made('started')}])\n`
+  const { message } = await failure(start + BLINK)
+  expect(message).toMatch(/a process \(touch\): only a program that drives the hardware may .*\n\s+at .*program\.ts:2:/)
+  const waits = `import { connect } from 'node:net'\nimport { once } from 'node:events'\nawait once(connect(9), 'connect')\n`
+  expect((await failure(waits + BLINK)).message).toContain('a connection (connect localhost:9) begins only when')
+  expect(readdirSync(folder)).toEqual([])
 })
 
 test('what a program prints and its timers do not matter', async () => {
