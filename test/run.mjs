@@ -48,6 +48,7 @@ const BATTERY = [
   'test/e2e/firstpush.test.ts',
   'test/e2e/flood.test.ts',
   'test/e2e/hostiletext.test.ts',
+  'test/e2e/inert.test.ts',
   'test/e2e/life.test.ts',
   'test/e2e/overload.test.ts',
   'test/e2e/params.test.ts',
@@ -58,6 +59,7 @@ const BATTERY = [
   'test/e2e/spare.test.ts',
   'test/e2e/stopwins.test.ts',
   'test/e2e/undone.test.ts',
+  'test/runtime/gate.test.ts',
   'test/store/enterhome.test.ts',
 ]
 /** The same, with nothing beside it: it holds the guard to the times that it states. */

@@ -14,7 +14,7 @@ import type { Grant } from '../../drivers/handle.ts'
 import { FD, type FromProgram, type InitMessage, MAX_LINE, type ToProgram, WIRE } from '../sdk/wire.ts'
 import { Budget, PROGRAM_ALLOWANCE } from './budget.ts'
 import type { Cell } from './cells.ts'
-import { continueProcess, killUser, stopProcess } from './fence.ts'
+import { continueProcess, descendantsOf, killUser, signal, stopProcess } from './fence.ts'
 import { readLines } from './lines.ts'
 import type { SlotLog } from './log.ts'
 import { parseFromProgram } from './messages.ts'
@@ -188,6 +188,9 @@ export class Child implements Instance {
 
   /** SIGKILL to all of it. True when its end was seen in time. */
   async kill(deadlineMs = this.#cell.killMs): Promise<boolean> {
+    // HANDOVER 13.8: those that have left its group are still its children now
+    const others = this.#isBare && this.alive ? descendantsOf(this.pid) : []
+    for (const pid of others) signal(pid, 'SIGKILL')
     this.signal('SIGKILL')
     const timer = new AbortController()
     const late = sleep(deadlineMs, false, { signal: timer.signal }).catch(() => false)
@@ -199,9 +202,16 @@ export class Child implements Instance {
     return emptied && !this.alive
   }
 
-  /** Ends all that it has started, also after its own end. */
+  /** It has neither a control group nor a user of its own. */
+  get #isBare(): boolean {
+    return this.#cell.leaf === null && this.#cell.uid === null
+  }
+
+  /** Ends all that it has started, also after its own end (HANDOVER 13.8). */
   #empty(deadlineMs: number): Promise<boolean> {
     const { leaf, uid } = this.#cell
+    // of a bare one what is still in its group; its SDK ends what is not
+    if (this.#isBare && this.process.pid !== undefined) signal(-this.process.pid, 'SIGKILL')
     if (leaf !== null) return leaf.kill(deadlineMs)
     return uid === null ? Promise.resolve(true) : killUser(uid, deadlineMs)
   }

@@ -39,7 +39,18 @@ export async function killUser(uid: number, deadlineMs: number): Promise<boolean
   }
 }
 
-function signal(pid: number, name: NodeJS.Signals): void {
+/** Where there is neither: all that it has started and that has not left the process tree, itself not included. */
+export function descendantsOf(pid: number): number[] {
+  if (process.platform !== 'linux') return []
+  const parents = readdirSync('/proc')
+    .filter((name) => /^\d/.test(name))
+    .map((name): [number, number] => [Number(name), Number(fieldsOf(`/proc/${name}/stat`)[1])])
+  const found = [pid]
+  for (const one of found) found.push(...parents.flatMap(([child, parent]) => (parent === one ? [child] : [])))
+  return found.slice(1)
+}
+
+export function signal(pid: number, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name)
   } catch {
@@ -65,11 +76,14 @@ function allStopped(pid: number): boolean {
 }
 
 /** proc_pid_stat(5): the state follows the command's closing parenthesis. Gone is as good as Z. */
-function stateOf(file: string): string {
+const stateOf = (file: string): string => fieldsOf(file)[0] ?? 'Z'
+
+/** State, parent and what follows; nothing when it is gone. */
+function fieldsOf(file: string): string[] {
   try {
     const stat = readFileSync(file, 'utf8')
-    return stat.charAt(stat.lastIndexOf(')') + 2)
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   } catch {
-    return 'Z'
+    return []
   }
 }
