@@ -11,11 +11,11 @@ export { Led } from './devices/led.ts'
 export { LineSensor, type LineSensorOptions } from './devices/linesensor.ts'
 export { Mcp3008, type Mcp3008Options } from './devices/mcp3008.ts'
 export { Motor, type MotorOptions, type MotorPins } from './devices/motor.ts'
-export { Pca9685, type Pca9685Options } from './devices/pca9685.ts'
+export { Pca9685, type Pca9685Options, type ServoCalibration } from './devices/pca9685.ts'
 export { type Color, RgbLed, type RgbLedOptions } from './devices/rgbled.ts'
 export { Servo, type ServoOptions, type SweepOptions } from './devices/servo.ts'
 export { Sonar, type SonarOptions } from './devices/sonar.ts'
-export { Stepper, type StepperOptions, type StepperPins } from './devices/stepper.ts'
+export { Stepper, type StepperMotion, type StepperOptions, type StepperPins } from './devices/stepper.ts'
 export { HardwareError, type HardwareErrorKind } from './errors.ts'
 export type {
   Analog,

@@ -111,3 +111,97 @@ test('a channel of 16 is refused', () => {
   const driver = new Pca9685(chip().device, { frequencyHz: 50 })
   expect(() => driver.channel(16)).toThrow(/from 0 to 15, got 16/)
 })
+
+test.each([
+  // 7.3.5: round(osc / (4096 * rate)) - 1
+  [25_000_000, 200, 30, 30],
+  [25_000_000, 50, 121, 50],
+  [26_200_000, 50, 127, 50],
+  [23_500_000, 60, 95, 60],
+  [25_000_000, 1526, 3, 1526],
+  [25_000_000, 24, 253, 24],
+])('7.3.5: an oscillator of %d Hz at %d Hz has the prescale value %d', (oscillatorHz, frequencyHz, prescale) => {
+  const { device, register, world, now } = chip()
+  world.poke(`chip${ADDRESS}`, 'oscillator', oscillatorHz)
+  const { periodNs } = new Pca9685(device, { frequencyHz, oscillatorHz }).channel(0)
+  expect(register(0xfe)).toBe(prescale)
+  expect(periodNs).toBeCloseTo(((prescale + 1) * 4096 * 1e9) / oscillatorHz, -1)
+  // what the chip does is what its channels say
+  expect(now().frequencyHz).toBeCloseTo(1e9 / periodNs, 3)
+})
+
+test('a chip that is off is measured once, and its pulses are right from then on', () => {
+  const { device, world, now } = chip()
+  world.poke(`chip${ADDRESS}`, 'oscillator', 27_100_000)
+  const pulseUs = () => ((now().duties[0] ?? 0) / (now().frequencyHz as number)) * 1e6
+  new Servo(new Pca9685(device, { frequencyHz: 50 }).channel(0)).to(90)
+  expect(Math.abs(pulseUs() - 1500)).toBeGreaterThan(100)
+  const oscillatorHz = Pca9685.oscillatorHz(50, now().frequencyHz as number)
+  expect(oscillatorHz).toBe(27_100_000)
+  const calibrated = new Pca9685(device, { frequencyHz: 50, oscillatorHz })
+  expect(now().frequencyHz).toBeCloseTo(50, 0)
+  for (const [degrees, us] of [
+    [0, 500],
+    [90, 1500],
+    [180, 2500],
+  ] as const) {
+    calibrated.servo(0).write(degrees)
+    expect(Math.abs(pulseUs() - us)).toBeLessThan(5)
+  }
+  // measured again with what was found, it stays
+  expect(Pca9685.oscillatorHz(50, now().frequencyHz as number, oscillatorHz)).toBe(oscillatorHz)
+})
+
+test('a servo with pulses, trim and direction of its own; no pulse is outside of its limits', () => {
+  const { device, now } = chip()
+  const driver = new Pca9685(device, { frequencyHz: 50 })
+  const steps = (channel: number) => Math.round((now().duties[channel] ?? 0) * 4096)
+  // 122 * 4096 / 25 MHz = 19988.48 us: a step has 4.88 us
+  const stepUs = 19988.48 / 4096
+  const plain = { minUs: 600, maxUs: 2400, degrees: [-90, 90] } as const
+  const arm = driver.servo(0, plain)
+  const trimmed = driver.servo(1, { ...plain, trimUs: -40 })
+  const turned = driver.servo(2, { ...plain, reversed: true, trimUs: 25 })
+  for (const degrees of [-90, -45, 0, 30, 90]) {
+    for (const servo of [arm, trimmed, turned]) servo.write(degrees)
+    const us = 1500 + degrees * 10
+    const within = (wanted: number) => Math.min(2400, Math.max(600, wanted))
+    expect(Math.abs(steps(0) * stepUs - us)).toBeLessThanOrEqual(stepUs)
+    expect(Math.abs(steps(1) * stepUs - within(us - 40))).toBeLessThanOrEqual(stepUs)
+    expect(Math.abs(steps(2) * stepUs - within(3000 - us + 25))).toBeLessThanOrEqual(stepUs)
+    for (const channel of [0, 1, 2]) {
+      expect(steps(channel) * stepUs).toBeGreaterThanOrEqual(600)
+      expect(steps(channel) * stepUs).toBeLessThanOrEqual(2400)
+    }
+    expect(arm.value).toBeCloseTo(degrees, 0)
+    if (Math.abs(degrees) < 80) for (const { value } of [trimmed, turned]) expect(value).toBeCloseTo(degrees, 0)
+  }
+  arm.write(500)
+  expect(steps(0)).toBe(Math.floor(2400 / stepUs))
+  expect([arm.kind, arm.range, arm.name]).toEqual(['servo', [-90, 90], `${device.name}#0`])
+  // a successor reads where it stands, and the device over it moves by degrees
+  const successor = new Servo(new Pca9685(device, { frequencyHz: 50 }).servo(1, { ...plain, trimUs: -40 }))
+  expect(successor.degrees).toBeCloseTo(90, 0)
+  successor.center()
+  expect(successor.degrees).toBeCloseTo(0, 0)
+  arm.close()
+  expect(() => arm.write(0)).toThrow(expect.objectContaining({ kind: 'revoked' }))
+})
+
+test('a calibration that is none is refused', () => {
+  const { device } = chip()
+  const driver = new Pca9685(device, { frequencyHz: 50 })
+  const refused = (calibration: object, message: string) =>
+    expect(() => driver.servo(0, calibration)).toThrow(expect.objectContaining({ kind: 'other', message }))
+  const name = `${device.name}#0`
+  refused({ minUs: 2500, maxUs: 500 }, `${name}: expected minUs below maxUs, got 2500 and 500`)
+  refused({ degrees: [180, 0] }, `${name}: expected the lower angle first, got [180,0]`)
+  refused({ maxUs: 20_000 }, `${name}: expected a maxUs below the period (19988.48 us), got 20000`)
+  refused({ trimUs: Number.NaN }, `${name}: expected a trimUs below maxUs - minUs, got NaN`)
+  expect(() => driver.servo(16)).toThrow(/from 0 to 15, got 16/)
+  expect(() => driver.servo(0).write(Number.NaN)).toThrow(/expected degrees, got NaN/)
+  expect(() => new Pca9685(device, { frequencyHz: 50, oscillatorHz: 25 })).toThrow(/an oscillator of 1 to 50 MHz/)
+  expect(() => new Pca9685(device, { frequencyHz: 2000, oscillatorHz: 30e6 })).toThrow(/from 29 to 1832 Hz, got 2000/)
+  expect(() => Pca9685.oscillatorHz(50, 0)).toThrow(RangeError)
+  expect(() => Pca9685.oscillatorHz(0, 50)).toThrow(RangeError)
+})

@@ -3,9 +3,9 @@
  * controller", revision 4 (NXP; section numbers below are its own).
  *
  * Modelled: registers and their reset values, sleep and restart, the prescaler's lock, all-channel writes,
- * auto-increment. Not modelled: sub-addresses, the external clock, the outputs' drivers.
+ * auto-increment, an oscillator that is off. Not modelled: sub-addresses, the external clock, the outputs' drivers.
  */
-import type { ChipModel, Snapshot, Step } from './chip.ts'
+import { type ChipModel, isWithin, type Snapshot, type Step } from './chip.ts'
 import { type Registers, readFrom, writeFrom, written } from './registers.ts'
 
 const MODE1 = 0x00
@@ -32,6 +32,8 @@ const LEAST_PRESCALE = 3
 export interface Pca9685 extends Registers {
   /** Writes to MODE1, MODE2 and PRE_SCALE: each one is part of an initialisation. */
   readonly initWrites: number
+  /** 25 MHz on paper; chips differ. */
+  readonly oscillatorHz: number
 }
 
 /** Tables 5 to 8: asleep, answering the all-call address, totem pole, every channel full off, 200 Hz. */
@@ -45,7 +47,7 @@ function resetRegisters(): Uint8Array {
   return registers
 }
 
-const initial: Pca9685 = { registers: resetRegisters(), pointer: 0, initWrites: 0 }
+const initial: Pca9685 = { registers: resetRegisters(), pointer: 0, initWrites: 0, oscillatorHz: OSCILLATOR_HZ }
 
 function write(chip: Pca9685, bytes: Uint8Array): Step<Pca9685> {
   let { initWrites } = chip
@@ -96,11 +98,16 @@ function dutyOf(registers: Uint8Array, channel: number): number {
   return ((off - on + STEPS) % STEPS) / STEPS
 }
 
-function snapshot({ registers, initWrites }: Pca9685): Snapshot {
+function snapshot({ registers, initWrites, oscillatorHz }: Pca9685): Snapshot {
   const asleep = ((registers[MODE1] as number) & SLEEP) !== 0
-  const frequencyHz = OSCILLATOR_HZ / (STEPS * ((registers[PRE_SCALE] as number) + 1))
+  const frequencyHz = oscillatorHz / (STEPS * ((registers[PRE_SCALE] as number) + 1))
   const duties = Array.from({ length: CHANNELS }, (_, channel) => (asleep ? 0 : dutyOf(registers, channel)))
   return { asleep, frequencyHz, duties, initWrites }
 }
 
-export const pca9685: ChipModel<Pca9685> = { initial, write, read, snapshot, poke: () => null }
+/** `oscillator`: Hz. */
+function poke(chip: Pca9685, what: string, value: unknown): Pca9685 | null {
+  return what === 'oscillator' && isWithin(value, 1e6, 50e6) ? { ...chip, oscillatorHz: value } : null
+}
+
+export const pca9685: ChipModel<Pca9685> = { initial, write, read, snapshot, poke }
