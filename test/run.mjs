@@ -318,9 +318,23 @@ async function bundleRuntime(dist) {
  */
 async function bundleLibraries(dist) {
   const { build: bundle } = await import('esbuild')
-  const options = { bundle: true, format: 'esm', platform: 'node', target: 'node20', external: ['esbuild'], logLevel: 'warning' }
+  const options = {
+    bundle: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    external: ['esbuild'],
+    logLevel: 'warning',
+  }
   const publicEntries = ['runtime/sdk/index.js', 'drivers/index.js'].map((name) => join(dist, name))
-  const { metafile } = await bundle({ ...options, entryPoints: publicEntries, outdir: dist, outbase: dist, write: false, metafile: true })
+  const { metafile } = await bundle({
+    ...options,
+    entryPoints: publicEntries,
+    outdir: dist,
+    outbase: dist,
+    write: false,
+    metafile: true,
+  })
   const shared = new Set(Object.keys(metafile.inputs).map((path) => resolve(path)))
   for (const name of ['runtime/testkit/index.js', 'deploy/client.js']) {
     const outfile = join(dist, name)
