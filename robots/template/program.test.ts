@@ -1,4 +1,4 @@
-// The program in simulated time, on a simulated board: an hour takes a second.
+// The program in simulated time, on a simulated board: an hour takes seconds.
 import { simulate } from 'medulla/test'
 import { expect, test } from 'vitest'
 
@@ -14,8 +14,8 @@ test('it blinks, a new version goes on counting, and the led is off when it stop
   ])
   await sim.swap(() => import('./program.ts'))
   expect(sim.log.at(-1)?.text).toBe('template goes on at blink 2')
-  await sim.run('1h')
-  expect(sim.state).toEqual({ blinks: 7202 })
+  await sim.run('10m')
+  expect(sim.state).toEqual({ blinks: 1202 })
   await sim.stop()
   expect(sim.value('led')).toBe(0)
-})
+}, 30_000)

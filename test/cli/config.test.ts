@@ -106,5 +106,12 @@ test('-d: a name, an address, or nothing where there is one robot or a default',
 test('addresses', () => {
   expect(parseAddress('pi.local')).toEqual({ host: 'pi.local', port: 7171 })
   expect(parseAddress('[fe80::1]:80')).toEqual({ host: 'fe80::1', port: 80 })
-  for (const bad of ['', 'a:b', 'a:0', 'a:65536', 'a b', 'fe80::1']) expect(() => parseAddress(bad)).toThrow('HOST')
+  expect(parseAddress('fe80::1%usb0')).toEqual({ host: 'fe80::1%usb0', port: 7171 })
+  expect(parseAddress('[fe80::1%usb0]:80')).toEqual({ host: 'fe80::1%usb0', port: 80 })
+  expect(parseAddress('::1')).toEqual({ host: '::1', port: 7171 })
+  expect(() => parseAddress('http://pi@192.168.1.20:7171/')).toThrow(
+    expect.objectContaining({ hint: 'write 192.168.1.20:7171' }),
+  )
+  for (const bad of ['', 'a:b', 'a:0', 'a:65536', 'a b', 'user@pi.local', 'http://pi.local', '[pi.local]:80'])
+    expect(() => parseAddress(bad)).toThrow('HOST')
 })
