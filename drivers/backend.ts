@@ -135,10 +135,11 @@ export function chipOf({ bus, address }: Pick<I2cEntry, 'bus' | 'address'>): str
   return `i2c-${bus}@0x${address.toString(16).padStart(2, '0')}`
 }
 
-/** `GPIO17`, `i2c-1@0x68`, `i2c-1@0x48/ain2`, `spi-0.1` or `/dev/serial0`. */
+/** `GPIO17`, `i2c-1@0x68`, `i2c-1@0x48/ain2`, `spi-0.1`, `/dev/serial0` or `w1-28-0316a279f5ff`. */
 export function placeOf(entry: BoardHandle): string {
   if (entry.kind === 'i2c') return chipOf(entry)
   if (entry.kind === 'analog') return `${chipOf(entry)}/ain${entry.channel}`
   if (entry.kind === 'spi') return `spi-${entry.bus}.${entry.select}`
+  if (entry.kind === 'temperature') return `w1-${entry.device}`
   return entry.kind === 'serial' ? entry.path : entry.line
 }

@@ -139,6 +139,16 @@ export interface SerialEntry {
   via: 'inherit'
 }
 
+export interface TemperatureEntry {
+  kind: 'temperature'
+  sensor: 'ds18b20'
+  /** its name on the 1-wire bus */
+  device: string
+  /** between two measurements */
+  everyMs: number
+  via: 'broker'
+}
+
 export type BoardHandle =
   | OutputEntry
   | InputEntry
@@ -148,6 +158,7 @@ export type BoardHandle =
   | AnalogEntry
   | SpiEntry
   | SerialEntry
+  | TemperatureEntry
 
 export interface Board {
   name?: string

@@ -34,6 +34,7 @@ export function complete(file: string, model: Model, name: string, given: Given)
     case 'analog':
       return completeAnalog(fail, model, given)
     case 'serial':
+    case 'temperature':
       return given
     case 'spi':
       return completeSpi(fail, model, given)

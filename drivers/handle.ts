@@ -6,7 +6,17 @@
  */
 
 /** HANDLES 1.1: the closed set of kinds a program can ask for. */
-export const HANDLE_KINDS = ['output', 'input', 'pwm', 'servo', 'i2c', 'spi', 'serial', 'analog'] as const
+export const HANDLE_KINDS = [
+  'output',
+  'input',
+  'pwm',
+  'servo',
+  'i2c',
+  'spi',
+  'serial',
+  'analog',
+  'temperature',
+] as const
 export type HandleKind = (typeof HANDLE_KINDS)[number]
 
 /** The kinds that are driven to a value, which has an initial and a safe one. */
@@ -120,6 +130,16 @@ export interface Analog extends Handle {
   read(): number
 }
 
+/** A DS18B20 on the 1-wire bus. The body measures by itself, every second or as the board file says. */
+export interface Temperature extends Handle {
+  readonly kind: 'temperature'
+  /**
+   * degrees C of the last measurement. Throws `no-device` when the sensor is not there, `bus` when what it sent is damaged
+   * or no measurement, `busy` before the first.
+   */
+  read(): number
+}
+
 export interface HandleByKind {
   output: Output
   input: Input
@@ -129,6 +149,7 @@ export interface HandleByKind {
   spi: SpiDevice
   serial: SerialPort
   analog: Analog
+  temperature: Temperature
 }
 /** The kinds this release can hand over. */
 export type SupportedKind = keyof HandleByKind

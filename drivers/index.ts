@@ -32,4 +32,5 @@ export type {
   Servo as ServoHandle,
   SpiDevice,
   SupportedKind,
+  Temperature,
 } from './handle.ts'

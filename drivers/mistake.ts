@@ -6,6 +6,16 @@ import { board, channel, entry, estop, limits, timing } from './schema.ts'
 
 type Issue = z.core.$ZodIssue
 
+/** What people call what is a kind here. */
+const KINDS: Readonly<Record<string, string>> = {
+  onewire: 'temperature',
+  '1wire': 'temperature',
+  '1-wire': 'temperature',
+  w1: 'temperature',
+  ds18b20: 'temperature',
+  adc: 'analog',
+}
+
 /** The fix for a word that is not known. */
 export function suggest(got: string, known: readonly string[]): string {
   const near = nearest(got, known)
@@ -45,7 +55,8 @@ export function mistake(
   }
   if (issue.code === 'invalid_union' && path.at(-1) === 'kind') {
     const kinds = entry.options.map(({ shape }) => shape.kind.value)
-    return fail(place, `expected one of ${kinds.join(', ')}, got ${shown}`, suggest(String(got), kinds))
+    const meant = KINDS[String(got)] ?? String(got)
+    return fail(place, `expected one of ${kinds.join(', ')}, got ${shown}`, suggest(meant, kinds))
   }
   if (issue.code === 'invalid_value') {
     const values = issue.values.map(String)

@@ -190,5 +190,16 @@ function busKinds(model: Model): string[] {
       pins(model === 'sim' ? '' : 'pins 19, 21, 23 and 24 (CE0)'),
     ),
   ]
-  return ['', ...serial, gps, ...spi]
+  const w1 = [
+    '',
+    ...prose(
+      'temperature: degrees C of a DS18B20 on a 1-wire bus, which the body measures by itself.',
+      ...(model === 'sim' ? [] : ['Its "device" is what ls /sys/bus/w1/devices shows (dtoverlay=w1-gpio, GPIO4).']),
+    ),
+    example(
+      '"water": { "kind": "temperature", "device": "28-0316a279f5ff", "everyMs": 1000 },',
+      pins(model === 'sim' ? '' : 'pin 7'),
+    ),
+  ]
+  return ['', ...serial, gps, ...spi, ...w1]
 }

@@ -149,6 +149,16 @@ export const entry = z.discriminatedUnion('kind', [
     stopBits: z.int().min(1).max(2).default(1),
     via: inherited,
   }),
+  z.strictObject({
+    kind: z.literal('temperature'),
+    sensor: z.enum(['ds18b20']).default('ds18b20'),
+    device: z
+      .string()
+      .regex(/^28-[0-9a-f]{12}$/, 'expected a DS18B20 as /sys/bus/w1/devices has it, as "28-0316a279f5ff"'),
+    // a conversion takes 750 ms
+    everyMs: z.int().min(750).max(3_600_000).default(1000),
+    via: z.literal('broker').default('broker'),
+  }),
 ])
 
 export const timing = z.strictObject({

@@ -3,6 +3,7 @@ import { AttachedAnalog } from '../analog.ts'
 import { attach, type Pacing, type Port, revoked } from '../attached.ts'
 import { HardwareError } from '../errors.ts'
 import type { Grant, Handle, I2cDevice, Lease } from '../handle.ts'
+import { AttachedTemperature } from '../temperature.ts'
 import type { BrokerPort } from './client.ts'
 import { decodeNumber, encodeNumber, MAX_PAYLOAD, OP } from './protocol.ts'
 import { BrokeredSpi } from './spi.ts'
@@ -13,6 +14,7 @@ const NOTHING = new Uint8Array(0)
 export function adoptBrokered(grant: Grant, lease: Lease, client: BrokerPort, pacing: Pacing = {}): Handle {
   if (grant.kind === 'i2c') return new BrokeredI2c(grant, lease, client)
   if (grant.kind === 'analog') return new AttachedAnalog(grant, new BrokeredI2c(grant, lease, client), pacing)
+  if (grant.kind === 'temperature') return new AttachedTemperature(grant, new RemotePort(grant, lease, client))
   if (grant.kind === 'spi') return new BrokeredSpi(grant, lease, client)
   return attach(grant, lease, new RemotePort(grant, lease, client), pacing)
 }

@@ -16,6 +16,7 @@ import { openServo } from './servo.ts'
 import { openSpi } from './spi.ts'
 import { openSysfsInput, openSysfsOutput } from './sysfs.ts'
 import { type LinuxSystem, loadSystem } from './system.ts'
+import { W1Bus } from './w1.ts'
 
 export interface LinuxOptions {
   board: LinuxBoard
@@ -29,6 +30,7 @@ export class LinuxBackend implements Backend {
   readonly #board: LinuxBoard
   readonly #system: LinuxSystem
   readonly #edges: EdgeReader
+  readonly #w1 = new W1Bus()
   readonly #handles = new Map<string, LinuxHandle>()
   readonly #owner: HandleOwner & { allowed: number }
 
@@ -85,14 +87,14 @@ export class LinuxBackend implements Backend {
     }
     const context = { name, board: this.#board, system: this.#system, edges: this.#edges }
     const whole = { ...context, entry, ...(kept === undefined ? {} : { kept }) }
-    const handle = new LinuxHandle(id, whole, opened(whole), this.#owner)
+    const handle = new LinuxHandle(id, whole, opened(whole, this.#w1), this.#owner)
     this.#handles.set(name, handle)
     return handle
   }
 }
 
-function opened(context: OpenContext): Opened {
-  const { entry } = context
+function opened(context: OpenContext, w1: W1Bus): Opened {
+  const { name, entry } = context
   switch (entry.kind) {
     case 'output':
       return entry.driver === 'sysfs' ? openSysfsOutput({ ...context, entry }) : openOutput({ ...context, entry })
@@ -109,5 +111,7 @@ function opened(context: OpenContext): Opened {
       return openSpi({ ...context, entry })
     case 'serial':
       return openSerial({ ...context, entry })
+    case 'temperature':
+      return w1.open(name, entry)
   }
 }

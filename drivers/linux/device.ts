@@ -36,6 +36,8 @@ export interface Opened {
   readonly fds: readonly number[]
   /** Logical level or duty cycle; absent for devices on a bus. */
   value?(): number | undefined
+  /** What `value` is, or why there is none: throws HardwareError. */
+  measured?(): number
   /** A value that was checked: 0 or 1, or a duty cycle within its limits. */
   drive?(value: number): void
   /** Transfers of brokered devices, {@link OP}; fence and handle were checked. */
@@ -106,7 +108,7 @@ export class LinuxHandle implements OwnedHandle {
   request(op: number, payload: Uint8Array, fence: number): Uint8Array {
     this.#check()
     if (op === OP.get) {
-      const value = this.value()
+      const value = this.#opened.measured?.() ?? this.value()
       if (value !== undefined) return encodeNumber(value)
       throw new HardwareError('unsupported', `${this.name}: kind ${this.kind} has no value`)
     }

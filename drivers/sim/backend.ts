@@ -165,6 +165,7 @@ class SimHandle implements OwnedHandle {
   value(): number | undefined {
     this.#check()
     this.#channel.drain()
+    if (this.kind === 'temperature') return this.#world.measured(this.name)
     return hasValue(this.kind) ? this.#world.pin(this.name).value : undefined
   }
 
@@ -184,6 +185,7 @@ class SimHandle implements OwnedHandle {
     this.#check()
     this.#channel.drain()
     if (isOnI2c(this.kind)) return this.#transfer(op, payload, fence)
+    if (this.kind === 'temperature' && op === OP.get) return encodeNumber(this.#world.measure(this.name))
     if (this.kind === 'spi' && op === OP.spiTransfer) return this.#world.exchange(this.name, payload, fence)
     if (!hasValue(this.kind)) throw new HardwareError('unsupported', `${this.name}: kind ${this.kind} has no value`)
     if (op === OP.get) return encodeNumber(this.#world.pin(this.name).value)

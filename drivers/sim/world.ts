@@ -13,6 +13,7 @@ import { checkedValue } from '../values.ts'
 import { I2cBus } from './i2c.ts'
 import { kindOf, newPin, type Pin } from './pin.ts'
 import { SpiChips } from './spi.ts'
+import { Thermometers } from './thermometers.ts'
 import { Trace } from './trace.ts'
 
 export type { Change } from './trace.ts'
@@ -32,6 +33,7 @@ export class World {
   readonly #pins = new Map<string, Pin>()
   readonly #buses = new Map<number, I2cBus>()
   readonly #spi = new SpiChips()
+  readonly #thermometers = new Thermometers()
   #allowed = 0
 
   constructor(options: WorldOptions = {}) {
@@ -69,6 +71,7 @@ export class World {
     if (entry.kind === 'i2c') this.#bus(entry.bus).place(entry.address, entry.simulate)
     if (entry.kind === 'analog') this.#bus(entry.bus).place(entry.address, entry.adc)
     if (entry.kind === 'spi') this.#spi.place(line, entry.simulate)
+    if (entry.kind === 'temperature') this.#thermometers.place(entry.device)
     let pin = this.#pins.get(name)
     if (pin === undefined || pin.line !== line) {
       pin = newPin(name, entry)
@@ -151,6 +154,22 @@ export class World {
     return this.#spi.transfer(pin.line, bytes)
   }
 
+  /** degrees C of a sensor. Throws `no-device` and `bus`. */
+  measure(name: string): number {
+    return this.#thermometers.read(name, this.#sensor(name))
+  }
+
+  /** The same for who only looks: uses up no fault, and undefined is that there is none. */
+  measured(name: string): number | undefined {
+    return this.#thermometers.look(this.#sensor(name))
+  }
+
+  #sensor(name: string): string {
+    const { entry } = this.#held(name)
+    if (entry.kind === 'temperature') return entry.device
+    throw new HardwareError('unsupported', `${name}: kind ${entry.kind} measures no temperature`)
+  }
+
   #admit(pin: Pin, fence: number): void {
     if (fence < pin.fence || fence > this.#allowed) {
       pin.staleWrites++
@@ -184,6 +203,7 @@ export class World {
   poke(name: string, what: string, value: unknown): void {
     const { entry, line } = this.#held(name)
     if (entry.kind === 'spi') return this.#spi.poke(line, what, value)
+    if (entry.kind === 'temperature') return this.#thermometers.poke(entry.device, what, value)
     if (entry.kind !== 'i2c' && entry.kind !== 'analog') {
       throw new HardwareError('unsupported', `${name}: only a chip can be poked`)
     }
@@ -195,6 +215,7 @@ export class World {
   chip(name: string): ReturnType<I2cBus['snapshot']> {
     const { entry, line } = this.#held(name)
     if (entry.kind === 'spi') return this.#spi.snapshot(line)
+    if (entry.kind === 'temperature') return this.#thermometers.snapshot(entry.device)
     return entry.kind === 'i2c' || entry.kind === 'analog' ? this.#bus(entry.bus).snapshot(entry.address) : null
   }
 

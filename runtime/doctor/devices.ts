@@ -3,6 +3,7 @@ import {
   accessSync,
   closeSync,
   constants,
+  existsSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -25,8 +26,9 @@ import type { Chip, Device, Facts, PwmChip } from './facts.ts'
 
 const PWM = '/sys/class/pwm'
 const I2C = '/sys/bus/i2c/devices'
+const W1 = '/sys/bus/w1/devices'
 
-type Hardware = Pick<Facts, 'chips' | 'sysfsGpio' | 'i2c' | 'i2cDrivers' | 'spi' | 'serial' | 'pwm'>
+type Hardware = Pick<Facts, 'chips' | 'sysfsGpio' | 'i2c' | 'i2cDrivers' | 'spi' | 'serial' | 'w1' | 'pwm'>
 
 /** `groupNames`: names of groups by number. */
 export function readDevices(groupNames: ReadonlyMap<number, string>): Hardware {
@@ -42,6 +44,7 @@ export function readDevices(groupNames: ReadonlyMap<number, string>): Hardware {
     serial: nodes(/^(?:serial|ttyAMA|ttyS|ttyUSB|ttyACM)\d+$/)
       .filter(({ path }) => isPort(basename(path)))
       .map((node) => ({ ...node, target: realpathSync(node.path) })),
+    w1: existsSync(W1) ? listed(W1).filter((name) => /^[0-9a-f]{2}-/.test(name)) : null,
     pwm: numbered(PWM, /^pwmchip\d+$/).map((name) => pwmChip(name, device(join(PWM, name, 'export')))),
   }
 }

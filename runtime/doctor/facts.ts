@@ -83,6 +83,8 @@ export interface Facts {
   readonly i2cDrivers: Readonly<Record<string, string>>
   readonly spi: readonly Device[]
   readonly serial: readonly Port[]
+  /** What the kernel has found on 1-wire buses, as `28-0316a279f5ff`; null: there is no bus. */
+  readonly w1: readonly string[] | null
   readonly pwm: readonly PwmChip[]
   /** null: it loads; else what was said. */
   readonly modules: Readonly<Record<NativeModule, string | null>>

@@ -25,6 +25,7 @@ export function aboutHardware(facts: Facts, board: Board | null): Finding[] {
     spi(facts, board),
     ...pwm(facts, board),
     ...serial(facts, board),
+    ...temperature(facts, board),
     ...modules(facts, board),
     permissions(facts),
   ]
@@ -234,6 +235,27 @@ function modules({ modules: said }: Facts, board: Board | null): Finding[] {
 }
 
 /** Of an unprivileged user; root may open everything. */
+function temperature({ w1, model, firmware }: Facts, board: Board | null): Finding[] {
+  const users = handles(board, 'temperature')
+  const [first] = users
+  if (first === undefined) return []
+  const about = 'temperature'
+  const absent = users.find(([, { device }]) => !(w1 ?? []).includes(device))
+  if (absent === undefined) return [ok(about, users.map(([, { device }]) => device).join(', '))]
+  const [name, { device }] = absent
+  const what = `the sensor ${device} is not there, which "${name}" needs`
+  if (w1 === null) {
+    const overlay = isPi(model)
+      ? write('dtoverlay=w1-gpio', `${firmware}/config.txt`)
+      : act('enable a 1-wire bus in the device tree of this board')
+    return [problem(about, `no 1-wire bus: ${what}`, overlay)]
+  }
+  const found = w1.length === 0 ? 'nothing is' : `there is ${w1.join(', ')}`
+  return [
+    problem(about, `${what}; on the bus ${found}`, act('check its wires, and 4.7 kOhm from the data line to 3.3 V')),
+  ]
+}
+
 function permissions({ user, chips, i2c: buses, spi: selects, pwm: pwms, serial: ports }: Facts): Finding {
   const about = 'user'
   if (user.uid === 0) return ok(about, 'root')

@@ -95,7 +95,8 @@ export class Body {
     this.slot = this.time.act(() => new Slot(SLOT, this.#env()))
     for (const handle of this.owner.all) {
       const value = handle.value()
-      if (value !== undefined) this.recorder.begin(handle.name, value)
+      // it changes without being written, and nobody tells
+      if (value !== undefined && handle.kind !== 'temperature') this.recorder.begin(handle.name, value)
       handle.onEdge(({ level, ns, seqno }) => this.slot.edge({ id: handle.id, level, ns: String(ns), seqno }))
     }
     this.time.onLoose = (error) => this.actor?.caught(error)

@@ -38,6 +38,7 @@ const PI4: Facts = {
   i2cDrivers: {},
   spi: [node('/dev/spidev0.0', 'spi'), node('/dev/spidev0.1', 'spi')],
   serial: [{ ...node('/dev/serial0', 'dialout'), target: '/dev/ttyAMA0' }],
+  w1: null,
   pwm: [{ ...node('/sys/class/pwm/pwmchip0/export'), number: 0, channels: 2, device: 'fe20c000.pwm' }],
   modules: { koffi: null, 'i2c-bus': null, onoff: 'absent', epoll: 'absent', pigpio: 'absent' },
   noTools: [],
@@ -76,6 +77,7 @@ test('a good robot has nothing to mend', () => {
   expect(judge(PI4).findings.find(({ about }) => about === 'gpio')?.found).toContain('taken: GPIO42 "ACT"')
 })
 
+const WATER = { water: { kind: 'temperature', device: '28-0316a279f5ff' } }
 const LED = { led: { kind: 'output', line: 'GPIO17' } }
 const [header, expander] = PI4.chips as [Facts['chips'][0], Facts['chips'][0]]
 const pwmchip = (number: number, device: string, channels = 4) => ({ ...PI4.pwm[0], number, device, channels }) as never
@@ -209,6 +211,20 @@ test.each<[title: string, Partial<Facts>, severity: string, found: string, fix: 
     'problem',
     "not the header's, which is pwmchip2",
     { write: '"channel": { "chip": 2, "channel": 0 }', to: 'board.json' },
+  ],
+  [
+    'temperature',
+    board({}, WATER),
+    'problem',
+    'no 1-wire bus: the sensor 28-0316a279f5ff is not there, which "water" needs',
+    { write: 'dtoverlay=w1-gpio', to: '/boot/firmware/config.txt' },
+  ],
+  [
+    'temperature',
+    { ...board({}, WATER), w1: ['28-000000000001'] },
+    'problem',
+    'which "water" needs; on the bus there is 28-000000000001',
+    { do: 'check its wires, and 4.7 kOhm from the data line to 3.3 V' },
   ],
   [
     'serial',
@@ -390,4 +406,13 @@ test('this machine can be looked at, whatever it is', async () => {
   expect(facts.board).toMatchObject({ text: null, error: 'ENOENT' })
   expect(facts.memory.availableMb).toBeGreaterThan(0)
   expect(judge(facts).findings.length).toBeGreaterThan(10)
+})
+
+test('a DS18B20 that the kernel has found is well, and without one nothing is said of 1-wire', () => {
+  const about = (changed: Partial<Facts>) =>
+    judge({ ...PI4, ...changed }).findings.filter((finding) => finding.about === 'temperature')
+  expect(about({ ...board({}, WATER), w1: ['28-0316a279f5ff', '28-000000000001'] })).toMatchObject([
+    { severity: 'ok', found: '28-0316a279f5ff' },
+  ])
+  expect(about({})).toEqual([])
 })

@@ -1,0 +1,26 @@
+/** Invariant: reading takes no time and moves nothing on the bus: the body measures by itself (HANDLES 18). */
+import { type Port, revoked } from './attached.ts'
+import type { Grant, Temperature } from './handle.ts'
+
+export class AttachedTemperature implements Temperature {
+  readonly kind = 'temperature'
+  readonly name: string
+  readonly #port: Port
+  #open = true
+
+  constructor({ name }: Grant, port: Port) {
+    this.name = name
+    this.#port = port
+  }
+
+  read(): number {
+    if (!this.#open) throw revoked(this.name, false)
+    return this.#port.read()
+  }
+
+  close(): void {
+    if (!this.#open) return
+    this.#open = false
+    this.#port.close()
+  }
+}
