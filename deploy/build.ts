@@ -10,14 +10,17 @@ import { seal } from './bundle/seal.ts'
 import type { JsonObject } from './bundle/strict.ts'
 import { library } from './bundle/tar.ts'
 import { type Bundled, Bundler } from './bundler/bundler.ts'
-import { Describer, ThrownAtImport } from './describe.ts'
+import { Describer } from './describe.ts'
 import { Refusal } from './errors.ts'
 import type { Signer } from './keys.ts'
 import { findSource, type Source } from './source.ts'
+import { compactMap } from './sourcemap.ts'
 
 export interface BuildOptions {
   program?: string
   version?: string
+  /** in the place of what package.json says */
+  takesStateOf?: string
   /** file that `medulla` means */
   sdk: string
   /** file that `medulla/drivers` means */
@@ -28,6 +31,8 @@ export interface Built {
   files: TreeFile[]
   manifest: Manifest
 }
+
+const OUTFILE = 'program.mjs'
 
 /** `path` is a folder or a .ts, .mts, .js or .mjs file. Throws `build-failed`. */
 export async function buildProgram(path: string, opts: BuildOptions): Promise<Built> {
@@ -74,19 +79,19 @@ export class Builder {
       const source = findSource(this.#path, opts)
       // esbuild is another process: this one has time to load what makeBundle() needs
       const [built] = await Promise.all([this.#bundler.bundle(source), library()])
-      const describing = describer.describe(built, opts.sdk)
+      let map: Uint8Array | null = null
+      const describing = describer.describe(built, { sdk: opts.sdk, root: source.root, map: () => map })
       describing.catch(() => {}) // looked at below
       // the describer is another process, too
+      map = compactMap(built.map, { root: source.root, library: [opts.sdk, opts.drivers], shift: built.shift })
       const info = infoOf(source, built, opts)
-      const said = await describing.catch(async (error: unknown) => {
-        throw error instanceof ThrownAtImport ? await withSourcePlace(error, source, opts) : error
-      })
-      const { manifest, bytes } = toManifest(source, said)
+      const { manifest, bytes } = toManifest(source, await describing)
       this.inputs = [...['package.json', 'tsconfig.json'].map((name) => resolve(source.root, name)), ...built.inputs]
       const files = [
-        { name: 'program.mjs', bytes: built.code },
+        { name: OUTFILE, bytes: built.code },
         { name: 'manifest.json', bytes },
         { name: 'buildinfo.json', bytes: info },
+        ...(map === null ? [] : [{ name: `${OUTFILE}.map`, bytes: map }]),
         ...built.files,
       ]
       return { files, manifest }
@@ -114,35 +119,21 @@ function infoOf(source: Source, built: Bundled, opts: BuildOptions): Uint8Array 
   })
 }
 
-/** Once more with a source map, which is worth its time only when something has gone wrong. */
-async function withSourcePlace(error: ThrownAtImport, source: Source, opts: BuildOptions): Promise<Refusal> {
-  const describer = new Describer(true)
-  const bundler = new Bundler({ ...opts, sourcemap: true })
-  try {
-    await describer.describe(await bundler.bundle(source), opts.sdk)
-    return error
-  } catch (placed) {
-    return placed instanceof ThrownAtImport ? placed : error
-  } finally {
-    describer.stop()
-    await bundler.close()
-  }
-}
-
 function toManifest(source: Source, said: JsonObject): { manifest: Manifest; bytes: Uint8Array } {
   const { needs, ratesMs, state, params, wire, sdk } = said
-  const { program, version } = source
+  const { program, version, takesStateOf } = source
   const claimed = {
     format: MANIFEST_FORMAT,
     program,
     version,
-    entry: 'program.mjs',
+    entry: OUTFILE,
     wire,
     sdk,
     needs,
     ratesMs,
     state,
     params,
+    ...(takesStateOf === null ? {} : { takesStateOf }),
   }
   try {
     // what a program said has no type before it is read back strictly

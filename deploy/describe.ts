@@ -3,7 +3,7 @@
  * the gate that lets nothing of it reach anything (HANDOVER 13.1).
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, extname, join } from 'node:path'
 import { pathToFileURL } from 'node:url'
@@ -11,6 +11,7 @@ import type { TreeFile } from './bundle/h1.ts'
 import { isObject, type JsonObject } from './bundle/strict.ts'
 import { writeTree } from './bundler/tree.ts'
 import { Refusal } from './errors.ts'
+import { explain, type Place, placeText, type Thrown } from './stack.ts'
 import { timeScale } from './timescale.ts'
 
 const SMALLEST = `import { robot } from 'medulla'
@@ -23,19 +24,35 @@ const MAX_ANSWER = 256 * 1024
 const MAX_OUTPUT = 64 * 1024
 const AFTER_EXIT_MS = 100
 const NEWLINE = 10
+const ENTER = '{"enter":'
 
 /** Waits for the URLs of gate and program on fd 3, answers on fd 3, ends. The program's own output goes elsewhere. */
 const CHILD = `
 const { readSync, writeSync } = require('node:fs')
+const { inspect } = require('node:util')
 const said = []
-const answer = (value) => {
+const write = (value) => {
   const bytes = Buffer.from(JSON.stringify(value) + '\\n')
   for (let at = 0; at < bytes.length; ) {
     try { at += writeSync(3, bytes, at) } catch (error) { if (error.code !== 'EAGAIN') throw error }
   }
+}
+const answer = (value) => {
+  write(value)
   process.exit(0)
 }
-const fail = (error) => answer({ thrown: String(error?.stack ?? error).slice(0, 4000) })
+const plain = (error) => {
+  if (typeof error !== 'object' || error === null || !('stack' in error)) return { name: '', message: inspect(error, { depth: 1 }), stack: '' }
+  const { name, message, stack, errors, mistake } = error
+  const inner = Array.isArray(errors) ? errors.slice(0, 3).map((each) => each?.message ?? each).join('; ') : ''
+  return { name: String(name ?? ''), message: String(message || inner).slice(0, 2000), stack: String(stack).slice(0, 8000), mistake }
+}
+const failed = (error) => {
+  const thrown = []
+  for (let next = error; thrown.length < 4 && (next === error || next instanceof Error); next = next.cause) thrown.push(plain(next))
+  answer({ thrown })
+}
+Error.stackTraceLimit = 30
 const url = Buffer.alloc(4096)
 let length = 0
 do {
@@ -48,13 +65,13 @@ const load = async (inert, program) => {
   const gate = (await import(inert)).closedGate(4)
   // a promise that is rejected while the program loads, or what a callback throws
   for (const event of ['uncaughtException', 'unhandledRejection']) {
-    process.on(event, (error) => { if (gate.round === undefined) fail(error) })
+    process.on(event, (error) => { if (gate.round === undefined) failed(error) })
   }
-  globalThis[Symbol.for('medulla.host')] = { gate, describe: (d) => { said.push(d) } }
+  globalThis[Symbol.for('medulla.host')] = { gate, describe: (d) => { said.push(d) }, enter: (place) => write({ enter: place }) }
   await gate.loading(import(program))
   answer({ said })
 }
-load(...url.toString('utf8', 0, length - 1).split(' ')).catch(fail)
+load(...url.toString('utf8', 0, length - 1).split(' ')).catch(failed)
 `
 
 /** Node and what a Windows process cannot start without: a variable of the user's must not change the answer. */
@@ -62,6 +79,16 @@ function scrubbedEnv(): NodeJS.ProcessEnv {
   const env: NodeJS.ProcessEnv = { TZ: 'UTC', NODE_NO_WARNINGS: '1' }
   for (const name of ['SystemRoot', 'TEMP', 'TMP']) if (process.env[name] !== undefined) env[name] = process.env[name]
   return env
+}
+
+/** What a program was built from. */
+interface Origin {
+  /** file of the SDK */
+  sdk: string
+  /** the program's folder */
+  root: string
+  /** the source map, once there is one */
+  map(): Uint8Array | null
 }
 
 /** Started before the program is built, because a Node process needs as long to start as esbuild to bundle. */
@@ -73,10 +100,9 @@ export class Describer {
   #output = ''
   #late = false
 
-  constructor(sourceMaps = false) {
+  constructor() {
     // CommonJS: workers of the program would inherit --input-type, and refuse it
     const args = ['--eval', CHILD]
-    if (sourceMaps) args.unshift('--enable-source-maps')
     this.#child = spawn(process.execPath, args, { env: scrubbedEnv(), stdio: ['ignore', 'pipe', 'pipe', 'pipe'] })
     const answer: Buffer[] = []
     this.#answer = new Promise((resolve, reject) => {
@@ -85,7 +111,8 @@ export class Describer {
         this.#size += part.length
         if (this.#size > MAX_ANSWER) this.#child.kill('SIGKILL')
         else answer.push(part)
-        if (part.at(-1) === NEWLINE) done()
+        // a line that says where the program is, comes before its answer
+        if (part.at(-1) === NEWLINE && !lastLine(answer).startsWith(ENTER)) done()
       })
       this.#child.on('error', reject)
       // what a program started may outlive it, with our pipes in its hands: then 'close' never comes
@@ -106,9 +133,9 @@ export class Describer {
     return this.#child.exitCode === null && this.#child.signalCode === null
   }
 
-  /** Once only. What the program said to robot(), as it said it; `sdk` is the file that it was built with. Throws `build-failed`. */
-  async describe({ code, files }: { code: Uint8Array; files: readonly TreeFile[] }, sdk: string): Promise<JsonObject> {
-    const gate = await gateOf(sdk)
+  /** Once only. What the program said to robot(), as it said it. Throws `build-failed`, with the place in a file of `root`. */
+  async describe({ code, files }: { code: Uint8Array; files: readonly TreeFile[] }, of: Origin): Promise<JsonObject> {
+    const gate = await gateOf(of.sdk)
     this.#timer = setTimeout(() => {
       this.#late = true
       this.#child.kill('SIGKILL')
@@ -121,7 +148,7 @@ export class Describer {
       writeFileSync(inert, gate, { mode: 0o600 })
       const pipe = this.#child.stdio[3]
       if (pipe && 'write' in pipe) pipe.write(`${pathToFileURL(inert)} ${pathToFileURL(file)}\n`)
-      return this.#read((await this.#answer).trim(), folder)
+      return this.#read((await this.#answer).trim(), (error) => thrown(error, of.root, of.map()))
     } finally {
       this.stop()
       rmSync(folder, { recursive: true, force: true })
@@ -134,16 +161,26 @@ export class Describer {
     for (const stream of this.#child.stdio) stream?.destroy()
   }
 
-  #read(answer: string, folder: string): JsonObject {
+  #read(text: string, thrown: (error: readonly unknown[]) => never): JsonObject {
+    const inRun = text.startsWith(ENTER)
+    const answer = text.split('\n').at(-1) ?? ''
+    if (this.#late && inRun) {
+      fail(
+        `run did not return within ${LIMIT_MS / 1000} s`,
+        'run prepares and returns: what goes on for ever belongs into every(ms, …)',
+      )
+    }
     if (this.#late)
       fail(`the program did not finish loading within ${LIMIT_MS / 1000} s`, 'keep long work out of its top level')
     if (this.#size > MAX_ANSWER) fail(`the program describes itself in more than ${MAX_ANSWER} bytes`)
     const last = this.#output.trim().split('\n').at(-1)
-    if (answer === '')
-      fail(`the program ended while loading${last ? `: ${last}` : ''}`, 'keep process.exit out of its top level')
+    if (answer === '' || answer.startsWith(ENTER)) {
+      const [where, place] = inRun ? ['in run', 'run'] : ['while loading', 'its top level']
+      fail(`the program ended ${where}${last ? `: ${last}` : ''}`, `keep process.exit out of ${place}`)
+    }
     const parsed: unknown = JSON.parse(answer)
     if (!isObject(parsed)) return fail('the program answered in its own way')
-    if (typeof parsed.thrown === 'string') return thrown(parsed.thrown, folder)
+    if (Array.isArray(parsed.thrown)) return thrown(parsed.thrown)
     const said = Array.isArray(parsed.said) ? parsed.said : []
     if (said.length === 0) fail('the program never calls robot()', `the smallest program is:\n${SMALLEST}`)
     if (said.length > 1) fail(`the program calls robot() ${said.length} times`, 'call it once, at the top level')
@@ -168,24 +205,33 @@ function gateOf(sdk: string): Promise<Uint8Array> {
   return made
 }
 
-/** The error and the place of it that is the user's. */
-function thrown(stack: string, folder: string): never {
-  const lines = stack.split('\n')
-  const start = lines.findIndex((line) => /^\s+at /.test(line))
-  const message = (start < 0 ? lines : lines.slice(0, start)).filter((line) => line.trim() !== '').slice(-3)
-  const place = lines.find((line) => /^\s+at /.test(line) && !line.includes('node:')) ?? ''
-  const clean = place
-    .replaceAll(pathToFileURL(folder).href, '')
-    .replaceAll(folder, '')
-    .replace(/file:\/\//, '')
-  throw new ThrownAtImport(`the program throws while loading: ${[...message, clean.trim()].join('\n    ').trim()}`)
+const lastLine = (parts: readonly Buffer[]): string =>
+  Buffer.concat(parts).toString().trimEnd().split('\n').at(-1) ?? ''
+
+/** With the place that is the author's. A mistake in what robot() was given names the word that is wrong. */
+function thrown(list: readonly unknown[], root: string, map: Uint8Array | null): never {
+  const errors = list.filter((each) => isObject(each)) as unknown as readonly (Thrown & { mistake?: string })[]
+  const mapText = map === null ? null : Buffer.from(map).toString()
+  const { text, place } = explain(errors, (file) => (file.endsWith('/program.mjs') ? mapText : undefined))
+  const { mistake, message = '' } = errors[0] ?? {}
+  if (mistake === undefined || place === null) return fail(`the program throws while loading: ${text}`)
+  return fail(`${placeText(wordFrom(place, mistake, root))}: ${message}`)
 }
 
-/** So that the build can look up the place in the user's own source. */
-export class ThrownAtImport extends Refusal {
-  constructor(message: string) {
-    super('build-failed', message, 'see the first line of its stack')
+/** Where `word` stands next in that file; the place itself where it does not. */
+function wordFrom(place: Place, word: string, root: string): Place {
+  try {
+    const lines = readFileSync(join(root, place.file), 'utf8').split('\n')
+    const pattern = new RegExp(`(?<![\\w$])${word.replace(/[^\w]/g, '\\$&')}(?![\\w$])`)
+    for (let line = place.line; line <= lines.length; line++) {
+      const skipped = line === place.line ? place.column - 1 : 0
+      const at = (lines[line - 1] ?? '').slice(skipped).search(pattern)
+      if (at >= 0) return { ...place, line, column: skipped + at + 1 }
+    }
+  } catch {
+    // a file that cannot be read is still named
   }
+  return place
 }
 
 function fail(message: string, hint?: string): never {

@@ -17,13 +17,15 @@ export interface Source {
   version: string
   /** patterns of the files that come along */
   assets: string[]
+  /** the program whose state this one takes over: of package.json, `"medulla": { "takesStateOf": "old-name" }` */
+  takesStateOf: string | null
 }
 
 /** Also written with m or c before the last two letters. */
 const CODE = /\.[cm]?(?:ts|js)$/
 
 /** `path` is absolute: a folder or a .ts, .mts, .js or .mjs file. Throws `build-failed`. */
-export function findSource(path: string, opts: { program?: string; version?: string }): Source {
+export function findSource(path: string, opts: { program?: string; version?: string; takesStateOf?: string }): Source {
   const found = statSync(path, { throwIfNoEntry: false })
   if (!found) throw failed(`there is no ${path}`)
   const folder = found.isDirectory()
@@ -32,7 +34,7 @@ export function findSource(path: string, opts: { program?: string; version?: str
   const entry = folder ? findEntry(root, about) : basename(path)
   if (!CODE.test(entry)) throw failed(`expected a .ts, .mts, .js or .mjs file, got ${entry}`)
   const own = typeof about.name === 'string' ? about.name.replace(/^@[^/]*\//, '') : null
-  const program = opts.program ?? own ?? basename(entry, extname(entry)).toLowerCase()
+  const program = opts.program ?? own ?? folderName(root) ?? basename(entry, extname(entry)).toLowerCase()
   const version = opts.version ?? (typeof about.version === 'string' ? about.version : '0.0.0')
   if (!NAME_PATTERN.test(program)) {
     throw failed(
@@ -41,7 +43,26 @@ export function findSource(path: string, opts: { program?: string; version?: str
     )
   }
   if (!VERSION_PATTERN.test(version) || version.length > 128) throw failed(`'${version}' cannot be a version`)
-  return { root, entry, program, version, assets: assetPatterns(about.medulla) }
+  const takesStateOf = opts.takesStateOf ?? medullaOf(about).takesStateOf ?? null
+  if (takesStateOf !== null && !(typeof takesStateOf === 'string' && NAME_PATTERN.test(takesStateOf))) {
+    throw failed(`takesStateOf: expected the name of a program, got ${JSON.stringify(takesStateOf)}`)
+  }
+  return { root, entry, program, version, assets: assetPatterns(about.medulla), takesStateOf }
+}
+
+/** A program without a package.json is called after its folder: `My Rover` is my-rover. Null where nothing is left of it. */
+function folderName(root: string): string | null {
+  const name = basename(root)
+    .normalize('NFKD')
+    .toLowerCase()
+    .replace(/[^a-z0-9._]+/g, '-')
+    .replace(/^[^a-z0-9]+|[^a-z0-9]+$/g, '')
+    .slice(0, 64)
+  return NAME_PATTERN.test(name) ? name : null
+}
+
+function medullaOf({ medulla }: JsonObject): JsonObject {
+  return typeof medulla === 'object' && medulla !== null && !Array.isArray(medulla) ? medulla : {}
 }
 
 const CANDIDATES = [
@@ -60,8 +81,7 @@ const COMPILED = /^(?:dist|build|out|lib)\//
 
 /** `medulla.entry` is obeyed. `main` is often what `npm init` or a compiler's set-up wrote: no file, or not the source. */
 function findEntry(root: string, about: JsonObject): string {
-  const medulla = about.medulla
-  const named = typeof medulla === 'object' && medulla !== null && !Array.isArray(medulla) ? medulla.entry : undefined
+  const named = medullaOf(about).entry
   const there = (name: string): boolean => isFile(join(root, name))
   if (typeof named === 'string') {
     if (there(named)) return named.replace(/^\.\//, '')

@@ -10,6 +10,8 @@ export const LIMITS = {
   payload: 31 * 1024 * 1024,
   unpacked: 128 * 1024 * 1024,
   manifest: 64 * 1024,
+  /** program.mjs.map */
+  sourceMap: 8 * 1024 * 1024,
   certificate: 8 * 1024,
   /** the text of an order: all parameters of a program at once */
   order: 16 * 1024,

@@ -19,6 +19,8 @@ export interface Manifest {
   ratesMs: number[]
   state: { version: number; encoding: 'json' | 'bytes' } | null
   params: Record<string, ManifestParam>
+  /** the program whose state it goes on with, where that runs before it; absent: its own alone */
+  takesStateOf?: string
 }
 
 export const MANIFEST_FORMAT = 'medulla-manifest/1'
@@ -29,7 +31,11 @@ const HANDLE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 const MAX_RATE_MS = 86_400_000
 
 export function encodeManifest(manifest: Manifest): Uint8Array {
-  const ordered = Object.fromEntries(KEYS.map((key) => [key, manifest[key]]))
+  const { takesStateOf } = manifest
+  const ordered = {
+    ...Object.fromEntries(KEYS.map((key) => [key, manifest[key]])),
+    ...(takesStateOf === undefined ? {} : { takesStateOf }),
+  }
   const bytes = encodeJson(ordered)
   parseManifest(bytes)
   return bytes
@@ -38,7 +44,7 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
 export function parseManifest(bytes: Uint8Array): Manifest {
   // BUNDLE 1.4
   const read = readJson(bytes, 'manifest', MANIFEST_FORMAT, LIMITS.manifest)
-  read.keys(KEYS)
+  read.keys(KEYS, ['takesStateOf'])
   return {
     format: MANIFEST_FORMAT,
     program: read.text('program', NAME_PATTERN, 64),
@@ -50,6 +56,8 @@ export function parseManifest(bytes: Uint8Array): Manifest {
     ratesMs: readRates(read),
     state: readState(read),
     params: readParams(read),
+    // BUNDLE 4.4
+    ...(read.has('takesStateOf') ? { takesStateOf: read.text('takesStateOf', NAME_PATTERN, 64) } : {}),
   }
 }
 

@@ -16,8 +16,8 @@ export interface BundlerOptions {
   sdk: string
   /** file that `medulla/drivers` means */
   drivers: string
-  /** readable, with a map in it */
-  sourcemap?: boolean
+  /** not minified */
+  readable?: boolean
 }
 
 export interface Entry {
@@ -33,6 +33,9 @@ export interface Entry {
 
 export interface Bundled {
   code: Uint8Array
+  /** esbuild's source map of the code, relative to the program's folder, without the `shift` lines that were put before it */
+  map: string
+  shift: number
   /** assets and workers, by their names in the payload */
   files: TreeFile[]
   /** absolute paths of all that went in */
@@ -40,6 +43,8 @@ export interface Bundled {
   /** version */
   esbuild: string
 }
+
+const OUTFILE = 'program.mjs'
 
 type Options = EsbuildOptions & { write: false; metafile: true; plugins: NonNullable<EsbuildOptions['plugins']> }
 
@@ -86,7 +91,7 @@ export class Bundler {
     }
     files.push(...readAssets(entry.root, assets))
     for (const asset of assets) inputs.add(asset)
-    return { code: code.code, files, inputs: [...inputs], esbuild: code.esbuild }
+    return { code: code.code, map: code.map, shift: code.shift, files, inputs: [...inputs], esbuild: code.esbuild }
   }
 
   async close(): Promise<void> {
@@ -101,7 +106,7 @@ export class Bundler {
     texts: ReadonlyMap<string, string>,
     build: (options: Options) => Promise<BuildResult<Options>>,
     found: Found,
-  ): Promise<{ code: Uint8Array; inputs: string[]; assets: string[]; workers: string[]; esbuild: string }> {
+  ): Promise<Omit<Bundled, 'files'> & { assets: string[]; workers: string[] }> {
     const { root } = entry
     const esbuild = await import('esbuild')
     const own = texts.get(main) ?? readFileSync(main, 'utf8')
@@ -118,7 +123,8 @@ export class Bundler {
         if (this.#rewritten.size === rewritten) throw await failure(root, errors, cause)
       }
       if (result === null) continue
-      const text = result.outputFiles[0]?.text ?? ''
+      const output = (end: string): string => result?.outputFiles.find(({ path }) => path.endsWith(end))?.text ?? ''
+      const text = output(OUTFILE)
       const inputs = inputsOf(root, result)
       await this.#note(root, text, inputs)
       if (this.#rewritten.size > rewritten) continue
@@ -128,6 +134,8 @@ export class Bundler {
       ]
       return {
         code: Buffer.from(head.join('') + text),
+        map: output(`${OUTFILE}.map`),
+        shift: head.join('').split('\n').length - 1,
         inputs: inputs.map(({ path }) => path),
         assets: [...found.assets],
         workers: [...found.workers],
@@ -147,7 +155,7 @@ export class Bundler {
   }
 
   #options({ root }: Entry, main: string, texts: ReadonlyMap<string, string>, found: Found): Options {
-    const { sdk, drivers, sourcemap = false } = this.#opts
+    const { sdk, drivers, readable = false } = this.#opts
     const shim = (name: Shim): string | null => {
       const path = join(dirname(resolve(drivers)), 'npm', name + extname(drivers))
       return isFile(path) ? path : null
@@ -155,17 +163,21 @@ export class Bundler {
     return {
       absWorkingDir: root,
       entryPoints: [main],
+      // never written: the sources of the map are relative to it
+      outfile: OUTFILE,
+      allowOverwrite: true,
       bundle: true,
       write: false,
       format: 'esm',
       platform: 'node',
       target: 'node20',
       charset: 'utf8',
-      minifyWhitespace: !sourcemap,
-      minifySyntax: !sourcemap,
+      minifyWhitespace: !readable,
+      minifySyntax: !readable,
       treeShaking: true,
       metafile: true,
-      sourcemap: sourcemap && 'inline',
+      sourcemap: 'external',
+      sourcesContent: false,
       logLevel: 'silent',
       alias: { medulla: resolve(sdk), 'medulla/drivers': resolve(drivers) },
       define: PLACE_NAMES,

@@ -50,6 +50,8 @@ export interface BuildOptions {
   expires?: string | undefined
   /** What the robot answers for a program; absent: no robot is asked (BUNDLE 6.6). */
   range?: ((program: string) => Promise<CounterRange>) | undefined
+  /** The program whose state it takes over, in the place of what package.json says. */
+  stateOf?: string | undefined
   /** Without a range: a floor to be above. */
   above?: number | undefined
 }
@@ -93,7 +95,10 @@ export async function openWorkshop(
   ])
   const signing = signer(keyPath(app.dir, options.key, app.env))
   signing.catch(() => {}) // looked at below; a build that fails comes first
-  const builder = new Builder(path, library())
+  const builder = new Builder(path, {
+    ...library(),
+    ...(options.stateOf === undefined ? {} : { takesStateOf: options.stateOf }),
+  })
   const recipients = robots.map(({ name, card }) => ({ id: card.id, age: ageOf(name, card.age) }))
   const unasked = { least: (options.above ?? 0) + 1, most: Number.MAX_SAFE_INTEGER, now: 0 }
   return {

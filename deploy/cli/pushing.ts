@@ -15,6 +15,7 @@ export interface PushOptions {
   slot?: string
   force?: true
   retry?: true
+  stateOf?: string
   detach?: true
   types?: string
 }
@@ -51,6 +52,14 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
   const slot = checkSlot(options.slot)
   const ready = await isBundle(path)
   const types = typesOption(options.types)
+  const { stateOf } = options
+  if (ready && stateOf !== undefined) {
+    throw new Refusal(
+      'usage',
+      '--state-of is built into a bundle: it needs the source',
+      'push the folder of the program',
+    )
+  }
   const robot = await findRobot(app.dir, globals.device)
   const checking = ready || types === 'off' ? null : TypeCheck.start(path)
   if (types === 'error') await checking?.refuse()
@@ -63,7 +72,9 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
     let client: RobotClient | undefined
     try {
       const range = async (program: string) => (await connecting).counter(program)
-      const bundle = await (ready ? readBundle(path) : buildBundle(app, path, [robot], { key: globals.key, range }))
+      const bundle = await (ready
+        ? readBundle(path)
+        : buildBundle(app, path, [robot], { key: globals.key, range, stateOf }))
       if (bundle.built !== undefined) app.term.event({ event: 'built', ...bundle.built, bytes: bundle.bytes.length })
       client = await connecting
       const before = (await running)?.slots.find((each) => each.slot === slot)

@@ -2,7 +2,7 @@
  * Invariant: what a crash goes back to was written by the running program, outside a swap, and hashed by the body before
  * it was kept (HANDOVER 9.1).
  */
-import type { FromProgram } from '../sdk/wire.ts'
+import type { FromProgram, Snapshot } from '../sdk/wire.ts'
 import type { SlotEnv } from './env.ts'
 import { oneLine } from './said.ts'
 import { readSnapshot } from './snapshots.ts'
@@ -17,7 +17,8 @@ export class Checkpoints {
   /** Whether the program still runs, outside a swap. */
   readonly #keeps: (running: Running) => boolean
   #asked = 0
-  #root = ''
+  /** Program and root of the newest one on disk. */
+  #kept = ''
   #taking = false
   /** The newest answer that came while one was written. */
   #next: { running: Running; offer: Offer } | null = null
@@ -66,6 +67,32 @@ export class Checkpoints {
     if (this.#waiting?.running === running) this.#waiting?.done(false)
   }
 
+  /**
+   * HANDOVER 5.9: the last state of a program that is replaced by one of another name, for when it comes back. Throws when
+   * it is not what the program said, or the disk does not take it.
+   */
+  async keep(running: Running | null, snapshot: Snapshot | null): Promise<void> {
+    const { state = null } = running?.runnable.manifest ?? {}
+    if (running !== null && snapshot !== null && state !== null)
+      await this.#save(running, snapshot, { stateVersion: state.version, encoding: state.encoding })
+  }
+
+  /** Before the switch: what is kept should its last state not be told (the new program's word may come first). */
+  async keepAhead(running: Running | null, snapshot: Snapshot | null): Promise<void> {
+    await this.keep(running, snapshot).catch((error: Error) =>
+      this.#note('warn', `its state is not kept yet: ${oneLine(error.message)}`),
+    )
+  }
+
+  async #save(
+    { child, runnable: { program } }: Running,
+    snapshot: Snapshot,
+    about: Pick<Offer, 'stateVersion' | 'encoding'>,
+  ): Promise<void> {
+    const { state: bytes } = await readSnapshot(child.options.dir.outbox, snapshot)
+    await this.#env.saveCheckpoint(this.#slot, { program, ...about, time: new Date().toISOString(), bytes })
+  }
+
   /** A state that has not changed since the last one is not written again. */
   async take(running: Running, { n, snapshot, stateVersion, encoding }: Offer): Promise<void> {
     if (n !== this.#asked) return
@@ -74,21 +101,18 @@ export class Checkpoints {
       this.#next = { running, offer: { n, snapshot, stateVersion, encoding } as Offer }
       return
     }
-    if (snapshot.root === this.#root) return this.#waiting?.done(true)
-    const { child, runnable } = running
+    const kept = `${running.runnable.program} ${snapshot.root}`
+    if (kept === this.#kept) return this.#waiting?.done(true)
     this.#taking = true
     try {
-      const { state: bytes } = await readSnapshot(child.options.dir.outbox, snapshot)
-      this.#root = snapshot.root
-      const time = new Date().toISOString()
-      const { program } = runnable
-      await this.#env.saveCheckpoint(this.#slot, { program, stateVersion, encoding, time, bytes })
+      await this.#save(running, snapshot, { stateVersion, encoding })
+      this.#kept = kept
       this.#waiting?.done(true)
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error)
       // while it was read, a swap may have begun, and its program written another one
       if (this.#keeps(running)) this.#note('error', `checkpoint not kept: ${oneLine(text)}`)
-      this.#root = ''
+      this.#kept = ''
     } finally {
       this.#taking = false
       const next = this.#next

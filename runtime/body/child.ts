@@ -11,13 +11,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { grantOf, type OwnedHandle } from '../../drivers/backend.ts'
 import { serveBroker } from '../../drivers/broker/server.ts'
 import type { Grant } from '../../drivers/handle.ts'
-import { FD, type FromProgram, type InitMessage, MAX_LINE, type ToProgram, WIRE } from '../sdk/wire.ts'
+import { type Entered, FD, type FromProgram, type InitMessage, MAX_LINE, type ToProgram, WIRE } from '../sdk/wire.ts'
 import { Budget, PROGRAM_ALLOWANCE } from './budget.ts'
 import type { Cell } from './cells.ts'
 import { continueProcess, descendantsOf, killUser, signal, stopProcess } from './fence.ts'
 import { readLines } from './lines.ts'
 import type { SlotLog } from './log.ts'
-import { parseFromProgram } from './messages.ts'
+import { lastWords, parseFromProgram } from './messages.ts'
 import { openFifoEnd, type RunDir } from './rundir.ts'
 import type { Cause, Instance } from './upgrade.ts'
 
@@ -63,6 +63,7 @@ export class Child implements Instance {
   fence = 0
   alive = true
   fatal: Cause | null = null
+  entered: Entered | null = null
   /** null while it runs, or when it could not be started */
   ending: string | null = null
   readonly #cell: Cell
@@ -237,12 +238,9 @@ export class Child implements Instance {
 
   #hear(line: string): void {
     const message = parseFromProgram(line)
-    if (message === null) {
-      this.fatal = { code: 'takeover-failed', message: 'the program sent a message that is not in the protocol' }
-      void this.kill()
-      return
-    }
-    if (message.t === 'fatal') this.fatal = { code: message.code, message: '', said: message.message }
+    this.fatal = lastWords(message) ?? this.fatal
+    if (message === null) return void this.kill()
+    if (message.t === 'enter') this.entered = message.place
     if (message.t === 'waiting') this.#waits()
     else this.#listener?.message(message)
   }

@@ -280,8 +280,8 @@ export class EndpointLink {
         return answer(this.#robot.pins.poke(order.handle, order.what, order.value))
       case 'params': {
         const { params } = this.#robot.known(order.slot)
-        const { manifest } = await params.program()
-        await params.change(order.change, manifest.params, by.name)
+        const runs = await params.program()
+        await params.change(order.change, runs, by.name)
         return answer(await this.#params(order.slot))
       }
       case 'release':
@@ -302,8 +302,9 @@ export class EndpointLink {
 
   async #params(name: string): Promise<ParamReport> {
     const slot = this.#robot.known(name)
-    const { program, version, manifest } = await slot.params.program()
-    return { slot: name, program, version, params: slot.params.report(manifest.params) }
+    const runs = await slot.params.program()
+    const { program, version } = runs
+    return { slot: name, program, version, params: slot.params.report(runs) }
   }
 
   async #stop({ slot: name, pusher }: Extract<EndpointMessage, { op: 'stop' }>): Promise<PushEvent> {

@@ -5,6 +5,7 @@ import type { Timing } from '../../drivers/board.ts'
 import type { ParamValue } from '../sdk/params.ts'
 import type { FromProgram } from '../sdk/wire.ts'
 import type { Checkpoint } from '../store/checkpoint.ts'
+import type { ParamSets } from '../store/slots.ts'
 import type { Entry } from './entries.ts'
 import type { SlotLog } from './log.ts'
 import type { Owner } from './owner.ts'
@@ -54,9 +55,9 @@ export interface SlotEnv {
   commit(slot: string, runnable: Runnable, raiseFloor: boolean): Promise<void>
   undone(slot: string, runnable: Runnable, pusher: string): Promise<void>
   setStopped(slot: string, stopped: boolean): Promise<void>
-  /** What was set of the slot's parameters, on disk; null for a slot that never committed anything. */
-  params(slot: string): Readonly<Record<string, ParamValue>> | null
-  saveParams(slot: string, values: Readonly<Record<string, ParamValue>>): Promise<void>
+  /** What was set of the parameters of each program, on disk; null for a slot that never committed anything. */
+  params(slot: string): ParamSets | null
+  saveParams(slot: string, sets: ParamSets): Promise<void>
   saveCheckpoint(slot: string, checkpoint: Checkpoint): Promise<void>
   /** null when there is none for this program, or when it cannot be used. */
   loadCheckpoint(slot: string, runnable: Runnable): Promise<Checkpoint | null>

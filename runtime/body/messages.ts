@@ -1,7 +1,8 @@
 /** Invariant: what a program says is data from a stranger; anything outside the schema is null, never an exception. */
 import * as z from 'zod'
 import { MAX_STATE } from '../sdk/statearea.ts'
-import { FAIL_CODES, type FromProgram } from '../sdk/wire.ts'
+import { ENTERED, FAIL_CODES, type FromProgram, LOG_LEVELS } from '../sdk/wire.ts'
+import type { Cause } from './upgrade.ts'
 
 const text = z.string().max(4200)
 const swap = z.string().regex(/^[0-9a-f]{32}$/)
@@ -48,8 +49,9 @@ const Message = z.discriminatedUnion('t', [
   z.strictObject({ t: z.literal('hb'), ticks: count, lateUs: ns, overruns: count, dropped: count.max(1e9).optional() }),
   z.strictObject({ t: z.literal('unhealthy'), reason: text }),
   z.strictObject({ t: z.literal('held'), swap, reason: text }),
-  z.strictObject({ t: z.literal('log'), level: z.enum(['debug', 'info', 'warn', 'error']), text }),
-  z.strictObject({ t: z.literal('fatal'), code: fail, message: text }),
+  z.strictObject({ t: z.literal('log'), level: z.enum(LOG_LEVELS), text }),
+  z.strictObject({ t: z.literal('enter'), place: z.enum(ENTERED) }),
+  z.strictObject({ t: z.literal('fatal'), code: fail, message: text, stack: text.optional() }),
 ])
 
 export function parseFromProgram(line: string): FromProgram | null {
@@ -59,4 +61,12 @@ export function parseFromProgram(line: string): FromProgram | null {
   } catch {
     return null
   }
+}
+
+/** What a program that says this is ended with, or ends itself with; `null`: what it said is no message. */
+export function lastWords(message: FromProgram | null): Cause | null {
+  if (message === null) {
+    return { code: 'takeover-failed', message: 'the program sent a message that is not in the protocol' }
+  }
+  return message.t === 'fatal' ? { code: message.code, message: '', said: message.message } : null
 }

@@ -8,10 +8,13 @@ import { Refusal } from '../../deploy/errors.ts'
 import { allowed, misfit, type ParamValue, valuesOf } from '../sdk/params.ts'
 import type { SlotEnv } from './env.ts'
 import type { Programs } from './programs.ts'
+import type { Owner } from './stateowner.ts'
 import type { Runnable, Running } from './upgrade.ts'
 
 const LIVE_MS = 20
 const SAVE_MS = 100
+/** Whose values are kept: as many as a slot has releases to go back to, and some. */
+const MAX_PROGRAMS = 16
 
 type Declarations = Readonly<Record<string, ManifestParam>>
 type Values = Record<string, ParamValue>
@@ -27,8 +30,8 @@ export class SlotParams {
   readonly #env: Pick<SlotEnv, 'params' | 'saveParams' | 'committed'>
   readonly #programs: Pick<Programs, 'current' | 'next'>
   readonly #note: (level: string, text: string) => void
-  /** What was set and not reset; names and values may be of an earlier program. */
-  #set: Values
+  /** What was set and not reset, by program; names and values may be of an earlier version of it (HANDOVER 11.8). */
+  readonly #sets: Map<string, Values>
   /** What would be started, as it was found on disk; until the next commit. */
   #waits: Promise<Runnable | null> | null = null
   #sentAt = 0
@@ -49,7 +52,7 @@ export class SlotParams {
     this.#env = env
     this.#programs = programs
     this.#note = note
-    this.#set = { ...env.params(slot) }
+    this.#sets = new Map(Object.entries(env.params(slot) ?? {}))
   }
 
   /** What runs, or would be started. Throws `not-running` when there is neither. */
@@ -63,53 +66,60 @@ export class SlotParams {
   }
 
   /** Every parameter of a program with the value that it has in this slot. */
-  values(declared: Declarations): Values {
-    return valuesOf(declared, this.#set)
+  values(of: Owner): Values {
+    return valuesOf(of.manifest.params, this.#setOf(of))
   }
 
-  report(declared: Declarations): ParamInfo[] {
-    const values = this.values(declared)
-    return Object.entries(declared).map(([name, { value: byDefault, ...rest }]) => {
+  report(of: Owner): ParamInfo[] {
+    const values = this.values(of)
+    const set = this.#setOf(of)
+    return Object.entries(of.manifest.params).map(([name, { value: byDefault, ...rest }]) => {
       const type = typeof byDefault === 'string' ? 'choice' : typeof byDefault === 'number' ? 'number' : 'boolean'
       const value = values[name] as ParamValue
-      return { name, type, value, default: byDefault, set: Object.hasOwn(this.#set, name), ...rest }
+      return { name, type, value, default: byDefault, set: Object.hasOwn(set, name), ...rest }
     })
   }
 
   /** Resolves when it is on disk. Throws Refusal `bad-param`, with nothing changed, when any part of it does not fit. */
-  change(change: ParamChange, declared: Declarations, who: string): Promise<void> {
+  change(change: ParamChange, of: Owner, who: string): Promise<void> {
     if (this.#env.params(this.#slot) === null) {
       const message = `the first program of slot ${this.#slot} is in its trial: nothing is kept of it yet`
       throw new Refusal('not-running', message, 'set it again when the push has ended')
     }
-    const before = this.values(declared)
-    const next = 'set' in change ? this.#setting(change.set, declared) : this.#resetting(change.reset, declared)
-    this.#set = next
-    this.#remember(before, this.values(declared), who)
+    const before = this.values(of)
+    const next = 'set' in change ? this.#setting(change.set, of) : this.#resetting(change.reset, of)
+    this.#put(of, next)
+    this.#remember(before, this.values(of), who)
     this.#send()
     return this.#persist()
   }
 
   /** HANDOVER 11.4: forgets what the program that runs from now on has no use for; says what, for whoever pushed it. */
-  settle(declared: Declarations): string[] {
+  settle(of: Owner): string[] {
     this.#waits = null
+    const declared = of.manifest.params
     const notes: string[] = []
-    for (const [name, value] of Object.entries(this.#set)) {
+    const kept = { ...this.#setOf(of) }
+    for (const [name, value] of Object.entries(kept)) {
       const known = Object.hasOwn(declared, name) ? (declared[name] as ManifestParam) : null
       if (known !== null && misfit(known, value) === null) continue
-      delete this.#set[name]
+      delete kept[name]
       const now = known === null ? 'it has no such parameter' : `it is ${known.value}, allowed is ${allowed(known)}`
       notes.push(`${name}=${value} was not kept: ${now}`)
     }
+    // also what it has taken over from a program of another name
+    const isNew = !this.#sets.has(of.program) && Object.keys(kept).length > 0
+    this.#put(of, kept)
     for (const note of notes) this.#note('warn', note)
-    if (notes.length > 0) this.#persist().catch((error) => this.#note('error', `params not saved: ${String(error)}`))
+    if (isNew || notes.length > 0)
+      this.#persist().catch((error) => this.#note('error', `params not saved: ${String(error)}`))
     return notes
   }
 
   /** The present values; to a program that was parked, before it goes on (HANDOVER 11.5). */
   tell(running: Running | null): void {
     if (running === null) return
-    const values = this.values(running.runnable.manifest.params)
+    const values = this.values(running.runnable)
     if (Object.keys(values).length > 0) running.child.send({ t: 'params', values })
   }
 
@@ -118,18 +128,29 @@ export class SlotParams {
     await (this.#save ?? this.#saved).catch(() => {})
   }
 
-  #setting(set: Readonly<Values>, declared: Declarations): Values {
-    for (const [name, value] of Object.entries(set)) {
-      const wrong = misfit(this.#known(name, declared), value)
-      if (wrong !== null) throw new Refusal('bad-param', `${name}: ${wrong}`, 'medulla param lists what is allowed')
-    }
-    return { ...this.#set, ...set }
+  #setOf({ program, manifest: { takesStateOf } }: Owner): Readonly<Values> {
+    return this.#sets.get(program) ?? (takesStateOf === undefined ? undefined : this.#sets.get(takesStateOf)) ?? {}
   }
 
-  #resetting(reset: readonly string[] | 'all', declared: Declarations): Values {
+  /** The program whose parameters were changed longest ago is forgotten first. */
+  #put({ program }: Owner, set: Values): void {
+    this.#sets.delete(program)
+    this.#sets.set(program, set)
+    for (const oldest of [...this.#sets.keys()].slice(0, -MAX_PROGRAMS)) this.#sets.delete(oldest)
+  }
+
+  #setting(set: Readonly<Values>, of: Owner): Values {
+    for (const [name, value] of Object.entries(set)) {
+      const wrong = misfit(this.#known(name, of.manifest.params), value)
+      if (wrong !== null) throw new Refusal('bad-param', `${name}: ${wrong}`, 'medulla param lists what is allowed')
+    }
+    return { ...this.#setOf(of), ...set }
+  }
+
+  #resetting(reset: readonly string[] | 'all', of: Owner): Values {
     if (reset === 'all') return {}
-    for (const name of reset) this.#known(name, declared)
-    return Object.fromEntries(Object.entries(this.#set).filter(([name]) => !reset.includes(name)))
+    for (const name of reset) this.#known(name, of.manifest.params)
+    return Object.fromEntries(Object.entries(this.#setOf(of)).filter(([name]) => !reset.includes(name)))
   }
 
   #known(name: string, declared: Declarations): ManifestParam {
@@ -182,7 +203,7 @@ export class SlotParams {
     this.#save = null
     this.#savedAt = performance.now()
     this.#tellLog()
-    await this.#env.saveParams(this.#slot, this.#set)
+    await this.#env.saveParams(this.#slot, Object.fromEntries(this.#sets))
   }
 
   #tellLog(): void {

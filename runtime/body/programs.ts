@@ -8,6 +8,7 @@ import type { Snapshot } from '../sdk/wire.ts'
 import type { SlotEnv } from './env.ts'
 import type { Action, Event } from './lifecycle.ts'
 import { fillInbox, readSnapshot } from './snapshots.ts'
+import { type OwnState, takesStateOf } from './stateowner.ts'
 import type { Cause, Consequence, Runnable, Running } from './upgrade.ts'
 
 /** HANDOVER 3.8: who may say what, so that no program answers for another one. */
@@ -49,6 +50,10 @@ export class Programs {
   handedBack: Snapshot | null = null
   /** performance.now() at which the body saw that the old program had parked. */
   parkedAt = 0
+  /** Where the program that parked last has its state. */
+  parked: { running: Running; snapshot: Snapshot } | null = null
+  /** What the candidate began with, or would have, had it replaced a program of another name. */
+  own: OwnState = null
   #inbox: Snapshot | null = null
 
   constructor(slot: string, env: Pick<SlotEnv, 'owner' | 'launch' | 'loadCheckpoint'>) {
@@ -62,6 +67,7 @@ export class Programs {
     given: Pick<About, 'log' | 'params'>,
     on: Parameters<SlotEnv['launch']>[2],
   ): Promise<undefined> {
+    this.own = this.parked = null
     const predecessor = this.current?.child ?? null
     const about = { slot: this.#slot, generation: ++this.#generation, predecessor, ...given }
     this.next = await this.#env.launch(about, runnable, on)
@@ -95,6 +101,13 @@ export class Programs {
     return this.current === null ? null : performance.now() - this.current.startedAt
   }
 
+  /** What is known of an event of `from`, for its cause. */
+  evidence(kind: Event | 'died' | 'failed', from: Running | null, said: Cause | null) {
+    const { fatal = null, ending = null } = from?.child ?? {}
+    const entered = this.next?.child.entered ?? null
+    return { said: said ?? fatal, ending: kind === 'died' ? ending : null, ranMs: this.ranMs, entered }
+  }
+
   /** Length of the state that is being handed over; 0 before the current program has copied it. */
   get stateBytes(): number {
     return Math.max(this.copied?.length ?? 0, this.handedBack?.length ?? 0)
@@ -113,12 +126,36 @@ export class Programs {
     return { event: 'unfenced', said: { code, message } }
   }
 
-  copy(swap: string): void {
-    this.current?.child.send({ t: 'copy', swap, stateVersion: stateVersion(this.next) })
+  /** The program that the candidate replaces without going on with its state (HANDOVER 5.9). */
+  get replaced(): Running | null {
+    const { current, next } = this
+    return current === null || next === null || takesStateOf(next.runnable, current.runnable) ? null : current
   }
 
-  preload(swap: string): void {
-    if (this.copied !== null) this.next?.child.send({ t: 'preload', swap, snapshot: this.copied })
+  /** The same once it has parked, with its last state. */
+  get lastOfReplaced(): [Running | null, Snapshot | null] {
+    const { current, old, parked } = this
+    const isReplaced = current !== null && old !== null && !takesStateOf(current.runnable, old.runnable)
+    return isReplaced && parked?.running === old ? [old, parked.snapshot] : [null, null]
+  }
+
+  copy(swap: string): void {
+    this.current?.child.send({ t: 'copy', swap, stateVersion: readerVersion(this.next, this.current) })
+  }
+
+  async preload(swap: string): Promise<void> {
+    const { copied, next } = this
+    if (copied === null || next === null) return
+    const own = this.replaced === null ? {} : { own: await this.#ownState(next) }
+    next.child.send({ t: 'preload', swap, snapshot: copied, ...own })
+  }
+
+  /** From `running`: it has parked, or has given its state back. */
+  yielded(running: Running, snapshot: Snapshot): void {
+    const role = this.role(running)
+    if (role === 'current') this.handedBack = snapshot
+    // the new program's word may be heard first
+    if (role !== null) this.parked = { running, snapshot }
   }
 
   arm(swap: string): void {
@@ -128,26 +165,32 @@ export class Programs {
 
   yieldToNext(swap: string): void {
     const { fence } = this
-    this.current?.child.send({ t: 'yield', swap, fence, to: 'successor', stateVersion: stateVersion(this.next) })
+    this.current?.child.send({
+      t: 'yield',
+      swap,
+      fence,
+      to: 'successor',
+      stateVersion: readerVersion(this.next, this.current),
+    })
   }
 
   /** HANDOVER 7.2: the new program gives its state back, in the old one's version. */
   handBack(swap: string): void {
     const { fence } = this
-    this.current?.child.send({ t: 'yield', swap, fence, to: 'body', stateVersion: stateVersion(this.old) })
+    this.current?.child.send({
+      t: 'yield',
+      swap,
+      fence,
+      to: 'body',
+      stateVersion: readerVersion(this.old, this.current),
+    })
   }
 
   /** A first start, or one after a crash: with the last checkpoint, where there is one. */
   async startNext(why: 'start' | 'restart'): Promise<void> {
     const next = this.next
     if (next === null) return
-    const checkpoint = await this.#env.loadCheckpoint(this.#slot, next.runnable)
-    let snapshot: Snapshot | null = null
-    if (checkpoint !== null) {
-      const { stateVersion, encoding, bytes } = checkpoint
-      const meta = { stateVersion, encoding, values: {}, seqnos: {}, schedule: [] }
-      snapshot = await fillInbox(next.child.options.dir.inbox, bytes, meta)
-    }
+    const snapshot = await this.#ownState(next)
     this.#grant(next)
     // stopped with the rest when its predecessor was forced out
     next.child.thaw()
@@ -206,6 +249,8 @@ export class Programs {
     const { current, old, handedBack } = this
     this.handedBack = null
     if (current === null || old === null || handedBack === null) return null
+    // the old one goes on with its own, as it was
+    if (!takesStateOf(current.runnable, old.runnable)) return null
     try {
       const { meta, state } = await readSnapshot(current.child.options.dir.outbox, handedBack)
       this.#inbox = await fillInbox(old.child.options.dir.inbox, state, meta)
@@ -261,6 +306,15 @@ export class Programs {
     await Promise.allSettled([this.kill('current'), this.kill('next'), this.kill('old')])
   }
 
+  /** The program's last checkpoint in its inbox, where there is one. */
+  async #ownState({ child, runnable }: Running): Promise<Snapshot | null> {
+    const checkpoint = await this.#env.loadCheckpoint(this.#slot, runnable)
+    this.own = checkpoint
+    if (checkpoint === null) return null
+    const { stateVersion, encoding, bytes } = checkpoint
+    return fillInbox(child.options.dir.inbox, bytes, { stateVersion, encoding, values: {}, seqnos: {}, schedule: [] })
+  }
+
   /** HANDOVER 7.8 */
   #values(): Record<string, number> {
     return this.#env.owner.values(this.#slot)
@@ -272,7 +326,9 @@ export class Programs {
   }
 }
 
-/** 0 for a program that keeps none. */
-function stateVersion(running: Running | null): number {
-  return running?.runnable.manifest.state?.version ?? 0
+/** The state version to write for `reader`; 0, as it is, for one that keeps none, or has another one of its own. */
+function readerVersion(reader: Running | null, writer: Running | null): number {
+  if (reader === null || writer === null) return 0
+  const related = takesStateOf(reader.runnable, writer.runnable) || takesStateOf(writer.runnable, reader.runnable)
+  return related ? (reader.runnable.manifest.state?.version ?? 0) : 0
 }

@@ -43,6 +43,7 @@ import { RunDirs } from './rundir.ts'
 import { stored } from './runnables.ts'
 import { Slot } from './slot.ts'
 import { Spares } from './spares.ts'
+import { checkpointOf } from './stateowner.ts'
 import { StopLatch } from './stops.ts'
 import type { Runnable } from './upgrade.ts'
 
@@ -437,26 +438,12 @@ export class Robot {
         const started = stopped ? null : await this.stops.startSlot(slot)
         if (started !== null) throw started
       },
-      params: (slot) => (slots.isCommitted(slot) ? slots.get(slot).params : null),
-      saveParams: async (slot, values) => {
-        await slots.setParams(slot, values)
+      params: (slot) => (slots.isCommitted(slot) ? slots.get(slot).paramSets : null),
+      saveParams: async (slot, sets) => {
+        await slots.setParams(slot, sets)
       },
       saveCheckpoint: (slot, checkpoint) => slots.saveCheckpoint(slot, checkpoint),
-      loadCheckpoint: async (slot, runnable) => {
-        // HANDOVER 9.7
-        const checkpoint = await slots.loadCheckpoint(slot).catch((error: Refusal) => {
-          this.slot(slot).log.add('runtime', `${error.code}: ${error.message}; it begins anew`, 0, 'error')
-          return null
-        })
-        const { program, version, digest, manifest } = runnable
-        if (checkpoint?.program !== program || manifest.state === null) return null
-        const isNewer = checkpoint.stateVersion > manifest.state.version
-        // one that is pushed fails with it, and what ran comes back; for one that was committed there is nothing else
-        if (!isNewer || slots.get(slot).current !== digest) return checkpoint
-        const found = `its checkpoint is of version ${checkpoint.stateVersion}, newer than ${program} ${version} knows`
-        this.slot(slot).log.add('runtime', `bad-state: ${found}; it begins anew`, 0, 'error')
-        return null
-      },
+      loadCheckpoint: (slot, runnable) => checkpointOf(slots, slot, runnable, this.slot(slot).log),
       committed: async (slot) => {
         const { current, previous } = slots.get(slot)
         let damage: Refusal | null = null

@@ -6,7 +6,6 @@
  */
 import type { Outcome, SlotStatus } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
-import { monotonicNs } from '../sdk/ticker.ts'
 import type { FromProgram } from '../sdk/wire.ts'
 import { Checkpoints } from './checkpoints.ts'
 import { Deadline } from './deadlines.ts'
@@ -20,6 +19,7 @@ import { SlotParams } from './params.ts'
 import { Programs } from './programs.ts'
 import { SlotRecords } from './records.ts'
 import { Restarts } from './restarts.ts'
+import { stateNotes } from './stateowner.ts'
 import type { Cause, Consequence, Runnable, Running, Upgrade } from './upgrade.ts'
 import { causeOf, describeOutcome, outcomeOf } from './verdict.ts'
 
@@ -75,8 +75,8 @@ export class Slot {
   /** HANDOVER 2.4: one upgrade at a time; the second one is told so at once. Release with `launch` or `abandon`. */
   reserve(): void {
     this.#env.admit(this.name)
-    const busy = this.#reserved || this.#upgrade !== null || !accepts(this.#state, 'launch')
-    if (busy) throw new Refusal('in-progress', `slot ${this.name} is busy (${this.#state})`, 'medulla status')
+    if (this.#reserved || this.#upgrade !== null || !accepts(this.#state, 'launch'))
+      throw new Refusal('in-progress', `slot ${this.name} is busy (${this.#state})`, 'medulla status')
     this.#reserved = true
     this.#stops.reserved = this.#stops.now
   }
@@ -214,10 +214,8 @@ export class Slot {
     const { state, actions, reason, fault } = row
     const moved = state !== before || actions.length > 0
     if (reason !== null) {
-      const { fatal = null, ending = null } = from?.child ?? {}
       const deadlineMs = this.#deadline.lengthMs(before, this.#programs.stateBytes)
-      const end = { said: said ?? fatal, ending: kind === 'died' ? ending : null, ranMs: this.#programs.ranMs }
-      const evidence = { ...end, held: this.#upgrade?.held ?? null, deadlineMs }
+      const evidence = { ...this.#programs.evidence(kind, from, said), held: this.#upgrade?.held ?? null, deadlineMs }
       const cause = causeOf(reason, evidence, this.#env.timing)
       if (moved) this.#upgrade?.setCause(cause, fault)
       this.#failures.met(cause, moved, this.#upgrade !== null)
@@ -248,7 +246,7 @@ export class Slot {
       case 'ready':
         if (role === 'current' || role === 'old' || !accepts(this.#state, 'ready')) return
         if (message.note) this.log.add('log', message.note, running.child.fence, 'info')
-        upgrade?.timeline.begin('rehearse', monotonicNs() - message.rehearseMs * 1e6)
+        upgrade?.rehearsed(message.rehearseMs)
         return this.#post('ready', running)
       case 'copied':
         if (role === 'current') this.#programs.copied = message.snapshot
@@ -263,7 +261,7 @@ export class Slot {
           this.#note('warn', 'the times that the new program states cannot be: the gap is as the body measured it')
         return this.#post('took', running)
       case 'yielded':
-        if (role === 'current') this.#programs.handedBack = message.snapshot
+        this.#programs.yielded(running, message.snapshot)
         return this.#post('yielded', running)
       case 'failed':
         return this.#post('failed', running, { code: message.code, message: '', said: message.message })
@@ -281,7 +279,7 @@ export class Slot {
       case 'log':
         return this.log.add('log', message.text, running.child.fence, message.level)
       case 'fatal':
-        return this.log.add('log', message.message, running.child.fence, 'error')
+        return this.log.add('log', message.stack ?? message.message, running.child.fence, 'error')
     }
   }
 
@@ -319,6 +317,7 @@ export class Slot {
       case 'copy':
         return programs.copy(swap)
       case 'preload':
+        await this.#checkpoints.keepAhead(programs.replaced, programs.copied)
         return programs.preload(swap)
       case 'arm':
         return programs.arm(swap)
@@ -399,7 +398,7 @@ export class Slot {
     try {
       runnable ??= await this.#env.committed(this.name)
       if (runnable === null) return { event: 'nothing-stored' }
-      const params = this.params.values(runnable.manifest.params)
+      const params = this.params.values(runnable)
       return await this.#programs.launchNext(runnable, { log: this.log, params }, this.#listener)
     } catch (error) {
       return this.#failures.refused(error, runnable, pushed === null)
@@ -419,6 +418,7 @@ export class Slot {
     this.#restarts.settled()
     // HANDOVER 2.6: on disk before it is said
     try {
+      await this.#checkpoints.keep(...this.#programs.lastOfReplaced)
       await this.#checkpoints.secure(this.#programs.current as Running, upgrade.from, this.#env.timing.heartbeatMs)
       await this.#env.commit(this.name, upgrade.to, upgrade.kind === 'push')
       return { event: 'committed' }
@@ -431,7 +431,7 @@ export class Slot {
     const upgrade = this.#upgrade as Upgrade
     this.#env.owner.keep(Object.keys(upgrade.to.manifest.needs), this.name)
     this.#lastGapMs = upgrade.gapMs
-    upgrade.notes = this.params.settle(upgrade.to.manifest.params)
+    upgrade.notes = stateNotes(upgrade, this.#programs.own).concat(this.params.settle(upgrade.to))
     this.#failures.committed()
     await this.#finish('committed')
     this.#askCheckpoint()

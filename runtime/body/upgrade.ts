@@ -5,7 +5,7 @@ import type { Manifest } from '../../deploy/bundle/manifest.ts'
 import type { Release } from '../../deploy/bundle/release.ts'
 import type { RefusalCode } from '../../deploy/errors.ts'
 import { monotonicNs } from '../sdk/ticker.ts'
-import type { FromProgram, ToProgram } from '../sdk/wire.ts'
+import type { Entered, FromProgram, ToProgram } from '../sdk/wire.ts'
 import type { Event, Fault } from './lifecycle.ts'
 import type { RunDir } from './rundir.ts'
 import { oneLine } from './said.ts'
@@ -36,6 +36,8 @@ export interface Instance {
   fence: number
   /** What it said before it died, or what the body ended it for. */
   readonly fatal: Cause | null
+  /** How far its first rehearsal has come. */
+  readonly entered?: Entered | null
   /** How a process ended: `exit code 0`, `SIGKILL`. */
   readonly ending?: string | null
   send(message: ToProgram): void
@@ -118,6 +120,11 @@ export class Upgrade {
     this.finished = new Promise((resolve) => {
       this.#finish = resolve
     })
+  }
+
+  /** The candidate is ready now, after so many ms of rehearsals. */
+  rehearsed(ms: number): void {
+    this.timeline.begin('rehearse', monotonicNs() - ms * 1e6)
   }
 
   /** The old program does not yield now, and says why (HANDOVER 6.10): its own words. */

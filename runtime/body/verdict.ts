@@ -2,6 +2,7 @@
 import type { Outcome } from '../../deploy/api.ts'
 import type { RefusalCode } from '../../deploy/errors.ts'
 import type { Timing } from '../../drivers/board.ts'
+import type { Entered } from '../sdk/wire.ts'
 import type { Reason } from './lifecycle.ts'
 import { lasted, sentence } from './said.ts'
 import type { Cause, Upgrade } from './upgrade.ts'
@@ -16,12 +17,25 @@ export interface Evidence {
   readonly held: string | null
   /** Length in ms of the deadline that has passed; null when the event is no deadline. */
   readonly deadlineMs: number | null
+  /** How far the candidate has come in its first rehearsal. */
+  readonly entered: Entered | null
   /** How long the program ran that holds the lease, in ms; null when none does. */
   readonly ranMs: number | null
 }
 
+/** The author's code that has not returned. */
+const STUCK: Readonly<Record<Entered, string>> = {
+  run: ': run has not returned',
+  every: ': what every() calls has not returned',
+  rehearsed: '',
+}
+
 /** Code and sentence of a reason. What a program said stays apart from the sentence (HANDOVER 3.9). */
-export function causeOf(reason: Reason, { said, ending, held, deadlineMs, ranMs }: Evidence, timing: Timing): Cause {
+export function causeOf(
+  reason: Reason,
+  { said, ending, held, deadlineMs, entered, ranMs }: Evidence,
+  timing: Timing,
+): Cause {
   const cause = (code: RefusalCode, message: string): Cause => ({ code, message })
   const ended = (text: string): string => (ending === null ? text : `${text} (${ending})`)
   const within = `within ${Math.round(deadlineMs ?? 0)} ms`
@@ -34,14 +48,17 @@ export function causeOf(reason: Reason, { said, ending, held, deadlineMs, ranMs 
   const ran = (message: string, rest: Omit<Cause, 'message'>): Cause => ({ message, ...rest, ...(ranMs && { ranMs }) })
   switch (reason) {
     case 'never-ready':
-      return cause('never-ready', `the program was not ready ${within}`)
+      return cause('never-ready', `the program was not ready ${within}${STUCK[entered ?? 'rehearsed']}`)
     case 'no-copy':
     case 'no-yield': {
       const late = cause('yield-timeout', `the old program did not yield ${within}`)
       return held === null ? late : { ...late, said: held }
     }
     case 'not-loaded':
-      return cause('takeover-failed', `the new program did not load the old one's state ${within}`)
+      return cause(
+        'takeover-failed',
+        `the new program did not load the old one's state ${within}${STUCK[entered ?? 'rehearsed']}`,
+      )
     case 'not-armed':
       return cause('takeover-failed', `the new program did not say ${within} that it waits for the handover`)
     case 'no-takeover':

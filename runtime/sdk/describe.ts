@@ -2,11 +2,12 @@
 import { paperHandle } from './dummies.ts'
 import { Instance } from './instance.ts'
 import { declare, type Params, paramsView, valuesOf } from './params.ts'
-import type { Description, Needs, RobotSpec } from './spec.ts'
+import { type Description, type Needs, type RobotSpec, SpecError, suggestion } from './spec.ts'
 import type { Outside } from './stage.ts'
 import { type Init, SDK_VERSION, WIRE } from './wire.ts'
 
-export function describe(spec: RobotSpec<Needs, unknown, Params>): Description {
+/** `entering` is called before `run` is. */
+export function describe(spec: RobotSpec<Needs, unknown, Params>, entering: () => void = () => {}): Description {
   const initial = spec.state?.initial()
   const handles = new Map(Object.entries(spec.needs).map(([name, kind]) => [name, paperHandle(name, kind)]))
   const init = { program: 'describe', version: '0.0.0', slot: 'main' } as Init
@@ -17,15 +18,23 @@ export function describe(spec: RobotSpec<Needs, unknown, Params>): Description {
     afterTick: () => true,
     released: nothing,
     failed: nothing,
+    textOf: String,
   }
   const declared = declare(spec.params)
   const params = paramsView(valuesOf(declared, {}))
   const instance = new Instance({ spec, init, handles, params }, outside, initial ?? {})
+  let mistake: SpecError | null = null
+  const see = (context: object): object =>
+    watched(context, (wrong) => {
+      mistake ??= wrong
+    })
+  entering()
   try {
-    instance.begin(false)
+    instance.begin(false, see)
   } catch {
     // paper handles read zeros: a program that checks a chip's identity may throw here, and its rates stay unknown
   }
+  if (mistake !== null) throw mistake
   return {
     needs: { ...spec.needs },
     ratesMs: instance.ticker.ticks.map((tick) => tick.ms),
@@ -36,4 +45,21 @@ export function describe(spec: RobotSpec<Needs, unknown, Params>): Description {
     wire: WIRE,
     sdk: SDK_VERSION,
   }
+}
+
+/** What anybody may ask an object for: a promise, JSON. */
+const ASKED_OF_ALL = ['then', 'toJSON']
+
+/** A name that run() takes and nobody has given, as `run({ lde })`, is a mistake of writing. */
+function watched(context: object, onMistake: (mistake: SpecError) => void): object {
+  return new Proxy(context, {
+    get(target, name, receiver) {
+      if (typeof name === 'symbol' || name in target || ASKED_OF_ALL.includes(name)) {
+        return Reflect.get(target, name, receiver)
+      }
+      const mistake = new SpecError(name, `run() is given no '${name}'${suggestion(name, Object.keys(target))}`)
+      onMistake(mistake)
+      throw mistake
+    },
+  })
 }

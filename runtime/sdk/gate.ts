@@ -128,6 +128,11 @@ export class Gate implements GatePort {
     }
   }
 
+  /** Calls `fn` as if no round were under way: it is the runtime's, not the program's. */
+  aside<T>(fn: () => T): T {
+    return this.#rounds.run(undefined as never, fn)
+  }
+
   enter(): void {
     if (this.#situation !== 'open') this.#situation = 'entering'
   }

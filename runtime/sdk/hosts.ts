@@ -9,10 +9,14 @@ export interface Declared {
   start(host: Host): void
 }
 
+/** The builder: hears what the program is about to do, then what it is. */
+interface Describing {
+  readonly gate: Rehearsing
+  describe(description: Description): void
+  enter?(place: 'run'): void
+}
+
 /** What `robot()` can find: a process of the runtime, the builder, or a simulation. */
-export type Hosts =
-  | Host
-  | { readonly gate: Rehearsing; describe(description: Description): void }
-  | { readonly gate: Rehearsing; declare(program: Declared): void }
+export type Hosts = Host | Describing | { readonly gate: Rehearsing; declare(program: Declared): void }
 
 type Rehearsing = Pick<GatePort, 'rehearse'>

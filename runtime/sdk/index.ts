@@ -47,7 +47,7 @@ export function robot(first: unknown, run?: unknown): void {
   checkSpec(spec)
   const host = (globalThis as { [HOST]?: Hosts })[HOST]
   if (host === undefined) throw new Error('this is a robot program: start it with `medulla run`, not with node')
-  if ('describe' in host) host.describe(host.gate.rehearse(() => describe(spec)))
+  if ('describe' in host) host.describe(host.gate.rehearse(() => describe(spec, () => host.enter?.('run'))))
   else if ('declare' in host) {
     const { gate } = host
     host.declare({ describe: () => gate.rehearse(() => describe(spec)), start: (on) => new Program(spec, on) })

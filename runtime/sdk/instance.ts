@@ -5,9 +5,10 @@
 import { kept, within } from '../../drivers/granted.ts'
 import { type Handle, isDriven, type LastEdge } from '../../drivers/handle.ts'
 import { lastEdge } from '../../drivers/lastedge.ts'
+import { logged } from './log.ts'
 import type { Context, OnLive } from './spec.ts'
 import type { AnySpec, Outside, Stage } from './stage.ts'
-import { encodeState, messageOf } from './state.ts'
+import { encodeState } from './state.ts'
 import { Ticker, watch } from './ticker.ts'
 import type { Meta } from './wire.ts'
 
@@ -30,21 +31,24 @@ export class Instance {
     this.ticker = new Ticker(outside)
   }
 
-  /** Calls `run` once; throws what it throws. */
-  begin(tookOver: boolean): void {
+  /** Calls `run` once, with what `see` makes of its context; throws what it throws. */
+  begin(tookOver: boolean, see = (context: object): object => context): void {
     const { init, params, handles } = this.#stage
     const context: Context<unknown> = {
       state: this.state,
       params: params as Context<unknown>['params'],
       info: { program: init.program, version: init.version, slot: init.slot, tookOver, why: this.#outside.why() },
       every: (ms, fn) => this.ticker.add(ms, kept(handles, fn)),
-      log: (text, level = 'info') => this.#outside.log(String(text), level),
+      log: (...values: unknown[]) => {
+        const { text, level } = logged(values)
+        this.#outside.log(text, level)
+      },
       health: (check) => this.#checks.push(check),
-      hold: (reason) => this.#hold(reason),
+      hold: (reason) => this.#hold(String(reason)),
       onLive: (fn) => this.onLive.push(kept(handles, fn)),
       onStop: (fn) => this.stops.push(kept(handles, fn)),
     }
-    const all = Object.assign(Object.fromEntries(handles), context)
+    const all = see(Object.assign(Object.fromEntries(handles), context))
     watch(
       within(handles, () => this.#spec.run(all as never)),
       this.#outside.failed,
@@ -67,7 +71,7 @@ export class Instance {
         if (answer === false) return 'the program says that it is not healthy'
         if (typeof answer === 'string') return answer
       } catch (error) {
-        return `the health check failed: ${messageOf(error)}`
+        return `the health check failed: ${this.#outside.textOf(error)}`
       }
     }
     return null

@@ -4,10 +4,12 @@
  * It reads two lines from descriptor 3: `cell`, with which it confines itself, and `init`, with which it provides the host
  * object to the SDK and imports the program (HANDOVER 3.7). The effects gate is in place by then (HANDOVER 13.1).
  */
+import { readFileSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { pathToFileURL } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import { type Explained, explain, thrownBy } from '../../deploy/stack.ts'
 import { needsSystem } from '../../drivers/inherit/needs.ts'
 import { installGate } from './effects.ts'
 import { Gate } from './gate.ts'
@@ -31,14 +33,26 @@ const send = (message: FromProgram): void => {
   control.write(`${JSON.stringify(message)}\n`)
 }
 
+// the author's own frame may lie below many of a package
+Error.stackTraceLimit = 30
 const gate = new Gate('loading')
 installGate(gate, FD.firstGrant)
+let uncaught: (error: unknown) => void = fail
+// what comes of a rehearsal does not count, however late (HANDOVER 13.4)
+process.on('uncaughtException', (error) => {
+  if (gate.round === undefined) uncaught(error)
+})
+process.on('unhandledRejection', (reason) => {
+  // the program has a listener of its own
+  if (gate.round === undefined && process.listenerCount('unhandledRejection') === 1) uncaught(reason)
+})
 
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc') as () => void
 
 type Entered = Pick<Init, 'grants' | 'confine'> & Pick<Host, 'system'>
 let cell: Promise<Entered> | null = null
+let programFile = ''
 let queue: ToProgram[] = []
 let hear: ((message: ToProgram) => void) | null = null
 let rest = ''
@@ -86,7 +100,11 @@ async function load(message: InitMessage): Promise<void> {
       send,
       collect,
       gate,
-      onUncaught,
+      enter: (place) => gate.aside(() => send({ t: 'enter', place })),
+      explain: explained,
+      onUncaught: (caught) => {
+        uncaught = caught
+      },
       exit: (status) => process.exit(status),
       listen(onMessage) {
         hear = onMessage
@@ -96,25 +114,30 @@ async function load(message: InitMessage): Promise<void> {
       },
     }
     ;(globalThis as { [key: symbol]: unknown })[Symbol.for('medulla.host')] = host
+    programFile = init.file
     await gate.loading(import(pathToFileURL(init.file).href))
   } catch (error) {
     fail(error)
   }
 }
 
-/** What comes of a rehearsal does not count, however late (HANDOVER 13.4). */
-function onUncaught(caught: (error: unknown) => void): void {
-  process.on('uncaughtException', (error) => {
-    if (gate.round === undefined) caught(error)
-  })
-  process.on('unhandledRejection', (reason) => {
-    // the program has a listener of its own
-    if (gate.round === undefined && process.listenerCount('unhandledRejection') === 1) caught(reason)
-  })
+/** By the map of the build, where the bundle has one. */
+function explained(error: unknown): Explained {
+  return explain(thrownBy(error), (file) =>
+    programFile !== '' && file.endsWith('/program.mjs') ? sourceMap() : undefined,
+  )
+}
+
+function sourceMap(): string | null {
+  try {
+    return readFileSync(`${programFile}.map`, 'utf8')
+  } catch {
+    return null
+  }
 }
 
 function fail(error: unknown): never {
-  const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
-  send({ t: 'fatal', code: 'died-at-start', message: message.slice(0, 4096) })
+  const { text, stack } = explained(error)
+  send({ t: 'fatal', code: 'died-at-start', message: text, ...(stack === text ? {} : { stack: stack.slice(0, 4096) }) })
   process.exit(1)
 }

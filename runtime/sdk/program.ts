@@ -14,11 +14,12 @@ import type { ParamValue } from './params.ts'
 import { rehearse, warmUp } from './rehearsal.ts'
 import type { Why } from './spec.ts'
 import { type AnySpec, type Mailbox, Stage } from './stage.ts'
-import { decodeState, messageOf, migrateUp, ProgramFailure, unserialisable } from './state.ts'
+import { messageOf, ProgramFailure, unserialisable } from './state.ts'
 import { Outbox, StateReader } from './statearea.ts'
 import { failCode, handOver, takeOver, type Yield } from './switch.ts'
 import { monotonicNs, type Pace } from './ticker.ts'
 import {
+  type Entered,
   type FailCode,
   type FromProgram,
   type Init,
@@ -51,6 +52,10 @@ export interface Host {
   /** Absent: the event loop. */
   readonly pace?: Pace
   send(message: FromProgram): void
+  /** How far the first rehearsal has come. */
+  enter?(place: Entered): void
+  /** An error with its place in the author's files, in one line and with its calls. Absent: an older runtime. */
+  explain?(error: unknown): { text: string; stack: string }
   /** Collects garbage now, so that it is not done in the gap. */
   collect(): void
   listen(onMessage: (message: ToProgram) => void): void
@@ -66,9 +71,12 @@ const SOON_MS = 20
 const LOG_PER_SECOND = 500
 const LOG_BURST = 2000
 
+/** The body ends a program that sends a longer text (HANDOVER 3.2). */
+const cut = (text: string): string => text.slice(0, MAX_LOG_TEXT)
+
 export class Program {
   readonly #spec: AnySpec
-  readonly #host: Host
+  readonly #host: Host & { textOf(error: unknown): string }
   readonly #send: Host['send']
   readonly #broker: BrokerPort | null
   readonly #stage: Stage
@@ -87,7 +95,8 @@ export class Program {
 
   constructor(spec: AnySpec, host: Host) {
     this.#spec = spec
-    this.#host = host
+    const textOf = (error: unknown): string => cut(host.explain?.(error).text ?? messageOf(error))
+    this.#host = { ...host, textOf }
     this.#send = host.send
     this.#outbox = new Outbox(host.places.outbox)
     this.#inbox = new StateReader(host.places.inbox)
@@ -102,6 +111,7 @@ export class Program {
       afterTick: () => this.#yield !== null && this.#yieldNow(),
       // not from inside a tick
       released: () => setImmediate(() => this.#yieldNow()),
+      textOf,
       pace: host.pace,
     })
     this.#life = this.#lifeOf([])
@@ -125,7 +135,7 @@ export class Program {
     if (lost !== null) throw new ProgramFailure('bad-state', `the state cannot be handed over: ${lost}`)
     const { rounds, note } = rehearse(this.#spec, this.#host, this.#outbox, this.#broker, null)
     const ready: FromProgram = { t: 'ready', rehearsals: rounds, rehearseMs: (monotonicNs() - began) / 1e6 }
-    this.#send(note === null ? ready : { ...ready, note })
+    this.#send(note === null ? ready : { ...ready, note: cut(note) })
   }
 
   #hear(message: ToProgram): void {
@@ -135,7 +145,7 @@ export class Program {
       case 'copy':
         return this.#copy(message.swap, message.stateVersion)
       case 'preload':
-        return this.#preload(message.swap, message.snapshot)
+        return this.#preload(message)
       case 'arm':
         this.#send({ t: 'armed', swap: message.swap })
         return this.#takeOver(message.swap, message.fence)
@@ -196,24 +206,24 @@ export class Program {
     try {
       this.#send({ t: 'copied', swap, snapshot: this.#stage.snapshot(this.#outbox, version).snapshot })
     } catch (error) {
-      this.#send({ t: 'failed', swap, code: failCode(error, 'bad-state'), message: messageOf(error) })
+      this.#send({ t: 'failed', swap, code: failCode(error, 'bad-state'), message: this.#host.textOf(error) })
     }
   }
 
   /** HANDOVER 4.4: everything that can fail in a takeover is tried on the real state while the old program still runs. */
-  #preload(swap: string, snapshot: Snapshot): void {
+  #preload({ swap, snapshot, own }: Extract<ToProgram, { t: 'preload' }>): void {
     try {
-      const { meta, state } = this.#predecessor.read(snapshot)
-      // a copy: program code may change it, and the reader's bytes must stay what their hashes say
-      const copied = Buffer.from(state)
-      const tried = this.#host.gate.rehearse(() =>
-        migrateUp(this.#spec.state, decodeState(copied, meta.encoding), meta.stateVersion),
-      )
-      rehearse(this.#spec, this.#host, this.#outbox, this.#broker, { state: tried, meta })
+      if (own === undefined || own === null) this.#stage.own = own
+      else {
+        const { meta, state } = this.#inbox.read(own)
+        this.#stage.own = { meta, state: Buffer.from(state) }
+      }
+      const real = this.#host.gate.rehearse(() => this.#stage.inherit(this.#predecessor, snapshot, true))
+      rehearse(this.#spec, this.#host, this.#outbox, this.#broker, real)
       this.#host.collect()
       this.#send({ t: 'preloaded', swap })
     } catch (error) {
-      this.#send({ t: 'failed', swap, code: failCode(error, 'takeover-failed'), message: messageOf(error) })
+      this.#send({ t: 'failed', swap, code: failCode(error, 'takeover-failed'), message: this.#host.textOf(error) })
     }
   }
 
@@ -221,7 +231,7 @@ export class Program {
     this.#why = 'swap'
     this.#host.gate.enter()
     try {
-      const ahead = (snapshot: Snapshot) => warmUp(this.#spec, this.#host, this.#broker, this.#predecessor, snapshot)
+      const ahead = (snapshot: Snapshot) => warmUp(this.#stage, this.#host, this.#broker, this.#predecessor, snapshot)
       takeOver(this.#stage, this.#host.places.handoverIn, this.#predecessor, { swap, fence }, ahead, this.#send)
     } catch (error) {
       return this.#fatal('died-in-trial', error)
@@ -270,7 +280,7 @@ export class Program {
     if (wanted === null || instance === null) return false
     if (instance.holds.size > 0) {
       const [reason = ''] = instance.holds.values()
-      if (this.#told !== wanted.swap) this.#send({ t: 'held', swap: wanted.swap, reason })
+      if (this.#told !== wanted.swap) this.#send({ t: 'held', swap: wanted.swap, reason: cut(reason) })
       this.#told = wanted.swap
       return false
     }
@@ -319,7 +329,7 @@ export class Program {
       const { stateVersion, encoding } = meta
       this.#send({ t: 'checkpoint', n, snapshot, stateVersion, encoding })
     } catch (error) {
-      this.#log(`checkpoint skipped: ${messageOf(error)}`, 'error')
+      this.#log(`checkpoint skipped: ${this.#host.textOf(error)}`, 'error')
     }
   }
 
@@ -337,7 +347,7 @@ export class Program {
     const { instance, lease } = this.#stage
     if (instance === null || !lease.live) return
     const reason = instance.unhealthy()
-    if (reason !== null) this.#send({ t: 'unhealthy', reason: reason.slice(0, MAX_LOG_TEXT) })
+    if (reason !== null) this.#send({ t: 'unhealthy', reason: cut(reason) })
     const { count, overruns, lateUs } = instance.ticker
     instance.ticker.lateUs = 0
     const beat: FromProgram = { t: 'hb', ticks: count, lateUs: Math.round(lateUs), overruns }
@@ -375,7 +385,7 @@ export class Program {
       return
     }
     this.#mayLog--
-    this.#send({ t: 'log', level, text: text.slice(0, MAX_LOG_TEXT) })
+    this.#send({ t: 'log', level, text: cut(text) })
   }
 
   /** A late callback of a parked program finds its handles revoked, the gate closed: they do their work, it is no crash. */
@@ -387,13 +397,9 @@ export class Program {
 
   #fatal(code: FailCode, error: unknown): void {
     this.#stage.lease.live = false
-    const lines = error instanceof Error ? (error.stack?.split('\n') ?? []) : []
-    const at = lines
-      .find((line) => line.includes('program.mjs'))
-      ?.trim()
-      .replace(/\(?\S*\/program\.mjs:(\d+:\d+)\)?/, 'program.mjs:$1')
-    const message = at === undefined ? messageOf(error) : `${messageOf(error)} (${at})`
-    this.#send({ t: 'fatal', code, message: message.slice(0, MAX_LOG_TEXT) })
+    const { text, stack } = this.#host.explain?.(error) ?? { text: messageOf(error), stack: null }
+    const fatal = { t: 'fatal', code, message: cut(text) } as const
+    this.#send(stack === null || stack === text ? fatal : { ...fatal, stack: cut(stack) })
     this.#host.exit(1)
   }
 }

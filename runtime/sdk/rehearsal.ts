@@ -10,7 +10,7 @@ import type { Lease } from '../../drivers/handle.ts'
 import { rehearsalHandles, ScratchSystem, ZeroBroker } from './dummies.ts'
 import type { Host } from './program.ts'
 import { type AnySpec, type Mailbox, type Outside, Stage } from './stage.ts'
-import { decodeState, messageOf, migrateUp, ProgramFailure } from './state.ts'
+import { ProgramFailure } from './state.ts'
 import { type Outbox, StateReader } from './statearea.ts'
 import { handOver, takeOver, type Yield } from './switch.ts'
 import { monotonicNs, rest } from './ticker.ts'
@@ -24,7 +24,7 @@ const SWAP = '00'.repeat(16)
 const WANTED: Yield = { t: 'yield', swap: SWAP, fence: 0, to: 'successor', stateVersion: 0 }
 
 /** What a rehearsal sees of the loader. */
-type Backstage = Pick<Host, 'init' | 'system' | 'places' | 'gate'>
+type Backstage = Pick<Host, 'init' | 'system' | 'places' | 'gate' | 'enter'> & { textOf(error: unknown): string }
 
 const nothing = (): void => {}
 
@@ -60,7 +60,9 @@ export function rehearse(
     const round = (): void => {
       const old = dummyStage(spec, host, broker)
       const meta = rounds === 0 ? (real?.meta ?? null) : null
+      if (rounds === 0) host.enter?.('run')
       old.begin(state, meta, 0, meta !== null)
+      if (rounds === 0) host.enter?.('every')
       old.instance?.ticker.once(monotonicNs())
       handOver(old, outbox, mailbox, WANTED, told)
       const fresh = dummyStage(spec, host, broker)
@@ -69,6 +71,7 @@ export function rehearse(
       takeOver(fresh, mailbox, reader, WANTED, nothing, told)
       fresh.instance?.ticker.once(monotonicNs())
       state = state instanceof Uint8Array ? fresh.instance?.state : (spec.state?.initial() ?? {})
+      if (rounds === 0) host.enter?.('rehearsed')
       // HANDOVER 13.5: what the round left behind cannot use its handles
       fresh.lease.live = false
     }
@@ -80,7 +83,7 @@ export function rehearse(
       })
     } catch (error) {
       if (!relied()) throw error
-      return { rounds, note: `rehearsal stopped at a dummy answer: ${messageOf(error)}` }
+      return { rounds, note: `rehearsal stopped at a dummy answer: ${host.textOf(error)}` }
     } finally {
       broker.end()
     }
@@ -96,21 +99,21 @@ const PLAY_BYTES = 64 * 1024
  * the caches when the record comes. Whatever fails here will be told by the takeover itself.
  */
 export function warmUp(
-  spec: AnySpec,
+  stage: Stage,
   host: Backstage,
   client: BrokerPort | null,
   reader: StateReader,
   snapshot: Snapshot,
 ): void {
   try {
-    const { meta, state } = reader.read(snapshot)
-    if (state.length > PLAY_BYTES) return
+    const length = stage.own === undefined ? reader.read(snapshot).state.length : (stage.own?.state.length ?? 0)
+    if (length > PLAY_BYTES) return
     const broker = new ZeroBroker(client)
     host.gate.rehearse(() => {
-      const tried = migrateUp(spec.state, decodeState(Buffer.from(state), meta.encoding), meta.stateVersion)
-      const stage = dummyStage(spec, host, broker)
-      stage.begin(tried, meta, 0, true)
-      stage.lease.live = false
+      const { state, meta } = stage.inherit(reader, snapshot, true)
+      const dummies = dummyStage(stage.spec, host, broker)
+      dummies.begin(state, meta, 0, true)
+      dummies.lease.live = false
     })
     broker.end()
   } catch {
@@ -118,7 +121,7 @@ export function warmUp(
   }
 }
 
-function dummyStage(spec: AnySpec, { init, system }: Backstage, broker: ZeroBroker): Stage {
+function dummyStage(spec: AnySpec, { init, system, textOf }: Backstage, broker: ZeroBroker): Stage {
   const scratch = system === null ? null : new ScratchSystem(system)
   const lease: Lease = { live: false, fence: 0 }
   const outside: Outside = {
@@ -127,6 +130,7 @@ function dummyStage(spec: AnySpec, { init, system }: Backstage, broker: ZeroBrok
     afterTick: () => true,
     released: nothing,
     failed: nothing,
+    textOf,
   }
   return new Stage(spec, init, rehearsalHandles(init.grants, lease, broker, scratch), lease, outside)
 }

@@ -1,5 +1,6 @@
 /** Invariant: what a program asks for is fixed by one call of `robot()`, before anything runs. */
 import { HANDLE_KINDS, type HandleByKind, type SupportedKind } from '../../drivers/handle.ts'
+import { nearest } from '../../drivers/nearest.ts'
 import { type Declaration, declare, type Params, type ParamValues } from './params.ts'
 import type { TickFn } from './ticker.ts'
 import type { LogLevel } from './wire.ts'
@@ -59,8 +60,12 @@ export interface Context<S, P extends Params = Params> {
    * late, as after an `await`, the first call is a period from now.
    */
   every(ms: number, fn: TickFn): void
-  /** Writes a line to the program's log. */
-  log(text: string, level?: LogLevel): void
+  /**
+   * Writes to the program's log, as console.log does. Of two values the second is the level, where it is `debug`, `info`,
+   * `warn` or `error`: `log('too close', 'warn')`.
+   */
+  log(value: unknown, level: LogLevel): void
+  log(...values: unknown[]): void
   /** Asked at every heartbeat; false or a text means unhealthy, which undoes a swap in its trial. */
   health(check: () => boolean | string | undefined): void
   /** No swap until the returned function is called: `const release = hold('arm is moving')`. */
@@ -91,24 +96,78 @@ export interface RobotSpec<N extends Needs, S, P extends Params> {
 
 const RESERVED = ['state', 'params', 'info', 'every', 'log', 'health', 'hold', 'onLive', 'onStop']
 
-/** Throws TypeError with what to change; `build` shows it before anything leaves the laptop. */
-export function checkSpec<N extends Needs, S, P extends Params>(spec: RobotSpec<N, S, P>): void {
-  if (typeof spec.needs !== 'object' || spec.needs === null) {
-    throw new TypeError(`needs: expected an object like { led: 'output' }, got ${String(spec.needs)}`)
+const HANDLE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
+
+/** A mistake in what `robot()` was given; `mistake` is the word of the author's file that is wrong. */
+export class SpecError extends TypeError {
+  readonly mistake: string
+  constructor(mistake: string, message: string) {
+    super(message)
+    this.mistake = mistake
   }
-  for (const [name, kind] of Object.entries(spec.needs)) {
-    if (RESERVED.includes(name))
-      throw new TypeError(`a handle cannot be called ${name}: that name is taken by the runtime`)
-    if (!HANDLE_KINDS.includes(kind))
-      throw new TypeError(`${name}: expected one of ${HANDLE_KINDS.join(', ')}, got ${String(kind)}`)
-  }
-  const version = spec.state?.version
-  if (version !== undefined && !(Number.isSafeInteger(version) && version >= 1)) {
-    throw new TypeError(`state.version: expected a whole number from 1, got ${String(version)}`)
-  }
-  declare(spec.params)
-  if (typeof spec.run !== 'function') throw new TypeError('run: expected a function')
 }
+
+/** `; did you mean 'needs'?`, or what there is. */
+export function suggestion(word: string, known: readonly string[]): string {
+  const near = nearest(word, known)
+  return near === null ? `, expected one of ${known.join(', ')}` : `; did you mean '${near}'?`
+}
+
+/** Throws SpecError with what to change; `build` shows it, in its place, before anything leaves the laptop. */
+export function checkSpec<N extends Needs, S, P extends Params>(spec: RobotSpec<N, S, P>): void {
+  const { needs, state, params, run } = Object(spec) as Record<string, unknown>
+  if (run === undefined && needs === undefined && Object.values(Object(spec)).every(isKind)) {
+    throw new SpecError('robot', "run is missing, expected robot({ led: 'output' }, ({ led }) => { … })")
+  }
+  checkKeys('robot()', spec, ['needs', 'state', 'params', 'run'])
+  checkType('needs', needs, 'object', "{ led: 'output' }")
+  for (const [name, kind] of Object.entries(needs as Needs)) {
+    if (typeof kind === 'function') {
+      throw new SpecError('robot', 'robot(): one object with needs and run, or needs and a function, not both')
+    }
+    if (RESERVED.includes(name) || !HANDLE_NAME.test(name)) {
+      const why = HANDLE_NAME.test(name) ? 'that name is taken by the runtime' : 'letters, digits, ., - and _'
+      throw new SpecError(name, `a handle cannot be called ${name}: ${why}`)
+    }
+    if (!isKind(kind)) {
+      throw new SpecError(String(kind), `${name}: there is no kind '${kind}'${suggestion(String(kind), HANDLE_KINDS)}`)
+    }
+  }
+  if (state !== undefined) checkState(state as Partial<StateSpec<unknown>>)
+  try {
+    declare(params as Params)
+  } catch (error) {
+    const { message } = error as TypeError
+    throw new SpecError(/^params\.([\w-]+)/.exec(message)?.[1] ?? 'params', message)
+  }
+  checkType('run', run, 'function', '({ led }) => { … }')
+}
+
+function checkState(state: Partial<StateSpec<unknown>>): void {
+  checkKeys('state', state, ['version', 'initial', 'migrate'])
+  const { version, initial, migrate = {} } = state
+  if (!(Number.isSafeInteger(version) && (version as number) >= 1)) {
+    throw new SpecError('version', `state.version: expected a whole number from 1, got ${version}`)
+  }
+  checkType('state.initial', initial, 'function', '() => ({ n: 0 })')
+  checkKeys('state.migrate', migrate, ['up', 'down'])
+}
+
+function checkType(place: string, value: unknown, type: 'object' | 'function', example: string): void {
+  if (typeof value === type && value !== null) return
+  const word = place.split('.').at(-1) as string
+  throw new SpecError(
+    word,
+    `${place}: expected ${type === 'object' ? 'an' : 'a'} ${type} like ${example}, got ${value}`,
+  )
+}
+
+function checkKeys(of: string, given: object, known: readonly string[]): void {
+  const odd = Object.keys(Object(given)).find((key) => !known.includes(key))
+  if (odd !== undefined) throw new SpecError(odd, `${of} has no '${odd}'${suggestion(odd, known)}`)
+}
+
+const isKind = (kind: unknown): boolean => (HANDLE_KINDS as readonly unknown[]).includes(kind)
 
 /** What `medulla build` writes into the manifest. */
 export interface Description {

@@ -36,6 +36,8 @@ export interface Outside extends TickerHooks {
   log(text: string, level: LogLevel): void
   /** A hold was released. */
   released(): void
+  /** An error in one line, with its place where that is known. */
+  textOf(error: unknown): string
 }
 
 /** Where records go and come from: a FIFO (position null), or a place in the scratch file. */
@@ -64,6 +66,8 @@ export class Stage {
   readonly params: Readonly<Record<string, ParamValue>>
   readonly seqnos: Record<string, number> = {}
   instance: Instance | null = null
+  /** HANDOVER 5.9: set where the predecessor is a program of another name; null: the initial state. */
+  own: { meta: Meta; state: Buffer } | null | undefined
   readonly #outside: Outside
   readonly #record = new RecordBuffer()
 
@@ -114,9 +118,28 @@ export class Stage {
     }
   }
 
-  load(reader: StateReader, snapshot: Snapshot): { state: unknown; meta: Meta; changed: number } {
-    const { meta, state, changed } = reader.read(snapshot)
-    return { state: migrateUp(this.spec.state, decodeState(state, meta.encoding), meta.stateVersion), meta, changed }
+  textOf(error: unknown): string {
+    return this.#outside.textOf(error)
+  }
+
+  /** `copy`: program code may change what it gets, and the reader will read on. */
+  load(reader: StateReader, snapshot: Snapshot, copy = false): { state: unknown; meta: Meta; changed: number } {
+    const { meta, state: view, changed } = reader.read(snapshot)
+    const decoded = decodeState(copy ? Buffer.from(view) : view, meta.encoding)
+    return { state: migrateUp(this.spec.state, decoded, meta.stateVersion), meta, changed }
+  }
+
+  /** What a takeover begins with: the predecessor's handles, and its state unless it is another program. */
+  inherit(reader: StateReader, snapshot: Snapshot, copy = false): { state: unknown; meta: Meta; changed: number } {
+    const { own } = this
+    if (own === undefined) return this.load(reader, snapshot, copy)
+    const { meta, changed } = reader.read(snapshot)
+    const { state: spec } = this.spec
+    const state =
+      own === null
+        ? (spec?.initial() ?? {})
+        : migrateUp(spec, decodeState(Buffer.from(own.state), own.meta.encoding), own.meta.stateVersion)
+    return { state, meta: { ...meta, schedule: [] }, changed }
   }
 
   /** Writes a snapshot and nothing else; `version` is the reader's: an older one gets the state migrated down to it. */
@@ -182,7 +205,7 @@ export class Stage {
       ahead(record.snapshot)
     }
     const receivedNs = monotonicNs()
-    const { state, meta, changed } = this.load(reader, record.snapshot)
+    const { state, meta, changed } = this.inherit(reader, record.snapshot)
     const liveNs = this.begin(state, meta, fence, true)
     return { record, receivedNs, liveNs, changed }
   }

@@ -8,6 +8,8 @@ export class ProgramFailure extends Error {
   constructor(code: FailCode, message: string, options?: { cause?: unknown }) {
     super(message, options)
     this.code = code
+    // the place to look at is that of the cause, not the one where the SDK noticed
+    this.stack = ''
   }
 }
 

@@ -4,7 +4,7 @@
  * The two halves of a handover, with what is told to the body about each.
  */
 import type { Given, Mailbox, Stage } from './stage.ts'
-import { messageOf, ProgramFailure } from './state.ts'
+import { ProgramFailure } from './state.ts'
 import { type Outbox, StateError, type StateReader } from './statearea.ts'
 import { monotonicNs, rest } from './ticker.ts'
 import type { FailCode, FromProgram, Snapshot, ToProgram } from './wire.ts'
@@ -28,7 +28,7 @@ export function handOver(stage: Stage, outbox: Outbox, to: Mailbox, wanted: Yiel
   } catch (error) {
     // HANDOVER 6.8: nobody has the record, so this program is still the only writer
     stage.lease.live = true
-    send({ t: 'failed', swap, code: failCode(error, 'takeover-failed'), message: messageOf(error) })
+    send({ t: 'failed', swap, code: failCode(error, 'takeover-failed'), message: stage.textOf(error) })
     return false
   }
   // from here on the successor may be live: whatever happens now, this lease stays ended
@@ -57,6 +57,6 @@ export function takeOver(
     send({ t: 'took', swap, fence, ...times, bytes: snapshot.length, changed })
   } catch (error) {
     if (stage.lease.live) throw error
-    send({ t: 'failed', swap, code: failCode(error, 'takeover-failed'), message: messageOf(error) })
+    send({ t: 'failed', swap, code: failCode(error, 'takeover-failed'), message: stage.textOf(error) })
   }
 }

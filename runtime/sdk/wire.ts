@@ -103,7 +103,8 @@ export type ToProgram =
   /** running program: write a snapshot ahead for a reader of this state version (0: it has none), keep running */
   | { t: 'copy'; swap: string; stateVersion: number }
   /** candidate: read that snapshot, try to decode and migrate it */
-  | { t: 'preload'; swap: string; snapshot: Snapshot }
+  /** ... or, with `own`, that of this program in its inbox, or its initial one (null): the snapshot is another program's */
+  | { t: 'preload'; swap: string; snapshot: Snapshot; own?: Snapshot | null }
   /** candidate: block on the FIFO until the record of this swap and fence arrives */
   | { t: 'arm'; swap: string; fence: number }
   /** running program: hand over at the next safe point; to the successor, or (rollback) to the body */
@@ -150,9 +151,15 @@ export type FromProgram =
   | { t: 'unhealthy'; reason: string }
   | { t: 'held'; swap: string; reason: string }
   | { t: 'log'; level: LogLevel; text: string }
-  | { t: 'fatal'; code: FailCode; message: string }
+  /** of the author's code, what is called next in the first rehearsal: for when it never returns */
+  | { t: 'enter'; place: Entered }
+  /** `stack`: more of it, for the log */
+  | { t: 'fatal'; code: FailCode; message: string; stack?: string }
 
-export type LogLevel = 'debug' | 'info' | 'warn' | 'error'
+export const ENTERED = ['run', 'every', 'rehearsed'] as const
+export type Entered = (typeof ENTERED)[number]
+export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const
+export type LogLevel = (typeof LOG_LEVELS)[number]
 export const FAIL_CODES = ['died-at-start', 'died-in-trial', 'migrate-failed', 'bad-state', 'takeover-failed'] as const
 export type FailCode = (typeof FAIL_CODES)[number]
 

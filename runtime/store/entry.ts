@@ -6,6 +6,7 @@
  */
 import { lstat, mkdir, open, readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import { LIMITS } from '../../deploy/bundle/limits.ts'
 import type { Manifest } from '../../deploy/bundle/manifest.ts'
 import { parseManifest } from '../../deploy/bundle/manifest.ts'
 import { checkPayload, unpackPayload } from '../../deploy/bundle/payload.ts'
@@ -39,8 +40,9 @@ export interface StoredBundle {
 }
 
 export const ENTRY_FILES = ['release', 'release.sig', 'payload.tar.gz', 'install.json'] as const
-/** What a program's payload holds, besides what lies in files/ (BUNDLE 5.8). */
+/** What a program's payload holds, besides what lies in files/ and maybe a source map (BUNDLE 5.8, 11.9). */
 const PROGRAM_FILES = ['buildinfo.json', 'manifest.json', 'program.mjs'] as const
+const SOURCE_MAP = 'program.mjs.map'
 
 const DIGEST = /^sha256:([0-9a-f]{64})$/
 
@@ -107,18 +109,21 @@ function same(file: string, digest: string, expected: string, actual: string): v
   throw new Refusal('bad-hash', `${file} of ${digest} was changed on disk: expected ${expected}, got ${actual}`)
 }
 
-/** Refuses a payload that is not one program: {@link PROGRAM_FILES} and files/, the manifest of this very release. */
+/** Refuses a payload that is not one program: {@link PROGRAM_FILES}, files/ and maybe a source map, the manifest of this very release. */
 export function checkProgram(release: Release, files: ReadonlyMap<string, Uint8Array>): Manifest {
   if (release.kind !== 'program') {
     throw new Refusal('wrong-slot', `a slot takes a release of kind program, got ${release.kind}`)
   }
-  // BUNDLE 5.8
-  const names = [...files.keys()].filter((name) => !name.startsWith('files/')).sort()
+  const names = [...files.keys()].filter((name) => name !== SOURCE_MAP && !name.startsWith('files/')).sort()
   if (names.join() !== PROGRAM_FILES.join()) {
     throw new Refusal(
       'bad-bundle',
       `the payload holds ${names.join(', ') || 'nothing'}, expected ${PROGRAM_FILES.join(', ')}`,
     )
+  }
+  const mapped = files.get(SOURCE_MAP)?.length ?? 0
+  if (mapped > LIMITS.sourceMap) {
+    throw new Refusal('too-large', `${SOURCE_MAP}: ${mapped} bytes, at most ${LIMITS.sourceMap}`)
   }
   // BUNDLE 4.2
   const manifest = parseManifest(files.get('manifest.json') ?? new Uint8Array())

@@ -4,17 +4,17 @@
  * The record carries the floor that its program implies, so that a kill between the commit and the writing of floors
  * loses nothing: the next open learns it again.
  */
-import { mkdir, readdir, unlink } from 'node:fs/promises'
+import { mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { NAME_PATTERN, type ReleaseRun } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import { recoverDir, syncDir, writeAtomic } from './atomic.ts'
 import type { Checkpoint } from './checkpoint.ts'
-import { readCheckpoint, writeCheckpoint } from './checkpoint.ts'
 import { Fences, type FencesFile } from './fences.ts'
 import type { Floor, Tried } from './memory.ts'
 import { Memory, readOrNote } from './memory.ts'
-import { encodeRecord, isMissing } from './record.ts'
+import { encodeRecord } from './record.ts'
+import { ProgramStates } from './states.ts'
 
 export interface SlotRecord {
   format: 'medulla-slot/1'
@@ -28,14 +28,19 @@ export interface SlotRecord {
   stopped: boolean
   /** highest fencing number that may have been used when this was written */
   fence: number
-  /** what operators set of the program's parameters; absent in records of earlier versions */
-  params: Readonly<Record<string, number | boolean | string>>
+  /** what operators set of the parameters of each program, by its name; absent in records of earlier versions */
+  paramSets: ParamSets
   /** how the releases did that it can go back to, by digest; absent in records of earlier versions */
   runs: Readonly<Record<string, ReleaseRun>>
   /** releases that were tried and never committed, newest first, {@link MAX_UNDONE} at most; absent in records of earlier versions */
   undone: readonly UndoneRelease[]
   /** what `current` teaches */
   floor: Floor | null
+}
+export type ParamSets = Readonly<Record<string, Readonly<Record<string, number | boolean | string>>>>
+/** As earlier versions wrote it: of the program that the slot runs. */
+interface EarlierRecord {
+  params?: ParamSets[string]
 }
 export interface UndoneRelease {
   digest: string
@@ -57,6 +62,7 @@ export class Slots {
   readonly #records = new Map<string, SlotRecord>()
   readonly #memory: Memory
   readonly #fences: Fences
+  readonly #states: ProgramStates
   #last: Promise<unknown> = Promise.resolve()
   /** What was damaged on disk and started anew: for the log. */
   readonly problems: string[]
@@ -66,6 +72,7 @@ export class Slots {
     for (const record of records) this.#records.set(record.slot, record)
     this.#memory = memory
     this.#fences = fences
+    this.#states = new ProgramStates(dir)
     this.problems = problems
   }
 
@@ -108,12 +115,15 @@ export class Slots {
       previous: null,
       history: [],
       stopped: false,
-      params: {},
+      paramSets: {},
       runs: {},
       undone: [],
       floor: null,
     }
-    return { format: 'medulla-slot/1', slot, fence: 0, ...empty, ...this.#records.get(slot) }
+    const { params, ...known } = (this.#records.get(slot) ?? {}) as Partial<SlotRecord> & EarlierRecord
+    const owner = known.floor?.program
+    const earlier = params === undefined || owner === undefined ? {} : { paramSets: { [owner]: params } }
+    return { format: 'medulla-slot/1', slot, fence: 0, ...empty, ...earlier, ...known }
   }
 
   /** Digests that a slot runs or can go back to: not to be pruned. */
@@ -186,8 +196,8 @@ export class Slots {
     return this.#queue(() => this.#write({ ...this.get(slot), stopped }))
   }
 
-  setParams(slot: string, params: SlotRecord['params']): Promise<SlotRecord> {
-    return this.#queue(() => this.#write({ ...this.get(slot), params }))
+  setParams(slot: string, paramSets: ParamSets): Promise<SlotRecord> {
+    return this.#queue(() => this.#write({ ...this.get(slot), paramSets }))
   }
 
   /**
@@ -228,7 +238,7 @@ export class Slots {
     })
   }
 
-  /** Forgets the slot's program and checkpoint; floors, tried digests and fencing numbers stay. */
+  /** Forgets the slot's program and checkpoints; floors, tried digests and fencing numbers stay. */
   remove(slot: string): Promise<void> {
     return this.#queue(async () => {
       if (!this.#records.has(slot)) throw new Refusal('not-found', `there is no slot '${slot}'`)
@@ -239,28 +249,25 @@ export class Slots {
         previous: null,
         history: [],
         stopped: true,
-        params: {},
+        paramSets: {},
         runs: {},
         undone: [],
         floor: null,
       })
-      await unlink(this.#checkpoint(slot)).catch((error) => {
-        if (!isMissing(error)) throw error
-      })
-      await syncDir(join(this.#dir, slot))
+      await this.#states.remove(slot)
     })
   }
 
   saveCheckpoint(slot: string, checkpoint: Checkpoint): Promise<void> {
     return this.#queue(async () => {
       await this.#folder(slot)
-      await writeCheckpoint(this.#checkpoint(slot), checkpoint)
+      await this.#states.save(slot, checkpoint)
     })
   }
 
-  /** Null when there is none. Throws Refusal `bad-state` when it was changed on disk. */
-  loadCheckpoint(slot: string): Promise<Checkpoint | null> {
-    return readCheckpoint(this.#checkpoint(slot))
+  /** Null when there is none of this program. Throws Refusal `bad-state` when it was changed on disk. */
+  loadCheckpoint(slot: string, program: string): Promise<Checkpoint | null> {
+    return this.#states.load(slot, program)
   }
 
   /** Resolves when everything asked for is on disk. */
@@ -285,10 +292,6 @@ export class Slots {
       throw new Refusal('usage', `slot name '${slot}' does not match ${NAME_PATTERN.source}`)
     const made = await mkdir(join(this.#dir, slot), { recursive: true, mode: 0o700 })
     if (made !== undefined) await syncDir(this.#dir)
-  }
-
-  #checkpoint(slot: string): string {
-    return join(this.#dir, slot, 'checkpoint')
   }
 
   #queue<T>(job: () => Promise<T>): Promise<T> {

@@ -6,6 +6,7 @@ import { closeSync, ftruncateSync, openSync } from 'node:fs'
 import { grantOf, type OwnedHandle } from '../../drivers/backend.ts'
 import { answer } from '../../drivers/broker/server.ts'
 import { HardwareError } from '../../drivers/errors.ts'
+import { lastWords, parseFromProgram } from '../body/messages.ts'
 import type { RunDir } from '../body/rundir.ts'
 import type { Cause, Instance } from '../body/upgrade.ts'
 import type { Declared } from '../sdk/hosts.ts'
@@ -14,6 +15,7 @@ import { decodeState } from '../sdk/state.ts'
 import { StateReader } from '../sdk/statearea.ts'
 import type { Ticker } from '../sdk/ticker.ts'
 import { type FromProgram, type Init, type ToProgram, WIRE } from '../sdk/wire.ts'
+import { explained } from './places.ts'
 import { gatePort } from './rehearsals.ts'
 import type { Owner, Time } from './time.ts'
 
@@ -103,6 +105,7 @@ export class Actor implements Instance, Owner {
         this.ticker = ticker
       },
       send: (message) => this.#tell(message),
+      explain: explained,
       collect: () => {},
       listen: (hear) => {
         this.#hear = hear
@@ -210,12 +213,15 @@ export class Actor implements Instance, Owner {
       this.#asked = decodeState(state, message.encoding)
       return
     }
-    if (message.t === 'fatal') this.fatal = { code: message.code, message: '', said: message.message }
+    // as it would come through the socket of a process
+    const heard = parseFromProgram(JSON.stringify(message))
+    this.fatal = lastWords(heard) ?? this.fatal
+    if (heard === null) return this.end()
     const { time } = this.options
     const before = time.owner
     time.owner = null
     try {
-      this.options.onMessage(message)
+      this.options.onMessage(heard)
     } finally {
       time.owner = before
     }

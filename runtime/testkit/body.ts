@@ -27,6 +27,7 @@ import { monotonicNs } from '../sdk/ticker.ts'
 import type { Checkpoint } from '../store/checkpoint.ts'
 import { Actor } from './actor.ts'
 import type { Loaded } from './load.ts'
+import { placed } from './places.ts'
 import { Recorder } from './recorder.ts'
 import { Time } from './time.ts'
 
@@ -77,7 +78,7 @@ export class Body {
   #fence = 0
   #generation = 0
   #committed: Installed[] = []
-  #checkpoint: Checkpoint | null = null
+  readonly #checkpoints = new Map<string, Checkpoint>()
   #failure: SimulationError | null = null
   /** Somebody waits for the end of a swap, or has asked for the crash. */
   #expected = false
@@ -159,9 +160,9 @@ export class Body {
 
   /** Of the program that runs, or is about to. Throws Refusal `bad-param`. */
   async set(params: Readonly<Record<string, ParamValue>>): Promise<void> {
-    const { manifest } = await this.slot.params.program()
+    const runs = await this.slot.params.program()
     // it is saved later, in a time that has to pass
-    const saved = this.slot.params.change({ set: { ...params } }, manifest.params, 'the test')
+    const saved = this.slot.params.change({ set: { ...params } }, runs, 'the test')
     saved.catch(() => {})
     await this.time.turn()
   }
@@ -189,7 +190,7 @@ export class Body {
     }
     const { outcome, code = 'internal', message } = ended as Extract<PushEvent, { event: 'result' }>
     if (outcome === 'committed') return upgrade
-    throw new SimulationError(code, message, { cause: this.thrown })
+    throw new SimulationError(code, message, { cause: placed(this.thrown) })
   }
 
   /** As a SIGKILL. The slot drives the safe levels, and starts the program again later. */
@@ -355,10 +356,10 @@ export class Body {
       params: () => ({}),
       saveParams: async () => {},
       saveCheckpoint: async (_slot, checkpoint) => {
-        this.#checkpoint = { ...checkpoint, bytes: new Uint8Array(checkpoint.bytes) }
+        this.#checkpoints.set(checkpoint.program, { ...checkpoint, bytes: new Uint8Array(checkpoint.bytes) })
       },
       loadCheckpoint: async (_slot, { program, manifest }) =>
-        this.#checkpoint?.program === program && manifest.state !== null ? this.#checkpoint : null,
+        (manifest.state !== null && this.#checkpoints.get(program)) || null,
       committed: async () => this.#committed.at(-1) ?? null,
     }
   }
@@ -370,7 +371,7 @@ export class Body {
   #told(outcome: Outcome, cause: Cause): SimulationError {
     const what = outcome === 'crashed' ? 'the program crashed' : 'the swap was undone'
     const text = `at ${this.time.ns / 1e6} ms ${what}: ${cause.said ?? cause.message}`
-    return new SimulationError(cause.code, text, { cause: this.thrown })
+    return new SimulationError(cause.code, text, { cause: placed(this.thrown) })
   }
 
   #runDir(): RunDir {

@@ -13,6 +13,7 @@ import { assetPatterns } from '../../deploy/bundler/assets.ts'
 import { parseJsonText } from '../../deploy/bundler/logical.ts'
 import { writeTree } from '../../deploy/bundler/tree.ts'
 import type { Declared, Hosts } from '../sdk/hosts.ts'
+import { remember } from './places.ts'
 import { gatePort } from './rehearsals.ts'
 
 /** A file of a program, or what imports one: `() => import('./program.ts')`. */
@@ -68,7 +69,15 @@ export async function load(source: Source): Promise<Loaded> {
   const folder = dirname(file)
   const declared = await declaredBy(() => importBundled(file, text))
   const about = await aboutIn(folder)
-  return { declared, program: about.name ?? basename(file, extname(file)), version: about.version ?? '0.0.0', folder }
+  return { declared, program: nameOf(about.name, file), version: about.version ?? '0.0.0', folder }
+}
+
+/** As a build names it: without a package.json after its folder. */
+function nameOf(name: string | undefined, file: string): string {
+  const folder = basename(dirname(file))
+    .toLowerCase()
+    .replace(/[^a-z0-9._]+/g, '-')
+  return name?.replace(/^@[^/]*\//, '') ?? (/^[a-z0-9]/.test(folder) ? folder : basename(file, extname(file)))
 }
 
 /** One at a time: `robot()` finds its host in a global. */
@@ -98,16 +107,19 @@ const pathOf = (program: string | URL) => (program instanceof URL ? fileURLToPat
 async function importBundled(file: string, text: string | undefined): Promise<unknown> {
   const { Bundler } = await import('../../deploy/bundler/bundler.ts')
   const own = (path: string) => fileURLToPath(new URL(`${path}${extname(import.meta.url)}`, import.meta.url))
-  const bundler = new Bundler({ sdk: own('../sdk/index'), drivers: own('../../drivers/index'), sourcemap: true })
+  const library = { sdk: own('../sdk/index'), drivers: own('../../drivers/index') }
+  const bundler = new Bundler({ ...library, readable: true })
   const folder = await mkdtemp(join(tmpdir(), 'medulla-simulate-'))
   // a program reads the files that came with it while it runs
   leaveNone.add(folder)
   const root = await realpath(dirname(file))
   const entry = { root, entry: basename(file), assets: await assetsOf(root) }
   try {
-    const { code, files } = await bundler.bundle(text === undefined ? entry : { ...entry, text })
+    const { code, files, map, shift } = await bundler.bundle(text === undefined ? entry : { ...entry, text })
     writeTree(folder, [{ name: 'program.mjs', bytes: code }, ...files])
-    return await import(pathToFileURL(join(folder, 'program.mjs')).href)
+    const { href } = pathToFileURL(join(folder, 'program.mjs'))
+    remember(href, { map, shift, root, library: Object.values(library) })
+    return await import(href)
   } finally {
     await bundler.close()
   }

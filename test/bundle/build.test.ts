@@ -38,7 +38,7 @@ async function failure(text: string, name = 'program.ts') {
 test('P1: a program of four lines is built, and says what it needs', async () => {
   expect(BLINK.trim().split('\n').length).toBeLessThanOrEqual(5)
   const { files, manifest } = await buildProgram(program({ 'program.ts': BLINK }), opts)
-  expect(files.map((file) => file.name)).toEqual(['program.mjs', 'manifest.json', 'buildinfo.json'])
+  expect(files.map((file) => file.name)).toEqual(['program.mjs', 'manifest.json', 'buildinfo.json', 'program.mjs.map'])
   expect(manifest).toMatchObject({
     program: 'program',
     version: '0.0.0',
@@ -164,6 +164,36 @@ test('a program that throws while loading is shown where', async () => {
   expect(refused.message).not.toContain(tmpdir())
 })
 
+test('a rejection that nobody waits for is told with its place, not as the last line of Node', async () => {
+  const refused = await failure(
+    `import { robot } from 'medulla'\nasync function connect(): Promise<void> {\n  throw new Error('the broker did not answer')\n}\nconnect()\nawait new Promise((resolve) => setTimeout(resolve, 1))\nrobot({ led: 'output' })\n`,
+  )
+  expect(refused.message).toBe('the program throws while loading: the broker did not answer at program.ts:3:9')
+})
+
+test('a place is named in the file where it is, also of an npm package and behind a line for CommonJS', async () => {
+  const folder = program({
+    'program.ts': `import { robot } from 'medulla'\nimport { speed } from './lib/speed.ts'\nrobot({ led: speed() })\n`,
+    'lib/speed.ts': `import tiny from 'tiny'\n\nexport const speed = (): string => {\n  return tiny(undefined)\n}\n`,
+    'node_modules/tiny/package.json': '{"name":"tiny","version":"1.2.3"}',
+    'node_modules/tiny/index.js': `const { basename } = require('path')\nmodule.exports = (path) =>\n  basename(path.name)\n`,
+  })
+  const refused = await refusal(() => buildProgram(folder, opts))
+  expect(refused.message).toContain("(reading 'name') at lib/speed.ts:4:10")
+})
+
+test('BUNDLE 11.9: the source map holds no text and no path of the machine, and one word for the library', async () => {
+  const folder = program({
+    'program.ts': `import { robot } from 'medulla'\nimport x from 'tiny'\nrobot({ led: x })\n`,
+    'node_modules/tiny/package.json': '{"name":"tiny","version":"1.2.3","type":"module"}',
+    'node_modules/tiny/index.js': `export default 'output'\n`,
+  })
+  const { files } = await buildProgram(folder, opts)
+  const map = JSON.parse(Buffer.from(files.find(({ name }) => name === 'program.mjs.map')?.bytes ?? []).toString())
+  expect(Object.keys(map)).toEqual(['version', 'sources', 'names', 'mappings'])
+  expect(map.sources.sort()).toEqual(['medulla', 'node_modules/tiny/index.js', 'program.ts'])
+})
+
 test('needs that are no needs, and a program that ends itself', async () => {
   const odd = await failure(`import { robot } from 'medulla'\nrobot({ led: 5 as never })\n`)
   expect(odd.message).toContain("gives 'led' no kind")
@@ -188,7 +218,7 @@ test('BUNDLE 11.3: a program that never finishes loading is given 5 s, and no va
   const large = failure(`import { robot } from 'medulla'\nrobot({ led: 'x'.repeat(300_000) })\n`)
   expect((await spins).message).toContain('within 5 s')
   expect((await waits).message).toContain('within 5 s')
-  expect((await env).message).toContain('Error: NODE_NO_WARNINGS,TZ')
+  expect((await env).message).toContain('loading: NODE_NO_WARNINGS,TZ at program.ts:1:7')
   expect((await large).message).toContain('more than 262144 bytes')
   expect(readdirSync(temp).filter((name) => name.startsWith('medulla-build-'))).toEqual([])
 })

@@ -28,7 +28,8 @@ const BANS: readonly Ban[] = [
     because: 'robots load the rest of deploy/: it must not print, nor know the terminal',
   },
   {
-    in: /^runtime\/sdk\//,
+    // the loader is no part of any program: it may look up the places of their errors
+    in: /^runtime\/sdk\/(?!loader\.ts$)/,
     import: new RegExp(`^(?!runtime/sdk/|drivers/)${OURS}`),
     because: 'it is bundled into every robot program: nothing of keys, network or supervision belongs there',
   },

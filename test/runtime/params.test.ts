@@ -14,6 +14,7 @@ import {
 } from '../../runtime/sdk/params.ts'
 import { checkSpec, type Needs, type RobotSpec } from '../../runtime/sdk/spec.ts'
 import type { ToProgram } from '../../runtime/sdk/wire.ts'
+import type { ParamSets } from '../../runtime/store/slots.ts'
 
 const GOOD = {
   kp: { value: 1.2, min: 0, max: 5 },
@@ -82,17 +83,21 @@ test('HANDOVER 11.3: the view is live, and a program cannot write it', () => {
   expect(view.kp).toBe(3)
 })
 
+const of = (params: Record<string, ManifestParam>, program = 'rover', takesStateOf?: string) => ({
+  program,
+  manifest: { params, ...(takesStateOf === undefined ? {} : { takesStateOf }) } as Manifest,
+})
+
 /** A slot that runs one program, on a disk of a list. */
 function slot(declared: Record<string, ManifestParam>, set: Record<string, number | boolean | string> = {}) {
   const sent: ToProgram[] = []
   const saved: Record<string, number | boolean | string>[] = []
   const notes: string[] = []
-  const manifest = { params: declared } as Manifest
-  const running = { child: { send: (message: ToProgram) => sent.push(message) }, runnable: { manifest } }
+  const running = { child: { send: (message: ToProgram) => sent.push(message) }, runnable: of(declared) }
   const env = {
-    params: () => set,
-    saveParams: async (_: string, values: Record<string, number | boolean | string>) => {
-      saved.push({ ...values })
+    params: () => ({ rover: set }),
+    saveParams: async (_: string, sets: ParamSets) => {
+      saved.push({ ...sets.rover })
     },
     committed: async () => null,
   }
@@ -105,34 +110,34 @@ const KP = { kp: { value: 1.2, min: 0, max: 5 }, mode: { value: 'slow', choices:
 
 test('HANDOVER 11.2: all of a change or nothing', async () => {
   const { params, sent, saved } = slot(KP)
-  expect(() => params.change({ set: { kp: 2, mode: 'no' } }, KP, 'ann')).toThrow(
+  expect(() => params.change({ set: { kp: 2, mode: 'no' } }, of(KP), 'ann')).toThrow(
     'mode: expected slow or fast, got "no"',
   )
-  expect(() => params.change({ set: { kp: 2, ki: 1 } }, KP, 'ann')).toThrow('has no parameter ki; it has: kp, mode')
-  expect(() => params.change({ reset: ['kp', 'ki'] }, KP, 'ann')).toThrow('ki')
-  expect(() => params.change({ set: JSON.parse('{"constructor": 1}') }, KP, 'ann')).toThrow('constructor')
-  expect([sent, saved, params.values(KP)]).toEqual([[], [], { kp: 1.2, mode: 'slow' }])
-  await params.change({ set: { kp: 2, mode: 'fast' } }, KP, 'ann')
+  expect(() => params.change({ set: { kp: 2, ki: 1 } }, of(KP), 'ann')).toThrow('has no parameter ki; it has: kp, mode')
+  expect(() => params.change({ reset: ['kp', 'ki'] }, of(KP), 'ann')).toThrow('ki')
+  expect(() => params.change({ set: JSON.parse('{"constructor": 1}') }, of(KP), 'ann')).toThrow('constructor')
+  expect([sent, saved, params.values(of(KP))]).toEqual([[], [], { kp: 1.2, mode: 'slow' }])
+  await params.change({ set: { kp: 2, mode: 'fast' } }, of(KP), 'ann')
   expect(sent).toEqual([{ t: 'params', values: { kp: 2, mode: 'fast' } }])
   expect(saved).toEqual([{ kp: 2, mode: 'fast' }])
-  await params.change({ reset: ['kp'] }, KP, 'ann')
-  expect(params.report(KP)).toEqual([
+  await params.change({ reset: ['kp'] }, of(KP), 'ann')
+  expect(params.report(of(KP))).toEqual([
     { name: 'kp', type: 'number', value: 1.2, default: 1.2, set: false, min: 0, max: 5 },
     { name: 'mode', type: 'choice', value: 'fast', default: 'slow', set: true, choices: ['slow', 'fast'] },
   ])
-  await params.change({ reset: 'all' }, KP, 'ann')
+  await params.change({ reset: 'all' }, of(KP), 'ann')
   expect(saved.at(-1)).toEqual({})
 })
 
 test('HANDOVER 11.6: 10,000 changes at once: two messages, two writes, one line for each who made them', async () => {
   const { params, sent, saved, notes } = slot(KP)
   const answers = Array.from({ length: 10_000 }, (_, i) =>
-    params.change({ set: { kp: (i % 500) / 100 } }, KP, i % 2 === 0 ? 'ann' : 'bob'),
+    params.change({ set: { kp: (i % 500) / 100 } }, of(KP), i % 2 === 0 ? 'ann' : 'bob'),
   )
   // nothing of its own for each of them
   expect(new Set(answers).size).toBe(1)
   await Promise.all(answers)
-  await params.change({ set: { kp: 3 } }, KP, 'ann')
+  await params.change({ set: { kp: 3 } }, of(KP), 'ann')
   await params.close()
   expect(sent.length).toBeLessThanOrEqual(3)
   expect(sent.at(-1)).toEqual({ t: 'params', values: { kp: 3, mode: 'slow' } })
@@ -145,18 +150,37 @@ test('HANDOVER 11.6: 10,000 changes at once: two messages, two writes, one line 
 test('HANDOVER 11.4, 11.5: at a commit what no longer fits is forgotten and said; a parked program hears what is set', async () => {
   const { params, sent, saved, notes, running } = slot(KP, { kp: 4, mode: 'fast', old: 1 })
   const next = { kp: { value: 1, max: 3 }, mode: { value: 'fast', choices: ['fast', 'faster'] } }
-  expect(params.values(next)).toEqual({ kp: 1, mode: 'fast' })
+  expect(params.values(of(next))).toEqual({ kp: 1, mode: 'fast' })
   params.tell(running)
   expect(sent).toEqual([{ t: 'params', values: { kp: 4, mode: 'fast' } }])
-  expect(params.settle(next)).toEqual([
+  expect(params.settle(of(next))).toEqual([
     'kp=4 was not kept: it is 1, allowed is up to 3',
     'old=1 was not kept: it has no such parameter',
   ])
   expect(notes).toHaveLength(2)
   // reset while it was parked
-  await params.change({ reset: 'all' }, next, 'ann')
+  await params.change({ reset: 'all' }, of(next), 'ann')
   params.tell(running)
   expect(sent.at(-1)).toEqual({ t: 'params', values: { kp: 1.2, mode: 'slow' } })
   await params.close()
   expect(saved.at(-1)).toEqual({})
+})
+
+test('HANDOVER 11.8: what is set belongs to a program, is kept while another one runs, and goes along with a new name', async () => {
+  const { params, saved } = slot(KP, { kp: 4 })
+  const boat = of(KP, 'boat')
+  expect(params.values(boat)).toEqual({ kp: 1.2, mode: 'slow' })
+  expect(params.settle(boat)).toEqual([])
+  await params.change({ set: { mode: 'fast' } }, boat, 'ann')
+  expect(params.values(of(KP))).toEqual({ kp: 4, mode: 'slow' })
+  expect(params.values(boat)).toEqual({ kp: 1.2, mode: 'fast' })
+  // under a new name, which says whose state it takes
+  const tank = of(KP, 'tank', 'rover')
+  expect(params.values(tank)).toEqual({ kp: 4, mode: 'slow' })
+  expect(params.settle(tank)).toEqual([])
+  await params.change({ reset: ['kp'] }, tank, 'ann')
+  expect(params.values(tank)).toEqual({ kp: 1.2, mode: 'slow' })
+  expect(params.values(of(KP))).toEqual({ kp: 4, mode: 'slow' })
+  await params.close()
+  expect(saved.at(-1)).toEqual({ kp: 4 })
 })

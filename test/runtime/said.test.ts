@@ -5,7 +5,7 @@ import { lasted, MAX_SAID, oneLine, quoted, sentence } from '../../runtime/body/
 import { causeOf, type Evidence } from '../../runtime/body/verdict.ts'
 
 const { timing } = parseBoard(JSON.stringify({ model: 'sim', handles: {} }), 'board.json')
-const NOTHING: Evidence = { said: null, ending: null, held: null, deadlineMs: null, ranMs: null }
+const NOTHING: Evidence = { said: null, ending: null, held: null, deadlineMs: null, entered: null, ranMs: null }
 
 test('HANDOVER 3.9: whatever a program says is one line in quotation marks, of bounded length', () => {
   fc.assert(

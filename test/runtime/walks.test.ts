@@ -76,7 +76,14 @@ afterEach(() => {
 })
 
 const stage = (version: number, fields: Fields): Stage => {
-  const outside: Outside = { why: () => 'swap', log() {}, afterTick: () => true, released() {}, failed() {} }
+  const outside: Outside = {
+    why: () => 'swap',
+    log() {},
+    afterTick: () => true,
+    released() {},
+    failed() {},
+    textOf: String,
+  }
   return new Stage(program(version, fields), INIT, new Map(), { live: false, fence: 0 }, outside)
 }
 

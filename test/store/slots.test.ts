@@ -1,9 +1,10 @@
-import { mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { FENCE_BLOCK } from '../../runtime/store/fences.ts'
 import { MAX_TRIED, Memory } from '../../runtime/store/memory.ts'
+import { encodeRecord } from '../../runtime/store/record.ts'
 import { Slots } from '../../runtime/store/slots.ts'
 import { compile, run, seeded, tempDir } from './bed.ts'
 
@@ -173,7 +174,7 @@ test('damaged files are told and what is known otherwise is used: floor and fenc
 test('a checkpoint comes back byte for byte, and one that was changed on disk is refused', async () => {
   const dir = await tempDir()
   const slots = await Slots.open({ dir })
-  expect(await slots.loadCheckpoint('main')).toBeNull()
+  expect(await slots.loadCheckpoint('main', 'blink')).toBeNull()
   const checkpoint = {
     program: 'blink',
     stateVersion: 3,
@@ -182,20 +183,54 @@ test('a checkpoint comes back byte for byte, and one that was changed on disk is
     bytes: new Uint8Array([0, 10, 255, 10, 13]),
   }
   await slots.saveCheckpoint('main', checkpoint)
-  expect(await (await Slots.open({ dir })).loadCheckpoint('main')).toEqual(checkpoint)
+  expect(await (await Slots.open({ dir })).loadCheckpoint('main', 'blink')).toEqual(checkpoint)
 
-  const path = join(dir, 'slots/main/checkpoint')
+  const path = join(dir, 'slots/main/checkpoint-blink')
   const bytes = await readFile(path)
   for (let at = 0; at < bytes.length; at++) {
     const changed = Buffer.from(bytes)
     changed[at] = (changed[at] ?? 0) ^ 1
     await writeFile(path, changed)
-    await expect(slots.loadCheckpoint('main'), `byte ${at}`).rejects.toMatchObject({ code: 'bad-state' })
+    await expect(slots.loadCheckpoint('main', 'blink'), `byte ${at}`).rejects.toMatchObject({ code: 'bad-state' })
   }
   await writeFile(path, bytes.subarray(0, 40))
-  await expect(slots.loadCheckpoint('main')).rejects.toMatchObject({ code: 'bad-state' })
+  await expect(slots.loadCheckpoint('main', 'blink')).rejects.toMatchObject({ code: 'bad-state' })
   await slots.saveCheckpoint('main', { ...checkpoint, bytes: new Uint8Array() })
-  expect((await slots.loadCheckpoint('main'))?.bytes).toHaveLength(0)
+  expect((await slots.loadCheckpoint('main', 'blink'))?.bytes).toHaveLength(0)
+})
+
+test('HANDOVER 5.9: each program has a checkpoint of its own; what an earlier runtime wrote is found by name', async () => {
+  const dir = await tempDir()
+  const slots = await Slots.open({ dir })
+  const state = (program: string, text: string) => ({
+    program,
+    stateVersion: 1,
+    encoding: 'json' as const,
+    time: '2026-01-01T00:00:00.000Z',
+    bytes: new Uint8Array(Buffer.from(text)),
+  })
+  await slots.saveCheckpoint('main', state('blink', '1'))
+  await rename(join(dir, 'slots/main/checkpoint-blink'), join(dir, 'slots/main/checkpoint'))
+  await slots.saveCheckpoint('main', state('count', '2'))
+  const text = async (program: string) =>
+    Buffer.from((await slots.loadCheckpoint('main', program))?.bytes ?? []).toString()
+  expect([await text('blink'), await text('count'), await text('other')]).toEqual(['1', '2', ''])
+  for (let i = 0; i < 12; i++) await slots.saveCheckpoint('main', state(`p${i}`, String(i)))
+  expect(await readdir(join(dir, 'slots/main'))).toHaveLength(10)
+  expect([await text('count'), await text('p11')]).toEqual(['', '11'])
+})
+
+test('what earlier versions wrote of parameters is that of the program that runs', async () => {
+  const dir = await tempDir()
+  const slots = await Slots.open({ dir })
+  await slots.commit('main', digest(1), { kind: 'program', program: 'blink', counter: 1 })
+  const { paramSets: _, ...before } = slots.get('main')
+  const path = join(dir, 'slots/main/slot.json')
+  await writeFile(path, encodeRecord({ ...before, params: { kp: 2 } } as never))
+  const again = await Slots.open({ dir })
+  expect(again.get('main').paramSets).toEqual({ blink: { kp: 2 } })
+  await again.setParams('main', { blink: { kp: 3 } })
+  expect((await Slots.open({ dir })).get('main').paramSets).toEqual({ blink: { kp: 3 } })
 })
 
 test('a kill at seeded points between commits: the last answered commit, its floor and its checkpoint are there', async () => {
@@ -224,7 +259,7 @@ test('a kill at seeded points between commits: the last answered commit, its flo
     expect(floor).toBeGreaterThanOrEqual(committed)
     expect(slots.get('main').current).toBe(floor === 0 ? null : digest(floor))
     if (floor > 0) expect(slots.tried(digest(floor))).toBe('committed')
-    const checkpoint = await slots.loadCheckpoint('main')
+    const checkpoint = await slots.loadCheckpoint('main', 'blink')
     expect(checkpoint?.stateVersion ?? 0).toBeGreaterThanOrEqual(numbers('checkpoint').at(-1) ?? 0)
     if (checkpoint) expect(new Set(checkpoint.bytes)).toEqual(new Set([checkpoint.stateVersion % 256]))
     lastFence = Math.max(lastFence, slots.nextFence())

@@ -98,7 +98,7 @@ test.each<[string, Run, object[], string, boolean, number]>([
         led.write(1)
       }),
     [{ at: '9s' }],
-    'steps[0]: at 1000 ms the program crashed: boom',
+    'steps[0]: at 1000 ms the program crashed: boom at test/testkit/scenario.test.ts:97:30',
     false,
     1000,
   ],

@@ -15,6 +15,7 @@ export function define(command: Command, app: App, run: Runner): void {
     .option('--force', 'kill a running program that does not yield')
     .option('--retry', 'once more a release that was rolled back before')
     .option('--types <how>', 'check types beside the build, where TypeScript is installed: warn, off, error', 'warn')
+    .option('--state-of <program>', 'go on with the state of this program, which has another name')
     .option('--detach', 'return when the robot has accepted it, without waiting for the swap')
     .addHelpText(
       'after',

@@ -1,0 +1,122 @@
+/** Whatever a program throws on a robot, and wherever: push, log, status and receipts name the line of its author's file. */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { beforeAll, expect, onTestFinished, test } from 'vitest'
+import { eventually } from './eventually.ts'
+import { laptopOf } from './laptop.ts'
+import { TestRobot } from './robot.ts'
+
+let robot: TestRobot
+beforeAll(async () => {
+  robot = await TestRobot.start()
+  return () => robot.close()
+})
+
+let count = 0
+/** As an author's file: what `run` holds begins in line 4. */
+function author(body: string, top = ''): { program: string; version: string; file: string } {
+  const folder = join(robot.home, '..', `author-${++count}`)
+  mkdirSync(join(folder, 'lib'), { recursive: true })
+  const file = join(folder, 'program.ts')
+  const lines = [
+    "import { robot } from 'medulla'",
+    top,
+    "robot({ led: 'output' }, ({ led, every, log }) => {",
+    body,
+    '})',
+  ]
+  writeFileSync(file, `${lines.join('\n')}\n`)
+  return { program: 'placed', version: `1.0.${count}`, file }
+}
+
+const undone = (body: string, top?: string) => robot.push('placed', author(body, top))
+
+test.each([
+  ['in run', "  throw new TypeError('no camera')", '', 'TypeError: no camera at program.ts:4:9'],
+  ['in a tick', "  every(10, () => {\n    throw new Error('no camera')\n  })", '', 'no camera at program.ts:5:11'],
+  ['at its top level', '', "if (process.env.LANG) throw new Error('no camera')", 'no camera at program.ts:2:29'],
+  ['later', "  process.nextTick(() => {\n    throw new Error('no camera')\n  })", '', 'no camera at program.ts:5:11'],
+  [
+    'in a promise',
+    "  void (async () => {\n    throw new Error('no camera')\n  })()",
+    '',
+    'no camera at program.ts:5:11',
+  ],
+  ['in what is no Error', "  throw { camera: 'none' }", '', "{ camera: 'none' }"],
+  [
+    'with a cause',
+    "  throw new Error('no picture', { cause: new Error('EIO') })",
+    '',
+    'no picture (cause: EIO) at program.ts:4:9',
+  ],
+])('a push whose program throws %s is undone with the line', async (_name, body, top, says) => {
+  const { outcome, message } = await undone(body, top)
+  expect(outcome).toBe('rolled-back')
+  expect(message).toContain(`the program said: ${JSON.stringify(says)}`)
+  expect(robot.receipt().said).toBe(says)
+})
+
+test('a crash names the line in log, status and receipt, and its calls end where the code of the author ends', async () => {
+  const body = [
+    '  let n = 0',
+    '  const measure = (last: { mm: number }[]) => {',
+    '    led.write(last[7]!.mm > 5)',
+    '  }',
+    '  every(10, () => {',
+    '    if (++n === 150) measure([])',
+    '  })',
+  ]
+  await robot.commit('placed', author(body.join('\n')))
+  const says = "TypeError: Cannot read properties of undefined (reading 'mm') at program.ts:6:24"
+  const crash = await eventually(async () => robot.receipts().find(({ outcome }) => outcome === 'crashed'))
+  expect(crash.said).toBe(says)
+  expect((await robot.slot()).lastError).toContain(JSON.stringify(says))
+  const line = (await robot.logs()).findLast(({ stream, level }) => stream === 'log' && level === 'error')
+  expect(line?.text.split('\n')).toEqual([
+    "TypeError: Cannot read properties of undefined (reading 'mm')",
+    '    at measure (program.ts:6:24)',
+    '    at program.ts:9:22',
+  ])
+  const laptop = await laptopOf(robot)
+  onTestFinished(() => laptop.close())
+  expect((await laptop.run('logs')).stdout).toContain('at measure (program.ts:6:24)')
+  await eventually(async () => (await robot.push('placed', author('  led.write(1)'))).outcome === 'committed')
+})
+
+test('a place stays when the message is long', async () => {
+  await undone("  throw new Error('x'.repeat(9000))")
+  expect(robot.receipt().said).toMatch(/^x{200,}… at program\.ts:4:9$/)
+})
+
+test('a program that is stuck in its first rehearsal is said to be stuck there', async () => {
+  const inRun = await undone('  if (process.env.LANG) for (;;) {}')
+  expect(inRun).toMatchObject({ code: 'never-ready', message: expect.stringContaining(': run has not returned') })
+  const inTick = await undone('  every(10, () => {\n    for (;;) {}\n  })')
+  expect(inTick.message).toContain(': what every() calls has not returned')
+})
+
+test('log takes what console.log takes; what is no level is text', async () => {
+  const calls = [
+    "log('distance', 231)",
+    "log('distance', 'wrn')",
+    "log('too close', 'warn')",
+    "log('%d of %d', 2, 3, { left: [1] })",
+    "log(new Map([['a', 1]]))",
+    'log()',
+    "log(undefined, 'error')",
+  ]
+  const { restarts } = await robot.slot()
+  await robot.commit('placed', author(`  ${calls.join('\n  ')}\n  every(100, () => led.write(1))`))
+  const lines = await robot.logs()
+  const logged = lines.filter(({ stream }) => stream === 'log').slice(-calls.length)
+  expect(logged.map(({ level, text }) => [level, text])).toEqual([
+    ['info', 'distance 231'],
+    ['info', 'distance wrn'],
+    ['warn', 'too close'],
+    ['info', '2 of 3 { left: [ 1 ] }'],
+    ['info', "Map(1) { 'a' => 1 }"],
+    ['info', ''],
+    ['error', 'undefined'],
+  ])
+  expect((await robot.slot()).restarts).toBe(restarts)
+})
