@@ -1,7 +1,7 @@
 /**
  * How long a stop takes, from the edge of the emergency stop's input and from the start of the CLI to the safe level, while
  * somebody floods the robot with all there is. On a simulated board, so by the body alone: the guard of a real one comes
- * on top (test/kernel/bodykills.rig.ts has its times).
+ * on top (test/kernel/kills.rig.ts has its times).
  *
  * Times are those of the simulated world: CLOCK_MONOTONIC at the write, wherever the news of it was late.
  */

@@ -1,5 +1,5 @@
 /** A board of the rig: gpio-sim's lines under the label of a Pi 4, and the chips on its two buses. */
-import { type Level, levelOf } from './guest.ts'
+import { type Level, levelReader } from './guest.ts'
 
 export const LINE = { hold1: 5, hold2: 6, hold3: 13, hold4: 19, toggle: 17, button: 27, stop: 22 } as const
 
@@ -48,8 +48,15 @@ export const boardText = (more: object = {}): string =>
 
 export type Outputs = Record<keyof typeof SAFE, Level>
 
-export const outputs = (): Outputs =>
-  Object.fromEntries(Object.keys(SAFE).map((name) => [name, levelOf(LINE[name as keyof typeof SAFE])])) as Outputs
+let readers: [name: keyof typeof SAFE, read: () => Level][] | undefined
 
-export const isSafe = (): boolean =>
-  Object.entries(SAFE).every(([name, level]) => outputs()[name as keyof typeof SAFE] === level)
+/** What the outputs drive now. */
+export function outputs(): Outputs {
+  readers ??= (Object.keys(SAFE) as (keyof typeof SAFE)[]).map((name) => [name, levelReader(LINE[name])])
+  return Object.fromEntries(readers.map(([name, read]) => [name, read()])) as Outputs
+}
+
+export function isSafe(): boolean {
+  const now = outputs()
+  return Object.entries(SAFE).every(([name, level]) => now[name as keyof typeof SAFE] === level)
+}

@@ -2,7 +2,7 @@
 import { eventually, SCALE } from '../e2e/eventually.ts'
 import { TestRobot } from '../e2e/robot.ts'
 import { boardText, isSafe, LINE, outputs } from './board.ts'
-import { levelOf, pull, sleepMs } from './guest.ts'
+import { inUml, pull, sleepMs } from './guest.ts'
 import { summary } from './summary.ts'
 
 export const ROUNDS = process.env.MEDULLA_LONG === '1' ? 100 : Number(process.env.MEDULLA_KILLS ?? 10)
@@ -22,8 +22,8 @@ export function untilSafe(limitMs: number): number {
   const began = performance.now()
   let counted = 0
   for (let last = began; !isSafe(); ) {
-    // a processor that is emulated is needed elsewhere
-    sleepMs(1)
+    // the processor is needed elsewhere
+    sleepMs(inUml ? 3 : 1)
     const now = performance.now()
     counted += Math.min(now - last, LOOK_MS)
     last = now
@@ -49,8 +49,11 @@ export async function victim(): Promise<TestRobot> {
 /** Its outputs are where it drives them. */
 export const live = (robot: TestRobot, not = -1) =>
   eventually(() => {
+    // first what costs little
+    const { toggle, hold3 } = outputs()
+    if (toggle !== 1 || hold3 !== 0) return false
     const pid = robot.programPid
-    return pid !== undefined && pid !== not && levelOf(LINE.toggle) === 1 && levelOf(LINE.hold3) === 0 && { pid }
+    return pid !== undefined && pid !== not && { pid }
   })
 
 export async function rounds(

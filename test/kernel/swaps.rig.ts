@@ -88,4 +88,25 @@ describe.runIf(inRig)('swaps over lines and devices of a real kernel', () => {
     expect(edges).toEqual(edges.map((_, i) => i + 1))
     expect(edges.length).toBeGreaterThan(SWAPS)
   })
+
+  test('a program that dies in its trial is undone, and no held line has an edge', async () => {
+    const before = await robot.running()
+    const kernel = trace()
+    const undone = await robot.push('dies-over-lines', { program: 'six-lines', version: '2.0.0' })
+    expect(undone).toMatchObject({ outcome: 'rolled-back', code: 'died-in-trial' })
+    expect(await robot.running()).toMatchObject({ pid: before.pid, digest: before.digest, restarts: before.restarts })
+    const seen: TraceEvent[] = []
+    // the program before drives them again
+    await eventually(() => {
+      seen.push(...kernel.events())
+      kernel.clear()
+      return seen.some((event) => event.what === 'level' && event.action === 'set' && event.pid === before.pid)
+    })
+    seen.push(...kernel.stop())
+    const held = new Set<number>(HELD)
+    expect(seen.filter((e) => e.what === 'level' && e.action === 'set' && held.has(e.line) && e.level === 0)).toEqual(
+      [],
+    )
+    expect(seen.filter(({ what }) => what !== 'level' && what !== 'pwm')).toEqual([])
+  })
 })
