@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { eventually, SCALE } from '../e2e/eventually.ts'
 import type { TestRobot } from '../e2e/robot.ts'
 import { BODY_MS, HEARTBEAT_MS, isSafe, LINE } from './board.ts'
@@ -13,6 +13,11 @@ describe.runIf(inRig)('deaths over lines of a real kernel', () => {
   let robot: TestRobot
   beforeAll(async () => {
     robot = await victim()
+  })
+  // a test that failed may have left them high
+  afterEach(() => {
+    pull(LINE.button, 0)
+    pull(LINE.stop, 0)
   })
   afterAll(async () => robot?.close())
 

@@ -21,7 +21,7 @@ const RIG = join(ROOT, 'test/kernel/rig.mjs')
  * two between them, and a second one costs user-mode Linux half as much again for the same work.
  */
 const SIZES = {
-  uml: { scale: 4, scaleOfOthers: 4, cpus: 1, duration: '5 minutes', silentS: 480 },
+  uml: { scale: 4, scaleOfOthers: 4, cpus: 1, duration: '5 to 8 minutes', silentS: 480 },
   qemu: { scale: 6, scaleOfOthers: 10, cpus: 1, duration: '15 minutes', silentS: 480 },
   long: { scale: 6, scaleOfOthers: 10, cpus: 1, duration: '2 to 3 hours', silentS: 1800 },
 }
