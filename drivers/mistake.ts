@@ -58,6 +58,10 @@ export function mistake(
     const meant = KINDS[String(got)] ?? String(got)
     return fail(place, `expected one of ${kinds.join(', ')}, got ${shown}`, suggest(meant, kinds))
   }
+  if (issue.code === 'invalid_value' && path.at(-1) === 'adc' && /^mcp300[48]$/i.test(String(got))) {
+    const fix = 'write "kind": "spi" with its "bus" and "select", and new Mcp3008(handle) in the program'
+    return fail(place, `expected an ADC on I2C (${issue.values.join(', ')}), got ${shown}`, fix)
+  }
   if (issue.code === 'invalid_value') {
     const values = issue.values.map(String)
     return fail(place, `expected one of ${values.join(', ')}, got ${shown}`, suggest(String(got ?? ''), values))

@@ -77,7 +77,6 @@ class Run {
       for (const [key, value] of Object.entries(what)) sim.poke(name, key, value)
     }
     for (const [name, value] of Object.entries(step.param ?? {})) await sim.param(name, value)
-    if (step['wait-log'] !== undefined) await this.#waitLog(step['wait-log'], step.within)
     if (step.expect !== undefined) await this.#expect(step.expect, step)
     if (step.state !== undefined) this.#state(step.state)
     for (const [name, states] of Object.entries(step.states ?? {})) {
@@ -86,6 +85,8 @@ class Run {
     if (step.swap !== undefined) await sim.swap(this.#options.source(step.swap))
     if (step.rollback !== undefined) await sim.rollback()
     if (step.crash !== undefined) await sim.crash()
+    this.#check()
+    if (step['wait-log'] !== undefined) await this.#waitLog(step['wait-log'], step.within)
     this.#look()
     this.#check()
   }

@@ -1,4 +1,7 @@
-/** Invariant: a scenario that was parsed has at most one wait and one action in each step, and every time and name in it is of its kind. */
+/**
+ * Invariant: a step of a scenario that was parsed has at most one time and one action, and a line of the log that it waits
+ * for after an action; every time and name in it is of its kind.
+ */
 import { dirname, resolve } from 'node:path'
 import * as z from 'zod'
 import { BoardError } from '../../drivers/errors.ts'
@@ -45,6 +48,8 @@ const actions = {
   crash: yes.optional().describe('ends the program as a crash does'),
 } as const
 const ACTIONS = Object.keys(actions) as (keyof typeof actions)[]
+/** Those that a `wait-log` in the same step does not follow: they look themselves. */
+const LOOKS: readonly string[] = ['expect', 'state', 'states']
 
 const step = z
   .strictObject({
@@ -58,7 +63,8 @@ const step = z
     const found = ACTIONS.filter((name) => given[name] !== undefined)
     const waits = (given.at === undefined ? 0 : 1) + (given.delay === undefined ? 0 : 1)
     if (waits === 2) context.addIssue({ code: 'custom', message: 'expected at or delay, not both' })
-    if (found.length > 1)
+    const isAwaited = found.length === 2 && found.includes('wait-log') && !found.some((name) => LOOKS.includes(name))
+    if (found.length > 1 && !isAwaited)
       context.addIssue({ code: 'custom', message: `expected one of ${found.join(' and ')} in a step` })
     if (found.length + waits === 0) {
       context.addIssue({ code: 'custom', message: `expected at, delay or one of ${ACTIONS.join(', ')}` })

@@ -85,6 +85,13 @@ const MISTAKES: [string, string, string, string, string][] = [
     'write "simulate": "mcp3008", or "loopback" for a wire from MOSI to MISO',
   ],
   [
+    'an ADC on another bus',
+    boardOf('pi4', { pot: { kind: 'analog', adc: 'mcp3008', bus: 0, channel: 0 } }),
+    'handles.pot.adc',
+    'expected an ADC on I2C (ads1115), got "mcp3008"',
+    'write "kind": "spi" with its "bus" and "select", and new Mcp3008(handle) in the program',
+  ],
+  [
     'a mode that the simulated chip has not',
     sim({ x: { kind: 'spi', bus: 0, select: 0, mode: 1, simulate: 'mcp3008' } }),
     'handles.x.mode',

@@ -139,6 +139,8 @@ test.each<[string, object[], number]>([
   ],
   ['during the delay before it', [{ pull: { button: 1 } }, { delay: '2ms', 'wait-log': 'opens', within: 0 }], 2],
   ['of a time that is over', [{ at: '2600ms' }, { 'wait-log': '25 ticks', within: 0 }], 2600],
+  ['after the action of its own step', [{ at: '1ms', pull: { button: 1 }, 'wait-log': 'opens', within: 0 }], 1],
+  ['after the swap of its own step', [{ swap: 'other', 'wait-log': '/here/other', within: 0 }], 0],
   ['of one instant', [{ 'wait-log': '25 ticks' }, { 'wait-log': '2.5 s', within: 0 }], 2500],
   ['that is to come', [{ 'wait-log': 'hello' }, { 'wait-log': 'second 3' }], 3000],
   ['with the same text, one after the other', Array(3).fill({ 'wait-log': 'second' }), 3000],
@@ -180,6 +182,14 @@ test.each([
   [
     '{ "steps": [ { "rollback": true, "crash": true } ] }',
     ':1:14: steps[0]: expected one of rollback and crash in a step',
+  ],
+  [
+    '{ "steps": [ { "expect": {}, "wait-log": "x" } ] }',
+    ':1:14: steps[0]: expected one of wait-log and expect in a step',
+  ],
+  [
+    '{ "steps": [ { "crash": true, "swap": "x", "wait-log": "x" } ] }',
+    ':1:14: steps[0]: expected one of wait-log and swap and crash in a step',
   ],
   ['{ "steps": [ { "at": 1, "delay": 1 } ] }', ':1:14: steps[0]: expected at or delay, not both'],
   ['{ "steps": [ { "within": "1s" } ] }', ':1:14: steps[0]: expected at, delay or one of pull, release'],
