@@ -101,7 +101,8 @@ async function main(): Promise<void> {
   )
   if (!values['until-stdin-ends']) return
   process.stdin.once('close', () => process.kill(process.pid, 'SIGTERM'))
-  process.stdin.on('error', () => {}).resume()
+  // it ends by itself when all else has ended
+  process.stdin.on('error', () => {}).resume().unref()
 }
 
 /** The home is not opened: it may be another's, or not there. */

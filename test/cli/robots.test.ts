@@ -60,7 +60,9 @@ test(
       stderr: 'medulla: error: no robot is called "middle"; known: left, right\nmedulla: hint: medulla robots\n',
     })
     expect(await good('use', 'right')).toMatch(/^commands without -d mean right at 127\.0\.0\.1:\d+ now\n$/)
-    expect(await good('robots')).toMatch(/^ +robot +address +runs\n +left +\S+ +nothing\n\* +right +\S+ +nothing\n$/)
+    expect((await laptop.run('robots')).stdout).toMatch(
+      /^ +robot +address +runs\n +left +\S+ +nothing\n\* +right +\S+ +nothing\n$/,
+    )
     const name = (env: Record<string, string>, ...args: string[]) =>
       laptop.start(['status', '--json', ...args], env).ended.then(({ stdout }) => JSON.parse(stdout).name)
     expect(await name({})).toBe('right')

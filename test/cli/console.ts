@@ -1,0 +1,53 @@
+/** Blocks marked `console` in the README: their commands, and whether what was printed is what stands there. */
+import { text } from '../project/tree.ts'
+
+export interface Step {
+  command: string
+  expected: string[]
+}
+
+/** Blocks marked `console` of one section; a command begins with `$ `, what it prints follows. */
+export function steps(section: string): Step[] {
+  const part =
+    text('README.md')
+      .split(/^## /m)
+      .find((each) => each.startsWith(`${section}\n`)) ?? ''
+  const blocks = [...part.matchAll(/^```console\n(.*?)^```$/gms)].map(([, body = '']) => body)
+  const found: Step[] = []
+  for (const line of blocks.flatMap((body) => body.trimEnd().split('\n'))) {
+    if (line.startsWith('$ ')) found.push({ command: line.slice(2), expected: [] })
+    else if (line !== '') found.at(-1)?.expected.push(line)
+  }
+  return found
+}
+
+/** What differs from day to day, and what is there for the eye. */
+export function plain(line: string, home: string): string {
+  return line
+    .replaceAll(home, '~')
+    .replace(/(SHA256:)[\w+/]{43}|\b[0-9a-f]{12,64}\b/g, '$1#')
+    .replace(/[▏▎▍▌▋▊▉█▁▔]+/gu, '')
+    .replace(/\d+(?:[.:-]\d+)*(?:T[\d:.]+Z)?/g, '#')
+    .replace(/ +/g, ' ')
+    .trim()
+}
+
+const matches = (wanted: string, got: string): boolean => {
+  const [begin = '', ...rest] = plain(wanted, '~').split('…')
+  if (rest.length === 0) return begin === got
+  return got.startsWith(begin.trimEnd()) && rest.every((part) => got.includes(part.trim()))
+}
+
+/** The first line that is not what was expected; null when all are. */
+export function differs(expected: readonly string[], got: readonly string[]): string | null {
+  let at = 0
+  for (let i = 0; i < expected.length; i++) {
+    const wanted = expected[i] ?? ''
+    if (wanted.trim() === '…') {
+      const next = expected[i + 1]
+      if (next === undefined) return null
+      while (at < got.length && !matches(next, got[at] ?? '')) at++
+    } else if (at >= got.length || !matches(wanted, got[at++] ?? '')) return `expected ${JSON.stringify(wanted)}`
+  }
+  return at < got.length ? `not expected: ${JSON.stringify(got[at])}` : null
+}

@@ -1,0 +1,113 @@
+/** The README's "First hour", from the packed tarball, in an empty folder; then what it leaves to npm: test, types, watch. */
+import { spawn, spawnSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { eventually } from '../e2e/eventually.ts'
+import { ROOT } from '../project/tree.ts'
+import { differs, plain, steps } from './console.ts'
+
+const folder = mkdtempSync(join(tmpdir(), 'medulla-hour-'))
+const home = join(folder, 'home')
+const prefix = join(folder, 'prefix')
+/** The machine may have other things to do than the hour. */
+const env = {
+  PATH: `${join(prefix, 'bin')}:${process.env.PATH}`,
+  HOME: home,
+  NO_COLOR: '1',
+  MEDULLA_TIME_SCALE: '4',
+  npm_config_cache: npmCache(),
+  npm_config_prefer_offline: 'true',
+  npm_config_audit: 'false',
+  npm_config_fund: 'false',
+}
+const SLOW = { tags: ['slow'], timeout: 600_000 }
+let robot: number | undefined
+
+/** What is there already need not be fetched again. */
+function npmCache(): string {
+  return spawnSync('npm', ['config', 'get', 'cache'], { encoding: 'utf8' }).stdout.trim()
+}
+
+function sh(command: string, cwd = home): { status: number | null; stdout: string } {
+  return spawnSync('sh', ['-c', `${command} 2>&1`], { cwd, env, encoding: 'utf8', timeout: 300_000 })
+}
+
+beforeAll(() => {
+  mkdirSync(home)
+  const packed = sh(`npm pack --ignore-scripts --pack-destination '${folder}'`, ROOT)
+  const tarball = readdirSync(folder).find((name) => name.endsWith('.tgz'))
+  if (tarball === undefined) throw new Error(packed.stdout)
+  const installed = sh(`npm install --global --prefix '${prefix}' --ignore-scripts '${join(folder, tarball)}'`)
+  if (installed.status !== 0) throw new Error(installed.stdout)
+}, 600_000)
+afterAll(() => {
+  if (robot !== undefined) process.kill(robot, 'SIGTERM')
+  rmSync(folder, { recursive: true, force: true, maxRetries: 20 })
+})
+
+test('what is installed needs esbuild, and on a robot the optional native parts; nothing else', SLOW, () => {
+  const at = join(prefix, 'lib/node_modules/medulla')
+  const { dependencies, optionalDependencies } = JSON.parse(readFileSync(join(at, 'package.json'), 'utf8'))
+  expect(Object.keys(dependencies)).toEqual(['esbuild'])
+  const { packages } = JSON.parse(readFileSync(join(prefix, 'lib/node_modules/.package-lock.json'), 'utf8')) as {
+    packages: Record<string, { optional?: boolean }>
+  }
+  const needed = Object.entries(packages).flatMap(([path, { optional }]) =>
+    optional ? [] : [path.split('node_modules/').at(-1)],
+  )
+  expect(needed.sort()).toEqual(['esbuild', 'medulla'])
+  expect(Object.keys(optionalDependencies).sort()).toEqual(['i2c-bus', 'koffi', 'onoff', 'pigpio'])
+})
+
+test('the first hour goes as the README says', SLOW, () => {
+  const hour = steps('First hour')
+  expect(hour.length).toBeGreaterThan(5)
+  for (const { command, expected } of hour) {
+    const { stdout } = sh(command)
+    robot ??= Number(/kill (\d+) ends it/.exec(stdout)?.[1]) || undefined
+    const got = stdout
+      .split('\n')
+      .map((line) => plain(line, home))
+      .filter((line) => line !== '')
+    expect(differs(expected, got), `$ ${command}\n${stdout}`).toBe(null)
+  }
+})
+
+test(
+  'after npm install the test of a new program passes, its types are right, and a push warns of those that are not',
+  SLOW,
+  () => {
+    const installed = sh('cd blinky && npm install')
+    expect(installed.status, installed.stdout).toBe(0)
+    const again = sh('cd blinky && npm install && npm ls medulla')
+    expect(again.status, again.stdout).toBe(0)
+    const tested = sh('cd blinky && npm test')
+    expect(tested.status, tested.stdout).toBe(0)
+    expect(sh('cd blinky && npx tsc')).toMatchObject({ status: 0, stdout: '' })
+    const program = join(home, 'blinky/program.ts')
+    const good = readFileSync(program, 'utf8')
+    writeFileSync(program, good.replace('led.value', "(led.value as unknown as 'x')"))
+    const pushed = sh('medulla push blinky')
+    expect(pushed.stdout).toMatch(/^types: program\.ts:\d+:\d+: .* \(TS\d+\)$/m)
+    expect(pushed.stdout).toContain('committed: blinky 1.0.0 runs')
+    expect(sh('medulla push blinky --types error')).toMatchObject({ status: 6 })
+    writeFileSync(program, good)
+  },
+)
+
+test('watch pushes a save of the installed program', SLOW, async () => {
+  const watch = spawn('medulla', ['watch', 'blinky'], { cwd: home, env, stdio: ['ignore', 'pipe', 'pipe'] })
+  let text = ''
+  for (const stream of [watch.stdout, watch.stderr]) stream.setEncoding('utf8').on('data', (more: string) => {
+    text += more
+  }) // biome-ignore format: one statement
+  await eventually(() => /^start: .*committed/m.test(text))
+  const program = join(home, 'blinky/program.ts')
+  writeFileSync(program, readFileSync(program, 'utf8').replace('goes on at', 'has come to'))
+  await eventually(() => /^blinky\/program\.ts: .*committed/m.test(text))
+  expect(text).toContain('has come to blink')
+  watch.kill('SIGINT')
+  await new Promise((resolve) => watch.once('close', resolve))
+})
