@@ -39,6 +39,7 @@ const BATTERY = [
   'test/cli/scenario.test.ts',
   'test/cli/screens.test.ts',
   'test/cli/transcripts.test.ts',
+  'test/cli/waiting.test.ts',
   'test/cli/watch.test.ts',
   'test/e2e/bigstate.test.ts',
   'test/e2e/clock.test.ts',

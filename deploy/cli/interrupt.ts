@@ -1,9 +1,7 @@
 /** Invariant: a command that can be interrupted says what the robot does about it; the next Ctrl-C always ends it. */
-import { closeSync, constants, fstatSync, openSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { fstatSync } from 'node:fs'
 import { Refusal } from '../errors.ts'
-
-/** How often it is looked whether stdout is still read. */
-const UNREAD_MS = 500
 
 /** Runs `work`; Ctrl-C aborts its signal and makes the whole fail with what `told` says at that moment. */
 export async function interruptible<T>(
@@ -45,18 +43,17 @@ export async function untilInterrupt(work: (signal: AbortSignal) => Promise<void
   }
 }
 
-/** Once, when nobody reads stdout any more. Linux says so of pipes; elsewhere the next line that is written ends this process. */
+/**
+ * Once, when nobody reads stdout any more, if that is a pipe. Node cannot ask: tail of GNU coreutils 8.28 and later ends when
+ * its stdout is read no more (poll(2)). Elsewhere the next line that is written ends this process.
+ */
 export function whenUnread(then: () => void): void {
   if (process.platform !== 'linux' || !fstatSync(1).isFIFO()) return
-  const timer = setInterval(() => {
-    try {
-      closeSync(openSync('/proc/self/fd/1', constants.O_WRONLY | constants.O_NONBLOCK))
-    } catch (error) {
-      // fifo(7): a pipe without a reader cannot be opened for writing
-      if ((error as NodeJS.ErrnoException).code !== 'ENXIO') return
-      clearInterval(timer)
-      then()
-    }
-  }, UNREAD_MS)
-  timer.unref()
+  const tail = spawn('tail', ['-f', '/dev/null', `--pid=${process.pid}`], { stdio: ['ignore', 'inherit', 'ignore'] })
+  tail.once('error', () => {})
+  // 1 is a tail that knows no --pid
+  tail.once('exit', (status) => {
+    if (status !== 1) then()
+  })
+  tail.unref()
 }
