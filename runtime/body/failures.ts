@@ -156,8 +156,11 @@ export class Failures {
     this.#waits = null
     this.#runs.begin(this.#programs.current)
     if (this.#series !== null) {
+      // how it crashed is in the line before
+      const { count } = this.#series
       const hint = this.#hint()
-      this.#note('warn', [this.#text(true), hint].filter((part) => part !== null).join('; '))
+      const again = count === 1 ? 'started again' : `started again, ${count} times by now`
+      this.#note(hint === null ? 'info' : 'warn', hint === null ? again : `${again}; ${hint}`)
     }
     if (isStart) await this.#records.life('started', this.#programs)
     else if (this.#series?.recorded !== false) await this.#records.life('restarted', this.#programs)

@@ -45,7 +45,8 @@ test('board new: a file to edit that checks, and one that is there is not replac
   expect(readFileSync(file, 'utf8')).toBe(printed.stdout)
   expect(await laptop.run('board', 'new', '--model', 'pi9')).toMatchObject({
     status: 2,
-    stderr: 'medulla: error: expected a model, one of sim, pi3, pi4, pi5, zero2w, linux, got pi9\n',
+    stderr:
+      'medulla: error: expected a model, one of sim, pi3, pi4, pi5, zero2w, linux, got pi9\nmedulla: hint: medulla board --help\n',
   })
 })
 
