@@ -27,10 +27,16 @@ export interface Pacing {
 
 const CARRY: unique symbol = Symbol('carry')
 const DELIVER: unique symbol = Symbol('deliver')
+const RENEW: unique symbol = Symbol('renew')
 
 /** HANDLES 3.6: takes over the value that the predecessor left, without writing it. */
 export function setCarried(handle: Handle, value: number): void {
   ;(handle as { [CARRY]?: (value: number) => void })[CARRY]?.(value)
+}
+
+/** The program begins anew with this handle: whoever listened to it does so no more. */
+export function renewed(handle: Handle): void {
+  ;(handle as { [RENEW]?: () => void })[RENEW]?.()
 }
 
 /** Hands an edge, which the body read, to the listeners of an input. A listener that throws stops the delivery. */
@@ -207,6 +213,10 @@ class AttachedInput extends Attached implements Input {
   override close(): void {
     this.#listeners.clear()
     super.close()
+  }
+
+  [RENEW](): void {
+    this.#listeners.clear()
   }
 
   [DELIVER](edge: Edge): void {

@@ -10,7 +10,7 @@ import { AngleTextPort, DutyTextPort, LevelPort, LevelTextPort, RecordPort } fro
 import { InheritedSerial } from './serial.ts'
 import { InheritedSpi } from './spi.ts'
 
-export { deliverEdge, setCarried } from '../attached.ts'
+export { deliverEdge, renewed, setCarried } from '../attached.ts'
 export type { FileIo, Means } from './means.ts'
 export { needsSystem } from './needs.ts'
 export type { System } from './system.ts'

@@ -59,6 +59,8 @@ export function gateTimers(gate: Gate): void {
 }
 
 const nothing = (): void => {}
+/** Of a Timeout of Node, and of nothing else. */
+const isGone = (timer: object): boolean => (timer as { _destroyed?: boolean })._destroyed === true
 
 function gated(gate: Gate, real: Call, clear: Call): Call {
   return function (this: unknown, ...args: unknown[]) {
@@ -68,7 +70,15 @@ function gated(gate: Gate, real: Call, clear: Call): Call {
       return dead
     }
     const [call] = args
-    if (gate.isLive || typeof call !== 'function') return real.apply(this, args)
+    if (gate.isLive || typeof call !== 'function') {
+      const timer = real.apply(this, args) as object
+      // an immediate is gone before anybody could end it
+      if (real.name !== 'setImmediate' && gate.isOwned) {
+        gate.prune(isGone)
+        gate.keep(timer, () => clear(timer))
+      }
+      return timer
+    }
     const timer: object = real.call(
       this,
       (...given: unknown[]) => {

@@ -74,12 +74,20 @@ function gateListeners(gate: Gate): void {
 }
 
 function gateNetwork(gate: Gate): void {
+  /** Closed with the run that has opened it. */
+  const kept = (of: object): void => {
+    const emitter = of as net.Socket | net.Server | dgram.Socket
+    gate.keep(of, () => ('destroy' in emitter ? emitter.destroy() : emitter.close(() => {})))
+    emitter.once('close', () => gate.forget(of))
+    if (emitter instanceof net.Server) emitter.on('connection', kept)
+  }
   /** Begins when the gate opens; in a round never. */
   const deferred =
     (what: (args: unknown[]) => string, prepare: (on: object) => void = () => {}) =>
     (real: Call): Gated =>
       function (this: object, ...args: unknown[]) {
         const { round } = gate
+        if (round === undefined) kept(this)
         if (round === undefined && gate.isOpen) return real.apply(this, args)
         if (round?.made.has(this) === false) return this
         prepare(this)
@@ -185,7 +193,11 @@ function gateChildren(gate: Gate): void {
         const failed = real.apply(this, args)
         if (this.pid !== undefined) {
           running.add(this)
-          this.once('exit', () => running.delete(this))
+          gate.keep(this, () => end(this))
+          this.once('exit', () => {
+            running.delete(this)
+            gate.forget(this)
+          })
         }
         return failed
       },
@@ -249,7 +261,10 @@ function gateWorkers(gate: Gate): void {
     construct(real, args, newTarget) {
       if (gate.round !== undefined) return inertWorker(newTarget)
       if (!gate.isLive) throw gate.refusal(`a worker (${String(args[0])})`)
-      return Reflect.construct(real, args, newTarget)
+      const made = Reflect.construct(real, args, newTarget) as worker.Worker
+      gate.keep(made, () => void made.terminate())
+      made.once('exit', () => gate.forget(made))
+      return made
     },
   })
 }

@@ -26,6 +26,18 @@ export interface Round {
   readonly fds: Set<number>
 }
 
+/** One call of `run` that drives the hardware, and all that came of it. */
+interface LiveRun {
+  /** Another one follows in this process: this one's doings are as those of a rehearsal. */
+  ended: boolean
+}
+
+/** What is open, and how it is closed. */
+interface Kept {
+  readonly run: LiveRun | null
+  readonly close: () => void
+}
+
 /** What begins when the gate opens. */
 interface Deferred {
   readonly of: object
@@ -46,6 +58,10 @@ export interface GatePort {
   open(): void
   /** It does not any more. */
   close(): void
+  /** Calls `fn` as a part of the present live run. */
+  act<T>(fn: () => T): T
+  /** Ends that run with all that is open of it: `run` is about to be called again. */
+  renew(): void
 }
 
 /** `code` of an error that says that the program does not drive the hardware. */
@@ -53,6 +69,11 @@ export const NOT_LIVE = 'ERR_NOT_LIVE'
 
 /** A top level that takes longer, and has begun something that cannot begin yet, waits for it. */
 const STUCK_MS = 2000
+
+/** Timers that may be gone before anybody looks. */
+const PRUNE = 1000
+
+const newRound = (): Round => ({ relied: false, ended: false, undo: [], made: new WeakSet(), fds: new Set() })
 
 const realImmediate = setImmediate
 const realInterval = setInterval
@@ -63,9 +84,12 @@ const endless = (what: string): Error =>
 export class Gate implements GatePort {
   /** In a round, synchronously: asked where every ns counts. */
   rehearsing = false
-  readonly #rounds = new AsyncLocalStorage<Round>()
+  readonly #context = new AsyncLocalStorage<{ readonly round: Round; readonly run: LiveRun | null }>()
+  #run: LiveRun | null = null
+  readonly #kept = new Map<object, Kept>()
   #situation: Situation
   #deferred: Deferred[] = []
+  #pruneAt = PRUNE
   /** robot() was called. */
   #rehearsed = false
 
@@ -75,7 +99,13 @@ export class Gate implements GatePort {
 
   /** The round that the running code belongs to, whenever it runs. */
   get round(): Round | undefined {
-    return this.#rounds.getStore()
+    const context = this.#context.getStore()
+    return context === undefined || context.run?.ended === false ? undefined : context.round
+  }
+
+  /** The running code belongs to a live run. */
+  get isOwned(): boolean {
+    return this.#context.getStore()?.run?.ended === false
   }
 
   get isOpen(): boolean {
@@ -93,17 +123,17 @@ export class Gate implements GatePort {
   }
 
   rehearse<T>(fn: (round: Round) => T): T {
-    const round: Round = { relied: false, ended: false, undo: [], made: new WeakSet(), fds: new Set() }
+    const round = newRound()
     this.#rehearsed = true
     const before = this.rehearsing
     this.rehearsing = true
     try {
-      return this.#rounds.run(round, fn, round)
+      return this.#context.run({ round, run: null }, fn, round)
     } finally {
       this.rehearsing = before
       round.ended = true
       // as its own doing: what comes of it is inert, too
-      this.#rounds.run(round, () => {
+      this.#context.run({ round, run: null }, () => {
         for (const undo of round.undo.splice(0).reverse()) undo()
       })
     }
@@ -130,7 +160,7 @@ export class Gate implements GatePort {
 
   /** Calls `fn` as if no round were under way: it is the runtime's, not the program's. */
   aside<T>(fn: () => T): T {
-    return this.#rounds.run(undefined as never, fn)
+    return this.#context.run(undefined as never, fn)
   }
 
   enter(): void {
@@ -147,12 +177,42 @@ export class Gate implements GatePort {
     this.#situation = 'closed'
   }
 
+  act<T>(fn: () => T): T {
+    this.#run ??= { ended: false }
+    return this.#context.run({ round: { ...newRound(), ended: true }, run: this.#run }, fn)
+  }
+
+  renew(): void {
+    const run = this.#run
+    if (run === null) return
+    for (const [of, kept] of this.#kept) {
+      if (kept.run !== run) continue
+      this.#kept.delete(of)
+      kept.close()
+    }
+    run.ended = true
+    this.#run = null
+  }
+
+  /** It is open, and belongs to the run that has opened it, until `forget`. */
+  keep(of: object, close: () => void): void {
+    this.#kept.set(of, { run: this.#context.getStore()?.run ?? null, close })
+  }
+
+  /** What is kept and goes away without a word, as a timer: `isGone` of it is asked now and then. */
+  prune(isGone: (of: object) => boolean): void {
+    if (this.#kept.size < this.#pruneAt) return
+    for (const of of this.#kept.keys()) if (isGone(of)) this.#kept.delete(of)
+    this.#pruneAt = 2 * this.#kept.size + PRUNE
+  }
+
   /** `begin` is called when the gate opens, unless `forget(of)` comes before. */
   defer(of: object, what: string, begin: () => void): void {
     this.#deferred.push({ of, what, begin })
   }
 
   forget(of: object): void {
+    this.#kept.delete(of)
     if (this.#deferred.length > 0) this.#deferred = this.#deferred.filter((each) => each.of !== of)
   }
 

@@ -74,6 +74,12 @@ const LOG_BURST = 2000
 /** The body ends a program that sends a longer text (HANDOVER 3.2). */
 const cut = (text: string): string => text.slice(0, MAX_LOG_TEXT)
 
+/** A rejection of what the program gave us ends it as any exception does. */
+const thrown = (error: unknown): void =>
+  process.nextTick(() => {
+    throw error
+  })
+
 export class Program {
   readonly #spec: AnySpec
   readonly #host: Host & { textOf(error: unknown): string }
@@ -107,7 +113,7 @@ export class Program {
     this.#stage = new Stage(spec, host.init, adoptAll(host.init.grants, lease, means), lease, {
       why: () => this.#why,
       log: (text, level) => this.#log(text, level),
-      failed: (error) => this.#uncaught(error),
+      failed: thrown,
       afterTick: () => this.#yield !== null && this.#yieldNow(),
       // not from inside a tick
       released: () => setImmediate(() => this.#yieldNow()),
@@ -174,11 +180,13 @@ export class Program {
     try {
       // HANDOVER 7.8
       this.#stage.carry(values)
-      if (snapshot === null) this.#stage.begin(this.#spec.state?.initial() ?? {}, null, fence, false, edges)
-      else {
+      const { gate } = this.#host
+      if (snapshot === null) {
+        gate.act(() => this.#stage.begin(this.#spec.state?.initial() ?? {}, null, fence, false, edges))
+      } else {
         const { state, meta } = this.#stage.load(this.#inbox, snapshot)
         // a crash, not a swap: the schedule of a dead program means nothing
-        this.#stage.begin(state, { ...meta, schedule: [] }, fence, false, edges)
+        gate.act(() => this.#stage.begin(state, { ...meta, schedule: [] }, fence, false, edges))
       }
     } catch (error) {
       return this.#fatal(failCode(error, 'died-at-start'), error)
@@ -190,15 +198,17 @@ export class Program {
   /** HANDOVER 13.6: `run` was called, and drives the hardware. */
   #live(): void {
     const { instance } = this.#stage
-    instance?.ticker.start()
-    this.#host.gate.open()
     this.#life = this.#lifeOf(instance?.onLive ?? [])
-    this.#life.begin(this.#why)
+    this.#host.gate.act(() => {
+      instance?.ticker.start()
+      this.#life.begin(this.#why)
+    })
+    this.#host.gate.open()
   }
 
   #lifeOf(onLive: Instance['onLive']): Life {
     const log = (text: string, level: LogLevel) => this.#log(text, level)
-    return new Life(onLive, log, (error) => this.#uncaught(error))
+    return new Life(onLive, log, thrown)
   }
 
   #copy(swap: string, version: number): void {
@@ -232,7 +242,8 @@ export class Program {
     this.#host.gate.enter()
     try {
       const ahead = (snapshot: Snapshot) => warmUp(this.#stage, this.#host, this.#broker, this.#predecessor, snapshot)
-      takeOver(this.#stage, this.#host.places.handoverIn, this.#predecessor, { swap, fence }, ahead, this.#send)
+      const { gate, places } = this.#host
+      gate.act(() => takeOver(this.#stage, places.handoverIn, this.#predecessor, { swap, fence }, ahead, this.#send))
     } catch (error) {
       return this.#fatal('died-in-trial', error)
     }
@@ -312,7 +323,9 @@ export class Program {
         instance.ticker.align([], monotonicNs())
       } else {
         const { state, meta } = this.#stage.load(this.#inbox, snapshot)
-        this.#stage.begin(state, meta, fence, true)
+        // `run` is called once more: what it made the first time would be there twice
+        this.#host.gate.renew()
+        this.#host.gate.act(() => this.#stage.begin(state, meta, fence, true))
       }
     } catch (error) {
       return this.#fatal(failCode(error, 'takeover-failed'), error)

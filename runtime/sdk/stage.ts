@@ -7,7 +7,7 @@
  */
 import { readSync, writeSync } from 'node:fs'
 import type { Handle, Lease } from '../../drivers/handle.ts'
-import { setCarried } from '../../drivers/inherit/index.ts'
+import { renewed, setCarried } from '../../drivers/inherit/index.ts'
 import { setLastEdge } from '../../drivers/lastedge.ts'
 import { Instance } from './instance.ts'
 import { complete, type Params, type ParamValue, paramsView } from './params.ts'
@@ -86,6 +86,8 @@ export class Stage {
    * Program code runs from here on; returns when it became live.
    */
   begin(state: unknown, meta: Meta | null, fence: number, tookOver: boolean, edges?: LastEdges): number {
+    // a program that gets back the state of its successor is called again, with the handles that it had (HANDOVER 7.4)
+    if (this.instance !== null) for (const handle of this.handles.values()) renewed(handle)
     const instance = new Instance(this, this.#outside, state)
     if (meta !== null) {
       this.carry(meta.values)

@@ -17,7 +17,7 @@ import type { Ticker } from '../sdk/ticker.ts'
 import { type FromProgram, type Init, type ToProgram, WIRE } from '../sdk/wire.ts'
 import { explained } from './places.ts'
 import { gatePort } from './rehearsals.ts'
-import type { Owner, Time } from './time.ts'
+import { asBody, asProgram, type Owner, type Time } from './time.ts'
 
 export interface ActorOptions {
   readonly time: Time
@@ -128,7 +128,7 @@ export class Actor implements Instance, Owner {
     const before = time.owner
     time.owner = this
     try {
-      call()
+      asProgram(this, call)
     } catch (error) {
       this.caught(error)
     } finally {
@@ -193,7 +193,7 @@ export class Actor implements Instance, Owner {
     this.alive = false
     this.#successor?.read()
     for (const fd of this.#fds) closeSync(fd)
-    queueMicrotask(() => this.options.onExit())
+    asBody(() => queueMicrotask(() => this.options.onExit()))
   }
 
   #deliver(message: ToProgram): void {
@@ -221,7 +221,7 @@ export class Actor implements Instance, Owner {
     const before = time.owner
     time.owner = null
     try {
-      this.options.onMessage(heard)
+      asBody(() => this.options.onMessage(heard))
     } finally {
       time.owner = before
     }

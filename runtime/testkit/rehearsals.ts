@@ -13,7 +13,14 @@ export function gatePort(): GatePort {
   if (!isThere) installGate(gate, 0)
   isThere = true
   const nothing = () => {}
-  return { rehearse: (fn) => gate.rehearse(fn), enter: nothing, open: nothing, close: nothing }
+  return {
+    rehearse: (fn) => gate.rehearse(fn),
+    enter: nothing,
+    open: nothing,
+    close: nothing,
+    renew: nothing,
+    act: (fn) => fn(),
+  }
 }
 
 /** Whatever runs now is a rehearsal, or came of one. */

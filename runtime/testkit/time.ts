@@ -5,9 +5,11 @@
  * few globals are exchanged for the length of each call into the simulation: timers, Date, performance.now, hrtime, and
  * Math.random, which gets a seed. What a program imports from node:timers keeps the real time.
  */
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { promisify } from 'node:util'
 import { promiseHooks } from 'node:v8'
 import { VirtualClock } from '../../drivers/sim/clock.ts'
+import { inRehearsal } from './rehearsals.ts'
 
 /** ns. More than the longest period of `every()`, so that no time is ever below 0. */
 const START_NS = 100_000_000_000_000n
@@ -19,7 +21,17 @@ export interface Owner {
   readonly alive: boolean
   /** Calls now, later (while it is frozen) or never (after its end), and takes what the call throws. */
   run(call: () => void): void
+  /** What nobody catches, as an exception that ends a process. */
+  caught(error: unknown): void
 }
+
+/** Whose code runs, also after an `await`. */
+const owners = new AsyncLocalStorage<Owner | null>()
+
+/** Calls what is no part of any program. */
+export const asBody = <T>(call: () => T): T => owners.run(null, call)
+/** Calls a part of a program. */
+export const asProgram = <T>(owner: Owner, call: () => T): T => owners.run(owner, call)
 
 /** What setTimeout gives: the methods of Node's own, which programs may call. */
 class Timer {
@@ -122,12 +134,16 @@ export class Time {
   }
 
   #enter(): void {
-    if (this.#depth++ === 0) this.#restore = this.#exchange()
+    if (this.#depth++ > 0) return
+    this.#restore = this.#exchange()
+    guard()
   }
 
   #leave(): void {
     if (--this.#depth > 0) return
     for (const restore of this.#restore) restore()
+    // Node tells of rejections when the microtasks of this turn are done
+    realImmediate(unguard)
   }
 
   #exchange(): (() => void)[] {
@@ -196,7 +212,9 @@ export class Time {
   }
 
   #timer(call: Call, args: unknown[], ns: bigint, again: boolean): Timer {
-    const { owner } = this
+    // in a rehearsal no timer fires (HANDOVER 13.3)
+    if (inRehearsal()) return new Timer(() => () => {})
+    const owner = this.owner ?? owners.getStore() ?? null
     const work = (): void => call(...args)
     const fire = (): void => {
       if (owner?.alive === false) return
@@ -228,6 +246,35 @@ export class Time {
     mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
   }
+}
+
+const TRAPPED = ['uncaughtException', 'unhandledRejection'] as const
+let guards = 0
+let unset: (() => void)[] = []
+
+/** While a simulation acts, what a program of it throws or rejects is that program's crash, and not its test's. */
+function guard(): void {
+  if (guards++ > 0) return
+  unset = TRAPPED.map((event) => {
+    const others = process.rawListeners(event) as ((error: unknown, promise: unknown) => void)[]
+    const trap = (error: unknown, promise: unknown): void => {
+      if (inRehearsal()) return
+      const owner = owners.getStore()
+      if (owner) return owner.caught(error)
+      if (others.length === 0) throw error
+      for (const other of others) other(error, promise)
+    }
+    process.removeAllListeners(event)
+    process.on(event, trap)
+    return () => {
+      process.removeListener(event, trap)
+      for (const other of others) process.on(event, other)
+    }
+  })
+}
+
+function unguard(): void {
+  if (--guards === 0) for (const restore of unset) restore()
 }
 
 type Call = (...args: unknown[]) => void

@@ -9,7 +9,6 @@ import { buildProgram, makeBundle } from '../../deploy/build.ts'
 import { openInner } from '../../deploy/bundle/open.ts'
 import { packPayload, unpackPayload } from '../../deploy/bundle/payload.ts'
 import { openSealed } from '../../deploy/bundle/seal.ts'
-import { SCALE } from '../e2e/eventually.ts'
 import { newRobot, newSigner, refusal, tempFolder } from './helpers.ts'
 
 const sdk = fileURLToPath(new URL('fixtures/sdk.ts', import.meta.url))
