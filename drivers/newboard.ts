@@ -27,6 +27,7 @@ const LIMITS: Readonly<Record<keyof typeof DEFAULT_LIMITS, string>> = {
   memoryMb: 'megabytes of memory',
   pids: 'processes and threads; Node needs about 12',
   tmpMb: 'megabytes of its /tmp, which is in memory',
+  dataMb: 'megabytes of its data folder, which stays',
 }
 
 /** The text of a board file to edit, for a board of this model. */

@@ -17,7 +17,7 @@ export const DEFAULT_TIMING = {
   rehearsals: 20,
 } as const
 
-export const DEFAULT_LIMITS = { memoryMb: 256, pids: 32, tmpMb: 16 } as const
+export const DEFAULT_LIMITS = { memoryMb: 256, pids: 32, tmpMb: 16, dataMb: 64 } as const
 
 /** The chips that there are in the simulator. */
 export const CHIP_NAMES = ['24c32', 'ads1115', 'bme280', 'mpu6050', 'pca9685', 'pcf8574', 'ssd1306', 'vl53l0x'] as const
@@ -185,6 +185,7 @@ export const limits = z.strictObject({
   // threads count: a Node process has about 12
   pids: z.int().min(16).max(4096).default(DEFAULT_LIMITS.pids),
   tmpMb: z.int().min(1).max(65_536).default(DEFAULT_LIMITS.tmpMb),
+  dataMb: z.int().min(1).max(1_048_576).default(DEFAULT_LIMITS.dataMb),
 })
 
 export const estop = z.strictObject({ input: z.string(), level: level.default(0) })

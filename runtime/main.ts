@@ -102,7 +102,10 @@ async function main(): Promise<void> {
   if (!values['until-stdin-ends']) return
   process.stdin.once('close', () => process.kill(process.pid, 'SIGTERM'))
   // it ends by itself when all else has ended
-  process.stdin.on('error', () => {}).resume().unref()
+  process.stdin
+    .on('error', () => {})
+    .resume()
+    .unref()
 }
 
 /** The home is not opened: it may be another's, or not there. */

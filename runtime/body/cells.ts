@@ -19,6 +19,8 @@ import {
   limitedBy,
   readable,
 } from './confinement.ts'
+import { openDataFolder } from './datafolder.ts'
+import { PLACE } from './privateroot.ts'
 import { programOf, type RunDir } from './rundir.ts'
 import { Uids } from './uids.ts'
 
@@ -56,6 +58,8 @@ export interface Cell {
   /** the program file where the child sees it */
   readonly file: string
   readonly confine: Init['confine']
+  /** The data folder where the child sees it, and where it is. */
+  readonly data: { readonly inside: string; readonly folder: string; readonly mb: number }
   /** Files to open for the child, behind its grants. */
   readonly extra: readonly string[]
   /** Lets the child read what was extracted for it after it was started. */
@@ -72,6 +76,7 @@ export class Cells {
   /** How the endpoint is confined (HANDOVER 8.13), and why it is not. */
   readonly #endpoint: { sandbox: Sandbox; why: string | null }
   readonly #board: Board
+  readonly #home: string
   readonly #scale: number
   readonly #uids = new Uids()
   #count = 0
@@ -83,7 +88,9 @@ export class Cells {
     board: Board,
     scale: number,
     problem: Refusal | null,
+    home: string,
   ) {
+    this.#home = home
     this.sandbox = sandbox
     this.#endpoint = endpoint
     this.cgroups = cgroups
@@ -109,7 +116,7 @@ export class Cells {
           `programs cannot be confined here: ${why}`,
           `${fix} write "unconfined": true into the board file`,
         )
-    return new Cells(sandbox, endpointSandbox(asked), cgroups, board, scale, problem)
+    return new Cells(sandbox, endpointSandbox(asked), cgroups, board, scale, problem, home)
   }
 
   /** Null: the endpoint runs as the body's user, and `why` says why when it should not. Release it when it is dead. */
@@ -145,6 +152,8 @@ export class Cells {
     const freezeMs = leaf === null ? DEADLINES.stop * this.#scale : this.freezeMs
     const shared = { leaf, freezeMs, killMs: DEADLINES.kill * this.#scale }
     const programDir = programOf(dir)
+    const dataFolder = openDataFolder(this.#home, slot, this.sandbox !== 'none')
+    const data = (inside: string) => ({ inside, folder: dataFolder, mb: limits.dataMb })
     if (this.sandbox === 'none') {
       const file = join(programDir, 'program.mjs')
       return {
@@ -152,6 +161,7 @@ export class Cells {
         command: plain(leaf, dataMb, realtime),
         uid: null,
         file,
+        data: data(dataFolder),
         confine: null,
         extra: [],
         reveal: () => {},
@@ -172,12 +182,13 @@ export class Cells {
       pids: limits.pids,
       dataMb,
       tmpMb: limits.tmpMb,
+      dataFolder,
     })
     const close = () => {
       this.#uids.release(uid)
       leaf?.remove()
     }
-    return { ...shared, uid, ...confined, reveal: () => readable(programDir), close }
+    return { ...shared, uid, ...confined, data: data(PLACE.data), reveal: () => readable(programDir), close }
   }
 
   close(): void {

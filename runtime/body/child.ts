@@ -14,6 +14,7 @@ import type { Grant } from '../../drivers/handle.ts'
 import { type Entered, FD, type FromProgram, type InitMessage, MAX_LINE, type ToProgram, WIRE } from '../sdk/wire.ts'
 import { Budget, PROGRAM_ALLOWANCE } from './budget.ts'
 import type { Cell } from './cells.ts'
+import { watchDataFolder } from './datafolder.ts'
 import { continueProcess, descendantsOf, killUser, signal, stopProcess } from './fence.ts'
 import { readLines } from './lines.ts'
 import type { SlotLog } from './log.ts'
@@ -158,8 +159,9 @@ export class Child implements Instance {
     this.#listener = listener
     if (this.#isGone) return listener.exit()
     this.#cell.reveal()
+    watchDataFolder(this, this.#cell.data)
     const role = this.options.predecessor === null ? 'first' : 'candidate'
-    this.send({ t: 'init', wire: WIRE, file: this.#cell.file, role, ...assignment })
+    this.send({ t: 'init', wire: WIRE, file: this.#cell.file, dataDir: this.#cell.data.inside, role, ...assignment })
   }
 
   get pid(): number {

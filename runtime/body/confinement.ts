@@ -1,6 +1,6 @@
 /**
  * Invariant: a confined program starts as a user of its own, without a capability, in a root of its own that holds no
- * device and nothing it could write but its /tmp (HANDLES 13).
+ * device and nothing it could write but its /tmp and its data folder (HANDLES 13).
  *
  * A chain of util-linux commands, each of which replaces itself by the next, so the pid stays. Nothing is put into the
  * text of the shell's script: what differs are its parameters.
@@ -15,6 +15,7 @@ import { placeOf } from '../places.ts'
 import { encode } from '../sdk/bpf.ts'
 import { type Arch, filter, isArch } from '../sdk/seccomp.ts'
 import { FD, type Init } from '../sdk/wire.ts'
+import { DATA_GROUP } from './datafolder.ts'
 import { keepToItself } from './descriptors.ts'
 import { bwrapArguments, closedToOthers, fstab, PLACE, type Places, placesOf } from './privateroot.ts'
 
@@ -45,6 +46,8 @@ export interface ConfineOptions {
   /** of private memory of each process, where there is no memory controller (RLIMIT_DATA); null for no limit */
   readonly dataMb: number | null
   readonly tmpMb: number
+  /** Made by openDataFolder. */
+  readonly dataFolder: string
 }
 
 export interface Confined {
@@ -167,7 +170,14 @@ export function confine(options: ConfineOptions): Confined {
 export function confineEndpoint(
   options: Pick<ConfineOptions, 'sandbox' | 'uid' | 'folder' | 'pids' | 'tmpMb'> & { main: string; fileBytes: number },
 ): string[] {
-  const about = { programDir: null, loader: options.main, network: false, leafProcs: null, dataMb: null }
+  const about = {
+    programDir: null,
+    loader: options.main,
+    network: false,
+    leafProcs: null,
+    dataMb: null,
+    dataFolder: null,
+  }
   const places = placesOf(about)
   const node = [places.node, places.loader]
   return chain({
@@ -185,6 +195,7 @@ export function confineEndpoint(
 interface ChainOptions
   extends Pick<ConfineOptions, 'sandbox' | 'uid' | 'folder' | 'leafProcs' | 'dataMb' | 'pids' | 'tmpMb'> {
   readonly places: Places
+  readonly dataFolder: string | null
   readonly hostNetwork: boolean
   readonly hostName: boolean
   readonly fileBytes: number
@@ -209,12 +220,12 @@ function chain(options: ChainOptions): string[] {
   if (sandbox === 'bwrap') {
     const filtered = filterFd === null ? [] : ['--seccomp', String(filterFd)]
     const bwrap = [tool('bwrap'), ...bwrapArguments(places, { ...options, network: options.hostNetwork }), ...filtered]
-    return shell('', [...scheduled, ...bwrap, ...unprivileged(uid, false), ...node])
+    return shell('', [...scheduled, ...bwrap, ...unprivileged(uid, false, options.dataFolder !== null), ...node])
   }
   const [mounts, root] = [join(folder, 'mounts'), join(folder, 'root')]
   mkdirSync(root, { recursive: true })
   writeFileSync(mounts, fstab(root, places, options), { mode: 0o600 })
-  const inside = [tool('chroot'), root, ...scheduled, ...unprivileged(uid, true), ...node]
+  const inside = [tool('chroot'), root, ...scheduled, ...unprivileged(uid, true, options.dataFolder !== null), ...node]
   const shared = [...(options.hostNetwork ? [] : ['--net']), ...(options.hostName ? [] : ['--uts'])]
   return [tool('unshare'), '--mount', '--ipc', ...shared, ...shell(mounts, inside)]
 }
@@ -223,13 +234,13 @@ function chain(options: ChainOptions): string[] {
  * HANDLES 13.2, 13.3. The signal at the body's end comes last: a change of user takes it away (prctl(2)). Under bwrap the
  * end of its first process ends everything, and the filter is on already, which forbids to change that signal.
  */
-function unprivileged(uid: number, bound: boolean): string[] {
+function unprivileged(uid: number, bound: boolean, data: boolean): string[] {
   return [
     ...[
       tool('setpriv'),
       `--reuid=${uid}`,
       `--regid=${uid}`,
-      '--clear-groups',
+      data ? `--groups=${DATA_GROUP}` : '--clear-groups',
       '--inh-caps=-all',
       '--ambient-caps=-all',
     ],
@@ -249,7 +260,7 @@ function permissions(grants: readonly Grant[]): string[] {
       `--allow-fs-read=${PLACE.runtime}/*`,
       '--allow-fs-read=/proc/self/status',
     ],
-    ...['--allow-fs-read=/tmp/*', '--allow-fs-write=/tmp/*'],
+    ...['/tmp', PLACE.data].flatMap((path) => [`--allow-fs-read=${path}/*`, `--allow-fs-write=${path}/*`]),
   ]
 }
 

@@ -1,5 +1,6 @@
 /**
  * Invariant: a confined child sees what is listed here and nothing else of the file system, all of it read-only but /tmp
+ * and the data folder of its slot
  * (HANDLES 13.4, 13.5).
  *
  * One list in two notations: the fstab of mount(8), and arguments of bwrap(1). There is no /dev, no /sys, no /home, no
@@ -10,7 +11,12 @@ import { createRequire } from 'node:module'
 import { basename, dirname, join, relative } from 'node:path'
 
 /** Where things are in the child's root. */
-export const PLACE = { program: '/run/medulla/program', runtime: '/run/medulla/runtime', node: '/run/medulla/node' }
+export const PLACE = {
+  program: '/run/medulla/program',
+  runtime: '/run/medulla/runtime',
+  node: '/run/medulla/node',
+  data: '/run/medulla/data',
+}
 
 /** Commands, libraries and time zones. /lib64 is where the dynamic loader of x86-64 is; on arm64 it is in /lib. */
 const SYSTEM = ['/usr', '/lib', '/lib64', '/bin']
@@ -18,6 +24,7 @@ const SYSTEM = ['/usr', '/lib', '/lib64', '/bin']
 export interface Bind {
   readonly source: string
   readonly target: string
+  readonly writable?: boolean
 }
 
 export interface Places {
@@ -33,11 +40,14 @@ export function placesOf(about: {
   loader: string
   network: boolean
   leafProcs: string | null
+  /** null for the endpoint */
+  dataFolder: string | null
 }): Places {
   const root = installRoot(about.loader)
   const binds: Bind[] = SYSTEM.filter((path) => existsSync(path)).map((path) => ({ source: path, target: path }))
   if (about.programDir !== null) binds.push({ source: about.programDir, target: PLACE.program })
   binds.push({ source: root, target: PLACE.runtime })
+  if (about.dataFolder !== null) binds.push({ source: about.dataFolder, target: PLACE.data, writable: true })
   let node = process.execPath
   if (!isBelow('/usr', node)) {
     binds.push({ source: dirname(node), target: PLACE.node })
@@ -110,7 +120,12 @@ export function fstab(root: string, { binds }: Places, about: { uid: number; tmp
     ['medulla', root, 'tmpfs', 'mode=755,size=64k,nosuid,nodev'],
     // before what may lie in it
     ['medulla', `${root}/tmp`, 'tmpfs', `${tmp(about)},nosuid,nodev,X-mount.mkdir`],
-    ...binds.map(({ source, target }) => [source, root + target, 'none', 'bind,ro,nosuid,nodev,X-mount.mkdir']),
+    ...binds.map(({ source, target, writable }) => [
+      source,
+      root + target,
+      'none',
+      `bind,${writable ? 'rw,noexec' : 'ro'},nosuid,nodev,X-mount.mkdir`,
+    ]),
     // not even the existence of the others (kernel document filesystems/proc.rst)
     ['medulla', `${root}/proc`, 'proc', 'hidepid=2,nosuid,nodev,noexec,X-mount.mkdir'],
   ]
@@ -132,7 +147,7 @@ export function bwrapArguments({ binds }: Places, about: { tmpMb: number; networ
     ...['--perms', '1777', '--size', String(about.tmpMb * 1024 * 1024), '--tmpfs', '/tmp'],
     // those it makes itself are closed to other users
     ...foldersAbove(binds).flatMap((folder) => ['--perms', '0755', '--dir', folder]),
-    ...binds.flatMap(({ source, target }) => ['--ro-bind', source, target]),
+    ...binds.flatMap(({ source, target, writable }) => [writable ? '--bind' : '--ro-bind', source, target]),
     ...['--proc', '/proc', '--chdir', '/tmp'],
     ...['SETUID', 'SETGID', 'SETPCAP'].flatMap((name) => ['--cap-add', `CAP_${name}`]),
   ]

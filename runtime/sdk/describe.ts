@@ -10,7 +10,7 @@ import { type Init, SDK_VERSION, WIRE } from './wire.ts'
 export function describe(spec: RobotSpec<Needs, unknown, Params>, entering: () => void = () => {}): Description {
   const initial = spec.state?.initial()
   const handles = new Map(Object.entries(spec.needs).map(([name, kind]) => [name, paperHandle(name, kind)]))
-  const init = { program: 'describe', version: '0.0.0', slot: 'main' } as Init
+  const init = { program: 'describe', version: '0.0.0', slot: 'main', dataDir: '/run/medulla/data' } as Init
   const nothing = () => {}
   const outside: Outside = {
     why: () => 'rehearsal',

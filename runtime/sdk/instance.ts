@@ -37,7 +37,14 @@ export class Instance {
     const context: Context<unknown> = {
       state: this.state,
       params: params as Context<unknown>['params'],
-      info: { program: init.program, version: init.version, slot: init.slot, tookOver, why: this.#outside.why() },
+      info: {
+        program: init.program,
+        version: init.version,
+        slot: init.slot,
+        tookOver,
+        why: this.#outside.why(),
+        dataDir: init.dataDir,
+      },
       every: (ms, fn) => this.ticker.add(ms, kept(handles, fn)),
       log: (...values: unknown[]) => {
         const { text, level } = logged(values)

@@ -76,6 +76,8 @@ control.on('data', (text: string) => {
 async function enter({ grants, confine }: CellMessage): Promise<Entered> {
   // koffi is native, and costs 4 ms and 4 MB: only where a grant is used by ioctl
   const system = needsSystem(grants) ? (await import('../../drivers/linux/system.ts')).loadSystem() : null
+  // the data folder is shared with the next program, which is another user of the same group
+  if (confine !== null) process.umask(0o007)
   if (confine !== null) (await import('./confined.ts')).confineSelf({ grants, confine })
   send({ t: 'waiting' })
   return { grants, confine, system }

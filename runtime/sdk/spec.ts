@@ -44,8 +44,8 @@ export interface Context<S, P extends Params = Params> {
    */
   readonly params: ParamValues<P>
   /**
-   * What runs: program name, version, slot, and whether it took over from another. `why` is `rehearsal` where `run` is called
-   * on dummy handles.
+   * What runs: program name, version, slot, whether it took over from another, and its data folder. `why` is `rehearsal`
+   * where `run` is called on dummy handles.
    */
   readonly info: {
     readonly program: string
@@ -53,6 +53,11 @@ export interface Context<S, P extends Params = Params> {
     readonly slot: string
     readonly tookOver: boolean
     readonly why: Why | 'rehearsal'
+    /**
+     * Path of a folder that stays over swaps, crashes and restarts, and goes with the slot: for data that is no `state`. It
+     * holds `limits.dataMb` of the board file; a program whose folder stays above that is ended.
+     */
+    readonly dataDir: string
   }
   /**
    * Calls `fn` every `ms` (0.1 and up) with the seconds since its last call. After a swap the predecessor's deadlines

@@ -42,6 +42,8 @@ export interface InitMessage {
   wire: number
   /** Path of the program file. */
   file: string
+  /** Path of the slot's data folder. */
+  dataDir: string
   slot: string
   program: string
   version: string

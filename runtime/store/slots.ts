@@ -4,7 +4,8 @@
  * The record carries the floor that its program implies, so that a kill between the commit and the writing of floors
  * loses nothing: the next open learns it again.
  */
-import { mkdir, readdir } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { NAME_PATTERN, type ReleaseRun } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
@@ -87,6 +88,8 @@ export class Slots {
     const records: SlotRecord[] = []
     for (const slot of (await readdir(dir)).filter((name) => NAME_PATTERN.test(name))) {
       await recoverDir(join(dir, slot))
+      // of a slot that never committed anything
+      if (!existsSync(join(dir, slot, 'slot.json'))) await rm(join(dir, slot, 'data'), { recursive: true, force: true })
       const found = await readOrNote<SlotRecord>(join(dir, slot, 'slot.json'), 'medulla-slot/1', problems)
       if (found?.slot === slot) records.push(found)
     }
@@ -238,7 +241,7 @@ export class Slots {
     })
   }
 
-  /** Forgets the slot's program and checkpoints; floors, tried digests and fencing numbers stay. */
+  /** Forgets the slot's program, checkpoint and data; floors, tried digests and fencing numbers stay. */
   remove(slot: string): Promise<void> {
     return this.#queue(async () => {
       if (!this.#records.has(slot)) throw new Refusal('not-found', `there is no slot '${slot}'`)
@@ -255,6 +258,8 @@ export class Slots {
         floor: null,
       })
       await this.#states.remove(slot)
+      await rm(join(this.#dir, slot, 'data'), { recursive: true, force: true })
+      await syncDir(join(this.#dir, slot))
     })
   }
 

@@ -295,6 +295,7 @@ export class Body {
             slot,
             program,
             version,
+            dataDir: this.#dataDir(),
             generation,
             heartbeatMs: heartbeatMs(timing),
             rehearsals: this.#options.rehearsals,
@@ -372,6 +373,13 @@ export class Body {
     const what = outcome === 'crashed' ? 'the program crashed' : 'the swap was undone'
     const text = `at ${this.time.ns / 1e6} ms ${what}: ${cause.said ?? cause.message}`
     return new SimulationError(cause.code, text, { cause: placed(this.thrown) })
+  }
+
+  /** Of the whole simulation. */
+  #dataDir(): string {
+    const path = join(this.#folder, 'data')
+    mkdirSync(path, { recursive: true })
+    return path
   }
 
   #runDir(): RunDir {

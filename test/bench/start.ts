@@ -8,6 +8,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { canConfine, confine } from '../../runtime/body/confinement.ts'
+import { openDataFolder } from '../../runtime/body/datafolder.ts'
 import type { BenchOptions } from './main.ts'
 import { ENV, ended, start as spawned, temporary } from './rig.ts'
 import { Series } from './stats.ts'
@@ -61,6 +62,14 @@ function confinedCommand(): readonly string[] {
   const programDir = join(folder, 'program')
   mkdirSync(programDir)
   const about = { uid: UID, leafProcs: null, folder, programDir, loader: CHILD, grants: [] }
-  return confine({ ...about, sandbox: 'namespaces', network: false, realtime: 0, pids: 32, dataMb: null, tmpMb: 16 })
-    .command
+  return confine({
+    ...about,
+    sandbox: 'namespaces',
+    network: false,
+    realtime: 0,
+    pids: 32,
+    dataMb: null,
+    tmpMb: 16,
+    dataFolder: openDataFolder(folder, 'main', true),
+  }).command
 }

@@ -58,7 +58,7 @@ test('HANDLES 8.1: every default is in the parsed board', () => {
     memoryReserveMb: 64,
     unconfined: false,
     network: [],
-    limits: { memoryMb: 256, pids: 32, tmpMb: 16 },
+    limits: { memoryMb: 256, pids: 32, tmpMb: 16, dataMb: 64 },
   })
 })
 

@@ -23,7 +23,7 @@ test('on a real board what its model knows is filled in', () => {
   expect(board.chip).toBe('pinctrl-rp1')
   expect(board.estop).toEqual({ input: 'stop', level: 0 })
   expect(board.network).toEqual(['main'])
-  expect(board.limits).toEqual({ memoryMb: 128, pids: 32, tmpMb: 16 })
+  expect(board.limits).toEqual({ memoryMb: 128, pids: 32, tmpMb: 16, dataMb: 64 })
   expect(board.handles).toMatchObject({
     led: { drive: 'open-drain', driver: 'cdev' },
     stop: { driver: 'sysfs' },

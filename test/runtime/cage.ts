@@ -7,6 +7,7 @@ import type { Duplex, Readable } from 'node:stream'
 import { buildSync } from 'esbuild'
 import type { Grant } from '../../drivers/handle.ts'
 import { type Confined, type ConfinedBy, confine } from '../../runtime/body/confinement.ts'
+import { openDataFolder } from '../../runtime/body/datafolder.ts'
 import { Uids } from '../../runtime/body/uids.ts'
 import { FD } from '../../runtime/sdk/wire.ts'
 
@@ -106,6 +107,7 @@ export function cage(options: CageOptions): Cage {
     pids: options.pids ?? 64,
     dataMb: null,
     tmpMb: 16,
+    dataFolder: openDataFolder(folder, 'main', true),
   })
   const own = Array.from({ length: FD.firstGrant - FD.outbox }, () => openSync('/dev/null', 'r'))
   const extra = confined.extra.map((path) => openSync(path, 'r'))

@@ -20,6 +20,7 @@ import type { Duplex } from 'node:stream'
 import { afterAll, describe, expect, it } from 'vitest'
 import { loadSystem } from '../../drivers/linux/system.ts'
 import { canConfine } from '../../runtime/body/confinement.ts'
+import { DATA_GROUP } from '../../runtime/body/datafolder.ts'
 import { FIRST_UID, UID_COUNT, Uids } from '../../runtime/body/uids.ts'
 import { eventually } from '../e2e/eventually.ts'
 import { bundle, type Cage, type CageOptions, cage, type Installation, install } from './cage.ts'
@@ -85,7 +86,8 @@ describe.each(boxes)('in %s', (sandbox) => {
     const field = (name: string) => new RegExp(`^${name}:[ \\t]*(.*)$`, 'm').exec(status)?.[1]
     expect(one.uid).toBeGreaterThanOrEqual(FIRST_UID)
     for (const name of ['Uid', 'Gid']) expect(field(name)?.split('\t')).toEqual(Array(4).fill(String(one.uid)))
-    expect(field('Groups')?.trim()).toBe('')
+    // that of data folders, and none of the host's
+    expect(field('Groups')?.trim()).toBe(String(DATA_GROUP))
     for (const name of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb']) expect(field(name)).toBe('0'.repeat(16))
     expect([field('NoNewPrivs'), field('Seccomp')]).toEqual(['1', '2'])
     // every command of the chain replaced itself; bwrap stays as a monitor
@@ -93,24 +95,24 @@ describe.each(boxes)('in %s', (sandbox) => {
     await one.end()
   })
 
-  it('sees nothing but what it needs, and writes nothing but its /tmp (HANDLES 13.4, 13.5)', async () => {
+  it('sees nothing but what it needs, and writes nothing but its /tmp and its data folder (HANDLES 13.4, 13.5; HANDOVER 14.2)', async () => {
     const program = `${LOOK}
       const write = (path) => tried(() => { fs.writeFileSync(path, 'x'); return 'written' })
       const full = () => { for (let n = 0; n < 64; n++) fs.appendFileSync('/tmp/full', Buffer.alloc(1 << 20)) }
       return {
         cwd: process.cwd(), root: list('/').filter((name) => name !== '${PACKAGES}' && name !== 'tmp'), run: list('/run/medulla').filter((name) => name !== 'node'),
         program: list('/run/medulla/program'), pids: list('/proc').filter((name) => /^\\d/.test(name)).length,
-        writes: ['/x', '/run/x', '/usr/x', '/run/medulla/program/x', '/run/medulla/runtime/x', '/tmp/x'].map(write),
+        writes: ['/x', '/run/x', '/usr/x', '/run/medulla/program/x', '/run/medulla/runtime/x', '/tmp/x', '/run/medulla/data/x'].map(write),
         full: tried(full), own: tried(() => { fs.chmodSync('/run/medulla/program/program.mjs', 0o777); return 'changed' }),
       }`
     expect(await ask({ sandbox, program, ...NATIVE })).toEqual({
       cwd: '/tmp',
       root: ['bin', 'lib', 'lib64', 'proc', 'run', 'usr'].filter((name) => existsSync(`/${name}`)),
-      run: ['program', 'runtime'],
+      run: ['data', 'program', 'runtime'],
       program: ['program.mjs'],
       // itself, and bwrap's first process
       pids: sandbox === 'bwrap' ? 2 : 1,
-      writes: ['EACCES', 'EACCES', 'EROFS', 'EROFS', 'EROFS', 'written'],
+      writes: ['EACCES', 'EACCES', 'EROFS', 'EROFS', 'EROFS', 'written', 'written'],
       full: 'ENOSPC',
       own: expect.stringMatching(/EROFS|EPERM/),
     })

@@ -15,6 +15,7 @@ const SWAP = 'ab'.repeat(16)
 const INIT: Init = {
   t: 'init',
   wire: 1,
+  dataDir: '',
   file: '',
   slot: 'main',
   program: 'walker',

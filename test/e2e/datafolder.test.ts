@@ -1,0 +1,68 @@
+/** The folder of a slot that outlives its programs, and files that come with a program, on a robot as it runs. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { eventually } from './eventually.ts'
+import { TestRobot } from './robot.ts'
+
+let robot: TestRobot
+
+beforeAll(async () => {
+  robot = await TestRobot.start({ restartMostMs: 100 }, {}, { more: { limits: { dataMb: 4 } } })
+})
+afterAll(async () => robot?.close())
+
+const logged = (text: string | RegExp) =>
+  eventually(async () => (await robot.logs()).findLast((line) => line.text.match(text)))
+const count = () => Number(readFileSync(join(robot.home, 'slots/main/data/count'), 'utf8'))
+
+test('HANDOVER 14.1, 14.3: what a program writes is there for its successor, and after a restart', {
+  tags: ['slow'],
+}, async () => {
+  await robot.commit('data', { program: 'data' })
+  expect((await logged('data 1.0.0: found')).text).toContain('found 0 in')
+  await eventually(() => count() > 3)
+  await robot.commit('data', { program: 'data', version: '2.0.0' })
+  const [, found] = /found (\d+) in count/.exec((await logged('data 2.0.0: found')).text) ?? []
+  expect(Number(found)).toBeGreaterThan(3)
+  await robot.end()
+  const before = count()
+  await robot.begin()
+  const again = await eventually(async () =>
+    (await robot.logs()).findLast(
+      (line) => /data 2\.0\.0: found/.test(line.text) && !line.text.includes(`found ${found} `),
+    ),
+  )
+  expect(Number(/found (\d+) in/.exec(again.text)?.[1])).toBeGreaterThanOrEqual(before)
+})
+
+test('HANDOVER 14.4: a program whose folder stays above its limit is ended, and the log says why', {
+  tags: ['slow'],
+}, async () => {
+  await robot.client.setParams('main', { set: { fill: true } })
+  const warned = await logged('what is not needed has to be deleted')
+  expect(warned).toMatchObject({ stream: 'runtime', level: 'warn' })
+  expect(warned.text).toMatch(/^its data folder holds \d+\.\d MB, and limits\.dataMb of the board is 4/)
+  await logged(/(?!.*deleted).*its data folder holds .* MB, and limits\.dataMb of the board is 4/)
+})
+
+test('HANDOVER 14.1: the folder of a slot that never committed anything is gone after the next start', {
+  tags: ['slow'],
+}, async () => {
+  await robot.client.setParams('main', { set: { fill: false } }).catch(() => {})
+  const { existsSync, mkdirSync, writeFileSync } = await import('node:fs')
+  await robot.end()
+  const left = join(robot.home, 'slots/ghost/data')
+  mkdirSync(left, { recursive: true })
+  writeFileSync(join(left, 'x'), '')
+  await robot.begin()
+  expect(existsSync(left)).toBe(false)
+  expect(existsSync(join(robot.home, 'slots/main/data/count'))).toBe(true)
+})
+
+test('BUNDLE 11.6: files that come with a program are read where the program asks for them', {
+  tags: ['slow'],
+}, async () => {
+  await robot.commit('assets', { program: 'assets' })
+  expect((await logged(/^assets: /)).text).toBe('assets: <h1>robot</h1> RIFF worker says 42')
+})
