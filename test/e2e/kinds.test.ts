@@ -11,6 +11,8 @@ const HANDLES = {
   dt: { kind: 'pwm', line: 'GPIO19', frequencyHz: 1000 },
   pot: { kind: 'analog', adc: 'ads1115', bus: 1, channel: 0 },
   light: { kind: 'analog', adc: 'ads1115', bus: 1, channel: 1 },
+  adc: { kind: 'spi', bus: 0, select: 0, simulate: 'mcp3008' },
+  water: { kind: 'temperature', device: '28-0316a279f5ff' },
   gps: { kind: 'serial', path: '/dev/serial0', baud: 115200 },
 }
 
@@ -88,6 +90,16 @@ test('HANDLES 16.3: the other input of the converter goes to no other slot', asy
   const refused = await robot.push('light', { to: 'lamp' })
   expect(refused).toMatchObject({ outcome: 'refused', code: 'handle-leased' })
   expect(refused.message).toContain("slot lamp needs 'light', which goes together with 'pot', and slot main holds that")
+})
+
+test('HANDLES 7.4, 18.1: an ADC on SPI and a temperature reach a program of another process', async () => {
+  await robot.commit('senses', { to: 'senses' })
+  await eventually(async () => (await robot.logs('senses')).some(({ text }) => text === 'input 0 0 V, water 20 C'))
+  const { handles } = await robot.slot('senses')
+  expect(handles).toEqual([
+    { name: 'adc', kind: 'spi', place: 'spi-0.0', via: 'broker' },
+    { name: 'water', kind: 'temperature', place: 'w1-28-0316a279f5ff', via: 'broker', value: 20 },
+  ])
 })
 
 test('HANDLES 6.2, 15.5: stopped, the servo is at its safe angle, and with the runtime the link goes', async () => {
