@@ -1,8 +1,7 @@
 /** Invariant: what is started was verified: just now at the door, or again against its install record. */
-import { writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import type { Bundles } from '../store/bundles.ts'
 import type { Verified } from '../store/door.ts'
+import { writeProgram } from '../store/entry.ts'
 import type { Runnable } from './upgrade.ts'
 
 /** From the door: the files are already in memory, and on their way to the store. */
@@ -17,9 +16,7 @@ export function verified(from: Verified, stored: Promise<unknown>): Runnable {
     platform: release,
     manifest,
     stored,
-    async extract(folder) {
-      await Promise.all([...files].map(([name, bytes]) => writeFile(join(folder, name), bytes, { mode: 0o400 })))
-    },
+    extract: (folder) => writeProgram(folder, files),
   }
 }
 

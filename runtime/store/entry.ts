@@ -4,7 +4,7 @@
  * An entry is the folder `store/<hex of the release digest>/`: the digest names the release, the release names the payload
  * by hash, and install.json (with a hash of its own) names the signature. A start asks for nothing else: no clock, no policy.
  */
-import { lstat, mkdir, open, readFile } from 'node:fs/promises'
+import { lstat, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { LIMITS } from '../../deploy/bundle/limits.ts'
 import type { Manifest } from '../../deploy/bundle/manifest.ts'
@@ -146,16 +146,15 @@ export async function extractEntry(store: string, digest: string, folder: string
     throw changed(digest, cause)
   })
   checkProgram(release, files)
-  await mkdir(folder, { recursive: true, mode: 0o700 })
+  await writeProgram(folder, files)
+  return record
+}
+
+/** As files that only their owner may read, and nobody write. `folder` is made when it is absent, its files must not exist. */
+export async function writeProgram(folder: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
   for (const [name, bytes] of files) {
     const path = join(folder, name)
-    if (name.includes('/')) await mkdir(dirname(path), { recursive: true, mode: 0o700 })
-    const handle = await open(path, 'wx', 0o400)
-    try {
-      await handle.writeFile(bytes)
-    } finally {
-      await handle.close()
-    }
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+    await writeFile(path, bytes, { mode: 0o400, flag: 'wx' })
   }
-  return record
 }
