@@ -27,6 +27,7 @@ const FAST = ['--tags-filter', '!slow']
 
 /** What takes most of the time: a battery of its own, `test:long`. */
 const BATTERY = [
+  'test/bundle/asnode.test.ts',
   'test/bundle/bits.test.ts',
   'test/cli/attack.test.ts',
   'test/cli/day.test.ts',
@@ -44,6 +45,7 @@ const BATTERY = [
   'test/e2e/bigstate.test.ts',
   'test/e2e/clock.test.ts',
   'test/e2e/confined.test.ts',
+  'test/e2e/datafolder.test.ts',
   'test/e2e/disk.test.ts',
   'test/e2e/endpoint.test.ts',
   'test/e2e/estop.test.ts',
@@ -64,6 +66,8 @@ const BATTERY = [
   'test/e2e/spare.test.ts',
   'test/e2e/stopwins.test.ts',
   'test/e2e/undone.test.ts',
+  'test/packages/drivers.test.ts',
+  'test/packages/packages.test.ts',
   'test/runtime/gate.test.ts',
   'test/store/enterhome.test.ts',
 ]
@@ -281,7 +285,7 @@ async function bundleCli(dist) {
     logLevel: 'warning',
     banner: {
       js: [
-        '/*! holds commander, chokidar, tar-stream, @noble/ciphers (MIT) and age-encryption (BSD), see their packages for who owns them */',
+        '/*! holds commander, chokidar, tar-stream, @noble/ciphers, @jridgewell/sourcemap-codec, acorn, tinyglobby (MIT), eslint-scope and age-encryption (BSD), see their packages for who owns them */',
         "import{createRequire as medullaRequire}from'node:module';const require=medullaRequire(import.meta.url);",
       ].join('\n'),
     },
