@@ -96,6 +96,7 @@ test.each([
   [['push', 'nowhere'], 'no such file or folder: nowhere', 'medulla push --help'],
   [['push', '.', '--slot', 'Main'], 'a slot is called like main or left-arm, got "Main"', 'medulla push --help'],
   [['logs', '-n', 'ten'], '--lines: expected a whole number from 0 to 10000, got "ten"', 'medulla logs --help'],
+  [['push', '--types', 'maybe'], '--types: expected warn, off, error, got "maybe"', 'medulla push --help'],
   [['new'], "missing required argument 'name'", 'medulla new --help'],
   [['new', 'Bad Name'], /^a program is called like/, 'medulla new --help'],
   [['rollback', 'xyz'], 'expected the first hex digits of a digest, got "xyz"', 'medulla rollback --help'],

@@ -37,6 +37,8 @@ test('HANDOVER 8.10: each order of an operator is good once', async () => {
     { order: 'start', slot: 'main' },
     { order: 'rollback', slot: 'main', program: 'arm', target: DIGEST, from: null },
     { order: 'set', handle: 'led', value: 0.5 },
+    { order: 'poke', handle: 'button', what: null, value: '1' },
+    { order: 'poke', handle: 'imu', what: 'accel', value: '[0,0,1]' },
     { order: 'params', slot: 'main', change: { set: { speed: 1 } } },
     { order: 'params', slot: 'main', change: { reset: 'all' } },
     { order: 'release' },
