@@ -4,9 +4,12 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { eventually } from '../e2e/eventually.ts'
+import { SCALE, eventually as within } from '../e2e/eventually.ts'
 import { ROOT } from '../project/tree.ts'
 import { differs, plain, steps } from './console.ts'
+
+/** Each command is a process of its own, on a machine that may have other things to do. */
+const eventually = <T>(probe: () => T | false | null | undefined) => within(probe, 120_000 * SCALE)
 
 const folder = mkdtempSync(join(tmpdir(), 'medulla-hour-'))
 const home = join(folder, 'home')
@@ -75,6 +78,8 @@ test(
   'after npm install the test of a new program passes, its types are right, and a push warns of those that are not',
   SLOW,
   () => {
+    // the test is of the program as it was made
+    sh("sed -i 's/every(100/every(250/' blinky/program.ts")
     const installed = sh('cd blinky && npm install')
     expect(installed.status, installed.stdout).toBe(0)
     const again = sh('cd blinky && npm install && npm ls medulla')

@@ -4,11 +4,15 @@ import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, writeFile
 import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { eventually } from '../e2e/eventually.ts'
+import { SCALE, eventually as within } from '../e2e/eventually.ts'
 import { ROOT } from '../project/tree.ts'
 import { CLI, Laptop, type Running } from './medulla.ts'
 
-const SLOW = { tags: ['slow'] }
+const SLOW = { tags: ['slow'], timeout: 600_000 * SCALE }
+/** Each command is a process of its own, on a machine that may have other things to do. */
+const eventually = <T>(probe: () => T | false | null | undefined | Promise<T | false | null | undefined>) =>
+  within(probe, 120_000 * SCALE)
+
 let laptop: Laptop
 const sims: Partial<Record<string, Running>> = {}
 

@@ -2,11 +2,15 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { eventually } from '../e2e/eventually.ts'
+import { SCALE, eventually as within } from '../e2e/eventually.ts'
 import { Laptop, PATIENT, type Running } from './medulla.ts'
 
-const SLOW = { tags: ['slow'] }
+const SLOW = { tags: ['slow'], timeout: 600_000 * SCALE }
 const HANDLES = { led: { kind: 'output', line: 'GPIO17' }, button: { kind: 'input', line: 'GPIO23', pull: 'down' } }
+/** Each command is a process of its own, on a machine that may have other things to do. */
+const eventually = <T>(probe: () => T | false | null | undefined | Promise<T | false | null | undefined>) =>
+  within(probe, 120_000 * SCALE)
+
 let laptop: Laptop
 let sim: Running
 
