@@ -68,8 +68,15 @@ const load = async (inert, program) => {
     process.on(event, (error) => { if (gate.round === undefined) failed(error) })
   }
   globalThis[Symbol.for('medulla.host')] = { gate, describe: (d) => { said.push(d) }, enter: (place) => write({ enter: place }) }
-  await gate.loading(import(program))
-  answer({ said })
+  let late = false
+  // only to say so: on a robot nobody waits for it
+  const looked = async () => {
+    if (said.length > 0) return
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    late = said.length > 0
+  }
+  await gate.loading(import(program).then(looked))
+  answer(late ? { late } : { said })
 }
 load(...url.toString('utf8', 0, length - 1).split(' ')).catch(failed)
 `
@@ -181,6 +188,12 @@ export class Describer {
     const parsed: unknown = JSON.parse(answer)
     if (!isObject(parsed)) return fail('the program answered in its own way')
     if (Array.isArray(parsed.thrown)) return thrown(parsed.thrown)
+    if (parsed.late === true) {
+      fail(
+        'the program calls robot() after an await',
+        'call it at the top level; what is awaited goes into an async run',
+      )
+    }
     const said = Array.isArray(parsed.said) ? parsed.said : []
     if (said.length === 0) fail('the program never calls robot()', `the smallest program is:\n${SMALLEST}`)
     if (said.length > 1) fail(`the program calls robot() ${said.length} times`, 'call it once, at the top level')

@@ -7,21 +7,18 @@ export type Gated = (this: never, ...args: unknown[]) => unknown
 /** A module of Node, or a prototype. */
 export type Target = Record<string, unknown>
 
-/** Exchanges a function, if it is there; the new one has the name, the length and the properties of the old one. */
+const OF_EVERY_FUNCTION: ReadonlySet<PropertyKey> = new Set(['length', 'name', 'prototype', 'arguments', 'caller'])
+
+/** Exchanges a function, if it is there; the new one has the properties of the old one, as util.promisify.custom. */
 export function exchange(target: Target, name: string, by: (real: Call) => Gated): void {
   const real = target[name]
   if (typeof real !== 'function') return
   const gated: object = by(real as Call)
-  // among others util.promisify.custom
-  Object.defineProperties(gated, { ...Object.getOwnPropertyDescriptors(gated), ...carried(real) })
-  const { enumerable = true } = Object.getOwnPropertyDescriptor(target, name) ?? {}
-  Object.defineProperty(target, name, { value: gated, writable: true, configurable: true, enumerable })
-}
-
-function carried(real: object): PropertyDescriptorMap {
-  const all = Object.getOwnPropertyDescriptors(real) as PropertyDescriptorMap
-  const kept = Reflect.ownKeys(all).filter((key) => key !== 'prototype' && key !== 'arguments' && key !== 'caller')
-  return Object.fromEntries(kept.map((key) => [key, { ...all[key as string], configurable: true }]))
+  for (const key of Reflect.ownKeys(real)) {
+    if (OF_EVERY_FUNCTION.has(key)) continue
+    Object.defineProperty(gated, key, { ...Object.getOwnPropertyDescriptor(real, key), configurable: true })
+  }
+  target[name] = gated
 }
 
 /** In a round the answer never comes. */

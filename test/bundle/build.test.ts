@@ -155,6 +155,12 @@ test('a program that never calls robot() is told the smallest one', async () => 
   expect((await failure(BLINK + BLINK.replace(/import.*\n/, ''))).message).toContain('calls robot() 2 times')
 })
 
+test('a program that calls robot() after an await is told so', async () => {
+  const { message, hint } = await failure(`${BLINK.replace('robot({', 'setTimeout(() => robot({').trim()}, 5)\n`)
+  expect(message).toBe('the program calls robot() after an await')
+  expect(hint).toContain('an async run')
+})
+
 test('a program that throws while loading is shown where', async () => {
   const refused = await failure(
     `import { robot } from 'medulla'\nconst config: never = undefined\n\nrobot(config.needs)\n`,
