@@ -3,7 +3,7 @@
  *
  * A backend never watches a program: it is told fencing numbers, and refuses what they forbid (HANDLES 3).
  */
-import type { AnalogEntry, BoardHandle, I2cEntry, ServoEntry } from './board.ts'
+import type { AnalogEntry, BoardHandle, I2cEntry, ListenEntry, ServoEntry } from './board.ts'
 import type { Edge, Encoding, Grant, SupportedKind } from './handle.ts'
 
 export interface LineInfo {
@@ -104,6 +104,7 @@ export function grantOf(handle: OwnedHandle, source: GrantSource, fd?: number): 
     via: source.via,
     ...(source.via === 'inherit' && fd !== undefined ? { fd, encoding: source.encoding } : {}),
     ...(entry.kind === 'i2c' || entry.kind === 'analog' ? { address: entry.address } : {}),
+    ...(entry.kind === 'listen' && entry.port !== undefined ? { port: entry.port } : {}),
     ...(entry.kind === 'analog' ? { adc: adcOf(entry) } : {}),
     ...(entry.kind === 'pwm' ? { periodNs: periodNs(entry.frequencyHz), min: entry.min, max: entry.max } : {}),
     ...(entry.kind === 'servo' ? servoGrant(entry) : {}),
@@ -135,11 +136,17 @@ export function chipOf({ bus, address }: Pick<I2cEntry, 'bus' | 'address'>): str
   return `i2c-${bus}@0x${address.toString(16).padStart(2, '0')}`
 }
 
-/** `GPIO17`, `i2c-1@0x68`, `i2c-1@0x48/ain2`, `spi-0.1`, `/dev/serial0` or `w1-28-0316a279f5ff`. */
+/** `GPIO17`, `i2c-1@0x68`, `i2c-1@0x48/ain2`, `spi-0.1`, `/dev/serial0`, `w1-28-0316a279f5ff`, `0.0.0.0:8080` or `sockets/web.sock`. */
 export function placeOf(entry: BoardHandle): string {
   if (entry.kind === 'i2c') return chipOf(entry)
   if (entry.kind === 'analog') return `${chipOf(entry)}/ain${entry.channel}`
   if (entry.kind === 'spi') return `spi-${entry.bus}.${entry.select}`
   if (entry.kind === 'temperature') return `w1-${entry.device}`
+  if (entry.kind === 'listen') return listeningPlace(entry)
   return entry.kind === 'serial' ? entry.path : entry.line
+}
+
+function listeningPlace({ host, port, path }: ListenEntry): string {
+  if (path !== undefined) return `sockets/${path}`
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`
 }

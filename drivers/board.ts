@@ -149,6 +149,17 @@ export interface TemperatureEntry {
   via: 'broker'
 }
 
+export interface ListenEntry {
+  kind: 'listen'
+  /** TCP; absent for a socket file */
+  port?: number
+  /** the address that the port is opened on */
+  host: string
+  /** name of a socket file in the folder `sockets` of the runtime's home */
+  path?: string
+  via: 'inherit'
+}
+
 export type BoardHandle =
   | OutputEntry
   | InputEntry
@@ -159,6 +170,7 @@ export type BoardHandle =
   | SpiEntry
   | SerialEntry
   | TemperatureEntry
+  | ListenEntry
 
 export interface Board {
   name?: string

@@ -32,6 +32,8 @@ export function checkPlaces(file: string, { model, handles }: Board): void {
 function placesOf(entry: BoardHandle, model: Board['model']): string[] {
   const place = placeOf(entry)
   if (entry.kind === 'analog') return [chipOf(entry), place]
+  // a port on one address is not to be had on all of them
+  if (entry.kind === 'listen') return [entry.port === undefined ? place : `port ${entry.port}`]
   if (entry.kind !== 'pwm' && entry.kind !== 'servo') return [place]
   // pigpio drives the same channels past the kernel
   const channel = entry.driver === 'pigpio' ? pwmChannelOf(model, entry.line) : entry.channel

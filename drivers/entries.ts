@@ -36,6 +36,8 @@ export function complete(file: string, model: Model, name: string, given: Given)
     case 'serial':
     case 'temperature':
       return given
+    case 'listen':
+      return completeListen(fail, given)
     case 'spi':
       return completeSpi(fail, model, given)
   }
@@ -138,6 +140,15 @@ function completeAnalog(fail: Fail, model: Model, { via, ...rest }: GivenOf<'ana
     )
   }
   return { ...rest, via: i2cVia(fail, model, via) }
+}
+
+function completeListen(fail: Fail, { port, path, ...rest }: GivenOf<'listen'>): BoardHandle {
+  if (port !== undefined && path !== undefined) {
+    throw fail('path', 'expected a port or a path, got both', 'remove one of them')
+  }
+  if (path !== undefined) return { ...rest, path }
+  if (port === undefined) throw fail('port', 'expected a port or a path, got nothing', 'write "port": 8080')
+  return { ...rest, port }
 }
 
 /** A simulated bus is in the world's process. */

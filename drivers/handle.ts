@@ -16,6 +16,7 @@ export const HANDLE_KINDS = [
   'serial',
   'analog',
   'temperature',
+  'listen',
 ] as const
 export type HandleKind = (typeof HANDLE_KINDS)[number]
 
@@ -140,6 +141,30 @@ export interface Temperature extends Handle {
   read(): number
 }
 
+/** What {@link ListeningSocket.serve} takes: a Server of node:http, node:https, node:net or node:tls. */
+export interface NodeServer {
+  readonly listening: boolean
+  listen(options: { readonly fd: number }): unknown
+  close(): unknown
+  on(event: string, listener: (...args: never[]) => void): unknown
+}
+
+/**
+ * A port, or a socket file, on which the body listens for whichever program runs. Who connects while no program accepts
+ * waits in the kernel. A program on the body's handle needs no network of its own (HANDLES 17).
+ */
+export interface ListeningSocket extends Handle {
+  readonly kind: 'listen'
+  /** null for a socket file, and where no board is known (`describe`) */
+  readonly port: number | null
+  /**
+   * The server accepts while this program runs: from now on, until a successor takes over, and again when that swap is
+   * undone. Give it instead of calling `listen`; what else listens on it (WebSockets) stays as it is. One server for each
+   * handle: throws `busy` for another, `other` for one that listens already.
+   */
+  serve(server: NodeServer): void
+}
+
 export interface HandleByKind {
   output: Output
   input: Input
@@ -150,11 +175,12 @@ export interface HandleByKind {
   serial: SerialPort
   analog: Analog
   temperature: Temperature
+  listen: ListeningSocket
 }
 /** The kinds this release can hand over. */
 export type SupportedKind = keyof HandleByKind
 
-export type Encoding = 'record' | 'text' | 'level' | 'line' | 'i2c' | 'spi' | 'serial' | 'pty'
+export type Encoding = 'record' | 'text' | 'level' | 'line' | 'i2c' | 'spi' | 'serial' | 'pty' | 'listen'
 
 /**
  * How one handle reaches a child process: written by the body into the child's init message, read by the SDK.
@@ -172,13 +198,15 @@ export interface Grant {
    * inherit only. `record`: each write is one 24-byte record on a pipe (HANDLES 4). `text`: decimal text written at
    * position 0 (sysfs value, duty_cycle). `level`: one byte '0' or '1' read at position 0. `line`: a line request of
    * the GPIO character device, by its value ioctls. `i2c`, `spi`, `serial`: the device's own descriptor. `pty`: the master of a pseudo-terminal
-   * (HANDLES 9.10).
+   * (HANDLES 9.10). `listen`: a socket that listens.
    */
   readonly encoding?: Encoding
   /** i2c and analog: 7 bits. */
   readonly address?: number
   /** analog only: which input of which chip, and V at full scale. */
   readonly adc?: { readonly chip: 'ads1115'; readonly channel: number; readonly fullScale: number }
+  /** listen, of a TCP port. */
+  readonly port?: number
   /** pwm and servo. */
   readonly periodNs?: number
   /** servo only: at `min` and at `max`. */

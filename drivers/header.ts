@@ -70,8 +70,8 @@ export function pinsOf(entry: BoardHandle, model: Model): number[] {
 function linesOf(entry: BoardHandle, model: Model): number[] {
   if ('line' in entry) return [Number(entry.line.slice('GPIO'.length))]
   if (entry.kind === 'spi') return spiLines(entry.bus, entry.select)
-  // the kernel has its line, and the board file does not say which
-  if (entry.kind === 'temperature') return []
+  // the kernel has a sensor's line, and the board file does not say which
+  if (entry.kind === 'temperature' || entry.kind === 'listen') return []
   if (entry.kind !== 'serial') return i2cLines(entry.bus)
   // on a Pi 5 serial0 is a connector of its own, and ttyAMA0 is the header
   return entry.path === (model === 'pi5' ? '/dev/ttyAMA0' : '/dev/serial0') ? [14, 15] : []

@@ -26,6 +26,7 @@ export type {
   I2cDevice,
   Input,
   Level,
+  ListeningSocket,
   Output,
   Pwm,
   SerialPort,

@@ -99,6 +99,12 @@ export function newBoard(model: Model): string {
     ),
     example('"battery": { "kind": "analog", "adc": "ads1115", "bus": 1, "channel": 0, "fullScale": 4.096 },', ''),
     ...busKinds(model),
+    '',
+    ...prose(
+      'listen: a port that the runtime keeps open from program to program; "host" is an address of this machine, by',
+      'default all. With "path" instead, a socket file of that name in the folder sockets of the home.',
+    ),
+    example('"web": { "kind": "listen", "port": 8080 },', ''),
     '  },',
     '',
     ...(real

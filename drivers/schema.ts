@@ -1,4 +1,5 @@
 /** Invariant: the shape of a board file, and every default that does not depend on another key (HANDLES 8.1). */
+import { isIP } from 'node:net'
 import * as z from 'zod'
 import { FULL_SCALES } from './analog.ts'
 import { MODELS } from './linux/models.ts'
@@ -32,6 +33,9 @@ const BAUD_RATES = [
 ]
 const LINE_COUNT = 54
 const LINE_HELP = `expected a line from GPIO0 to GPIO${LINE_COUNT - 1}`
+const PORT_HELP = 'expected a port from 1 to 65535'
+const HOST_HELP = 'expected an IP address of this machine, as "127.0.0.1", or "0.0.0.0" for all'
+const SOCKET_HELP = 'expected the name of a socket file, as "web.sock": it is made in the folder sockets of the home'
 const ADDRESS_HELP = 'expected an address from 0x03 to 0x77'
 
 const handleName = z
@@ -158,6 +162,19 @@ export const entry = z.discriminatedUnion('kind', [
     // a conversion takes 750 ms
     everyMs: z.int().min(750).max(3_600_000).default(1000),
     via: z.literal('broker').default('broker'),
+  }),
+  z.strictObject({
+    kind: z.literal('listen'),
+    port: whole(1, 65_535, PORT_HELP).optional(),
+    host: z
+      .string()
+      .refine((host) => isIP(host) !== 0, HOST_HELP)
+      .default('0.0.0.0'),
+    path: z
+      .string()
+      .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, SOCKET_HELP)
+      .optional(),
+    via: inherited,
   }),
 ])
 

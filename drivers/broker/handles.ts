@@ -3,6 +3,7 @@ import { AttachedAnalog } from '../analog.ts'
 import { attach, type Pacing, type Port, revoked } from '../attached.ts'
 import { HardwareError } from '../errors.ts'
 import type { Grant, Handle, I2cDevice, Lease } from '../handle.ts'
+import { InheritedListening } from '../inherit/listening.ts'
 import { AttachedTemperature } from '../temperature.ts'
 import type { BrokerPort } from './client.ts'
 import { decodeNumber, encodeNumber, MAX_PAYLOAD, OP } from './protocol.ts'
@@ -16,6 +17,7 @@ export function adoptBrokered(grant: Grant, lease: Lease, client: BrokerPort, pa
   if (grant.kind === 'analog') return new AttachedAnalog(grant, new BrokeredI2c(grant, lease, client), pacing)
   if (grant.kind === 'temperature') return new AttachedTemperature(grant, new RemotePort(grant, lease, client))
   if (grant.kind === 'spi') return new BrokeredSpi(grant, lease, client)
+  if (grant.kind === 'listen') return new InheritedListening(grant, { system: null, broker: client })
   return attach(grant, lease, new RemotePort(grant, lease, client), pacing)
 }
 

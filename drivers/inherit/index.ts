@@ -5,13 +5,14 @@ import { HardwareError } from '../errors.ts'
 import { type Grant, type Handle, isDriven, type Lease } from '../handle.ts'
 import { InheritedI2c } from './i2c.ts'
 import { LinePort } from './line.ts'
+import { InheritedListening } from './listening.ts'
 import type { Means } from './means.ts'
 import { AngleTextPort, DutyTextPort, LevelPort, LevelTextPort, RecordPort } from './ports.ts'
 import { InheritedSerial } from './serial.ts'
 import { InheritedSpi } from './spi.ts'
 
 export { deliverEdge, renewed, setCarried } from '../attached.ts'
-export type { FileIo, Means } from './means.ts'
+export type { FileIo, Means, Serving } from './means.ts'
 export { needsSystem } from './needs.ts'
 export type { System } from './system.ts'
 
@@ -28,6 +29,7 @@ export function adopt(grant: Grant, lease: Lease, means: Means): Handle {
   if (kind === 'spi' && encoding === 'spi') return new InheritedSpi(grant, lease, means)
   if (kind === 'serial' && (encoding === 'serial' || encoding === 'pty'))
     return new InheritedSerial(grant, lease, means)
+  if (kind === 'listen' && encoding === 'listen') return new InheritedListening(grant, means)
   return attach(grant, lease, portOf(grant, lease, means), means)
 }
 

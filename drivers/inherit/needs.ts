@@ -1,7 +1,9 @@
 /** Invariant: this file needs no other: a loader asks it before anything of a program is there. */
 import type { Grant } from '../handle.ts'
 
-/** True when one of the grants is used by ioctl. */
+const NEEDED: ReadonlySet<string> = new Set(['line', 'i2c', 'spi', 'listen'])
+
+/** True when one of the grants is used by calls that Node does not have: ioctl, or dup of a descriptor. */
 export function needsSystem(grants: readonly Grant[]): boolean {
-  return grants.some(({ encoding }) => encoding === 'line' || encoding === 'i2c' || encoding === 'spi')
+  return grants.some(({ encoding }) => NEEDED.has(encoding ?? ''))
 }

@@ -10,6 +10,8 @@ export interface System {
    * Error with `code` (`EPERM`, `EBUSY` …) as node:fs does.
    */
   ioctl(fd: number, request: number, argument: Uint8Array): number
+  /** fcntl(2) F_DUPFD_CLOEXEC: another descriptor of the same open file, closed on exec. A rehearsal has none. */
+  duplicate?(fd: number): number
   /** Address of the first byte of a buffer, for structures that hold pointers. It must be kept, and not resized. */
   address(bytes: Uint8Array): bigint
 }

@@ -9,6 +9,7 @@ import { type HandleOwner, type LinuxBoard, LinuxHandle, type OpenContext, type 
 import { EdgeReader } from './edges.ts'
 import { openI2c } from './i2c.ts'
 import { listLines, openInput, openOutput } from './lines.ts'
+import { openListen } from './listen.ts'
 import { openPigpio } from './pigpio.ts'
 import { openPwm } from './pwm.ts'
 import { openSerial } from './serial.ts'
@@ -22,6 +23,8 @@ export interface LinuxOptions {
   board: LinuxBoard
   /** Without it {@link loadSystem}. */
   system?: LinuxSystem
+  /** Where socket files are made; without it there are none. */
+  sockets?: string
   /** Told of what goes wrong beside the calls: edges that were lost, a line that has gone. */
   note?: (text: string) => void
 }
@@ -31,13 +34,15 @@ export class LinuxBackend implements Backend {
   readonly #system: LinuxSystem
   readonly #edges: EdgeReader
   readonly #w1 = new W1Bus()
+  readonly #sockets: string | undefined
   readonly #handles = new Map<string, LinuxHandle>()
   readonly #owner: HandleOwner & { allowed: number }
 
   /** Throws `unsupported` where there is no Linux, or no koffi. */
-  constructor({ board, system = loadSystem(), note = () => {} }: LinuxOptions) {
+  constructor({ board, system = loadSystem(), sockets, note = () => {} }: LinuxOptions) {
     this.#board = board
     this.#system = system
+    this.#sockets = sockets
     this.#edges = new EdgeReader(system, note)
     this.#owner = { allowed: 0, closed: (name) => this.#handles.delete(name) }
   }
@@ -85,7 +90,7 @@ export class LinuxBackend implements Backend {
         throw new HardwareError('busy', `${name}: ${place} is held by ${other.name}`)
       }
     }
-    const context = { name, board: this.#board, system: this.#system, edges: this.#edges }
+    const context = { name, board: this.#board, system: this.#system, edges: this.#edges, sockets: this.#sockets }
     const whole = { ...context, entry, ...(kept === undefined ? {} : { kept }) }
     const handle = new LinuxHandle(id, whole, opened(whole, this.#w1), this.#owner)
     this.#handles.set(name, handle)
@@ -113,5 +118,7 @@ function opened(context: OpenContext, w1: W1Bus): Opened {
       return openSerial({ ...context, entry })
     case 'temperature':
       return w1.open(name, entry)
+    case 'listen':
+      return openListen({ ...context, entry })
   }
 }

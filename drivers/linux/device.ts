@@ -24,6 +24,8 @@ export interface OpenContext<E extends BoardHandle = BoardHandle> {
   readonly system: LinuxSystem
   /** For the descriptors of inputs. */
   readonly edges: EdgeReader
+  /** Folder of socket files. */
+  readonly sockets?: string | undefined
   /** Present: HANDLES 3.9, open no device, request and configure nothing, write nothing. */
   readonly kept?: Kept
 }

@@ -39,6 +39,8 @@ interface Koffi {
 }
 
 const POINTER = 'void*'
+/** linux/fcntl.h */
+const F_DUPFD_CLOEXEC = 1030
 const POLLIN = 1
 const POLLFD_SIZE = 8
 
@@ -76,6 +78,7 @@ class KoffiSystem implements LinuxSystem {
   readonly #koffi: Koffi
   readonly #libc: ReturnType<Koffi['load']>
   readonly #ioctl: Native
+  #fcntl: ((...args: Argument[]) => number) | undefined
   #poll: ((...args: Argument[]) => number) | undefined
   #syscall: ((...args: Argument[]) => number) | undefined
   #prctl: ((...args: Argument[]) => number) | undefined
@@ -93,6 +96,11 @@ class KoffiSystem implements LinuxSystem {
     const result = this.#ioctl(fd, request, argument)
     if (result === -1) throw this.#error('ioctl')
     return result
+  }
+
+  duplicate(fd: number): number {
+    this.#fcntl ??= this.bind('fcntl', 'int', ['int', 'int', 'long'])
+    return this.#fcntl(fd, F_DUPFD_CLOEXEC, 0)
   }
 
   address(bytes: Uint8Array): bigint {

@@ -46,8 +46,8 @@ export class UnixSockets {
     this.#system = system
   }
 
-  /** A listening socket `name` in `folder`, in the place of one that was there; only for this user. */
-  listen(folder: string, name: string): number {
+  /** A listening socket `name` in `folder`, in the place of one that was there; by default only for this user. */
+  listen(folder: string, name: string, { backlog = BACKLOG, mode = 0o600 } = {}): number {
     const socket = this.#socket()
     const temporary = `.${name}-${process.pid}`
     try {
@@ -55,12 +55,12 @@ export class UnixSockets {
     } catch {
       // the rule
     }
-    const umask = process.umask(0o177)
+    const umask = process.umask(0o777 & ~mode)
     try {
       withAddress(folder, temporary, (address) =>
         this.#call('bind', ['int', 'void*', 'uint'])(socket, address, address.length),
       )
-      this.#call('listen', ['int', 'int'])(socket, BACKLOG)
+      this.#call('listen', ['int', 'int'])(socket, backlog)
       renameSync(join(folder, temporary), join(folder, name))
       return socket
     } catch (error) {

@@ -10,6 +10,7 @@ import { HardwareError } from '../errors.ts'
 import { type Edge, isDriven, isOnI2c, type Level, type SupportedKind } from '../handle.ts'
 import type { WriteRecord } from '../inherit/record.ts'
 import { type Channel, LevelFile, NO_CHANNEL, RecordPipe } from './channels.ts'
+import { Listening } from './listening.ts'
 import { Pty } from './pty.ts'
 import type { World } from './world.ts'
 
@@ -22,18 +23,22 @@ export interface SimOptions {
   folder: string | null
   /** Where links to the other ends of serial lines are made; without it there are no serial lines. */
   links?: string
+  /** Where socket files are made. */
+  sockets?: string
 }
 
 export class SimBackend implements Backend {
   readonly world: World
   readonly #folder: string | null
   readonly #links: string | undefined
+  readonly #sockets: string | undefined
   readonly #handles = new Map<string, SimHandle>()
 
-  constructor({ world, folder, links }: SimOptions) {
+  constructor({ world, folder, links, sockets }: SimOptions) {
     this.world = world
     this.#folder = folder
     this.#links = links
+    this.#sockets = sockets
     if (folder !== null) mkdirSync(folder, { recursive: true, mode: 0o700 })
   }
 
@@ -118,6 +123,7 @@ export class SimBackend implements Backend {
     const [first, second] = fds ?? []
     if (entry.kind === 'serial') return this.#line(name, entry, first)
     if (entry.via === 'broker' || folder === null) return NO_CHANNEL
+    if (entry.kind === 'listen') return Listening.make(name, entry, this.#sockets, first)
     const pair = first === undefined || second === undefined ? null : ([first, second] as const)
     if (entry.kind === 'input') return pair === null ? LevelFile.make(folder, id) : new LevelFile(pair)
     return pair === null ? RecordPipe.make(folder, name, id, onRecord) : new RecordPipe(name, pair, onRecord)

@@ -59,7 +59,8 @@ export class Hardware {
     const { board, home, folder, sandbox, scale, nextFence, log } = options
     if (board.model === 'sim') {
       const world = new World({ wires: board.wires })
-      const owner = new Owner(new SimBackend({ world, folder, links: join(home, 'serial') }), board, nextFence)
+      const backend = new SimBackend({ world, folder, links: join(home, 'serial'), sockets: socketsOf(home) })
+      const owner = new Owner(backend, board, nextFence)
       for (const { name, link } of owner.all) if (link !== undefined) log.info(`${name}: its other end is ${link}`)
       return new Hardware(owner, await Cells.open(home, board, sandbox, scale), world)
     }
@@ -69,7 +70,7 @@ export class Hardware {
     // it answers when it has ended what ran: only then are their groups removed
     const recovered = await recover({ folder: shared, about: aboutOf(board), handles: board.handles, note })
     const cells = await Cells.open(home, board, sandbox, scale)
-    const backend = new LinuxBackend({ board, note: (text) => log.warn(text) })
+    const backend = new LinuxBackend({ board, sockets: socketsOf(home), note: (text) => log.warn(text) })
     const owner = new Owner(backend, board, nextFence, recovered?.kept)
     const hardware = new Hardware(owner, cells, null)
     try {
@@ -150,6 +151,9 @@ export class Hardware {
     this.#timer.unref()
   }
 }
+
+/** HANDLES 17.2 */
+const socketsOf = (home: string): string => join(home, 'sockets')
 
 /** Descriptors are of use to a body of the same model and chip. */
 const aboutOf = ({ model, chip }: Board) => ({ model, chip })

@@ -139,6 +139,7 @@ export class Robot {
 
   static async open(options: BodyOptions): Promise<Robot> {
     const home = await openHome(options.home, options.name === undefined ? {} : { name: options.name })
+    const door = new Door()
     try {
       const board = await loadBoard(options, home.dir)
       if (options.sim && board.model !== 'sim') {
@@ -146,7 +147,6 @@ export class Robot {
         throw new Refusal('bad-board', message, 'write "model": "sim", or leave --sim away')
       }
       const operators = await loadOperators(home)
-      const door = new Door()
       const bundles = await Bundles.open(join(home.dir, 'store'), door)
       const slots = await Slots.open(home)
       const receipts = await Receipts.open(home)
@@ -170,7 +170,7 @@ export class Robot {
         robot.slot('main').log.add('runtime', problem, 0, 'warn')
       return robot
     } catch (error) {
-      await home.close()
+      await Promise.all([home.close(), door.close()])
       // a device that is not there, or that somebody else holds
       if (error instanceof HardwareError)
         throw new Refusal('bad-device', error.message, 'medulla doctor', { cause: error })

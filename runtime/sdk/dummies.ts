@@ -144,6 +144,7 @@ export function paperHandle(name: string, kind: SupportedKind): Handle {
   if (kind === 'serial') return Object.assign(shared, { read: () => zeros(0) })
   if (kind === 'analog') return Object.assign(shared, { fullScale: 4.096, read: () => 0 })
   if (kind === 'temperature') return Object.assign(shared, { read: () => 0 })
+  if (kind === 'listen') return Object.assign(shared, { port: null, serve: nothing })
   if (kind === 'servo') return Object.assign(shared, { range: [0, 180] })
   return Object.assign(shared, { read: () => 0, onEdge: () => nothing })
 }

@@ -21,6 +21,7 @@ export type {
   I2cDevice,
   Input,
   Level,
+  ListeningSocket,
   Output,
   Pwm,
   SerialPort,

@@ -14,6 +14,7 @@ import { needsSystem } from '../../drivers/inherit/needs.ts'
 import { installGate } from './effects.ts'
 import { Gate } from './gate.ts'
 import type { Host } from './program.ts'
+import { Sockets } from './sockets.ts'
 import {
   type CellMessage,
   FD,
@@ -37,6 +38,7 @@ const send = (message: FromProgram): void => {
 Error.stackTraceLimit = 30
 const gate = new Gate('loading')
 installGate(gate, FD.firstGrant)
+const sockets = new Sockets(gate)
 let uncaught: (error: unknown) => void = fail
 // what comes of a rehearsal does not count, however late (HANDOVER 13.4)
 process.on('uncaughtException', (error) => {
@@ -102,6 +104,7 @@ async function load(message: InitMessage): Promise<void> {
       send,
       collect,
       gate,
+      sockets,
       enter: (place) => gate.aside(() => send({ t: 'enter', place })),
       explain: explained,
       onUncaught: (caught) => {

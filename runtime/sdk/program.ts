@@ -12,6 +12,7 @@ import type { Instance } from './instance.ts'
 import { Life } from './life.ts'
 import type { ParamValue } from './params.ts'
 import { rehearse, warmUp } from './rehearsal.ts'
+import type { SocketsPort } from './sockets.ts'
 import type { Why } from './spec.ts'
 import { type AnySpec, type Mailbox, Stage } from './stage.ts'
 import { messageOf, ProgramFailure, unserialisable } from './state.ts'
@@ -47,6 +48,8 @@ export interface Host {
   readonly places: Places
   /** What the program does to the world goes through it. */
   readonly gate: GatePort
+  /** Its servers and connections; absent where it has none. */
+  readonly sockets?: SocketsPort
   /** Absent: the broker's socket in the table. */
   readonly broker?: BrokerPort
   /** Absent: the event loop. */
@@ -92,6 +95,8 @@ export class Program {
   #yield: Yield | null = null
   #why: Why = 'start'
   #life: Life
+  /** Whether what is not control has been ended, for a yield. */
+  #over: 'no' | 'ending' | 'yes' = 'no'
   /** The swap whose hold was already reported. */
   #told = ''
   #mayLog = LOG_BURST
@@ -109,7 +114,7 @@ export class Program {
     this.#predecessor = new StateReader(host.places.predecessor)
     const lease: Lease = { live: false, fence: 0 }
     this.#broker = brokerOf(host)
-    const means = { system: host.system, broker: this.#broker }
+    const means = { system: host.system, broker: this.#broker, ...(host.sockets && { serving: host.sockets }) }
     this.#stage = new Stage(spec, host.init, adoptAll(host.init.grants, lease, means), lease, {
       why: () => this.#why,
       log: (text, level) => this.#log(text, level),
@@ -198,12 +203,17 @@ export class Program {
   /** HANDOVER 13.6: `run` was called, and drives the hardware. */
   #live(): void {
     const { instance } = this.#stage
-    this.#life = this.#lifeOf(instance?.onLive ?? [])
-    this.#host.gate.act(() => {
+    const goesOn = this.#life.isOn && this.#over === 'no'
+    this.#over = 'no'
+    const { gate, sockets } = this.#host
+    // otherwise a swap was called off while the program held
+    if (!goesOn) this.#life = this.#lifeOf(instance?.onLive ?? [])
+    gate.act(() => {
       instance?.ticker.start()
-      this.#life.begin(this.#why)
+      if (!goesOn) this.#life.begin(this.#why)
     })
-    this.#host.gate.open()
+    gate.open()
+    sockets?.accept()
   }
 
   #lifeOf(onLive: Instance['onLive']): Life {
@@ -251,15 +261,35 @@ export class Program {
     else this.#host.gate.close()
   }
 
-  /** HANDOVER 13.7: before a yield; when it is not over yet, it is being ended, and the yield follows. */
+  /** HANDOVER 13.7, HANDLES 17.5: before a yield; when it is not over yet, it is being ended, and the yield follows. */
   #isLifeOver(): boolean {
     const { instance } = this.#stage
-    if (!this.#life.isOn || instance === null || instance.holds.size > 0) return true
+    if (instance === null || instance.holds.size > 0) return true
+    if (this.#over !== 'no') return this.#over === 'yes'
+    const { endMs } = this.#host.init
     const wanted = this.#yield
-    void this.#life.end(this.#host.init.endMs).then(() => {
-      if (this.#yield === wanted) this.#yieldSoon()
-    })
-    return false
+    let isLater = false
+    const over = () => {
+      if (this.#yield !== wanted) return
+      this.#over = 'yes'
+      if (isLater) this.#yieldSoon()
+    }
+    this.#over = 'ending'
+    this.#part(endMs, this.#life.isOn ? this.#life.end(endMs) : null, over)
+    isLater = true
+    return this.#isOver()
+  }
+
+  #isOver(): boolean {
+    return this.#over === 'yes'
+  }
+
+  /** `done` comes at once when there is nobody to part from. */
+  #part(ms: number, ends: Promise<void> | null, done: () => void): void {
+    const { sockets } = this.#host
+    if (sockets !== undefined) sockets.drain(ms, ends, done)
+    else if (ends === null) done()
+    else void ends.then(done)
   }
 
   /**
@@ -297,7 +327,10 @@ export class Program {
     }
     if (!this.#isLifeOver()) return false
     this.#yield = null
-    if (!handOver(this.#stage, this.#outbox, this.#host.places.handoverOut, wanted, this.#send)) return false
+    if (!handOver(this.#stage, this.#outbox, this.#host.places.handoverOut, wanted, this.#send)) {
+      this.#live()
+      return false
+    }
     instance.ticker.stop()
     this.#host.gate.close()
     return true
@@ -325,6 +358,7 @@ export class Program {
         const { state, meta } = this.#stage.load(this.#inbox, snapshot)
         // `run` is called once more: what it made the first time would be there twice
         this.#host.gate.renew()
+        this.#host.sockets?.forget()
         this.#host.gate.act(() => this.#stage.begin(state, meta, fence, true))
       }
     } catch (error) {
@@ -382,10 +416,9 @@ export class Program {
     instance?.ticker.stop()
     const { stopMs } = this.#host.init
     const stops = (instance?.stops ?? []).map(async (stop) => stop())
-    if (stops.length === 0 && !this.#life.isOn) return this.#host.exit(0)
-    void Promise.all([this.#life.within(stopMs, 'onStop', stops), this.#life.end(stopMs)]).then(() =>
-      this.#host.exit(0),
-    )
+    const exit = () => this.#part(stopMs / 16, null, () => this.#host.exit(0))
+    if (stops.length === 0 && !this.#life.isOn) return exit()
+    void Promise.all([this.#life.within(stopMs, 'onStop', stops), this.#life.end(stopMs)]).then(exit)
   }
 
   /** HANDOVER 9.4: the body has no time for more, and a program that sends more is not read for a while. */

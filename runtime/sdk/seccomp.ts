@@ -32,6 +32,8 @@ const HARMLESS = [0x5401, 0x802c542a, 0x5413, 0x541b, 0x5421, 0x5450, 0x5451]
 
 /** F_GETFD F_SETFD F_GETFL: what can be done to a granted descriptor without touching the open file that others share. */
 const FCNTL_OWN = [1, 2, 3]
+/** F_DUPFD_CLOEXEC: a server closes the descriptor that it listens on, so each gets a copy (HANDLES 17.3). */
+const FCNTL_COPY = 1030
 
 /** linux/sched.h: CLONE_NEWNS NEWCGROUP NEWUTS NEWIPC NEWUSER NEWPID NEWNET */
 const CLONE_NEW = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
@@ -66,6 +68,9 @@ const DENIED_TO_SERVER = [
   ...['fork', 'vfork', 'execve', 'execveat', 'connect', 'bind', 'sendto'],
   ...['kill', 'tkill', 'tgkill', 'rt_sigqueueinfo', 'rt_tgsigqueueinfo', 'pidfd_open', 'pidfd_send_signal'],
 ] as const satisfies readonly Syscall[]
+
+/** HANDLES 13.11. `connect`, `bind` and `sendto` with MSG_FASTOPEN would take a connection that was accepted elsewhere. */
+const WITHOUT_NETWORK = ['sendmsg', 'sendmmsg', 'sendto', 'connect', 'bind'] as const satisfies readonly Syscall[]
 
 /** HANDLES 13.12: "not there" makes libc and libuv take the older way. */
 /** io_uring_enter is not among them: a ring of libuv from before the filter (Node 24) would end the process (HANDLES 13.14). */
@@ -103,6 +108,7 @@ export function filter({ arch, grants, network, server = false }: FilterOptions)
     ret(EPERM),
   ]
   const granted = fdsOf(grants, () => true)
+  const listening = fdsOf(grants, ({ encoding }) => encoding === 'listen')
   const inputs = fdsOf(grants, ({ kind, encoding }) => kind === 'input' && encoding === 'line')
   return [
     load(DATA.arch),
@@ -113,7 +119,15 @@ export function filter({ arch, grants, network, server = false }: FilterOptions)
     ...on(['ioctl'], ioctls(grants, granted, only)),
     ...on(READS, unless(0, inputs, [ret(EPERM)])),
     ...on(['sendfile'], unless(1, inputs, [ret(EPERM)])),
-    ...on(['fcntl'], unless(0, granted, only(1, FCNTL_OWN))),
+    ...on(
+      ['fcntl'],
+      [
+        load(DATA.arg(0)),
+        ...when('eq', listening, only(1, [...FCNTL_OWN, FCNTL_COPY])),
+        ...when('eq', granted, only(1, FCNTL_OWN)),
+        ret(RET.allow),
+      ],
+    ),
     ...on(CHANGES, unless(0, granted, [ret(EPERM)])),
     ...on(
       ['clone'],
@@ -128,7 +142,7 @@ export function filter({ arch, grants, network, server = false }: FilterOptions)
     ...on(ABSENT, [ret(ENOSYS)]),
     ...on(DENIED, [ret(EPERM)]),
     ...(server ? on(DENIED_TO_SERVER, [ret(EPERM)]) : []),
-    ...(network ? [] : on(['sendmsg', 'sendmmsg'], [ret(EPERM)])),
+    ...(network ? [] : on(WITHOUT_NETWORK, [ret(EPERM)])),
     ret(RET.allow),
   ]
 }

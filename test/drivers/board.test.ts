@@ -137,15 +137,15 @@ const MISTAKES: [string, string, string, string, string][] = [
     'another kind',
     sim({ led: { ...led, kind: 'ouput' } }),
     'handles.led.kind',
-    'expected one of output, input, pwm, servo, i2c, analog, spi, serial, temperature, got "ouput"',
+    'expected one of output, input, pwm, servo, i2c, analog, spi, serial, temperature, listen, got "ouput"',
     'write "output"',
   ],
   [
     'no kind',
     sim({ led: { line: 1 } }),
     'handles.led.kind',
-    'expected one of output, input, pwm, servo, i2c, analog, spi, serial, temperature, got nothing',
-    'write one of output, input, pwm, servo, i2c, analog, spi, serial, temperature',
+    'expected one of output, input, pwm, servo, i2c, analog, spi, serial, temperature, listen, got nothing',
+    'write one of output, input, pwm, servo, i2c, analog, spi, serial, temperature, listen',
   ],
   [
     'a slew below 0',

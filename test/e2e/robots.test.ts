@@ -4,10 +4,13 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { Laptop } from '../cli/medulla.ts'
 import { ROOT } from '../project/tree.ts'
+import { freePort } from './clients.ts'
 
 const ROBOTS = ['line-follower', 'balance', 'arm', 'weather']
+/** Those whose world is a network. */
+const ON_A_NETWORK = ['web', 'mqtt']
 
-test.each(ROBOTS)(
+test.each([...ROBOTS, ...ON_A_NETWORK])(
   '%s is pushed to a robot, and passes its trial of a second',
   {
     tags: ['slow'],
@@ -18,12 +21,14 @@ test.each(ROBOTS)(
     try {
       const board = JSON.parse(readFileSync(join(folder, 'board.json'), 'utf8'))
       expect(board.timing?.trialMs).toBeUndefined()
+      if (name === 'web') board.handles.web.port = await freePort()
+      const manifest = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
       await laptop.sim(board)
       const { status, events, stderr } = await laptop.json('push', folder)
       expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
       expect(events.at(-1)).toMatchObject({ event: 'result', outcome: 'committed' })
       const after = await laptop.json('status')
-      expect(after.events[0]).toMatchObject({ slots: [{ program: name, state: 'running', restarts: 0 }] })
+      expect(after.events[0]).toMatchObject({ slots: [{ program: manifest.name, state: 'running', restarts: 0 }] })
     } finally {
       await laptop.close()
     }

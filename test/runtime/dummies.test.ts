@@ -1,5 +1,6 @@
 /** What a rehearsal gives a program instead of its devices. */
 import { closeSync, fstatSync, openSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { afterAll, expect, onTestFinished, test, vi } from 'vitest'
 import type { Grant, HandleByKind, I2cDevice, Lease } from '../../drivers/handle.ts'
@@ -115,5 +116,8 @@ test('a paper handle has the methods of its kind', () => {
   gps.write(Uint8Array.of(1))
   expect(gps.read(10)).toEqual(new Uint8Array(0))
   expect((paperHandle('arm', 'servo') as HandleByKind['servo']).range).toEqual([0, 180])
+  const web = paperHandle('web', 'listen') as HandleByKind['listen']
+  web.serve(createServer())
+  expect(web.port).toBe(null)
   expect((paperHandle('pot', 'analog') as HandleByKind['analog']).read()).toBe(0)
 })

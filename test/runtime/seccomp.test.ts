@@ -95,6 +95,18 @@ describe.each(ARCHES)('the filter of %s', (arch) => {
     expect(call('fcntl', OTHER, 4)).toBe(ALLOW)
   })
 
+  it('lets a listening socket be copied, closed on exec, and nothing else of it be changed (HANDLES 17.3)', () => {
+    const listens = filter({ arch, grants: [{ fd: 20, kind: 'listen', encoding: 'listen' }], network: false })
+    const on = (name: Syscall, ...args: number[]) =>
+      decide(listens, { nr: nrOf(arch, name), arch: AUDIT_ARCH[arch], args })
+    const allowed = [0, 1, 2, 3, 4, 6, 8, 10, 1024, 1026, 1030, 1031].filter((each) => on('fcntl', 20, each) === ALLOW)
+    expect(allowed).toEqual([1, 2, 3, 1030])
+    expect(on('dup', 20)).toBe(EPERM)
+    expect(on('ioctl', 20, FIONBIO)).toBe(EPERM)
+    // of the copy
+    expect(on('ioctl', 21, FIONBIO)).toBe(ALLOW)
+  })
+
   it('denies what reaches other processes, the kernel and the machine, wherever it is tried (HANDLES 13.10)', () => {
     const denied: Syscall[] = ['ptrace', 'pidfd_getfd', 'process_vm_writev', 'kcmp', 'bpf', 'mount', 'unshare', 'setns']
     denied.push('keyctl', 'perf_event_open', 'userfaultfd', 'open_by_handle_at', 'reboot', 'clock_settime')
@@ -132,7 +144,7 @@ describe.each(ARCHES)('the filter of %s', (arch) => {
       )
     expect(socket(program)).toEqual([])
     expect(socket(open)).toEqual([2, 10])
-    for (const name of ['sendmsg', 'sendmmsg'] as const) {
+    for (const name of ['sendmsg', 'sendmmsg', 'sendto', 'connect', 'bind'] as const) {
       expect(call(name)).toBe(EPERM)
       expect(decide(open, { nr: nrOf(arch, name), arch: AUDIT_ARCH[arch] })).toBe(ALLOW)
     }

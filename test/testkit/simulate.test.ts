@@ -1,4 +1,5 @@
 import { readdirSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { HardwareError, robot } from 'medulla'
 import { simulate } from 'medulla/test'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -272,6 +273,21 @@ test('a slew limit and an ADC go by the same time; a serial line is refused by n
   await sim.stop()
   const port = { gps: { kind: 'serial', path: '/dev/serial0', baud: 9600 } }
   await expect(simulate(() => robot({}, () => {}), { board: { handles: port } })).rejects.toThrow('gps: serial lines')
+})
+
+test('HANDLES 17.1: in simulated time nothing listens, and a program with a port runs all the same', async () => {
+  const server = createServer()
+  const sim = await simulate(
+    () =>
+      robot({ web: 'listen', led: 'output' }, ({ web, led, every }) => {
+        web.serve(server)
+        every(10, () => led.write(!led.value))
+      }),
+    { board: { handles: { web: { kind: 'listen', port: 1 }, led: { kind: 'output', line: 'GPIO17' } } } },
+  )
+  await sim.run(25)
+  expect([sim.value('led'), server.listening]).toEqual([1, false])
+  await sim.stop()
 })
 
 test('times are ms, or say their unit, and end at a day; a record of changes has an end, too', async () => {
