@@ -45,12 +45,13 @@ const BANS: readonly Ban[] = [
   },
   {
     in: /^robots\/(?!.*\.test\.ts$)/,
-    import: /^(?!medulla$|medulla\/drivers$|robots\/)/,
+    // and what npm has for them: the package.json of each names it
+    import: /^(?!medulla$|medulla\/drivers$|robots\/|node:http$|ws$|mqtt$)/,
     because: 'programs are written as an outside user writes them',
   },
   {
     in: /^robots\/.*\.test\.ts$/,
-    import: /^(?!medulla$|medulla\/(?:drivers|test)$|vitest$|node:|robots\/)/,
+    import: /^(?!medulla$|medulla\/(?:drivers|test)$|vitest$|node:|robots\/|ws$|aedes$)/,
     because: 'so are their tests',
   },
   {

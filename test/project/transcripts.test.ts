@@ -7,6 +7,7 @@ const TRANSCRIPTS = [
   ...sources(['test/cli']),
   'test/e2e/cli.test.ts',
   'test/e2e/clock.test.ts',
+  'test/e2e/owners.test.ts',
   'test/bundle/byhand.test.ts',
 ]
   .map(text)
