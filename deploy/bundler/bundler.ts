@@ -236,7 +236,8 @@ function base(root: string, main: string, { entry }: Entry): string {
 
 async function failure(root: string, errors: Message[], cause: unknown): Promise<Refusal> {
   const esbuild = await import('esbuild')
-  const frames = await esbuild.formatMessages(errors.slice(0, 5), { kind: 'error', color: false, terminalWidth: 100 })
+  const shown = errors.slice(0, 5).map((error) => ({ ...error, pluginName: '' }))
+  const frames = await esbuild.formatMessages(shown, { kind: 'error', color: false, terminalWidth: 100 })
   const hint = errors.map(({ text }) => hintFor(root, text)).find((one) => one !== undefined)
   return new Refusal('build-failed', frames.join('').trim(), hint, { cause })
 }
