@@ -63,6 +63,8 @@ export class Bundler {
   /** What was found to need it; a module that does not any more is left as it is. */
   readonly #rewritten = new Set<string>()
   readonly #found = new Found()
+  /** sources by path */
+  readonly #notSloppy = new Map<string, string>()
 
   constructor(opts: BundlerOptions) {
     this.#opts = opts
@@ -207,10 +209,17 @@ export class Bundler {
       const source = readFileSync(path, 'utf8')
       const moved = asked && asksPlace(source)
       const worker = !path.includes('node_modules') && startsWorker(source)
-      const sloppy = async () =>
-        cjs && mayBeSloppy(source) && (await sloppyModule(source, logicalPath(root, path))) !== null
+      const sloppy = async () => cjs && mayBeSloppy(source) && (await this.#isSloppy(path, source))
       if (moved || worker || (await sloppy())) this.#rewritten.add(path)
     }
+  }
+
+  /** Parsing all that a program imports takes as long as bundling it: once for each text. */
+  async #isSloppy(path: string, source: string): Promise<boolean> {
+    if (this.#notSloppy.get(path) === source) return false
+    if ((await sloppyModule(source, 'x')) !== null) return true
+    this.#notSloppy.set(path, source)
+    return false
   }
 }
 

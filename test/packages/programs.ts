@@ -51,7 +51,11 @@ export const USES: Record<string, Use> = {
     `return dayjs('2026-03-29').add(1, 'day').format('YYYY-MM-DD')`,
     '2026-03-30',
   ),
-  debug: use(`import debug from 'debug'`, `const it = debug('robot'); it('hello'); return String(Boolean(it.enabled))`, 'false'),
+  debug: use(
+    `import debug from 'debug'`,
+    `const it = debug('robot'); it('hello'); return String(Boolean(it.enabled))`,
+    'false',
+  ),
   dotenv: use(`import { parse } from 'dotenv'`, `return parse('NAME=rosie').NAME`, 'rosie'),
   ejs: use(`import ejs from 'ejs'`, `return ejs.render('<%= n + 1 %>', { n: 1 })`, '2'),
   eventemitter3: use(
