@@ -32,6 +32,8 @@ export class Life {
 
   /** In a later turn of the event loop: never in the gap. What a function throws is a crash. */
   begin(why: Why): void {
+    if (this.#ending !== null) return void this.#ending.then(() => this.begin(why))
+    // one that goes on without having been ended needs no other beginning
     if (this.#onLive.length === 0 || this.#begun !== null) return
     const begun: Promise<unknown>[] = this.#onLive.map((fn) =>
       new Promise(setImmediate).then(() => (this.#begun === begun ? fn(why) : null)),

@@ -97,6 +97,8 @@ export class Program {
   #life: Life
   /** Whether what is not control has been ended, for a yield. */
   #over: 'no' | 'ending' | 'yes' = 'no'
+  /** Whose life it is. */
+  #lives: Instance | null = null
   /** The swap whose hold was already reported. */
   #told = ''
   #mayLog = LOG_BURST
@@ -203,14 +205,13 @@ export class Program {
   /** HANDOVER 13.6: `run` was called, and drives the hardware. */
   #live(): void {
     const { instance } = this.#stage
-    const goesOn = this.#life.isOn && this.#over === 'no'
     this.#over = 'no'
+    if (instance !== this.#lives) this.#life = this.#lifeOf(instance?.onLive ?? [])
+    this.#lives = instance
     const { gate, sockets } = this.#host
-    // otherwise a swap was called off while the program held
-    if (!goesOn) this.#life = this.#lifeOf(instance?.onLive ?? [])
     gate.act(() => {
       instance?.ticker.start()
-      if (!goesOn) this.#life.begin(this.#why)
+      this.#life.begin(this.#why)
     })
     gate.open()
     sockets?.accept()

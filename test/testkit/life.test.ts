@@ -93,6 +93,26 @@ test('HANDOVER 13.3: a rehearsal in a test reaches nothing either', async () => 
   await sim.stop()
 })
 
+test('HANDOVER 13.7: a swap that is called off while the program holds does not touch its life', async () => {
+  const sim = await simulate(
+    () =>
+      robot({ led: 'output' }, ({ led, every, hold, log, onLive }) => {
+        hold('the arm is moving')
+        onLive((why) => {
+          log(`begins: ${why}`)
+          return () => log('ends')
+        })
+        every(20, () => led.write(1))
+      }),
+    { board },
+  )
+  await sim.run('100ms')
+  await expect(sim.swap(() => robot({ led: 'output' }, () => {}))).rejects.toThrow('the arm is moving')
+  await sim.run('1s')
+  expect(sim.log.filter(({ stream }) => stream === 'log').map(({ text }) => text)).toEqual(['begins: start'])
+  await sim.stop()
+})
+
 test('HANDOVER 13.6, 13.7: onLive begins and ends around a swap, a rollback and a stop, and onStop is awaited', async () => {
   const version =
     (name: string, unfit = false) =>
