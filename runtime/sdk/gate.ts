@@ -12,6 +12,7 @@
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { fileURLToPath } from 'node:url'
+import { NOT_LIVE } from './wire.ts'
 
 /** One call of a rehearsal, and all that came of it. */
 export interface Round {
@@ -63,9 +64,6 @@ export interface GatePort {
   /** Ends that run with all that is open of it: `run` is about to be called again. */
   renew(): void
 }
-
-/** `code` of an error that says that the program does not drive the hardware. */
-export const NOT_LIVE = 'ERR_NOT_LIVE'
 
 /** A top level that takes longer, and has begun something that cannot begin yet, waits for it. */
 const STUCK_MS = 2000

@@ -6,7 +6,7 @@
 import type { BrokerPort } from '../../drivers/broker/index.ts'
 import type { Lease } from '../../drivers/handle.ts'
 import { deliverEdge, type System } from '../../drivers/inherit/index.ts'
-import { type GatePort, NOT_LIVE } from './gate.ts'
+import type { GatePort } from './gate.ts'
 import { adoptAll, brokerOf } from './grants.ts'
 import type { Instance } from './instance.ts'
 import { Life } from './life.ts'
@@ -26,6 +26,7 @@ import {
   type Init,
   type LogLevel,
   MAX_LOG_TEXT,
+  NOT_LIVE,
   type Snapshot,
   type ToProgram,
 } from './wire.ts'

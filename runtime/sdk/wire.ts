@@ -9,6 +9,8 @@ import type { ParamValue } from './params.ts'
 
 /** Version of this protocol; a release states the one it was built with (HANDOVER 3.1). */
 export const WIRE = 3
+/** `code` of an error that says that the program does not drive the hardware (HANDOVER 13.2). */
+export const NOT_LIVE = 'ERR_NOT_LIVE'
 export const SDK_VERSION = '0.1.0'
 
 /** HANDOVER 3.2: a longer line ends the program. */
