@@ -2,7 +2,7 @@
 import { chipOf, placeOf } from './backend.ts'
 import type { Board, BoardHandle } from './board.ts'
 import { BoardError } from './errors.ts'
-import { pwmChannelOf } from './linux/models.ts'
+import { hasPigpio, type PwmChannel, pwmChannelOf, pwmLines } from './linux/models.ts'
 import { suggest } from './mistake.ts'
 
 type Handles = Board['handles']
@@ -17,17 +17,35 @@ export function checkPlaces(file: string, { model, handles }: Board): void {
       // the inputs of one converter are handles of their own
       const shared = entry.kind === 'analog' && place !== placeOf(entry) && handles[holder ?? '']?.kind === 'analog'
       if (holder !== undefined && !shared) {
-        throw new BoardError(
-          file,
-          `handles.${name}`,
-          `${place} is already used by "${holder}"`,
-          `move "${holder}" or "${name}"`,
-        )
+        const fix = place.startsWith('pwmchip') ? channelFix(name, { model, handles }) : `move "${holder}" or "${name}"`
+        throw new BoardError(file, `handles.${name}`, `${place} is already used by "${holder}"${shares(place)}`, fix)
       }
       holders.set(place, name)
     }
   }
 }
+
+const shares = (place: string): string =>
+  place.startsWith('pwmchip') ? ', and one channel has one pulse, whichever of its lines it comes out of' : ''
+
+/** Where else a PWM can be: a line whose channel is free, or what makes pulses without a channel. */
+function channelFix(name: string, { model, handles }: Pick<Board, 'model' | 'handles'>): string {
+  const others = Object.entries(handles).filter(([other]) => other !== name)
+  const taken = new Set(others.flatMap(([, entry]) => placesOf(entry, model)))
+  const free = pwmLines(model).filter((line) => {
+    const channel = pwmChannelOf(model, line)
+    return channel !== undefined && !taken.has(channelPlace(channel)) && !taken.has(line)
+  })
+  const ways = [
+    ...(free.length > 0 ? [free.join(' or ')] : []),
+    ...(pwmLines(model).length === 0 ? ['another channel'] : []),
+    ...(hasPigpio(model) ? ['a line without hardware PWM with "driver": "pigpio"'] : []),
+    'a PCA9685 on i2c',
+  ]
+  return `move "${name}" to ${ways.join(', or to ')}`
+}
+
+const channelPlace = ({ chip, channel }: PwmChannel): string => `pwmchip${chip}/pwm${channel}`
 
 function placesOf(entry: BoardHandle, model: Board['model']): string[] {
   const place = placeOf(entry)
@@ -37,7 +55,7 @@ function placesOf(entry: BoardHandle, model: Board['model']): string[] {
   if (entry.kind !== 'pwm' && entry.kind !== 'servo') return [place]
   // pigpio drives the same channels past the kernel
   const channel = entry.driver === 'pigpio' ? pwmChannelOf(model, entry.line) : entry.channel
-  return channel === undefined ? [place] : [place, `pwmchip${channel.chip}/pwm${channel.channel}`]
+  return channel === undefined ? [place] : [place, channelPlace(channel)]
 }
 
 /** HANDLES 8.4: a wire goes from an output to an input, and an input has one driver. */

@@ -75,6 +75,25 @@ test('a servo is reached as a pwm is', () => {
   expect(() => parseBoard(boardOf('pi4', other), 'b')).toThrow(/pwmchip0\/pwm0 is already used by "lamp"/)
 })
 
+test('two PWMs on one channel are told which lines are free, and what makes pulses without a channel', () => {
+  const fixOf = (model: string, lines: Record<string, number>): string => {
+    const pwms = Object.entries(lines).map(([name, line]) => [name, { kind: 'pwm', line, frequencyHz: 50 }])
+    try {
+      parseBoard(boardOf(model, Object.fromEntries(pwms)), 'b')
+    } catch (error) {
+      expect((error as BoardError).message).toContain('one channel has one pulse')
+      return (error as BoardError).fix
+    }
+    return 'none'
+  }
+  const pigpio = 'a line without hardware PWM with "driver": "pigpio"'
+  expect(fixOf('pi4', { left: 12, right: 18 })).toBe(
+    `move "right" to GPIO13 or GPIO19, or to ${pigpio}, or to a PCA9685 on i2c`,
+  )
+  expect(fixOf('pi4', { left: 12, right: 13, lamp: 19 })).toBe(`move "lamp" to ${pigpio}, or to a PCA9685 on i2c`)
+  expect(fixOf('pi5', { left: 12, right: 18 })).toBe('none')
+})
+
 /** HANDLES 2.4, 8, 12.1: one mistake each: text, place, message, fix. */
 const MISTAKES: [string, string, string, string, string][] = [
   [
@@ -315,8 +334,8 @@ const MISTAKES: [string, string, string, string, string][] = [
       b: { kind: 'pwm', line: 18, frequencyHz: 50 },
     }),
     'handles.b',
-    'pwmchip0/pwm0 is already used by "a"',
-    'move "a" or "b"',
+    'pwmchip0/pwm0 is already used by "a", and one channel has one pulse, whichever of its lines it comes out of',
+    'move "b" to GPIO13 or GPIO19, or to a line without hardware PWM with "driver": "pigpio", or to a PCA9685 on i2c',
   ],
   [
     'a line of two drivers',
