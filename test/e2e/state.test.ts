@@ -15,7 +15,7 @@ beforeAll(async () => {
 })
 afterAll(async () => robot?.close())
 
-const file = () => join(robot.home, 'slots', 'main', 'checkpoint')
+const file = () => join(robot.home, 'slots', 'main', 'checkpoint-counter')
 
 async function checkpoint() {
   const kept = await readCheckpoint(file())
