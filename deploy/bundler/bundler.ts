@@ -128,7 +128,7 @@ export class Bundler {
       const output = (end: string): string => result?.outputFiles.find(({ path }) => path.endsWith(end))?.text ?? ''
       const text = output(OUTFILE)
       const inputs = inputsOf(root, result)
-      await this.#note(root, text, inputs)
+      await this.#note(text, inputs)
       if (this.#rewritten.size > rewritten) continue
       const head = [
         text.includes('Dynamic require of') ? REQUIRE : '',
@@ -200,7 +200,7 @@ export class Bundler {
   }
 
   /** Modules that have to be rewritten, and were not. */
-  async #note(root: string, text: string, inputs: readonly Input[]): Promise<void> {
+  async #note(text: string, inputs: readonly Input[]): Promise<void> {
     const asked = /__medulla(?:Url|File|Dir)\b/.test(text)
     for (const { path, format } of inputs) {
       if (this.#rewritten.has(path) || !/\.[cm]?[jt]sx?$/.test(path)) continue
