@@ -22,7 +22,8 @@ export function compactMap(
   { root, library, shift }: { root: string; library: readonly string[]; shift: number },
 ): Uint8Array | null {
   const { sources, mappings } = JSON.parse(raw) as RawMap
-  const folders = library.map((file) => dirname(real(resolve(file))))
+  // esbuild names files without links
+  const folders = library.map((file) => dirname(real(resolve(file))) + sep)
   const names = sources.map((source) => nameOf(resolve(root, source), root, folders))
   const used = new Map<string, number>()
   const indexOf = (name: string): number => {
@@ -65,7 +66,7 @@ function nameOf(file: string, root: string, library: readonly string[]): string 
   const path = file.split(sep).join('/')
   const packages = path.lastIndexOf('/node_modules/')
   const inside = relative(root, file).split(sep).join('/')
-  const isLibrary = library.some((folder) => !relative(folder, real(file)).startsWith('..'))
+  const isLibrary = library.some((folder) => file.startsWith(folder))
   if (isLibrary) return LIBRARY_SOURCE
   return packages >= 0 ? path.slice(packages + 1) : inside
 }

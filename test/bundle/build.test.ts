@@ -136,6 +136,27 @@ test('the entry: package.json, then program.*, then index.ts; a file is itself',
   expect(odd.message).toContain('cannot be the name of a program')
 })
 
+test('a program without a package.json is named after its folder, whatever its file is called', async () => {
+  const folder = join(tempFolder(), 'My Rover (2)')
+  mkdirSync(folder)
+  for (const name of ['program.ts', 'other.ts']) writeFileSync(join(folder, name), BLINK)
+  expect((await buildProgram(folder, opts)).manifest.program).toBe('my-rover-2')
+  expect((await buildProgram(join(folder, 'other.ts'), opts)).manifest.program).toBe('my-rover-2')
+  writeFileSync(join(folder, 'package.json'), '{"name":"@me/tank"}')
+  expect((await buildProgram(folder, opts)).manifest.program).toBe('tank')
+})
+
+test('BUNDLE 4.4: whose state a program takes over is in its manifest, only where its author says so', async () => {
+  const folder = program({ 'program.ts': BLINK })
+  expect((await buildProgram(folder, opts)).manifest).not.toHaveProperty('takesStateOf')
+  writeFileSync(join(folder, 'package.json'), '{"name":"tank","medulla":{"takesStateOf":"rover"}}')
+  expect((await buildProgram(folder, opts)).manifest.takesStateOf).toBe('rover')
+  expect((await buildProgram(folder, { ...opts, takesStateOf: 'car' })).manifest.takesStateOf).toBe('car')
+  writeFileSync(join(folder, 'package.json'), '{"name":"tank","medulla":{"takesStateOf":"My Rover"}}')
+  const refused = await refusal(() => buildProgram(folder, opts))
+  expect(refused.message).toBe('takesStateOf: expected the name of a program, got "My Rover"')
+})
+
 test('a syntax error is shown in its place', async () => {
   const refused = await failure(`import { robot } from 'medulla'\nrobot({ led: 'output' }, ({ led } => 1)\n`)
   expect(refused.message).toContain('program.ts:2:')
