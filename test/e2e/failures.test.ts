@@ -132,7 +132,7 @@ test('HANDOVER 9.10, 9.11: a program that crashes often says so, and has few rec
     return found.restarts >= 5 && found.state === 'running' && found
   })
   expect(slot.lastError).toMatch(
-    /^crashed after \d(\.\d)? s \(exit code 1\), restarted \d times; the program said: "the arm is stuck at throws-later\.ts:17:31"$/,
+    /^crashed after \d(\.\d)? s \(exit code 1\), restarted \d times; the program said: "the arm is stuck at throws-later\.ts:15:31"$/,
   )
   expect(slot.hint).toBe('medulla rollback goes back to the last release that ran well')
   const crashed = receiptsOf(robot, 'crashed')
@@ -141,7 +141,7 @@ test('HANDOVER 9.10, 9.11: a program that crashes often says so, and has few rec
   for (const { reason, said, ranMs } of crashed) {
     expect(ranMs).toBeGreaterThan(500)
     expect(reason).toMatch(/^crashed after \d(\.\d)? s \(exit code 1\)$/)
-    expect(said).toBe('the arm is stuck at throws-later.ts:17:31')
+    expect(said).toBe('the arm is stuck at throws-later.ts:15:31')
   }
   const lines = (await noted(robot, 'started again')).map(({ text }) => text)
   expect(lines.some((text) => /^started again, \d times by now; medulla rollback goes back/.test(text))).toBe(true)
