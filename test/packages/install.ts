@@ -7,7 +7,9 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const HERE = fileURLToPath(new URL('.', import.meta.url))
-const MODULES = join(HERE, 'node_modules')
+/** Not in the tree, whose tests look at every file. */
+const THERE = fileURLToPath(new URL('../../node_modules/.medulla-packages/', import.meta.url))
+const MODULES = join(THERE, 'node_modules')
 const RECORD = join(MODULES, '.medulla.json')
 
 /** The folder whose node_modules has them. */
@@ -15,7 +17,7 @@ export function installedPackages(): string {
   const wanted = createHash('sha256')
     .update(readFileSync(join(HERE, 'package-lock.json')))
     .digest('hex')
-  if (existsSync(RECORD) && readFileSync(RECORD, 'utf8') === wanted) return HERE
+  if (existsSync(RECORD) && readFileSync(RECORD, 'utf8') === wanted) return THERE
   // beside, then moved: what was interrupted is not taken for whole
   const beside = mkdtempSync(join(tmpdir(), 'medulla-packages-'))
   try {
@@ -27,7 +29,7 @@ export function installedPackages(): string {
     })
     writeFileSync(join(beside, 'node_modules', '.medulla.json'), wanted)
     rmSync(MODULES, { recursive: true, force: true })
-    mkdirSync(HERE, { recursive: true })
+    mkdirSync(THERE, { recursive: true })
     try {
       renameSync(join(beside, 'node_modules'), MODULES)
     } catch {
@@ -37,5 +39,5 @@ export function installedPackages(): string {
   } finally {
     rmSync(beside, { recursive: true, force: true })
   }
-  return HERE
+  return THERE
 }
