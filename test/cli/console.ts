@@ -25,7 +25,7 @@ export function steps(section: string): Step[] {
 export function plain(line: string, home: string): string {
   return line
     .replaceAll(home, '~')
-    .replace(/(SHA256:)[\w+/]{43}|\b[0-9a-f]{12,64}\b/g, '$1#')
+    .replace(/(SHA256:)[\w+/]{43}|\b[0-9a-f]{8,64}\b/g, '$1#')
     .replace(/[▏▎▍▌▋▊▉█▁▔]+/gu, '')
     .replace(/\d+(?:[.:-]\d+)*(?:T[\d:.]+Z)?/g, '#')
     .replace(/ +/g, ' ')
