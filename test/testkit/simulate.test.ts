@@ -168,7 +168,7 @@ test('what a program throws is thrown by the call in which it happens, after the
     name: 'SimulationError',
     code: 'crashed',
     message: expect.stringMatching(
-      /^at 6000 ms the program crashed: four is too much at test\/testkit\/simulate\.test\.ts:158:/,
+      /^at 6000 ms the program crashed: four is too much at test\/testkit\/simulate\.test\.ts:160:/,
     ),
     cause: expect.objectContaining({ message: 'four is too much' }),
   })

@@ -116,7 +116,11 @@ async function sim(app: App, options: Options, key: string | undefined): Promise
   const log = keep ? openSync(join(home, 'runtime.log'), 'a', 0o600) : readable ? 'pipe' : 'inherit'
   const child = spawnRuntime(args, { stdio: [keep ? 'ignore' : 'pipe', 'pipe', log], detached: keep })
   if (readable) sentences(app.term, child)
-  return follow(app, name, child, { keep, pin }, async (up) => ({ ...up, card }))
+  return follow(app, name, child, { keep, pin }, async (up) => {
+    // a board file with a mistake is not that of the next start
+    if (options.board !== undefined) await writeJson(lastBoard(home), { board })
+    return { ...up, card }
+  })
 }
 
 /** The same over a kernel of its own; its home is in the folder that the guest is given. */
@@ -205,14 +209,13 @@ async function tell(app: App, up: Listening, name: string, pid: number | undefin
   for (const command of next) term.line(`  ${command}`)
 }
 
+/** Names the board file of the last start. */
+const lastBoard = (home: string): string => join(home, 'sim.json')
+
 /** The board file that is given, or was the last time; null: the one in the home. */
 async function boardOf(app: App, home: string, given: string | undefined): Promise<string | null> {
-  const file = join(home, 'sim.json')
-  if (given !== undefined) {
-    await writeJson(file, { board: resolve(given) })
-    return resolve(given)
-  }
-  const before = (readJsonFile(file) as { board?: unknown } | undefined)?.board
+  if (given !== undefined) return resolve(given)
+  const before = (readJsonFile(lastBoard(home)) as { board?: unknown } | undefined)?.board
   if (typeof before === 'string') {
     const there = await access(before).then(
       () => true,
