@@ -42,6 +42,23 @@ export function gateTimers(gate: Gate): void {
         })
       },
   )
+  exchange(
+    process as unknown as Target,
+    'nextTick',
+    (real) =>
+      function (this: unknown, ...args: unknown[]) {
+        const [call, ...given] = args
+        if (gate.round === undefined || typeof call !== 'function') return real.apply(process, args)
+        // after an exception Node goes on with the queue in the next turn of the loop: the live run would wait for each
+        return real.call(process, () => {
+          try {
+            call(...given)
+          } catch {
+            // of a rehearsal
+          }
+        })
+      },
+  )
   const module = timersPromises as unknown as Target
   for (const name of ['setTimeout', 'setImmediate']) exchange(module, name, (real) => promises(gate, real))
   exchange(

@@ -2,6 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Ended, Laptop } from '../cli/medulla.ts'
+import type { Named } from './programs.ts'
 import type { TestRobot } from './robot.ts'
 
 /** A laptop that the robot knows, and that knows no other robot. */
@@ -23,8 +24,8 @@ async function ran(command: Promise<Ended>): Promise<Ended> {
 }
 
 /** `medulla push FILE`, of a program of test/programs. */
-export async function pushed(laptop: Laptop, robot: TestRobot, name: string, version = '1.0.0'): Promise<Ended> {
+export async function pushed(laptop: Laptop, robot: TestRobot, name: string, options: Named = {}): Promise<Ended> {
   const file = join(laptop.dir, `${name}.medulla`)
-  writeFileSync(file, (await robot.bundle(name, { version })).bytes)
+  writeFileSync(file, (await robot.bundle(name, options)).bytes)
   return laptop.run('push', file)
 }

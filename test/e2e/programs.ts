@@ -29,19 +29,31 @@ export interface Named {
   version?: string
   /** its source; test/programs/NAME.ts by default */
   file?: string
+  /** that of the counter by default */
+  takesStateOf?: string
 }
 
 const builds = new Map<string, Promise<Built>>()
 
-export function build(name: string, { program = name, version = '1.0.0', file }: Named = {}): Promise<Built> {
-  const key = `${file ?? name} ${program} ${version}`
+export function build(
+  name: string,
+  { program = name, version = '1.0.0', file, takesStateOf }: Named = {},
+): Promise<Built> {
+  const key = `${file ?? name} ${program} ${version} ${takesStateOf}`
   const known = builds.get(key)
   if (known !== undefined) return known
   const sdk = join(DIST, 'runtime/sdk/index.js')
   const drivers = join(DIST, 'drivers/index.js')
   // under whatever name: what these programs do to the state of the counter is what their tests are about
-  const takes = file === undefined && program !== 'counter' ? { takesStateOf: 'counter' } : {}
-  const built = buildProgram(file ?? source(name), { program, version, sdk, drivers, ...takes })
+  const usual = file === undefined && program !== 'counter' ? 'counter' : undefined
+  const takes = takesStateOf ?? usual
+  const built = buildProgram(file ?? source(name), {
+    program,
+    version,
+    sdk,
+    drivers,
+    ...(takes && { takesStateOf: takes }),
+  })
   builds.set(key, built)
   return built
 }
@@ -73,8 +85,9 @@ export interface BundleOptions extends Named {
 }
 
 export async function bundle(name: string, signer: Signer, to: To, options: BundleOptions = {}): Promise<Made> {
-  const { program, version, file, counter = nextCounter(), ...rest } = options
-  const { files, manifest } = await build(name, { ...(program && { program }), ...(version && { version }), ...(file && { file }) }) // biome-ignore format: one call
+  const { counter = nextCounter(), expires, arch, node, slot, ...named } = options
+  const { files, manifest } = await build(name, named)
+  const rest = { ...(expires && { expires }), ...(arch && { arch }), ...(node && { node }), ...(slot && { slot }) }
   return makeBundle(files, manifest, { signer, robots: [to], counter, ...rest })
 }
 

@@ -69,7 +69,7 @@ const ALSO: Record<string, (before: Runs, mark: number) => Promise<() => void>> 
   },
 
   async sickens() {
-    const noted = 'running: unhealthy: the program finds itself unfit; the program said: "the arm is at'
+    const noted = 'the program finds itself unfit; the program said: "the arm is at'
     await eventually(async () => (await robot.logs()).some(({ text }) => text.includes(noted)))
     return () => {}
   },
@@ -125,7 +125,7 @@ async function pushedOver(row: Misbehaves, before: Runs): Promise<void> {
   const also = await ALSO[row.name]?.(before, mark)
   busiest = Math.max(busiest, load())
   const second = robot.trace.mark()
-  expectSaid(await pushed(laptop, robot, 'counter'), row)
+  expectSaid(await pushed(laptop, robot, 'counter', { takesStateOf: row.name }), row)
   await robot.trace.more('dial')
   const { outcome, code } = row
   const receipt = robot.receipt()
