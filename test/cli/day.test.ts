@@ -1,8 +1,8 @@
 /** What a person types all day at one robot, in this order. */
-import { writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { source } from '../e2e/programs.ts'
+import * as programs from '../e2e/programs.ts'
 import { Laptop, PATIENT } from './medulla.ts'
 
 const HANDLES = {
@@ -27,6 +27,14 @@ beforeAll(async () => {
   })
 })
 afterAll(() => laptop.close())
+
+/** A program in a folder of its own, which gives it its name. */
+function source(name: string): string {
+  const folder = join(laptop.dir, name)
+  mkdirSync(folder, { recursive: true })
+  copyFileSync(programs.source(name), join(folder, 'program.ts'))
+  return folder
+}
 
 const good = async (...args: string[]): Promise<string> => {
   const { status, stdout, stderr } = await laptop.run(...args)
