@@ -18,6 +18,8 @@ const values = async (): Promise<Record<string, unknown>> => {
   const { params } = await robot.client.params('main')
   return Object.fromEntries(params.map(({ name, value }) => [name, value]))
 }
+/** The slot's record on disk: what was set, by the program's name (HANDOVER 11.8). */
+const record = () => JSON.parse(readFileSync(`${robot.home}/slots/main/slot.json`, 'utf8'))
 const set = (change: Extract<ParamChange, { set: unknown }>['set']) => robot.client.setParams('main', { set: change })
 const logged = (text: string) => eventually(async () => (await robot.logs()).find((line) => line.text.includes(text)))
 
@@ -87,9 +89,12 @@ test('HANDOVER 11.4, 11.5: a value that no longer fits is the default; it is bac
   )
   expect(await values()).toEqual({ step: 2, mode: 'fast', armed: 0 })
   await logged('step=4 was not kept')
+  // What no longer fits is forgotten on disk, too; what fits stays set (HANDOVER 11.4).
+  await eventually(() => record().paramSets.tunable?.step === undefined)
+  expect(record().paramSets).toEqual({ tunable: { mode: 'fast' } })
   await robot.client.setParams('main', { reset: 'all' })
   expect(await values()).toEqual({ step: 2, mode: 'fast', armed: 0 })
-  expect(JSON.parse(readFileSync(`${robot.home}/slots/main/slot.json`, 'utf8')).params).toEqual({})
+  expect(record().paramSets).toEqual({ tunable: {} })
 })
 
 test('a slot that is stopped keeps what is set for its next start', { tags: ['slow'] }, async () => {
