@@ -1,5 +1,5 @@
 /** Clocks that are wrong: of the laptop, of the robot, in either direction. A push from source works all the same. */
-import { copyFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { Ended, Laptop } from '../cli/medulla.ts'
@@ -24,7 +24,10 @@ beforeAll(async () => {
 })
 beforeEach(() => {
   program = `steady-${++tests}`
-  path = join(laptop.dir, `${program}.ts`)
+  // its folder names it
+  const folder = join(laptop.dir, program)
+  mkdirSync(folder)
+  path = join(folder, 'program.ts')
   copyFileSync(source('steady'), path)
 })
 afterAll(async () => {
