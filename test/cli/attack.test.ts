@@ -50,9 +50,8 @@ test('a robot withstands every attack, with the refusal that the table states, a
   })
   expect(stdout).not.toContain('was pushed')
   expect(stdout).toMatch(/^operator {3}the bundle that runs, once more +not tried$/m)
-  expect(stdout).toMatch(
-    new RegExp(`\\n${ATTACKS.length - 1} attacks, all refused; the robot's state is unchanged\\n$`),
-  )
+  const last = `${ATTACKS.length - 1} attacks (1 not tried), all refused; the robot's state is unchanged`
+  expect(stdout.slice(stdout.lastIndexOf('\n', stdout.length - 2))).toBe(`\n${last}\n`)
   expect(stdout.split('\n').filter((line) => [...line].length > 80)).toEqual([])
 })
 
@@ -174,6 +173,8 @@ test('an attack is refused only with the stated answer, and when nothing has cha
   expect(verdictOf('in-time', 'late', [])).toBe('otherwise')
   const ok = { ok: true, line: "2 attacks, all refused; the robot's state is unchanged" }
   expect(conclusion(['refused', 'refused'], [])).toEqual(ok)
+  const oneLeftOut = { ok: true, line: "2 attacks (1 not tried), all refused; the robot's state is unchanged" }
+  expect(conclusion(['refused', 'refused'], [], 1)).toEqual(oneLeftOut)
   expect(conclusion(['refused', 'refused'], ['x'])).toMatchObject({ ok: false })
   expect(conclusion(['refused', 'otherwise'], [])).toMatchObject({ ok: false })
   expect(conclusion([], [])).toMatchObject({ ok: false })
