@@ -89,7 +89,10 @@ test(
     expect(sh('cd blinky && npx tsc')).toMatchObject({ status: 0, stdout: '' })
     const program = join(home, 'blinky/program.ts')
     const good = readFileSync(program, 'utf8')
-    writeFileSync(program, good.replace('led.value', "(led.value as unknown as 'x')"))
+    writeFileSync(
+      program,
+      good.replace('led.write(', 'const wrong: string = 1\n      led.write(wrong === undefined ? 0 : '),
+    )
     const pushed = sh('medulla push blinky')
     expect(pushed.stdout).toMatch(/^types: program\.ts:\d+:\d+: .* \(TS\d+\)$/m)
     expect(pushed.stdout).toContain('committed: blinky 1.0.0 runs')
