@@ -36,7 +36,7 @@ test('a scenario comes true: exit 0, what it logged, and every pin in a file', {
     stdout: [
       '    1.005 s  pressed 1 times',
       '    2.000 s  [runtime] crashed after 2 s',
-      '    2.100 s  [runtime] crashed after 2 s, restarted',
+      '    2.100 s  [runtime] started again',
       'passed  after 3.000 s of simulated time',
       '',
     ].join('\n'),
