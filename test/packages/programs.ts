@@ -31,11 +31,6 @@ export const USES: Record<string, Use> = {
     'http://a/b?c=1',
   ),
   bluebird: use(`import Bluebird from 'bluebird'`, `return String(Bluebird.resolve(4).isFulfilled())`, 'true'),
-  'cbor-x': use(
-    `import { decode, encode } from 'cbor-x'`,
-    `return JSON.stringify(decode(encode([1, 'two'])))`,
-    '[1,"two"]',
-  ),
   'csv-parse': use(
     `import { parse } from 'csv-parse/sync'`,
     `return JSON.stringify(parse('a,b\\n1,2', { columns: true }))`,

@@ -9,4 +9,4 @@ robot({
   },
 })
 
-setImmediate(() => process.exit(7))
+process.nextTick(() => process.exit(7))
