@@ -3,7 +3,7 @@
  *
  * Instances have users of their own: they share the folder by a group that nobody else is in.
  */
-import { chmodSync, chownSync, mkdirSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, statSync } from 'node:fs'
 import { lstat, opendir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { timeScale } from '../../deploy/timescale.ts'
@@ -23,8 +23,10 @@ export const dataFolderOf = (home: string, slot: string): string => join(home, '
 /** There, and writable for a program of the slot. `shared`: for any instance of it, whatever its user. */
 export function openDataFolder(home: string, slot: string, shared: boolean): string {
   const folder = dataFolderOf(home, slot)
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
-  if (!shared) return folder
+  const there = statSync(folder, { throwIfNoEntry: false })
+  // a restart writes nothing here: the disk may be full
+  if (there === undefined) mkdirSync(folder, { recursive: true, mode: 0o700 })
+  if (!shared || (there?.gid === DATA_GROUP && (there.mode & 0o7777) === 0o2770)) return folder
   chownSync(folder, 0, DATA_GROUP)
   chmodSync(folder, 0o2770)
   return folder
