@@ -107,7 +107,7 @@ export class SlotParams {
       const now = known === null ? 'it has no such parameter' : `it is ${known.value}, allowed is ${allowed(known)}`
       notes.push(`${name}=${value} was not kept: ${now}`)
     }
-    // also what it has taken over from a program of another name
+    // includes parameters taken over from a program of another name (takesStateOf)
     const isNew = !this.#sets.has(of.program) && Object.keys(kept).length > 0
     this.#put(of, kept)
     for (const note of notes) this.#note('warn', note)

@@ -21,7 +21,7 @@ export class Connections {
   #closing = false
   #changed: () => void = () => {}
 
-  /** Watches what the server emits, as a listener of ours would change what it does (`upgrade`). */
+  /** Wraps the server's emit(): a listener of our own would change Node's behaviour, as one for `upgrade` does. */
   constructor(server: NetServer) {
     this.server = server
     this.#isHttp = server instanceof HttpServer || server instanceof HttpsServer

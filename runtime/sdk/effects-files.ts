@@ -30,7 +30,9 @@ export function gateFiles(gate: Gate, ownFds: number): void {
   const readOnly = (name: string, path: unknown) => gate.refusal(`EROFS: ${name} '${String(path)}'`, 'EROFS')
 
   for (const name of BY_PATH) {
-    exchange(target, `${name}Sync`, (real) => sync(real, (args) => (name === 'mkdtemp' ? `${String(args[0])}XXXXXX` : undefined), name)) // biome-ignore format: one call
+    // mkdtempSync alone answers something that programs use: a path, of a folder that a rehearsal does not make
+    const answer = (args: unknown[]) => (name === 'mkdtemp' ? `${String(args[0])}XXXXXX` : undefined)
+    exchange(target, `${name}Sync`, (real) => sync(real, answer, name))
     exchange(target, name, (real) => called(real, name))
     exchange(fs.promises as unknown as Target, name, (real) => promised(real, name))
   }

@@ -239,7 +239,7 @@ function end({ pid = 0 }: childProcess.ChildProcess): void {
   }
 }
 
-/** It never starts, says nothing, and takes whatever is written to it. */
+/** The child process that a rehearsal gets: it is never started, prints nothing, and drops what is written to its stdin. */
 function inertChild(child: childProcess.ChildProcess, file: string, argv: string[], stdio: unknown): number {
   const streams = [0, 1, 2].map((at) => {
     const wanted = Array.isArray(stdio) ? stdio[at] : stdio

@@ -88,7 +88,7 @@ export class Gate implements GatePort {
   #situation: Situation
   #deferred: Deferred[] = []
   #pruneAt = PRUNE
-  /** robot() was called. */
+  /** A rehearsal has begun, so robot() was called: from then on a top level that waits is not stuck. */
   #rehearsed = false
 
   constructor(situation: 'loading' | 'open') {

@@ -78,7 +78,10 @@ const LOG_BURST = 2000
 /** The body ends a program that sends a longer text (HANDOVER 3.2). */
 const cut = (text: string): string => text.slice(0, MAX_LOG_TEXT)
 
-/** A rejection of what the program gave us ends it as any exception does. */
+/**
+ * For a promise that the program returned and that was rejected. It is thrown outside of the promise, so that it reaches
+ * the same handler as any other exception, which ends the program.
+ */
 const thrown = (error: unknown): void =>
   process.nextTick(() => {
     throw error
