@@ -128,6 +128,8 @@ export class Sockets implements SocketsPort {
     this.#isOpen = false
     const all = [...this.#served.values()]
     let isEnded = ends === null
+    // before that somebody may still be accepted, in this very turn
+    let isClosed = false
     let isOver = false
     const finish = () => {
       if (isOver || drain !== this.#drain) return
@@ -136,7 +138,7 @@ export class Sockets implements SocketsPort {
       this.#endClients(done)
     }
     const look = () => {
-      if (isEnded && all.every(({ connections }) => connections.count === 0)) finish()
+      if (isEnded && isClosed && all.every(({ connections }) => connections.count === 0)) finish()
     }
     const timer = realTimeout(() => {
       for (const { connections } of all) connections.end()
@@ -153,6 +155,7 @@ export class Sockets implements SocketsPort {
         served.wasOpen = served.connections.server.listening || (served.name !== null && served.wasOpen)
         served.connections.close(look)
       }
+      isClosed = true
       look()
     }
     if (ends === null) return close()

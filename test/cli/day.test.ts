@@ -155,7 +155,7 @@ test('estop, estop --release and start: nothing runs and nothing is written unti
   expect((await laptop.json('status')).events).toMatchObject([
     { estop: null, slots: [{ slot: 'main', state: 'idle' }] },
   ])
-  expect(await good('start')).toBe('started: slot main is started; medulla status shows how it goes\n')
+  expect(await good('start')).toBe('started: tunable 0.0.0 runs\n')
   await expect.poll(async () => await good('status')).toMatch(/^main: running tunable/m)
   await bad(3, /^medulla: error: slot main runs already/, 'start')
 })

@@ -5,17 +5,21 @@ import { type Agent, request } from 'node:http'
 import { connect, createServer, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** A port that nobody has at the moment, and that the kernel gives to nobody by itself. */
-export async function freePort(): Promise<number> {
-  for (let port = 18_000 + (process.pid % 8000); ; port++) {
-    const server = createServer()
-    const taken = new Promise<boolean>((resolve) => {
-      server.once('error', () => resolve(true)).listen(port, () => resolve(false))
-    })
-    if (await taken) continue
-    await new Promise((resolve) => server.close(resolve))
-    return port
-  }
+/** The first of `count` ports that nobody has at the moment, and that the kernel gives to nobody by itself. */
+export async function freePort(count = 1): Promise<number> {
+  // test files run beside each other, in processes with numbers that follow each other
+  let port = 18_000 + ((process.pid * 8) % 8000)
+  for (let free = 0; free < count; port++) free = (await isFree(port)) ? free + 1 : 0
+  return port - count
+}
+
+async function isFree(port: number): Promise<boolean> {
+  const server = createServer()
+  const free = await new Promise<boolean>((resolve) => {
+    server.once('error', () => resolve(false)).listen(port, () => resolve(true))
+  })
+  if (free) await new Promise((resolve) => server.close(resolve))
+  return free
 }
 
 export type Where = { port: number } | { socketPath: string }
@@ -55,11 +59,13 @@ export class Visitor {
 
   async #visit(where: Where, path: string): Promise<void> {
     while (this.#on) {
+      const asked = performance.now()
       try {
         const { text } = await ask(where, path)
         this.answers.set(text, (this.answers.get(text) ?? 0) + 1)
       } catch (error) {
-        this.failures.push((error as NodeJS.ErrnoException).code ?? String(error))
+        const after = `after ${(performance.now() - asked).toFixed(1)} ms`
+        this.failures.push(`${(error as Error).message} ${after}`)
       }
       await sleep(0)
     }

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Aedes } from 'aedes'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
@@ -35,7 +36,7 @@ describe('HANDLES 17.7: plain servers', () => {
   const answers = async () => Promise.all([0, 1, 2].map(async (each) => (await ask({ port: port + each })).text))
 
   test('at the top level, in run and in onLive they listen once the program runs', async () => {
-    port = await freePort()
+    port = await freePort(3)
     await robot.commit('plain-servers', { file: at('plain-servers', port) })
     await eventually(() => answers().catch(() => false))
     expect(await answers()).toEqual([`top ${version(0)}`, `run ${version(0)}`, `live ${version(0)}`])
@@ -53,21 +54,30 @@ describe('HANDLES 17.7: plain servers', () => {
   })
 
   test('after an undone swap the old program has them again', async () => {
-    const pushed = robot.push('plain-sick', {
-      file: at('plain-sick', port),
-      program: 'plain-servers',
-      version: '2.0.0',
-    })
-    let isOver = false
-    const asking = (async () => {
-      while (!isOver) await answers().catch(() => {})
-    })()
-    expect(await pushed).toMatchObject({ outcome: 'rolled-back', code: 'unhealthy' })
-    isOver = true
-    await asking
-    await eventually(() => answers().catch(() => false))
-    expect(await answers()).toEqual([`top ${version(3)}`, `run ${version(3)}`, `live ${version(3)}`])
-    robot.check()
+    // a trial in which it is asked, whatever else the machine does
+    const patient = await TestRobot.start({ trialMs: 3000 })
+    port = await freePort(3)
+    try {
+      await patient.commit('plain-servers', { file: at('plain-servers', port) })
+      await eventually(() => answers().catch(() => false))
+      const pushed = patient.push('plain-sick', {
+        file: at('plain-sick', port),
+        program: 'plain-servers',
+        version: '2.0.0',
+      })
+      let isOver = false
+      const asking = (async () => {
+        while (!isOver) await answers().catch(() => sleep(1))
+      })()
+      expect(await pushed).toMatchObject({ outcome: 'rolled-back', code: 'unhealthy' })
+      isOver = true
+      await asking
+      await eventually(() => answers().catch(() => false))
+      expect(await answers()).toEqual([`top ${version(0)}`, `run ${version(0)}`, `live ${version(0)}`])
+      patient.check()
+    } finally {
+      await patient.close()
+    }
   })
 
   test('a port that another process has undoes the swap, which says so', async () => {
