@@ -60,6 +60,7 @@ const BATTERY = [
   'test/e2e/params.test.ts',
   'test/e2e/places.test.ts',
   'test/e2e/ports.test.ts',
+  'test/e2e/realtime.test.ts',
   'test/e2e/receiptlog.test.ts',
   'test/e2e/robots.test.ts',
   'test/e2e/running.test.ts',

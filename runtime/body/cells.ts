@@ -53,6 +53,8 @@ export interface Cell {
   readonly uid: number | null
   readonly freezeMs: number
   readonly killMs: number
+  /** SCHED_FIFO priority of a program that holds the hardware, 0 for none */
+  readonly realtime: number
   /** argv of the child, the loader included */
   readonly command: readonly string[]
   /** the program file where the child sees it */
@@ -150,7 +152,7 @@ export class Cells {
     const dataMb = this.limits === 'cgroup' ? null : limits.memoryMb + RESERVED_MB
     const leaf = this.cgroups?.leaf(`${slot}-${++this.#count}`) ?? null
     const freezeMs = leaf === null ? DEADLINES.stop * this.#scale : this.freezeMs
-    const shared = { leaf, freezeMs, killMs: DEADLINES.kill * this.#scale }
+    const shared = { leaf, freezeMs, killMs: DEADLINES.kill * this.#scale, realtime }
     const programDir = programOf(dir)
     const dataFolder = openDataFolder(this.#home, slot, this.sandbox !== 'none')
     const data = (inside: string) => ({ inside, folder: dataFolder, mb: limits.dataMb })
@@ -158,7 +160,7 @@ export class Cells {
       const file = join(programDir, 'program.mjs')
       return {
         ...shared,
-        command: plain(leaf, dataMb, realtime),
+        command: plain(leaf, dataMb),
         uid: null,
         file,
         data: data(dataFolder),
@@ -178,7 +180,6 @@ export class Cells {
       loader: LOADER,
       grants,
       network: network.includes(slot),
-      realtime,
       pids: limits.pids,
       dataMb,
       tmpMb: limits.tmpMb,
@@ -215,11 +216,10 @@ function ability(wanted: Sandbox, cgroups: Cgroups | null): CanConfine {
 }
 
 /** The pid stays: every command replaces itself by the next. */
-function plain(leaf: Leaf | null, dataMb: number | null, realtime: number): string[] {
+function plain(leaf: Leaf | null, dataMb: number | null): string[] {
   const node = [process.execPath, LOADER]
   if (process.platform !== 'linux') return node
-  const scheduled = realtime > 0 ? ['chrt', '-f', String(realtime), ...node] : node
   // HANDOVER 3.6: the kernel ends the child with the body
-  const bound = ['setpriv', '--pdeathsig', 'KILL', ...scheduled]
+  const bound = ['setpriv', '--pdeathsig', 'KILL', ...node]
   return ['sh', '-c', `${LIMITED}shift 2\nexec "$@"`, 'medulla', ...limitedBy(leaf?.procs ?? null, dataMb), ...bound]
 }

@@ -122,6 +122,14 @@ export class Leaf {
     }
   }
 
+  pids(): number[] {
+    try {
+      return readFileSync(this.procs, 'utf8').split('\n').filter(Boolean).map(Number)
+    } catch {
+      return []
+    }
+  }
+
   remove(): void {
     remove(this.path)
   }

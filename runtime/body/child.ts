@@ -19,6 +19,7 @@ import { continueProcess, descendantsOf, killUser, signal, stopProcess } from '.
 import { readLines } from './lines.ts'
 import type { SlotLog } from './log.ts'
 import { lastWords, parseFromProgram } from './messages.ts'
+import { raise } from './realtime.ts'
 import { openFifoEnd, type RunDir } from './rundir.ts'
 import type { Cause, Instance } from './upgrade.ts'
 
@@ -183,6 +184,18 @@ export class Child implements Instance {
     const { leaf, uid } = this.#cell
     if (leaf === null) continueProcess(this.pid, uid)
     else leaf.thaw()
+  }
+
+  raise(): void {
+    const { leaf, realtime } = this.#cell
+    if (realtime === 0 || !this.alive) return
+    try {
+      raise(leaf?.pids() ?? [this.pid], realtime)
+    } catch (error) {
+      const message = `the board asks for "realtime": ${realtime}, which is not possible here: ${String(error)}`
+      this.fatal = { code: 'died-at-start', message }
+      void this.kill()
+    }
   }
 
   get freezeMs(): number {

@@ -39,8 +39,6 @@ export interface ConfineOptions {
   readonly loader?: string
   readonly grants: readonly Grant[]
   readonly network: boolean
-  /** SCHED_FIFO priority, 0 for none */
-  readonly realtime: number
   /** of processes and threads, also where there is no pids controller (RLIMIT_NPROC) */
   readonly pids: number
   /** of private memory of each process, where there is no memory controller (RLIMIT_DATA); null for no limit */
@@ -76,7 +74,7 @@ const CAPABILITIES = {
 } as const
 
 /** util-linux and coreutils; by their full path, as the child's PATH is not ours */
-const TOOLS = ['sh', 'unshare', 'mount', 'chroot', 'setpriv', 'chrt'] as const
+const TOOLS = ['sh', 'unshare', 'mount', 'chroot', 'setpriv'] as const
 type Tool = (typeof TOOLS)[number] | 'bwrap'
 
 /** HANDLES 13.1: what is needed, and tried. `fix` completes "…, or write unconfined". */
@@ -144,11 +142,10 @@ let keptToItself = false
 
 /** How to start one instance. Throws when its folder cannot be written. */
 export function confine(options: ConfineOptions): Confined {
-  const { sandbox, folder, grants, network, realtime } = options
+  const { sandbox, folder, grants, network } = options
   const places = placesOf({ ...options, loader: options.loader ?? LOADER })
   readable(options.programDir)
-  const scheduled = realtime > 0 ? [tool('chrt'), '-f', String(realtime)] : []
-  const shared = { ...options, hostNetwork: network, hostName: true, fileBytes: PROGRAM_FILE_BYTES, scheduled }
+  const shared = { ...options, hostNetwork: network, hostName: true, fileBytes: PROGRAM_FILE_BYTES }
   const confined = { file: join(PLACE.program, 'program.mjs') }
   if (sandbox === 'namespaces') {
     const command = chain({ ...shared, places, node: [places.node, places.loader], filterFd: null })
@@ -185,7 +182,6 @@ export function confineEndpoint(
     ...options,
     hostNetwork: true,
     hostName: false,
-    scheduled: [],
     places,
     node,
     filterFd: null,
@@ -199,8 +195,6 @@ interface ChainOptions
   readonly hostNetwork: boolean
   readonly hostName: boolean
   readonly fileBytes: number
-  /** prefix of the command, or empty */
-  readonly scheduled: readonly string[]
   /** Node and what it runs, by their paths in the new root */
   readonly node: readonly string[]
   /** bwrap installs the filter that it reads there */
@@ -209,7 +203,7 @@ interface ChainOptions
 
 /** The commands that replace each other. */
 function chain(options: ChainOptions): string[] {
-  const { sandbox, uid, folder, places, scheduled, node, filterFd } = options
+  const { sandbox, uid, folder, places, node, filterFd } = options
   if (!keptToItself) keepToItself()
   keptToItself = true
   const shell = (mounts: string, command: readonly string[]): string[] => [
@@ -220,12 +214,12 @@ function chain(options: ChainOptions): string[] {
   if (sandbox === 'bwrap') {
     const filtered = filterFd === null ? [] : ['--seccomp', String(filterFd)]
     const bwrap = [tool('bwrap'), ...bwrapArguments(places, { ...options, network: options.hostNetwork }), ...filtered]
-    return shell('', [...scheduled, ...bwrap, ...unprivileged(uid, false, options.dataFolder !== null), ...node])
+    return shell('', [...bwrap, ...unprivileged(uid, false, options.dataFolder !== null), ...node])
   }
   const [mounts, root] = [join(folder, 'mounts'), join(folder, 'root')]
   mkdirSync(root, { recursive: true })
   writeFileSync(mounts, fstab(root, places, options), { mode: 0o600 })
-  const inside = [tool('chroot'), root, ...scheduled, ...unprivileged(uid, true, options.dataFolder !== null), ...node]
+  const inside = [tool('chroot'), root, ...unprivileged(uid, true, options.dataFolder !== null), ...node]
   const shared = [...(options.hostNetwork ? [] : ['--net']), ...(options.hostName ? [] : ['--uts'])]
   return [tool('unshare'), '--mount', '--ipc', ...shared, ...shell(mounts, inside)]
 }

@@ -160,6 +160,7 @@ export class Programs {
 
   arm(swap: string): void {
     this.#grant(this.next)
+    this.next?.child.raise?.()
     this.next?.child.send({ t: 'arm', swap, fence: this.fence })
   }
 
@@ -194,6 +195,7 @@ export class Programs {
     this.#grant(next)
     // stopped with the rest when its predecessor was forced out
     next.child.thaw()
+    next.child.raise?.()
     const edges = this.#env.owner.edges(this.#slot)
     next.child.send({ t: 'start', fence: this.fence, why, snapshot, values: this.#values(), edges })
   }

@@ -44,6 +44,8 @@ export interface Instance {
   /** True when nothing of it can run, until `thaw`. */
   freeze(): Promise<boolean>
   thaw(): void
+  /** To the priority of a program that holds the hardware (HANDOVER 4.10). */
+  raise?(): void
   /** True when its end was seen in time. */
   kill(deadlineMs?: number): Promise<boolean>
   /** HANDLES 6.8: whether it is still in the cell it was started in. */

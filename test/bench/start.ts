@@ -66,7 +66,6 @@ function confinedCommand(): readonly string[] {
     ...about,
     sandbox: 'namespaces',
     network: false,
-    realtime: 0,
     pids: 32,
     dataMb: null,
     tmpMb: 16,

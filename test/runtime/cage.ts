@@ -58,7 +58,6 @@ export interface CageOptions {
   network?: boolean
   leafProcs?: string | null
   pids?: number
-  realtime?: number
 }
 
 export interface Cage {
@@ -105,7 +104,6 @@ export function cage(options: CageOptions): Cage {
     loader: options.loader,
     grants: given,
     network,
-    realtime: options.realtime ?? 0,
     pids: options.pids ?? 64,
     dataMb: null,
     tmpMb: 16,

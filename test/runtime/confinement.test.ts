@@ -156,7 +156,7 @@ describe.each(boxes)('in %s', (sandbox) => {
     expect(await ask({ sandbox, program, ...NATIVE, pids: 30 })).toBeGreaterThanOrEqual(15)
   })
 
-  it('joins its group before anything else, and runs at its priority', async ({ skip }) => {
+  it('joins its group before anything else', async ({ skip }) => {
     const base = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find((path) => existsSync(join(path, 'cgroup.procs')))
     if (base === undefined) skip('there is no cgroup v2')
     const leaf = join(base as string, `medulla-test-${process.pid}-${sandbox}`)
@@ -165,16 +165,13 @@ describe.each(boxes)('in %s', (sandbox) => {
     const limit = existsSync(join(leaf, 'memory.max')) ? 256 * 1024 * 1024 : undefined
     if (limit !== undefined) writeFileSync(join(leaf, 'memory.max'), String(limit))
     const program = 'return process.constrainedMemory()'
-    const one = start({ sandbox, leafProcs: join(leaf, 'cgroup.procs'), realtime: 10, program, ...NATIVE })
+    const one = start({ sandbox, leafProcs: join(leaf, 'cgroup.procs'), program, ...NATIVE })
     const memory = await one.answer
     // Node sees the limit, and V8 sizes its heap by it
     if (limit !== undefined) expect(memory).toBe(limit)
     const members = readFileSync(join(leaf, 'cgroup.procs'), 'utf8').trim().split('\n')
     expect(members).toContain(String(one.process.pid))
     expect(members).toHaveLength(sandbox === 'bwrap' ? 3 : 1)
-    // proc_pid_stat(5): policy, SCHED_FIFO
-    const policies = members.map((pid) => readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1]?.split(' ')[38])
-    expect(new Set(policies)).toEqual(new Set(['1']))
     await one.end()
     await eventually(() => removed(leaf))
   })
