@@ -1,10 +1,13 @@
-/** Commands in messages and hints, of the robot that they are about. */
+/** Commands in messages and hints, of the robot and of the slot that they are about. */
 import { shellWord } from './clean.ts'
 
 const OF_A_ROBOT =
   /\bmedulla (push|run|watch|status|logs|get|set|poke|param|rollback|stop|start|estop|receipts|operators|floor|pinout|attack)\b(?!( [^\s,;:]+)* (-d|--device|--all)\b)/g
+const OF_A_SLOT =
+  /\bmedulla (push|run|watch|logs|param|rollback|stop|start)\b(?! --help)(?!( [^\s,;:]+)* (--slot|--all)\b)/g
 
-/** `medulla stop --slot arm` becomes `medulla stop -d NAME --slot arm`; a command that names a robot is left as it is. */
-export function aimed(text: string, robot: string): string {
-  return text.replace(OF_A_ROBOT, (command) => `${command} -d ${shellWord(robot)}`)
+/** `medulla stop` becomes `medulla stop -d NAME --slot SLOT`; what a command names already is left as it is; null: need not. */
+export function aimed(text: string, robot: string | null, slot: string | null): string {
+  const ofSlot = slot === null ? text : text.replace(OF_A_SLOT, (command) => `${command} --slot ${shellWord(slot)}`)
+  return robot === null ? ofSlot : ofSlot.replace(OF_A_ROBOT, (command) => `${command} -d ${shellWord(robot)}`)
 }

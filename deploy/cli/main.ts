@@ -88,6 +88,7 @@ function makeProgram(app: App): Command {
     .option('--json', 'one JSON object per line on stdout, everything else on stderr')
     .option('--key <file>', 'the ed25519 key that signs (default: ~/.ssh/id_ed25519, or the one made by keygen)')
     .helpCommand(false)
+    .hook('preAction', (_, command) => app.term.aimSlot(command.opts<{ slot?: string }>().slot))
     .exitOverride()
     .configureHelp({
       showGlobalOptions: true,

@@ -1,14 +1,12 @@
 /** One push from start to end; used by `push` and `run`. */
-import { setTimeout as sleep } from 'node:timers/promises'
 import { DEFAULT_SLOT, NAME_PATTERN, PHASES, type Phase } from '../api.ts'
 import type { RobotClient } from '../client.ts'
 import { Refusal } from '../errors.ts'
-import { timeScale } from '../timescale.ts'
 import type { App, Globals } from './app.ts'
 import { interruptible } from './interrupt.ts'
 import { type Bundle, buildBundle, isBundle, readBundle } from './program.ts'
 import { connectTo, findRobot, type Target } from './robot.ts'
-import { followSwap, type Result } from './swap.ts'
+import { followSwap, pastRestart, type Result } from './swap.ts'
 import { TypeCheck, typesOption } from './typecheck.ts'
 
 export interface PushOptions {
@@ -32,10 +30,6 @@ export interface Pushed {
   /** Of the types of what was pushed, where there is one. */
   checking: TypeCheck | null
 }
-
-/** How long a push waits for a program that is being started again, and how often it asks. */
-const RESTART_MS = 10_000
-const AGAIN_MS = 200
 
 /** The swap has been decided on: whatever could refuse it has spoken, so --detach may leave. */
 const DECIDED = PHASES.indexOf('spawn')
@@ -76,7 +70,8 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
         ? readBundle(path)
         : buildBundle(app, path, [robot], { key: globals.key, range, stateOf }))
       if (bundle.built !== undefined) app.term.event({ event: 'built', ...bundle.built, bytes: bundle.bytes.length })
-      client = await connecting
+      const opened = await connecting
+      client = opened
       const before = (await running)?.slots.find((each) => each.slot === slot)
       const sameVersion =
         bundle.built !== undefined &&
@@ -91,10 +86,10 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
         ...(bundle.built === undefined ? {} : { digest: bundle.built.digest }),
         signal,
       }
-      const result = await pastRestart(app, client, slot, (open) =>
+      const result = await pastRestart(app, slot, () =>
         followSwap(
           app,
-          open.push(slot, bundle.bytes, upload),
+          opened.push(slot, bundle.bytes, upload),
           (seen) => {
             phase = seen
           },
@@ -112,33 +107,6 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
     }
   }
   return interruptible(work, () => whatTheRobotDoes(phase, robot.name))
-}
-
-/** A program that has crashed is being started again: that is over in a moment, and no reason to refuse a push. */
-async function pastRestart(
-  app: App,
-  client: RobotClient,
-  slot: string,
-  push: (client: RobotClient) => Promise<Result | undefined>,
-): Promise<Result | undefined> {
-  const until = performance.now() + RESTART_MS * timeScale()
-  for (;;) {
-    const busy = await push(client).then(
-      (result) => (result?.code === 'in-progress' ? result : { done: result }),
-      (error: unknown) => {
-        if (error instanceof Refusal && error.code === 'in-progress') return error
-        throw error
-      },
-    )
-    if ('done' in busy) return busy.done
-    const passing = busy.message.includes('(restarting)')
-    if (!passing || performance.now() > until) {
-      if (busy instanceof Refusal) throw busy
-      return busy
-    }
-    app.term.progress(`waiting: slot ${slot} is being started again`)
-    await sleep(AGAIN_MS)
-  }
 }
 
 export function whatTheRobotDoes(phase: Phase | 'before', robot: string): { message: string; hint?: string } {

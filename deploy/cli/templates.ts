@@ -41,6 +41,12 @@ export const TEMPLATES: Readonly<Record<string, Template>> = {
     board: 'weather/board.json',
     needs: { sensor: 'i2c', display: 'i2c', button: 'input' },
   },
+  web: {
+    about: 'a lamp with a web page',
+    folder: 'web',
+    board: 'web/board.json',
+    needs: { lamp: 'pwm', button: 'input', web: 'listen' },
+  },
 }
 
 /** The first template whose program finds what it needs on this board; null when none does. */
@@ -56,7 +62,8 @@ export async function makeProgram(folder: string, name: string, from: Template):
     throw new Refusal('usage', `${folder} cannot be made: ${error.code}`, 'choose another name')
   })
   if ((await readdir(folder)).length > 0) throw new Refusal('usage', `${folder} is not empty`, 'choose another name')
-  const files = { ...(await filesOf(from, name)), ...(await projectFiles(name)) }
+  const example = await filesOf(from, name)
+  const files = { ...example, ...(await projectFiles(name, example['package.json'])) }
   for (const [file, text] of Object.entries(files)) await writeFile(join(folder, file), text, { flag: 'wx' })
   return Object.keys(files)
 }
@@ -73,9 +80,10 @@ async function filesOf({ folder, board }: Template, name: string): Promise<Recor
   return files
 }
 
-/** package.json, tsconfig.json and .gitignore: of a project of its own, on this computer. */
-async function projectFiles(name: string): Promise<Record<string, string>> {
+/** package.json (with the packages that the example has in its own), tsconfig.json and .gitignore: a project on this computer. */
+async function projectFiles(name: string, example = '{}'): Promise<Record<string, string>> {
   const { devDependencies } = JSON.parse(await readFile(PACKAGE, 'utf8')) as { devDependencies: Record<string, string> }
+  const own = JSON.parse(example) as Partial<Record<'dependencies' | 'devDependencies', Record<string, string>>>
   const tools = ['@types/node', 'typescript', 'vitest'].map((tool) => [tool, devDependencies[tool] ?? 'latest'])
   const project = {
     name,
@@ -85,8 +93,8 @@ async function projectFiles(name: string): Promise<Record<string, string>> {
     main: 'program.ts',
     scripts: { test: 'vitest run', types: 'tsc' },
     // the medulla that this command is from: a link, which `npm install` keeps
-    dependencies: { medulla: `file:${dirname(PACKAGE)}` },
-    devDependencies: Object.fromEntries(tools) as Record<string, string>,
+    dependencies: { medulla: `file:${dirname(PACKAGE)}`, ...own.dependencies },
+    devDependencies: { ...(Object.fromEntries(tools) as Record<string, string>), ...own.devDependencies },
   }
   const compilerOptions = {
     target: 'es2023',

@@ -2,7 +2,7 @@
  * Invariant: this is the only file of deploy/ that prints. Data goes to stdout, everything else to stderr; with `--json`
  * stdout is NDJSON and nothing else.
  */
-import type { PhaseTime } from '../api.ts'
+import { DEFAULT_SLOT, type PhaseTime } from '../api.ts'
 import { Refusal } from '../errors.ts'
 import { aimed } from './aim.ts'
 import { clean, cleanJson, cleanRow } from './clean.ts'
@@ -39,6 +39,7 @@ export class Term {
   #pending = false
   /** The robot that hints have to name, since a command without -d would not reach it. */
   #robot: string | null = null
+  #slot: string | null = null
 
   constructor(options: TermOptions) {
     this.json = options.json
@@ -81,9 +82,14 @@ export class Term {
     this.#robot = robot
   }
 
-  /** A text with commands in it, which name the robot where they have to. */
-  aimed(text: string): string {
-    return this.#robot === null ? text : aimed(text, this.#robot)
+  /** The same of the slot: main is meant where none is named. */
+  aimSlot(slot: string | undefined): void {
+    this.#slot = named(slot)
+  }
+
+  /** A text with commands in it, which name robot and slot where they have to. */
+  aimed(text: string, slot?: string): string {
+    return aimed(text, this.#robot, slot === undefined ? this.#slot : named(slot))
   }
 
   /** What is worth typing now, for a person at a terminal; scripts are not told. */
@@ -157,8 +163,9 @@ export class Term {
   }
 
   /** The phases of a swap and, last, the gap. */
-  timeline(phases: readonly PhaseTime[], gapMs: number | null): void {
-    for (const line of timelineLines(phases, gapMs, this.width)) this.line(line)
+  /** `none`: why there was no gap. */
+  timeline(phases: readonly PhaseTime[], gapMs: number | null, none?: string): void {
+    for (const line of timelineLines(phases, gapMs, this.width, none)) this.line(line)
   }
 
   #clear(): void {
@@ -200,8 +207,17 @@ export function formatMs(ms: number): string {
   return `${ms.toFixed(digits)} ms`
 }
 
+/** A slot that a command has to name. */
+const named = (slot: string | undefined): string | null =>
+  slot === undefined || slot === DEFAULT_SLOT || slot === 'all' ? null : slot
+
 /** Bars are proportional to time, on one scale, so that their lengths add up to the whole. */
-export function timelineLines(phases: readonly PhaseTime[], gapMs: number | null, width: number): string[] {
+export function timelineLines(
+  phases: readonly PhaseTime[],
+  gapMs: number | null,
+  width: number,
+  none = 'none: nothing was switched',
+): string[] {
   const total = phases.reduce((sum, phase) => sum + phase.ms, 0)
   const room = Math.max(10, width - 24)
   const lines = phases.map(({ phase, ms }) => {
@@ -209,7 +225,7 @@ export function timelineLines(phases: readonly PhaseTime[], gapMs: number | null
     return `  ${phase.padEnd(9)} ${formatMs(ms).padStart(9)}  ${bar(cells)}`.trimEnd()
   })
   lines.push(`  ${'total'.padEnd(9)} ${formatMs(total).padStart(9)}`)
-  const gap = gapMs === null ? 'none: nothing was switched' : `${formatMs(gapMs)} in which no program could write`
+  const gap = gapMs === null ? none : `${formatMs(gapMs)} in which no program could write`
   lines.push(`  ${'gap'.padEnd(9)} ${gapMs === null ? gap : gap.padStart(gap.length + 9 - formatMs(gapMs).length)}`)
   return lines
 }

@@ -154,6 +154,8 @@ export class Failures {
   /** A program runs that was started, or started again. A restart has a receipt when the crash before it has. */
   async back(isStart: boolean): Promise<void> {
     this.#waits = null
+    // what went wrong before somebody had it started is over
+    if (isStart) this.#cause = null
     this.#runs.begin(this.#programs.current)
     if (this.#series !== null) {
       // how it crashed is in the line before

@@ -156,7 +156,8 @@ test('estop, estop --release and start: nothing runs and nothing is written unti
     { estop: null, slots: [{ slot: 'main', state: 'idle' }] },
   ])
   expect(await good('start')).toBe('started: tunable 0.0.0 runs\n')
-  await expect.poll(async () => await good('status')).toMatch(/^main: running tunable/m)
+  expect(await good('status')).toMatch(/^main: running tunable/m)
+  expect(await good('status')).not.toContain('last error')
   await bad(3, /^medulla: error: slot main runs already/, 'start')
 })
 

@@ -20,17 +20,19 @@ const env = {
   HOME: home,
   NO_COLOR: '1',
   MEDULLA_TIME_SCALE: '4',
-  npm_config_cache: npmCache(),
+  // where packages come from is this computer's, not the new user's
+  npm_config_cache: npmConfig('cache'),
+  npm_config_userconfig: npmConfig('userconfig'),
+  ...(process.env.NODE_EXTRA_CA_CERTS && { NODE_EXTRA_CA_CERTS: process.env.NODE_EXTRA_CA_CERTS }),
   npm_config_prefer_offline: 'true',
   npm_config_audit: 'false',
   npm_config_fund: 'false',
 }
 const SLOW = { tags: ['slow'], timeout: 600_000 }
-let robot: number | undefined
+const robots: number[] = []
 
-/** What is there already need not be fetched again. */
-function npmCache(): string {
-  return spawnSync('npm', ['config', 'get', 'cache'], { encoding: 'utf8' }).stdout.trim()
+function npmConfig(name: string): string {
+  return spawnSync('npm', ['config', 'get', name], { encoding: 'utf8' }).stdout.trim()
 }
 
 function sh(command: string, cwd = home): { status: number | null; stdout: string } {
@@ -46,7 +48,7 @@ beforeAll(() => {
   if (installed.status !== 0) throw new Error(installed.stdout)
 }, 600_000)
 afterAll(() => {
-  if (robot !== undefined) process.kill(robot, 'SIGTERM')
+  for (const pid of robots) process.kill(pid, 'SIGTERM')
   rmSync(folder, { recursive: true, force: true, maxRetries: 20 })
 })
 
@@ -65,7 +67,7 @@ test('the first hour goes as the README says', SLOW, () => {
   expect(hour.length).toBeGreaterThan(5)
   for (const { command, expected } of hour) {
     const { stdout } = sh(command)
-    robot ??= Number(/kill (\d+) ends it/.exec(stdout)?.[1]) || undefined
+    for (const [, pid] of stdout.matchAll(/kill (\d+) ends it/g)) robots.push(Number(pid))
     const got = stdout
       .split('\n')
       .map((line) => plain(line, home))

@@ -172,7 +172,7 @@ test('sim ends when nobody reads what it prints', SLOW, async () => {
 })
 
 test('new: its next commands work with the robots that are known, for every example', SLOW, async () => {
-  for (const from of ['blink', 'arm', 'balance', 'line-follower', 'weather']) {
+  for (const from of ['blink', 'arm', 'balance', 'line-follower', 'weather', 'web']) {
     const { events } = await laptop.json('new', `my-${from}`, '--from', from)
     expect(events).toMatchObject([{ event: 'made', name: `my-${from}`, next: { length: 3 } }])
     const project = JSON.parse(readFileSync(join(laptop.dir, `my-${from}/package.json`), 'utf8'))
@@ -183,7 +183,7 @@ test('new: its next commands work with the robots that are known, for every exam
   await good('push', 'my-weather', '-d', 'right')
   expect(await laptop.run('new', 'other', '--from', 'rover')).toMatchObject({
     status: 2,
-    stderr: expect.stringContaining('--from: expected blink, arm, balance, line-follower, weather, got "rover"'),
+    stderr: expect.stringContaining('--from: expected blink, arm, balance, line-follower, weather, web, got "rover"'),
   })
 })
 

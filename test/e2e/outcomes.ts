@@ -108,6 +108,10 @@ export const MISBEHAVES: readonly Misbehaves[] = [
   { name: 'floods-output', does: 'floods stdout, stderr and its log', ...swaps },
   { name: 'late-writer', does: 'writes from timers of its own', ...swaps },
   { name: 'rogue-writer', does: 'writes past the SDK, from a thread', ...swaps },
+  { name: 'serves', does: 'starts a server in run', ...swaps },
+  { name: 'awaits-forever', does: 'awaits in run what never comes', ...swaps },
+  { name: 'thousand-timers', does: 'starts 1,000 timers in run', ...swaps },
+  { name: 'odd-lines', does: 'logs what is no text, at no level', ...swaps },
   { name: 'forks', does: 'forks, and leaves a daemon behind', ...swaps },
   ...DESCRIPTORS.map(([fd, what]) => ({
     name: 'garbles',

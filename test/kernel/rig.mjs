@@ -99,6 +99,9 @@ const COMMANDS = {
     }
     const image = await imageOf(name, process.env, say)
     const ended = await boot(MACHINES[name], image, task, process)
+    if (ended.console !== undefined && ended.kind === 'exit') {
+      sayConsole({ ...ended, reason: `the command said nothing, and ended with ${ended.code}` })
+    }
     if (ended.kind === 'exit') return ended.code
     if (ended.kind === 'silent') sayEvidence(ended.evidence, values.silent)
     if (ended.kind === 'timeout' || ended.kind === 'failed') sayConsole(ended)

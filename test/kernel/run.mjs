@@ -195,7 +195,8 @@ function node(args, env, take) {
   process.once('SIGTERM', stop)
   return new Promise((resolve, reject) => {
     child.once('error', reject)
-    child.once('close', (code) => {
+    child.once('close', (code, signal) => {
+      if (signal !== null) say(`${args[0]} was ended by ${signal}`)
       process.removeListener('SIGTERM', stop)
       resolve(code ?? 1)
     })

@@ -105,5 +105,7 @@ async function check(app: App, file: string): Promise<number> {
     term.line(`${term.paint('yellow', 'advice')}  ${about} ${found}`)
     term.line(`        ${fix}`)
   }
+  const at = shellWord(file)
+  term.next(board.model === 'sim' ? `medulla sim --board ${at}` : `on the robot: medulla runtime --board ${at}`)
   return EXIT.ok
 }

@@ -67,5 +67,6 @@ async function build(app: App, path: string, options: Options, globals: Globals)
   app.term.line(`${file}: ${program} ${version}, ${bytes.length} bytes, for ${names.join(', ')}`)
   app.term.line(digest)
   app.term.line(h1)
+  app.term.next(`medulla push ${shellWord(file)}`)
   return 0
 }

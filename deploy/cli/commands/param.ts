@@ -48,6 +48,8 @@ async function param(app: App, words: string[], options: Options, globals: Globa
   app.term.event({ event: 'params', ...report, params: shown })
   if (report.params.length === 0) app.term.line(`${report.program} ${report.version} declares no parameters`)
   else app.term.table(['parameter', 'value', 'default', 'set', 'allowed'], shown.map(row))
+  const [first] = report.params
+  if (first !== undefined && words.length === 0) app.term.next(`medulla param ${first.name}=${first.default}`)
   return 0
 }
 

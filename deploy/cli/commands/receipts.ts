@@ -44,6 +44,7 @@ async function receipts(app: App, options: Options, globals: Globals): Promise<n
     const reported = options.verify === true ? (await client.status()).head : undefined
     for await (const entry of client.receipts(options.verify === true ? MAX : limit)) signed.push(entry)
     show(app, signed.slice(-limit))
+    if (reported === undefined && signed.length > 0) app.term.next('medulla receipts --verify')
     if (reported !== undefined) {
       await verify(app, { name: robot.name, key: robot.card.key, reported, accept: options.accept === true }, signed)
     }

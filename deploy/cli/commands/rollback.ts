@@ -6,7 +6,7 @@ import { printable } from '../loglines.ts'
 import { checkSlot } from '../pushing.ts'
 import { withRobot } from '../robot.ts'
 import { uptime } from '../statusview.ts'
-import { followSwap, showResult } from '../swap.ts'
+import { followSwap, pastRestart, showResult } from '../swap.ts'
 import { formatMs } from '../term.ts'
 
 interface Options {
@@ -44,7 +44,8 @@ async function rollback(app: App, digest: string | undefined, options: Options, 
     if (options.list) return show(app, releases)
     const target = choose(slot, releases, prefix)
     const from = releases.find(({ current }) => current)?.digest ?? null
-    return followSwap(app, client.rollback(slot, { program: target.program, target: target.digest, from }))
+    const to = { program: target.program, target: target.digest, from }
+    return pastRestart(app, slot, () => followSwap(app, client.rollback(slot, to)))
   })
   return result === undefined ? 0 : showResult(app, result)
 }

@@ -30,5 +30,6 @@ async function set(app: App, name: string, text: string, globals: Globals): Prom
   const pin = await withRobot(app, globals, (client) => client.set(name, value))
   app.term.event({ event: 'pin', ...pin })
   app.term.line(`${pin.name} is ${number(pin.value)}`)
+  app.term.next(`medulla get ${pin.name}`, 'medulla pinout')
   return 0
 }

@@ -36,7 +36,9 @@ async function start(app: App, slot: string, globals: Globals): Promise<number> 
     app.term.failure(new Refusal('died-at-start', `slot ${slot} was started: ${after.lastError}`, hint))
     return EXIT.undone
   }
-  return showResult(app, { ...result, message: `${after.program} ${after.version} runs` })
+  const exit = showResult(app, { ...result, message: `${after.program} ${after.version} runs` })
+  app.term.next('medulla logs -f')
+  return exit
 }
 
 /** The slot when its program runs, or failed at it; after 10 s as it is then. */

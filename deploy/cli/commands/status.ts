@@ -104,7 +104,7 @@ function showSlot(term: App['term'], slot: SlotStatus): void {
   if (facts.length > 0) term.line(`  ${facts.join(', ')}`)
   if (slot.waits !== undefined) term.line(term.paint('yellow', `  waiting: ${printable(slot.waits)}`))
   if (slot.lastError !== undefined) term.line(`  last error: ${printable(slot.lastError)}`)
-  if (slot.hint !== undefined) term.line(term.aimed(`  hint: ${printable(slot.hint)}`))
+  if (slot.hint !== undefined) term.line(term.aimed(`  hint: ${printable(slot.hint)}`, slot.slot))
   if (slot.previous !== undefined) term.line(`  before it: ${slot.previous}`)
   if (slot.handles.length === 0) return
   const rows = slot.handles.map(({ name, kind, place, via, value }) => [

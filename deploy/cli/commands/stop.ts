@@ -17,5 +17,7 @@ export function define(command: Command, app: App, run: Runner): void {
 async function stop(app: App, slot: string, globals: Globals): Promise<number> {
   const result = await withRobot(app, globals, (client) => followSwap(app, client.stop(slot)))
   if (result === undefined) throw new Error('a stop that is waited for has a result')
-  return showResult(app, result)
+  const exit = showResult(app, result)
+  if (exit === 0) app.term.next('medulla start')
+  return exit
 }

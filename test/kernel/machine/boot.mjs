@@ -27,7 +27,7 @@ const CONSOLE_LINES = 40
  * @param {{ command: string[], cwd: string, env: Record<string, string>, timeoutMs: number, silentMs?: number,
  *   share?: string, cpus: number, forward?: { host: number, guest: number } }} task
  * @param {{ stdout: NodeJS.WritableStream, stderr: NodeJS.WritableStream }} streams
- * @returns {Promise<{ kind: 'exit', code: number } | { kind: 'interrupted' } | { kind: 'silent', evidence: string }
+ * @returns {Promise<{ kind: 'exit', code: number, console?: string } | { kind: 'interrupted' } | { kind: 'silent', evidence: string }
  *   | { kind: 'timeout' | 'failed', reason: string, console: string }>}
  */
 export async function boot(machine, image, task, streams) {
@@ -49,7 +49,9 @@ async function run(machine, image, task, streams, folder) {
   closeSync(openSync(consoleLog, 'w'))
   let status = ''
   let silence
+  let isHeard = false
   const heard = (take) => (bytes) => {
+    isHeard = true
     silence?.refresh()
     take(bytes)
   }
@@ -93,10 +95,12 @@ async function run(machine, image, task, streams, folder) {
     clearTimeout(silence)
     for (const signal of signals) process.removeListener(signal, interrupt)
   }
-  const code = /^exit (\d+)$/m.exec(status)
-  if (code !== null) return { kind: 'exit', code: Number(code[1]) }
-  if (stops.interrupted) return { kind: 'interrupted' }
+  const code = /^exit (\d+)$/m.exec(status)?.[1]
   const shown = readFileSync(consoleLog, 'utf8').split('\n').slice(-CONSOLE_LINES).join('\n')
+  // a command that failed without a word: the kernel may know why
+  if (code !== undefined)
+    return { kind: 'exit', code: Number(code), ...(!isHeard && code !== '0' && { console: shown }) }
+  if (stops.interrupted) return { kind: 'interrupted' }
   if (stops.late) return { kind: 'timeout', reason: `no end within ${task.timeoutMs / 1000} s`, console: shown }
   const reason = /^failed (.*)$/m.exec(status)?.[1] ?? 'the guest ended without saying how the command ended'
   return { kind: 'failed', reason, console: shown }

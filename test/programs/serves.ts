@@ -1,0 +1,16 @@
+// Starts a server in run, which nothing closes.
+import { createServer } from 'node:http'
+import { robot } from 'medulla'
+
+robot({
+  needs: { led: 'output', dial: 'pwm', enable: 'output' },
+  state: { version: 1, initial: () => ({ n: 0 }) },
+  run({ dial, enable, state, every }) {
+    if (enable.value === 0) enable.write(1)
+    every(2, () => {
+      state.n += 1
+      dial.write(state.n / 1e6)
+    })
+    createServer((_, answer) => answer.end('hello')).listen(0)
+  },
+})
