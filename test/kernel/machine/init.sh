@@ -109,13 +109,16 @@ second() {
   # user-mode Linux has no network beyond itself: a connection of the host comes over a serial line
   [ ! -s $R/forward ] || sh $R/forward </dev/null >/dev/null 2>&1 &
   mkfifo $R/stdout $R/stderr
-  cat <$R/stdout >"$STDOUT" &
+  # First in both directions, which waits for nobody: an open that waits is interrupted when a child ends, and fails.
+  exec 7<>$R/stdout 8<>$R/stderr
+  cat <$R/stdout >"$STDOUT" 7>&- 8>&- &
   out=$!
-  cat <$R/stderr >"$STDERR" &
+  cat <$R/stderr >"$STDERR" 7>&- 8>&- &
   err=$!
   echo started >"$STATUS"
-  setsid sh $R/command </dev/null >$R/stdout 2>$R/stderr
+  setsid sh $R/command </dev/null >$R/stdout 2>$R/stderr 7>&- 8>&-
   code=$?
+  exec 7>&- 8>&-
   # what still runs and holds the pipes does not hold the rig
   (sleep 1; kill $out $err) 2>/dev/null &
   wait $out $err
