@@ -19,7 +19,7 @@ import {
   limitedBy,
   readable,
 } from './confinement.ts'
-import { openDataFolder } from './datafolder.ts'
+import { dropDataFolder, openDataFolder } from './datafolder.ts'
 import { PLACE } from './privateroot.ts'
 import { programOf, type RunDir } from './rundir.ts'
 import { Uids } from './uids.ts'
@@ -190,6 +190,11 @@ export class Cells {
       leaf?.remove()
     }
     return { ...shared, uid, ...confined, data: data(PLACE.data), reveal: () => readable(programDir), close }
+  }
+
+  /** Nothing runs in the slot, and nothing was ever committed there. */
+  dropData(slot: string): Promise<void> {
+    return dropDataFolder(this.#home, slot)
   }
 
   close(): void {

@@ -4,8 +4,8 @@
  * Instances have users of their own: they share the folder by a group that nobody else is in.
  */
 import { chmodSync, chownSync, mkdirSync, statSync } from 'node:fs'
-import { lstat, opendir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { lstat, opendir, rm, rmdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { timeScale } from '../../deploy/timescale.ts'
 import type { Child } from './child.ts'
 import { FIRST_UID, UID_COUNT } from './uids.ts'
@@ -30,6 +30,13 @@ export function openDataFolder(home: string, slot: string, shared: boolean): str
   chownSync(folder, 0, DATA_GROUP)
   chmodSync(folder, 0o2770)
   return folder
+}
+
+/** Of a slot that never committed anything (HANDOVER 2.8): with the slot's own folder, when nothing else is in it. */
+export async function dropDataFolder(home: string, slot: string): Promise<void> {
+  const folder = dataFolderOf(home, slot)
+  await rm(folder, { recursive: true, force: true }).catch(() => {})
+  await rmdir(dirname(folder)).catch(() => {})
 }
 
 /** Bytes on disk; infinite for more files than {@link MOST_FILES}, or when it cannot be read. */

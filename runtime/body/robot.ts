@@ -219,13 +219,15 @@ export class Robot {
   /** HANDOVER 2.8: a slot that never committed anything ends with its push. The default slot keeps its log. */
   async letGo(slot: Slot): Promise<void> {
     const { name } = slot
-    if (this.#counts(slot) || name === DEFAULT_SLOT || this.#running.get(name) !== slot) return
+    if (this.#counts(slot) || this.#running.get(name) !== slot) return
+    if (name === DEFAULT_SLOT) return this.cells.dropData(name)
     this.#running.delete(name)
     await slot.close()
     // Unless a new one has come meanwhile: then these are its own.
     if (this.#running.has(name)) return
     this.owner.keep([], name)
     this.spares.forget(name)
+    await this.cells.dropData(name)
   }
 
   /** It has committed something, or a push of it is under way. */

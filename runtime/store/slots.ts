@@ -5,7 +5,7 @@
  * loses nothing: the next open learns it again.
  */
 import { existsSync } from 'node:fs'
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { mkdir, readdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { NAME_PATTERN, type ReleaseRun } from '../../deploy/api.ts'
 import { Refusal } from '../../deploy/errors.ts'
@@ -89,7 +89,11 @@ export class Slots {
     for (const slot of (await readdir(dir)).filter((name) => NAME_PATTERN.test(name))) {
       await recoverDir(join(dir, slot))
       // of a slot that never committed anything
-      if (!existsSync(join(dir, slot, 'slot.json'))) await rm(join(dir, slot, 'data'), { recursive: true, force: true })
+      if (!existsSync(join(dir, slot, 'slot.json'))) {
+        await rm(join(dir, slot, 'data'), { recursive: true, force: true })
+        await rmdir(join(dir, slot)).catch(() => {})
+        continue
+      }
       const found = await readOrNote<SlotRecord>(join(dir, slot, 'slot.json'), 'medulla-slot/1', problems)
       if (found?.slot === slot) records.push(found)
     }
