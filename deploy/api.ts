@@ -34,6 +34,9 @@ export const DEFAULT_SLOT = 'main'
 /** Names of slots, robots and programs. */
 export const NAME_PATTERN = /^[a-z0-9][a-z0-9._-]{0,63}$/
 
+/** Of a value that a robot keeps for its programs. */
+export const CONFIG_NAME = /^[A-Z][A-Z0-9_]{0,63}$/
+
 /** Of an operator on a robot; also the principal for `ssh-keygen -Y verify -I`, so nothing that OpenSSH reads as a pattern or a list. */
 export const OPERATOR_NAME = /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/
 

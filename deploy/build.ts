@@ -120,7 +120,7 @@ function infoOf(source: Source, built: Bundled, opts: BuildOptions): Uint8Array 
 }
 
 function toManifest(source: Source, said: JsonObject): { manifest: Manifest; bytes: Uint8Array } {
-  const { needs, ratesMs, state, params, wire, sdk } = said
+  const { needs, ratesMs, state, params, config, wire, sdk } = said
   const { program, version, takesStateOf } = source
   const claimed = {
     format: MANIFEST_FORMAT,
@@ -134,6 +134,8 @@ function toManifest(source: Source, said: JsonObject): { manifest: Manifest; byt
     state,
     params,
     ...(takesStateOf === null ? {} : { takesStateOf }),
+    // absent where the program imports an older library
+    ...(config === undefined ? {} : { config }),
   }
   try {
     // what a program said has no type before it is read back strictly

@@ -23,6 +23,14 @@ export const LIMITS = {
   needs: 64,
   rates: 64,
   params: 64,
+  /** names of config values that a program needs */
+  config: 32,
+  /** one config value, in UTF-8 */
+  configValue: 4096,
+  /** one config value, sealed, in base64 */
+  sealedConfig: 8 * 1024,
+  /** config values that a robot keeps */
+  configValues: 64,
   /** of one parameter */
   choices: 32,
   /** characters of a version, or of any other short text */

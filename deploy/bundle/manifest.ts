@@ -1,5 +1,5 @@
 /** What a program asks of a robot, written by the build from the program's own words (BUNDLE 4). */
-import { NAME_PATTERN } from '../api.ts'
+import { CONFIG_NAME, NAME_PATTERN } from '../api.ts'
 import { LIMITS } from './limits.ts'
 import { type ManifestParam, readParams } from './params.ts'
 import { VERSION_PATTERN } from './release.ts'
@@ -21,6 +21,8 @@ export interface Manifest {
   params: Record<string, ManifestParam>
   /** the program whose state it goes on with, where that runs before it; absent: its own alone */
   takesStateOf?: string
+  /** names of the config values that it needs; absent: none */
+  config?: string[]
 }
 
 export const MANIFEST_FORMAT = 'medulla-manifest/1'
@@ -31,10 +33,11 @@ const HANDLE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 const MAX_RATE_MS = 86_400_000
 
 export function encodeManifest(manifest: Manifest): Uint8Array {
-  const { takesStateOf } = manifest
+  const { takesStateOf, config = [] } = manifest
   const ordered = {
     ...Object.fromEntries(KEYS.map((key) => [key, manifest[key]])),
     ...(takesStateOf === undefined ? {} : { takesStateOf }),
+    ...(config.length === 0 ? {} : { config }),
   }
   const bytes = encodeJson(ordered)
   parseManifest(bytes)
@@ -44,7 +47,7 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
 export function parseManifest(bytes: Uint8Array): Manifest {
   // BUNDLE 1.4
   const read = readJson(bytes, 'manifest', MANIFEST_FORMAT, LIMITS.manifest)
-  read.keys(KEYS, ['takesStateOf'])
+  read.keys(KEYS, ['takesStateOf', 'config'])
   return {
     format: MANIFEST_FORMAT,
     program: read.text('program', NAME_PATTERN, 64),
@@ -58,6 +61,7 @@ export function parseManifest(bytes: Uint8Array): Manifest {
     params: readParams(read),
     // BUNDLE 4.4
     ...(read.has('takesStateOf') ? { takesStateOf: read.text('takesStateOf', NAME_PATTERN, 64) } : {}),
+    ...(read.has('config') ? { config: readConfig(read) } : {}),
   }
 }
 
@@ -70,6 +74,18 @@ function readNeeds(read: Fields): Record<string, string> {
   }
   if (needs.size > LIMITS.needs) read.fail(`'needs' has ${needs.size} handles, at most ${LIMITS.needs}`)
   return Object.fromEntries(needs)
+}
+
+/** BUNDLE 4.5 */
+function readConfig(read: Fields): string[] {
+  const names = new Set<string>()
+  for (const name of read.list('config', LIMITS.config)) {
+    if (typeof name !== 'string' || !CONFIG_NAME.test(name)) return read.fail(`'config' has a malformed name`)
+    if (names.has(name)) read.fail(`'config' has ${name} twice`)
+    names.add(name)
+  }
+  if (names.size === 0) read.fail(`'config' is empty`)
+  return [...names]
 }
 
 function readRates(read: Fields): number[] {

@@ -1,4 +1,6 @@
 /** Invariant: describing a program touches no hardware and starts no loop; it is one dry call of `run`. */
+
+import { configNames } from './config.ts'
 import { paperHandle } from './dummies.ts'
 import { Instance } from './instance.ts'
 import { declare, type Params, paramsView, valuesOf } from './params.ts'
@@ -24,10 +26,13 @@ export function describe(spec: RobotSpec<Needs, unknown, Params>, entering: () =
   const params = paramsView(valuesOf(declared, {}))
   const instance = new Instance({ spec, init, handles, params }, outside, initial ?? {})
   let mistake: SpecError | null = null
-  const see = (context: object): object =>
-    watched(context, (wrong) => {
-      mistake ??= wrong
-    })
+  const wrong = (found: SpecError): void => {
+    mistake ??= found
+  }
+  const see = (context: object): object => {
+    const { config } = context as { config: object }
+    return watched({ ...context, config: watched(config, 'config has no', wrong) }, 'run() is given no', wrong)
+  }
   entering()
   try {
     instance.begin(false, see)
@@ -42,6 +47,7 @@ export function describe(spec: RobotSpec<Needs, unknown, Params>, entering: () =
       ? { version: spec.state.version, encoding: initial instanceof Uint8Array ? 'bytes' : 'json' }
       : null,
     params: declared,
+    config: configNames(spec.config),
     wire: WIRE,
     sdk: SDK_VERSION,
   }
@@ -50,14 +56,14 @@ export function describe(spec: RobotSpec<Needs, unknown, Params>, entering: () =
 /** What anybody may ask an object for: a promise, JSON. */
 const ASKED_OF_ALL = ['then', 'toJSON']
 
-/** A name that run() takes and nobody has given, as `run({ lde })`, is a mistake of writing. */
-function watched(context: object, onMistake: (mistake: SpecError) => void): object {
-  return new Proxy(context, {
+/** A name that run() takes and nobody has given, as `run({ lde })`, is a mistake of writing; so is one in `config`. */
+function watched(given: object, isWithout: string, onMistake: (mistake: SpecError) => void): object {
+  return new Proxy(given, {
     get(target, name, receiver) {
       if (typeof name === 'symbol' || name in target || ASKED_OF_ALL.includes(name)) {
         return Reflect.get(target, name, receiver)
       }
-      const mistake = new SpecError(name, `run() is given no '${name}'${suggestion(name, Object.keys(target))}`)
+      const mistake = new SpecError(name, `${isWithout} '${name}'${suggestion(name, Object.keys(target))}`)
       onMistake(mistake)
       throw mistake
     },

@@ -8,6 +8,7 @@
  * })
  * ```
  */
+import type { ConfigNames } from './config.ts'
 import { describe } from './describe.ts'
 import type { Hosts } from './hosts.ts'
 import type { Params } from './params.ts'
@@ -39,10 +40,16 @@ const HOST = Symbol.for('medulla.host')
  * times on dummy handles, where nothing that it does reaches anything: no connection is made, no timer fires, no file is
  * written. It must not keep anything outside `state` that it cannot make again.
  */
-export function robot<const N extends Needs>(needs: N, run: (context: Handles<N> & Context<object>) => unknown): void
-export function robot<const N extends Needs, S = object, const P extends Params = Params>(
-  spec: RobotSpec<N, S, P>,
+export function robot<const N extends Needs>(
+  needs: N,
+  run: (context: Handles<N> & Context<object, Params, readonly []>) => unknown,
 ): void
+export function robot<
+  const N extends Needs,
+  S = object,
+  const P extends Params = Params,
+  const C extends ConfigNames = readonly [],
+>(spec: RobotSpec<N, S, P, C>): void
 export function robot(first: unknown, run?: unknown): void {
   const spec = (run === undefined ? first : { needs: first, run }) as RobotSpec<Needs, unknown, Params>
   checkSpec(spec)

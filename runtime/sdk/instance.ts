@@ -5,6 +5,7 @@
 import { kept, within } from '../../drivers/granted.ts'
 import { type Handle, isDriven, type LastEdge } from '../../drivers/handle.ts'
 import { lastEdge } from '../../drivers/lastedge.ts'
+import { configView } from './config.ts'
 import { logged } from './log.ts'
 import type { Context, OnLive } from './spec.ts'
 import type { AnySpec, Outside, Stage } from './stage.ts'
@@ -37,6 +38,7 @@ export class Instance {
     const context: Context<unknown> = {
       state: this.state,
       params: params as Context<unknown>['params'],
+      config: configView(this.#spec.config, init.config ?? {}),
       info: {
         program: init.program,
         version: init.version,

@@ -1,6 +1,7 @@
 /** Invariant: what a program asks for is fixed by one call of `robot()`, before anything runs. */
 import { HANDLE_KINDS, type HandleByKind, type SupportedKind } from '../../drivers/handle.ts'
 import { nearest } from '../../drivers/nearest.ts'
+import { type ConfigNames, type ConfigValues, configNames } from './config.ts'
 import { type Declaration, declare, type Params, type ParamValues } from './params.ts'
 import type { TickFn } from './ticker.ts'
 import type { LogLevel } from './wire.ts'
@@ -35,7 +36,7 @@ export type End = () => unknown
 export type OnLive = (why: Why) => unknown
 
 /** What `run` receives besides the handles, under their own names. */
-export interface Context<S, P extends Params = Params> {
+export interface Context<S, P extends Params = Params, C extends ConfigNames = readonly string[]> {
   /** The state object: change it in place. */
   readonly state: S
   /**
@@ -43,6 +44,11 @@ export interface Context<S, P extends Params = Params> {
    * Read them where they are used (`params.kp`); a program cannot write them.
    */
   readonly params: ParamValues<P>
+  /**
+   * The declared config values of the robot, as they were when the program was started; in its rehearsals, too. Where a
+   * program is built, and described for that, each is an empty text.
+   */
+  readonly config: ConfigValues<C>
   /**
    * What runs: program name, version, slot, whether it took over from another, and its data folder. `why` is `rehearsal`
    * where `run` is called on dummy handles.
@@ -86,7 +92,7 @@ export interface Context<S, P extends Params = Params> {
   onStop(fn: () => unknown): void
 }
 
-export interface RobotSpec<N extends Needs, S, P extends Params> {
+export interface RobotSpec<N extends Needs, S, P extends Params, C extends ConfigNames = ConfigNames> {
   readonly needs: N
   readonly state?: StateSpec<S>
   /**
@@ -95,11 +101,16 @@ export interface RobotSpec<N extends Needs, S, P extends Params> {
    * What was set stays over swaps, crashes and restarts, until it is reset.
    */
   readonly params?: P
+  /**
+   * Names of texts that the robot keeps for its programs, secret ones too: `['MQTT_URL', 'TOKEN']`. `medulla config set
+   * TOKEN` sets one; a program is not started while one of its names is not set.
+   */
+  readonly config?: C
   /** One that is async and rejects ends the program, as one that throws. */
-  run(context: Handles<N> & Context<S, P>): unknown
+  run(context: Handles<N> & Context<S, P, C>): unknown
 }
 
-const RESERVED = ['state', 'params', 'info', 'every', 'log', 'health', 'hold', 'onLive', 'onStop']
+const RESERVED = ['state', 'params', 'config', 'info', 'every', 'log', 'health', 'hold', 'onLive', 'onStop']
 
 const HANDLE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 
@@ -120,11 +131,11 @@ export function suggestion(word: string, known: readonly string[]): string {
 
 /** Throws SpecError with what to change; `build` shows it, in its place, before anything leaves the laptop. */
 export function checkSpec<N extends Needs, S, P extends Params>(spec: RobotSpec<N, S, P>): void {
-  const { needs, state, params, run } = Object(spec) as Record<string, unknown>
+  const { needs, state, params, config, run } = Object(spec) as Record<string, unknown>
   if (run === undefined && needs === undefined && Object.values(Object(spec)).every(isKind)) {
     throw new SpecError('robot', "run is missing, expected robot({ led: 'output' }, ({ led }) => { … })")
   }
-  checkKeys('robot()', spec, ['needs', 'state', 'params', 'run'])
+  checkKeys('robot()', spec, ['needs', 'state', 'params', 'config', 'run'])
   checkType('needs', needs, 'object', "{ led: 'output' }")
   for (const [name, kind] of Object.entries(needs as Needs)) {
     if (typeof kind === 'function') {
@@ -145,7 +156,16 @@ export function checkSpec<N extends Needs, S, P extends Params>(spec: RobotSpec<
     const { message } = error as TypeError
     throw new SpecError(/^params\.([\w-]+)/.exec(message)?.[1] ?? 'params', message)
   }
+  if (config !== undefined) checkConfig(config)
   checkType('run', run, 'function', '({ led }) => { … }')
+}
+
+function checkConfig(names: unknown): void {
+  try {
+    configNames(names)
+  } catch (error) {
+    throw new SpecError('config', (error as TypeError).message)
+  }
 }
 
 function checkState(state: Partial<StateSpec<unknown>>): void {
@@ -180,6 +200,7 @@ export interface Description {
   ratesMs: number[]
   state: { version: number; encoding: 'json' | 'bytes' } | null
   params: Record<string, Declaration>
+  config: string[]
   wire: number
   sdk: string
 }

@@ -61,8 +61,19 @@ export interface InitMessage {
   params: Record<string, ParamValue>
 }
 
+/** Before `init`: a value that the manifest names, one message each (HANDOVER 15.2). */
+export interface ConfigMessage {
+  t: 'config'
+  name: string
+  value: string
+}
+
 /** What a program knows of itself. */
-export type Init = InitMessage & Omit<CellMessage, 't'>
+export type Init = InitMessage &
+  Omit<CellMessage, 't'> & {
+    /** Absent: the loader of an older runtime. */
+    config?: Readonly<Record<string, string>>
+  }
 
 /** Where a snapshot lies in an outbox or inbox (HANDOVER 5). */
 export interface Snapshot {
@@ -94,6 +105,7 @@ export type Values = Readonly<Record<string, number>>
 
 export type ToProgram =
   | CellMessage
+  | ConfigMessage
   | InitMessage
   /** first program of a slot: go, with a checkpoint in the inbox or without one */
   | {

@@ -30,6 +30,11 @@ test.each([
   ],
   [['const needs = { run: 1 }', "robot({ led: 'output' } as never)"], 'program.ts:3:1: run is missing'],
   [["robot({ led: 'output' }, ({ led, lde, every }: never) => {", '})'], "program.ts:2:34: run() is given no 'lde'"],
+  [
+    ['robot({', "  needs: {}, config: ['TOKEN'],", '  run: ({ config }: never) => (config as never)["TOKNE"],', '})'],
+    "config has no 'TOKNE'; did you mean 'TOKEN'?",
+  ],
+  [['robot({', "  needs: {}, config: ['token'], run() {}", '})'], 'program.ts:3:14: config: a name is A-Z'],
   [['const { run } = { run() {} }', 'robot({ needs: {}, state: {}, run } as never)'], 'program.ts:3:1: state.version'],
 ])('%j', async (lines, says) => {
   expect((await failure(lines)).message).toContain(says)

@@ -143,6 +143,15 @@ test('BUNDLE 4.1, 4.3: every field of a manifest is checked', async () => {
   expect((await refusal(() => encodeManifest(manifestOf({ needs: odd })))).message).toContain('malformed name')
 })
 
+test('BUNDLE 4.5: the config values that a program needs are names, each once; a manifest without them is what it was', async () => {
+  expect(Buffer.from(encodeManifest(manifestOf({ config: [] }))).toString()).not.toContain('config')
+  const manifest = manifestOf({ config: ['MQTT_URL', 'A'] })
+  expect(parseManifest(encodeManifest(manifest))).toEqual(manifest)
+  for (const config of [[], ['token'], ['1A'], ['A B'], ['A', 'A'], [1], 'A', { A: 1 }, null]) {
+    expect((await refusal(() => parseManifest(encodeJson({ ...manifestOf(), config })))).message).toContain("'config'")
+  }
+})
+
 test('BUNDLE 1.4: each limit of a document holds, and one less passes', async () => {
   const nest = (depth: number): unknown => (depth === 0 ? 1 : [nest(depth - 1)])
   const many = (n: number) => Object.fromEntries(Array.from({ length: n }, (_, i) => [`led${i}`, 'output']))
@@ -150,11 +159,14 @@ test('BUNDLE 1.4: each limit of a document holds, and one less passes', async ()
   const arches = (n: number) => Array.from({ length: n }, (_, i) => `a${String(i).padStart(2, '0')}`)
   const rates = (n: number) => Array.from({ length: n }, () => 1)
   const params = (n: number) => Object.fromEntries(Array.from({ length: n }, (_, i) => [`p${i}`, { value: i }]))
+  const names = (n: number) => Array.from({ length: n }, (_, i) => `N${i}`)
   const choice = (n: number) => ({ value: 'c0', choices: Array.from({ length: n }, (_, i) => `c${i}`) })
   const manifests: [Partial<Manifest>, Partial<Manifest>][] = [
     [{ needs: many(64) }, { needs: many(65) }],
     [{ ratesMs: rates(64) }, { ratesMs: rates(65) }],
     [{ params: params(64) }, { params: params(65) }],
+    [{ config: names(32) }, { config: names(33) }],
+    [{ config: [`A${'_'.repeat(63)}`] }, { config: [`A${'_'.repeat(64)}`] }],
     [{ params: { x: choice(32) } }, { params: { x: choice(33) } }],
     [{ sdk: '1'.repeat(128) }, { sdk: '1'.repeat(129) }],
   ]
