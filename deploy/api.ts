@@ -9,13 +9,14 @@
  * | PUT /v1/slots/:slot/program | operator | bundle, Content-Length required; for force and retry the header Medulla-Order, base64url of a SignedOrder as JSON | NDJSON of PushEvent |
  * | GET /v1/operators | operator | | OperatorInfo[] |
  * | GET /v1/nonce | operator | | `{"nonce": "…"}`, for one order |
- * | POST /v1/orders | operator | SignedOrder | NDJSON: of PushEvent (start, rollback, release), one PinChange (set), one ParamReport (params), one OperatorInfo (the three of operators), one CounterRange (reset-floor) |
+ * | POST /v1/orders | operator | SignedOrder | NDJSON: of PushEvent (start, rollback, release), one PinChange (set), one ParamReport (params), one ConfigInfo (set-config, unset-config), one OperatorInfo (the three of operators), one CounterRange (reset-floor) |
  * | POST /v1/slots/:slot/stop | observer | | NDJSON of PushEvent |
  * | POST /v1/estop | observer | | NDJSON of PushEvent |
  * | GET /v1/slots/:slot/releases | observer | | ReleaseInfo[], what runs first, then newest first, then what was never committed |
  * | GET /v1/slots/:slot/logs?lines=N&follow=1&since=TIME&ago=MS&level=LEVEL | observer | | NDJSON of LogLine |
  * | GET /v1/logs | observer | | the same, of all slots |
  * | GET /v1/slots/:slot/params | observer | | ParamReport |
+ * | GET /v1/config | observer | | ConfigReport, without any value |
  * | GET /v1/slots/:slot/spare | operator | | NDJSON of SpareEvent; the slot has a spare child while it is read |
  * | GET /v1/programs/:program/counter | observer | | CounterRange |
  * | GET /v1/receipts?limit=N | observer | | NDJSON of SignedReceipt, oldest first |
@@ -299,6 +300,26 @@ export interface ParamReport {
 /** All of it or nothing (HANDOVER 11.2). */
 export type ParamChange = { set: Record<string, number | boolean | string> } | { reset: string[] | 'all' }
 
+/** The recipient of config values, as exact JSON text, signed by the robot: base64 SSHSIG blob, namespace `config@medulla` (BUNDLE 13.2). */
+export interface SignedConfigKey {
+  key: string
+  sig: string
+}
+/** What anybody is told of a config value: everything but the value. */
+export interface ConfigInfo {
+  name: string
+  /** when it was set; null: a program needs it, and it is not set */
+  time: string | null
+  /** name of the operator who set it, or fingerprint of one that the robot no longer knows */
+  by: string | null
+  /** programs that need it: what each slot runs, or would start */
+  uses: { slot: string; program: string; version: string; runs: boolean }[]
+}
+export interface ConfigReport {
+  key: SignedConfigKey
+  values: ConfigInfo[]
+}
+
 /** Whoever the robot knows. */
 export interface OperatorInfo {
   name: string
@@ -319,6 +340,9 @@ export type Wish =
    */
   | { order: 'poke'; handle: string; what: string | null; value: string }
   | { order: 'params'; slot: string; change: ParamChange }
+  /** `sealed`: the value, sealed to the robot's config key, in base64 (BUNDLE 13) */
+  | { order: 'set-config'; name: string; sealed: string }
+  | { order: 'unset-config'; name: string }
   /** ends the emergency stop */
   | { order: 'release' }
   /** goes with a push; `digest` null when who pushes cannot open the bundle */

@@ -5,6 +5,8 @@
 import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type {
+  ConfigInfo,
+  ConfigReport,
   CounterRange,
   ErrorBody,
   Greeting,
@@ -228,6 +230,23 @@ export class RobotClient {
   /** All of the change or nothing: throws `bad-param`. When it resolves, the robot has it on disk. */
   setParams(slot: string, change: ParamChange): Promise<ParamReport> {
     return this.#ordered({ order: 'params', slot, change })
+  }
+
+  /** Names of the config values, and who uses them. A value is never told. */
+  config(): Promise<ConfigReport> {
+    return this.#json('GET', '/v1/config', MAX_STATUS)
+  }
+
+  /** Sealed here, so that only the body of the robot reads it. Programs see it from their next start or swap. */
+  async setConfig(name: string, value: string): Promise<ConfigInfo> {
+    const { configRecipient, sealConfigValue } = await import('./configvalue.ts')
+    const recipient = configRecipient((await this.config()).key, this.robot.id)
+    return this.#ordered({ order: 'set-config', name, sealed: await sealConfigValue(value, recipient) })
+  }
+
+  /** Throws `not-found` where it is not set. */
+  unsetConfig(name: string): Promise<ConfigInfo> {
+    return this.#ordered({ order: 'unset-config', name })
   }
 
   /** The newest `limit`, oldest first. */

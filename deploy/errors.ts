@@ -35,6 +35,7 @@ export const REFUSAL_CODES = [
   'bad-device',
   'bad-scenario',
   'unconfined',
+  'missing-config',
   // moment
   'in-progress',
   'estopped',

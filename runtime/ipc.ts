@@ -73,6 +73,7 @@ export const EndpointMessage = z.discriminatedUnion('op', [
     follow: z.boolean(),
   }),
   z.strictObject({ op: z.literal('params'), id, slot }),
+  z.strictObject({ op: z.literal('config-values'), id }),
   /** until it is cancelled (HANDOVER 12.1) */
   z.strictObject({ op: z.literal('spare'), id, slot }),
   z.strictObject({ op: z.literal('receipts'), id, limit: z.number().int().min(1).max(10_000) }),
@@ -102,8 +103,8 @@ export type EndpointMessage = z.infer<typeof EndpointMessage>
 
 /**
  * Body to endpoint. `config` comes first, unasked. An answer to a request is any number of `item` (stream elements: a
- * PushEvent, LogLine, SpareEvent, SignedReceipt, PinChange or ParamReport), then one `done` (value for `status`, `board`,
- * `params`, `releases`, `counter`, `nonce`, `operators`, `who` and `signers`) or one `error`.
+ * PushEvent, LogLine, SpareEvent, SignedReceipt, PinChange, ParamReport or ConfigInfo), then one `done` (value for `status`, `board`,
+ * `params`, `config-values`, `releases`, `counter`, `nonce`, `operators`, `who` and `signers`) or one `error`.
  */
 export type BodyMessage =
   | {

@@ -25,6 +25,8 @@ export interface RobotFacts {
   handles: Record<string, string>
   /** handle to the other slot that holds it, or something that goes together with it */
   leased: Record<string, { slot: string; holds: string }>
+  /** names of the config values that are set */
+  config: ReadonlySet<string>
   wire: number
 }
 
@@ -67,9 +69,14 @@ function forThisRobot(release: Release, facts: RobotFacts): Refusal | null {
 export function unfit(
   release: Pick<Release, 'arch' | 'node'>,
   manifest: Manifest,
-  facts: Pick<RobotFacts, 'arch' | 'node' | 'wire' | 'handles' | 'leased' | 'slot'>,
+  facts: Pick<RobotFacts, 'arch' | 'node' | 'wire' | 'handles' | 'leased' | 'slot' | 'config'>,
 ): Refusal | null {
-  return platform(release, facts) ?? wire(manifest, facts) ?? unmet(manifest.needs, facts)
+  return (
+    platform(release, facts) ??
+    wire(manifest, facts) ??
+    unmet(manifest.needs, facts) ??
+    unset(manifest.config, facts.config)
+  )
 }
 
 function platform({ arch, node }: Pick<Release, 'arch' | 'node'>, facts: Pick<RobotFacts, 'arch' | 'node'>) {
@@ -139,7 +146,7 @@ function hardware(release: Release, manifest: Manifest, facts: RobotFacts): Refu
       `release says ${release.program} ${release.version}, manifest says ${manifest.program} ${manifest.version}`,
     )
   }
-  return wire(manifest, facts) ?? unmet(manifest.needs, facts)
+  return wire(manifest, facts) ?? unmet(manifest.needs, facts) ?? unset(manifest.config, facts.config)
 }
 
 function wire(manifest: Manifest, facts: Pick<RobotFacts, 'wire'>): Refusal | null {
@@ -176,6 +183,15 @@ export function unmet(
     }
   }
   return null
+}
+
+/** BUNDLE 10.15: the config values that a program needs and that nobody has set on this robot. */
+export function unset(names: readonly string[] = [], set: ReadonlySet<string>): Refusal | null {
+  const missing = names.filter((name) => !set.has(name))
+  const [first, ...more] = missing
+  if (first === undefined) return null
+  const what = more.length === 0 ? `${first}, which is` : `${missing.join(', ')}, which are`
+  return new Refusal('missing-config', `program needs ${what} not set on this robot`, `medulla config set ${first}`)
 }
 
 /** `>=X.Y[.Z]`; anything else is false. */

@@ -4,7 +4,13 @@ import { Refusal } from '../errors.ts'
 import { LIMITS } from './limits.ts'
 
 /** BUNDLE 2.3: a signature of one kind of statement never counts as one of another kind. */
-export const NAMESPACES = ['release@medulla', 'order@medulla', 'receipt@medulla', 'cert@medulla'] as const
+export const NAMESPACES = [
+  'release@medulla',
+  'order@medulla',
+  'receipt@medulla',
+  'cert@medulla',
+  'config@medulla',
+] as const
 export const PUBLIC_KEY_PATTERN = /^ssh-ed25519 [A-Za-z0-9+/]{68}$/
 
 const MAGIC = Buffer.from('SSHSIG')

@@ -18,6 +18,7 @@ import { watchDataFolder } from './datafolder.ts'
 import { continueProcess, descendantsOf, killUser, signal, stopProcess } from './fence.ts'
 import { readLines } from './lines.ts'
 import type { SlotLog } from './log.ts'
+import { type Mask, maskMessage, maskOf } from './mask.ts'
 import { lastWords, parseFromProgram } from './messages.ts'
 import { raise } from './realtime.ts'
 import { openFifoEnd, type RunDir } from './rundir.ts'
@@ -47,7 +48,10 @@ export type Assignment = Pick<
   | 'endMs'
   | 'stopMs'
   | 'params'
->
+> & {
+  /** The values that the manifest names (HANDOVER 15.2). */
+  config: Record<string, string>
+}
 
 interface Listener {
   message(message: FromProgram): void
@@ -71,6 +75,7 @@ export class Child implements Instance {
   readonly #cell: Cell
   readonly #control: Duplex
   #listener: Listener | null = null
+  #mask: Mask | null = null
   /** Its end was handled. */
   #isGone = false
   #waits = (): void => {}
@@ -142,8 +147,9 @@ export class Child implements Instance {
     })
     const [, stdout, stderr, control, broker] = this.process.stdio as [null, Readable, Readable, Duplex, Duplex]
     this.#control = control
-    options.log.drain(stdout, 'stdout', () => this.fence)
-    options.log.drain(stderr, 'stderr', () => this.fence)
+    const masked = (text: string) => this.#mask?.(text) ?? text
+    options.log.drain(stdout, 'stdout', () => this.fence, masked)
+    options.log.drain(stderr, 'stderr', () => this.fence, masked)
     control.on('error', () => {})
     broker.on('error', () => {})
     const hear = (line: string) => this.#hear(line)
@@ -156,12 +162,15 @@ export class Child implements Instance {
   }
 
   /** Once: its program, which lies in its folder by now. Messages and the exit of a child that has none are its own. */
-  begin(assignment: Assignment, listener: Listener): void {
+  begin({ config, ...assignment }: Assignment, listener: Listener): void {
     this.#listener = listener
+    this.#mask = maskOf(config)
     if (this.#isGone) return listener.exit()
     this.#cell.reveal()
     watchDataFolder(this, this.#cell.data)
     const role = this.options.predecessor === null ? 'first' : 'candidate'
+    // one line each: all of them together could be longer than a line may be (HANDOVER 3.2)
+    for (const [name, value] of Object.entries(config)) this.send({ t: 'config', name, value })
     this.send({ t: 'init', wire: WIRE, file: this.#cell.file, dataDir: this.#cell.data.inside, role, ...assignment })
   }
 
@@ -252,7 +261,8 @@ export class Child implements Instance {
   }
 
   #hear(line: string): void {
-    const message = parseFromProgram(line)
+    const heard = parseFromProgram(line)
+    const message = heard === null || this.#mask === null ? heard : maskMessage(heard, this.#mask)
     this.fatal = lastWords(message) ?? this.fatal
     if (message === null) return void this.kill()
     if (message.t === 'enter') this.entered = message.place

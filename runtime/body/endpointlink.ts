@@ -211,6 +211,8 @@ export class EndpointLink {
           return done(this.#robot.counterRange(message.program))
         case 'params':
           return done(await this.#params(message.slot))
+        case 'config-values':
+          return done(await this.#robot.config.report())
         case 'board':
           return done(boardReport(this.#robot.board))
         case 'who':
@@ -269,9 +271,12 @@ export class EndpointLink {
 
   async #carryOut(order: Order, by: Operator, answer: (value: unknown) => void): Promise<void> {
     switch (order.order) {
-      case 'start':
-        await this.#robot.committed(order.slot).start(by.fingerprint)
+      case 'start': {
+        const slot = this.#robot.committed(order.slot)
+        await this.#robot.config.admit(slot.name)
+        await slot.start(by.fingerprint)
         return answer(resultOf('started', `slot ${order.slot} is started; medulla status shows how it goes`))
+      }
       case 'rollback':
         return this.#installer.rollback(order, by.fingerprint, answer)
       case 'set':
@@ -284,6 +289,10 @@ export class EndpointLink {
         await params.change(order.change, runs, by.name)
         return answer(await this.#params(order.slot))
       }
+      case 'set-config':
+        return answer(await this.#robot.config.set(order.name, order.sealed, by))
+      case 'unset-config':
+        return answer(await this.#robot.config.unset(order.name, by))
       case 'release':
         return answer(await this.#robot.emergency.release(by.fingerprint))
       case 'add-operator':

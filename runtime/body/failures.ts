@@ -108,10 +108,19 @@ export class Failures {
   refused(error: unknown, runnable: Runnable | null, committed: boolean): Consequence {
     const { message } = error as Error
     const code = error instanceof Refusal ? error.code : 'internal'
-    const until = committed ? UNTIL[code] : undefined
+    const until = committed ? this.#until(error, code) : undefined
     if (until === undefined) return { event: 'spawn-failed', said: { code, message } }
     this.#refused = runnable
     return { event: 'refused', said: { code, message: `${message}; ${until}` } }
+  }
+
+  #until(error: unknown, code: RefusalCode): string | undefined {
+    if (!(error instanceof Refusal) || code !== 'missing-config') return UNTIL[code]
+    return `${error.hint}, then: medulla start${this.#where}`
+  }
+
+  get #where(): string {
+    return this.#slot === 'main' ? '' : ` --slot ${this.#slot}`
   }
 
   committed(): void {
@@ -235,8 +244,7 @@ export class Failures {
   #hint(): string | null {
     if (this.#series === null || !(this.#series.soon || this.#series.count >= OFTEN)) return null
     if (!this.#env.canGoBack(this.#slot)) return null
-    const where = this.#slot === 'main' ? '' : ` --slot ${this.#slot}`
-    return `medulla rollback${where} goes back to the last release that ran well`
+    return `medulla rollback${this.#where} goes back to the last release that ran well`
   }
 }
 

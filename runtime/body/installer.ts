@@ -3,7 +3,7 @@
  * (design invariant "Bytes", BUNDLE 10, HANDOVER 8.2).
  */
 import type { Order, PushEvent } from '../../deploy/api.ts'
-import { decide, type RobotFacts } from '../../deploy/bundle/policy.ts'
+import { decide, type RobotFacts, unset } from '../../deploy/bundle/policy.ts'
 import type { Release } from '../../deploy/bundle/release.ts'
 import { Refusal } from '../../deploy/errors.ts'
 import type { EndpointMessage } from '../ipc.ts'
@@ -104,6 +104,9 @@ export class Installer {
         if (to.program !== order.program) {
           throw new Refusal('not-found', `expected a release of ${order.program}, got one of ${to.program}`)
         }
+        // HANDOVER 15.3
+        const refusal = unset(to.manifest.config, this.#robot.config.names)
+        if (refusal !== null) throw refusal
         upgrade = new Upgrade({
           kind: 'rollback',
           to,
@@ -175,7 +178,7 @@ export class Installer {
   }
 
   #facts(message: Of<'install'>, slot: Slot, release: Release, digest: string, retry: boolean): RobotFacts {
-    const { slots, home, owner, clockSynced } = this.#robot
+    const { slots, home, owner, clockSynced, config } = this.#robot
     return {
       robot: home.id,
       arch: process.arch,
@@ -189,6 +192,7 @@ export class Installer {
       retry,
       handles: owner.kinds(),
       leased: owner.leasedByOthers(message.slot),
+      config: config.names,
       wire: WIRE,
     }
   }

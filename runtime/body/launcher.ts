@@ -20,6 +20,8 @@ export interface Ground extends Pick<SlotEnv, 'owner' | 'timing'> {
   readonly dirs: RunDirs
   readonly cells: Cells
   spawned(child: Child): void
+  /** Values by their names. Throws Refusal `missing-config`. */
+  config(names: readonly string[]): Record<string, string>
   /** MB that must be available besides a spare. */
   readonly memoryReserveMb: number
 }
@@ -45,6 +47,8 @@ export async function launch(
 ): Promise<Running> {
   const { program, version, manifest } = runnable
   const { slot, generation, params } = about
+  // what is set while it starts counts from its next start
+  const config = env.config(manifest.config ?? [])
   const child =
     (await spares.take(about, manifest.needs)) ?? (await freshChild(env, about, Object.keys(manifest.needs)))
   const { dir } = child.options
@@ -62,7 +66,7 @@ export async function launch(
   const { timing } = env
   child.begin(
     {
-      ...{ slot, program, version, generation, params },
+      ...{ slot, program, version, generation, params, config },
       heartbeatMs: heartbeatMs(timing),
       rehearsals: timing.rehearsals,
       brokerDeadlineMs: timing.heartbeatMs,

@@ -81,7 +81,12 @@ export class SlotLog {
   }
 
   /** Reads a pipe to its end, so that a program never blocks on its own output. What is beyond {@link OUTPUT_ALLOWANCE} is not looked at. */
-  drain(pipe: Readable, stream: 'stdout' | 'stderr', fence: () => number): void {
+  drain(
+    pipe: Readable,
+    stream: 'stdout' | 'stderr',
+    fence: () => number,
+    masked: (text: string) => string = (text) => text,
+  ): void {
     const budget = new Budget(OUTPUT_ALLOWANCE)
     const decoder = new StringDecoder('utf8')
     let rest = ''
@@ -93,13 +98,13 @@ export class SlotLog {
       budget.spend(1, chunk.length)
       const lines = (rest + decoder.write(chunk)).split('\n')
       rest = lines.pop() ?? ''
-      for (const line of lines) if (line !== '') this.add(stream, line, fence())
+      for (const line of lines) if (line !== '') this.add(stream, masked(line), fence())
       if (rest.length > MAX_TEXT) {
-        this.add(stream, rest, fence())
+        this.add(stream, masked(rest), fence())
         rest = ''
       }
     })
-    pipe.on('end', () => rest !== '' && this.add(stream, rest, fence()))
+    pipe.on('end', () => rest !== '' && this.add(stream, masked(rest), fence()))
     pipe.on('error', () => {})
   }
 

@@ -7,7 +7,7 @@
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import * as z from 'zod'
-import { NAME_PATTERN, type Order, ROLE_RANK, type Role, type SignedOrder } from '../../deploy/api.ts'
+import { CONFIG_NAME, NAME_PATTERN, type Order, ROLE_RANK, type Role, type SignedOrder } from '../../deploy/api.ts'
 import { LIMITS } from '../../deploy/bundle/limits.ts'
 import { verifyBase64 } from '../../deploy/bundle/sshsig.ts'
 import { readJson } from '../../deploy/bundle/strict.ts'
@@ -52,6 +52,13 @@ const Known = z.discriminatedUnion('order', [
     value: z.string().max(MAX_POKE),
   }),
   z.strictObject({ ...signed, order: z.literal('params'), slot, change: ParamChange }),
+  z.strictObject({
+    ...signed,
+    order: z.literal('set-config'),
+    name: z.string().regex(CONFIG_NAME),
+    sealed: z.string().max(LIMITS.sealedConfig),
+  }),
+  z.strictObject({ ...signed, order: z.literal('unset-config'), name: z.string().regex(CONFIG_NAME) }),
   z.strictObject({ ...signed, order: z.literal('release') }),
   z.strictObject({
     ...signed,
@@ -80,6 +87,8 @@ const NEEDS: Readonly<Record<Order['order'], Role>> = {
   set: 'operator',
   poke: 'operator',
   params: 'operator',
+  'set-config': 'operator',
+  'unset-config': 'operator',
   release: 'operator',
   push: 'operator',
   'add-operator': 'owner',

@@ -155,7 +155,7 @@ export class ReceiptLimit {
 }
 
 /** A token bucket. */
-class Bucket {
+export class Bucket {
   readonly #burst: number
   readonly #perMs: number
   readonly #now: () => number

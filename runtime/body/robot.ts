@@ -21,6 +21,7 @@ import { isClockSynchronised } from '../clock.ts'
 import { createLog } from '../log.ts'
 import { WIRE } from '../sdk/wire.ts'
 import { Bundles } from '../store/bundles.ts'
+import { ConfigFile } from '../store/config.ts'
 import { Door } from '../store/door.ts'
 import { type Home, openHome } from '../store/home.ts'
 import { loadOperators, type Operators } from '../store/operators.ts'
@@ -28,6 +29,7 @@ import { Receipts } from '../store/receipts.ts'
 import { Slots } from '../store/slots.ts'
 import { loadBoard, scaled } from './boardfile.ts'
 import type { Cells } from './cells.ts'
+import { RobotConfig } from './config.ts'
 import { EmergencyStop } from './emergency.ts'
 import { type Entry, plainEntry } from './entries.ts'
 import type { SlotEnv } from './env.ts'
@@ -74,6 +76,7 @@ export class Robot {
   readonly #watchers = new Set<(slot: Slot) => void>()
   readonly #limit: ReceiptLimit
   readonly operators: OperatorList
+  readonly config: RobotConfig
 
   private constructor(parts: {
     options: BodyOptions
@@ -87,11 +90,13 @@ export class Robot {
     stops: StopLatch
     hardware: Hardware
     dirs: RunDirs
+    config: ConfigFile
   }) {
     this.options = parts.options
     this.home = parts.home
     this.board = parts.board
     this.operators = new OperatorList(parts.home, parts.operators, (entry) => this.record(entry))
+    this.config = new RobotConfig(parts.config, this)
     this.bundles = parts.bundles
     this.slots = parts.slots
     this.receipts = parts.receipts
@@ -123,6 +128,7 @@ export class Robot {
       dirs: this.#dirs,
       cells: this.cells,
       memoryReserveMb: this.board.memoryReserveMb,
+      config: (names) => this.config.valuesOf(names),
       spawned: (child) => this.#hardware.spawned(child),
     }
     this.spares = new Spares(this.#ground)
@@ -150,6 +156,7 @@ export class Robot {
       const bundles = await Bundles.open(join(home.dir, 'store'), door)
       const slots = await Slots.open(home)
       const receipts = await Receipts.open(home)
+      const config = await ConfigFile.open(home.dir)
       const dirs = new RunDirs(home.dir)
       const stops = StopLatch.open(home.dir)
       let robot: Robot | null = null
@@ -164,9 +171,9 @@ export class Robot {
         stopped: () => robot?.emergency.pressed(),
         log: createLog('body'),
       })
-      const stored = { operators, bundles, slots, receipts, door, stops }
+      const stored = { operators, bundles, slots, receipts, door, stops, config }
       robot = new Robot({ options, home, board, ...stored, hardware, dirs })
-      for (const problem of [...slots.problems, ...receipts.problems])
+      for (const problem of [...slots.problems, ...receipts.problems, ...config.problems])
         robot.slot('main').log.add('runtime', problem, 0, 'warn')
       return robot
     } catch (error) {
@@ -281,7 +288,7 @@ export class Robot {
         if (record === null) return []
         const { signer, time, manifest } = record
         const { program, version } = manifest
-        const pusher = this.#nameOf(record.pusher)
+        const pusher = this.nameOf(record.pusher)
         const run = this.slots.get(slot).runs[digest]
         const runs = status?.digest === digest && status.uptimeMs !== undefined ? { runsMs: status.uptimeMs } : {}
         const about = { digest, program, version, signer, pusher, time, current: digest === current }
@@ -289,7 +296,7 @@ export class Robot {
       }),
     )
     const undone = this.slots.get(slot).undone.map((each): ReleaseInfo => {
-      return { ...each, pusher: this.#nameOf(each.pusher), current: false, undone: true }
+      return { ...each, pusher: this.nameOf(each.pusher), current: false, undone: true }
     })
     return [...found.flat(), ...undone]
   }
@@ -356,7 +363,8 @@ export class Robot {
     await this.home.close()
   }
 
-  #nameOf(pusher: string): string {
+  /** Name of an operator, or fingerprint of one that the robot no longer knows. */
+  nameOf(pusher: string): string {
     return this.operators.now.byFingerprint(pusher)?.name ?? pusher
   }
 
@@ -368,7 +376,8 @@ export class Robot {
   /** HANDOVER 9.9: what was installed here may meet another board, Node or runtime. */
   #unfit(slot: string, { platform, manifest }: Runnable): Refusal | null {
     const here = { arch: process.arch, node: process.version, wire: WIRE }
-    const facts = { ...here, handles: this.owner.kinds(), leased: this.owner.leasedByOthers(slot), slot }
+    const leased = this.owner.leasedByOthers(slot)
+    const facts = { ...here, handles: this.owner.kinds(), leased, slot, config: this.config.names }
     return this.#refusal() ?? unfit(platform, manifest, facts)
   }
 

@@ -118,6 +118,12 @@ export function createApp({ link, urgent, door, sessions, failed }: AppParts): E
     }),
   )
   app.get(
+    '/v1/config',
+    route('observer', async ({ response }) => {
+      response.json(await link.call({ op: 'config-values' }))
+    }),
+  )
+  app.get(
     '/v1/slots/:slot/releases',
     route('observer', async ({ response, slot }) => {
       response.json(await link.call({ op: 'releases', slot }))

@@ -54,6 +54,7 @@ const collect = runInNewContext('gc') as () => void
 
 type Entered = Pick<Init, 'grants' | 'confine'> & Pick<Host, 'system'>
 let cell: Promise<Entered> | null = null
+const config: Record<string, string> = {}
 let programFile = ''
 let queue: ToProgram[] = []
 let hear: ((message: ToProgram) => void) | null = null
@@ -68,7 +69,8 @@ control.on('data', (text: string) => {
     if (message.t === 'cell') {
       cell = enter(message)
       cell.catch(fail)
-    } else if (message.t === 'init') void load(message)
+    } else if (message.t === 'config') config[message.name] = message.value
+    else if (message.t === 'init') void load(message)
     else if (hear === null) queue.push(message)
     else hear(message)
   }
@@ -89,7 +91,7 @@ async function load(message: InitMessage): Promise<void> {
   try {
     if (cell === null) throw new Error('expected a cell before a program')
     const { system, ...given } = await cell
-    const init: Init = { ...message, ...given }
+    const init: Init = { ...message, ...given, config }
     const host: Host = {
       init,
       system,

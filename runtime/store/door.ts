@@ -46,10 +46,20 @@ export type DoorRequest =
   | { op: 'unpack' }
   | { op: 'drop' }
   | { op: 'extract'; store: string; digest: string; folder: string }
+  | { op: 'age-key' }
+  | { op: 'open-config'; sealed: string; identity: string }
 export type DoorAnswer =
   | { ask: Signed }
-  | { ok: true; value: Verified | InstallRecord }
+  | { ok: true; value: DoorValue }
   | { ok: false; error: { code: RefusalCode; message: string; hint: string | undefined } }
+
+/** `identity` is secret. */
+export interface AgeKey {
+  identity: string
+  recipient: string
+}
+/** What the jobs come to; the text is an opened config value. */
+export type DoorValue = Verified | InstallRecord | AgeKey | string
 
 export interface DoorOptions {
   /** The compiled worker; doorworker.js beside this file by default. */
@@ -63,7 +73,7 @@ export interface DoorOptions {
 interface Pending {
   request: DoorRequest
   admit: Admit
-  resolve(value: Verified | InstallRecord): void
+  resolve(value: DoorValue): void
   reject(error: unknown): void
 }
 
@@ -99,6 +109,16 @@ export class Door {
     return (await this.#do({ op: 'extract', store, digest, folder })) as InstallRecord
   }
 
+  /** A new pair. In the worker, because age-encryption takes 70 ms to load. */
+  async ageKey(): Promise<AgeKey> {
+    return (await this.#do({ op: 'age-key' })) as AgeKey
+  }
+
+  /** BUNDLE 13.3 */
+  async openConfig(sealed: string, identity: string): Promise<string> {
+    return (await this.#do({ op: 'open-config', sealed, identity })) as string
+  }
+
   /** Jobs in flight are refused. Idempotent. */
   async close(): Promise<void> {
     this.#closed = true
@@ -109,7 +129,7 @@ export class Door {
     await worker?.terminate()
   }
 
-  #do(request: DoorRequest, admit: Admit = () => null): Promise<Verified | InstallRecord> {
+  #do(request: DoorRequest, admit: Admit = () => null): Promise<DoorValue> {
     if (this.#closed) return Promise.reject(new Refusal('body-away', 'the robot is shutting down'))
     return new Promise((resolve, reject) => {
       this.#queue.push({ request, admit, resolve, reject })

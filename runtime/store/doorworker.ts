@@ -6,7 +6,9 @@ import { open } from 'node:fs/promises'
 import { parentPort } from 'node:worker_threads'
 import { type Opened, openInner } from '../../deploy/bundle/open.ts'
 import { unpackPayload } from '../../deploy/bundle/payload.ts'
+import { openConfigValue } from '../../deploy/configvalue.ts'
 import { Refusal } from '../../deploy/errors.ts'
+import { generateAgeIdentity } from '../../deploy/keys.ts'
 import type { DoorAnswer, DoorRequest, Verified, VerifyJob } from './door.ts'
 import { checkProgram, extractEntry } from './entry.ts'
 
@@ -83,6 +85,10 @@ async function answer(request: DoorRequest): Promise<{ value: DoorAnswer; transf
       const value = await extractEntry(request.store, request.digest, request.folder)
       return { value: { ok: true, value }, transfer: [] }
     }
+    case 'age-key':
+      return { value: { ok: true, value: await generateAgeIdentity() }, transfer: [] }
+    case 'open-config':
+      return { value: { ok: true, value: await openConfigValue(request.sealed, request.identity) }, transfer: [] }
   }
 }
 

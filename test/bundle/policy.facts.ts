@@ -14,6 +14,7 @@ export function factsOf(over: Partial<RobotFacts> = {}): RobotFacts {
     retry: false,
     handles: { led: 'output', button: 'input' },
     leased: {},
+    config: new Set(),
     wire: 1,
     ...over,
   }

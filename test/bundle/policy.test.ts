@@ -161,6 +161,14 @@ const cases: Case[] = [
     code: 'missing-handle',
     says: ["servo 'arm'", 'led, button'],
   },
+  {
+    title: 'BUNDLE 10.15: values that are not set',
+    manifest: { config: ['URL', 'TOKEN', 'USER'] },
+    facts: { config: new Set(['TOKEN']) },
+    code: 'missing-config',
+    says: ['URL, USER, which are not set'],
+  },
+  { title: 'values that are set', manifest: { config: ['URL'] }, facts: { config: new Set(['URL', 'B']) }, code: null },
   { title: 'a name that every object has', manifest: { needs: { constructor: 'output' } }, code: 'missing-handle' },
   {
     title: 'BUNDLE 10.12: wrong kind, naming both',
@@ -202,7 +210,7 @@ test('the order of the checks: who, what, when, then hardware', () => {
     expires: new Date(NOW - 1).toISOString(),
   })
   const facts = factsOf({ floor: NOW, tried: 'rolled-back', wire: 9 })
-  const manifest = manifestOf({ needs: { none: 'output' } })
+  const manifest = manifestOf({ needs: { none: 'output' }, config: ['TOKEN'] })
   const fixes: [string, Partial<Release>, Partial<RobotFacts>][] = [
     ['wrong-robot', { recipients: [facts.robot] }, {}],
     ['wrong-slot', { slot: null }, {}],
@@ -213,6 +221,7 @@ test('the order of the checks: who, what, when, then hardware', () => {
     ['expired', { expires: null }, {}],
     ['wrong-wire', {}, { wire: 1 }],
     ['missing-handle', {}, { handles: { none: 'output' } }],
+    ['missing-config', {}, { config: new Set(['TOKEN']) }],
   ]
   for (const [code, releaseFix, factsFix] of fixes) {
     expect(decide(release, DIGEST, manifest, facts)?.code).toBe(code)

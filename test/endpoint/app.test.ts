@@ -87,6 +87,7 @@ test('every route of the router names its role; there are no others', async () =
     'GET /v1/receipts': 'observer',
     'GET /v1/pins': 'observer',
     'GET /v1/board': 'observer',
+    'GET /v1/config': 'observer',
   })
   // what is no route is the guard before them, and the refusal of everything else after them
   expect(layers.map(({ route }) => (route ? 'r' : '-')).join('')).toMatch(/^-+r+--$/)

@@ -41,6 +41,8 @@ test('HANDOVER 8.10: each order of an operator is good once', async () => {
     { order: 'poke', handle: 'imu', what: 'accel', value: '[0,0,1]' },
     { order: 'params', slot: 'main', change: { set: { speed: 1 } } },
     { order: 'params', slot: 'main', change: { reset: 'all' } },
+    { order: 'set-config', name: 'TOKEN', sealed: 'YWdl' },
+    { order: 'unset-config', name: 'TOKEN' },
     { order: 'release' },
     { order: 'push', slot: 'main', digest: DIGEST, force: true, retry: false },
   ]
@@ -61,6 +63,8 @@ test('HANDOVER 8.10: an order of a stranger, of an observer, for another robot, 
     [await signed({ ...start, slot: '../main' }), 'usage', 'slot'],
     [await signed({ ...start, also: 1 }), 'usage', /./],
     [await signed({ order: 'shutdown' }), 'usage', /./],
+    [await signed({ order: 'unset-config', name: 'token' }), 'usage', 'name'],
+    [await signed({ order: 'set-config', name: 'TOKEN', sealed: 'A'.repeat(8193) }), 'usage', 'sealed'],
     [await signed({ order: 'set', handle: 'led', value: '1' }), 'usage', 'value'],
     [await sealed({ ...start, robot: ROBOT, nonce: desk.nonce(), format: 'medulla-order/1' }, ann), 'unknown-format', /./], // biome-ignore format: one case
   ]
