@@ -9,8 +9,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Outcome, PushEvent, Receipt } from '../../deploy/api.ts'
 import { encodeManifest, MANIFEST_FORMAT, type Manifest, parseManifest } from '../../deploy/bundle/manifest.ts'
-import { unmet } from '../../deploy/bundle/policy.ts'
-import type { RefusalCode } from '../../deploy/errors.ts'
+import { unmet, unset } from '../../deploy/bundle/policy.ts'
+import { Refusal, type RefusalCode } from '../../deploy/errors.ts'
 import type { Board } from '../../drivers/board.ts'
 import { SimBackend } from '../../drivers/sim/backend.ts'
 import { World } from '../../drivers/sim/world.ts'
@@ -55,6 +55,8 @@ export interface BodyOptions {
   readonly strict: boolean
   /** What the program prints is in its log only, as on a robot. */
   readonly capture: boolean
+  /** Config values by name, as if they had been set on the robot. */
+  readonly config: Readonly<Record<string, string>>
 }
 
 /** Events without a turn of the event loop, at most: a process that simulates hears its signals. */
@@ -135,6 +137,12 @@ export class Body {
     const manifest = parseManifest(encodeManifest(claimed as unknown as Manifest))
     const refusal = unmet(manifest.needs, { handles: this.owner.kinds(), leased: {}, slot: SLOT })
     if (refusal !== null) throw refusal
+    const missing = unset(manifest.config, new Set(Object.keys(this.#options.config)))
+    if (missing !== null) {
+      const message = missing.message.replace('set on this robot', 'given to the simulation')
+      const hint = `simulate(program, { config: { NAME: 'value' } }), or "config": { "NAME": "value" } in a scenario`
+      throw new Refusal(missing.code, message, hint)
+    }
     const digest = `simulated:${program}:${version}:${this.#generation}`
     return {
       loaded,
@@ -302,6 +310,7 @@ export class Body {
             brokerDeadlineMs: timing.heartbeatMs,
             ...farewells(timing, 1),
             params,
+            config: this.#options.config,
           },
           onMessage: (message) => on.message(running, message),
           onExit: () => {

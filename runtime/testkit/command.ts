@@ -66,9 +66,10 @@ export async function scenarioCommand(given: ScenarioArguments, say: Say): Promi
 }
 
 async function started(scenario: Scenario, source: Named, board: string, say: Say): Promise<Simulation> {
-  const { params = {}, seed = 1, crashes } = scenario
+  const { params = {}, config = {}, seed = 1, crashes } = scenario
   const onLog = (line: object) => say({ event: 'log', ...line })
-  const options = { board, params, seed, crashes: crashes === 'allow' ? 'log' : 'throw', output: 'log', onLog } as const
+  const given = { board, params, config, seed }
+  const options = { ...given, crashes: crashes === 'allow' ? 'log' : 'throw', output: 'log', onLog } as const
   try {
     return await simulate(source, options)
   } catch (error) {

@@ -77,6 +77,7 @@ const scenario = z.strictObject({
   program: z.string().min(1).optional().describe('a file or a folder, seen from here'),
   board: z.string().min(1).optional().describe('a board file, seen from here'),
   params: byHandle(setting).optional(),
+  config: byHandle(z.string()).optional().describe('values of the names in the config of the program'),
   seed: z.number().int().optional().describe('for Math.random'),
   timeout: duration.optional().describe('simulated time in which all has to come true; default 60s'),
   crashes: z.enum(['fail', 'allow']).default('fail').describe('what a crash, or a swap that is undone, means'),

@@ -25,6 +25,8 @@ export interface SimulateOptions {
   board?: string | URL | object
   /** In the place of the defaults that the program declares. */
   params?: Readonly<Record<string, ParamValue>>
+  /** Values of the names in the program's `config`: each of them has to be here. */
+  config?: Readonly<Record<string, string>>
   /** For Math.random. Default 1. */
   seed?: number
   /** What `Date` says at the start. Default: the first of January 2026. */
@@ -69,6 +71,7 @@ export async function simulate(program: Source, options: SimulateOptions = {}): 
     epochMs: (options.date ?? new Date('2026-01-01T00:00:00Z')).getTime(),
     strict: options.crashes !== 'log',
     capture: options.output === 'log',
+    config: options.config ?? {},
   })
   const simulation = new Simulation(body, options.onLog)
   try {
