@@ -39,6 +39,11 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   get: entry('hand', 'read pins, duties and angles', () => import('./commands/get.ts')),
   set: entry('hand', 'write a handle that no program holds', () => import('./commands/set.ts')),
   poke: entry('hand', 'press inputs and poke chips of a simulated robot', () => import('./commands/poke.ts')),
+  config: entry(
+    'hand',
+    'texts that a robot keeps for its programs, secret ones too',
+    () => import('./commands/config.ts'),
+  ),
   param: entry('hand', 'change parameters of a program while it runs', () => import('./commands/param.ts')),
 
   stop: entry('stop', 'stop a program; its outputs go to their safe levels', () => import('./commands/stop.ts')),

@@ -118,6 +118,13 @@ export class Term {
     this.#stderr.write(`${wrapped(clean(text), this.#stderr)}\n`)
   }
 
+  /** Asks for something on stderr; what is returned ends the line of the question. */
+  ask(question: string): () => void {
+    this.#clear()
+    this.#stderr.write(clean(question))
+    return () => this.#stderr.write('\n')
+  }
+
   /** What goes on right now: replaced by whatever is printed next; nothing when nobody watches. */
   progress(text: string): void {
     if (this.#stderr.isTTY !== true || this.json) return
