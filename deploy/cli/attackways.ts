@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto'
 import type { PushEvent, SignedOrder, Wish } from '../api.ts'
 import type { SignedCertificate } from '../cert.ts'
 import { encodeMessage } from '../channel/handshake.ts'
+import { sealConfigValue } from '../configvalue.ts'
 import { Refusal } from '../errors.ts'
 import type { Signer } from '../keys.ts'
 import { type Fault, flipped, makeBundle, partsOf } from './attackbundle.ts'
@@ -276,6 +277,20 @@ export const heldHandle = (scene: Scene): Wish => {
   const held = scene.slot.handles.find(({ kind }) => kind === 'output')
   if (held === undefined) throw new NotPossible('the program holds no output')
   return { order: 'set', handle: held.name, value: held.value === 1 ? 0 : 1 }
+}
+
+export const sealedElsewhere: Run = async (scene) => {
+  const sealed = await sealConfigValue('attack', scene.elsewhere.age)
+  const { signer } = scene.operator
+  return carriesOut(scene, await makeOrder(scene, { order: 'set-config', name: 'ATTACK', sealed }, { signer }))
+}
+
+/** The first time it is refused as well, because no such value is set, and it counts as given. */
+export const unsetTwice: Run = async (scene) => {
+  const { signer } = scene.operator
+  const once = await makeOrder(scene, { order: 'unset-config', name: 'ATTACK' }, { signer })
+  const first = await carriesOut(scene, once)
+  return first === 'not-found' ? carriesOut(scene, once) : first
 }
 
 export const changed: Run = (scene) => {

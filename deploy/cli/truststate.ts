@@ -45,6 +45,7 @@ export async function readState(client: RobotClient): Promise<TrustedState> {
     add(`${slot.slot} parameters`, await paramsOf(client, slot.slot))
   }
   for (const { name, role, fingerprint } of await client.operators()) add(`operator ${fingerprint}`, `${name}: ${role}`)
+  for (const { name, time, by } of (await client.config()).values) add(`config ${name}`, time && `${time} by ${by}`)
   for await (const pin of client.pins()) {
     if (pin.slot === undefined && DRIVEN.includes(pin.kind)) add(`value of ${pin.name}`, pin.value)
   }
