@@ -23,9 +23,16 @@ export async function sloppyModule(text: string, logical: string): Promise<strin
   ].join('')
 }
 
+/** One step at a time: a pattern for all of them together tries every way to divide thousands of comments, for minutes. */
+const SPACE_OR_COMMENT = /\s+|\/\/.*|\/\*[\s\S]*?\*\//y
+
 /** It is worth a closer look: CommonJS, and not strict by its first line. */
-export const mayBeSloppy = (text: string): boolean =>
-  !/^(?:\s|#!.*|\/\/.*|\/\*[\s\S]*?\*\/)*(['"])use strict\1/.test(text)
+export function mayBeSloppy(text: string): boolean {
+  SPACE_OR_COMMENT.lastIndex = /^#!.*/.exec(text)?.[0].length ?? 0
+  let at = SPACE_OR_COMMENT.lastIndex
+  while (SPACE_OR_COMMENT.test(text)) at = SPACE_OR_COMMENT.lastIndex
+  return !/['"]use strict['"]/y.test(text.slice(at, at + 12))
+}
 
 async function parsed(text: string, sourceType: 'script' | 'module'): Promise<Program | null> {
   const { parse } = await import('acorn')
