@@ -159,6 +159,16 @@ export type PushEvent =
       receipt?: Receipt
     }
 
+/** How late the edges of all software PWM of the robot were: each of them is counted. */
+export interface Lateness {
+  edges: number
+  p50Us: number
+  p99Us: number
+  maxUs: number
+  /** Periods without a pulse. */
+  missed: number
+}
+
 export interface SlotStatus {
   slot: string
   /** lifecycle state, HANDOVER 2 */
@@ -173,7 +183,7 @@ export interface SlotStatus {
   ticks?: number
   restarts: number
   /** `place` as in BoardEntry */
-  handles: { name: string; kind: string; place: string; via: string; value?: number }[]
+  handles: { name: string; kind: string; place: string; via: string; value?: number; lateness?: Lateness }[]
   log: { lines: number; dropped: number }
   lastGapMs?: number | null
   lastError?: string

@@ -103,11 +103,22 @@ const twin: Advise = (name, entry, { model, handles }) => {
   return { about: name, found, fix: 'take one of GPIO12, 18 and one of GPIO13, 19' }
 }
 
-type WithLine = Extract<BoardHandle, { line: string }>
-const isPwm = (entry: BoardHandle): entry is WithLine =>
-  'line' in entry && entry.kind !== 'output' && entry.kind !== 'input'
+const late: Advise = (name, entry, { model, realtime }) => {
+  if (model === 'sim' || realtime > 0 || entry.kind !== 'pwm' || entry.driver !== 'software') return null
+  return {
+    about: name,
+    found:
+      'has pulses that a thread makes, which waits for its turn on a busy machine: an edge is milliseconds late then',
+    fix: 'write "realtime": 50 at the top of the board',
+  }
+}
 
-const CHECKS: readonly Advise[] = [held, unsafe, floating, shared, twin]
+type WithLine = Extract<BoardHandle, { line: string }>
+/** Made by hardware. */
+const isPwm = (entry: BoardHandle): entry is WithLine =>
+  'line' in entry && entry.kind !== 'output' && entry.kind !== 'input' && entry.driver !== 'software'
+
+const CHECKS: readonly Advise[] = [held, unsafe, floating, shared, twin, late]
 
 /** Lines of the header with no other use that is common, and no handle. */
 function freeLines({ model, handles }: Board): string[] {

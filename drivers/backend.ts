@@ -23,6 +23,16 @@ export interface Kept {
   readonly seqno?: number
 }
 
+/** How late the edges of all software PWM of the board were: each of them is counted. */
+export interface Lateness {
+  readonly edges: number
+  readonly p50Us: number
+  readonly p99Us: number
+  readonly maxUs: number
+  /** Periods without a pulse, as the thread got no turn in time. */
+  readonly missed: number
+}
+
 /** Everything there is to know about an open handle. Counters start at 0 with the backend and only rise. */
 export interface HandleInfo {
   readonly name: string
@@ -44,6 +54,8 @@ export interface HandleInfo {
   /** Writes that were refused because of their fencing number. */
   readonly staleWrites: number
   readonly kept: Kept
+  /** Software PWM. */
+  readonly lateness?: Lateness
 }
 
 export type GrantSource =

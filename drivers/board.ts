@@ -4,7 +4,7 @@
  * The board file maps names to hardware (HANDLES 8). A mistake throws BoardError with its place and what to write.
  */
 import * as z from 'zod'
-import { checkChip, checkEstop, checkPlaces, checkWires } from './checks.ts'
+import { checkChip, checkEstop, checkPlaces, checkSoftware, checkWires } from './checks.ts'
 import { complete } from './entries.ts'
 import { BoardError } from './errors.ts'
 import type { Level } from './handle.ts'
@@ -66,7 +66,8 @@ export interface PwmEntry {
   max: number
   /** the most by which the duty cycle changes in a second; 0 is off (HANDLES 15) */
   slew: number
-  driver: 'kernel' | 'pigpio'
+  /** `software`: a thread of the runtime makes the edges (HANDLES 19) */
+  driver: 'kernel' | 'pigpio' | 'software'
   /** of driver kernel, except on model sim */
   channel?: PwmChannel
   via: Via
@@ -233,6 +234,7 @@ function boardOf(json: unknown, file: string): Board {
     handles,
   }
   checkPlaces(file, result)
+  checkSoftware(file, result)
   checkWires(file, result)
   checkEstop(file, result)
   checkChip(file, result)

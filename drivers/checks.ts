@@ -1,9 +1,13 @@
 /** Invariant: a board that passes these names each thing once, and refers only to what is there (HANDLES 8). */
 import { chipOf, placeOf } from './backend.ts'
-import type { Board, BoardHandle } from './board.ts'
+import type { Board, BoardHandle, PwmEntry } from './board.ts'
 import { BoardError } from './errors.ts'
 import { hasPigpio, type PwmChannel, pwmChannelOf, pwmLines } from './linux/models.ts'
 import { suggest } from './mistake.ts'
+
+/** Of software PWM: HANDLES 19.3 */
+const MOST_SOFTWARE = 8
+const SOFTWARE_HZ_WITHOUT_REALTIME = 100
 
 type Handles = Board['handles']
 
@@ -39,6 +43,7 @@ function channelFix(name: string, { model, handles }: Pick<Board, 'model' | 'han
   const ways = [
     ...(free.length > 0 ? [free.join(' or ')] : []),
     ...(pwmLines(model).length === 0 ? ['another channel'] : []),
+    ...(handles[name]?.kind === 'pwm' ? ['any line with "driver": "software"'] : []),
     ...(hasPigpio(model) ? ['a line without hardware PWM with "driver": "pigpio"'] : []),
     'a PCA9685 on i2c',
   ]
@@ -111,12 +116,35 @@ export function checkEstop(file: string, { handles, estop }: Board): void {
   )
 }
 
+const isSoftware = (entry: BoardHandle): boolean => entry.kind === 'pwm' && entry.driver === 'software'
+
+/** HANDLES 19.3: one thread makes the edges of all of them, and how late they are is measured. */
+export function checkSoftware(file: string, { handles, realtime }: Board): void {
+  const names = Object.keys(handles).filter((name) => isSoftware(handles[name] as BoardHandle))
+  for (const name of names) {
+    const { frequencyHz } = handles[name] as PwmEntry
+    if (realtime > 0 || frequencyHz <= SOFTWARE_HZ_WITHOUT_REALTIME) continue
+    const most = SOFTWARE_HZ_WITHOUT_REALTIME
+    const expected = `expected at most ${most} Hz with driver software on a board without "realtime", got ${frequencyHz}`
+    const fix = `write "frequencyHz": ${most}, or "realtime": 50 at the top of the board`
+    throw new BoardError(file, `handles.${name}.frequencyHz`, expected, fix)
+  }
+  const one = names[MOST_SOFTWARE]
+  if (one === undefined) return
+  throw new BoardError(
+    file,
+    `handles.${one}`,
+    `expected at most ${MOST_SOFTWARE} pwm with driver software, got ${names.length}`,
+    `move "${one}" to a PCA9685 on i2c`,
+  )
+}
+
 /** HANDLES 12.2: where the model does not say which chip has the lines, the board does. */
 export function checkChip(file: string, { model, chip, handles }: Board): void {
   if (model === 'sim' || chip !== undefined) return
   for (const name in handles) {
     const { kind } = handles[name] as BoardHandle
-    if (kind !== 'output' && kind !== 'input') continue
+    if (kind !== 'output' && kind !== 'input' && !isSoftware(handles[name] as BoardHandle)) continue
     throw new BoardError(
       file,
       'chip',

@@ -4,6 +4,9 @@ import { BoardError } from './errors.ts'
 import { hasPigpio, type PwmChannel, pwmChannelOf, pwmLines } from './linux/models.ts'
 import type { ParsedBoard } from './schema.ts'
 
+/** Of software PWM: HANDLES 19.3 */
+const SOFTWARE_MOST_HZ = 200
+
 type Given = ParsedBoard['handles'][string]
 type GivenOf<K extends Given['kind']> = Extract<Given, { kind: K }>
 type Model = Board['model']
@@ -48,7 +51,28 @@ function completePwm(fail: Fail, model: Model, { channel, via, safe: given, ...r
   if (min > max) throw fail('min', `expected at most max (${max}), got ${min}`, 'swap min and max')
   const safe = given ?? initial
   checkWithin(fail, { initial, safe }, 'a duty cycle from min', min, 'max', max)
+  if (rest.driver === 'software') return completeSoftware(fail, rest, { safe, via, channel })
   return { ...rest, safe, ...reached(fail, model, rest, channel, via) }
+}
+
+/** HANDLES 19: what a thread can do, and what is left of it when its process has died. */
+function completeSoftware(
+  fail: Fail,
+  rest: Omit<GivenOf<'pwm'>, 'channel' | 'via' | 'safe'>,
+  { safe, via, channel }: { safe: number | 'hold'; via: Via | undefined; channel: PwmChannel | undefined },
+): BoardHandle {
+  const { frequencyHz } = rest
+  if (frequencyHz > SOFTWARE_MOST_HZ) {
+    const expected = `expected at most ${SOFTWARE_MOST_HZ} Hz with driver software, got ${frequencyHz}`
+    throw fail('frequencyHz', expected, `write "frequencyHz": ${SOFTWARE_MOST_HZ}, or use a PCA9685 on i2c`)
+  }
+  if (safe !== 0 && safe !== 1) {
+    const expected = 'expected 0 or 1 with driver software, whose pulses end with the runtime'
+    throw fail('safe', `${expected}, got ${JSON.stringify(safe)}`, 'write "safe": 0')
+  }
+  if (channel !== undefined) throw fail('channel', 'expected none with driver software', 'remove it')
+  if (via === 'inherit') throw fail('via', 'expected broker with driver software, got inherit', 'write "via": "broker"')
+  return { ...rest, safe, via: 'broker' }
 }
 
 function completeServo(fail: Fail, model: Model, { channel, via, safe, ...rest }: GivenOf<'servo'>): BoardHandle {
@@ -95,11 +119,11 @@ function checkWithin(
   }
 }
 
-/** How the PWM on a line is reached, for a pwm or a servo. */
+/** How the PWM on a line is reached, for a pwm or a servo whose pulses hardware makes. */
 function reached(
   fail: Fail,
   model: Model,
-  { line, driver }: { line: string; driver: 'kernel' | 'pigpio' },
+  { kind, line, driver }: Pick<GivenOf<'pwm' | 'servo'>, 'kind' | 'line' | 'driver'>,
   channel: PwmChannel | undefined,
   via: Via | undefined,
 ): { via: Via; channel?: PwmChannel } {
@@ -118,14 +142,17 @@ function reached(
   const found = channel ?? pwmChannelOf(model, line)
   if (found !== undefined) return { ...way, channel: found }
   const example = '"channel": { "chip": 0, "channel": 0 }'
+  // the pulses of a servo would be as far off as its edges are late
+  const software = kind === 'pwm' ? [`"driver": "software" (at most ${SOFTWARE_MOST_HZ} Hz)`] : []
   if (model === 'linux') {
-    throw fail('channel', 'expected a channel of a PWM chip, got nothing', `add ${example} for pwmchip0/pwm0`)
+    const or = software.map((way) => `, or write ${way}`).join('')
+    throw fail('channel', 'expected a channel of a PWM chip, got nothing', `add ${example} for pwmchip0/pwm0${or}`)
   }
-  const other = hasPigpio(model) ? '"driver": "pigpio"' : 'a PCA9685 on i2c'
+  const others = [...software, hasPigpio(model) ? '"driver": "pigpio"' : 'a PCA9685 on i2c']
   throw fail(
     'line',
     `expected a line with hardware PWM, got ${line}`,
-    `write one of ${pwmLines(model).join(', ')}, add ${example}, or use ${other}`,
+    `write one of ${pwmLines(model).join(', ')}, add ${example}, or use ${others.join(' or ')}`,
   )
 }
 

@@ -76,6 +76,14 @@ export function newBoard(model: Model): string {
       ...pwmProse(model),
     ),
     example(`"motor": { "kind": "pwm", ${first}, "frequencyHz": 1000, "safe": 0${limit} },`, at(model, 12)),
+    ...prose(
+      'With "driver": "software" a thread of the runtime makes the pulses, on any line: 100 Hz at most, with "realtime"',
+      '200, and each edge a little late. "safe" is 0 or 1 then.',
+    ),
+    example(
+      '"fan": { "kind": "pwm", "line": "GPIO5", "driver": "software", "frequencyHz": 50, "safe": 0 },',
+      at(model, 5),
+    ),
     '',
     ...prose(
       'servo: an angle. "minUs" is the pulse at the lower angle of "degrees", "maxUs" that at the upper one; turn the',

@@ -96,7 +96,7 @@ export const entry = z.discriminatedUnion('kind', [
     min: duty.default(0),
     max: duty.default(1),
     slew: z.number().min(0).max(1e6).default(0),
-    driver: z.enum(['kernel', 'pigpio']).default('kernel'),
+    driver: z.enum(['kernel', 'pigpio', 'software']).default('kernel'),
     channel: channel.optional(),
     via: anyVia.optional(),
   }),

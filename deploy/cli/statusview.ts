@@ -67,6 +67,15 @@ export function standing(report: StatusReport): string {
   return `${fence}, programs ${held}, ${report.head.seq} receipts${clock}`
 }
 
+/** Null without software PWM. One thread makes the edges of all of them, so what one handle says is true of each. */
+export function latenessText(handles: SlotStatus['handles']): string | null {
+  const lateness = handles.find(({ lateness }) => lateness !== undefined)?.lateness
+  if (lateness === undefined || lateness.edges === 0) return null
+  const { edges, p50Us, p99Us, maxUs, missed } = lateness
+  const left = missed === 0 ? '' : `; ${missed} pulses left out`
+  return `software PWM: ${edges} edges, late by ${p50Us} us p50, ${p99Us} p99, ${maxUs} max${left}`
+}
+
 function slotLines({ slots }: StatusReport, paint: Paint): string[] {
   if (slots.length === 0) return ['nothing runs']
   const rows = slots.map((slot) => [

@@ -14,6 +14,7 @@ import { openPigpio } from './pigpio.ts'
 import { openPwm } from './pwm.ts'
 import { openSerial } from './serial.ts'
 import { openServo } from './servo.ts'
+import { SoftPwm } from './softpwm.ts'
 import { openSpi } from './spi.ts'
 import { openSysfsInput, openSysfsOutput } from './sysfs.ts'
 import { type LinuxSystem, loadSystem } from './system.ts'
@@ -25,6 +26,8 @@ export interface LinuxOptions {
   system?: LinuxSystem
   /** Where socket files are made; without it there are none. */
   sockets?: string
+  /** wavethread.js, where it is not beside this file. */
+  waveThread?: URL
   /** Told of what goes wrong beside the calls: edges that were lost, a line that has gone. */
   note?: (text: string) => void
 }
@@ -33,17 +36,19 @@ export class LinuxBackend implements Backend {
   readonly #board: LinuxBoard
   readonly #system: LinuxSystem
   readonly #edges: EdgeReader
-  readonly #w1 = new W1Bus()
+  readonly #shared: Shared
   readonly #sockets: string | undefined
   readonly #handles = new Map<string, LinuxHandle>()
   readonly #owner: HandleOwner & { allowed: number }
 
   /** Throws `unsupported` where there is no Linux, or no koffi. */
-  constructor({ board, system = loadSystem(), sockets, note = () => {} }: LinuxOptions) {
+  constructor({ board, system = loadSystem(), sockets, waveThread, note = () => {} }: LinuxOptions) {
     this.#board = board
     this.#system = system
     this.#sockets = sockets
     this.#edges = new EdgeReader(system, note)
+    const { realtime = 0 } = board
+    this.#shared = { w1: new W1Bus(), softPwm: new SoftPwm({ realtime, thread: waveThread, note }) }
     this.#owner = { allowed: 0, closed: (name) => this.#handles.delete(name) }
   }
 
@@ -92,13 +97,19 @@ export class LinuxBackend implements Backend {
     }
     const context = { name, board: this.#board, system: this.#system, edges: this.#edges, sockets: this.#sockets }
     const whole = { ...context, entry, ...(kept === undefined ? {} : { kept }) }
-    const handle = new LinuxHandle(id, whole, opened(whole, this.#w1), this.#owner)
+    const handle = new LinuxHandle(id, whole, opened(whole, this.#shared), this.#owner)
     this.#handles.set(name, handle)
     return handle
   }
 }
 
-function opened(context: OpenContext, w1: W1Bus): Opened {
+/** What several handles of a board have in common. */
+interface Shared {
+  readonly w1: W1Bus
+  readonly softPwm: SoftPwm
+}
+
+function opened(context: OpenContext, { w1, softPwm }: Shared): Opened {
   const { name, entry } = context
   switch (entry.kind) {
     case 'output':
@@ -106,6 +117,7 @@ function opened(context: OpenContext, w1: W1Bus): Opened {
     case 'input':
       return entry.driver === 'sysfs' ? openSysfsInput({ ...context, entry }) : openInput({ ...context, entry })
     case 'pwm':
+      if (entry.driver === 'software') return softPwm.open({ ...context, entry })
       return entry.driver === 'pigpio' ? openPigpio({ ...context, entry }) : openPwm({ ...context, entry })
     case 'servo':
       return openServo({ ...context, entry })

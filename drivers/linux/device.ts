@@ -3,7 +3,15 @@
  *
  * The common shape of the modules in this folder: each exports functions `open…(context): Opened`.
  */
-import { type GrantSource, type HandleInfo, type Kept, type OwnedHandle, placeOf, slewOf } from '../backend.ts'
+import {
+  type GrantSource,
+  type HandleInfo,
+  type Kept,
+  type Lateness,
+  type OwnedHandle,
+  placeOf,
+  slewOf,
+} from '../backend.ts'
 import type { Board, BoardHandle } from '../board.ts'
 import { decodeNumber, encodeNumber, OP } from '../broker/protocol.ts'
 import { monotonicClock } from '../clock.ts'
@@ -15,7 +23,7 @@ import type { EdgeReader } from './edges.ts'
 import type { LinuxSystem } from './system.ts'
 
 /** What device modules need to know of the board. */
-export type LinuxBoard = Pick<Board, 'model' | 'chip'>
+export type LinuxBoard = Pick<Board, 'model' | 'chip'> & Partial<Pick<Board, 'realtime'>>
 
 export interface OpenContext<E extends BoardHandle = BoardHandle> {
   readonly name: string
@@ -48,6 +56,10 @@ export interface Opened {
   onEdge?(listener: (edge: Edge) => void): () => void
   /** Inputs: of the last edge; 0 before the first. */
   seqno?(): number
+  /** A new writer may write from now on. */
+  raised?(): void
+  /** Software PWM. */
+  lateness?(): Lateness
   /** Writes that gave it its initial value; without it 1 for what is driven and was not kept, else 0. */
   readonly initWrites?: number
   /** Called once. */
@@ -138,6 +150,7 @@ export class LinuxHandle implements OwnedHandle {
   raise(fence: number): void {
     if (fence <= this.#fence) return
     this.#fence = fence
+    this.#opened.raised?.()
     this.#slew?.settle()
   }
 
@@ -173,6 +186,7 @@ export class LinuxHandle implements OwnedHandle {
       edges: seqno ?? null,
       staleWrites: this.#staleWrites,
       kept,
+      ...(this.#opened.lateness === undefined ? {} : { lateness: this.#opened.lateness() }),
     }
   }
 

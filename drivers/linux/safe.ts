@@ -25,10 +25,18 @@ export function safeSteps(entry: BoardHandle, kept: Kept): Step[] {
   const safe = safeValue(entry)
   if (safe === null || kept.fds.length === 0) return []
   if (entry.kind === 'servo') return [pulse(dutyOf(scaleOf(entry), safe), entry.frequencyHz)]
+  // HANDLES 19.6: the thread makes no edge after it has read this byte
+  if (entry.kind === 'pwm' && entry.driver === 'software') return [{ fd: 1, bytes: '01', at: 0 }, level(safe)]
   if (entry.kind === 'pwm') return [pulse(safe, entry.frequencyHz)]
   if (entry.kind === 'output' && entry.driver === 'sysfs') return [text(String(safe))]
-  return [{ fd: 0, bytes: hex(lineValues(safe)), request: GPIO_V2_LINE_SET_VALUES_IOCTL }]
+  return [level(safe)]
 }
+
+const level = (value: number): Step => ({
+  fd: 0,
+  bytes: hex(lineValues(value)),
+  request: GPIO_V2_LINE_SET_VALUES_IOCTL,
+})
 
 const pulse = (duty: number, frequencyHz: number): Step => text(`${Math.round(duty * periodNs(frequencyHz))}\n`)
 

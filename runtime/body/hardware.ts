@@ -12,6 +12,7 @@ import { World } from '../../drivers/sim/world.ts'
 import type { Latch } from '../guard/latch.ts'
 import type { StopInput } from '../guard/wire.ts'
 import type { Logger } from '../log.ts'
+import { placeUrl } from '../places.ts'
 import { Cells, type Sandbox } from './cells.ts'
 import type { Child } from './child.ts'
 import { type GuardedHandle, GuardLink } from './guard.ts'
@@ -70,7 +71,13 @@ export class Hardware {
     // it answers when it has ended what ran: only then are their groups removed
     const recovered = await recover({ folder: shared, about: aboutOf(board), handles: board.handles, note })
     const cells = await Cells.open(home, board, sandbox, scale)
-    const backend = new LinuxBackend({ board, sockets: socketsOf(home), note: (text) => log.warn(text) })
+    const waveThread = placeUrl('../drivers/linux/wavethread.js')
+    const backend = new LinuxBackend({
+      board,
+      sockets: socketsOf(home),
+      waveThread,
+      note: (text) => log.warn(text),
+    })
     const owner = new Owner(backend, board, nextFence, recovered?.kept)
     const hardware = new Hardware(owner, cells, null)
     try {

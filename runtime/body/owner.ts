@@ -122,12 +122,14 @@ export class Owner {
     return this.held(slot).map((handle) => {
       const value = handle.value()
       const { name, kind, entry, link } = handle
+      const lateness = this.#backend.info(name)?.lateness
       return {
         name,
         kind,
         place: link ?? placeOf(entry),
         via: handle.grant().via,
         ...(value === undefined ? {} : { value }),
+        ...(lateness === undefined ? {} : { lateness }),
       }
     })
   }

@@ -5,7 +5,7 @@ import { headerLines } from '../../deploy/cli/headerview.ts'
 import { cells, crop, tableLines } from '../../deploy/cli/layout.ts'
 import { PinWatch, pinStrip } from '../../deploy/cli/pinwatch.ts'
 import { Painter } from '../../deploy/cli/screen.ts'
-import { type StatusScene, standing, statusScreen } from '../../deploy/cli/statusview.ts'
+import { latenessText, type StatusScene, standing, statusScreen } from '../../deploy/cli/statusview.ts'
 import type { Paint } from '../../deploy/cli/term.ts'
 
 const plain: Paint = (_, text) => text
@@ -269,4 +269,15 @@ test('an emergency stop and a robot that went away are in red, and strips end th
 test('a clock that nothing keeps right is told where the status is', () => {
   expect(standing(REPORT)).not.toContain('clock')
   expect(standing({ ...REPORT, clockSynced: false })).toMatch(/receipts, clock: not synchronised$/)
+})
+
+test('HANDLES 19.7: status says how late the edges of software PWM were', () => {
+  const fan = { name: 'fan', kind: 'pwm', place: 'GPIO5', via: 'broker', value: 0.3 }
+  const lateness = { edges: 2000, p50Us: 90, p99Us: 200, maxUs: 3000, missed: 0 }
+  expect(latenessText([fan])).toBeNull()
+  expect(latenessText([fan, { ...fan, lateness: { ...lateness, edges: 0 } }])).toBeNull()
+  expect(latenessText([fan, { ...fan, lateness }])).toBe(
+    'software PWM: 2000 edges, late by 90 us p50, 200 p99, 3000 max',
+  )
+  expect(latenessText([{ ...fan, lateness: { ...lateness, missed: 3 } }])).toMatch(/; 3 pulses left out$/)
 })

@@ -14,6 +14,9 @@ test('HANDLES 8.9: nothing is said of what is wise', () => {
   expect(about({ led, motor, button, quiet: { kind: 'input', line: 5, edges: 'none' } })).toEqual([])
   // a servo that keeps its angle
   expect(about({ arm: { kind: 'servo', line: 'GPIO13', safe: 'hold' } })).toEqual([])
+  const fan = { kind: 'pwm', line: 5, driver: 'software', frequencyHz: 50, safe: 0 }
+  expect(about({ fan }, { realtime: 50 })).toEqual([])
+  expect(about({ fan }, { model: 'sim' })).toEqual([])
   // with a bus of its own beside
   expect(about({ led, imu: { kind: 'i2c', bus: 1, address: 3 }, adc: { kind: 'spi', bus: 0, select: 0 } })).toEqual([])
 })
@@ -25,6 +28,12 @@ test.each<[string, object, object, RegExp]>([
     { left: { ...motor, safe: undefined } },
     {},
     /^left has no safe level.*initial.*, 0; write "safe": 0/,
+  ],
+  [
+    'pulses that a thread makes',
+    { fan: { kind: 'pwm', line: 5, driver: 'software', frequencyHz: 50, safe: 0 } },
+    {},
+    /^fan has pulses that a thread makes.*; write "realtime": 50/,
   ],
   ['an output that moves', { 'pump-1': led }, {}, /^pump-1 has no safe level/],
   [

@@ -64,6 +64,16 @@ test('HANDLES 12.9: a pwm of pigpio is brokered', () => {
   expect(entry('sim')).toMatchObject({ via: 'inherit' })
 })
 
+test('HANDLES 19.1: a software PWM is brokered, on any line, and has no channel', () => {
+  for (const model of ['sim', 'pi4', 'pi5']) {
+    const { handles } = parseBoard(boardOf(model, { fan: FAN, other: { ...FAN, line: 12 }, lamp: PLAIN }), 'b')
+    expect(handles.fan).toMatchObject({ line: 'GPIO5', driver: 'software', via: 'broker', safe: 0 })
+    // a line of a channel that another line has
+    expect(handles.other).not.toHaveProperty('channel')
+  }
+  expect(parseBoard(software({ frequencyHz: 200 }, { realtime: 50 }), 'b').handles.fan).toMatchObject({ safe: 0 })
+})
+
 test('a servo is reached as a pwm is', () => {
   const servo = (model: string, about: object) =>
     parseBoard(boardOf(model, { arm: { kind: 'servo', line: 19, ...about } }), 'b').handles.arm
@@ -86,13 +96,18 @@ test('two PWMs on one channel are told which lines are free, and what makes puls
     }
     return 'none'
   }
-  const pigpio = 'a line without hardware PWM with "driver": "pigpio"'
+  const pigpio = 'any line with "driver": "software", or to a line without hardware PWM with "driver": "pigpio"'
   expect(fixOf('pi4', { left: 12, right: 18 })).toBe(
     `move "right" to GPIO13 or GPIO19, or to ${pigpio}, or to a PCA9685 on i2c`,
   )
   expect(fixOf('pi4', { left: 12, right: 13, lamp: 19 })).toBe(`move "lamp" to ${pigpio}, or to a PCA9685 on i2c`)
   expect(fixOf('pi5', { left: 12, right: 18 })).toBe('none')
 })
+
+const FAN = { kind: 'pwm', line: 5, frequencyHz: 100, driver: 'software', safe: 0 }
+const PLAIN = { kind: 'pwm', line: 18, frequencyHz: 1000 }
+const software = (about: object, { model = 'pi4', ...more }: { model?: string; realtime?: number } = {}): string =>
+  boardOf(model, { fan: { ...FAN, ...about } }, more)
 
 /** HANDLES 2.4, 8, 12.1: one mistake each: text, place, message, fix. */
 const MISTAKES: [string, string, string, string, string][] = [
@@ -158,21 +173,91 @@ const MISTAKES: [string, string, string, string, string][] = [
     boardOf('pi4', { arm: { kind: 'pwm', line: 4, frequencyHz: 50 } }),
     'handles.arm.line',
     'expected a line with hardware PWM, got GPIO4',
-    'write one of GPIO12, GPIO13, GPIO18, GPIO19, add "channel": { "chip": 0, "channel": 0 }, or use "driver": "pigpio"',
+    'write one of GPIO12, GPIO13, GPIO18, GPIO19, add "channel": { "chip": 0, "channel": 0 }, or use "driver": "software" (at most 200 Hz) or "driver": "pigpio"',
   ],
   [
     'a line without hardware PWM of a Pi 5',
     boardOf('pi5', { arm: { kind: 'pwm', line: 4, frequencyHz: 50 } }),
     'handles.arm.line',
     'expected a line with hardware PWM, got GPIO4',
+    'write one of GPIO12, GPIO13, GPIO18, GPIO19, add "channel": { "chip": 0, "channel": 0 }, or use "driver": "software" (at most 200 Hz) or a PCA9685 on i2c',
+  ],
+  [
+    'a servo on a line without hardware PWM',
+    boardOf('pi5', { arm: { kind: 'servo', line: 4 } }),
+    'handles.arm.line',
+    'expected a line with hardware PWM, got GPIO4',
     'write one of GPIO12, GPIO13, GPIO18, GPIO19, add "channel": { "chip": 0, "channel": 0 }, or use a PCA9685 on i2c',
+  ],
+  [
+    'a servo of driver software',
+    boardOf('pi4', { arm: { kind: 'servo', line: 4, driver: 'software' } }),
+    'handles.arm.driver',
+    'expected one of kernel, pigpio, got "software"',
+    'write one of kernel, pigpio',
+  ],
+  [
+    'software PWM that is too fast',
+    software({ frequencyHz: 201 }, { realtime: 50 }),
+    'handles.fan.frequencyHz',
+    'expected at most 200 Hz with driver software, got 201',
+    'write "frequencyHz": 200, or use a PCA9685 on i2c',
+  ],
+  [
+    'software PWM that is too fast for a thread that waits for its turn',
+    software({ frequencyHz: 101 }),
+    'handles.fan.frequencyHz',
+    'expected at most 100 Hz with driver software on a board without "realtime", got 101',
+    'write "frequencyHz": 100, or "realtime": 50 at the top of the board',
+  ],
+  [
+    'software PWM that nobody could hold',
+    software({ safe: 'hold' }),
+    'handles.fan.safe',
+    'expected 0 or 1 with driver software, whose pulses end with the runtime, got "hold"',
+    'write "safe": 0',
+  ],
+  [
+    'software PWM whose safe level needs pulses',
+    software({ safe: undefined, initial: 0.3 }),
+    'handles.fan.safe',
+    'expected 0 or 1 with driver software, whose pulses end with the runtime, got 0.3',
+    'write "safe": 0',
+  ],
+  [
+    'software PWM that is inherited',
+    software({ via: 'inherit' }),
+    'handles.fan.via',
+    'expected broker with driver software, got inherit',
+    'write "via": "broker"',
+  ],
+  [
+    'software PWM on a channel',
+    software({ channel: { chip: 0, channel: 0 } }),
+    'handles.fan.channel',
+    'expected none with driver software',
+    'remove it',
+  ],
+  [
+    'software PWM on a line of a chip without a name',
+    software({}, { model: 'linux' }),
+    'chip',
+    'expected the label of the GPIO chip, for "fan", got nothing',
+    'add "chip": the label that gpiodetect shows in brackets',
+  ],
+  [
+    'nine software PWM',
+    boardOf('sim', Object.fromEntries([...Array(9).keys()].map((n) => [`fan${n}`, { ...FAN, line: `GPIO${4 + n}` }]))),
+    'handles.fan8',
+    'expected at most 8 pwm with driver software, got 9',
+    'move "fan8" to a PCA9685 on i2c',
   ],
   [
     'no channel on model linux',
     boardOf('linux', { arm: { kind: 'pwm', line: 4, frequencyHz: 50 } }),
     'handles.arm.channel',
     'expected a channel of a PWM chip, got nothing',
-    'add "channel": { "chip": 0, "channel": 0 } for pwmchip0/pwm0',
+    'add "channel": { "chip": 0, "channel": 0 } for pwmchip0/pwm0, or write "driver": "software" (at most 200 Hz)',
   ],
   [
     'pigpio on a Pi 5',
@@ -335,7 +420,7 @@ const MISTAKES: [string, string, string, string, string][] = [
     }),
     'handles.b',
     'pwmchip0/pwm0 is already used by "a", and one channel has one pulse, whichever of its lines it comes out of',
-    'move "b" to GPIO13 or GPIO19, or to a line without hardware PWM with "driver": "pigpio", or to a PCA9685 on i2c',
+    'move "b" to GPIO13 or GPIO19, or to any line with "driver": "software", or to a line without hardware PWM with "driver": "pigpio", or to a PCA9685 on i2c',
   ],
   [
     'a line of two drivers',

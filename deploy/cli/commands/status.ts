@@ -6,7 +6,7 @@ import { untilInterrupt } from '../interrupt.ts'
 import { printable } from '../loglines.ts'
 import { withRobot } from '../robot.ts'
 import { fullScreen, type Size } from '../screen.ts'
-import { type StatusScene, standing, statusScreen, uptime, valueText } from '../statusview.ts'
+import { latenessText, type StatusScene, standing, statusScreen, uptime, valueText } from '../statusview.ts'
 import { formatMs, type Paint } from '../term.ts'
 
 /** A little less: a report comes every half second. */
@@ -115,4 +115,6 @@ function showSlot(term: App['term'], slot: SlotStatus): void {
     valueText(value),
   ])
   term.table(['  handle', 'kind', 'place', 'via', 'value'], rows)
+  const lateness = latenessText(slot.handles)
+  if (lateness !== null) term.line(`  ${lateness}`)
 }
