@@ -39,7 +39,7 @@ const PARTS = [
   },
   {
     name: 'swaps',
-    kernel: ['rig.rig', 'lines', 'buses', 'contract', 'hostile', 'swaps', 'unfenced'],
+    kernel: ['rig.rig', 'lines', 'buses', 'contract', 'hostile', 'swaps', 'softpwm', 'unfenced'],
     others: [],
   },
 ]
