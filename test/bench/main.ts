@@ -9,6 +9,7 @@ import { gap } from './gap.ts'
 import { push } from './push.ts'
 import { Report } from './report.ts'
 import { canRealtime } from './rig.ts'
+import { softpwm } from './softpwm.ts'
 import { start } from './start.ts'
 import type { Series } from './stats.ts'
 import { stop } from './stop.ts'
@@ -27,7 +28,15 @@ export interface BenchOptions {
   report: Report
 }
 
-const BENCHES: Record<string, (options: BenchOptions) => Promise<Series[]>> = { gap, push, start, stop, watch, write }
+const BENCHES: Record<string, (options: BenchOptions) => Promise<Series[]>> = {
+  gap,
+  push,
+  softpwm,
+  start,
+  stop,
+  watch,
+  write,
+}
 
 async function main(): Promise<number> {
   const { values, positionals } = parseArgs({
