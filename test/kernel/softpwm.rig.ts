@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { eventually } from '../e2e/eventually.ts'
+import { eventually, SCALE } from '../e2e/eventually.ts'
 import { TestRobot } from '../e2e/robot.ts'
 import { LINE, PATIENT } from './board.ts'
 import { heldLines, inRig, levelOf, pull } from './guest.ts'
@@ -11,8 +11,18 @@ const FAN = LINE.hold1
 const PERIOD_MS = 500
 const DUTIES = [0.3, 0.6] as const
 
+/** The body's event loop stands still for so long at SIGUSR2, and its threads do not. */
+const HANG_MS = 5000 * SCALE
+const HANGS = `import { writeSync } from 'node:fs'
+import { isMainThread } from 'node:worker_threads'
+if (isMainThread) process.on('SIGUSR2', () => {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ${HANG_MS})
+  writeSync(2, 'it goes on')
+})`
+
 const BOARD = JSON.stringify({
-  ...{ name: 'rig', model: 'pi4', ...PATIENT, estop: { input: 'stop', level: 1 } },
+  ...{ name: 'rig', model: 'pi4', estop: { input: 'stop', level: 1 } },
+  timing: { ...PATIENT.timing, bodyMs: 60_000 },
   handles: {
     fan: { kind: 'pwm', line: FAN, frequencyHz: 1000 / PERIOD_MS, driver: 'software', safe: 0 },
     stop: { kind: 'input', line: LINE.stop },
@@ -45,7 +55,14 @@ describe.runIf(inRig)('software PWM on a line of a real kernel', () => {
   let robot: TestRobot
   beforeAll(async () => {
     pull(LINE.stop, 0)
-    robot = await TestRobot.start({}, {}, { board: BOARD })
+    robot = await TestRobot.start(
+      {},
+      {},
+      {
+        board: BOARD,
+        preload: `data:text/javascript,${encodeURIComponent(HANGS)}`,
+      },
+    )
     await robot.commit('breeze')
   })
   afterAll(async () => {
@@ -101,6 +118,20 @@ describe.runIf(inRig)('software PWM on a line of a real kernel', () => {
     await eventually(async () => (await robot.events(robot.client.release())).outcome === 'released')
     await isStill()
     await robot.commit('breeze', { version: '2.1.0' })
+    await hasPulses()
+  })
+
+  test('HANDLES 14.12: the stop input while the body stands still and its thread does not', async () => {
+    process.kill(robot.pid, 'SIGUSR2')
+    await hasPulses()
+    pull(LINE.stop, 1)
+    await isStill()
+    expect(robot.stderr).not.toContain('it goes on')
+    await eventually(async () => (await robot.client.status()).estop !== null)
+    await isStill()
+    pull(LINE.stop, 0)
+    await eventually(async () => (await robot.events(robot.client.release())).outcome === 'released')
+    await robot.commit('breeze', { version: '2.2.0' })
     await hasPulses()
   })
 
