@@ -1,6 +1,6 @@
 /** Invariant: a board file is judged by the code that a runtime would read it with, and nothing is opened for it. */
-import type { BoardCheck, BoardReport } from '../deploy/board.ts'
-import { Refusal } from '../deploy/errors.ts'
+import type { BoardCheck, BoardReport } from '../deploy/shared/board.ts'
+import { Refusal } from '../deploy/shared/errors.ts'
 import { advise } from '../drivers/advice.ts'
 import { placeOf } from '../drivers/backend.ts'
 import { type Board, parseBoard } from '../drivers/board.ts'

@@ -9,9 +9,9 @@
  */
 import { readFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
-import { DEFAULT_PORT, ROLE_RANK, type Role } from '../deploy/api.ts'
-import type { SignedCertificate } from '../deploy/cert.ts'
-import { Refusal } from '../deploy/errors.ts'
+import { DEFAULT_PORT, ROLE_RANK, type Role } from '../deploy/shared/api.ts'
+import type { SignedCertificate } from '../deploy/shared/cert.ts'
+import { Refusal } from '../deploy/shared/errors.ts'
 import { isSandbox, SANDBOXES } from './body/cells.ts'
 import { runBody } from './body/main.ts'
 import { createLog } from './log.ts'

@@ -94,7 +94,7 @@ const TASKS = {
   },
   async demo(args) {
     await ready()
-    await node([join(DIST, 'deploy/cli/demo.js'), ...args])
+    await node([join(DIST, 'deploy/laptop/cli/demo.js'), ...args])
   },
   /** `--kernel`: in the rig, which has the devices. */
   async bench(args) {
@@ -272,7 +272,7 @@ async function build(flags = []) {
  */
 async function bundleCli(dist) {
   const { build: bundle } = await import('esbuild')
-  const cli = join(dist, 'deploy/cli')
+  const cli = join(dist, 'deploy/laptop/cli')
   await bundle({
     entryPoints: [join(cli, 'main.js'), join(cli, 'demo.js')],
     outdir: cli,
@@ -348,7 +348,7 @@ async function bundleLibraries(dist) {
     metafile: true,
   })
   const shared = new Set(Object.keys(metafile.inputs).map((path) => resolve(path)))
-  for (const name of ['runtime/testkit/index.js', 'deploy/client.js']) {
+  for (const name of ['runtime/testkit/index.js', 'deploy/laptop/client.js']) {
     const outfile = join(dist, name)
     const keepShared = {
       name: 'keep-shared',

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { Refusal } from '../../deploy/errors.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import type { Board } from '../../drivers/board.ts'
 import type { Grant } from '../../drivers/handle.ts'
 import type { Init } from '../sdk/wire.ts'

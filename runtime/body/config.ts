@@ -2,11 +2,11 @@
  * Config values of the robot. Invariant: a value goes from the sealed order to the file of the home and to the programs
  * whose signed manifest names it; no receipt, log line, status or error holds one (HANDOVER 15; test/e2e/config.test.ts).
  */
-import { type ConfigInfo, type ConfigReport, DEFAULT_SLOT, type SignedConfigKey } from '../../deploy/api.ts'
-import { LIMITS } from '../../deploy/bundle/limits.ts'
-import { unset } from '../../deploy/bundle/policy.ts'
-import { signConfigKey } from '../../deploy/configvalue.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import { type ConfigInfo, type ConfigReport, DEFAULT_SLOT, type SignedConfigKey } from '../../deploy/shared/api.ts'
+import { LIMITS } from '../../deploy/shared/bundle/limits.ts'
+import { unset } from '../../deploy/shared/bundle/policy.ts'
+import { signConfigKey } from '../../deploy/shared/configvalue.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import type { ConfigFile } from '../store/config.ts'
 import type { AgeKey } from '../store/door.ts'
 import type { Operator } from '../store/operators.ts'

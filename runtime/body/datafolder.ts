@@ -6,7 +6,7 @@
 import { chmodSync, chownSync, mkdirSync, statSync } from 'node:fs'
 import { lstat, opendir, rm, rmdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { timeScale } from '../../deploy/timescale.ts'
+import { timeScale } from '../../deploy/shared/timescale.ts'
 import type { Child } from './child.ts'
 import { FIRST_UID, UID_COUNT } from './uids.ts'
 

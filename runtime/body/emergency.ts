@@ -3,8 +3,8 @@
  * keeps none of the others from theirs (HANDLES 6.7; test/e2e/estop.test.ts).
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { PushEvent, Receipt } from '../../deploy/api.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import type { PushEvent, Receipt } from '../../deploy/shared/api.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import type { Board } from '../../drivers/board.ts'
 import type { Logger } from '../log.ts'
 import { type Entry, plainEntry } from './entries.ts'

@@ -4,9 +4,9 @@
  */
 import type { ChildProcess } from 'node:child_process'
 import type { Duplex } from 'node:stream'
-import type { EndpointReport, Order, ParamReport, PushEvent } from '../../deploy/api.ts'
-import type { SignedCertificate } from '../../deploy/cert.ts'
-import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/errors.ts'
+import type { EndpointReport, Order, ParamReport, PushEvent } from '../../deploy/shared/api.ts'
+import type { SignedCertificate } from '../../deploy/shared/cert.ts'
+import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/shared/errors.ts'
 import { boardReport } from '../board.ts'
 import { type BodyMessage, EndpointMessage, IPC_MAX_LINE } from '../ipc.ts'
 import { type EndpointKeys, readEndpointKeys } from '../store/home.ts'

@@ -1,5 +1,5 @@
 /** What a slot writes into the receipt log; one shape for upgrades, one for everything else. */
-import type { Outcome } from '../../deploy/api.ts'
+import type { Outcome } from '../../deploy/shared/api.ts'
 import type { ReceiptFields } from '../store/receipts.ts'
 import { oneLine } from './said.ts'
 import type { Cause, Runnable, Upgrade } from './upgrade.ts'

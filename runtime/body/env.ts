@@ -1,6 +1,6 @@
 /** What a slot is given; everything that differs between robot, simulator and test is here. */
-import type { Receipt, ReleaseRun } from '../../deploy/api.ts'
-import type { Refusal } from '../../deploy/errors.ts'
+import type { Receipt, ReleaseRun } from '../../deploy/shared/api.ts'
+import type { Refusal } from '../../deploy/shared/errors.ts'
 import type { Timing } from '../../drivers/board.ts'
 import type { ParamValue } from '../sdk/params.ts'
 import type { FromProgram } from '../sdk/wire.ts'

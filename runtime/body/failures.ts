@@ -4,8 +4,8 @@
  *
  * What a slot knows of its last failure: for its status line, its log and its receipts.
  */
-import type { SlotStatus } from '../../deploy/api.ts'
-import { Refusal, type RefusalCode } from '../../deploy/errors.ts'
+import type { SlotStatus } from '../../deploy/shared/api.ts'
+import { Refusal, type RefusalCode } from '../../deploy/shared/errors.ts'
 import type { SlotEnv } from './env.ts'
 import type { Programs } from './programs.ts'
 import type { SlotRecords } from './records.ts'

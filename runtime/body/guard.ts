@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Duplex } from 'node:stream'
-import { timeScale } from '../../deploy/timescale.ts'
+import { timeScale } from '../../deploy/shared/timescale.ts'
 import type { Kept } from '../../drivers/backend.ts'
 import type { BoardHandle } from '../../drivers/board.ts'
 import { isDriven } from '../../drivers/handle.ts'

@@ -2,10 +2,10 @@
  * Invariant: nothing is executed or stored before signature, hash, unpacking and policy have passed on the body's own copy
  * (design invariant "Bytes", BUNDLE 10, HANDOVER 8.2).
  */
-import type { Order, PushEvent } from '../../deploy/api.ts'
-import { decide, type RobotFacts, unset } from '../../deploy/bundle/policy.ts'
-import type { Release } from '../../deploy/bundle/release.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import type { Order, PushEvent } from '../../deploy/shared/api.ts'
+import { decide, type RobotFacts, unset } from '../../deploy/shared/bundle/policy.ts'
+import type { Release } from '../../deploy/shared/bundle/release.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import type { EndpointMessage } from '../ipc.ts'
 import { monotonicNs } from '../sdk/ticker.ts'
 import { WIRE } from '../sdk/wire.ts'

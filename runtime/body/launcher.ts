@@ -1,6 +1,6 @@
 /** Starts an instance of a program in a folder of its own, with the handles that its signed manifest names. */
 
-import { timeScale } from '../../deploy/timescale.ts'
+import { timeScale } from '../../deploy/shared/timescale.ts'
 import type { Timing } from '../../drivers/board.ts'
 import type { Grant } from '../../drivers/handle.ts'
 import type { Cells } from './cells.ts'

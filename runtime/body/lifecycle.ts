@@ -6,7 +6,7 @@
  * whose fault it is. slot.ts does it, and decides nothing by the state's name. `current` is the program that holds (or
  * held) the lease, `next` the candidate, `old` the parked predecessor of a program in its trial.
  */
-import type { Phase } from '../../deploy/api.ts'
+import type { Phase } from '../../deploy/shared/api.ts'
 
 export const STATES = [
   'idle',

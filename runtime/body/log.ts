@@ -6,7 +6,7 @@
  */
 import type { Readable } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
-import type { LogLine } from '../../deploy/api.ts'
+import type { LogLine } from '../../deploy/shared/api.ts'
 import { Budget, OUTPUT_ALLOWANCE } from './budget.ts'
 
 const KEEP = 2000

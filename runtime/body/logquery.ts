@@ -2,7 +2,7 @@
  * Invariant: what is not asked for does not leave the robot: lines are chosen here, by slot, time and level. They are in the
  * order in which they came, whatever the clock of the robot did meanwhile (test/runtime/log.test.ts).
  */
-import { LOG_LEVELS, type LogLevel, type LogLine } from '../../deploy/api.ts'
+import { LOG_LEVELS, type LogLevel, type LogLine } from '../../deploy/shared/api.ts'
 import type { SlotLog } from './log.ts'
 import type { Slot } from './slot.ts'
 

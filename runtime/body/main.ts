@@ -2,7 +2,7 @@
  * The body: owns the handles and every program, reads no network. Invariant: it ends only when it is told to, and then
  * with every program ended first.
  */
-import type { Refusal } from '../../deploy/errors.ts'
+import type { Refusal } from '../../deploy/shared/errors.ts'
 import { watchOperators } from '../store/watchoperators.ts'
 import { EndpointLink } from './endpointlink.ts'
 import { Installer } from './installer.ts'

@@ -2,7 +2,7 @@
  * Invariant: a trial is passed only by at least three heartbeats of which the last came after the trial had ended
  * (HANDOVER 7.1).
  */
-import type { SlotStatus } from '../../deploy/api.ts'
+import type { SlotStatus } from '../../deploy/shared/api.ts'
 import { Timeout } from './timeout.ts'
 import type { Cause, Running } from './upgrade.ts'
 

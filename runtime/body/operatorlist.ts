@@ -2,8 +2,8 @@
  * The operators as the body knows them, and the way to change them. Changes and readings of the files take turns, so that
  * the newest list is the last that is read.
  */
-import type { OperatorInfo } from '../../deploy/api.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import type { OperatorInfo } from '../../deploy/shared/api.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { changeOperators, type HomeDir, loadOperators, type OperatorOrder, type Operators } from '../store/operators.ts'
 import { type Entry, plainEntry } from './entries.ts'
 

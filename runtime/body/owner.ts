@@ -3,9 +3,9 @@
  * configures a device (design invariant "Hardware", HANDLES 3).
  */
 
-import type { SlotStatus } from '../../deploy/api.ts'
-import type { RobotFacts } from '../../deploy/bundle/policy.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import type { SlotStatus } from '../../deploy/shared/api.ts'
+import type { RobotFacts } from '../../deploy/shared/bundle/policy.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { type Backend, chipOf, type Kept, type OwnedHandle, placeOf } from '../../drivers/backend.ts'
 import type { Board } from '../../drivers/board.ts'
 import { HardwareError } from '../../drivers/errors.ts'

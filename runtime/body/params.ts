@@ -2,9 +2,9 @@
  * Invariant: nothing is kept of a single change: however many come, there is one record of values, at most one message to
  * the program in LIVE_MS and one write to disk in SAVE_MS (HANDOVER 11.6). What was answered is on disk.
  */
-import type { ParamChange, ParamInfo } from '../../deploy/api.ts'
-import type { ManifestParam } from '../../deploy/bundle/params.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import type { ParamChange, ParamInfo } from '../../deploy/shared/api.ts'
+import type { ManifestParam } from '../../deploy/shared/bundle/params.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { allowed, misfit, type ParamValue, valuesOf } from '../sdk/params.ts'
 import type { SlotEnv } from './env.ts'
 import type { Programs } from './programs.ts'

@@ -1,6 +1,6 @@
 /** Invariant: an endpoint that reads slowly, or asks for much at once, costs the body a bounded amount of memory (HANDOVER 8.7). */
 import type { Duplex } from 'node:stream'
-import { Refusal } from '../../deploy/errors.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import type { BodyMessage } from '../ipc.ts'
 
 /** Followed streams of an endpoint: more than its sessions can ask for. */

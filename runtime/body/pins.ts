@@ -1,6 +1,6 @@
 /** What the handles are driven to, for whoever looks. */
-import type { PinChange } from '../../deploy/api.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import type { PinChange } from '../../deploy/shared/api.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { HardwareError } from '../../drivers/errors.ts'
 import type { Level } from '../../drivers/handle.ts'
 import type { Hardware } from './hardware.ts'

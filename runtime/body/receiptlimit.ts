@@ -3,8 +3,8 @@
  * is counted there: no refusal is lost, and nobody's flood hides another one's first (HANDOVER 8.18, 8.19;
  * test/runtime/receiptlimit.test.ts, test/e2e/flood.test.ts).
  */
-import type { Outcome, Receipt } from '../../deploy/api.ts'
-import type { RefusalCode } from '../../deploy/errors.ts'
+import type { Outcome, Receipt } from '../../deploy/shared/api.ts'
+import type { RefusalCode } from '../../deploy/shared/errors.ts'
 import { type Entry, plainEntry } from './entries.ts'
 
 /** Receipts of one party at once, and then for each minute. */

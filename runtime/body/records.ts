@@ -3,7 +3,7 @@
  *
  * What a slot writes of its life, apart from upgrades.
  */
-import type { Outcome } from '../../deploy/api.ts'
+import type { Outcome } from '../../deploy/shared/api.ts'
 import { lifeEntry } from './entries.ts'
 import type { SlotEnv } from './env.ts'
 import type { Programs } from './programs.ts'

@@ -5,7 +5,7 @@
 import { closeSync, readFileSync, writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isDeepStrictEqual } from 'node:util'
-import { timeScale } from '../../deploy/timescale.ts'
+import { timeScale } from '../../deploy/shared/timescale.ts'
 import type { Kept } from '../../drivers/backend.ts'
 import type { BoardHandle } from '../../drivers/board.ts'
 import { loadSystem } from '../../drivers/linux/system.ts'

@@ -11,10 +11,10 @@ import {
   type Receipt,
   type ReleaseInfo,
   type StatusReport,
-} from '../../deploy/api.ts'
-import { highestCounter, unfit } from '../../deploy/bundle/policy.ts'
-import { Refusal } from '../../deploy/errors.ts'
-import { timeScale } from '../../deploy/timescale.ts'
+} from '../../deploy/shared/api.ts'
+import { highestCounter, unfit } from '../../deploy/shared/bundle/policy.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
+import { timeScale } from '../../deploy/shared/timescale.ts'
 import type { Board } from '../../drivers/board.ts'
 import { HardwareError } from '../../drivers/errors.ts'
 import { isClockSynchronised } from '../clock.ts'

@@ -2,7 +2,7 @@
  * Invariant: how a release did is on disk when it changes for the choice of a rollback, and else written at most once for
  * each doubling of the time that it runs (HANDOVER 7.11).
  */
-import type { ReleaseRun } from '../../deploy/api.ts'
+import type { ReleaseRun } from '../../deploy/shared/api.ts'
 import type { SlotEnv } from './env.ts'
 import type { Programs } from './programs.ts'
 import type { Running } from './upgrade.ts'

@@ -4,8 +4,8 @@
  * The shell around lifecycle.ts: it turns messages, exits and timers into events, and does the actions in order. What a
  * state means is in the table: nothing here asks for a state by its name.
  */
-import type { Outcome, SlotStatus } from '../../deploy/api.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import type { Outcome, SlotStatus } from '../../deploy/shared/api.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import type { FromProgram } from '../sdk/wire.ts'
 import { Checkpoints } from './checkpoints.ts'
 import { Deadline } from './deadlines.ts'

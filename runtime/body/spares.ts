@@ -4,8 +4,8 @@
  */
 import { readFileSync } from 'node:fs'
 import { freemem } from 'node:os'
-import type { SpareEvent } from '../../deploy/api.ts'
-import type { Manifest } from '../../deploy/bundle/manifest.ts'
+import type { SpareEvent } from '../../deploy/shared/api.ts'
+import type { Manifest } from '../../deploy/shared/bundle/manifest.ts'
 import type { Child } from './child.ts'
 import type { Launch } from './env.ts'
 import { type Ground, startChild } from './launcher.ts'

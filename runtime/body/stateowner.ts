@@ -2,7 +2,7 @@
  * Invariant: a state belongs to a program's name: a program is given the state of another one only where its manifest says
  * that it takes it (HANDOVER 5.9; test/e2e/owners.test.ts).
  */
-import type { Refusal } from '../../deploy/errors.ts'
+import type { Refusal } from '../../deploy/shared/errors.ts'
 import type { Checkpoint } from '../store/checkpoint.ts'
 import type { Slots } from '../store/slots.ts'
 import type { SlotLog } from './log.ts'

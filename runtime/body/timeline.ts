@@ -1,5 +1,5 @@
 /** Invariant: phases are consecutive intervals, so they add up to the wall time (design invariant "Truth", HANDOVER 1.2). */
-import type { Phase, PhaseTime } from '../../deploy/api.ts'
+import type { Phase, PhaseTime } from '../../deploy/shared/api.ts'
 import { monotonicNs } from '../sdk/ticker.ts'
 
 export class Timeline {

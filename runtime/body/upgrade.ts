@@ -1,9 +1,9 @@
 /** Invariant: an upgrade is answered exactly once, with what really happened. */
 import { randomBytes } from 'node:crypto'
-import type { Outcome, PushEvent, Receipt } from '../../deploy/api.ts'
-import type { Manifest } from '../../deploy/bundle/manifest.ts'
-import type { Release } from '../../deploy/bundle/release.ts'
-import type { RefusalCode } from '../../deploy/errors.ts'
+import type { Outcome, PushEvent, Receipt } from '../../deploy/shared/api.ts'
+import type { Manifest } from '../../deploy/shared/bundle/manifest.ts'
+import type { Release } from '../../deploy/shared/bundle/release.ts'
+import type { RefusalCode } from '../../deploy/shared/errors.ts'
 import { monotonicNs } from '../sdk/ticker.ts'
 import type { Entered, FromProgram, ToProgram } from '../sdk/wire.ts'
 import type { Event, Fault } from './lifecycle.ts'

@@ -1,5 +1,5 @@
 /** Invariant: what is only missing, and nobody asked for, is never a problem. */
-import type { Finding, Fix } from '../../deploy/doctor.ts'
+import type { Finding, Fix } from '../../deploy/shared/doctor.ts'
 import type { Board, BoardHandle } from '../../drivers/board.ts'
 
 export type { Finding, Fix }

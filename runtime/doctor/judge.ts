@@ -1,5 +1,5 @@
 /** Invariant: the same facts always give the same report; no file, no clock, no call of the system. */
-import type { DoctorReport } from '../../deploy/doctor.ts'
+import type { DoctorReport } from '../../deploy/shared/doctor.ts'
 import { type Board, parseBoard } from '../../drivers/board.ts'
 import { BoardError } from '../../drivers/errors.ts'
 import { aboutConfinement } from './confine.ts'

@@ -4,7 +4,7 @@
  */
 import type { Duplex } from 'node:stream'
 import { StringDecoder } from 'node:string_decoder'
-import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/errors.ts'
+import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/shared/errors.ts'
 import { type BodyMessage, EndpointMessage, IPC_MAX_LINE } from '../ipc.ts'
 
 type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never

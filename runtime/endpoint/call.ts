@@ -1,8 +1,8 @@
 /** One checked call, and how it is refused. Invariant: what is not a {@link Refusal} is logged, never told. */
 import type { Request, Response } from 'express'
-import type { ErrorBody, SignedOrder } from '../../deploy/api.ts'
-import type { Peer } from '../../deploy/channel/index.ts'
-import { Refusal, type RefusalCode } from '../../deploy/errors.ts'
+import type { ErrorBody, SignedOrder } from '../../deploy/shared/api.ts'
+import type { Peer } from '../../deploy/shared/channel/index.ts'
+import { Refusal, type RefusalCode } from '../../deploy/shared/errors.ts'
 
 export interface Call {
   request: Request

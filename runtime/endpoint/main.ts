@@ -5,7 +5,7 @@
  */
 import { createServer } from 'node:http'
 import { Socket } from 'node:net'
-import { PROTOCOL } from '../../deploy/api.ts'
+import { PROTOCOL } from '../../deploy/shared/api.ts'
 import {
   createListener,
   HANDSHAKE_MS,
@@ -15,8 +15,8 @@ import {
   type ServeDeadlines,
   serveSession,
   watchRequests,
-} from '../../deploy/channel/index.ts'
-import { timeScale } from '../../deploy/timescale.ts'
+} from '../../deploy/shared/channel/index.ts'
+import { timeScale } from '../../deploy/shared/timescale.ts'
 import { ENDPOINT_FD, STAGED_FILES } from '../ipc.ts'
 import { createLog } from '../log.ts'
 import { confineServer } from '../sdk/confined.ts'

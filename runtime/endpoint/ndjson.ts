@@ -3,8 +3,8 @@
  * that does not read is cut off at a bounded number of buffered bytes.
  */
 import type { Response } from 'express'
-import type { PushEvent } from '../../deploy/api.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import type { PushEvent } from '../../deploy/shared/api.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import type { BodyLink, Request } from './bodylink.ts'
 
 /** lines of a follower that does not keep up */

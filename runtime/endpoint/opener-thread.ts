@@ -1,9 +1,9 @@
 /** The thread of opener.ts: decrypt, then signature and hash. Invariant: it answers every job once, and keeps nothing. */
 import { parentPort, workerData } from 'node:worker_threads'
 import 'age-encryption' // loaded now, so that the first push does not wait for it
-import { openInner } from '../../deploy/bundle/open.ts'
-import { openSealed } from '../../deploy/bundle/seal.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import { openInner } from '../../deploy/shared/bundle/open.ts'
+import { openSealed } from '../../deploy/shared/bundle/seal.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import type { OpenJob, OpenResult } from './opener.ts'
 
 const { identity } = workerData as { identity: string }

@@ -3,7 +3,7 @@
  * that exhausts the worker costs the worker, not the endpoint.
  */
 import { Worker } from 'node:worker_threads'
-import { Refusal } from '../../deploy/errors.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { placeUrl } from '../places.ts'
 import { toRefusal } from './bodylink.ts'
 

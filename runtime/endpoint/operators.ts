@@ -3,9 +3,9 @@
  * are kept, and never across a change of its list.
  */
 import { createHash } from 'node:crypto'
-import { OPERATOR_NAME, ROLE_RANK, type Role } from '../../deploy/api.ts'
-import { type SignedCertificate, verifyCertificate } from '../../deploy/cert.ts'
-import type { Peer } from '../../deploy/channel/socket.ts'
+import { OPERATOR_NAME, ROLE_RANK, type Role } from '../../deploy/shared/api.ts'
+import { type SignedCertificate, verifyCertificate } from '../../deploy/shared/cert.ts'
+import type { Peer } from '../../deploy/shared/channel/socket.ts'
 import type { BodyLink } from './bodylink.ts'
 
 const MAX_CACHED = 256

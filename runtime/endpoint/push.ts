@@ -3,11 +3,11 @@
  * the last has passed nothing of a push is outside this process's memory.
  */
 import type { Request } from 'express'
-import { ORDER_HEADER, type PushEvent, type SignedOrder } from '../../deploy/api.ts'
-import { LIMITS } from '../../deploy/bundle/limits.ts'
-import { checkHeader } from '../../deploy/bundle/seal.ts'
-import { requestStart, type SecureSocket } from '../../deploy/channel/index.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import { ORDER_HEADER, type PushEvent, type SignedOrder } from '../../deploy/shared/api.ts'
+import { LIMITS } from '../../deploy/shared/bundle/limits.ts'
+import { checkHeader } from '../../deploy/shared/bundle/seal.ts'
+import { requestStart, type SecureSocket } from '../../deploy/shared/channel/index.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import type { BodyLink } from './bodylink.ts'
 import { type Call, LengthRequired, parseOrder } from './call.ts'
 import { streamed } from './ndjson.ts'

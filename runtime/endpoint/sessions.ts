@@ -2,7 +2,7 @@
  * The established sessions and whose they are. Invariant: after the operators changed, no request is served to a session
  * before the body has confirmed it again, and the sessions of those who left are closed.
  */
-import type { Identity, SecureSocket } from '../../deploy/channel/index.ts'
+import type { Identity, SecureSocket } from '../../deploy/shared/channel/index.ts'
 import type { Operators } from './operators.ts'
 
 /** From the end of a session's rights to its own, in ms; no request is served any more. */

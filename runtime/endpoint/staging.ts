@@ -4,7 +4,7 @@
  */
 import { ftruncate, write } from 'node:fs'
 import { promisify } from 'node:util'
-import { Refusal } from '../../deploy/errors.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 
 const writeTo = promisify(write)
 const cut = promisify(ftruncate)

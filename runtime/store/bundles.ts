@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import { lstat, mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Refusal } from '../../deploy/errors.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { makeDirAtomic, recoverDir, removeDirAtomic, writeNew } from './atomic.ts'
 import type { Verified } from './door.ts'
 import type { InstallRecord, StoredBundle } from './entry.ts'

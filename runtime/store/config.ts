@@ -4,7 +4,7 @@
  */
 import { chmod, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Refusal } from '../../deploy/errors.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { writeAtomic } from './atomic.ts'
 import { readOrNote } from './memory.ts'
 import { encodeRecord, isMissing } from './record.ts'

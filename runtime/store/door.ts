@@ -5,11 +5,11 @@
  * never read again, so whoever owns the staging folder cannot exchange it after the check.
  */
 import { Worker } from 'node:worker_threads'
-import { LIMITS } from '../../deploy/bundle/limits.ts'
-import type { Manifest } from '../../deploy/bundle/manifest.ts'
-import type { Release } from '../../deploy/bundle/release.ts'
-import type { RefusalCode } from '../../deploy/errors.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import { LIMITS } from '../../deploy/shared/bundle/limits.ts'
+import type { Manifest } from '../../deploy/shared/bundle/manifest.ts'
+import type { Release } from '../../deploy/shared/bundle/release.ts'
+import type { RefusalCode } from '../../deploy/shared/errors.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { placeUrl } from '../places.ts'
 import type { InstallRecord } from './entry.ts'
 

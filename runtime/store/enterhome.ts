@@ -5,9 +5,9 @@
 import type { Stats } from 'node:fs'
 import { access, constants, lstat, readFile, realpath } from 'node:fs/promises'
 import { resolve } from 'node:path'
-import type { SignedCertificate } from '../../deploy/cert.ts'
-import { verifyCertificate } from '../../deploy/cert.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import type { SignedCertificate } from '../../deploy/shared/cert.ts'
+import { verifyCertificate } from '../../deploy/shared/cert.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { isMissing } from './record.ts'
 
 const CARD = 'robot.json'

@@ -6,13 +6,13 @@
  */
 import { lstat, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { LIMITS } from '../../deploy/bundle/limits.ts'
-import type { Manifest } from '../../deploy/bundle/manifest.ts'
-import { parseManifest } from '../../deploy/bundle/manifest.ts'
-import { checkPayload, unpackPayload } from '../../deploy/bundle/payload.ts'
-import type { Release } from '../../deploy/bundle/release.ts'
-import { parseRelease } from '../../deploy/bundle/release.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import { LIMITS } from '../../deploy/shared/bundle/limits.ts'
+import type { Manifest } from '../../deploy/shared/bundle/manifest.ts'
+import { parseManifest } from '../../deploy/shared/bundle/manifest.ts'
+import { checkPayload, unpackPayload } from '../../deploy/shared/bundle/payload.ts'
+import type { Release } from '../../deploy/shared/bundle/release.ts'
+import { parseRelease } from '../../deploy/shared/bundle/release.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { readRecord, sha256 } from './record.ts'
 
 /** Who brought a release here, and what exactly was verified. */

@@ -3,7 +3,7 @@
  *
  * Numbers are reserved on disk in blocks before any of them is used; the rest of a block is lost at a restart.
  */
-import { Refusal } from '../../deploy/errors.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { writeAtomic } from './atomic.ts'
 import { encodeRecord } from './record.ts'
 

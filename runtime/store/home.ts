@@ -7,12 +7,18 @@
 import { constants } from 'node:fs'
 import { chmod, lstat, mkdir, open, readdir, readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { NAME_PATTERN } from '../../deploy/api.ts'
-import type { Certificate, SignedCertificate } from '../../deploy/cert.ts'
-import { issueCertificate, verifyCertificate } from '../../deploy/cert.ts'
-import { Refusal } from '../../deploy/errors.ts'
-import type { Signer } from '../../deploy/keys.ts'
-import { generateAgeIdentity, generateKey, generateNoiseKey, loadSigner, noisePublic } from '../../deploy/keys.ts'
+import { NAME_PATTERN } from '../../deploy/shared/api.ts'
+import type { Certificate, SignedCertificate } from '../../deploy/shared/cert.ts'
+import { issueCertificate, verifyCertificate } from '../../deploy/shared/cert.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
+import type { Signer } from '../../deploy/shared/keys.ts'
+import {
+  generateAgeIdentity,
+  generateKey,
+  generateNoiseKey,
+  loadSigner,
+  noisePublic,
+} from '../../deploy/shared/keys.ts'
 import { makeDirAtomic, recoverDir, syncDir, writeAtomic, writeNew } from './atomic.ts'
 import { takeLock } from './lock.ts'
 import { isMissing } from './record.ts'

@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { link, mkdir, readdir, readFile, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Refusal } from '../../deploy/errors.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { recoverDir, tempName, writeAtomic } from './atomic.ts'
 import { isMissing } from './record.ts'
 

@@ -3,7 +3,7 @@
  * nor the fencing numbers are forgotten with a slot.
  */
 import { join } from 'node:path'
-import { Refusal } from '../../deploy/errors.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { writeAtomic } from './atomic.ts'
 import { encodeRecord, readRecord } from './record.ts'
 

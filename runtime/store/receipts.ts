@@ -3,11 +3,11 @@
  */
 import { type FileHandle, open, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import type { Receipt, SignedReceipt } from '../../deploy/api.ts'
-import { toBase64 } from '../../deploy/bundle/sshsig.ts'
-import { Refusal } from '../../deploy/errors.ts'
-import type { Signer } from '../../deploy/keys.ts'
-import { GENESIS, type Head, parseEntry, RECEIPT_NAMESPACE, receiptDigest } from '../../deploy/receiptlog.ts'
+import type { Receipt, SignedReceipt } from '../../deploy/shared/api.ts'
+import { toBase64 } from '../../deploy/shared/bundle/sshsig.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
+import type { Signer } from '../../deploy/shared/keys.ts'
+import { GENESIS, type Head, parseEntry, RECEIPT_NAMESPACE, receiptDigest } from '../../deploy/shared/receiptlog.ts'
 import { syncDir } from './atomic.ts'
 
 export type ReceiptFields = Omit<Receipt, 'format' | 'seq' | 'prev' | 'robot' | 'time'>

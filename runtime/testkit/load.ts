@@ -9,9 +9,9 @@ import { mkdtemp, readFile, realpath } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, dirname, extname, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { assetPatterns } from '../../deploy/bundler/assets.ts'
-import { parseJsonText } from '../../deploy/bundler/logical.ts'
-import { writeTree } from '../../deploy/bundler/tree.ts'
+import { assetPatterns } from '../../deploy/laptop/bundler/assets.ts'
+import { parseJsonText } from '../../deploy/laptop/bundler/logical.ts'
+import { writeTree } from '../../deploy/laptop/bundler/tree.ts'
 import type { Declared, Hosts } from '../sdk/hosts.ts'
 import { remember } from './places.ts'
 import { gatePort } from './rehearsals.ts'
@@ -105,7 +105,7 @@ function declaredBy(importing: () => Promise<unknown>): Promise<Declared> {
 const pathOf = (program: string | URL) => (program instanceof URL ? fileURLToPath(program) : resolve(program))
 
 async function importBundled(file: string, text: string | undefined): Promise<unknown> {
-  const { Bundler } = await import('../../deploy/bundler/bundler.ts')
+  const { Bundler } = await import('../../deploy/laptop/bundler/bundler.ts')
   const own = (path: string) => fileURLToPath(new URL(`${path}${extname(import.meta.url)}`, import.meta.url))
   const library = { sdk: own('../sdk/index'), drivers: own('../../drivers/index') }
   const bundler = new Bundler({ ...library, readable: true })

@@ -1,8 +1,8 @@
 /** Where in its author's files a simulated program has thrown: it runs from a bundle, or as a test runner has loaded it. */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { compactMap } from '../../deploy/sourcemap.ts'
-import { type Explained, explain, type FindMap, thrownBy } from '../../deploy/stack.ts'
+import { compactMap } from '../../deploy/shared/sourcemap.ts'
+import { type Explained, explain, type FindMap, thrownBy } from '../../deploy/shared/stack.ts'
 
 interface Bundle {
   /** esbuild's, of the program without its first `shift` lines */

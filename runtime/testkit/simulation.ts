@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { LogLine, Receipt } from '../../deploy/api.ts'
+import type { LogLine, Receipt } from '../../deploy/shared/api.ts'
 import { type Board, parseBoard } from '../../drivers/board.ts'
 import type { Level } from '../../drivers/handle.ts'
 import { parseJson } from '../../drivers/json.ts'

@@ -1,9 +1,9 @@
 /** Our own swaps: a real runtime, real pushes, each of a freshly signed and sealed bundle, over one session. */
 import { join } from 'node:path'
-import type { PushEvent } from '../../deploy/api.ts'
-import { type Built, buildProgram, makeBundle } from '../../deploy/build.ts'
-import type { RobotClient } from '../../deploy/client.ts'
-import type { Signer } from '../../deploy/keys.ts'
+import { type Built, buildProgram, makeBundle } from '../../deploy/laptop/build.ts'
+import type { RobotClient } from '../../deploy/laptop/client.ts'
+import type { PushEvent } from '../../deploy/shared/api.ts'
+import type { Signer } from '../../deploy/shared/keys.ts'
 import { writeProgram, writer } from './programs.ts'
 import { type BenchRobot, DIST } from './rig.ts'
 import { type Goal, Series } from './stats.ts'

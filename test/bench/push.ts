@@ -5,7 +5,7 @@
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import type { RobotClient } from '../../deploy/client.ts'
+import type { RobotClient } from '../../deploy/laptop/client.ts'
 import type { BenchOptions } from './main.ts'
 import { pushed, type Result } from './ours.ts'
 import { writeFilled } from './programs.ts'

@@ -10,15 +10,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
-import { keyPath, operator } from '../../deploy/cli/config.ts'
-import { findRobot, type Target } from '../../deploy/cli/robot.ts'
-import { RobotClient } from '../../deploy/client.ts'
-import { loadSigner, type Signer } from '../../deploy/keys.ts'
+import { keyPath, operator } from '../../deploy/laptop/cli/config.ts'
+import { findRobot, type Target } from '../../deploy/laptop/cli/robot.ts'
+import { RobotClient } from '../../deploy/laptop/client.ts'
+import { loadSigner, type Signer } from '../../deploy/shared/keys.ts'
 import { TraceReader } from './trace.ts'
 
 /** The compiled tree. */
 export const DIST = fileURLToPath(new URL('../..', import.meta.url))
-const CLI = join(DIST, 'deploy/cli/main.js')
+const CLI = join(DIST, 'deploy/laptop/cli/main.js')
 const RUNTIME = join(DIST, 'runtime/main.js')
 
 /** The same for every process that is measured; what a user's shell adds (NODE_OPTIONS, extra CA files) costs time. */

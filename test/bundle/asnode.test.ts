@@ -3,8 +3,8 @@ import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { buildProgram } from '../../deploy/build.ts'
-import { writeTree } from '../../deploy/bundler/tree.ts'
+import { buildProgram } from '../../deploy/laptop/build.ts'
+import { writeTree } from '../../deploy/laptop/bundler/tree.ts'
 import { refusal, tempFolder } from './helpers.ts'
 
 const opts = {

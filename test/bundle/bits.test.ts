@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { openInner } from '../../deploy/bundle/open.ts'
-import { openSealed, seal } from '../../deploy/bundle/seal.ts'
+import { openInner } from '../../deploy/shared/bundle/open.ts'
+import { openSealed, seal } from '../../deploy/shared/bundle/seal.ts'
 import { flip, goodBundle, refusal, seeded } from './helpers.ts'
 
 const { operators, robot, innerBytes, inner } = await goodBundle()

@@ -8,7 +8,7 @@ const noTools = missing('age', 'ssh-keygen', 'tar', 'sha256sum', 'openssl', 'bas
 test.skipIf(noTools)(
   `BUNDLE 12.1: the steps by hand work as written, and notice a wrong payload${noTools}`,
   async () => {
-    const spec = readFileSync(new URL('../../deploy/BUNDLE.md', import.meta.url), 'utf8')
+    const spec = readFileSync(new URL('../../deploy/shared/BUNDLE.md', import.meta.url), 'utf8')
     const steps = /```sh\n([\s\S]*?)```/.exec(spec)?.[1] ?? ''
     expect(steps.trim().split('\n').length).toBeGreaterThan(8)
     const [signer, robot] = [newSigner(), await newRobot()]

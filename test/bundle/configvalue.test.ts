@@ -6,9 +6,9 @@ import {
   openConfigValue,
   sealConfigValue,
   signConfigKey,
-} from '../../deploy/configvalue.ts'
-import { generateAgeIdentity, keySigner } from '../../deploy/keys.ts'
-import { makeSshKey, parseSshKey } from '../../deploy/sshkey.ts'
+} from '../../deploy/shared/configvalue.ts'
+import { generateAgeIdentity, keySigner } from '../../deploy/shared/keys.ts'
+import { makeSshKey, parseSshKey } from '../../deploy/shared/sshkey.ts'
 import { refusal } from './helpers.ts'
 
 const MAX = 4096

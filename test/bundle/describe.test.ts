@@ -3,7 +3,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
-import { buildProgram } from '../../deploy/build.ts'
+import { buildProgram } from '../../deploy/laptop/build.ts'
 import { refusal, tempFolder } from './helpers.ts'
 
 const sdk = fileURLToPath(new URL('../../runtime/sdk/index.ts', import.meta.url))

@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { encodeManifest, type Manifest, parseManifest } from '../../deploy/bundle/manifest.ts'
-import { encodeRelease, parseRelease, type Release, releaseDigest } from '../../deploy/bundle/release.ts'
-import { encodeJson as compact } from '../../deploy/bundle/strict.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import { encodeManifest, type Manifest, parseManifest } from '../../deploy/shared/bundle/manifest.ts'
+import { encodeRelease, parseRelease, type Release, releaseDigest } from '../../deploy/shared/bundle/release.ts'
+import { encodeJson as compact } from '../../deploy/shared/bundle/strict.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { manifestOf, refusal, releaseOf } from './helpers.ts'
 
 /** As a document of any kind: padded as a release with so many recipients would be. */

@@ -1,4 +1,4 @@
-import type { RobotFacts } from '../../deploy/bundle/policy.ts'
+import type { RobotFacts } from '../../deploy/shared/bundle/policy.ts'
 
 export function factsOf(over: Partial<RobotFacts> = {}): RobotFacts {
   return {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { Manifest } from '../../deploy/bundle/manifest.ts'
+import type { Manifest } from '../../deploy/shared/bundle/manifest.ts'
 import {
   AHEAD_OF_CLOCK_MS,
   AHEAD_OF_FLOOR_MS,
@@ -7,8 +7,8 @@ import {
   highestCounter,
   nodeSatisfies,
   type RobotFacts,
-} from '../../deploy/bundle/policy.ts'
-import { nextCounter, type Release } from '../../deploy/bundle/release.ts'
+} from '../../deploy/shared/bundle/policy.ts'
+import { nextCounter, type Release } from '../../deploy/shared/bundle/release.ts'
 import { manifestOf, releaseOf } from './helpers.ts'
 import { factsOf } from './policy.facts.ts'
 

@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { Decrypter, Encrypter } from 'age-encryption'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { checkHeader, openSealed, parseRecipient, seal } from '../../deploy/bundle/seal.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import { checkHeader, openSealed, parseRecipient, seal } from '../../deploy/shared/bundle/seal.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { bundleFor, missing, newRobot, newSigner, refusal, run, tempFolder } from './helpers.ts'
 
 const CONTENT = Buffer.from('the content\n'.repeat(20))

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { mayBeSloppy } from '../../deploy/bundler/sloppy.ts'
+import { mayBeSloppy } from '../../deploy/laptop/bundler/sloppy.ts'
 
 describe('a module that may need sloppy mode', () => {
   test.each([

@@ -1,6 +1,6 @@
 import { createServer } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
-import { connectSession } from '../../deploy/channel/connect.ts'
+import { connectSession } from '../../deploy/shared/channel/connect.ts'
 import { connectOptions, makeOperator, openPair, startRobot, tapWire } from './peers.ts'
 
 const cleanups: (() => unknown)[] = []

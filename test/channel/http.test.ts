@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { afterEach, expect, test } from 'vitest'
-import { SERVE_OPTIONS, type ServeDeadlines, serveSession, watchRequests } from '../../deploy/channel/index.ts'
-import { RobotClient } from '../../deploy/client.ts'
+import { RobotClient } from '../../deploy/laptop/client.ts'
+import { SERVE_OPTIONS, type ServeDeadlines, serveSession, watchRequests } from '../../deploy/shared/channel/index.ts'
 import { eventually, SCALE } from '../e2e/eventually.ts'
 import { closed, collect, connectOptions, makeOperator, openPair, startRobot, tapWire } from './peers.ts'
 
@@ -218,7 +218,7 @@ test('the laptop loads nothing heavy: its own files, node, and one file of noble
   const root = fileURLToPath(new URL('../..', import.meta.url))
   const { metafile } = await build({
     absWorkingDir: root,
-    entryPoints: ['deploy/client.ts'],
+    entryPoints: ['deploy/laptop/client.ts'],
     bundle: true,
     splitting: true,
     outdir: 'out',

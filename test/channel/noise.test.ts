@@ -2,9 +2,9 @@ import { createCipheriv, randomBytes } from 'node:crypto'
 import { existsSync, readFileSync } from 'node:fs'
 import { chacha20poly1305 } from '@noble/ciphers/chacha.js'
 import { expect, test } from 'vitest'
-import { Sealer } from '../../deploy/channel/frame.ts'
-import { Handshake, nonce, PATTERN_NAMES, type PatternName } from '../../deploy/channel/noise.ts'
-import { dh, generateKeyPair, keyPair } from '../../deploy/channel/x25519.ts'
+import { Sealer } from '../../deploy/shared/channel/frame.ts'
+import { Handshake, nonce, PATTERN_NAMES, type PatternName } from '../../deploy/shared/channel/noise.ts'
+import { dh, generateKeyPair, keyPair } from '../../deploy/shared/channel/x25519.ts'
 
 interface Vector {
   protocol_name: string

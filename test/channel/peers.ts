@@ -3,9 +3,9 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { Duplex } from 'node:stream'
-import type { Certificate, SignedCertificate } from '../../deploy/cert.ts'
-import { type ConnectOptions, connectSession } from '../../deploy/channel/connect.ts'
-import { challengeOf } from '../../deploy/channel/handshake.ts'
+import type { Certificate, SignedCertificate } from '../../deploy/shared/cert.ts'
+import { type ConnectOptions, connectSession } from '../../deploy/shared/channel/connect.ts'
+import { challengeOf } from '../../deploy/shared/channel/handshake.ts'
 import {
   createListener,
   generateKeyPair,
@@ -16,7 +16,7 @@ import {
   type ListenerOptions,
   type Peer,
   type SecureSocket,
-} from '../../deploy/channel/index.ts'
+} from '../../deploy/shared/channel/index.ts'
 import { eventually } from '../e2e/eventually.ts'
 
 export const ROBOT_ID = `SHA256:${'R'.repeat(43)}`

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { SCALE } from '../e2e/eventually.ts'
 
-const X25519 = fileURLToPath(new URL('../../dist/deploy/channel/x25519.js', import.meta.url))
+const X25519 = fileURLToPath(new URL('../../dist/deploy/shared/channel/x25519.js', import.meta.url))
 
 test(
   '30,000 keys are made while the garbage collector runs, and none of them waits for ever',

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { aimed } from '../../deploy/cli/aim.ts'
+import { aimed } from '../../deploy/laptop/cli/aim.ts'
 
 describe('commands in hints', () => {
   test.each([

@@ -1,11 +1,18 @@
 /** `medulla attack` against a simulated robot: what it prints, and that it notices what gets through. */
 import { afterAll, expect, test } from 'vitest'
-import type { Receipt, StatusReport } from '../../deploy/api.ts'
-import { makeBundle } from '../../deploy/cli/attackbundle.ts'
-import { type Attack, anotherRobot, keepOut, letIn, makeAttacker, type Scene } from '../../deploy/cli/attackers.ts'
-import { isTried, type Tried, tryAll } from '../../deploy/cli/attackrun.ts'
-import { ATTACKS } from '../../deploy/cli/attacks.ts'
-import { checkTarget, conclusion, unexpectedReceipts, verdictOf } from '../../deploy/cli/truststate.ts'
+import { makeBundle } from '../../deploy/laptop/cli/attackbundle.ts'
+import {
+  type Attack,
+  anotherRobot,
+  keepOut,
+  letIn,
+  makeAttacker,
+  type Scene,
+} from '../../deploy/laptop/cli/attackers.ts'
+import { isTried, type Tried, tryAll } from '../../deploy/laptop/cli/attackrun.ts'
+import { ATTACKS } from '../../deploy/laptop/cli/attacks.ts'
+import { checkTarget, conclusion, unexpectedReceipts, verdictOf } from '../../deploy/laptop/cli/truststate.ts'
+import type { Receipt, StatusReport } from '../../deploy/shared/api.ts'
 import { laptopOf } from '../e2e/laptop.ts'
 import { build } from '../e2e/programs.ts'
 import { TestRobot } from '../e2e/robot.ts'

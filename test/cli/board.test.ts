@@ -1,7 +1,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { codeFrame } from '../../deploy/cli/frame.ts'
+import { codeFrame } from '../../deploy/laptop/cli/frame.ts'
 import { ROOT } from '../project/tree.ts'
 import { Laptop } from './medulla.ts'
 

@@ -2,8 +2,8 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { issueCertificate, type SignedCertificate } from '../../deploy/cert.ts'
-import { generateAgeIdentity, generateKey, generateNoiseKey } from '../../deploy/keys.ts'
+import { issueCertificate, type SignedCertificate } from '../../deploy/shared/cert.ts'
+import { generateAgeIdentity, generateKey, generateNoiseKey } from '../../deploy/shared/keys.ts'
 
 export async function robotCard(name: string): Promise<{ signed: SignedCertificate; id: string }> {
   const dir = mkdtempSync(join(tmpdir(), 'medulla-card-'))

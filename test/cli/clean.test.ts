@@ -1,9 +1,9 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { clean, cleanJson, cleanRow, shellWord } from '../../deploy/cli/clean.ts'
-import { Painter } from '../../deploy/cli/screen.ts'
-import { Term } from '../../deploy/cli/term.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import { clean, cleanJson, cleanRow, shellWord } from '../../deploy/laptop/cli/clean.ts'
+import { Painter } from '../../deploy/laptop/cli/screen.ts'
+import { Term } from '../../deploy/laptop/cli/term.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 
 /** Window title, cursor, erase, hyperlink, bell, carriage return, C1, right-to-left, a line of its own. */
 const ATTACKS = [

@@ -2,7 +2,6 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, st
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { verifyCertificate } from '../../deploy/cert.ts'
 import {
   configDir,
   type KnownRobot,
@@ -11,10 +10,11 @@ import {
   readRobots,
   writeRobots,
   writeSettings,
-} from '../../deploy/cli/config.ts'
-import { pinRobot } from '../../deploy/cli/pins.ts'
-import { findRobot, parseAddress } from '../../deploy/cli/robot.ts'
-import { generateKey } from '../../deploy/keys.ts'
+} from '../../deploy/laptop/cli/config.ts'
+import { pinRobot } from '../../deploy/laptop/cli/pins.ts'
+import { findRobot, parseAddress } from '../../deploy/laptop/cli/robot.ts'
+import { verifyCertificate } from '../../deploy/shared/cert.ts'
+import { generateKey } from '../../deploy/shared/keys.ts'
 import { robotCard } from './cards.ts'
 
 const pin = (...[dir, name, robot]: [string, string, KnownRobot]) => pinRobot(dir, name, robot, { again: '' })

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { EXIT, EXIT_MEANING, exitForCode, exitForOutcome } from '../../deploy/cli/exit.ts'
-import { REFUSAL_CODES, type RefusalCode } from '../../deploy/errors.ts'
+import { EXIT, EXIT_MEANING, exitForCode, exitForOutcome } from '../../deploy/laptop/cli/exit.ts'
+import { REFUSAL_CODES, type RefusalCode } from '../../deploy/shared/errors.ts'
 
 const BY_EXIT: Readonly<Record<number, readonly RefusalCode[]>> = {
   [EXIT.ok]: ['already-installed'],

@@ -55,7 +55,7 @@ test('sim --kernel of an installed package says where it works', () => {
   for (const part of ['dist/deploy', 'package.json'])
     cpSync(join(ROOT, part), join(installed, part), { recursive: true })
   symlinkSync(join(ROOT, 'node_modules'), join(installed, 'node_modules'))
-  const args = [join(installed, 'dist/deploy/cli/main.js'), 'sim', '--kernel']
+  const args = [join(installed, 'dist/deploy/laptop/cli/main.js'), 'sim', '--kernel']
   const env = { PATH: process.env.PATH, HOME: laptop.dir, MEDULLA_CONFIG: join(laptop.dir, 'config') }
   const { status, stdout, stderr } = spawnSync(process.execPath, args, { env, encoding: 'utf8' })
   expect({ status, stdout }).toEqual({ status: 3, stdout: '' })

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-export const CLI = fileURLToPath(new URL('../../dist/deploy/cli/main.js', import.meta.url))
+export const CLI = fileURLToPath(new URL('../../dist/deploy/laptop/cli/main.js', import.meta.url))
 
 const { PATH, MEDULLA_TIME_SCALE } = process.env
 /** Deadlines of a slow machine are those of the robots here, too. */

@@ -2,7 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { EXIT } from '../../deploy/cli/exit.ts'
+import { EXIT } from '../../deploy/laptop/cli/exit.ts'
 import { Laptop } from './medulla.ts'
 
 let laptop: Laptop

@@ -1,12 +1,12 @@
 import { expect, test } from 'vitest'
-import type { PinChange, Receipt, SlotStatus, StatusReport } from '../../deploy/api.ts'
-import type { BoardReport, HeaderPin } from '../../deploy/board.ts'
-import { headerLines } from '../../deploy/cli/headerview.ts'
-import { cells, crop, tableLines } from '../../deploy/cli/layout.ts'
-import { PinWatch, pinStrip } from '../../deploy/cli/pinwatch.ts'
-import { Painter } from '../../deploy/cli/screen.ts'
-import { latenessText, type StatusScene, standing, statusScreen } from '../../deploy/cli/statusview.ts'
-import type { Paint } from '../../deploy/cli/term.ts'
+import { headerLines } from '../../deploy/laptop/cli/headerview.ts'
+import { cells, crop, tableLines } from '../../deploy/laptop/cli/layout.ts'
+import { PinWatch, pinStrip } from '../../deploy/laptop/cli/pinwatch.ts'
+import { Painter } from '../../deploy/laptop/cli/screen.ts'
+import { latenessText, type StatusScene, standing, statusScreen } from '../../deploy/laptop/cli/statusview.ts'
+import type { Paint } from '../../deploy/laptop/cli/term.ts'
+import type { PinChange, Receipt, SlotStatus, StatusReport } from '../../deploy/shared/api.ts'
+import type { BoardReport, HeaderPin } from '../../deploy/shared/board.ts'
 
 const plain: Paint = (_, text) => text
 const marked: Paint = (style, text) => `\x1b[${style === 'red' ? 31 : 1}m${text}\x1b[0m`

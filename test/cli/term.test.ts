@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest'
-import type { PhaseTime } from '../../deploy/api.ts'
-import { tableLines } from '../../deploy/cli/layout.ts'
-import { printable } from '../../deploy/cli/loglines.ts'
-import { pinStrip } from '../../deploy/cli/pinwatch.ts'
-import { formatMs, type Sink, Term, timelineLines } from '../../deploy/cli/term.ts'
-import { Refusal } from '../../deploy/errors.ts'
+import { tableLines } from '../../deploy/laptop/cli/layout.ts'
+import { printable } from '../../deploy/laptop/cli/loglines.ts'
+import { pinStrip } from '../../deploy/laptop/cli/pinwatch.ts'
+import { formatMs, type Sink, Term, timelineLines } from '../../deploy/laptop/cli/term.ts'
+import type { PhaseTime } from '../../deploy/shared/api.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 
 function record(isTTY: boolean): Sink & { text: string } {
   return {

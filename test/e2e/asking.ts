@@ -1,4 +1,4 @@
-import type { SpareEvent } from '../../deploy/api.ts'
+import type { SpareEvent } from '../../deploy/shared/api.ts'
 import { eventually } from './eventually.ts'
 import type { TestRobot } from './robot.ts'
 

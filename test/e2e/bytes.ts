@@ -1,6 +1,6 @@
 /** Recorded and broken bytes. */
 import { gunzipSync } from 'node:zlib'
-import { parseInner } from '../../deploy/bundle/inner.ts'
+import { parseInner } from '../../deploy/shared/bundle/inner.ts'
 
 /** The unpacked payload of an opened bundle: the program as it is on the robot. */
 export async function payloadOf(inner: Uint8Array): Promise<Uint8Array> {

@@ -13,10 +13,10 @@ import {
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import type { PushEvent } from '../../deploy/api.ts'
-import { openSealed } from '../../deploy/bundle/seal.ts'
-import { configRecipient, sealConfigValue, signConfigKey } from '../../deploy/configvalue.ts'
-import { generateAgeIdentity } from '../../deploy/keys.ts'
+import type { PushEvent } from '../../deploy/shared/api.ts'
+import { openSealed } from '../../deploy/shared/bundle/seal.ts'
+import { configRecipient, sealConfigValue, signConfigKey } from '../../deploy/shared/configvalue.ts'
+import { generateAgeIdentity } from '../../deploy/shared/keys.ts'
 import { encodeRecord } from '../../runtime/store/record.ts'
 import { eventually } from './eventually.ts'
 import { childrenOf, TestRobot } from './robot.ts'
@@ -235,7 +235,7 @@ test('HANDOVER 8.10, BUNDLE 13.2: an order counts once, and no order that was se
 test('BUNDLE 13.1, 13.3: what is no sealed value is refused, and nothing of it is kept', async () => {
   const { key } = await robot.client.config()
   const recipient = configRecipient(key, robot.identity.id)
-  const { seal } = await import('../../deploy/bundle/seal.ts')
+  const { seal } = await import('../../deploy/shared/bundle/seal.ts')
   const sealedBytes = async (bytes: Uint8Array) => Buffer.from(await seal(bytes, [recipient])).toString('base64')
   const padded = (text: string, length = 256) =>
     Buffer.concat([Buffer.from(text), Buffer.alloc(length)]).subarray(0, length)

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { Receipt } from '../../deploy/api.ts'
+import type { Receipt } from '../../deploy/shared/api.ts'
 import { eventually } from './eventually.ts'
 import { ended, TestRobot } from './robot.ts'
 

@@ -1,6 +1,6 @@
 /** A program that says what looks like the runtime's own words, and states times that cannot be. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { LogLine, Receipt } from '../../deploy/api.ts'
+import type { LogLine, Receipt } from '../../deploy/shared/api.ts'
 import type { Laptop } from '../cli/medulla.ts'
 import { eventually } from './eventually.ts'
 import { laptopOf } from './laptop.ts'

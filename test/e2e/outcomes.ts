@@ -2,9 +2,10 @@
  * Everything a bad program can do, and what comes of it: the files are test/programs/NAME.ts. undone.test.ts and
  * running.test.ts walk these tables through the real CLI, and print how long the robot was without a good program.
  */
-import type { Outcome } from '../../deploy/api.ts'
-import { EXIT } from '../../deploy/cli/exit.ts'
-import type { RefusalCode } from '../../deploy/errors.ts'
+
+import { EXIT } from '../../deploy/laptop/cli/exit.ts'
+import type { Outcome } from '../../deploy/shared/api.ts'
+import type { RefusalCode } from '../../deploy/shared/errors.ts'
 
 /** Pushed over a program that counts: it is executed, then undone, and the counter runs on. */
 export interface Undone {

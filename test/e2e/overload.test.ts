@@ -1,6 +1,6 @@
 /** Whoever the robot knows may stop it, and nothing that others do keeps that out (HANDOVER 8.7, 8.8). */
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
-import type { RobotClient } from '../../deploy/client.ts'
+import type { RobotClient } from '../../deploy/laptop/client.ts'
 import { eventually, SCALE } from './eventually.ts'
 import { load } from './load.ts'
 import { TestRobot } from './robot.ts'

@@ -1,7 +1,7 @@
 /** Parameters over the whole way: laptop, endpoint, body, program, disk. */
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { ParamChange } from '../../deploy/api.ts'
+import type { ParamChange } from '../../deploy/shared/api.ts'
 import { eventually } from './eventually.ts'
 import { TestRobot } from './robot.ts'
 import { accepted, expectNoTickLost } from './trace.ts'

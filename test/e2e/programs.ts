@@ -2,19 +2,19 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { type Built, buildProgram, makeBundle } from '../../deploy/build.ts'
-import { encodeInner } from '../../deploy/bundle/inner.ts'
-import { encodeManifest, type Manifest } from '../../deploy/bundle/manifest.ts'
-import { packPayload } from '../../deploy/bundle/payload.ts'
-import { encodeRelease, type Release, releaseDigest } from '../../deploy/bundle/release.ts'
-import { seal } from '../../deploy/bundle/seal.ts'
-import type { Signer } from '../../deploy/keys.ts'
+import { type Built, buildProgram, makeBundle } from '../../deploy/laptop/build.ts'
+import { encodeInner } from '../../deploy/shared/bundle/inner.ts'
+import { encodeManifest, type Manifest } from '../../deploy/shared/bundle/manifest.ts'
+import { packPayload } from '../../deploy/shared/bundle/payload.ts'
+import { encodeRelease, type Release, releaseDigest } from '../../deploy/shared/bundle/release.ts'
+import { seal } from '../../deploy/shared/bundle/seal.ts'
+import type { Signer } from '../../deploy/shared/keys.ts'
 
 const DIST = fileURLToPath(new URL('../../dist', import.meta.url))
 const PROGRAMS = fileURLToPath(new URL('../programs', import.meta.url))
 
 export const RUNTIME = join(DIST, 'runtime/main.js')
-export const CLI = join(DIST, 'deploy/cli/main.js')
+export const CLI = join(DIST, 'deploy/laptop/cli/main.js')
 export const LOADER = join(DIST, 'runtime/sdk/loader.js')
 
 for (const file of [RUNTIME, CLI]) {

@@ -16,6 +16,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
+import { type ClientOptions, RobotClient } from '../../deploy/laptop/client.ts'
 import type {
   LogLine,
   Outcome,
@@ -26,12 +27,16 @@ import type {
   SignedOrder,
   SlotStatus,
   Wish,
-} from '../../deploy/api.ts'
-import { type Certificate, issueCertificate, type SignedCertificate, verifyCertificate } from '../../deploy/cert.ts'
-import { type ClientOptions, RobotClient } from '../../deploy/client.ts'
-import { Refusal } from '../../deploy/errors.ts'
-import { generateKey, generateNoiseKey, type Signer } from '../../deploy/keys.ts'
-import { parseEntry, verifyLog } from '../../deploy/receiptlog.ts'
+} from '../../deploy/shared/api.ts'
+import {
+  type Certificate,
+  issueCertificate,
+  type SignedCertificate,
+  verifyCertificate,
+} from '../../deploy/shared/cert.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
+import { generateKey, generateNoiseKey, type Signer } from '../../deploy/shared/keys.ts'
+import { parseEntry, verifyLog } from '../../deploy/shared/receiptlog.ts'
 import type { Timing } from '../../drivers/board.ts'
 import { openHome } from '../../runtime/store/home.ts'
 import { eventually, SCALE } from './eventually.ts'

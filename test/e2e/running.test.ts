@@ -1,7 +1,7 @@
 /** The program that runs is the one that misbehaves; then a good one is to take over, or it is stopped, or it ends. */
 import { existsSync, readFileSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { EXIT } from '../../deploy/cli/exit.ts'
+import { EXIT } from '../../deploy/laptop/cli/exit.ts'
 import type { Ended, Laptop } from '../cli/medulla.ts'
 import { eventually, SCALE } from './eventually.ts'
 import { laptopOf, pushed } from './laptop.ts'

@@ -1,5 +1,5 @@
 /** How long a robot was without a good program, by the times that the writers stamped; and a table of it at the end. */
-import { formatMs } from '../../deploy/cli/term.ts'
+import { formatMs } from '../../deploy/laptop/cli/term.ts'
 import { summary } from '../kernel/summary.ts'
 import type { Entry } from './trace.ts'
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { LogLine, Receipt } from '../../deploy/api.ts'
-import { openSealed } from '../../deploy/bundle/seal.ts'
+import type { LogLine, Receipt } from '../../deploy/shared/api.ts'
+import { openSealed } from '../../deploy/shared/bundle/seal.ts'
 import { tapWire } from '../channel/peers.ts'
 import { payloadOf } from './bytes.ts'
 import { eventually } from './eventually.ts'

@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { Refusal } from '../../deploy/errors.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
 import { eventually } from './eventually.ts'
 import { RUNTIME } from './programs.ts'
 import { makeOperator, run, TestRobot } from './robot.ts'

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { EXIT } from '../../deploy/cli/exit.ts'
+import { EXIT } from '../../deploy/laptop/cli/exit.ts'
 import type { Laptop } from '../cli/medulla.ts'
 import { SCALE } from './eventually.ts'
 import { laptopOf, pushed } from './laptop.ts'

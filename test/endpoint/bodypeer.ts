@@ -9,12 +9,17 @@ import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
-import type { Role } from '../../deploy/api.ts'
-import { makeBundle } from '../../deploy/build.ts'
-import { encodeManifest, type Manifest } from '../../deploy/bundle/manifest.ts'
-import { type Certificate, issueCertificate, type SignedCertificate, verifyCertificate } from '../../deploy/cert.ts'
-import { RobotClient } from '../../deploy/client.ts'
-import { generateAgeIdentity, generateNoiseKey, loadSigner, type Signer } from '../../deploy/keys.ts'
+import { makeBundle } from '../../deploy/laptop/build.ts'
+import { RobotClient } from '../../deploy/laptop/client.ts'
+import type { Role } from '../../deploy/shared/api.ts'
+import { encodeManifest, type Manifest } from '../../deploy/shared/bundle/manifest.ts'
+import {
+  type Certificate,
+  issueCertificate,
+  type SignedCertificate,
+  verifyCertificate,
+} from '../../deploy/shared/cert.ts'
+import { generateAgeIdentity, generateNoiseKey, loadSigner, type Signer } from '../../deploy/shared/keys.ts'
 import { type BodyMessage, EndpointMessage, STAGED_FILES } from '../../runtime/ipc.ts'
 import type { ServerConfine } from '../../runtime/sdk/confined.ts'
 import { eventually } from '../e2e/eventually.ts'

@@ -3,11 +3,11 @@ import { readFile, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
-import { openInner } from '../../deploy/bundle/open.ts'
-import { seal } from '../../deploy/bundle/seal.ts'
-import { verifyBase64 } from '../../deploy/bundle/sshsig.ts'
-import { connectSession } from '../../deploy/channel/connect.ts'
-import { greet, type RobotClient } from '../../deploy/client.ts'
+import { greet, type RobotClient } from '../../deploy/laptop/client.ts'
+import { openInner } from '../../deploy/shared/bundle/open.ts'
+import { seal } from '../../deploy/shared/bundle/seal.ts'
+import { verifyBase64 } from '../../deploy/shared/bundle/sshsig.ts'
+import { connectSession } from '../../deploy/shared/channel/connect.ts'
 import { collect } from '../channel/peers.ts'
 import { eventually, SCALE } from '../e2e/eventually.ts'
 import { BodyPeer, buildEndpoint, built } from './bodypeer.ts'
@@ -87,7 +87,7 @@ test('a card that is not its own, or whose signature is broken, never reaches th
 
 test('a robot at the address that is another one is named', async () => {
   const { noiseSecret, card } = body.person('bob')
-  const { RobotClient } = await import('../../deploy/client.ts')
+  const { RobotClient } = await import('../../deploy/laptop/client.ts')
   const robot = { ...body.robot, id: `SHA256:${'Q'.repeat(43)}` }
   const attempt = RobotClient.connect({ host: '127.0.0.1', port, noiseSecret, cert: card, robot })
   await expect(attempt).rejects.toMatchObject({
@@ -181,7 +181,7 @@ test('refused at the door, reported to the body, nothing staged', async () => {
 })
 
 async function strangerAge(): Promise<string> {
-  const { generateAgeIdentity } = await import('../../deploy/keys.ts')
+  const { generateAgeIdentity } = await import('../../deploy/shared/keys.ts')
   return (await generateAgeIdentity()).recipient
 }
 

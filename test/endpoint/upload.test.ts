@@ -1,7 +1,7 @@
 /** How slow an upload may be (CHANNEL 6.7), of a real endpoint process. */
 import { rm } from 'node:fs/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { connectSession } from '../../deploy/channel/connect.ts'
+import { connectSession } from '../../deploy/shared/channel/connect.ts'
 import { collect } from '../channel/peers.ts'
 import { eventually } from '../e2e/eventually.ts'
 import { BodyPeer, buildEndpoint, built } from './bodypeer.ts'

@@ -1,8 +1,13 @@
 import { expect, test } from 'vitest'
-import { toBase64 } from '../../deploy/bundle/sshsig.ts'
-import { encodeJson } from '../../deploy/bundle/strict.ts'
-import { type Certificate, issueCertificate, type SignedCertificate, verifyCertificate } from '../../deploy/cert.ts'
-import { generateAgeIdentity, generateNoiseKey, type Signer } from '../../deploy/keys.ts'
+import { toBase64 } from '../../deploy/shared/bundle/sshsig.ts'
+import { encodeJson } from '../../deploy/shared/bundle/strict.ts'
+import {
+  type Certificate,
+  issueCertificate,
+  type SignedCertificate,
+  verifyCertificate,
+} from '../../deploy/shared/cert.ts'
+import { generateAgeIdentity, generateNoiseKey, type Signer } from '../../deploy/shared/keys.ts'
 import { flip, newSigner, refusal } from '../bundle/helpers.ts'
 
 const noise = Buffer.from(generateNoiseKey().public).toString('base64')

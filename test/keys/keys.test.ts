@@ -2,9 +2,9 @@ import { execFileSync } from 'node:child_process'
 import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { nextCounter } from '../../deploy/bundle/release.ts'
-import { parseRecipient } from '../../deploy/bundle/seal.ts'
-import { verify } from '../../deploy/bundle/sshsig.ts'
+import { nextCounter } from '../../deploy/shared/bundle/release.ts'
+import { parseRecipient } from '../../deploy/shared/bundle/seal.ts'
+import { verify } from '../../deploy/shared/bundle/sshsig.ts'
 import {
   ensureSecretFile,
   generateAgeIdentity,
@@ -12,7 +12,7 @@ import {
   generateNoiseKey,
   loadSigner,
   noisePublic,
-} from '../../deploy/keys.ts'
+} from '../../deploy/shared/keys.ts'
 import { missing, refusal, run, tempFolder } from '../bundle/helpers.ts'
 
 const MESSAGE = Buffer.from('a statement\n')

@@ -10,7 +10,7 @@ import {
   unarmor,
   verify,
   verifyBase64,
-} from '../../deploy/bundle/sshsig.ts'
+} from '../../deploy/shared/bundle/sshsig.ts'
 import { fixedKey, flip, missing, refusal, run, tempFolder } from '../bundle/helpers.ts'
 
 const MESSAGE = Buffer.from('{"format":"medulla-release/1"}\n')

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { simulate } from 'medulla/test'
 import { beforeAll, expect, onTestFinished, test } from 'vitest'
-import { buildProgram } from '../../deploy/build.ts'
+import { buildProgram } from '../../deploy/laptop/build.ts'
 import { installedPackages } from './install.ts'
 import { USES } from './programs.ts'
 

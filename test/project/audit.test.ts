@@ -4,9 +4,9 @@ import { sources, text } from './tree.ts'
 
 /** From the first byte of a stranger to the exec of a pushed program, in this order. */
 const PATH: Readonly<Record<string, readonly string[]>> = {
-  'deploy/channel/': ['accept', 'admission', 'frame', 'handshake', 'listener', 'noise', 'serve', 'socket', 'x25519'],
+  'deploy/shared/channel/': ['accept', 'admission', 'frame', 'handshake', 'listener', 'noise', 'serve', 'socket', 'x25519'],
   'runtime/endpoint/': ['app', 'bodylink', 'call', 'main', 'ndjson', 'opener', 'opener-thread', 'operators', 'push', 'sessions', 'staging'],
-  'deploy/bundle/': ['bech32', 'h1', 'inner', 'limits', 'manifest', 'open', 'params', 'payload', 'policy', 'release', 'seal', 'sshsig', 'strict', 'tar'],
+  'deploy/shared/bundle/': ['bech32', 'h1', 'inner', 'limits', 'manifest', 'open', 'params', 'payload', 'policy', 'release', 'seal', 'sshsig', 'strict', 'tar'],
   'runtime/store/': ['atomic', 'bundles', 'door', 'doorworker', 'entry', 'operators', 'record'],
   'runtime/body/': ['cells', 'child', 'confinement', 'endpointlink', 'endpointprocess', 'installer', 'launcher', 'lines', 'orders', 'peer', 'privateroot', 'runnables', 'uids'],
   'runtime/sdk/': ['bpf', 'confined', 'loader', 'seccomp', 'seccomp-tables'],
@@ -14,8 +14,8 @@ const PATH: Readonly<Record<string, readonly string[]>> = {
 
 /** Of these folders every file is on the path, or here with the reason why it is not. */
 const WHOLE: Readonly<Record<string, string>> = {
-  'deploy/channel/connect.ts': "the laptop's side",
-  'deploy/channel/index.ts': 'names of the others',
+  'deploy/shared/channel/connect.ts': "the laptop's side",
+  'deploy/shared/channel/index.ts': 'names of the others',
   'runtime/endpoint/log.ts': 'what is written of strangers',
 }
 
@@ -43,7 +43,7 @@ test('P13: the code between socket and exec is what the README lists, with its l
 })
 
 test('P13: no file of the folders that read what strangers send is left out of the list', () => {
-  for (const folder of ['deploy/channel/', 'runtime/endpoint/', 'deploy/bundle/']) {
+  for (const folder of ['deploy/shared/channel/', 'runtime/endpoint/', 'deploy/shared/bundle/']) {
     const listed = (PATH[folder] ?? []).map((name) => `${folder}${name}.ts`)
     const other = Object.keys(WHOLE).filter((path) => path.startsWith(folder))
     expect(sources([folder.slice(0, -1)]).sort()).toEqual([...listed, ...other].sort())

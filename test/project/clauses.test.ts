@@ -4,8 +4,8 @@ import { expect, test } from 'vitest'
 import { ROOT, sources, text } from './tree.ts'
 
 const SPECS = {
-  BUNDLE: 'deploy/BUNDLE.md',
-  CHANNEL: 'deploy/CHANNEL.md',
+  BUNDLE: 'deploy/shared/BUNDLE.md',
+  CHANNEL: 'deploy/shared/CHANNEL.md',
   HANDLES: 'drivers/HANDLES.md',
   HANDOVER: 'runtime/HANDOVER.md',
 } as const

@@ -23,9 +23,14 @@ const BANS: readonly Ban[] = [
     because: 'a laptop needs no robot side; what it asks of it, it asks over the wire or of the runtime process',
   },
   {
-    in: /^deploy\/(?!cli\/)/,
-    import: /^deploy\/cli\//,
-    because: 'robots load the rest of deploy/: it must not print, nor know the terminal',
+    in: /^deploy\/shared\//,
+    import: /^deploy\/laptop\//,
+    because: 'both ends have it, and a robot has no command line and builds no programs',
+  },
+  {
+    in: /^deploy\/laptop\/(?!cli\/)/,
+    import: /^deploy\/laptop\/cli\//,
+    because: 'it is a library, too (medulla/client): it must not print, nor know the terminal',
   },
   {
     // the loader is no part of any program: it may look up the places of their errors
@@ -34,8 +39,9 @@ const BANS: readonly Ban[] = [
     because: 'it is bundled into every robot program: nothing of keys, network or supervision belongs there',
   },
   {
-    in: /^runtime\//,
-    import: /^deploy\/(?:cli\/|build\b|source\b)/,
+    // the test kit runs programs as they lie on a laptop: it bundles them
+    in: /^runtime\/(?!testkit\/)/,
+    import: /^deploy\/laptop\//,
     because: 'a robot does not build programs and has no command line',
   },
   {
@@ -60,17 +66,17 @@ const BANS: readonly Ban[] = [
     because: 'it is in every robot program, and zod alone takes 100 ms to load',
   },
   {
-    in: /^deploy\/bundle\/|^deploy\/channel\/(?:noise|frame|handshake|x25519)\.ts$|^runtime\/body\/lifecycle\.ts$/,
+    in: /^deploy\/shared\/(?:bundle\/|channel\/(?:noise|frame|handshake|x25519)\.ts$)|^runtime\/body\/lifecycle\.ts$/,
     import: OUTSIDE,
     because: 'protocol code is pure: bytes in, bytes out, no files, no network, no clock',
   },
   {
-    in: /^deploy\/cli\/(?!program\.ts$)/,
-    import: /^(?:esbuild$|deploy\/build)/,
+    in: /^deploy\/laptop\/cli\/(?!program\.ts$)/,
+    import: /^(?:esbuild$|deploy\/laptop\/build)/,
     because: 'esbuild is loaded when something is built, and only then',
   },
   {
-    in: /^deploy\/(?!cli\/saves\.ts$)/,
+    in: /^deploy\/(?!laptop\/cli\/saves\.ts$)/,
     import: /^chokidar$/,
     because: 'it is loaded when files are watched, and only then',
   },
@@ -89,15 +95,15 @@ test('imports point one way', () => {
 })
 
 test('the scan sees every form of import', () => {
-  const seen = imports('deploy/cli/main.ts')
+  const seen = imports('deploy/laptop/cli/main.ts')
   expect(seen).toContain('commander')
-  expect(seen).toContain('deploy/errors.ts')
-  expect(seen).toContain('deploy/cli/overview.ts') // dynamic
+  expect(seen).toContain('deploy/shared/errors.ts')
+  expect(seen).toContain('deploy/laptop/cli/overview.ts') // dynamic
 })
 
 test('only term.ts prints in deploy/', () => {
   const printing = /\bconsole\.|\bprocess\.(?:stdout|stderr)\.write\(/
-  const wrong = sources(['deploy']).filter((path) => path !== 'deploy/cli/term.ts' && printing.test(code(path)))
+  const wrong = sources(['deploy']).filter((path) => path !== 'deploy/laptop/cli/term.ts' && printing.test(code(path)))
   expect(wrong).toEqual([])
 })
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { COMMANDS } from '../../deploy/cli/commands.ts'
+import { COMMANDS } from '../../deploy/laptop/cli/commands.ts'
 import { sources, text } from './tree.ts'
 
 /** What runs the built command line; the commands are words of its calls. */
@@ -24,7 +24,7 @@ test('every command has a transcript: a test that runs it as it is built', () =>
 
 test('every option of a command is in a transcript', () => {
   const missing = Object.keys(COMMANDS).flatMap((name) => {
-    const options = text(`deploy/cli/commands/${name}.ts`).matchAll(/\.(?:requiredO|o)ption\(\s*'([^'<[]+)/g)
+    const options = text(`deploy/laptop/cli/commands/${name}.ts`).matchAll(/\.(?:requiredO|o)ption\(\s*'([^'<[]+)/g)
     return [...options].flatMap(([, flags = '']) => {
       const used = flags
         .trim()

@@ -1,6 +1,6 @@
 /** The doctor on made-up machines: each fault alone, with what it finds and the fix. */
 import { expect, test } from 'vitest'
-import type { Finding } from '../../deploy/doctor.ts'
+import type { Finding } from '../../deploy/shared/doctor.ts'
 import type { Facts } from '../../runtime/doctor/facts.ts'
 import { gather, groupNames, memoryOf, placeOfGroup } from '../../runtime/doctor/gather.ts'
 import { judge } from '../../runtime/doctor/judge.ts'

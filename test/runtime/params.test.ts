@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import type { Manifest } from '../../deploy/bundle/manifest.ts'
-import type { ManifestParam } from '../../deploy/bundle/params.ts'
+import type { Manifest } from '../../deploy/shared/bundle/manifest.ts'
+import type { ManifestParam } from '../../deploy/shared/bundle/params.ts'
 import { SlotParams } from '../../runtime/body/params.ts'
 import type { Running } from '../../runtime/body/upgrade.ts'
 import {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import type { Outcome, Receipt } from '../../deploy/api.ts'
-import type { RefusalCode } from '../../deploy/errors.ts'
+import type { Outcome, Receipt } from '../../deploy/shared/api.ts'
+import type { RefusalCode } from '../../deploy/shared/errors.ts'
 import { type Entry, plainEntry } from '../../runtime/body/entries.ts'
 import { ReceiptLimit } from '../../runtime/body/receiptlimit.ts'
 import { eventually } from '../e2e/eventually.ts'

@@ -2,7 +2,7 @@
  * Invariant: every write of every slot is accounted for, in constant memory: a count that does not go on from the one before
  * it is kept as a break, with the fencing numbers on both sides, until a receipt explains it.
  */
-import type { Receipt } from '../../deploy/api.ts'
+import type { Receipt } from '../../deploy/shared/api.ts'
 import { countOf, type Entry } from '../e2e/trace.ts'
 
 export interface Break {

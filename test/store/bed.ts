@@ -6,12 +6,12 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { onTestFinished } from 'vitest'
-import { encodeInner } from '../../deploy/bundle/inner.ts'
-import { encodeManifest, type Manifest } from '../../deploy/bundle/manifest.ts'
-import { openInner } from '../../deploy/bundle/open.ts'
-import { packPayload, unpackPayload } from '../../deploy/bundle/payload.ts'
-import { encodeRelease, type Release } from '../../deploy/bundle/release.ts'
-import type { Signer } from '../../deploy/keys.ts'
+import { encodeInner } from '../../deploy/shared/bundle/inner.ts'
+import { encodeManifest, type Manifest } from '../../deploy/shared/bundle/manifest.ts'
+import { openInner } from '../../deploy/shared/bundle/open.ts'
+import { packPayload, unpackPayload } from '../../deploy/shared/bundle/payload.ts'
+import { encodeRelease, type Release } from '../../deploy/shared/bundle/release.ts'
+import type { Signer } from '../../deploy/shared/keys.ts'
 import type { Verified } from '../../runtime/store/door.ts'
 
 const ROBOT = `SHA256:${'A'.repeat(43)}`
@@ -84,7 +84,7 @@ export async function makeVerified(signer: Signer, fields: BundleFields = {}): P
   const { inner } = await makeInner(signer, fields)
   const opened = await openInner(inner, new Set([signer.publicKey]))
   const files = await unpackPayload(opened.payload, opened.release)
-  const { parseManifest } = await import('../../deploy/bundle/manifest.ts')
+  const { parseManifest } = await import('../../deploy/shared/bundle/manifest.ts')
   return { ...opened, files, manifest: parseManifest(files.get('manifest.json') ?? new Uint8Array()) }
 }
 

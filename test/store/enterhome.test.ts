@@ -15,7 +15,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import { generateKey } from '../../deploy/keys.ts'
+import { generateKey } from '../../deploy/shared/keys.ts'
 import { openHome } from '../../runtime/store/home.ts'
 import { Laptop } from '../cli/medulla.ts'
 import { RUNTIME } from '../e2e/programs.ts'

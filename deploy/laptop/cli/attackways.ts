@@ -1,0 +1,299 @@
+/** Ways to attack: each makes what a row of attacks.ts runs. All of them are real bytes on real sockets. */
+import { randomBytes } from 'node:crypto'
+import type { PushEvent, SignedOrder, Wish } from '../../shared/api.ts'
+import type { SignedCertificate } from '../../shared/cert.ts'
+import { encodeMessage } from '../../shared/channel/handshake.ts'
+import { sealConfigValue } from '../../shared/configvalue.ts'
+import { Refusal } from '../../shared/errors.ts'
+import type { Signer } from '../../shared/keys.ts'
+import { type Fault, flipped, makeBundle, partsOf } from './attackbundle.ts'
+import { makeOrder, NotPossible, type OrderParts, type Run, type Scene } from './attackers.ts'
+import * as wire from './attackwire.ts'
+import type { Answer } from './truststate.ts'
+
+const HEAD = 'HTTP/1.1\r\nHost: robot\r\n'
+export const get = (path: string, more = '') => `GET ${path} ${HEAD}${more}\r\n`
+export const put = (more: string, slot = 'main') => `PUT /v1/slots/${slot}/program ${HEAD}${more}\r\n\r\n`
+export const NOBODY = `sha256:${'0'.repeat(64)}`
+/** Two lengths, and a second request in what one of them leaves over. */
+export const SMUGGLED = `POST / ${HEAD}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n${get('/v1/status')}`
+export const YEAR_MS = 365 * 24 * 3600 * 1000
+
+type Insiders = 'observer' | 'operator'
+
+// ---- bytes of strangers
+
+export const sends =
+  (bytes: string | Uint8Array, allowed: readonly number[] = []): Run =>
+  ({ owner }) =>
+    wire.strangerSends(owner.options, bytes, allowed)
+
+export const upgrades = (bytes: Uint8Array): Run => sends(Buffer.concat([Buffer.from(wire.UPGRADE), bytes]), [101])
+
+/** A handshake with the stranger's channel key, and his card or what is said instead. */
+export const knocks =
+  (card: (scene: Scene) => Partial<SignedCertificate>): Run =>
+  (scene) => {
+    const { options, card: own } = scene.stranger
+    return wire.refusal(() => wire.openSession({ ...options, cert: { ...own, ...card(scene) } }))
+  }
+
+/** A whole session of the owner: what it wrote, without the upgrade request. */
+async function recording({ owner }: Scene): Promise<Buffer[]> {
+  const { sent, options } = wire.tapped(owner.options)
+  const socket = await wire.openSession(options)
+  socket.write(get('/v1/status'))
+  await new Promise((resolve) => socket.once('data', resolve).once('close', resolve))
+  socket.destroy()
+  return sent.slice(1)
+}
+
+/** Recorded bytes of the owner, on a connection of one's own. */
+export const replays =
+  (choose: (recorded: readonly Buffer[]) => readonly Buffer[]): Run =>
+  async (scene) => {
+    const bytes = Buffer.concat(choose(await recording(scene)))
+    return wire.strangerSends(scene.owner.options, Buffer.concat([Buffer.from(wire.UPGRADE), bytes]), [101])
+  }
+
+/** Of two requests in a session of the operator's, the wire lets through what `bend` makes of their frames. */
+export const bends =
+  (most: number, bend: (frame: Buffer, number: number) => readonly Buffer[]): Run =>
+  async ({ operator: { options } }) => {
+    const FRAMES = 3
+    const tap = wire.tapped(options, (bytes, write) => (write < FRAMES ? [bytes] : bend(bytes, write - FRAMES)))
+    const socket = await wire.openSession(tap.options)
+    let heard = ''
+    socket.on('data', (chunk: Buffer) => {
+      heard += chunk.toString('latin1')
+    })
+    for (const path of ['/v1/status', '/v1/operators']) {
+      socket.write(get(path))
+      await new Promise(setImmediate) // or both requests would share a frame
+    }
+    const end = await wire.closing(socket)
+    socket.destroy()
+    return wire.statusCodes(heard).length > most ? 'accepted' : end
+  }
+
+export const dripping: Run = async ({ owner }) => {
+  const { socket } = await wire.upgraded(owner.options)
+  socket.write(encodeMessage(randomBytes(200)).subarray(0, 100))
+  const drip = setInterval(() => socket.write(Buffer.of(0)), 1000)
+  try {
+    return await wire.closing(socket)
+  } finally {
+    clearInterval(drip)
+    socket.destroy()
+  }
+}
+
+const MAX_STRANGERS = 64
+export const strangersFlood: Run = async ({ owner }) => {
+  const sockets = await Promise.all(Array.from({ length: 200 }, () => wire.dial(owner.options)))
+  try {
+    for (const [i, socket] of sockets.entries()) if (i % 2 === 0 && socket.writable) socket.write(wire.UPGRADE)
+    if ((await wire.statusMeanwhile(owner.options)) === 'late') return 'late'
+    const wanted = sockets.length - MAX_STRANGERS
+    return (await wire.closedOf(sockets, wanted)) >= wanted ? 'closed' : 'left-open'
+  } finally {
+    for (const socket of sockets) socket.destroy()
+  }
+}
+
+// ---- inside a session
+
+export const asks =
+  (bytes: string, options: wire.SendOptions = {}): Run =>
+  (scene) =>
+    wire.sessionSends(scene.observer.options, [bytes], options)
+
+const MAX_SESSIONS = 16
+export const sessionsFlood: Run = async ({ observer: { options }, owner }) => {
+  const sockets: Awaited<ReturnType<typeof wire.openSession>>[] = []
+  try {
+    for (let batch = 0; batch < 4; batch++) {
+      const opened = await Promise.allSettled(Array.from({ length: 16 }, () => wire.openSession(options)))
+      sockets.push(...opened.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : [])))
+    }
+    if ((await wire.statusMeanwhile(owner.options)) === 'late') return 'late'
+    const wanted = sockets.length - MAX_SESSIONS
+    return (await wire.closedOf(sockets, wanted)) >= wanted ? 'closed' : 'left-open'
+  } finally {
+    for (const socket of sockets) socket.destroy()
+  }
+}
+
+/** Answers that are asked for and not read. */
+export const logsFlood: Run = async ({ observer: { options }, owner }) => {
+  const sockets = await Promise.all(Array.from({ length: 8 }, () => wire.openSession(options)))
+  try {
+    for (const socket of sockets) socket.write(get('/v1/logs?lines=10000').repeat(4))
+    return await wire.statusMeanwhile(owner.options)
+  } finally {
+    for (const socket of sockets) socket.destroy()
+  }
+}
+
+// ---- pushes
+
+/** Only what is refused before anything ran counts as refused. */
+export function pushed(events: AsyncIterable<PushEvent>): Promise<Answer> {
+  return wire.refusal(async () => {
+    for await (const event of events) {
+      if (event.event !== 'result' || event.outcome !== 'refused') continue
+      throw new Refusal(event.code ?? 'internal', event.message)
+    }
+  })
+}
+
+export const pushes = ({ operator: { client }, slot }: Scene, bundle: Uint8Array) =>
+  pushed(client.push(slot.slot, bundle))
+
+export const good = (scene: Scene, fault: Fault = {}) =>
+  makeBundle(scene.program, scene.operator.signer, scene.robot, fault)
+
+/** Of a fault in a bundle, and of an order. */
+export const signedBy =
+  (who: 'owner' | Insiders | 'stranger') =>
+  (scene: Scene): { signer: Signer } => ({ signer: scene[who].signer })
+
+export const faulty =
+  (fault: Fault | ((scene: Scene) => Fault)): Run =>
+  async (scene) =>
+    pushes(scene, await good(scene, typeof fault === 'function' ? fault(scene) : fault))
+
+/** Made for another robot. */
+export const elsewhere =
+  (fault: (scene: Scene) => Fault): Run =>
+  async (scene) =>
+    pushes(scene, await makeBundle(scene.program, scene.operator.signer, scene.elsewhere, fault(scene)))
+
+/** Signed under `namespace`, over other bytes where some are given. */
+export const signs = (namespace: string, bytes?: Uint8Array): Run =>
+  faulty(({ operator: { signer } }) => ({ sign: (release) => signer.sign(namespace, bytes ?? release) }))
+
+export const flips =
+  (part: (parts: ReturnType<typeof partsOf>) => number): Run =>
+  async (scene) => {
+    const bundle = await good(scene)
+    const parts = partsOf(bundle)
+    return pushes(scene, flipped(bundle, part(parts), part(parts) < parts.nonce))
+  }
+
+export const cut =
+  (keep: (length: number) => number): Run =>
+  async (scene) => {
+    const bundle = await good(scene)
+    return pushes(scene, bundle.subarray(0, keep(bundle.length)))
+  }
+
+export const uploads =
+  (head: string, body: string | Uint8Array = '', options: wire.SendOptions = {}): Run =>
+  (scene) =>
+    wire.sessionSends(scene.operator.options, [head, body], options)
+
+/** What the slot runs, built anew with the lowest counter. */
+export const older: Run = async (scene) => {
+  const { program, version } = scene.slot
+  if (program === undefined || version === undefined) throw new NotPossible('the slot runs nothing')
+  return pushes(scene, await good(scene, { manifest: { program, version }, release: { counter: 1 } }))
+}
+
+export const again: Run = async (scene) => {
+  if (scene.installed === undefined) throw new NotPossible('only who pushed it has the bundle')
+  return pushes(scene, scene.installed)
+}
+
+export const otherKind: Run = async (scene) => {
+  const [handle] = scene.handles
+  if (handle === undefined) throw new NotPossible('the board has no handles')
+  const needs = { [handle.name]: handle.kind === 'pwm' ? 'output' : 'pwm' }
+  return pushes(scene, await good(scene, { manifest: { needs } }))
+}
+
+/** 32 MiB of zeros under a signature for 64 KiB. */
+export const bomb: Run = faulty({ tar: () => new Uint8Array(32 * 1024 * 1024), unpacked: 64 * 1024 })
+
+export const forcedBy =
+  (who: 'owner' | 'operator' | 'stranger', digest: string | null): Run =>
+  async (scene) => {
+    const { slot } = scene.slot
+    const wish: Wish = { order: 'push', slot, digest, force: true, retry: true }
+    const signed = await makeOrder(scene, wish, signedBy(who)(scene))
+    const bundle = await good(scene)
+    const order = `Medulla-Order: ${Buffer.from(JSON.stringify(signed)).toString('base64url')}`
+    return wire.sessionSends(scene.operator.options, [
+      put(`${order}\r\nContent-Length: ${bundle.length}`, slot),
+      bundle,
+    ])
+  }
+
+// ---- orders
+
+export const carriesOut = (scene: Scene, signed: SignedOrder, by: Insiders = 'operator') =>
+  wire.refusal(async () => {
+    for await (const event of scene[by].client.carryOut<PushEvent>(signed)) {
+      if (event.event === 'result' && event.outcome === 'refused')
+        throw new Refusal(event.code ?? 'internal', event.message)
+    }
+  })
+
+/** Signed by the observer, over a nonce that the robot gave to somebody who may ask for one. */
+export const wishes =
+  (wish: (scene: Scene) => Wish): Run =>
+  async (scene) =>
+    carriesOut(scene, await makeOrder(scene, wish(scene), { signer: scene.observer.signer }), 'observer')
+
+export const orders =
+  (wish: (scene: Scene) => Wish, parts: (scene: Scene) => Partial<OrderParts> = () => ({})): Run =>
+  async (scene) =>
+    carriesOut(scene, await makeOrder(scene, wish(scene), { signer: scene.operator.signer, ...parts(scene) }))
+
+export const start = ({ slot }: Scene): Wish => ({ order: 'start', slot: slot.slot })
+export const release = (): Wish => ({ order: 'release' })
+export const setting = (handle: string): Wish => ({ order: 'set', handle, value: 1 })
+export const outputOf = ({ handles }: Scene) => handles.find(({ kind }) => kind === 'output')?.name ?? 'led'
+export const dismisses = ({ owner }: Scene): Wish => ({ order: 'remove-operator', operator: owner.signer.fingerprint })
+export const becomeOwner =
+  (who: Insiders) =>
+  (scene: Scene): Wish => ({ order: 'change-role', operator: scene[who].signer.fingerprint, role: 'owner' })
+export const admits = ({ stranger: { card, name } }: Scene): Wish => ({
+  order: 'add-operator',
+  card,
+  key: null,
+  name,
+  role: 'owner',
+})
+export const backTo = ({ slot }: Scene, target: string): Wish => ({
+  order: 'rollback',
+  slot: slot.slot,
+  program: slot.program ?? 'none',
+  target,
+  from: slot.digest ?? null,
+})
+
+export const heldHandle = (scene: Scene): Wish => {
+  const held = scene.slot.handles.find(({ kind }) => kind === 'output')
+  if (held === undefined) throw new NotPossible('the program holds no output')
+  return { order: 'set', handle: held.name, value: held.value === 1 ? 0 : 1 }
+}
+
+export const sealedElsewhere: Run = async (scene) => {
+  const sealed = await sealConfigValue('attack', scene.elsewhere.age)
+  const { signer } = scene.operator
+  return carriesOut(scene, await makeOrder(scene, { order: 'set-config', name: 'ATTACK', sealed }, { signer }))
+}
+
+/** The first time it is refused as well, because no such value is set, and it counts as given. */
+export const unsetTwice: Run = async (scene) => {
+  const { signer } = scene.operator
+  const once = await makeOrder(scene, { order: 'unset-config', name: 'ATTACK' }, { signer })
+  const first = await carriesOut(scene, once)
+  return first === 'not-found' ? carriesOut(scene, once) : first
+}
+
+export const changed: Run = (scene) => {
+  const { order, sig } = scene.observer.admission
+  return carriesOut(scene, { order: order.replace('"role":"observer"', '"role":"owner"'), sig })
+}

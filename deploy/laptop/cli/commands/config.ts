@@ -1,0 +1,110 @@
+import type { Command } from 'commander'
+import { CONFIG_NAME, type ConfigInfo } from '../../../shared/api.ts'
+import { checkConfigValue } from '../../../shared/configvalue.ts'
+import { Refusal } from '../../../shared/errors.ts'
+import { type App, example, type Globals, type Runner } from '../app.ts'
+import { withRobot } from '../robot.ts'
+import { readSecret } from '../secret.ts'
+
+export function define(command: Command, app: App, run: Runner): void {
+  const globals = () => command.optsWithGlobals<Globals>()
+  command
+    .description(
+      'Texts that a robot keeps for its programs: addresses, names, passwords, tokens. This lists their names, never a value. ' +
+        'A program names those that it needs (`config` in robot()), and is not started while one of them is not set. A value ' +
+        'is sealed on this computer and read by the robot alone; it is in no receipt and no log.',
+    )
+    .helpCommand(false)
+    .action(() => run(() => list(app, globals())))
+    .addHelpText(
+      'after',
+      example(
+        'medulla config',
+        'medulla config set MQTT_URL',
+        'medulla config set TOKEN < token.txt',
+        'medulla config unset TOKEN',
+      ),
+    )
+  command
+    .command('set')
+    .summary('set a value, which is asked for')
+    .description(
+      'Sets a value. At a terminal it is asked for and not shown; otherwise it is read from stdin, without a newline at its ' +
+        'end. At most 4096 bytes of UTF-8. Programs see it from their next start or swap.',
+    )
+    .argument('<name>', 'A-Z, then A-Z, 0-9 and _, as MQTT_URL')
+    .allowExcessArguments()
+    .addHelpText('after', example('medulla config set MQTT_URL', 'medulla config set TOKEN < token.txt'))
+    .action((name: string, _: unknown, own: Command) => run(() => set(app, name, own.args.length, globals())))
+  command
+    .command('unset')
+    .summary('take a value away')
+    .description('Takes a value away. A program that runs keeps it until it ends, and is not started again without it.')
+    .argument('<name>', 'as `medulla config` lists it')
+    .addHelpText('after', example('medulla config unset TOKEN'))
+    .action((name: string) => run(() => unset(app, name, globals())))
+}
+
+async function list(app: App, globals: Globals): Promise<number> {
+  const { values } = await withRobot(app, globals, (client) => client.config())
+  for (const each of values) app.term.event({ event: 'config', ...each })
+  if (values.length === 0) app.term.line('nothing is set, and no program needs anything: medulla config set NAME')
+  else app.term.table(['name', 'set (UTC)', 'by', 'needed by'], values.map(row))
+  return 0
+}
+
+async function set(app: App, name: string, words: number, globals: Globals): Promise<number> {
+  if (words > 1 || name.includes('=')) {
+    // without the value
+    const [only = ''] = name.split('=', 1)
+    throw new Refusal(
+      'usage',
+      'a value is not taken from the command line: every process of this computer could read it there, and the shell keeps it in its history',
+      CONFIG_NAME.test(only)
+        ? `medulla config set ${only}   asks for it; or: medulla config set ${only} < FILE`
+        : 'medulla config set --help',
+    )
+  }
+  checkName(name)
+  const value = await readSecret(app.term, `value of ${name} (not shown): `)
+  checkConfigValue(value)
+  const info = await withRobot(app, globals, (client, robot) => {
+    app.term.progress(`sealing ${name} to ${robot.name}`)
+    return client.setConfig(name, value)
+  })
+  app.term.event({ event: 'config', ...info })
+  app.term.line(`${name} is set; programs see it from their next start or swap`)
+  hintAt(app, info, 'runs with what it was started with')
+  return 0
+}
+
+async function unset(app: App, name: string, globals: Globals): Promise<number> {
+  checkName(name)
+  const info = await withRobot(app, globals, (client) => client.unsetConfig(name))
+  app.term.event({ event: 'config', ...info })
+  app.term.line(`${name} is not set any more`)
+  hintAt(app, info, 'keeps the value until it ends, and is not started again without it')
+  return 0
+}
+
+function checkName(name: string): void {
+  if (CONFIG_NAME.test(name)) return
+  const message = `expected a name of A-Z, 0-9 and _, like MQTT_URL, got ${JSON.stringify(name)}`
+  throw new Refusal('usage', message, 'medulla config --help')
+}
+
+/** What a change means for the programs that need it, and the next command. */
+function hintAt(app: App, { time, uses }: ConfigInfo, running: string): void {
+  for (const { slot, program, version, runs } of uses) {
+    const where = slot === 'main' ? '' : ` --slot ${slot}`
+    if (runs) {
+      const how = `push over it, or: medulla stop${where}   then   medulla start${where}`
+      app.term.hint(`${program} ${version} in slot ${slot} ${running}: ${how}`)
+    } else if (time !== null) app.term.hint(`medulla start${where}   starts ${program} ${version}`)
+  }
+}
+
+function row({ name, time, by, uses }: ConfigInfo): string[] {
+  const needed = uses.map(({ slot, program, version }) => `${program} ${version} (${slot})`)
+  return [name, time === null ? 'not set' : time.slice(5, 19).replace('T', ' '), by ?? '', needed.join(', ')]
+}

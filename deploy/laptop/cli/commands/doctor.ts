@@ -1,0 +1,63 @@
+import type { Command } from 'commander'
+import type { DoctorReport, Fix, Severity } from '../../../shared/doctor.ts'
+import { type App, example, type Runner } from '../app.ts'
+import { EXIT } from '../exit.ts'
+import { askRuntime } from '../runtimebin.ts'
+
+interface Options {
+  home: string
+  board?: string
+}
+
+const LABEL = { ok: 'ok', warning: 'warning', problem: 'PROBLEM' } as const
+const COLOR = { ok: 'green', warning: 'yellow', problem: 'red' } as const
+
+export function define(command: Command, app: App, run: Runner): void {
+  command
+    .description(
+      'Run on the robot itself: looks at the kernel, pins, buses, power and what confines programs, and at the board\n' +
+        'file. It changes nothing and sends nothing to a pin or a bus. Each problem comes with what to type or to write.\n' +
+        `Exit code 0 when there is no problem, ${EXIT.refused} otherwise. With sudo it sees what a runtime of root would.`,
+    )
+    .option('--home <dir>', "the runtime's home", '/var/lib/medulla')
+    .option('--board <file>', 'board file (default: board.json in the home)')
+    .addHelpText('after', example('sudo medulla doctor', 'medulla doctor --board board.json', 'medulla doctor --json'))
+    .action((options: Options) => run(() => doctor(app, options)))
+}
+
+async function doctor(app: App, options: Options): Promise<number> {
+  const args = ['doctor', '--home', options.home]
+  if (options.board !== undefined) args.push('--board', options.board)
+  app.term.progress('looking at this computer')
+  const report = (await askRuntime(args)) as DoctorReport
+  const count = (severity: Severity) => report.findings.filter((finding) => finding.severity === severity).length
+  const [problems, warnings] = [count('problem'), count('warning')]
+  const { findings, ...about } = report
+  for (const finding of findings) app.term.event({ event: 'finding', ...finding })
+  app.term.event({ event: 'doctor', ...about, problems, warnings })
+  show(app, report)
+  app.term.line()
+  app.term.line(
+    problems + warnings === 0 ? 'All is well.' : `${plural(problems, 'problem')}, ${plural(warnings, 'warning')}.`,
+  )
+  return problems === 0 ? EXIT.ok : EXIT.refused
+}
+
+function show({ term }: App, { host, machine, findings }: DoctorReport): void {
+  term.line(`${term.paint('bold', host)}  ${machine}`)
+  const width = Math.max(...findings.map(({ about }) => about.length))
+  for (const { severity, about, found, fix } of findings) {
+    const label = term.paint(COLOR[severity], LABEL[severity].padEnd(LABEL.problem.length))
+    term.line(`${label}  ${about.padEnd(width)}  ${found}`)
+    for (const step of fix) term.line(`${' '.repeat(LABEL.problem.length)}  ${' '.repeat(width)}    ${stepText(step)}`)
+  }
+}
+
+function stepText(fix: Fix): string {
+  if ('run' in fix) return `$ ${fix.run}`
+  return 'do' in fix ? `do: ${fix.do}` : `write ${fix.write}  in ${fix.to}`
+}
+
+function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`
+}

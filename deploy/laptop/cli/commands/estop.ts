@@ -1,0 +1,88 @@
+import { createInterface } from 'node:readline'
+import type { Command } from 'commander'
+import { Refusal } from '../../../shared/errors.ts'
+import { type App, example, type Globals, type Runner } from '../app.ts'
+import { readRobots } from '../config.ts'
+import { EXIT, exitForCode } from '../exit.ts'
+import { impliedRobot, withRobot } from '../robot.ts'
+import { followSwap, type Result, showResult } from '../swap.ts'
+
+interface Options {
+  release?: true
+  all?: true
+}
+
+export function define(command: Command, app: App, run: Runner): void {
+  command
+    .description(
+      'Emergency stop: every program is frozen, every output goes to its safe level, then every program is ended. Nothing runs until it is released; the release starts nothing. Where several robots are known and none is chosen, it asks which one; Enter is all of them.',
+    )
+    .option('--release', 'end the emergency stop')
+    .option('--all', 'every robot that this laptop knows, all at once')
+    .addHelpText('after', example('medulla estop', 'medulla estop --all', 'medulla estop --release', 'medulla start'))
+    .action((options: Options, own: Command) => run(() => estop(app, options, own.optsWithGlobals<Globals>())))
+}
+
+async function estop(app: App, options: Options, globals: Globals): Promise<number> {
+  const release = options.release === true
+  const names = await whichOnes(app, options, globals)
+  const [only] = names
+  if (names.length === 1)
+    return showResult(app, await order(app, release, { ...globals, ...(only && { device: only }) }))
+  const ends = await Promise.allSettled(names.map((device) => order(app, release, { ...globals, device })))
+  const exits = ends.map((end, index) => {
+    app.term.aim(names[index] ?? null)
+    app.term.line(`${names[index]}:`)
+    if (end.status === 'fulfilled') return showResult(app, end.value)
+    app.term.failure(end.reason)
+    return end.reason instanceof Refusal ? exitForCode(end.reason.code) : EXIT.internal
+  })
+  return exits.find((exit) => exit !== EXIT.ok) ?? EXIT.ok
+}
+
+async function order(app: App, release: boolean, globals: Globals): Promise<Result> {
+  const result = await withRobot(app, globals, (client) => followSwap(app, release ? client.release() : client.estop()))
+  if (result === undefined) throw new Error('an emergency stop that is waited for has a result')
+  return result
+}
+
+/** Names of robots; '' is the one that findRobot() would take. */
+async function whichOnes(app: App, { all, release }: Options, { device }: Globals): Promise<string[]> {
+  const known = readRobots(app.dir)
+  const names = Object.keys(known.robots)
+  if (all === true) {
+    if (device !== undefined && device !== app.env.MEDULLA_DEVICE) {
+      throw new Refusal('usage', 'expected -d or --all, got both', 'medulla estop --all')
+    }
+    return names.length === 0 ? [''] : names
+  }
+  if (device !== undefined) return [device]
+  if (names.length < 2 || impliedRobot(known, app.env) !== null) return ['']
+  if (!app.term.hasScreen || process.stdin.isTTY !== true) {
+    const what = release === true ? '--release ' : ''
+    const hint = `medulla estop ${what}--all, or medulla estop ${what}-d ${names[0]}`
+    throw new Refusal('usage', `which robot? known: ${names.join(', ')}`, hint)
+  }
+  return ask(app, names, release === true)
+}
+
+async function ask({ term }: App, names: string[], release: boolean): Promise<string[]> {
+  for (const [index, name] of names.entries()) term.note(`  ${index + 1}  ${name}`)
+  const what = release ? 'release' : 'stop'
+  const input = createInterface({ input: process.stdin, output: process.stderr })
+  const answer = await new Promise<string>((resolve) => {
+    input.once('close', () => resolve('nothing'))
+    input.question(`${what} which robot? a number or a name; Enter: ${release ? 'none' : 'all of them'} `, resolve)
+  })
+  input.close()
+  const word = answer.trim()
+  if (word === '' && !release) return names
+  const name = names.find((each, index) => each === word || String(index + 1) === word)
+  if (name !== undefined) return [name]
+  // a stop that is mistyped must not end without a way to stop
+  throw new Refusal(
+    'usage',
+    `no robot was ${release ? 'released' : 'stopped'}`,
+    `medulla estop ${release ? '--release ' : ''}--all`,
+  )
+}

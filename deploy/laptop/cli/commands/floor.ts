@@ -1,0 +1,46 @@
+import type { Command } from 'commander'
+import { NAME_PATTERN } from '../../../shared/api.ts'
+import { Refusal } from '../../../shared/errors.ts'
+import { type App, example, type Globals, type Runner } from '../app.ts'
+import { withRobot } from '../robot.ts'
+
+export function define(command: Command, app: App, run: Runner): void {
+  command
+    .description(
+      'A robot takes only releases of a program whose counter is above its floor: the highest that was committed. A counter is ' +
+        'about a time in ms. This shows which ones it lets in now. An owner can have the floor forgotten, for instance when a ' +
+        'laptop whose clock was wrong has raised it: then older releases are new again, too.',
+    )
+    .argument('<program>', 'its name')
+    .option('--reset', 'forget the floor; an order that you sign as an owner')
+    .addHelpText('after', example('medulla floor blinky', 'medulla floor blinky --reset'))
+    .action((program: string, { reset }: { reset?: true }, own: Command) =>
+      run(() => floor(app, program, reset === true, own.optsWithGlobals<Globals>())),
+    )
+}
+
+async function floor(app: App, program: string, reset: boolean, globals: Globals): Promise<number> {
+  if (!NAME_PATTERN.test(program)) {
+    throw new Refusal('usage', `a program is called like line-follower, got ${JSON.stringify(program)}`)
+  }
+  const range = await withRobot(app, globals, (client) =>
+    reset ? client.resetFloor(program) : client.counter(program),
+  )
+  app.term.event({ event: 'floor', program, ...range })
+  const { least, most, now, synchronised } = range
+  app.term.table(
+    ['program', program],
+    [
+      ['floor', least === 1 ? 'none: any release is new' : about(least - 1)],
+      ['highest', about(most)],
+      ['clock', `${about(now)}${synchronised ? '' : ', not synchronised'}`],
+    ],
+  )
+  return 0
+}
+
+/** A counter, and the time that it is when it was taken from a clock. */
+function about(counter: number): string {
+  const time = new Date(counter)
+  return Number.isNaN(time.getTime()) ? String(counter) : `${counter} (${time.toISOString().slice(0, 19)}Z)`
+}

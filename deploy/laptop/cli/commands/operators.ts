@@ -1,0 +1,132 @@
+import { readFile } from 'node:fs/promises'
+import type { Command } from 'commander'
+import { type OperatorInfo, ROLE_RANK, type Role } from '../../../shared/api.ts'
+import type { SignedCertificate } from '../../../shared/cert.ts'
+import { Refusal } from '../../../shared/errors.ts'
+import { type App, example, type Globals, type Runner } from '../app.ts'
+import { withRobot } from '../robot.ts'
+
+interface Adding {
+  role?: string
+  name?: string
+}
+
+const ROLES = Object.keys(ROLE_RANK).join(', ')
+
+export function define(command: Command, app: App, run: Runner): void {
+  const globals = () => command.optsWithGlobals<Globals>()
+  command
+    .description(
+      'Who may do what on a robot. Observers look, and may stop it; operators push and do the rest; owners also change this ' +
+        'list. A change is an order that you sign, and counts at once, also for sessions that are open.',
+    )
+    .helpCommand(false)
+    .action(() => run(() => list(app, globals())))
+    .addHelpText(
+      'after',
+      example(
+        'medulla operators',
+        'medulla operators add bob.json --role observer',
+        'medulla operators role bob owner',
+        'medulla operators remove bob',
+      ),
+    )
+  command
+    .command('add')
+    .summary('let somebody in')
+    .description('Lets somebody in, by the card that `medulla trust --export` prints, or by a public key file.')
+    .argument('<file>', 'the card, or an ssh-ed25519 .pub file')
+    .option('--role <role>', `${ROLES} (default: operator, or as before)`)
+    .option('--name <name>', 'the name on this robot, instead of the one in the file')
+    .addHelpText('after', example('medulla operators add bob.json', 'medulla operators add eve.pub --role observer'))
+    .action((file: string, options: Adding) => run(() => add(app, file, options, globals())))
+  command
+    .command('role')
+    .summary('give somebody another role')
+    .argument('<who>', 'a name, or a fingerprint')
+    .argument('<role>', ROLES)
+    .addHelpText('after', example('medulla operators role bob owner'))
+    .action((who: string, role: string) => run(() => changeRole(app, who, role, globals())))
+  command
+    .command('remove')
+    .summary('keep somebody out')
+    .argument('<who>', 'a name, or a fingerprint')
+    .addHelpText('after', example('medulla operators remove bob'))
+    .action((who: string) => run(() => remove(app, who, globals())))
+}
+
+async function list(app: App, globals: Globals): Promise<number> {
+  const all = await withRobot(app, globals, (client) => client.operators())
+  for (const one of all) app.term.event({ event: 'operator', ...one })
+  app.term.table(
+    ['name', 'role', 'key'],
+    all.map(({ name, role, fingerprint }) => [name, role, fingerprint]),
+  )
+  return 0
+}
+
+async function add(app: App, file: string, options: Adding, globals: Globals): Promise<number> {
+  const role = options.role === undefined ? null : readRole(options.role)
+  const text = (await readText(file)).trim()
+  const card = text.startsWith('{') ? readCard(file, text) : null
+  const key = card === null ? text : null
+  const added = await withRobot(app, globals, (client) =>
+    client.changeOperators({ order: 'add-operator', card, key, name: options.name ?? null, role }),
+  )
+  told(app, added, `${added.name} is ${added.role} now`)
+  app.term.hint(`on the other laptop, with the robot's card: medulla trust NAME ADDRESS --card robot.json`)
+  return 0
+}
+
+async function changeRole(app: App, who: string, wanted: string, globals: Globals): Promise<number> {
+  const role = readRole(wanted)
+  const changed = await withRobot(app, globals, async (client) => {
+    const { fingerprint } = find(await client.operators(), who)
+    return client.changeOperators({ order: 'change-role', operator: fingerprint, role })
+  })
+  return told(app, changed, `${changed.name} is ${changed.role} now`)
+}
+
+async function remove(app: App, who: string, globals: Globals): Promise<number> {
+  const removed = await withRobot(app, globals, async (client) => {
+    const { fingerprint } = find(await client.operators(), who)
+    return client.changeOperators({ order: 'remove-operator', operator: fingerprint })
+  })
+  return told(app, removed, `${removed.name} is kept out now`)
+}
+
+function told(app: App, who: OperatorInfo, line: string): number {
+  app.term.event({ event: 'operator', ...who })
+  app.term.line(line)
+  return 0
+}
+
+function find(all: readonly OperatorInfo[], who: string): OperatorInfo {
+  const found = all.filter(({ name, fingerprint }) => name === who || fingerprint === who)
+  const [only] = found
+  const hint = 'medulla operators'
+  if (only === undefined) throw new Refusal('not-found', `nobody here is called ${JSON.stringify(who)}`, hint)
+  if (found.length > 1) throw new Refusal('usage', `${found.length} are called ${who}: say the fingerprint`, hint)
+  return only
+}
+
+function readRole(text: string): Role {
+  if (Object.hasOwn(ROLE_RANK, text)) return text as Role
+  throw new Refusal('usage', `expected a role of ${ROLES}, got ${JSON.stringify(text)}`)
+}
+
+function readText(file: string): Promise<string> {
+  return readFile(file, 'utf8').catch((cause: NodeJS.ErrnoException) => {
+    throw new Refusal('usage', `cannot read ${file}: ${cause.code}`, 'medulla trust --export > me.json', { cause })
+  })
+}
+
+function readCard(file: string, text: string): SignedCertificate {
+  try {
+    const { cert, sig } = JSON.parse(text) as Record<string, unknown>
+    if (typeof cert === 'string' && typeof sig === 'string') return { cert, sig }
+  } catch {
+    // below
+  }
+  throw new Refusal('usage', `${file} is no card`, 'medulla trust --export > me.json')
+}

@@ -1,0 +1,48 @@
+import type { Command } from 'commander'
+import { DEFAULT_SLOT } from '../../../shared/api.ts'
+import { type App, example, type Globals, type Runner } from '../app.ts'
+import { type PushOptions, pushPath } from '../pushing.ts'
+import { showResult } from '../swap.ts'
+
+export function define(command: Command, app: App, run: Runner): void {
+  command
+    .description(
+      'Builds the program (unless it is a bundle), sends it, and follows the swap to its end: exit code 0 means that the ' +
+        'new program has taken over and passed its trial. Until then the old one can come back, and does when anything fails.',
+    )
+    .argument('[path]', 'folder, source file or bundle', '.')
+    .option('--slot <slot>', 'which slot (default: main)')
+    .option('--force', 'kill a running program that does not yield')
+    .option('--retry', 'once more a release that was rolled back before')
+    .option('--types <how>', 'check types beside the build, where TypeScript is installed: warn, off, error', 'warn')
+    .option('--state-of <program>', 'go on with the state of this program, which has another name')
+    .option('--detach', 'return when the robot has accepted it, without waiting for the swap')
+    .addHelpText(
+      'after',
+      example('medulla push', 'medulla push blinky -d sim', 'medulla push blink.medulla --slot arm'),
+    )
+    .action((path: string, _: unknown, own: Command) => {
+      const options = own.opts<PushOptions>()
+      return run(() => push(app, path, options, own.optsWithGlobals<Globals>()))
+    })
+}
+
+async function push(app: App, path: string, options: PushOptions, globals: Globals): Promise<number> {
+  const { client, robot, slot, bundle, result, sameVersion, checking } = await pushPath(app, path, options, globals)
+  client.close()
+  const what = bundle.built === undefined ? path : `${bundle.built.program} ${bundle.built.version}`
+  if (result !== undefined) {
+    const over = sameVersion ? ', over another build of the same version' : ''
+    app.term.line(`${what} to ${robot.name}/${slot}, ${bundle.bytes.length} bytes${over}`)
+    const exit = showResult(app, result)
+    await checking?.warn(app)
+    if (exit === 0) app.term.next(`medulla logs -f${slot === DEFAULT_SLOT ? '' : ` --slot ${slot}`}`)
+    return exit
+  }
+  await checking?.warn(app)
+  app.term.event({ event: 'detached', slot })
+  app.term.line(`${robot.name}/${slot} accepted ${what}`)
+  app.term.note('not waited for: start, takeover, trial and commit; it may still be undone')
+  app.term.hint(`medulla status -d ${robot.name}`)
+  return 0
+}

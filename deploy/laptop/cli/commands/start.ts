@@ -1,0 +1,52 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Command } from 'commander'
+import type { SlotStatus } from '../../../shared/api.ts'
+import { Refusal } from '../../../shared/errors.ts'
+import type { RobotClient } from '../../client.ts'
+import { type App, example, type Globals, type Runner } from '../app.ts'
+import { EXIT } from '../exit.ts'
+import { checkSlot } from '../pushing.ts'
+import { withRobot } from '../robot.ts'
+import { followSwap, showResult } from '../swap.ts'
+
+/** What a slot is in until its program runs (HANDOVER 2.1). */
+const STARTING: ReadonlySet<string> = new Set(['starting', 'restarting', 'proving', 'committing-alone'])
+const EVERY_MS = 50
+const LONGEST_MS = 10_000
+
+export function define(command: Command, app: App, run: Runner): void {
+  command
+    .description('Starts the program of a slot that was stopped, from its last checkpoint.')
+    .option('--slot <slot>', 'which slot (default: main)')
+    .addHelpText('after', example('medulla start', 'medulla start --slot arm -d arm-1'))
+    .action((options: { slot?: string }, own: Command) =>
+      run(() => start(app, checkSlot(options.slot), own.optsWithGlobals<Globals>())),
+    )
+}
+
+async function start(app: App, slot: string, globals: Globals): Promise<number> {
+  const { result, after } = await withRobot(app, globals, async (client) => {
+    const result = await followSwap(app, client.start(slot))
+    return { result, after: result?.outcome === 'started' ? await outcome(client, slot) : undefined }
+  })
+  if (result === undefined) throw new Error('a start that is waited for has a result')
+  if (after === undefined || after.state !== 'running') {
+    if (after?.lastError === undefined || STARTING.has(after.state)) return showResult(app, result)
+    const hint = after.hint ?? 'medulla logs shows what it said'
+    app.term.failure(new Refusal('died-at-start', `slot ${slot} was started: ${after.lastError}`, hint))
+    return EXIT.undone
+  }
+  const exit = showResult(app, { ...result, message: `${after.program} ${after.version} runs` })
+  app.term.next('medulla logs -f')
+  return exit
+}
+
+/** The slot when its program runs, or failed at it; after 10 s as it is then. */
+async function outcome(client: RobotClient, slot: string): Promise<SlotStatus | undefined> {
+  const until = performance.now() + LONGEST_MS
+  for (;;) {
+    const found = (await client.status()).slots.find((status) => status.slot === slot)
+    if (found === undefined || !STARTING.has(found.state) || performance.now() > until) return found
+    await sleep(EVERY_MS)
+  }
+}

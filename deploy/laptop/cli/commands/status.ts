@@ -1,0 +1,120 @@
+import type { Command } from 'commander'
+import type { EndpointReport, SlotStatus, StatusReport } from '../../../shared/api.ts'
+import { type App, example, type Globals, type Runner } from '../app.ts'
+import { Feed } from '../feed.ts'
+import { untilInterrupt } from '../interrupt.ts'
+import { printable } from '../loglines.ts'
+import { withRobot } from '../robot.ts'
+import { fullScreen, type Size } from '../screen.ts'
+import { latenessText, type StatusScene, standing, statusScreen, uptime, valueText } from '../statusview.ts'
+import { formatMs, type Paint } from '../term.ts'
+
+/** A little less: a report comes every half second. */
+const EVERY_MS = 900
+
+export function define(command: Command, app: App, run: Runner): void {
+  command
+    .description('What the robot runs, in each slot, and which handles it has.')
+    .option('--watch', 'go on until q or Ctrl-C: a screen with slots, pins and the last swaps; else every second')
+    .addHelpText('after', example('medulla status', 'medulla status -d arm --json', 'medulla status --watch'))
+    .action((_: unknown, own: Command) => {
+      const globals = own.optsWithGlobals<Globals>()
+      return run(() => (own.opts<{ watch?: true }>().watch === true ? watch(app, globals) : status(app, globals)))
+    })
+}
+
+async function status(app: App, globals: Globals): Promise<number> {
+  const report = await withRobot(app, globals, (client) => client.status())
+  app.term.event({ event: 'status', ...report })
+  show(app, report)
+  return 0
+}
+
+async function watch(app: App, globals: Globals): Promise<number> {
+  const { term } = app
+  if (!term.hasScreen) return everySecond(app, globals)
+  const feed = await Feed.open(app, globals)
+  const paint: Paint = (style, text) => term.paint(style, text)
+  const draw = (size: Size): string[] => statusScreen({ ...scene(feed), now: Date.now() }, size, paint)
+  await fullScreen(term, draw, (signal) => feed.run(signal))
+  return 0
+}
+
+function scene({ report, board, receipts, pins, lost }: Feed): Omit<StatusScene, 'now'> {
+  return { report, board, receipts, pins, lost }
+}
+
+/** Where there is no terminal: a report a second, and a word when the robot goes away and comes back. */
+async function everySecond(app: App, globals: Globals): Promise<number> {
+  const { term } = app
+  let next = 0
+  const feed = await Feed.open(app, globals, {
+    status(report) {
+      if (performance.now() < next) return
+      next = performance.now() + EVERY_MS
+      term.event({ event: 'status', ...report })
+      show(app, report)
+      term.line()
+    },
+    lost({ message }) {
+      term.event({ event: 'lost', message })
+      term.note(`${globals.device ?? 'the robot'} does not answer: ${message}`)
+    },
+    back() {
+      term.event({ event: 'back' })
+      term.note('it answers again')
+    },
+  })
+  await untilInterrupt((signal) => feed.run(signal))
+  return 0
+}
+
+function show({ term }: App, report: StatusReport): void {
+  const kind = report.simulated ? 'simulated' : 'real'
+  term.line(`${term.paint('bold', report.name)}  ${report.id}`)
+  term.line(`medulla ${report.version}, board ${report.board} (${kind}), up ${uptime(report.uptimeMs)}`)
+  term.line(standing(report))
+  if (report.endpoint !== undefined) term.line(`endpoint: ${endpointText(report.endpoint)}`)
+  if (report.estop !== null) {
+    term.line(term.paint('red', `EMERGENCY STOP since ${report.estop.since}, by ${report.estop.reason}`))
+    term.line(term.aimed('end it with: medulla estop --release, then medulla start'))
+  }
+  if (report.slots.length === 0) term.line('nothing runs')
+  for (const slot of report.slots) showSlot(term, slot)
+}
+
+/** `user 2103705601, no capabilities, seccomp` */
+function endpointText({ user, sandbox, seccomp }: EndpointReport): string {
+  const who = user === null ? "the runtime's own user" : `user ${user}, no capabilities, ${sandbox}`
+  return seccomp ? `${who}, seccomp` : who
+}
+
+function showSlot(term: App['term'], slot: SlotStatus): void {
+  const program = slot.program === undefined ? '' : ` ${slot.program} ${slot.version ?? ''}`
+  term.line()
+  term.line(`${term.paint('bold', slot.slot)}: ${slot.state}${program}`)
+  const facts = [
+    slot.pid !== undefined && `pid ${slot.pid}`,
+    slot.uptimeMs !== undefined && `up ${uptime(slot.uptimeMs)}`,
+    slot.rateHz !== undefined && `${slot.rateHz.toFixed(1)} Hz`,
+    slot.restarts > 0 && `${slot.restarts} restarts`,
+    slot.lastGapMs !== undefined && slot.lastGapMs !== null && `last gap ${formatMs(slot.lastGapMs)}`,
+    slot.log.dropped > 0 && `${slot.log.dropped} log lines dropped`,
+  ].filter((fact) => fact !== false)
+  if (facts.length > 0) term.line(`  ${facts.join(', ')}`)
+  if (slot.waits !== undefined) term.line(term.paint('yellow', `  waiting: ${printable(slot.waits)}`))
+  if (slot.lastError !== undefined) term.line(`  last error: ${printable(slot.lastError)}`)
+  if (slot.hint !== undefined) term.line(term.aimed(`  hint: ${printable(slot.hint)}`, slot.slot))
+  if (slot.previous !== undefined) term.line(`  before it: ${slot.previous}`)
+  if (slot.handles.length === 0) return
+  const rows = slot.handles.map(({ name, kind, place, via, value }) => [
+    `  ${name}`,
+    kind,
+    place,
+    via,
+    valueText(value),
+  ])
+  term.table(['  handle', 'kind', 'place', 'via', 'value'], rows)
+  const lateness = latenessText(slot.handles)
+  if (lateness !== null) term.line(`  ${lateness}`)
+}

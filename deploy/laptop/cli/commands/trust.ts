@@ -1,0 +1,124 @@
+import { readFile } from 'node:fs/promises'
+import type { Command } from 'commander'
+import { NAME_PATTERN, ROLE_RANK } from '../../../shared/api.ts'
+import { type SignedCertificate, verifyCertificate } from '../../../shared/cert.ts'
+import { Refusal } from '../../../shared/errors.ts'
+import { type App, example, type Runner } from '../app.ts'
+import { shellWord } from '../clean.ts'
+import { keyPath, operator } from '../config.ts'
+import { pinRobot } from '../pins.ts'
+import { formatAddress, parseAddress } from '../robot.ts'
+import { askRuntime } from '../runtimebin.ts'
+
+interface Options {
+  card?: string
+  id?: string
+  home?: string
+  role?: string
+  name?: string
+  export?: true
+  replace?: true
+}
+
+export function define(command: Command, app: App, run: Runner): void {
+  command
+    .description(
+      'On the laptop: remembers a robot by its card (robot.json in its home), under a name and an address.\n' +
+        'On the robot (--home): lets an operator in, by the card or the public key file that you bring.\n' +
+        'Both sides must be told; carry the files by a way that you trust, such as a USB stick or ssh.',
+    )
+    .argument('[name-or-file]', "laptop: the robot's name; robot: the operator's card or .pub file")
+    .argument('[address]', 'laptop: HOST or HOST:PORT')
+    .option('--card <file>', "laptop: the robot's card")
+    .option('--id <fingerprint>', 'laptop: refuse the card unless it is of this robot (SHA256:…)')
+    .option('--export', "laptop: print this laptop's own card, to be brought to the robot")
+    .option('--replace', 'laptop: forget the robot that had this name or address; without it other keys are refused')
+    .option('--home <dir>', "robot: the runtime's home")
+    .option(
+      '--role <role>',
+      `robot: ${Object.keys(ROLE_RANK).join(', ')} (default: the first is owner, others operator)`,
+    )
+    .option('--name <name>', "robot: the operator's name there")
+    .addHelpText(
+      'after',
+      example(
+        'medulla trust --export > me.json                            # laptop',
+        'medulla trust --home /var/lib/medulla me.json --role owner  # robot',
+        'medulla trust arm 192.168.1.20 --card robot.json            # laptop',
+      ),
+    )
+    .action((first: string | undefined, second: string | undefined, _: unknown, own: Command) => {
+      const options = own.opts<Options>()
+      const { key } = own.optsWithGlobals<{ key?: string }>()
+      return run(() => {
+        if (options.export === true) return exportCard(app, key)
+        if (options.home !== undefined) return onRobot(app, options.home, first, options)
+        return onLaptop(app, first, second, options)
+      })
+    })
+}
+
+async function exportCard(app: App, key: string | undefined): Promise<number> {
+  const { card } = await operator(app.dir, keyPath(app.dir, key, app.env))
+  app.term.raw(`${JSON.stringify(card)}\n`)
+  return 0
+}
+
+async function onRobot(app: App, home: string, file: string | undefined, options: Options): Promise<number> {
+  if (file === undefined) {
+    throw new Refusal('usage', "expected the operator's card or public key file", 'medulla trust --help')
+  }
+  if (options.role !== undefined && !Object.hasOwn(ROLE_RANK, options.role)) {
+    throw new Refusal('usage', `expected a role of ${Object.keys(ROLE_RANK).join(', ')}, got ${options.role}`)
+  }
+  const args = ['trust', '--home', home, '--card', file]
+  if (options.role !== undefined) args.push('--role', options.role)
+  if (options.name !== undefined) args.push('--name', options.name)
+  const said = (await askRuntime(args)) as { name?: string; role?: string; fingerprint?: string }
+  app.term.event({ event: 'trusted', ...said })
+  app.term.line(`${said.name ?? file} is now ${said.role ?? 'trusted'} here`)
+  app.term.hint(`bring the robot's card to the laptop: ${home}/robot.json`)
+  return 0
+}
+
+async function onLaptop(
+  app: App,
+  name: string | undefined,
+  address: string | undefined,
+  options: Options,
+): Promise<number> {
+  if (name === undefined || address === undefined || options.card === undefined) {
+    throw new Refusal('usage', 'expected NAME ADDRESS --card FILE', 'medulla trust --help shows both sides')
+  }
+  if (!NAME_PATTERN.test(name)) throw new Refusal('usage', `a name is like arm-1, got ${JSON.stringify(name)}`)
+  const { host, port } = parseAddress(address)
+  const card = await readCard(options.card)
+  const robot = verifyCertificate(card)
+  if (robot.subject !== 'robot') {
+    throw new Refusal('unknown-robot', `${options.card} is an operator's card`, "the robot's is robot.json in its home")
+  }
+  if (options.id !== undefined && options.id !== robot.id) {
+    throw new Refusal('robot-mismatch', `the card is of ${robot.id}, expected ${options.id}`)
+  }
+  const at = formatAddress(host, port)
+  const again = `medulla trust ${name} ${at} --card ${shellWord(options.card)} --replace`
+  const forgotten = await pinRobot(app.dir, name, { address: at, card }, { replace: options.replace, again })
+  app.term.event({ event: 'trusted', name, address: at, id: robot.id, forgotten })
+  app.term.line(`${name} is ${robot.id} at ${at}`)
+  if (forgotten.length > 0) app.term.note(`forgotten, because it had this address: ${forgotten.join(', ')}`)
+  app.term.hint(`medulla status -d ${name}`)
+  return 0
+}
+
+async function readCard(path: string): Promise<SignedCertificate> {
+  let card: SignedCertificate
+  try {
+    card = JSON.parse(await readFile(path, 'utf8')) as SignedCertificate
+  } catch (cause) {
+    const why = (cause as NodeJS.ErrnoException).code ?? 'it is no JSON'
+    throw new Refusal('usage', `cannot read a card from ${path}: ${why}`, 'on the robot it is robot.json in its home', {
+      cause,
+    })
+  }
+  return card
+}

@@ -1,0 +1,191 @@
+/**
+ * Invariant: everything the laptop remembers lies in one folder, written whole or not at all; its secrets are 0600.
+ *
+ * robots.json (names, addresses and cards), config.json (settings), id_ed25519 (made by `keygen`), operators/ (the Noise
+ * key and card of each signing key that was used), sim/ (homes of simulated robots).
+ */
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync, statSync } from 'node:fs'
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
+import { homedir, userInfo } from 'node:os'
+import { isAbsolute, join, resolve } from 'node:path'
+import { NAME_PATTERN } from '../../shared/api.ts'
+import type { SignedCertificate } from '../../shared/cert.ts'
+import { Refusal } from '../../shared/errors.ts'
+import type { Signer } from '../../shared/keys.ts'
+
+type Env = Readonly<Record<string, string | undefined>>
+
+export interface KnownRobot {
+  /** `host:port` */
+  address: string
+  card: SignedCertificate
+  /** Head of the receipt log when `receipts --verify` last saw it, and when that was (ISO; absent in earlier versions). */
+  seen?: { seq: number; digest: string; at?: string }
+}
+export interface Robots {
+  robots: Record<string, KnownRobot>
+  default?: string
+}
+export interface Settings {
+  /** The key that signs; relative to the config folder. */
+  key?: string
+}
+/** Who is at the laptop: what a session needs. The signing key itself stays where it is. */
+export interface Operator {
+  noiseSecret: Uint8Array
+  card: SignedCertificate
+  cardFile: string
+}
+
+export function configDir(env: Env = process.env): string {
+  if (env.MEDULLA_CONFIG) return resolve(env.MEDULLA_CONFIG)
+  if (env.XDG_CONFIG_HOME && isAbsolute(env.XDG_CONFIG_HOME)) return join(env.XDG_CONFIG_HOME, 'medulla')
+  return join(home(env), '.config', 'medulla')
+}
+
+function home(env: Env): string {
+  return env.HOME || homedir()
+}
+
+export function readRobots(dir: string): Robots {
+  const path = join(dir, 'robots.json')
+  const value = readJsonFile(path)
+  if (value === undefined) return { robots: {} }
+  const robots = (value as Partial<Robots>).robots
+  if (typeof robots !== 'object' || robots === null) throw malformed(path, 'expected {"robots": {…}}')
+  for (const [name, robot] of Object.entries(robots)) {
+    const card = robot?.card
+    if (!NAME_PATTERN.test(name)) throw malformed(path, `${JSON.stringify(name)} is no name for a robot`)
+    if (typeof robot.address !== 'string' || typeof card?.cert !== 'string' || typeof card.sig !== 'string') {
+      throw malformed(path, `${name} needs an address and a card`)
+    }
+  }
+  return value as Robots
+}
+
+export async function writeRobots(dir: string, robots: Robots): Promise<void> {
+  await writeJson(join(dir, 'robots.json'), robots)
+}
+
+export function readSettings(dir: string): Settings {
+  return (readJsonFile(join(dir, 'config.json')) ?? {}) as Settings
+}
+
+export async function writeSettings(dir: string, settings: Settings): Promise<void> {
+  await writeJson(join(dir, 'config.json'), settings)
+}
+
+/** --key, then the setting, then the user's own ssh key, then the one that `keygen` made. Throws `no-key`. */
+export function keyPath(dir: string, flag: string | undefined, env: Env = process.env): string {
+  if (flag !== undefined) return resolve(flag)
+  const { key } = readSettings(dir)
+  if (key !== undefined) return resolve(dir, key)
+  const usual = [join(home(env), '.ssh', 'id_ed25519'), join(dir, 'id_ed25519')]
+  const found = usual.find((path) => existsSync(path))
+  if (found !== undefined) return found
+  throw new Refusal('no-key', 'no key to sign with: looked for ~/.ssh/id_ed25519', 'medulla keygen')
+}
+
+/** The card and Noise key that belong to the signing key at `path`; made and signed at first use. */
+export async function operator(dir: string, path: string): Promise<Operator> {
+  const publicKey = await publicKeyOf(path)
+  const folder = join(dir, 'operators', createHash('sha256').update(publicKey).digest('hex').slice(0, 16))
+  const cardFile = join(folder, 'card.json')
+  const noiseFile = join(folder, 'noise.key')
+  const card = readJsonFile(cardFile) as SignedCertificate | undefined
+  if (card === undefined || !existsSync(noiseFile)) return makeOperator(path, noiseFile, cardFile)
+  return { noiseSecret: decodeNoise(readSecret(noiseFile), noiseFile), card, cardFile }
+}
+
+async function makeOperator(path: string, noiseFile: string, cardFile: string): Promise<Operator> {
+  const { ensureSecretFile, generateNoiseKey, loadSigner, noisePublic } = await import('../../shared/keys.ts')
+  const { issueCertificate } = await import('../../shared/cert.ts')
+  const made = await ensureSecretFile(noiseFile, () => `${Buffer.from(generateNoiseKey().secret).toString('base64')}\n`)
+  const noiseSecret = decodeNoise(made, noiseFile)
+  const signer = await loadSigner(path)
+  const card = await issueCertificate(
+    {
+      format: 'medulla-cert/1',
+      subject: 'operator',
+      name: userName(),
+      key: signer.publicKey,
+      noise: Buffer.from(noisePublic(noiseSecret)).toString('base64'),
+      created: new Date().toISOString(),
+    },
+    signer,
+  )
+  await writeJson(cardFile, card)
+  return { noiseSecret, card, cardFile }
+}
+
+export async function signer(path: string): Promise<Signer> {
+  const { loadSigner } = await import('../../shared/keys.ts')
+  return loadSigner(path)
+}
+
+/** From the .pub beside it where there is one: that needs no passphrase and no parsing of a secret. */
+async function publicKeyOf(path: string): Promise<string> {
+  const pub = path.endsWith('.pub') ? path : `${path}.pub`
+  const text = await readFile(pub, 'utf8').catch(() => undefined)
+  const words = text?.trim().split(/\s+/) ?? []
+  if (words[0] === 'ssh-ed25519' && words[1] !== undefined) return `${words[0]} ${words[1]}`
+  return (await signer(path)).publicKey
+}
+
+/** BUNDLE 2.5, without loading what makes keys: this is on the start-up path of every push. */
+function readSecret(path: string): Buffer {
+  const { mode } = statSync(path)
+  if (process.platform !== 'win32' && (mode & 0o077) !== 0) {
+    throw new Refusal('no-key', `${path} is open to others, expected mode 0600`, `chmod 600 ${path}`)
+  }
+  return readFileSync(path)
+}
+
+function decodeNoise(bytes: Buffer, path: string): Uint8Array {
+  const secret = Buffer.from(bytes.toString('latin1').trim(), 'base64')
+  if (secret.length !== 32) throw malformed(path, 'expected 32 bytes in base64')
+  return new Uint8Array(secret)
+}
+
+function userName(): string {
+  let name = ''
+  try {
+    name = userInfo()
+      .username.toLowerCase()
+      .replace(/[^a-z0-9._-]/g, '-')
+      .replace(/^[^a-z0-9]+/, '')
+      .slice(0, 64)
+  } catch {
+    // a user id without a name
+  }
+  return NAME_PATTERN.test(name) ? name : 'operator'
+}
+
+export function readJsonFile(path: string): unknown {
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined
+    throw new Refusal('usage', `cannot read ${path}: ${(cause as NodeJS.ErrnoException).code}`, undefined, { cause })
+  }
+  try {
+    const value: unknown = JSON.parse(text)
+    if (typeof value === 'object' && value !== null) return value
+  } catch {
+    // below
+  }
+  throw malformed(path, 'expected a JSON object')
+}
+
+export async function writeJson(path: string, value: object): Promise<void> {
+  await mkdir(join(path, '..'), { recursive: true, mode: 0o700 })
+  const beside = `${path}.${process.pid}.new`
+  await writeFile(beside, `${JSON.stringify(value, null, 2)}\n`, { mode: 0o600 })
+  await rename(beside, path)
+}
+
+function malformed(path: string, why: string): Refusal {
+  return new Refusal('usage', `${path} is damaged: ${why}`, 'mend it by hand, or move it away and start again')
+}

@@ -1,0 +1,129 @@
+/** Invariant: a script can tell from the exit code alone whether anything ran, and whether it still does. */
+import type { Outcome } from '../../shared/api.ts'
+import type { RefusalCode } from '../../shared/errors.ts'
+
+/** The one table of exit codes; `medulla --help` prints it. */
+export const EXIT = {
+  ok: 0,
+  internal: 1,
+  usage: 2,
+  refused: 3,
+  undone: 4,
+  unreachable: 5,
+  build: 6,
+  failed: 7,
+  timeout: 8,
+  interrupted: 130,
+} as const
+export type ExitName = keyof typeof EXIT
+
+export const EXIT_MEANING: Readonly<Record<ExitName, string>> = {
+  ok: 'done; for push and run: the new program is committed, or was running already',
+  internal: 'a fault in medulla itself',
+  usage: 'the command line was wrong',
+  refused: 'refused before anything was executed',
+  undone: 'executed, then undone: the program before it runs on',
+  unreachable: 'the robot did not answer, or the connection was lost',
+  build: 'the program could not be built',
+  failed: 'a scenario did not come true, or its program crashed or logged what it must not',
+  timeout: 'a scenario had not come true when its time was over, or its program did not give way',
+  interrupted: 'interrupted with Ctrl-C',
+}
+
+const NAMES: Readonly<Record<RefusalCode, ExitName>> = {
+  'unknown-operator': 'refused',
+  role: 'refused',
+  'no-key': 'refused',
+  passphrase: 'refused',
+  'unknown-robot': 'refused',
+  'robot-mismatch': 'refused',
+  'unsafe-home': 'refused',
+  'bad-bundle': 'refused',
+  'unknown-format': 'refused',
+  'too-large': 'refused',
+  truncated: 'refused',
+  'bad-hash': 'refused',
+  unsigned: 'refused',
+  'bad-signature': 'refused',
+  'wrong-robot': 'refused',
+  'not-newer': 'refused',
+  'ahead-of-clock': 'refused',
+  'already-installed': 'ok', // the robot runs these very bytes
+  'tried-before': 'refused',
+  expired: 'refused',
+  'wrong-arch': 'refused',
+  'wrong-node': 'refused',
+  'wrong-slot': 'refused',
+  'wrong-wire': 'refused',
+  'missing-handle': 'refused',
+  'wrong-kind': 'refused',
+  'handle-leased': 'refused',
+  'bad-board': 'refused',
+  'bad-device': 'refused',
+  unconfined: 'refused',
+  'missing-config': 'refused',
+  estopped: 'refused',
+  'too-late': 'undone',
+  'left-cgroup': 'undone',
+  crashed: 'undone',
+  'in-progress': 'refused',
+  'not-running': 'refused',
+  'bad-param': 'refused',
+  'nothing-to-roll-back': 'refused',
+  'stale-order': 'refused',
+  'not-found': 'refused',
+  'body-away': 'unreachable',
+  'never-ready': 'undone',
+  'died-at-start': 'undone',
+  'died-in-trial': 'undone',
+  'heartbeat-lost': 'undone',
+  unhealthy: 'undone',
+  'migrate-failed': 'undone',
+  'bad-state': 'undone',
+  'yield-timeout': 'undone',
+  'takeover-failed': 'undone',
+  'fence-failed': 'undone',
+  usage: 'usage',
+  'build-failed': 'build',
+  'bad-scenario': 'usage',
+  'scenario-failed': 'failed',
+  'scenario-timeout': 'timeout',
+  unreachable: 'unreachable',
+  'port-in-use': 'refused',
+  interrupted: 'interrupted',
+  internal: 'internal',
+}
+
+/** For refusals that have no hint of their own. */
+export const NEXT: Readonly<Partial<Record<RefusalCode, string>>> = {
+  usage: 'medulla --help',
+  'no-key': 'choose another key with --key FILE, or make one: medulla keygen',
+  'unknown-robot': 'medulla robots',
+  'robot-mismatch': 'medulla robots',
+  'already-installed': 'medulla status',
+  'missing-handle': 'medulla pinout shows the handles of the robot',
+  'missing-config': 'medulla config',
+  'not-running': 'medulla status',
+  'in-progress': 'medulla status',
+  'bad-param': 'medulla param',
+  'not-found': 'medulla status',
+  'bad-signature': 'do not trust what was read; medulla receipts --verify checks the log of the robot',
+  'stale-order': 'give the order again',
+  crashed: 'medulla logs',
+  unreachable: 'medulla robots shows which robots answer',
+  'scenario-failed': 'medulla sim --help',
+  internal: 'run it again with MEDULLA_DEBUG=1 to see where this comes from',
+}
+
+export function exitForCode(code: RefusalCode): number {
+  return EXIT[NAMES[code] ?? 'internal']
+}
+
+const GOOD: readonly Outcome[] = ['committed', 'stopped', 'started', 'restarted', 'estopped', 'released']
+
+/** How a push, rollback or stop ended: what happened to the program counts before the reason for it. */
+export function exitForOutcome(outcome: Outcome, code: RefusalCode | undefined): number {
+  if (GOOD.includes(outcome)) return EXIT.ok
+  if (outcome === 'rolled-back' || outcome === 'called-off' || outcome === 'crashed') return EXIT.undone
+  return code === undefined ? EXIT.refused : exitForCode(code)
+}

@@ -1,0 +1,158 @@
+/**
+ * What a robot does, kept up to date over one session. Invariant: what is shown is what the robot said last, and when it
+ * does not answer any more that is said, with since when.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { PinChange, Receipt, StatusReport } from '../../shared/api.ts'
+import type { BoardReport } from '../../shared/board.ts'
+import { Refusal } from '../../shared/errors.ts'
+import type { RobotClient } from '../client.ts'
+import type { App, Globals } from './app.ts'
+import { PinWatch } from './pinwatch.ts'
+import { connectTo, findRobot, type Target } from './robot.ts'
+import { describeFailure } from './term.ts'
+
+const STATUS_MS = 500
+const AGAIN_MS = 1000
+const PATIENCE_MS = 3000
+/** Changes of pins that are kept: more than any strip shows. */
+const KEEP_MS = 30_000
+const RECEIPTS = 32
+
+export interface Lost {
+  /** Date.now() */
+  since: number
+  message: string
+}
+
+export interface FeedEvents {
+  status?(report: StatusReport): void
+  pin?(change: PinChange): void
+  lost?(lost: Lost): void
+  back?(): void
+}
+
+export class Feed {
+  readonly robot: Target
+  readonly #connect: () => Promise<RobotClient>
+  readonly #events: FeedEvents
+  #client: RobotClient
+  report: StatusReport
+  board: BoardReport
+  /** Newest last. */
+  receipts: readonly Receipt[] = []
+  pins: PinWatch
+  lost: Lost | null = null
+
+  private constructor(
+    robot: Target,
+    connect: () => Promise<RobotClient>,
+    events: FeedEvents,
+    client: RobotClient,
+    report: StatusReport,
+    board: BoardReport,
+  ) {
+    this.robot = robot
+    this.#connect = connect
+    this.#events = events
+    this.#client = client
+    this.report = report
+    this.board = board
+    this.pins = this.#watchPins()
+  }
+
+  /** Throws when the robot does not answer: only a robot that did is waited for. */
+  static async open(app: App, globals: Globals, events: FeedEvents = {}): Promise<Feed> {
+    const robot = await findRobot(app.dir, globals.device)
+    const connect = (): Promise<RobotClient> => connectTo(app, robot, globals.key, PATIENCE_MS)
+    const client = await connectTo(app, robot, globals.key)
+    try {
+      return new Feed(robot, connect, events, client, await client.status(), await client.board())
+    } catch (error) {
+      client.close()
+      throw error
+    }
+  }
+
+  /** What this session of the robot can be asked. */
+  get client(): RobotClient {
+    return this.#client
+  }
+
+  /** Until `signal`. */
+  async run(signal: AbortSignal): Promise<void> {
+    const close = (): void => this.#client.close()
+    signal.addEventListener('abort', close)
+    try {
+      while (!signal.aborted) {
+        try {
+          if (this.lost === null) await this.#follow(signal)
+          else await this.#again()
+        } catch (error) {
+          if (signal.aborted) return
+          this.#lose(error)
+          await sleep(AGAIN_MS, undefined, { signal }).catch(() => {})
+        }
+      }
+    } finally {
+      signal.removeEventListener('abort', close)
+      close()
+    }
+  }
+
+  /** Until the session ends, which throws. */
+  async #follow(signal: AbortSignal): Promise<void> {
+    const ended = this.pins.ended.then(() => {
+      throw new Refusal('unreachable', `${this.robot.name} closed the session`)
+    })
+    ended.catch(() => {})
+    while (!signal.aborted) {
+      await Promise.race([this.#ask(), ended])
+      await Promise.race([sleep(STATUS_MS, undefined, { signal }).catch(() => {}), ended])
+    }
+  }
+
+  async #ask(): Promise<void> {
+    const before = this.receipts.at(-1)?.seq ?? 0
+    this.report = await this.#client.status()
+    if (this.report.head.seq !== before && this.report.head.seq > 0) {
+      const receipts: Receipt[] = []
+      for await (const { receipt } of this.#client.receipts(RECEIPTS)) receipts.push(JSON.parse(receipt) as Receipt)
+      this.receipts = receipts
+    }
+    this.#events.status?.(this.report)
+  }
+
+  async #again(): Promise<void> {
+    this.#client = await this.#connect()
+    this.board = await this.#client.board()
+    this.pins = this.#watchPins()
+    this.lost = null
+    this.#events.back?.()
+  }
+
+  #lose(error: unknown): void {
+    this.#client.close()
+    const { message } = describeFailure(error)
+    const known = this.lost !== null
+    this.lost = { since: this.lost?.since ?? Date.now(), message }
+    if (!known) this.#events.lost?.(this.lost)
+  }
+
+  /** A robot that was started again has another clock: each session has a watch of its own. */
+  #watchPins(): PinWatch {
+    const changes = this.#client.pins({ follow: true })
+    const { pin } = this.#events
+    return new PinWatch(pin === undefined ? changes : tapped(changes, pin), KEEP_MS)
+  }
+}
+
+async function* tapped(
+  changes: AsyncIterable<PinChange>,
+  tell: (change: PinChange) => void,
+): AsyncGenerator<PinChange> {
+  for await (const change of changes) {
+    tell(change)
+    yield change
+  }
+}

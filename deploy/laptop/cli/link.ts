@@ -1,0 +1,80 @@
+/**
+ * Invariant: a link follows its robot: it is found by its name again, wherever `sim` or `trust` say that it is by then, and
+ * the session proves that it is the same one.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Refusal } from '../../shared/errors.ts'
+import type { RobotClient } from '../client.ts'
+import type { App, Globals } from './app.ts'
+import { connectTo, findRobot, type Target } from './robot.ts'
+import { describeFailure } from './term.ts'
+
+const AGAIN_MS = 1000
+const PATIENCE_MS = 3000
+
+export class Link {
+  readonly #app: App
+  readonly #globals: Globals
+  #robot: Target
+  #client: RobotClient
+  #again: Promise<void> | null = null
+
+  private constructor(app: App, globals: Globals, robot: Target, client: RobotClient) {
+    this.#app = app
+    this.#globals = globals
+    this.#robot = robot
+    this.#client = client
+  }
+
+  /** Throws when the robot does not answer: only a robot that did is waited for. */
+  static async open(app: App, globals: Globals): Promise<Link> {
+    const robot = await findRobot(app.dir, globals.device)
+    return new Link(app, globals, robot, await connectTo(app, robot, globals.key))
+  }
+
+  get robot(): Target {
+    return this.#robot
+  }
+
+  get client(): RobotClient {
+    return this.#client
+  }
+
+  /** The robot has not answered, for this reason. Resolves when it does again, or `signal` is aborted; says both once. */
+  back(reason: unknown, signal: AbortSignal): Promise<void> {
+    this.#again ??= this.#reconnect(reason, signal).finally(() => {
+      this.#again = null
+    })
+    return this.#again
+  }
+
+  close(): void {
+    this.#client.close()
+  }
+
+  async #reconnect(reason: unknown, signal: AbortSignal): Promise<void> {
+    const { term } = this.#app
+    const { name } = this.#robot
+    const { message } = describeFailure(reason)
+    this.#client.close()
+    term.event({ event: 'lost', robot: name, message })
+    term.note(`${name} does not answer (${message}); waiting for it`)
+    while (!signal.aborted) {
+      try {
+        const robot = await findRobot(this.#app.dir, name)
+        this.#client = await connectTo(this.#app, robot, this.#globals.key, PATIENCE_MS)
+        const moved = robot.host !== this.#robot.host || robot.port !== this.#robot.port
+        this.#robot = robot
+        term.event({ event: 'back', robot: name, host: robot.host, port: robot.port })
+        term.note(`${name} answers again${moved ? `, at ${robot.host}:${robot.port}` : ''}`)
+        return
+      } catch (error) {
+        if (!(error instanceof Refusal)) throw error
+        await sleep(AGAIN_MS, undefined, { signal }).catch(() => {})
+      }
+    }
+  }
+}
+
+/** Whether a robot that is there would not have said this. */
+export const isLost = (error: unknown): error is Refusal => error instanceof Refusal && error.code === 'unreachable'

@@ -1,0 +1,148 @@
+#!/usr/bin/env node
+/** The laptop's command line. Invariant: only what the given command needs is loaded; a push has 60 ms until its first byte. */
+import { readFileSync } from 'node:fs'
+import { Command, CommanderError, Option } from 'commander'
+import { Refusal } from '../../shared/errors.ts'
+import { type App, example, type Globals } from './app.ts'
+import { COMMANDS, GROUPS, isCommand } from './commands.ts'
+import { configDir } from './config.ts'
+import { EXIT, EXIT_MEANING, type ExitName, exitForCode, NEXT } from './exit.ts'
+import { wrap } from './layout.ts'
+import { PACKAGE } from './paths.ts'
+import { finish, Term } from './term.ts'
+
+const VALUE_OPTIONS = ['-d', '--device', '--key']
+
+/** The first word that is neither an option nor the value of one. */
+function commandWord(args: readonly string[]): string | undefined {
+  for (let at = 0; at < args.length; at++) {
+    const word = args[at] ?? ''
+    if (VALUE_OPTIONS.includes(word)) at++
+    else if (!word.startsWith('-')) return word
+    else if (word === '--') return undefined
+  }
+  return undefined
+}
+
+/** `help push` is `push --help`. */
+function withoutHelp(given: readonly string[]): string[] {
+  if (commandWord(given) !== 'help') return [...given]
+  const at = given.indexOf('help')
+  return [...given.slice(0, at), ...given.slice(at + 1), '--help']
+}
+
+async function main(given: readonly string[]): Promise<number> {
+  const args = withoutHelp(given)
+  const before = args.includes('--') ? args.slice(0, args.indexOf('--')) : args
+  const term = new Term({
+    json: before.includes('--json'),
+    stdout: process.stdout,
+    stderr: process.stderr,
+    env: process.env,
+  })
+  const app: App = { term, env: process.env, dir: configDir() }
+  let exit: number = EXIT.ok
+  try {
+    const program = makeProgram(app)
+    const word = commandWord(args)
+    if (!isCommand(word)) program.version(version(), '-V, --version')
+    if (word !== undefined && !isCommand(word)) {
+      throw new Refusal('usage', `unknown command ${JSON.stringify(word)}`, nearestHint(word))
+    }
+    for (const [name, entry] of Object.entries(COMMANDS)) {
+      if (isCommand(word) && name !== word) continue
+      const command = program.command(name).summary(entry.summary).description(entry.summary)
+      command.helpGroup(GROUPS[entry.group])
+      if (name !== word) continue
+      const module = await entry.load()
+      module.define(command, app, async (action) => {
+        exit = await action()
+      })
+    }
+    if (word === undefined) {
+      program.action(async () => {
+        exit = await (await import('./overview.ts')).overview(app, program.opts<Globals>().key)
+      })
+    }
+    await program.parseAsync(args, { from: 'user' })
+  } catch (error) {
+    if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok
+    if (process.env.MEDULLA_DEBUG && error instanceof Error) term.note(error.stack ?? '')
+    term.failure(withNext(asRefusal(error, commandWord(args)), commandWord(args)))
+    return exitForCode(error instanceof Refusal ? error.code : error instanceof CommanderError ? 'usage' : 'internal')
+  }
+  return exit
+}
+
+/** Of help, on a wide terminal too: longer lines are hard to read. */
+const HELP_WIDTH = 80
+
+function makeProgram(app: App): Command {
+  const codes = (Object.keys(EXIT) as ExitName[]).flatMap((name) =>
+    wrap(`  ${String(EXIT[name]).padEnd(4)} ${EXIT_MEANING[name]}`, HELP_WIDTH, '     '),
+  )
+  const device = new Option('-d, --device <robot>', 'which robot: a name, HOST or HOST:PORT (default: `medulla use`)')
+  return new Command('medulla')
+    .description('Push robot programs over an encrypted session and swap them while they run.')
+    .addOption(device.env('MEDULLA_DEVICE'))
+    .option('--json', 'one JSON object per line on stdout, everything else on stderr')
+    .option('--key <file>', 'the ed25519 key that signs (default: ~/.ssh/id_ed25519, or the one made by keygen)')
+    .helpCommand(false)
+    .hook('preAction', (_, command) => app.term.aimSlot(command.opts<{ slot?: string }>().slot))
+    .exitOverride()
+    .configureHelp({
+      showGlobalOptions: true,
+      helpWidth: Math.min(HELP_WIDTH, app.term.size.columns),
+      // one paragraph, whatever the lines of the source are
+      commandDescription: (command) => command.description().replaceAll('\n', ' '),
+    })
+    .configureOutput({ writeOut: (text) => app.term.raw(text), outputError: () => {}, writeErr: () => {} })
+    .addHelpText(
+      'after',
+      `\nExit codes:\n${codes.join('\n')}\n${example('medulla sim', 'medulla new blinky', 'medulla run blinky', 'medulla help push')}`,
+    )
+}
+
+function asRefusal(error: unknown, command: string | undefined): unknown {
+  if (!(error instanceof CommanderError)) return error
+  const message = error.message.replace(/^error: /, '').replace(/\n\(Did you mean (.*)\?\)$/, '; did you mean $1?')
+  return new Refusal('usage', message, `medulla ${isCommand(command) ? `${command} ` : ''}--help`)
+}
+
+/** What to type next, where whoever refused had no better word for it. */
+function withNext(error: unknown, command: string | undefined): unknown {
+  if (!(error instanceof Refusal) || error.hint !== undefined) return error
+  const next = error.code === 'usage' && isCommand(command) ? `medulla ${command} --help` : NEXT[error.code]
+  return next === undefined ? error : new Refusal(error.code, error.message, next, { cause: error })
+}
+
+function nearestHint(word: string): string {
+  const near = Object.keys(COMMANDS)
+    .map((name) => ({ name, far: name.startsWith(word) ? 0 : distance(name, word) }))
+    .sort((a, b) => a.far - b.far)[0]
+  return near !== undefined && near.far <= 2 ? `did you mean: medulla ${near.name}` : 'medulla --help'
+}
+
+/** Edits from one word to the other (Levenshtein). */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const swap = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(swap, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1))
+    }
+    row = next
+  }
+  return row[b.length] ?? 0
+}
+
+function version(): string {
+  // from dist/deploy/laptop/cli
+  const text = readFileSync(PACKAGE, 'utf8')
+  return String((JSON.parse(text) as { version?: unknown }).version)
+}
+
+// set to nothing is not set
+if (process.env.MEDULLA_DEVICE === '') delete process.env.MEDULLA_DEVICE
+finish(await main(process.argv.slice(2)))

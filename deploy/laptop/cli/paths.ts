@@ -1,0 +1,11 @@
+/** Where the parts of this installation lie, seen from dist/deploy/laptop/cli; one file, since the CLI is bundled into it. */
+import { fileURLToPath } from 'node:url'
+
+const at = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url))
+
+export const CLI = at('main.js')
+export const RUNTIME = at('../../../runtime/main.js')
+export const ROBOTS = at('../../../../robots/')
+/** Only in a clone of the repository. */
+export const RIG = at('../../../../test/kernel/rig.mjs')
+export const PACKAGE = at('../../../../package.json')

@@ -1,0 +1,173 @@
+/**
+ * Invariant: the robot that answers is the one whose card was trusted under this name; an address alone is not trusted.
+ * On the start-up path of every push: imports nothing that is not needed until the first byte.
+ */
+
+import { createHash } from 'node:crypto'
+import { isIPv6 } from 'node:net'
+import { DEFAULT_PORT } from '../../shared/api.ts'
+import type { Certificate } from '../../shared/cert.ts'
+import { Refusal } from '../../shared/errors.ts'
+import { type ClientOptions, greet, RobotClient } from '../client.ts'
+import type { App, Globals } from './app.ts'
+import { shellWord } from './clean.ts'
+import { type KnownRobot, keyPath, operator, type Robots, readRobots, signer } from './config.ts'
+
+export interface Target {
+  name: string
+  host: string
+  port: number
+  card: Certificate & { id: string }
+}
+
+/** `host`, `host:port`, an IPv6 address, also with a zone (`fe80::1%usb0`), or `[v6]:port`. */
+export function parseAddress(text: string): { host: string; port: number } {
+  if (isIPv6(text)) return { host: text, port: DEFAULT_PORT }
+  const match = /^(?:\[([^\]]+)\]|([^\s:/@[\]]+))(?::(\d{1,5}))?$/.exec(text)
+  const [, inner, plain, digits] = match ?? []
+  const host = inner !== undefined && isIPv6(inner) ? inner : plain
+  const port = digits === undefined ? DEFAULT_PORT : Number(digits)
+  if (host === undefined || port < 1 || port > 65535) {
+    throw new Refusal('usage', `expected HOST or HOST:PORT, got ${JSON.stringify(text)}`, addressHint(text))
+  }
+  return { host, port }
+}
+
+/** What people have at hand is often an ssh target or a URL. */
+function addressHint(text: string): string {
+  const host = /^(?:[a-z]+:\/\/)?(?:[^@/]*@)?([^/@\s]+)/i.exec(text)?.[1] ?? ''
+  return host !== '' && host !== text && !host.startsWith('[') ? `write ${host}` : 'like arm.local, 192.168.1.20:7171 or [fe80::1%usb0]:7171' // biome-ignore format: one statement
+}
+
+export function formatAddress(host: string, port: number): string {
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`
+}
+
+function target(name: string, robot: KnownRobot, address = robot.address): Target {
+  return { name, ...parseAddress(address), card: readCard(name, robot) }
+}
+
+/**
+ * Its signature was verified when `trust` or `sim` wrote it here (3 ms that each push would pay again). Whoever can
+ * change it now could as well have trusted another robot in the owner's name.
+ */
+function readCard(name: string, robot: KnownRobot): Certificate & { id: string } {
+  let card: Partial<Certificate> | undefined
+  try {
+    card = JSON.parse(robot.card.cert) as Partial<Certificate>
+  } catch {
+    // below
+  }
+  const id = idOf(card ?? {})
+  if (card?.subject !== 'robot' || id === null) {
+    throw new Refusal(
+      'unknown-robot',
+      `the card of ${name} is damaged`,
+      `medulla trust ${name} ${robot.address} --card robot.json --replace`,
+    )
+  }
+  return { ...(card as Certificate), id }
+}
+
+/** The fingerprint of the key that a card names; null when there is no such key in it. */
+export function idOf({ key }: Partial<Certificate>): string | null {
+  const blob = /^ssh-ed25519 ([A-Za-z0-9+/]{68})$/.exec(key ?? '')?.[1]
+  if (blob === undefined) return null
+  return `SHA256:${createHash('sha256').update(Buffer.from(blob, 'base64')).digest('base64').replace('=', '')}`
+}
+
+/** What `-d` means. Without it: the default, or the only robot that is known. */
+export async function findRobot(dir: string, device: string | undefined): Promise<Target> {
+  const known = readRobots(dir)
+  if (device === undefined) return onlyRobot(known)
+  const named = known.robots[device]
+  if (named !== undefined) return target(device, named)
+  if (!/[.:]/.test(device) && device !== 'localhost') throw unknown(device, known)
+  return atAddress(known, device)
+}
+
+function onlyRobot(known: Robots): Target {
+  const names = Object.keys(known.robots)
+  const name = known.default ?? (names.length === 1 ? names[0] : undefined)
+  const robot = name === undefined ? undefined : known.robots[name]
+  if (name !== undefined && robot !== undefined) return target(name, robot)
+  if (names.length === 0) {
+    throw new Refusal('unknown-robot', 'no robot is known yet', 'medulla sim, or for a real one: medulla trust --help')
+  }
+  throw new Refusal(
+    'usage',
+    `which robot? known: ${names.join(', ')}`,
+    `medulla use ${names[0]}, or add -d ${names[0]}`,
+  )
+}
+
+/** Throws `unknown-robot`. */
+export function checkKnown(known: Robots, name: string): KnownRobot {
+  const robot = known.robots[name]
+  if (robot !== undefined) return robot
+  const list = Object.keys(known.robots).join(', ') || 'none'
+  throw new Refusal('unknown-robot', `no robot is called ${JSON.stringify(name)}; known: ${list}`, 'medulla robots')
+}
+
+async function atAddress(known: Robots, device: string): Promise<Target> {
+  const { host, port } = parseAddress(device)
+  const address = formatAddress(host, port)
+  const [listed, ...more] = Object.entries(known.robots).filter(([, robot]) => robot.address === address)
+  if (listed !== undefined && more.length === 0) return target(listed[0], listed[1])
+  // An address that changed, or that several had: the greeting tells which card to ask for, the session proves it.
+  const greeting = await greet(host, port)
+  const match = Object.entries(known.robots).find(([name, robot]) => readCard(name, robot).id === greeting.id)
+  if (match !== undefined) return target(match[0], match[1], address)
+  throw new Refusal(
+    'unknown-robot',
+    `the robot at ${address} calls itself ${JSON.stringify(greeting.name)} (${greeting.id}); its card is not known here`,
+    `medulla trust ${greeting.name} ${address} --card robot.json`,
+  )
+}
+
+function unknown(device: string, known: Robots): Refusal {
+  const names = Object.keys(known.robots)
+  const list = names.length === 0 ? 'none is known yet' : `known: ${names.join(', ')}`
+  const hint = device === 'sim' ? 'medulla sim' : `medulla trust ${shellWord(device)} ADDRESS --card robot.json`
+  return new Refusal('unknown-robot', `no robot is called ${JSON.stringify(device)}; ${list}`, hint)
+}
+
+/** A command without -d reaches this robot; null: it would be asked for. */
+export function impliedRobot(known: Robots, env: App['env']): string | null {
+  const names = Object.keys(known.robots)
+  return env.MEDULLA_DEVICE || known.default || (names.length === 1 ? names[0] : undefined) || null
+}
+
+export async function connectTo(
+  app: App,
+  robot: Target,
+  key: string | undefined,
+  timeoutMs?: number,
+): Promise<RobotClient> {
+  app.term.aim(impliedRobot(readRobots(app.dir), app.env) === robot.name ? null : robot.name)
+  const options = await clientOptions(app, robot, key)
+  return RobotClient.connect({ ...options, ...(timeoutMs === undefined ? {} : { timeoutMs }) })
+}
+
+/** Of sessions under the operator's own key. */
+export async function clientOptions(app: App, robot: Target, key: string | undefined): Promise<ClientOptions> {
+  const path = keyPath(app.dir, key, app.env)
+  const { noiseSecret, card } = await operator(app.dir, path)
+  const { host, port } = robot
+  return { host, port, noiseSecret, cert: card, robot: robot.card, signer: () => signer(path) }
+}
+
+/** Finds the robot, connects, and closes whatever happens. */
+export async function withRobot<T>(
+  app: App,
+  globals: Globals,
+  work: (client: RobotClient, robot: Target) => Promise<T>,
+): Promise<T> {
+  const robot = await findRobot(app.dir, globals.device)
+  const client = await connectTo(app, robot, globals.key)
+  try {
+    return await work(client, robot)
+  } finally {
+    client.close()
+  }
+}

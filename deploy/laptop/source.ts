@@ -1,0 +1,128 @@
+/** What a path means as a program: its folder, its main file, its name and its version. */
+import { readFileSync, realpathSync, statSync } from 'node:fs'
+import { basename, dirname, extname, join } from 'node:path'
+import { NAME_PATTERN } from '../shared/api.ts'
+import { VERSION_PATTERN } from '../shared/bundle/release.ts'
+import type { Json, JsonObject } from '../shared/bundle/strict.ts'
+import { Refusal } from '../shared/errors.ts'
+import { assetPatterns } from './bundler/assets.ts'
+import { parseJsonText } from './bundler/logical.ts'
+
+export interface Source {
+  /** the program's folder, without symbolic links */
+  root: string
+  /** relative to root */
+  entry: string
+  program: string
+  version: string
+  /** patterns of the files that come along */
+  assets: string[]
+  /** the program whose state this one takes over: of package.json, `"medulla": { "takesStateOf": "old-name" }` */
+  takesStateOf: string | null
+}
+
+/** Also written with m or c before the last two letters. */
+const CODE = /\.[cm]?(?:ts|js)$/
+
+/** `path` is absolute: a folder or a .ts, .mts, .js or .mjs file. Throws `build-failed`. */
+export function findSource(path: string, opts: { program?: string; version?: string; takesStateOf?: string }): Source {
+  const found = statSync(path, { throwIfNoEntry: false })
+  if (!found) throw failed(`there is no ${path}`)
+  const folder = found.isDirectory()
+  const root = realpathSync(folder ? path : dirname(path))
+  const about = readPackage(root)
+  const entry = folder ? findEntry(root, about) : basename(path)
+  if (!CODE.test(entry)) throw failed(`expected a .ts, .mts, .js or .mjs file, got ${entry}`)
+  const own = typeof about.name === 'string' ? about.name.replace(/^@[^/]*\//, '') : null
+  const program = opts.program ?? own ?? folderName(root) ?? basename(entry, extname(entry)).toLowerCase()
+  const version = opts.version ?? (typeof about.version === 'string' ? about.version : '0.0.0')
+  if (!NAME_PATTERN.test(program)) {
+    throw failed(
+      `'${program}' cannot be the name of a program`,
+      'a-z, 0-9, dot, dash and underscore; set "name" in package.json',
+    )
+  }
+  if (!VERSION_PATTERN.test(version) || version.length > 128) throw failed(`'${version}' cannot be a version`)
+  const takesStateOf = opts.takesStateOf ?? medullaOf(about).takesStateOf ?? null
+  if (takesStateOf !== null && !(typeof takesStateOf === 'string' && NAME_PATTERN.test(takesStateOf))) {
+    throw failed(`takesStateOf: expected the name of a program, got ${JSON.stringify(takesStateOf)}`)
+  }
+  return { root, entry, program, version, assets: assetPatterns(about.medulla), takesStateOf }
+}
+
+/** A program without a package.json is called after its folder: `My Rover` is my-rover. Null where nothing is left of it. */
+function folderName(root: string): string | null {
+  const name = basename(root)
+    .normalize('NFKD')
+    .toLowerCase()
+    .replace(/[^a-z0-9._]+/g, '-')
+    .replace(/^[^a-z0-9]+|[^a-z0-9]+$/g, '')
+    .slice(0, 64)
+  return NAME_PATTERN.test(name) ? name : null
+}
+
+function medullaOf({ medulla }: JsonObject): JsonObject {
+  return typeof medulla === 'object' && medulla !== null && !Array.isArray(medulla) ? medulla : {}
+}
+
+const CANDIDATES = [
+  'program.ts',
+  'program.mjs',
+  'program.js',
+  'index.ts',
+  'program.mts',
+  'program.cjs',
+  'index.mjs',
+  'index.js',
+]
+const IN_SRC = ['src/program.ts', 'src/index.ts', 'src/main.ts']
+/** Where compilers write; what lies there may be older than its source. */
+const COMPILED = /^(?:dist|build|out|lib)\//
+
+/** `medulla.entry` is obeyed. `main` is often what `npm init` or a compiler's set-up wrote: no file, or not the source. */
+function findEntry(root: string, about: JsonObject): string {
+  const named = medullaOf(about).entry
+  const there = (name: string): boolean => isFile(join(root, name))
+  if (typeof named === 'string') {
+    if (there(named)) return named.replace(/^\.\//, '')
+    throw failed(`package.json names ${named} as "entry" of "medulla", which is not there`)
+  }
+  const main = typeof about.main === 'string' ? about.main.replace(/^\.\//, '') : null
+  const source = main !== null && COMPILED.test(main) ? sourceOf(main).find(there) : undefined
+  if (source !== undefined) return source
+  if (main !== null && there(main)) return main
+  const found = [...CANDIDATES, ...IN_SRC].find(there)
+  if (found !== undefined) return found
+  throw failed(
+    `no program in ${root}: expected ${CANDIDATES.join(', ')} or "main" in package.json${main === null ? '' : ` (it names ${main}, which is not there)`}`,
+    main === null
+      ? 'start one with: medulla new'
+      : 'name the file in package.json: "medulla": { "entry": "program.ts" }',
+  )
+}
+
+/** Of a compiled file: dist/program.js is made from src/program.ts, or from program.ts. */
+function sourceOf(main: string): string[] {
+  const rest = main.replace(COMPILED, '').replace(/js$/, 'ts')
+  return [`src/${rest}`, rest, rest.replace(/^src\//, ''), 'program.ts', ...IN_SRC]
+}
+
+export function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false
+}
+
+function readPackage(root: string): JsonObject {
+  const path = join(root, 'package.json')
+  if (!isFile(path)) return {}
+  try {
+    const value = parseJsonText(readFileSync(path, 'utf8')) as Json
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
+  } catch (cause) {
+    throw failed(`package.json: ${cause instanceof Error ? cause.message : String(cause)}`)
+  }
+  throw failed('package.json: expected an object')
+}
+
+function failed(message: string, hint?: string): Refusal {
+  return new Refusal('build-failed', message, hint)
+}
