@@ -1,22 +1,23 @@
 /** Invariant: what `medulla/drivers` exports runs on the handle interfaces alone, and is small. */
-export { Button, type ButtonOptions } from './devices/button.ts'
-export { Display, type DisplayOptions } from './devices/display.ts'
-export { Distance, type DistanceOptions } from './devices/distance.ts'
-export { Eeprom, type EepromOptions } from './devices/eeprom.ts'
-export { Encoder, type EncoderOptions } from './devices/encoder.ts'
-export { type Climate, Environment, type EnvironmentOptions } from './devices/environment.ts'
-export { type I2cBus, i2cBus, type PromisifiedI2cBus } from './devices/i2cbus.ts'
-export { Imu, type ImuOptions, type Vector } from './devices/imu.ts'
-export { Led } from './devices/led.ts'
-export { LineSensor, type LineSensorOptions } from './devices/linesensor.ts'
-export { Mcp3008, type Mcp3008Options } from './devices/mcp3008.ts'
-export { Motor, type MotorOptions, type MotorPins } from './devices/motor.ts'
-export { Pca9685, type Pca9685Options, type ServoCalibration } from './devices/pca9685.ts'
-export { type Color, RgbLed, type RgbLedOptions } from './devices/rgbled.ts'
-export { Servo, type ServoOptions, type SweepOptions } from './devices/servo.ts'
-export { Sonar, type SonarOptions } from './devices/sonar.ts'
-export { Stepper, type StepperMotion, type StepperOptions, type StepperPins } from './devices/stepper.ts'
+
 export { HardwareError, type HardwareErrorKind } from './errors.ts'
+export { Button, type ButtonOptions } from './program/devices/button.ts'
+export { Display, type DisplayOptions } from './program/devices/display.ts'
+export { Distance, type DistanceOptions } from './program/devices/distance.ts'
+export { Eeprom, type EepromOptions } from './program/devices/eeprom.ts'
+export { Encoder, type EncoderOptions } from './program/devices/encoder.ts'
+export { type Climate, Environment, type EnvironmentOptions } from './program/devices/environment.ts'
+export { type I2cBus, i2cBus, type PromisifiedI2cBus } from './program/devices/i2cbus.ts'
+export { Imu, type ImuOptions, type Vector } from './program/devices/imu.ts'
+export { Led } from './program/devices/led.ts'
+export { LineSensor, type LineSensorOptions } from './program/devices/linesensor.ts'
+export { Mcp3008, type Mcp3008Options } from './program/devices/mcp3008.ts'
+export { Motor, type MotorOptions, type MotorPins } from './program/devices/motor.ts'
+export { Pca9685, type Pca9685Options, type ServoCalibration } from './program/devices/pca9685.ts'
+export { type Color, RgbLed, type RgbLedOptions } from './program/devices/rgbled.ts'
+export { Servo, type ServoOptions, type SweepOptions } from './program/devices/servo.ts'
+export { Sonar, type SonarOptions } from './program/devices/sonar.ts'
+export { Stepper, type StepperMotion, type StepperOptions, type StepperPins } from './program/devices/stepper.ts'
 export type {
   Analog,
   Edge,
@@ -34,4 +35,4 @@ export type {
   SpiDevice,
   SupportedKind,
   Temperature,
-} from './handle.ts'
+} from './program/handle.ts'

@@ -1,14 +1,15 @@
 /** Invariant: a board file is judged by the code that a runtime would read it with, and nothing is opened for it. */
 import type { BoardCheck, BoardReport } from '../deploy/shared/board.ts'
 import { Refusal } from '../deploy/shared/errors.ts'
-import { advise } from '../drivers/advice.ts'
-import { placeOf } from '../drivers/backend.ts'
-import { type Board, parseBoard } from '../drivers/board.ts'
+import { advise } from '../drivers/board/advice.ts'
+import { parseBoard } from '../drivers/board/board.ts'
+import { header, pinsOf } from '../drivers/board/header.ts'
+import { MODELS, type Model } from '../drivers/board/models.ts'
+import { newBoard } from '../drivers/board/newboard.ts'
+import { placeOf } from '../drivers/board/places.ts'
+import type { Board } from '../drivers/board/types.ts'
 import { BoardError } from '../drivers/errors.ts'
-import { header, pinsOf } from '../drivers/header.ts'
 import { parseJson } from '../drivers/json.ts'
-import { MODELS, type Model } from '../drivers/linux/models.ts'
-import { newBoard } from '../drivers/newboard.ts'
 
 export function boardReport({ name, model, handles }: Board): BoardReport {
   return {

@@ -1,6 +1,6 @@
 /** Whether the computer's clock is kept right: the kernel's answer, whoever sets it (BUNDLE 10.13). */
 import { existsSync } from 'node:fs'
-import { type Argument, loadSystem } from '../drivers/linux/system.ts'
+import { type Argument, loadSystem } from '../drivers/owner/linux/system.ts'
 
 /** systemd-timesyncd makes this file once it has set the clock (systemd-timesyncd.service(8)). */
 const TIMESYNCD = '/run/systemd/timesync/synchronized'

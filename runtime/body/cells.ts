@@ -5,8 +5,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { Refusal } from '../../deploy/shared/errors.ts'
-import type { Board } from '../../drivers/board.ts'
-import type { Grant } from '../../drivers/handle.ts'
+import type { Board } from '../../drivers/board/types.ts'
+import type { Grant } from '../../drivers/program/handle.ts'
 import type { Init } from '../sdk/wire.ts'
 import { Cgroups, type Leaf } from './cgroups.ts'
 import {

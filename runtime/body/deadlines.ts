@@ -1,5 +1,5 @@
 /** Invariant: every state in which something is awaited has a deadline; running and idle await nothing (HANDOVER 10.1). */
-import type { Timing } from '../../drivers/board.ts'
+import type { Timing } from '../../drivers/board/types.ts'
 import { FACTS, type State } from './lifecycle.ts'
 import { Timeout } from './timeout.ts'
 

@@ -1,6 +1,6 @@
 /** Invariant: a child gets the descriptors it is given, and none that this process had from whoever started it. */
 import { readdirSync, readFileSync } from 'node:fs'
-import { loadSystem } from '../../drivers/linux/system.ts'
+import { loadSystem } from '../../drivers/owner/linux/system.ts'
 
 const F_SETFD = 2
 const FD_CLOEXEC = 1

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { PushEvent, Receipt } from '../../deploy/shared/api.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
-import type { Board } from '../../drivers/board.ts'
+import type { Board } from '../../drivers/board/types.ts'
 import type { Logger } from '../log.ts'
 import { type Entry, plainEntry } from './entries.ts'
 import type { Hardware } from './hardware.ts'

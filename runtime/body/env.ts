@@ -1,7 +1,7 @@
 /** What a slot is given; everything that differs between robot, simulator and test is here. */
 import type { Receipt, ReleaseRun } from '../../deploy/shared/api.ts'
 import type { Refusal } from '../../deploy/shared/errors.ts'
-import type { Timing } from '../../drivers/board.ts'
+import type { Timing } from '../../drivers/board/types.ts'
 import type { ParamValue } from '../sdk/params.ts'
 import type { FromProgram } from '../sdk/wire.ts'
 import type { Checkpoint } from '../store/checkpoint.ts'

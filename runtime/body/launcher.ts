@@ -1,8 +1,8 @@
 /** Starts an instance of a program in a folder of its own, with the handles that its signed manifest names. */
 
 import { timeScale } from '../../deploy/shared/timescale.ts'
-import type { Timing } from '../../drivers/board.ts'
-import type { Grant } from '../../drivers/handle.ts'
+import type { Timing } from '../../drivers/board/types.ts'
+import type { Grant } from '../../drivers/program/handle.ts'
 import type { Cells } from './cells.ts'
 import { Child } from './child.ts'
 import { farewells } from './deadlines.ts'

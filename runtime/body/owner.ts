@@ -6,11 +6,12 @@
 import type { SlotStatus } from '../../deploy/shared/api.ts'
 import type { RobotFacts } from '../../deploy/shared/bundle/policy.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
-import { type Backend, chipOf, type Kept, type OwnedHandle, placeOf } from '../../drivers/backend.ts'
-import type { Board } from '../../drivers/board.ts'
+import { chipOf, placeOf } from '../../drivers/board/places.ts'
+import type { Board } from '../../drivers/board/types.ts'
 import { HardwareError } from '../../drivers/errors.ts'
-import { isDriven, type LastEdge } from '../../drivers/handle.ts'
-import { checkedValue, safeValue } from '../../drivers/values.ts'
+import type { Backend, Kept, OwnedHandle } from '../../drivers/owner/backend.ts'
+import { checkedValue, safeValue } from '../../drivers/owner/values.ts'
+import { isDriven, type LastEdge } from '../../drivers/program/handle.ts'
 
 export class Owner {
   readonly #handles = new Map<string, OwnedHandle>()

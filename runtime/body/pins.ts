@@ -2,7 +2,7 @@
 import type { PinChange } from '../../deploy/shared/api.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { HardwareError } from '../../drivers/errors.ts'
-import type { Level } from '../../drivers/handle.ts'
+import type { Level } from '../../drivers/program/handle.ts'
 import type { Hardware } from './hardware.ts'
 import type { Owner } from './owner.ts'
 

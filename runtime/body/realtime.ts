@@ -3,7 +3,7 @@
  * 4.10; test/runtime/realtime.test.ts).
  */
 import { readdirSync } from 'node:fs'
-import { loadSystem } from '../../drivers/linux/system.ts'
+import { loadSystem } from '../../drivers/owner/linux/system.ts'
 
 /** sched(7) */
 const SCHED_FIFO = 1

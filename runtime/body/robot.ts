@@ -15,7 +15,7 @@ import {
 import { highestCounter, unfit } from '../../deploy/shared/bundle/policy.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { timeScale } from '../../deploy/shared/timescale.ts'
-import type { Board } from '../../drivers/board.ts'
+import type { Board } from '../../drivers/board/types.ts'
 import { HardwareError } from '../../drivers/errors.ts'
 import { isClockSynchronised } from '../clock.ts'
 import { createLog } from '../log.ts'

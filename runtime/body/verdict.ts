@@ -1,7 +1,7 @@
 /** Invariant: every way an upgrade can end has one code, one sentence and one next command. */
 import type { Outcome } from '../../deploy/shared/api.ts'
 import type { RefusalCode } from '../../deploy/shared/errors.ts'
-import type { Timing } from '../../drivers/board.ts'
+import type { Timing } from '../../drivers/board/types.ts'
 import type { Entered } from '../sdk/wire.ts'
 import type { Reason } from './lifecycle.ts'
 import { lasted, sentence } from './said.ts'

@@ -1,5 +1,5 @@
 /** Invariant: says what fence, limits and confinement the runtime would have here (HANDLES 10, 13). */
-import type { Board } from '../../drivers/board.ts'
+import type { Board } from '../../drivers/board/types.ts'
 import { type Facts, TOOLS } from './facts.ts'
 import { act, type Finding, ok, problem, run, warning, write } from './finding.ts'
 import { isPi } from './models.ts'

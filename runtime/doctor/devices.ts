@@ -12,7 +12,7 @@ import {
   statSync,
 } from 'node:fs'
 import { basename, join } from 'node:path'
-import { type LinuxSystem, loadSystem } from '../../drivers/linux/system.ts'
+import { type LinuxSystem, loadSystem } from '../../drivers/owner/linux/system.ts'
 import {
   CHIP_INFO_SIZE,
   decodeChipInfo,
@@ -21,7 +21,7 @@ import {
   GPIO_V2_GET_LINEINFO_IOCTL,
   LINE_FLAG,
   lineInfoOf,
-} from '../../drivers/linux/uapi.ts'
+} from '../../drivers/owner/linux/uapi.ts'
 import type { Chip, Device, Facts, PwmChip } from './facts.ts'
 
 const PWM = '/sys/class/pwm'

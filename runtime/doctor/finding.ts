@@ -1,6 +1,6 @@
 /** Invariant: what is only missing, and nobody asked for, is never a problem. */
 import type { Finding, Fix } from '../../deploy/shared/doctor.ts'
-import type { Board, BoardHandle } from '../../drivers/board.ts'
+import type { Board, BoardHandle } from '../../drivers/board/types.ts'
 
 export type { Finding, Fix }
 

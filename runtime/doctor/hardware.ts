@@ -1,6 +1,7 @@
 /** Invariant: every handle of a real board is looked at, and nothing is sent to a pin or a bus. */
-import type { Board, PwmEntry } from '../../drivers/board.ts'
-import { chipOf } from '../../drivers/linux/models.ts'
+
+import { chipOf } from '../../drivers/board/models.ts'
+import type { Board, PwmEntry } from '../../drivers/board/types.ts'
 import type { Chip, Device, Facts, NativeModule } from './facts.ts'
 import { act, type Finding, type Fix, handles, names, ok, problem, run, warning, write } from './finding.ts'
 import { HEADER_PWM, isPi, modelOf } from './models.ts'

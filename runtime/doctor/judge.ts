@@ -1,6 +1,7 @@
 /** Invariant: the same facts always give the same report; no file, no clock, no call of the system. */
 import type { DoctorReport } from '../../deploy/shared/doctor.ts'
-import { type Board, parseBoard } from '../../drivers/board.ts'
+import { parseBoard } from '../../drivers/board/board.ts'
+import type { Board } from '../../drivers/board/types.ts'
 import { BoardError } from '../../drivers/errors.ts'
 import { aboutConfinement } from './confine.ts'
 import type { Facts } from './facts.ts'

@@ -1,5 +1,5 @@
 /** Invariant: says of the computer itself, without its pins, whether a robot can live on it. */
-import type { Board } from '../../drivers/board.ts'
+import type { Board } from '../../drivers/board/types.ts'
 import type { Facts } from './facts.ts'
 import { act, type Finding, ok, problem, run, warning, write } from './finding.ts'
 import { isPi, modelOf } from './models.ts'

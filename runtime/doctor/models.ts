@@ -1,5 +1,5 @@
 /** Invariant: what a Raspberry Pi calls itself says which `model` its board file has. */
-import type { Model } from '../../drivers/linux/models.ts'
+import type { Model } from '../../drivers/board/models.ts'
 
 type PiModel = Extract<Model, 'pi3' | 'pi4' | 'pi5' | 'zero2w'>
 

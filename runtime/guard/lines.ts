@@ -1,6 +1,6 @@
 /** Invariant: a line is read in blocking calls, and `next` answers null exactly once the other side is gone. */
 import { readSync } from 'node:fs'
-import { again } from '../../drivers/linux/unix.ts'
+import { again } from '../../drivers/owner/linux/unix.ts'
 
 export class Lines {
   readonly fd: number

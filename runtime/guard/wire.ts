@@ -3,8 +3,8 @@
  * follows the legacy: u32 length (little endian), a Legacy as JSON, then the descriptors of its handles, in their order
  * (HANDLES 14.6).
  */
-import type { Kept } from '../../drivers/backend.ts'
-import type { Step } from '../../drivers/linux/safe.ts'
+import type { Kept } from '../../drivers/owner/backend.ts'
+import type { Step } from '../../drivers/owner/linux/safe.ts'
 import type { Latch } from './latch.ts'
 
 export const GUARD_FORMAT = 2

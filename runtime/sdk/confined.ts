@@ -3,7 +3,7 @@
  * the filter (HANDLES 13.3, 13.7). Nothing of the program has run by then.
  */
 import { readFileSync } from 'node:fs'
-import { loadSystem } from '../../drivers/linux/system.ts'
+import { loadSystem } from '../../drivers/owner/linux/system.ts'
 import { encode } from './bpf.ts'
 import { type Arch, filter, isArch } from './seccomp.ts'
 import { SYSCALLS } from './seccomp-tables.ts'

@@ -4,11 +4,12 @@
  * Plain objects for `describe`, and the real handle classes over a scratch file for rehearsals, so that the code that
  * will run in the takeover is the code that was compiled before it (HANDOVER 4.2).
  */
-import { adoptBrokered, type BrokerPort } from '../../drivers/broker/index.ts'
+
 import { HardwareError } from '../../drivers/errors.ts'
-import type { Encoding, Grant, Handle, Lease, SupportedKind } from '../../drivers/handle.ts'
-import { I2C_SMBUS_READ } from '../../drivers/inherit/i2c.ts'
-import { adopt, type FileIo, type Means, type System } from '../../drivers/inherit/index.ts'
+import { adoptBrokered, type BrokerPort } from '../../drivers/program/broker/index.ts'
+import type { Encoding, Grant, Handle, Lease, SupportedKind } from '../../drivers/program/handle.ts'
+import { I2C_SMBUS_READ } from '../../drivers/program/inherit/i2c.ts'
+import { adopt, type FileIo, type Means, type System } from '../../drivers/program/inherit/index.ts'
 import { FD } from './wire.ts'
 
 const GET = 1

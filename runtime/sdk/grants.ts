@@ -1,8 +1,9 @@
 /** Invariant: a program gets exactly the handles of its grants, all under one lease. */
-import { adoptBrokered, BrokerClient, type BrokerPort } from '../../drivers/broker/index.ts'
+
 import { HardwareError, type HardwareErrorKind } from '../../drivers/errors.ts'
-import type { Grant, Handle, Lease } from '../../drivers/handle.ts'
-import { adopt, type Means } from '../../drivers/inherit/index.ts'
+import { adoptBrokered, BrokerClient, type BrokerPort } from '../../drivers/program/broker/index.ts'
+import type { Grant, Handle, Lease } from '../../drivers/program/handle.ts'
+import { adopt, type Means } from '../../drivers/program/inherit/index.ts'
 import type { Host } from './program.ts'
 import { FD } from './wire.ts'
 

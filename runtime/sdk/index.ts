@@ -28,7 +28,7 @@ export type {
   SerialPort,
   Servo,
   SpiDevice,
-} from '../../drivers/handle.ts'
+} from '../../drivers/program/handle.ts'
 export type { Params } from './params.ts'
 export type { Context, End, OnLive, RobotSpec, StateSpec, Why } from './spec.ts'
 

@@ -2,9 +2,9 @@
  * Invariant: an instance is one call of the program's `run`, with its own handles, lease, schedule and state; the live
  * one and every rehearsal are made by the same code.
  */
-import { kept, within } from '../../drivers/granted.ts'
-import { type Handle, isDriven, type LastEdge } from '../../drivers/handle.ts'
-import { lastEdge } from '../../drivers/lastedge.ts'
+import { kept, within } from '../../drivers/program/granted.ts'
+import { type Handle, isDriven, type LastEdge } from '../../drivers/program/handle.ts'
+import { lastEdge } from '../../drivers/program/lastedge.ts'
 import { configView } from './config.ts'
 import { logged } from './log.ts'
 import type { Context, OnLive } from './spec.ts'

@@ -10,7 +10,7 @@ import { pathToFileURL } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { type Explained, explain, thrownBy } from '../../deploy/shared/stack.ts'
-import { needsSystem } from '../../drivers/inherit/needs.ts'
+import { needsSystem } from '../../drivers/program/inherit/needs.ts'
 import { installGate } from './effects.ts'
 import { Gate } from './gate.ts'
 import type { Host } from './program.ts'
@@ -79,7 +79,7 @@ control.on('data', (text: string) => {
 /** HANDLES 13.7 */
 async function enter({ grants, confine }: CellMessage): Promise<Entered> {
   // koffi is native, and costs 4 ms and 4 MB: only where a grant is used by ioctl
-  const system = needsSystem(grants) ? (await import('../../drivers/linux/system.ts')).loadSystem() : null
+  const system = needsSystem(grants) ? (await import('../../drivers/owner/linux/system.ts')).loadSystem() : null
   // the data folder is shared with the next program, which is another user of the same group
   if (confine !== null) process.umask(0o007)
   if (confine !== null) (await import('./confined.ts')).confineSelf({ grants, confine })

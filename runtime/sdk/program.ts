@@ -3,9 +3,9 @@
  *
  * Turns control messages into moves of the live stage (HANDOVER 3, 6, 7).
  */
-import type { BrokerPort } from '../../drivers/broker/index.ts'
-import type { Lease } from '../../drivers/handle.ts'
-import { deliverEdge, type System } from '../../drivers/inherit/index.ts'
+import type { BrokerPort } from '../../drivers/program/broker/index.ts'
+import type { Lease } from '../../drivers/program/handle.ts'
+import { deliverEdge, type System } from '../../drivers/program/inherit/index.ts'
 import type { GatePort } from './gate.ts'
 import { adoptAll, brokerOf } from './grants.ts'
 import type { Instance } from './instance.ts'

@@ -5,8 +5,8 @@
  * (HANDOVER 4.2, 4.4).
  */
 import { writeSync } from 'node:fs'
-import type { BrokerPort } from '../../drivers/broker/index.ts'
-import type { Lease } from '../../drivers/handle.ts'
+import type { BrokerPort } from '../../drivers/program/broker/index.ts'
+import type { Lease } from '../../drivers/program/handle.ts'
 import { rehearsalHandles, ScratchSystem, ZeroBroker } from './dummies.ts'
 import type { Host } from './program.ts'
 import { type AnySpec, type Mailbox, type Outside, Stage } from './stage.ts'

@@ -4,7 +4,7 @@
  *
  * The filter sees numbers, never memory: which address an SPI message or an SMBus command holds is out of its sight.
  */
-import type { Encoding, Grant } from '../../drivers/handle.ts'
+import type { Encoding, Grant } from '../../drivers/program/handle.ts'
 import { BPF, DATA, type Instruction, load, RET, ret, when } from './bpf.ts'
 import { SYSCALLS, type Syscall } from './seccomp-tables.ts'
 

@@ -1,6 +1,7 @@
 /** Invariant: what a program asks for is fixed by one call of `robot()`, before anything runs. */
-import { HANDLE_KINDS, type HandleByKind, type SupportedKind } from '../../drivers/handle.ts'
-import { nearest } from '../../drivers/nearest.ts'
+
+import { nearest } from '../../drivers/board/nearest.ts'
+import { HANDLE_KINDS, type HandleByKind, type SupportedKind } from '../../drivers/program/handle.ts'
 import { type ConfigNames, type ConfigValues, configNames } from './config.ts'
 import { type Declaration, declare, type Params, type ParamValues } from './params.ts'
 import type { TickFn } from './ticker.ts'

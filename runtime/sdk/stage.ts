@@ -6,9 +6,9 @@
  * on dummy handles and swaps between them, so that the very code of the gap is compiled before it (HANDOVER 4.2).
  */
 import { readSync, writeSync } from 'node:fs'
-import type { Handle, Lease } from '../../drivers/handle.ts'
-import { renewed, setCarried } from '../../drivers/inherit/index.ts'
-import { setLastEdge } from '../../drivers/lastedge.ts'
+import type { Handle, Lease } from '../../drivers/program/handle.ts'
+import { renewed, setCarried } from '../../drivers/program/inherit/index.ts'
+import { setLastEdge } from '../../drivers/program/lastedge.ts'
 import { Instance } from './instance.ts'
 import { complete, type Params, type ParamValue, paramsView } from './params.ts'
 import type { Needs, RobotSpec, Why } from './spec.ts'

@@ -4,7 +4,7 @@
  * Control messages are NDJSON on the child's descriptor 3 (HANDOVER 3). A handover is one fixed-size record in the
  * predecessor's FIFO (HANDOVER 6). This file is pure: bytes in, bytes out.
  */
-import type { Grant, LastEdge } from '../../drivers/handle.ts'
+import type { Grant, LastEdge } from '../../drivers/program/handle.ts'
 import type { ParamValue } from './params.ts'
 
 /** Version of this protocol; a release states the one it was built with (HANDOVER 3.1). */

@@ -3,9 +3,9 @@
  * files are those of a run folder, and nothing of it runs while it is frozen or after its end.
  */
 import { closeSync, ftruncateSync, openSync } from 'node:fs'
-import { grantOf, type OwnedHandle } from '../../drivers/backend.ts'
-import { answer } from '../../drivers/broker/server.ts'
 import { HardwareError } from '../../drivers/errors.ts'
+import { grantOf, type OwnedHandle } from '../../drivers/owner/backend.ts'
+import { answer } from '../../drivers/owner/broker.ts'
 import { lastWords, parseFromProgram } from '../body/messages.ts'
 import type { RunDir } from '../body/rundir.ts'
 import type { Cause, Instance } from '../body/upgrade.ts'

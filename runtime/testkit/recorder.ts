@@ -1,5 +1,5 @@
 /** Invariant: every change of a handle's value is kept, in order, or the simulation ends with an error. */
-import type { Change } from '../../drivers/sim/trace.ts'
+import type { Change } from '../../drivers/owner/sim/trace.ts'
 
 /** Of all handles together: 16 bytes each. */
 const MAX_CHANGES = 10_000_000

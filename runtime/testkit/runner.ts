@@ -3,7 +3,7 @@
  * all before its time was over.
  */
 import { isDeepStrictEqual } from 'node:util'
-import type { Level } from '../../drivers/handle.ts'
+import type { Level } from '../../drivers/program/handle.ts'
 import type { Named } from './load.ts'
 import type { Scenario, Step } from './scenario.ts'
 import type { Simulation } from './simulation.ts'

@@ -4,9 +4,9 @@
  */
 import { dirname, resolve } from 'node:path'
 import * as z from 'zod'
+import { mistake } from '../../drivers/board/mistake.ts'
 import { BoardError } from '../../drivers/errors.ts'
 import { JsonError, parseJson } from '../../drivers/json.ts'
-import { mistake } from '../../drivers/mistake.ts'
 import { durationMs } from './duration.ts'
 
 const MAX_STEPS = 1000

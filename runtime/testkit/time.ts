@@ -8,7 +8,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { promisify } from 'node:util'
 import { promiseHooks } from 'node:v8'
-import { VirtualClock } from '../../drivers/sim/clock.ts'
+import { VirtualClock } from '../../drivers/owner/sim/clock.ts'
 import { inRehearsal } from './rehearsals.ts'
 
 /** ns. More than the longest period of `every()`, so that no time is ever below 0. */

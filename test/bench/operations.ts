@@ -1,5 +1,5 @@
 /** Invariant: what is measured here is the same for every way it is done. */
-import type { Grant } from '../../drivers/handle.ts'
+import type { Grant } from '../../drivers/program/handle.ts'
 
 export const OPERATIONS = ['value', 'line', 'i2c-write', 'i2c-write-byte', 'i2c-read', 'record'] as const
 export type Operation = (typeof OPERATIONS)[number]

@@ -9,14 +9,14 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
-import { periodNs } from '../../drivers/backend.ts'
-import { loadSystem } from '../../drivers/linux/system.ts'
-import { Waves } from '../../drivers/linux/waves.ts'
-import type { WaveThreadData } from '../../drivers/linux/wavethread.ts'
+import { loadSystem } from '../../drivers/owner/linux/system.ts'
+import { Waves } from '../../drivers/owner/linux/waves.ts'
+import type { WaveThreadData } from '../../drivers/owner/linux/wavethread.ts'
+import { periodNs } from '../../drivers/program/servo.ts'
 import type { BenchOptions } from './main.ts'
 import { Series } from './stats.ts'
 
-const THREAD = new URL('../../drivers/linux/wavethread.js', import.meta.url)
+const THREAD = new URL('../../drivers/owner/linux/wavethread.js', import.meta.url)
 /** asm-generic/ioctls.h: an int that is not 0 makes the descriptor non-blocking. */
 const FIONBIO = 0x5421
 const SECONDS = 20

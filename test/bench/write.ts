@@ -7,7 +7,7 @@
 import type { ChildProcess } from 'node:child_process'
 import type { Duplex } from 'node:stream'
 import { fileURLToPath } from 'node:url'
-import { serveBroker } from '../../drivers/broker/server.ts'
+import { serveBroker } from '../../drivers/owner/broker.ts'
 import type { FromWrites } from './children/writes.ts'
 import { kernelGround, noGround, type Prepared } from './grounds.ts'
 import type { BenchOptions } from './main.ts'

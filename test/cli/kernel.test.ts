@@ -5,7 +5,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { parseBoard } from '../../drivers/board.ts'
+import { parseBoard } from '../../drivers/board/board.ts'
 import { Laptop } from './medulla.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))

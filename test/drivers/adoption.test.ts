@@ -1,7 +1,7 @@
 /** A successor of a program makes its devices again: the chips notice nothing. */
 import { afterAll, expect, test } from 'vitest'
-import type { I2cDevice } from '../../drivers/handle.ts'
 import { Display, Distance, Eeprom, Environment, Imu, LineSensor, Pca9685, Servo } from '../../drivers/index.ts'
+import type { I2cDevice } from '../../drivers/program/handle.ts'
 import { rehearsalHandles, ZeroBroker } from '../../runtime/sdk/dummies.ts'
 import { simulatedChips } from './chips.ts'
 import { counted } from './counted.ts'

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { type Ads1115, ads1115 } from '../../drivers/sim/chips/ads1115.ts'
-import { I2cBus } from '../../drivers/sim/i2c.ts'
+import { type Ads1115, ads1115 } from '../../drivers/owner/sim/chips/ads1115.ts'
+import { I2cBus } from '../../drivers/owner/sim/i2c.ts'
 
 const ADDRESS = 0x48
 

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
-import { advise } from '../../drivers/advice.ts'
-import { parseBoard } from '../../drivers/board.ts'
+import { advise } from '../../drivers/board/advice.ts'
+import { parseBoard } from '../../drivers/board/board.ts'
 
 const about = (handles: object, more: object = {}) => {
   const json = { model: 'pi4', handles, ...more }

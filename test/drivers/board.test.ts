@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { boardJsonSchema, DEFAULT_TIMING, parseBoard } from '../../drivers/board.ts'
+import { boardJsonSchema, DEFAULT_TIMING, parseBoard } from '../../drivers/board/board.ts'
 import { BoardError } from '../../drivers/errors.ts'
 
 const led = { kind: 'output', line: 'GPIO17' }

@@ -1,7 +1,11 @@
 import { once } from 'node:events'
 import { Duplex, PassThrough } from 'node:stream'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { OwnedHandle } from '../../drivers/backend.ts'
+import { HardwareError } from '../../drivers/errors.ts'
+import type { OwnedHandle } from '../../drivers/owner/backend.ts'
+import { serveBroker } from '../../drivers/owner/broker.ts'
+import { SimBackend } from '../../drivers/owner/sim/backend.ts'
+import { World } from '../../drivers/owner/sim/world.ts'
 import {
   encodeNumber,
   encodeReply,
@@ -9,12 +13,8 @@ import {
   OP,
   ReplyReader,
   RequestReader,
-} from '../../drivers/broker/protocol.ts'
-import { serveBroker } from '../../drivers/broker/server.ts'
-import { HardwareError } from '../../drivers/errors.ts'
-import type { Grant } from '../../drivers/handle.ts'
-import { SimBackend } from '../../drivers/sim/backend.ts'
-import { World } from '../../drivers/sim/world.ts'
+} from '../../drivers/program/broker/protocol.ts'
+import type { Grant } from '../../drivers/program/handle.ts'
 import { SCALE } from '../e2e/eventually.ts'
 import { bundle, failure, type Host, openFds, startHost, temporary } from './host.ts'
 import { board } from './rigs.ts'

@@ -2,28 +2,28 @@
 import { closeSync, constants, mkdirSync, openSync, readFileSync, readSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { grantOf } from '../../drivers/backend.ts'
-import {
-  type Board,
-  type BoardHandle,
-  type I2cEntry,
-  type PwmEntry,
-  parseBoard,
-  type SerialEntry,
-  type ServoEntry,
-  type SpiEntry,
-} from '../../drivers/board.ts'
+import { parseBoard } from '../../drivers/board/board.ts'
+import type {
+  Board,
+  BoardHandle,
+  I2cEntry,
+  PwmEntry,
+  SerialEntry,
+  ServoEntry,
+  SpiEntry,
+} from '../../drivers/board/types.ts'
 import { HardwareError } from '../../drivers/errors.ts'
-import { LinuxBackend } from '../../drivers/linux/backend.ts'
-import type { OpenContext } from '../../drivers/linux/device.ts'
-import { EdgeReader } from '../../drivers/linux/edges.ts'
-import { openI2c } from '../../drivers/linux/i2c.ts'
-import { loadPigpio, openPigpio, type Pigpio } from '../../drivers/linux/pigpio.ts'
-import { openPwm } from '../../drivers/linux/pwm.ts'
-import { openSerial } from '../../drivers/linux/serial.ts'
-import { openServo } from '../../drivers/linux/servo.ts'
-import { openSpi } from '../../drivers/linux/spi.ts'
-import { loadSystem } from '../../drivers/linux/system.ts'
+import { grantOf } from '../../drivers/owner/backend.ts'
+import { LinuxBackend } from '../../drivers/owner/linux/backend.ts'
+import type { OpenContext } from '../../drivers/owner/linux/device.ts'
+import { EdgeReader } from '../../drivers/owner/linux/edges.ts'
+import { openI2c } from '../../drivers/owner/linux/i2c.ts'
+import { loadPigpio, openPigpio, type Pigpio } from '../../drivers/owner/linux/pigpio.ts'
+import { openPwm } from '../../drivers/owner/linux/pwm.ts'
+import { openSerial } from '../../drivers/owner/linux/serial.ts'
+import { openServo } from '../../drivers/owner/linux/servo.ts'
+import { openSpi } from '../../drivers/owner/linux/spi.ts'
+import { loadSystem } from '../../drivers/owner/linux/system.ts'
 import { bundle, failure, openFds, startHost, temporary } from './host.ts'
 import { FIRST_FD } from './rigs.ts'
 
@@ -389,7 +389,7 @@ describe.runIf(onLinux)('a serial line', () => {
 
   test('HANDLES 12.13: a full line is busy, and says how much went out', async () => {
     const { far, owned, close } = line()
-    const { adopt } = await import('../../drivers/inherit/index.ts')
+    const { adopt } = await import('../../drivers/program/inherit/index.ts')
     const source = owned.grant()
     const fd = source.via === 'inherit' ? source.fd : -1
     const port = adopt(grantOf(owned, source, fd), { live: true, fence: 1 }, { system: null, broker: null })

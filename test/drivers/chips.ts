@@ -1,10 +1,11 @@
 /** Chips of a simulated world as handles in this process: the brokered classes, without the socket between. */
-import { grantOf } from '../../drivers/backend.ts'
-import { parseBoard } from '../../drivers/board.ts'
-import { adoptBrokered } from '../../drivers/broker/index.ts'
-import type { I2cDevice, Lease } from '../../drivers/handle.ts'
-import { SimBackend } from '../../drivers/sim/backend.ts'
-import { World } from '../../drivers/sim/world.ts'
+
+import { parseBoard } from '../../drivers/board/board.ts'
+import { grantOf } from '../../drivers/owner/backend.ts'
+import { SimBackend } from '../../drivers/owner/sim/backend.ts'
+import { World } from '../../drivers/owner/sim/world.ts'
+import { adoptBrokered } from '../../drivers/program/broker/index.ts'
+import type { I2cDevice, Lease } from '../../drivers/program/handle.ts'
 
 export const lease: Lease = { live: true, fence: 1 }
 

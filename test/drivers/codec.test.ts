@@ -1,5 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
+import { HardwareError } from '../../drivers/errors.ts'
+import { parseJson } from '../../drivers/json.ts'
 import {
   decodeNumber,
   encodeNumber,
@@ -12,10 +14,8 @@ import {
   ReplyReader,
   type Request,
   RequestReader,
-} from '../../drivers/broker/protocol.ts'
-import { HardwareError } from '../../drivers/errors.ts'
-import { encodeRecord, RECORD_SIZE, RecordReader, type WriteRecord } from '../../drivers/inherit/record.ts'
-import { parseJson } from '../../drivers/json.ts'
+} from '../../drivers/program/broker/protocol.ts'
+import { encodeRecord, RECORD_SIZE, RecordReader, type WriteRecord } from '../../drivers/program/inherit/record.ts'
 
 const u16 = fc.integer({ min: 0, max: 0xffff })
 const u32 = fc.integer({ min: 0, max: 0xffffffff })

@@ -1,5 +1,5 @@
 /** A handle of a simulated chip that counts what goes over it. */
-import type { I2cDevice } from '../../drivers/handle.ts'
+import type { I2cDevice } from '../../drivers/program/handle.ts'
 
 export interface Counted extends I2cDevice {
   /** Transfers that only write: a pointer that is set for a read is none. */

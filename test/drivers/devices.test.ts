@@ -1,9 +1,9 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { build } from 'esbuild'
 import { expect, test } from 'vitest'
-import type { Input } from '../../drivers/handle.ts'
 import * as drivers from '../../drivers/index.ts'
-import { deliverEdge } from '../../drivers/inherit/index.ts'
+import type { Input } from '../../drivers/program/handle.ts'
+import { deliverEdge } from '../../drivers/program/inherit/index.ts'
 import { handle } from './wires.ts'
 
 test('two listeners, also when they are the same function, are told and dropped one by one', () => {
@@ -37,8 +37,8 @@ test.each([
   ['a program bundles of drivers/', "export { Led } from './drivers/index.ts'", 29_000],
   ['there is in drivers/ for programs', "export * from './drivers/index.ts'", 70_000],
 ])('what %s is small, and has no zod and no native code in it', async (_, devices, limit) => {
-  const text = await bundled(`export * from './drivers/inherit/index.ts'
-    export * from './drivers/broker/index.ts'
+  const text = await bundled(`export * from './drivers/program/inherit/index.ts'
+    export * from './drivers/program/broker/index.ts'
     ${devices}`)
   expect(text.length).toBeGreaterThan(5000)
   expect(text.length).toBeLessThan(limit)
@@ -59,7 +59,7 @@ test('a program that uses one device has no other in it', async () => {
 })
 
 test('HANDLES 12.16: devices have no timer and no clock of their own', () => {
-  const folder = new URL('../../drivers/devices/', import.meta.url)
+  const folder = new URL('../../drivers/program/devices/', import.meta.url)
   const clocks = /\b(setTimeout|setInterval|Date|performance|hrtime)\b/
   const files = readdirSync(folder)
   expect(files.length).toBeGreaterThan(15)

@@ -8,7 +8,7 @@ import type { Duplex } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { HardwareError, type HardwareErrorKind } from '../../drivers/errors.ts'
-import type { Grant } from '../../drivers/handle.ts'
+import type { Grant } from '../../drivers/program/handle.ts'
 
 export function openFds(): number {
   return readdirSync('/dev/fd').length

@@ -1,7 +1,7 @@
 /** Devices on chips that keep something: a display and an EEPROM. */
 import { afterAll, expect, test } from 'vitest'
-import type { I2cDevice } from '../../drivers/handle.ts'
 import { Display, Eeprom } from '../../drivers/index.ts'
+import type { I2cDevice } from '../../drivers/program/handle.ts'
 import { simulatedChips } from './chips.ts'
 import { counted } from './counted.ts'
 import { temporary } from './host.ts'

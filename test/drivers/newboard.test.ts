@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest'
-import { advise } from '../../drivers/advice.ts'
-import { parseBoard } from '../../drivers/board.ts'
-import { header } from '../../drivers/header.ts'
+import { advise } from '../../drivers/board/advice.ts'
+import { parseBoard } from '../../drivers/board/board.ts'
+import { header } from '../../drivers/board/header.ts'
+import { MODELS } from '../../drivers/board/models.ts'
+import { newBoard } from '../../drivers/board/newboard.ts'
+import { entry, board as schema } from '../../drivers/board/schema.ts'
 import { parseJson } from '../../drivers/json.ts'
-import { MODELS } from '../../drivers/linux/models.ts'
-import { newBoard } from '../../drivers/newboard.ts'
-import { entry, board as schema } from '../../drivers/schema.ts'
 
 const EXAMPLE = /^( *)\/\/ (?=")/
 const numbers = (text: string) => text.split('\n').flatMap((line, at) => (EXAMPLE.test(line) ? [at] : []))

@@ -1,8 +1,8 @@
 /** Devices that drive: what they write, and that a successor goes on from what is there. */
 import { expect, test } from 'vitest'
 import { Led, Motor, RgbLed, Servo, Stepper } from '../../drivers/index.ts'
-import { setCarried } from '../../drivers/inherit/index.ts'
-import { VirtualClock } from '../../drivers/sim/clock.ts'
+import { VirtualClock } from '../../drivers/owner/sim/clock.ts'
+import { setCarried } from '../../drivers/program/inherit/index.ts'
 import { wired } from './wires.ts'
 
 const PERIOD = { periodNs: 20_000_000 }

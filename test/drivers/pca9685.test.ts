@@ -1,7 +1,7 @@
 import { afterAll, expect, test } from 'vitest'
 import { HardwareError } from '../../drivers/errors.ts'
-import type { I2cDevice } from '../../drivers/handle.ts'
 import { Pca9685, Servo } from '../../drivers/index.ts'
+import type { I2cDevice } from '../../drivers/program/handle.ts'
 import { simulatedChips } from './chips.ts'
 import { temporary } from './host.ts'
 

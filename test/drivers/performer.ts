@@ -1,8 +1,9 @@
 /** What a program does to its handles when it is told to: in a process of its own (children/host.ts), or in the test's. */
-import { adoptBrokered, type BrokerPort } from '../../drivers/broker/index.ts'
-import type { Edge, Grant, Handle, Input, Lease } from '../../drivers/handle.ts'
-import { adopt, deliverEdge, needsSystem, setCarried } from '../../drivers/inherit/index.ts'
-import { loadSystem } from '../../drivers/linux/system.ts'
+
+import { loadSystem } from '../../drivers/owner/linux/system.ts'
+import { adoptBrokered, type BrokerPort } from '../../drivers/program/broker/index.ts'
+import type { Edge, Grant, Handle, Input, Lease } from '../../drivers/program/handle.ts'
+import { adopt, deliverEdge, needsSystem, setCarried } from '../../drivers/program/inherit/index.ts'
 
 export type Command =
   | { op: 'adopt'; grants: Grant[]; brokerFd: number | null; deadlineMs: number }

@@ -1,6 +1,7 @@
 /** What a board file says of real hardware, and of the programs beside it. */
 import { describe, expect, test } from 'vitest'
-import { type Board, parseBoard } from '../../drivers/board.ts'
+import { parseBoard } from '../../drivers/board/board.ts'
+import type { Board } from '../../drivers/board/types.ts'
 import { BoardError } from '../../drivers/errors.ts'
 
 const led = { kind: 'output', line: 'GPIO17' }

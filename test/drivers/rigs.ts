@@ -2,13 +2,15 @@
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
-import { grantOf, periodNs } from '../../drivers/backend.ts'
-import { type BoardHandle, parseBoard } from '../../drivers/board.ts'
-import { answer, serveBroker } from '../../drivers/broker/server.ts'
+import { parseBoard } from '../../drivers/board/board.ts'
+import type { BoardHandle } from '../../drivers/board/types.ts'
 import { HardwareError } from '../../drivers/errors.ts'
-import type { Grant, Level } from '../../drivers/handle.ts'
-import { SimBackend } from '../../drivers/sim/backend.ts'
-import { World } from '../../drivers/sim/world.ts'
+import { grantOf } from '../../drivers/owner/backend.ts'
+import { answer, serveBroker } from '../../drivers/owner/broker.ts'
+import { SimBackend } from '../../drivers/owner/sim/backend.ts'
+import { World } from '../../drivers/owner/sim/world.ts'
+import type { Grant, Level } from '../../drivers/program/handle.ts'
+import { periodNs } from '../../drivers/program/servo.ts'
 import { inRig, levelOf, pull, pwmRecord } from '../kernel/guest.ts'
 import { type Host, startHost } from './host.ts'
 import { type Command, performer } from './performer.ts'
@@ -199,7 +201,7 @@ function kernel(name: string, driver: 'cdev' | 'sysfs', via: 'inherit' | 'broker
     i2c: false,
     slew: false,
     async start(program) {
-      const { LinuxBackend } = await import('../../drivers/linux/backend.ts')
+      const { LinuxBackend } = await import('../../drivers/owner/linux/backend.ts')
       const text = JSON.stringify({
         model: 'pi4',
         handles: {

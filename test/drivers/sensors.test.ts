@@ -1,8 +1,8 @@
 /** Devices on chips that sense: what is poked is what is read, through the registers of the chip. */
 import fc from 'fast-check'
 import { afterAll, expect, test } from 'vitest'
-import type { I2cDevice } from '../../drivers/handle.ts'
 import { Distance, Environment, Imu, LineSensor } from '../../drivers/index.ts'
+import type { I2cDevice } from '../../drivers/program/handle.ts'
 import { simulatedChips } from './chips.ts'
 import { counted } from './counted.ts'
 import { temporary } from './host.ts'

@@ -1,8 +1,9 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { parseBoard, type ServoEntry } from '../../drivers/board.ts'
-import { safeSteps } from '../../drivers/linux/safe.ts'
-import { degreesOf, dutyOf, pwmOf, scaleOf } from '../../drivers/servo.ts'
+import { parseBoard } from '../../drivers/board/board.ts'
+import type { ServoEntry } from '../../drivers/board/types.ts'
+import { safeSteps } from '../../drivers/owner/linux/safe.ts'
+import { degreesOf, dutyOf, pwmOf, scaleOf } from '../../drivers/program/servo.ts'
 
 function entryOf(about: object): ServoEntry {
   const text = JSON.stringify({ model: 'sim', handles: { arm: { kind: 'servo', line: 18, ...about } } })

@@ -6,19 +6,20 @@
 import { closeSync, constants, writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, test } from 'vitest'
-import { type OutputEntry, type PwmEntry, parseBoard } from '../../drivers/board.ts'
+import { parseBoard } from '../../drivers/board/board.ts'
+import type { OutputEntry, PwmEntry } from '../../drivers/board/types.ts'
 import { HardwareError } from '../../drivers/errors.ts'
-import { lineValues } from '../../drivers/inherit/line.ts'
-import type { OpenContext, Opened } from '../../drivers/linux/device.ts'
-import { EdgeReader } from '../../drivers/linux/edges.ts'
-import { safeSteps } from '../../drivers/linux/safe.ts'
-import { SoftPwm } from '../../drivers/linux/softpwm.ts'
-import { loadSystem } from '../../drivers/linux/system.ts'
-import { WaveLoop, Waves } from '../../drivers/linux/waves.ts'
+import type { OpenContext, Opened } from '../../drivers/owner/linux/device.ts'
+import { EdgeReader } from '../../drivers/owner/linux/edges.ts'
+import { safeSteps } from '../../drivers/owner/linux/safe.ts'
+import { SoftPwm } from '../../drivers/owner/linux/softpwm.ts'
+import { loadSystem } from '../../drivers/owner/linux/system.ts'
+import { WaveLoop, Waves } from '../../drivers/owner/linux/waves.ts'
+import { lineValues } from '../../drivers/program/inherit/line.ts'
 import { eventually } from '../e2e/eventually.ts'
 import { openFds } from './host.ts'
 
-const THREAD = new URL('../../dist/drivers/linux/wavethread.js', import.meta.url)
+const THREAD = new URL('../../dist/drivers/owner/linux/wavethread.js', import.meta.url)
 /** asm-generic/ioctls.h */
 const FIONBIO = 0x5421
 /** asm-generic/fcntl.h */

@@ -2,7 +2,6 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, expect, test } from 'vitest'
-import { GPIO_V2_LINE_GET_VALUES_IOCTL, GPIO_V2_LINE_SET_VALUES_IOCTL, lineValues } from '../../drivers/inherit/line.ts'
 import {
   CHIP_INFO_SIZE,
   decodeChipInfo,
@@ -18,7 +17,12 @@ import {
   LINE_REQUEST_SIZE,
   lineInfoOf,
   requestedFd,
-} from '../../drivers/linux/uapi.ts'
+} from '../../drivers/owner/linux/uapi.ts'
+import {
+  GPIO_V2_LINE_GET_VALUES_IOCTL,
+  GPIO_V2_LINE_SET_VALUES_IOCTL,
+  lineValues,
+} from '../../drivers/program/inherit/line.ts'
 import { temporary } from './host.ts'
 
 const folder = temporary()

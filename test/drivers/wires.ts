@@ -1,8 +1,9 @@
 /** The handles that programs hold, over a variable in place of hardware. */
-import { attach, type Port } from '../../drivers/attached.ts'
+
 import type { Clock } from '../../drivers/clock.ts'
-import type { Grant, Handle, HandleByKind, Input, Lease, Level, SupportedKind } from '../../drivers/handle.ts'
-import { deliverEdge } from '../../drivers/inherit/index.ts'
+import { attach, type Port } from '../../drivers/program/attached.ts'
+import type { Grant, Handle, HandleByKind, Input, Lease, Level, SupportedKind } from '../../drivers/program/handle.ts'
+import { deliverEdge } from '../../drivers/program/inherit/index.ts'
 
 const lease: Lease = { live: true, fence: 1 }
 

@@ -1,8 +1,9 @@
 import { expect, test } from 'vitest'
-import { type BoardHandle, parseBoard } from '../../drivers/board.ts'
-import type { Edge } from '../../drivers/handle.ts'
-import { VirtualClock } from '../../drivers/sim/clock.ts'
-import { type Change, World } from '../../drivers/sim/world.ts'
+import { parseBoard } from '../../drivers/board/board.ts'
+import type { BoardHandle } from '../../drivers/board/types.ts'
+import { VirtualClock } from '../../drivers/owner/sim/clock.ts'
+import { type Change, World } from '../../drivers/owner/sim/world.ts'
+import type { Edge } from '../../drivers/program/handle.ts'
 
 function worldOf(handles: Record<string, unknown>, wires: [string, string][] = [], ring?: number) {
   const board = parseBoard(JSON.stringify({ model: 'sim', handles, wires }), 'board.json')

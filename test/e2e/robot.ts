@@ -37,7 +37,7 @@ import {
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { generateKey, generateNoiseKey, type Signer } from '../../deploy/shared/keys.ts'
 import { parseEntry, verifyLog } from '../../deploy/shared/receiptlog.ts'
-import type { Timing } from '../../drivers/board.ts'
+import type { Timing } from '../../drivers/board/types.ts'
 import { openHome } from '../../runtime/store/home.ts'
 import { eventually, SCALE } from './eventually.ts'
 import { type BundleOptions, bundle, type Made, RUNTIME, type To } from './programs.ts'

@@ -5,18 +5,19 @@ import { readlinkSync, writeFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
-import { grantOf, type OwnedHandle } from '../../drivers/backend.ts'
-import { type Board, type BoardHandle, parseBoard } from '../../drivers/board.ts'
+import { parseBoard } from '../../drivers/board/board.ts'
+import type { Board, BoardHandle } from '../../drivers/board/types.ts'
 import { HardwareError } from '../../drivers/errors.ts'
-import type { Edge } from '../../drivers/handle.ts'
-import { LinuxBackend } from '../../drivers/linux/backend.ts'
+import { grantOf, type OwnedHandle } from '../../drivers/owner/backend.ts'
+import { LinuxBackend } from '../../drivers/owner/linux/backend.ts'
+import type { Edge } from '../../drivers/program/handle.ts'
 import { bundle, failure, type Host, openFds, startHost, temporary } from '../drivers/host.ts'
 import { FIRST_FD } from '../drivers/rigs.ts'
 import { SCALE } from '../e2e/eventually.ts'
 import { gpioBase, heldLines, inRig, levelOf, pull, sleepMs } from './guest.ts'
 import { trace } from './trace.ts'
 
-/** Of a request of one line (drivers/linux/lines.ts). */
+/** Of a request of one line (drivers/owner/linux/lines.ts). */
 const KEPT_EDGES = 1024
 
 const NODE_PATH = fileURLToPath(new URL('../../node_modules', import.meta.url))

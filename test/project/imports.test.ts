@@ -61,9 +61,14 @@ const BANS: readonly Ban[] = [
     because: 'so are their tests',
   },
   {
-    in: /^(?:runtime\/sdk\/|drivers\/(?:inherit|broker\/client|devices|handle|errors|attached))/,
+    in: /^(?:runtime\/sdk\/|drivers\/program\/)/,
     import: /^zod/,
     because: 'it is in every robot program, and zod alone takes 100 ms to load',
+  },
+  {
+    in: /^drivers\/(?:program|board)\//,
+    import: /^drivers\/owner\//,
+    because: 'a program opens nothing, and a board file is read where there is no hardware',
   },
   {
     in: /^deploy\/shared\/(?:bundle\/|channel\/(?:noise|frame|handshake|x25519)\.ts$)|^runtime\/body\/lifecycle\.ts$/,

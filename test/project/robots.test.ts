@@ -1,7 +1,8 @@
 import { dirname } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import { type Board, parseBoard } from '../../drivers/board.ts'
-import { pinsOf } from '../../drivers/header.ts'
+import { parseBoard } from '../../drivers/board/board.ts'
+import { pinsOf } from '../../drivers/board/header.ts'
+import type { Board } from '../../drivers/board/types.ts'
 import { sources, text } from './tree.ts'
 
 const boards = sources(['robots'], ['.json']).filter((path) => /\/board(?:\.\w+)?\.json$/.test(path))

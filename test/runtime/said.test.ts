@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { parseBoard } from '../../drivers/board.ts'
+import { parseBoard } from '../../drivers/board/board.ts'
 import { lasted, MAX_SAID, oneLine, quoted, sentence } from '../../runtime/body/said.ts'
 import { causeOf, type Evidence } from '../../runtime/body/verdict.ts'
 

@@ -5,8 +5,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { WriteRecord } from '../../../drivers/inherit/record.ts'
-import { RecordPipe } from '../../../drivers/sim/channels.ts'
+import { RecordPipe } from '../../../drivers/owner/sim/channels.ts'
+import type { WriteRecord } from '../../../drivers/program/inherit/record.ts'
 import type { FromSupervisor, ToSupervisor, Way } from '../alternatives.ts'
 import type { FromWriter, ToWriter } from './writer.ts'
 

@@ -3,7 +3,7 @@
  * plain Node process. Arguments: generation, bytes of state, `go` or `wait`. Descriptor 3 is the pipe.
  */
 import { writeSync } from 'node:fs'
-import { encodeRecord, RECORD_SIZE } from '../../../drivers/inherit/record.ts'
+import { encodeRecord, RECORD_SIZE } from '../../../drivers/program/inherit/record.ts'
 
 export type ToWriter = { t: 'give' } | { t: 'take'; state: string }
 export type FromWriter = { t: 'ready' | 'state'; state?: string }

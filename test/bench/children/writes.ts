@@ -2,10 +2,11 @@
  * One way to do one operation, as a process of its own: it does nothing but a batch whenever it is told to. Argument: its
  * task. Descriptor 4 is the broker's, 5 what is inherited.
  */
-import { adoptBrokered, BrokerClient } from '../../../drivers/broker/index.ts'
-import type { Handle, I2cDevice, Lease, Output } from '../../../drivers/handle.ts'
-import { adopt, needsSystem, type System } from '../../../drivers/inherit/index.ts'
-import { loadSystem } from '../../../drivers/linux/system.ts'
+
+import { loadSystem } from '../../../drivers/owner/linux/system.ts'
+import { adoptBrokered, BrokerClient } from '../../../drivers/program/broker/index.ts'
+import type { Handle, I2cDevice, Lease, Output } from '../../../drivers/program/handle.ts'
+import { adopt, needsSystem, type System } from '../../../drivers/program/inherit/index.ts'
 import { BLOCK, HARMLESS_IOCTL, REGISTER, type Task } from '../operations.ts'
 import { ownOperation } from '../own.ts'
 

@@ -1,8 +1,8 @@
 /** Another owner of a led: adopts the two ends that its parent kept open, as descriptors 3 and 4. */
 import { readFileSync, writeSync } from 'node:fs'
-import { encodeRecord, RECORD_SIZE } from '../../../drivers/inherit/record.ts'
-import { SimBackend } from '../../../drivers/sim/backend.ts'
-import { World } from '../../../drivers/sim/world.ts'
+import { SimBackend } from '../../../drivers/owner/sim/backend.ts'
+import { World } from '../../../drivers/owner/sim/world.ts'
+import { encodeRecord, RECORD_SIZE } from '../../../drivers/program/inherit/record.ts'
 
 const { folder, entry, value, fence } = JSON.parse(readFileSync(0, 'utf8'))
 const bytes = new Uint8Array(RECORD_SIZE)

@@ -1,7 +1,7 @@
 /** A program that does to its handles what its parent says, one JSON line each, and answers on stdout. */
 import { createInterface } from 'node:readline'
-import { BrokerClient } from '../../../drivers/broker/index.ts'
 import { HardwareError } from '../../../drivers/errors.ts'
+import { BrokerClient } from '../../../drivers/program/broker/index.ts'
 import { type Command, performer } from '../performer.ts'
 
 const perform = performer((fd, deadlineMs) => new BrokerClient(fd, { deadlineMs }))

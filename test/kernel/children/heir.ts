@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { LinuxBackend } from '../../../drivers/linux/backend.ts'
+import { LinuxBackend } from '../../../drivers/owner/linux/backend.ts'
 
 const { board, handles, driveLed, listenMs } = JSON.parse(readFileSync(0, 'utf8'))
 const backend = new LinuxBackend({ board })

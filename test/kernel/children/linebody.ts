@@ -4,10 +4,11 @@
  */
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
-import { type Board, parseBoard } from '../../../drivers/board.ts'
-import { GPIO_V2_LINE_SET_VALUES_IOCTL, lineValues } from '../../../drivers/inherit/line.ts'
-import { LinuxBackend } from '../../../drivers/linux/backend.ts'
-import { loadSystem } from '../../../drivers/linux/system.ts'
+import { parseBoard } from '../../../drivers/board/board.ts'
+import type { Board } from '../../../drivers/board/types.ts'
+import { LinuxBackend } from '../../../drivers/owner/linux/backend.ts'
+import { loadSystem } from '../../../drivers/owner/linux/system.ts'
+import { GPIO_V2_LINE_SET_VALUES_IOCTL, lineValues } from '../../../drivers/program/inherit/line.ts'
 import { GuardLink } from '../../../runtime/body/guard.ts'
 import { recover } from '../../../runtime/body/recovery.ts'
 

@@ -5,8 +5,8 @@
 import { spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
 import { createInterface } from 'node:readline'
-import type { Kept } from '../../../drivers/backend.ts'
-import type { BoardHandle } from '../../../drivers/board.ts'
+import type { BoardHandle } from '../../../drivers/board/types.ts'
+import type { Kept } from '../../../drivers/owner/backend.ts'
 import { type GuardedHandle, GuardLink } from '../../../runtime/body/guard.ts'
 import { recover } from '../../../runtime/body/recovery.ts'
 

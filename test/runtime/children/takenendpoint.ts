@@ -6,7 +6,7 @@
 import { spawnSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, writeFileSync, writeSync } from 'node:fs'
 import { connect, createServer, Socket } from 'node:net'
-import { loadSystem } from '../../../drivers/linux/system.ts'
+import { loadSystem } from '../../../drivers/owner/linux/system.ts'
 import { ENDPOINT_FD } from '../../../runtime/ipc.ts'
 import { confineServer } from '../../../runtime/sdk/confined.ts'
 import { SYSCALLS } from '../../../runtime/sdk/seccomp-tables.ts'

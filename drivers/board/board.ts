@@ -1,0 +1,65 @@
+/**
+ * Invariant: a board that was parsed is complete (every default filled in) and has no line or address twice.
+ *
+ * The board file maps names to hardware (HANDLES 8). A mistake throws BoardError with its place and what to write.
+ */
+import * as z from 'zod'
+import { BoardError } from '../errors.ts'
+import { type Document, JsonError, parseJson } from '../json.ts'
+import { checkChip, checkEstop, checkPlaces, checkSoftware, checkWires } from './checks.ts'
+import { complete } from './entries.ts'
+import { mistake } from './mistake.ts'
+import { chipOf } from './models.ts'
+import { board, DEFAULT_TIMING, type ParsedBoard } from './schema.ts'
+import type { Board, BoardHandle } from './types.ts'
+
+export { DEFAULT_TIMING }
+
+/** HANDLES 8.6: the schema that editors use for completion. */
+export function boardJsonSchema(): Record<string, unknown> {
+  return z.toJSONSchema(board, { io: 'input' })
+}
+
+/** `file` is only used in messages. Throws BoardError for the first mistake. */
+export function parseBoard(text: string, file: string): Board {
+  const { value, locate } = read(text, file)
+  try {
+    return boardOf(value, file)
+  } catch (error) {
+    if (!(error instanceof BoardError)) throw error
+    throw new BoardError(file, error.place, error.why, error.fix, locate(error.place))
+  }
+}
+
+function read(text: string, file: string): Document {
+  try {
+    return parseJson(text)
+  } catch (error) {
+    if (!(error instanceof JsonError)) throw error
+    throw new BoardError(file, '', error.message, error.fix, error.at)
+  }
+}
+
+function boardOf(json: unknown, file: string): Board {
+  const parsed = board.safeParse(json, { reportInput: true })
+  if (!parsed.success) throw mistake(file, json, parsed.error.issues[0] as z.core.$ZodIssue)
+  const { $schema: _, name, chip: given, estop, handles: entries, ...rest } = parsed.data
+  const handles: Record<string, BoardHandle> = Object.create(null)
+  for (const name in entries) {
+    handles[name] = complete(file, rest.model, name, entries[name] as ParsedBoard['handles'][string])
+  }
+  const chip = given ?? chipOf(rest.model)
+  const result: Board = {
+    ...rest,
+    ...(name === undefined ? {} : { name }),
+    ...(chip === undefined ? {} : { chip }),
+    ...(estop === undefined ? {} : { estop }),
+    handles,
+  }
+  checkPlaces(file, result)
+  checkSoftware(file, result)
+  checkWires(file, result)
+  checkEstop(file, result)
+  checkChip(file, result)
+  return result
+}

@@ -1,0 +1,108 @@
+/** Invariant: each mistake in a board file is told with its place, what was expected and got, and what to write. */
+import type * as z from 'zod'
+import { BoardError } from '../errors.ts'
+import { nearest } from './nearest.ts'
+import { board, channel, entry, estop, limits, timing } from './schema.ts'
+
+type Issue = z.core.$ZodIssue
+
+/** What people call what is a kind here. */
+const KINDS: Readonly<Record<string, string>> = {
+  onewire: 'temperature',
+  '1wire': 'temperature',
+  '1-wire': 'temperature',
+  w1: 'temperature',
+  ds18b20: 'temperature',
+  adc: 'analog',
+}
+
+/** The fix for a word that is not known. */
+export function suggest(got: string, known: readonly string[]): string {
+  const near = nearest(got, known)
+  if (near !== null) return `write "${near}"`
+  return known.length === 0 ? 'remove it' : `write one of ${known.join(', ')}`
+}
+
+/** The first issue as a place, what was expected, what was got, and what to write. `knownKeys` are those of an object. */
+export function mistake(
+  file: string,
+  json: unknown,
+  issue: Issue,
+  knownKeys: (path: readonly PropertyKey[], got: unknown) => string[] = boardKeys,
+): BoardError {
+  const path = issue.path.map((part) => String(part))
+  const got = path.reduce<unknown>((value, key) => (value as Record<string, unknown> | null | undefined)?.[key], json)
+  const parent = path.slice(0, -1).reduce<unknown>((value, key) => (value as Record<string, unknown>)[key], json)
+  const fail = (place: string, message: string, fix: string) => new BoardError(file, place || 'board', message, fix)
+  const place = pathText(issue.path)
+  const shown = got === undefined ? 'nothing' : JSON.stringify(got)
+  if (issue.code === 'unrecognized_keys') {
+    const key = issue.keys[0] as string
+    const known = knownKeys(issue.path, got)
+    return fail(
+      place === '' ? key : `${place}.${key}`,
+      'unknown key',
+      suggest(
+        key,
+        known.filter((name) => !(name in (got as object))),
+      ),
+    )
+  }
+  if (issue.code === 'invalid_key') {
+    const key = path.at(-1) as string
+    const why = issue.issues[0]?.message ?? 'expected another name'
+    return fail(place, `${why}, got ${JSON.stringify(key)}`, 'rename the handle')
+  }
+  if (issue.code === 'invalid_union' && path.at(-1) === 'kind') {
+    const kinds = entry.options.map(({ shape }) => shape.kind.value)
+    const meant = KINDS[String(got)] ?? String(got)
+    return fail(place, `expected one of ${kinds.join(', ')}, got ${shown}`, suggest(meant, kinds))
+  }
+  if (issue.code === 'invalid_value' && path.at(-1) === 'adc' && /^mcp300[48]$/i.test(String(got))) {
+    const fix = 'write "kind": "spi" with its "bus" and "select", and new Mcp3008(handle) in the program'
+    return fail(place, `expected an ADC on I2C (${issue.values.join(', ')}), got ${shown}`, fix)
+  }
+  if (issue.code === 'invalid_value') {
+    const values = issue.values.map(String)
+    return fail(place, `expected one of ${values.join(', ')}, got ${shown}`, suggest(String(got ?? ''), values))
+  }
+  // a message of the schema's own says it better
+  const own = issue.message.startsWith('expected ')
+  if (!own && (issue.code === 'too_small' || issue.code === 'too_big')) {
+    const least = issue.code === 'too_small'
+    const bound = least ? issue.minimum : issue.maximum
+    const unit = typeof got === 'string' ? ' characters' : ''
+    return fail(
+      place,
+      `expected at ${least ? 'least' : 'most'} ${bound}${unit}, got ${shown}`,
+      `write ${bound} or ${least ? 'more' : 'less'}`,
+    )
+  }
+  const key = path.at(-1)
+  const change = typeof issue.path.at(-1) === 'number' ? place : `"${key ?? 'the file'}"`
+  const fix = got === undefined && parent !== undefined ? `add "${key}"` : `change ${change}`
+  const wanted = issue.code === 'invalid_type' && !own ? `expected ${noun(issue.expected)}` : issue.message
+  return fail(place, `${wanted}, got ${shown.length > 60 ? `${shown.slice(0, 57)}...` : shown}`, fix)
+}
+
+function noun(type: string): string {
+  if (type === 'int') return 'a whole number'
+  if (type === 'record') return 'an object'
+  return `${/^[aeiou]/.test(type) ? 'an' : 'a'} ${type}`
+}
+
+function pathText(path: readonly PropertyKey[]): string {
+  return path.reduce<string>((text, part) => {
+    if (typeof part === 'number') return `${text}[${part}]`
+    return text === '' ? String(part) : `${text}.${String(part)}`
+  }, '')
+}
+
+function boardKeys(path: readonly PropertyKey[], got: unknown): string[] {
+  if (path.length === 0) return Object.keys(board.shape)
+  const section = { timing, limits, estop }[String(path[0])] ?? (path[2] === 'channel' ? channel : undefined)
+  if (section !== undefined) return Object.keys(section.shape)
+  const kind = (got as { kind?: unknown }).kind
+  const option = entry.options.find(({ shape }) => shape.kind.value === kind)
+  return option === undefined ? [] : Object.keys(option.shape)
+}

@@ -1,0 +1,115 @@
+/**
+ * Invariant: a channel that runs at its period already is never disabled, configured or enabled again: it gets a duty
+ * cycle, and no more (HANDLES 12.7).
+ *
+ * Documentation/driver-api/pwm.rst, "Using PWMs with the sysfs interface". Programs write the file duty_cycle.
+ */
+import { accessSync, closeSync, constants, existsSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { PwmEntry } from '../../board/types.ts'
+import { HardwareError, hardwareFault } from '../../errors.ts'
+import { DutyTextPort } from '../../program/inherit/ports.ts'
+import { periodNs } from '../../program/servo.ts'
+import type { OpenContext, Opened } from './device.ts'
+import { keptFd, openFault } from './faults.ts'
+
+const CLASS = '/sys/class/pwm'
+/** udev gives a new channel to its group a little after the export. */
+const UDEV_MS = 1000
+const STEP_MS = 5
+
+/** `root` is sysfs's folder of PWM chips. */
+export function openPwm({ name, entry, kept }: OpenContext<PwmEntry>, root = CLASS): Opened {
+  const period = periodNs(entry.frequencyHz)
+  const portOn = (fd: number) => new DutyTextPort({ name, id: 0, kind: 'pwm', via: 'inherit', fd, periodNs: period })
+  const fd = kept === undefined ? start(name, entry, period, root, portOn) : keptFd(name, kept.fds)
+  const port = portOn(fd)
+  const text = Buffer.alloc(32)
+  return {
+    source: { via: 'inherit', fd, encoding: 'text' },
+    fds: [fd],
+    value() {
+      try {
+        return Number.parseInt(text.toString('latin1', 0, readSync(fd, text, 0, text.length, 0)), 10) / period
+      } catch (error) {
+        throw hardwareFault(name, error)
+      }
+    },
+    drive: (value) => port.write(value),
+    // HANDLES 12.8: the channel stays exported, and goes on with its last duty cycle
+    close: () => closeSync(fd),
+  }
+}
+
+/** Returns the descriptor of duty_cycle. */
+function start(
+  name: string,
+  entry: PwmEntry,
+  period: number,
+  root: string,
+  port: (fd: number) => DutyTextPort,
+): number {
+  if (entry.channel === undefined) throw new HardwareError('other', `${name}: its PWM channel is not known`)
+  const { chip: number, channel } = entry.channel
+  const chip = join(root, `pwmchip${number}`)
+  const folder = join(chip, `pwm${channel}`)
+  const fault = (error: unknown) => {
+    const overlay = 'add its overlay to /boot/firmware/config.txt (dtoverlay=pwm-2chan) and start again'
+    return openFault(name, folder, error, overlay, 'gpio')
+  }
+  const exported = existsSync(folder)
+  let fd: number | undefined
+  try {
+    if (!exported) exportChannel(name, chip, channel)
+    awaitAccess(folder)
+    const read = (file: string) => readFileSync(join(folder, file), 'latin1').trim()
+    const write = (file: string, value: number | string) => writeFileSync(join(folder, file), `${value}\n`)
+    // what a channel had before it was exported says nothing: the chip may have forgotten it
+    const runs = exported && read('enable') === '1' && read('polarity') === 'normal' && read('period') === `${period}`
+    fd = openSync(join(folder, 'duty_cycle'), 'r+')
+    if (!runs) {
+      if (read('enable') === '1') write('enable', 0)
+      if (Number(read('duty_cycle')) > period) write('duty_cycle', 0)
+      // HANDLES 12.6: a duty cycle never exceeds its period
+      if (read('period') !== `${period}`) write('period', period)
+      if (read('polarity') !== 'normal') write('polarity', 'normal')
+    }
+    port(fd).write(entry.initial)
+    if (!runs) write('enable', 1)
+    return fd
+  } catch (error) {
+    if (fd !== undefined) closeSync(fd)
+    throw error instanceof HardwareError ? error : fault(error)
+  }
+}
+
+function exportChannel(name: string, chip: string, channel: number): void {
+  try {
+    writeFileSync(join(chip, 'export'), String(channel))
+  } catch (error) {
+    const { code } = error as { code?: unknown }
+    if (code === 'EBUSY') {
+      throw new HardwareError('busy', `${name}: pwm${channel} is held by a kernel driver: remove its overlay`, {
+        cause: error,
+      })
+    }
+    if (code !== 'ENODEV') throw error
+    const count = readFileSync(join(chip, 'npwm'), 'latin1').trim()
+    throw new HardwareError('no-device', `${name}: expected a channel below ${count}, got ${channel}`, { cause: error })
+  }
+}
+
+function awaitAccess(folder: string): void {
+  const end = performance.now() + UDEV_MS
+  for (;;) {
+    try {
+      for (const file of ['period', 'duty_cycle', 'enable']) {
+        accessSync(join(folder, file), constants.R_OK | constants.W_OK)
+      }
+      return
+    } catch (error) {
+      if (performance.now() > end) throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, STEP_MS)
+    }
+  }
+}

@@ -1,0 +1,27 @@
+/** Invariant: a servo is a PWM that is written and shown in degrees; how it is opened is the PWM's affair. */
+import type { ServoEntry } from '../../board/types.ts'
+import { degreesOf, dutyOf, pwmOf, scaleOf } from '../../program/servo.ts'
+import type { OpenContext, Opened } from './device.ts'
+import { openPigpio } from './pigpio.ts'
+import { openPwm } from './pwm.ts'
+
+/** Of a degree: about what 1 ns of a pulse is. */
+const STEPS = 1e4
+
+export function openServo(context: OpenContext<ServoEntry>, open = opener(context.entry)): Opened {
+  const scale = scaleOf(context.entry)
+  const pwm = open({ ...context, entry: pwmOf(context.entry) })
+  return {
+    ...pwm,
+    value() {
+      const duty = pwm.value?.()
+      // the kernel keeps whole ns
+      return duty === undefined ? undefined : Math.round(degreesOf(scale, duty) * STEPS) / STEPS
+    },
+    drive: (degrees) => pwm.drive?.(dutyOf(scale, degrees)),
+  }
+}
+
+function opener({ driver }: ServoEntry): typeof openPwm {
+  return (context) => (driver === 'pigpio' ? openPigpio(context) : openPwm(context))
+}

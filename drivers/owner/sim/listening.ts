@@ -1,0 +1,47 @@
+/** Invariant: a listening socket of a simulated board is a real one, bound once (HANDLES 17.1). */
+
+import type { ListenEntry } from '../../board/types.ts'
+import { HardwareError } from '../../errors.ts'
+import type { GrantSource } from '../backend.ts'
+import { listenOn, stopListening } from '../linux/listen.ts'
+import { type LinuxSystem, loadSystem } from '../linux/system.ts'
+import type { Channel } from './channels.ts'
+
+export class Listening implements Channel {
+  readonly source: GrantSource
+  readonly fds: readonly number[]
+  readonly #entry: ListenEntry
+  readonly #sockets: string | undefined
+  #open = true
+
+  private constructor(fd: number, entry: ListenEntry, sockets: string | undefined) {
+    this.source = { via: 'inherit', fd, encoding: 'listen' }
+    this.fds = [fd]
+    this.#entry = entry
+    this.#sockets = sockets
+  }
+
+  /** `fd`: one that was kept. Throws `unsupported` where there is no Linux or no koffi, `busy` for a port that is taken. */
+  static make(name: string, entry: ListenEntry, sockets: string | undefined, fd: number | undefined): Listening {
+    return new Listening(fd ?? listenOn(name, entry, sockets, systemFor(name)), entry, sockets)
+  }
+
+  drain(): void {}
+
+  show(): void {}
+
+  close(): void {
+    if (!this.#open) return
+    this.#open = false
+    stopListening(this.fds[0] as number, this.#entry, this.#sockets)
+  }
+}
+
+function systemFor(name: string): LinuxSystem {
+  try {
+    return loadSystem()
+  } catch (cause) {
+    const message = `${name}: a port is handed over through Linux: ${(cause as Error).message}`
+    throw new HardwareError('unsupported', message, { cause })
+  }
+}

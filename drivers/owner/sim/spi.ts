@@ -1,0 +1,84 @@
+/**
+ * Invariant: a chip select has one chip, which stays as it is when its handle is closed and opened again.
+ *
+ * SPI has no acknowledge, and no chip can hold the bus: of the faults of HANDLES 9.8 there is `bad-data`, which is a chip
+ * without supply, or a MISO line that is off.
+ */
+
+import type { SpiChipName } from '../../board/schema.ts'
+import { HardwareError } from '../../errors.ts'
+import type { Snapshot, SpiChipModel } from './chips/chip.ts'
+import { loopback } from './chips/loopback.ts'
+import { mcp3008 } from './chips/mcp3008.ts'
+
+/** What spidev takes in one message (HANDLES 12.11). */
+const MAX_MESSAGE = 4096
+
+interface Placed {
+  transfer(bytes: Uint8Array): Uint8Array
+  snapshot(): Snapshot
+  /** False when the chip has no such thing. */
+  poke(what: string, value: unknown): boolean
+}
+
+const MODELS: Record<SpiChipName, () => Placed> = {
+  loopback: () => placed(loopback),
+  mcp3008: () => placed(mcp3008),
+}
+
+function placed<S>(model: SpiChipModel<S>): Placed {
+  let chip = model.initial
+  let bad = 0
+  return {
+    transfer(bytes) {
+      const step = model.transfer(chip, bytes)
+      chip = step.next
+      if (bad === 0) return step.bytes
+      bad--
+      return new Uint8Array(bytes.length).fill(0xff)
+    },
+    snapshot: () => ({ ...model.snapshot(chip), bad }),
+    poke(what, value) {
+      if (what === 'bad-data') {
+        const count = value === true ? 1 : value
+        if (!Number.isInteger(count) || (count as number) < 0) return false
+        bad = count as number
+        return true
+      }
+      const next = model.poke(chip, what, value)
+      if (next !== null) chip = next
+      return next !== null
+    },
+  }
+}
+
+export class SpiChips {
+  readonly #chips = new Map<string, Placed>()
+
+  /** `place`: `spi-0.1`. A chip that is there already keeps its state. Throws `no-device` for a model that is unknown. */
+  place(place: string, model: SpiChipName | undefined): void {
+    if (this.#chips.has(place)) return
+    const known = model === undefined ? undefined : MODELS[model]
+    if (known === undefined) throw new HardwareError('no-device', `${place}: no chip model ${model ?? 'given'}`)
+    this.#chips.set(place, known())
+  }
+
+  /** One message; the answer is as long. */
+  transfer(place: string, bytes: Uint8Array): Uint8Array {
+    if (bytes.length > MAX_MESSAGE) {
+      const expected = `expected at most ${MAX_MESSAGE} bytes a message, got ${bytes.length}`
+      throw new HardwareError('other', `${place}: ${expected}`)
+    }
+    return this.#chips.get(place)?.transfer(bytes) ?? new Uint8Array(bytes.length).fill(0xff)
+  }
+
+  snapshot(place: string): Snapshot | null {
+    return this.#chips.get(place)?.snapshot() ?? null
+  }
+
+  /** Throws `unsupported` when the chip has no such thing to poke. */
+  poke(place: string, what: string, value: unknown): void {
+    if (this.#chips.get(place)?.poke(what, value)) return
+    throw new HardwareError('unsupported', `${place}: cannot poke ${what} with ${JSON.stringify(value)}`)
+  }
+}

@@ -1,0 +1,236 @@
+/**
+ * Invariant: the handles that a program holds write only through their port, and only while their lease is live.
+ *
+ * The same classes serve every way a handle reaches a program; a port is the one primitive that differs.
+ */
+import { type Clock, monotonicClock } from '../clock.ts'
+import { HardwareError } from '../errors.ts'
+import type { Edge, Grant, Handle, Input, LastEdge, Lease, Level, Output, Pwm, Servo, SupportedKind } from './handle.ts'
+import { LAST_EDGE } from './lastedge.ts'
+import { rangeOf } from './servo.ts'
+import { Slew } from './slew.ts'
+
+/** One way to the hardware. Each method throws HardwareError. */
+export interface Port {
+  write(value: number): void
+  read(): number
+  close(): void
+}
+
+/** The time in which handles that move by themselves do so. */
+export interface Pacing {
+  /** Default: CLOCK_MONOTONIC, and the event loop. */
+  readonly clock?: Clock | undefined
+  /** Nothing goes on by itself, and what would be waited for is there at once. */
+  readonly rehearsal?: boolean
+}
+
+const CARRY: unique symbol = Symbol('carry')
+const DELIVER: unique symbol = Symbol('deliver')
+const RENEW: unique symbol = Symbol('renew')
+
+/** HANDLES 3.6: takes over the value that the predecessor left, without writing it. */
+export function setCarried(handle: Handle, value: number): void {
+  ;(handle as { [CARRY]?: (value: number) => void })[CARRY]?.(value)
+}
+
+/** The program begins anew with this handle: whoever listened to it does so no more. */
+export function renewed(handle: Handle): void {
+  ;(handle as { [RENEW]?: () => void })[RENEW]?.()
+}
+
+/** Hands an edge, which the body read, to the listeners of an input. A listener that throws stops the delivery. */
+export function deliverEdge(handle: Handle, edge: Edge): void {
+  ;(handle as { [DELIVER]?: (edge: Edge) => void })[DELIVER]?.(edge)
+}
+
+abstract class Attached {
+  readonly name: string
+  protected open = true
+  readonly #port: Port
+
+  constructor(name: string, port: Port) {
+    this.name = name
+    this.#port = port
+  }
+
+  close(): void {
+    if (!this.open) return
+    this.open = false
+    this.#port.close()
+  }
+}
+
+/** HANDLES 3.4: says why a call was refused. */
+export function revoked(name: string, open: boolean): HardwareError {
+  return new HardwareError('revoked', `${name}: ${open ? 'this program has no lease now' : 'the handle is closed'}`)
+}
+
+class AttachedOutput extends Attached implements Output {
+  readonly kind = 'output'
+  readonly #lease: Lease
+  readonly #port: Port
+  #value: Level
+
+  constructor(grant: Grant, lease: Lease, port: Port) {
+    super(grant.name, port)
+    this.#lease = lease
+    this.#port = port
+    this.#value = grant.value ? 1 : 0
+  }
+
+  get value(): Level {
+    return this.#value
+  }
+
+  write(level: Level | boolean): void {
+    if (!this.#lease.live || !this.open) throw revoked(this.name, this.open)
+    const value = level ? 1 : 0
+    this.#port.write(value)
+    this.#value = value
+  }
+
+  [CARRY](value: number): void {
+    this.#value = value ? 1 : 0
+  }
+}
+
+/** A value within limits, which may change at a rate (HANDLES 15). */
+abstract class Positioned extends Attached {
+  readonly #lease: Lease
+  readonly #port: Port
+  readonly #slew: Slew | null
+  readonly #least: number
+  readonly #most: number
+  #value: number
+
+  constructor(grant: Grant, lease: Lease, port: Port, { clock = monotonicClock, rehearsal }: Pacing) {
+    super(grant.name, port)
+    this.#lease = lease
+    this.#port = port
+    const { value = 0, slew = 0, min = 0, max = 1 } = grant
+    this.#value = value
+    this.#least = min
+    this.#most = max
+    const drive = (next: number) => this.#drive(next)
+    // HANDLES 15.6
+    const live = () => this.#lease.live && rehearsal !== true
+    const again = (error: unknown) => {
+      if ((error as { kind?: unknown }).kind === 'busy') return true
+      throw error
+    }
+    this.#slew = slew > 0 ? new Slew({ rate: slew, side: 'program', value, clock, drive, live, again }) : null
+  }
+
+  get value(): number {
+    return this.#value
+  }
+
+  write(value: number): void {
+    if (!this.#lease.live || !this.open) throw revoked(this.name, this.open)
+    this.check(value)
+    // HANDLES 6.5
+    const within = Math.min(this.#most, Math.max(this.#least, value))
+    if (this.#slew === null) this.#drive(within)
+    else this.#slew.to(within)
+  }
+
+  /** Throws `other` for what is no value (HANDLES 6.4). */
+  protected abstract check(value: number): void
+
+  override close(): void {
+    this.#slew?.stop()
+    super.close()
+  }
+
+  #drive(value: number): void {
+    this.#port.write(value)
+    this.#value = value
+  }
+
+  [CARRY](value: number): void {
+    this.#value = value
+    // HANDLES 15.4
+    this.#slew?.set(value)
+  }
+}
+
+class AttachedPwm extends Positioned implements Pwm {
+  readonly kind = 'pwm'
+  readonly periodNs: number
+
+  constructor(grant: Grant, lease: Lease, port: Port, pacing: Pacing) {
+    super(grant, lease, port, pacing)
+    this.periodNs = grant.periodNs ?? 0
+  }
+
+  protected override check(duty: number): void {
+    // written so that NaN fails it
+    if (duty >= 0 && duty <= 1) return
+    throw new HardwareError('other', `${this.name}: expected a duty cycle from 0 to 1, got ${duty}`)
+  }
+}
+
+class AttachedServo extends Positioned implements Servo {
+  readonly kind = 'servo'
+  readonly range: readonly [number, number]
+
+  constructor(grant: Grant, lease: Lease, port: Port, pacing: Pacing) {
+    super(grant, lease, port, pacing)
+    this.range = rangeOf(grant)
+  }
+
+  protected override check(degrees: number): void {
+    if (Number.isFinite(degrees)) return
+    throw new HardwareError('other', `${this.name}: expected degrees, got ${degrees}`)
+  }
+}
+
+class AttachedInput extends Attached implements Input {
+  readonly kind = 'input'
+  readonly #port: Port
+  readonly #listeners = new Set<(edge: Edge) => void>();
+  [LAST_EDGE]: LastEdge | null = null
+
+  constructor(grant: Grant, port: Port) {
+    super(grant.name, port)
+    this.#port = port
+  }
+
+  read(): Level {
+    if (!this.open) throw revoked(this.name, false)
+    return this.#port.read() ? 1 : 0
+  }
+
+  onEdge(listener: (edge: Edge) => void): () => void {
+    if (!this.open) throw revoked(this.name, false)
+    // one entry for each call, also when a listener is given twice
+    const entry = (edge: Edge) => listener(edge)
+    this.#listeners.add(entry)
+    return () => this.#listeners.delete(entry)
+  }
+
+  override close(): void {
+    this.#listeners.clear()
+    super.close()
+  }
+
+  [RENEW](): void {
+    this.#listeners.clear()
+  }
+
+  [DELIVER](edge: Edge): void {
+    this[LAST_EDGE] = { level: edge.level, ns: Number(edge.ns) }
+    for (const listener of [...this.#listeners]) listener(edge)
+  }
+}
+
+/** Throws `unsupported` for a kind that has no port (i2c). */
+export function attach(grant: Grant, lease: Lease, port: Port, pacing: Pacing = {}): Handle {
+  const kind: SupportedKind = grant.kind
+  if (kind === 'output') return new AttachedOutput(grant, lease, port)
+  if (kind === 'pwm') return new AttachedPwm(grant, lease, port, pacing)
+  if (kind === 'servo') return new AttachedServo(grant, lease, port, pacing)
+  if (kind === 'input') return new AttachedInput(grant, port)
+  throw new HardwareError('unsupported', `${grant.name}: kind ${kind} cannot be handed over via ${grant.via}`)
+}

@@ -1,0 +1,81 @@
+/**
+ * Invariant: a page that holds the bytes already is not written again, as each write wears it, and no write crosses a
+ * page.
+ *
+ * "AT24C32" (Atmel 0336; section names are its own), and its kin with two bytes of address, up to 24C512.
+ */
+import { HardwareError } from '../../errors.ts'
+import type { I2cDevice } from '../handle.ts'
+import { unexpected } from './registers.ts'
+
+/** "Write Cycle Timing": at most 10 ms, in which the chip does not answer. */
+const CYCLE_MS = 12
+
+export interface EepromOptions {
+  /** Default 4096, a 24C32. */
+  bytes?: number
+  /** Default 32. */
+  pageBytes?: number
+}
+
+/** A 24C32, which keeps bytes without power. */
+export class Eeprom {
+  readonly #i2c: I2cDevice
+  readonly #pageBytes: number
+  readonly bytes: number
+
+  constructor(i2c: I2cDevice, { bytes = 4096, pageBytes = 32 }: EepromOptions = {}) {
+    this.#i2c = i2c
+    this.#pageBytes = pageBytes
+    this.bytes = bytes
+  }
+
+  /** Throws `other` for what lies beyond the end. Waits for a write cycle that still goes on, up to 12 ms. */
+  read(at: number, length: number): Uint8Array {
+    this.#check(at, length)
+    const got = new Uint8Array(length)
+    for (let from = 0; from < length; from += this.#pageBytes) {
+      const part = Math.min(this.#pageBytes, length - from)
+      got.set(
+        this.#answered(() => this.#i2c.writeRead(addressOf(at + from), part)),
+        from,
+      )
+    }
+    return got
+  }
+
+  /**
+   * Writes what differs. Each page that does takes about 5 ms, for which the next call waits, not this one; a program
+   * that ends meanwhile has written it nevertheless.
+   */
+  write(at: number, bytes: Uint8Array): void {
+    this.#check(at, bytes.length)
+    for (let from = 0; from < bytes.length; ) {
+      const start = at + from
+      const part = bytes.subarray(from, from + this.#pageBytes - (start % this.#pageBytes))
+      from += part.length
+      const present = this.read(start, part.length)
+      if (part.every((byte, index) => byte === present[index])) continue
+      this.#answered(() => this.#i2c.write(Uint8Array.of(...addressOf(start), ...part)))
+    }
+  }
+
+  /** "Acknowledge Polling": asks until the chip answers. */
+  #answered<T>(call: () => T): T {
+    for (let waited = 0; ; waited++) {
+      try {
+        return call()
+      } catch (error) {
+        if (!(error instanceof HardwareError && error.kind === 'no-ack') || waited === CYCLE_MS) throw error
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1)
+      }
+    }
+  }
+
+  #check(at: number, length: number): void {
+    if (Number.isInteger(at) && Number.isInteger(length) && at >= 0 && length >= 0 && at + length <= this.bytes) return
+    throw unexpected(this.#i2c.name, `a place within ${this.bytes} bytes`, `${length} bytes at ${at}`)
+  }
+}
+
+const addressOf = (at: number): Uint8Array => Uint8Array.of(at >> 8, at & 0xff)

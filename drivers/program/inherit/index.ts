@@ -1,0 +1,46 @@
+/** Invariant: adopting a grant makes no system call; the descriptor is used as the body left it. */
+
+import { HardwareError } from '../../errors.ts'
+import { AttachedAnalog } from '../analog.ts'
+import { attach, type Port } from '../attached.ts'
+import { type Grant, type Handle, isDriven, type Lease } from '../handle.ts'
+import { InheritedI2c } from './i2c.ts'
+import { LinePort } from './line.ts'
+import { InheritedListening } from './listening.ts'
+import type { Means } from './means.ts'
+import { AngleTextPort, DutyTextPort, LevelPort, LevelTextPort, RecordPort } from './ports.ts'
+import { InheritedSerial } from './serial.ts'
+import { InheritedSpi } from './spi.ts'
+
+export { deliverEdge, renewed, setCarried } from '../attached.ts'
+export type { FileIo, Means, Serving } from './means.ts'
+export { needsSystem } from './needs.ts'
+export type { System } from './system.ts'
+
+/**
+ * `system` may be null when {@link needsSystem} says so. Throws `unsupported` when the kind does not go with the
+ * encoding, `no-device` when there is no descriptor.
+ */
+export function adopt(grant: Grant, lease: Lease, means: Means): Handle {
+  const { kind, encoding } = grant
+  if (kind === 'i2c' && encoding === 'i2c') return new InheritedI2c(grant, lease, means)
+  if (kind === 'analog' && encoding === 'i2c') {
+    return new AttachedAnalog(grant, new InheritedI2c(grant, lease, means), means)
+  }
+  if (kind === 'spi' && encoding === 'spi') return new InheritedSpi(grant, lease, means)
+  if (kind === 'serial' && (encoding === 'serial' || encoding === 'pty'))
+    return new InheritedSerial(grant, lease, means)
+  if (kind === 'listen' && encoding === 'listen') return new InheritedListening(grant, means)
+  return attach(grant, lease, portOf(grant, lease, means), means)
+}
+
+function portOf(grant: Grant, lease: Lease, { system }: Means): Port {
+  const { kind, encoding } = grant
+  if ((kind === 'output' || kind === 'input') && encoding === 'line') return new LinePort(grant, system)
+  if (kind === 'input' && encoding === 'level') return new LevelPort(grant)
+  if (isDriven(kind) && encoding === 'record') return new RecordPort(grant, lease)
+  if (kind === 'output' && encoding === 'text') return new LevelTextPort(grant)
+  if (kind === 'pwm' && encoding === 'text') return new DutyTextPort(grant)
+  if (kind === 'servo' && encoding === 'text') return new AngleTextPort(grant)
+  throw new HardwareError('unsupported', `${grant.name}: no encoding ${encoding} for kind ${kind}`)
+}

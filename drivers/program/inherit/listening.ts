@@ -1,0 +1,46 @@
+/**
+ * Invariant: the granted descriptor listens for as long as the body holds it: a server gets a copy of it each time, and
+ * closing the server closes that copy alone (HANDLES 17.3).
+ */
+
+import { HardwareError } from '../../errors.ts'
+import { revoked } from '../attached.ts'
+import type { Grant, ListeningSocket, NodeServer } from '../handle.ts'
+import { fileIo, type Means } from './means.ts'
+
+export class InheritedListening implements ListeningSocket {
+  readonly kind = 'listen'
+  readonly name: string
+  readonly port: number | null
+  readonly #fd: number | undefined
+  readonly #means: Means
+  #open = true
+
+  /** Without a descriptor, or without `means.serving`, nothing is served: a rehearsal, or simulated time. */
+  constructor({ name, port, fd }: Grant, means: Means) {
+    this.name = name
+    this.port = port ?? null
+    this.#fd = fd
+    this.#means = means
+  }
+
+  serve(server: NodeServer): void {
+    if (!this.#open) throw revoked(this.name, false)
+    if (server.listening) {
+      const instead = `give it to ${this.name}.serve instead of calling listen`
+      throw new HardwareError('other', `${this.name}: this server listens already: ${instead}`)
+    }
+    const { serving, system } = this.#means
+    const fd = this.#fd
+    if (serving === undefined || fd === undefined) return
+    const duplicate = system?.duplicate?.bind(system)
+    if (duplicate === undefined) throw new HardwareError('unsupported', `${this.name}: a port needs the loader's dup`)
+    serving.add(this.name, server, () => duplicate(fd))
+  }
+
+  close(): void {
+    if (!this.#open) return
+    this.#open = false
+    if (this.#fd !== undefined) (this.#means.io ?? fileIo).close(this.#fd)
+  }
+}

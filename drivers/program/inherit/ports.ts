@@ -1,0 +1,123 @@
+/**
+ * Invariant: a write to an inherited descriptor is one system call on a buffer that was made beforehand.
+ *
+ * Nothing here opens, configures or seeks: the body did (HANDLES 3.1).
+ */
+import { closeSync, readSync, writeSync } from 'node:fs'
+import { HardwareError, hardwareFault } from '../../errors.ts'
+import type { Port } from '../attached.ts'
+import type { Grant, Lease } from '../handle.ts'
+import { dutyOf, type ServoScale, scaleOfGrant } from '../servo.ts'
+import { encodeRecord, RECORD_SIZE } from './record.ts'
+
+const ZERO = Buffer.from('0')
+const ONE = Buffer.from('1')
+const ASCII_ONE = 0x31
+
+/** A descriptor of the child's table. */
+export class FdPort implements Port {
+  readonly name: string
+  readonly fd: number
+
+  constructor(grant: Grant) {
+    if (grant.fd === undefined) throw new HardwareError('no-device', `${grant.name}: the grant has no descriptor`)
+    this.name = grant.name
+    this.fd = grant.fd
+  }
+
+  write(_value: number): void {
+    throw new HardwareError('unsupported', `${this.name}: cannot be written`)
+  }
+
+  read(): number {
+    throw new HardwareError('unsupported', `${this.name}: cannot be read`)
+  }
+
+  close(): void {
+    closeSync(this.fd)
+  }
+}
+
+/** HANDLES 4: one record on a pipe, stamped with the fence and the time of the write. */
+export class RecordPort extends FdPort {
+  readonly #id: number
+  readonly #lease: Lease
+  readonly #bytes = new Uint8Array(RECORD_SIZE)
+  readonly #view = new DataView(this.#bytes.buffer)
+
+  constructor(grant: Grant, lease: Lease) {
+    super(grant)
+    this.#id = grant.id
+    this.#lease = lease
+  }
+
+  override write(value: number): void {
+    encodeRecord(this.#view, this.#id, this.#lease.fence, process.hrtime.bigint(), value)
+    try {
+      writeSync(this.fd, this.#bytes)
+    } catch (error) {
+      throw hardwareFault(this.name, error)
+    }
+  }
+}
+
+/** HANDLES 5.1: `0` or `1` at position 0. */
+export class LevelTextPort extends FdPort {
+  override write(value: number): void {
+    try {
+      writeSync(this.fd, value ? ONE : ZERO, 0, 1, 0)
+    } catch (error) {
+      throw hardwareFault(this.name, error)
+    }
+  }
+}
+
+/** HANDLES 5.2: the duty in ns, as decimal text that ends with a newline, at position 0. */
+export class DutyTextPort extends FdPort {
+  readonly #periodNs: number
+  readonly #bytes = Buffer.alloc(24)
+
+  constructor(grant: Grant) {
+    super(grant)
+    this.#periodNs = grant.periodNs ?? 0
+  }
+
+  override write(value: number): void {
+    const length = this.#bytes.write(`${Math.round(value * this.#periodNs)}\n`, 0, 'latin1')
+    try {
+      writeSync(this.fd, this.#bytes, 0, length, 0)
+    } catch (error) {
+      throw hardwareFault(this.name, error)
+    }
+  }
+}
+
+/** HANDLES 5.2, of a servo: its pulse. */
+export class AngleTextPort extends DutyTextPort {
+  readonly #scale: ServoScale
+
+  constructor(grant: Grant) {
+    super(grant)
+    this.#scale = scaleOfGrant(grant)
+  }
+
+  override write(degrees: number): void {
+    super.write(dutyOf(this.#scale, degrees))
+  }
+}
+
+/** HANDLES 5.3: one byte at position 0. The edges come from the body, the only reader of an edge descriptor. */
+export class LevelPort extends FdPort {
+  readonly #bytes = Buffer.alloc(1)
+
+  override read(): number {
+    let got: number
+    try {
+      got = readSync(this.fd, this.#bytes, 0, 1, 0)
+    } catch (error) {
+      throw hardwareFault(this.name, error)
+    }
+    if (got !== 1) throw new HardwareError('no-device', `${this.name}: expected one byte, got none`)
+    return this.#bytes[0] === ASCII_ONE ? 1 : 0
+  }
+}

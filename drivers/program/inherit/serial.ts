@@ -1,0 +1,62 @@
+/**
+ * Invariant: neither reading nor writing waits: the descriptor is non-blocking, as the body opened it (HANDLES 12.13).
+ */
+import { HardwareError } from '../../errors.ts'
+import type { Grant, Lease, SerialPort } from '../handle.ts'
+import { InheritedDevice } from './device.ts'
+import type { Means } from './means.ts'
+
+const NOTHING = new Uint8Array(0)
+
+export class InheritedSerial extends InheritedDevice implements SerialPort {
+  readonly kind = 'serial'
+  readonly #simulated: boolean
+
+  constructor(grant: Grant, lease: Lease, means: Means) {
+    super(grant, lease, means)
+    this.#simulated = grant.encoding === 'pty'
+  }
+
+  read(most: number): Uint8Array {
+    this.check()
+    if (!(Number.isInteger(most) && most >= 0)) {
+      throw new HardwareError('other', `${this.name}: expected a number of bytes, got ${most}`)
+    }
+    if (most === 0) return NOTHING
+    const bytes = new Uint8Array(most)
+    let got: number
+    try {
+      got = this.readSome(bytes)
+    } catch (error) {
+      if (wouldWait(error) || this.#unheard(error)) return NOTHING
+      throw this.fault(error)
+    }
+    // a terminal says so when it was unplugged, or hung up
+    if (got === 0) throw new HardwareError('no-device', `${this.name}: the serial line is gone`)
+    return bytes.subarray(0, got)
+  }
+
+  write(bytes: Uint8Array): void {
+    this.check()
+    let written = 0
+    while (written < bytes.length) {
+      try {
+        written += this.writeSome(bytes.subarray(written))
+      } catch (error) {
+        if (this.#unheard(error)) return
+        if (!wouldWait(error)) throw this.fault(error)
+        const message = `${this.name}: the serial line takes no more now, ${written} of ${bytes.length} bytes went out`
+        throw Object.assign(new HardwareError('busy', message, { cause: error }), { written })
+      }
+    }
+  }
+
+  /** HANDLES 9.10: nobody is at the other end (EIO), or nobody who reads. A wire does not wait for them. */
+  #unheard(error: unknown): boolean {
+    return this.#simulated && (wouldWait(error) || (error as { code?: unknown }).code === 'EIO')
+  }
+}
+
+function wouldWait(error: unknown): boolean {
+  return (error as { code?: unknown }).code === 'EAGAIN'
+}
