@@ -4,11 +4,11 @@
  */
 import type { Refusal } from '../../deploy/shared/errors.ts'
 import { watchOperators } from '../store/watchoperators.ts'
-import { EndpointLink } from './endpointlink.ts'
-import { Installer } from './installer.ts'
+import { EndpointLink } from './endpoint/endpointlink.ts'
+import { TraceFile } from './hardware/trace.ts'
 import type { BodyOptions } from './options.ts'
+import { Installer } from './orders/installer.ts'
 import { Robot } from './robot.ts'
-import { TraceFile } from './trace.ts'
 
 export interface BodyReport {
   listening(at: { name: string; id: string; host: string; port: number; home: string }): void

@@ -1,4 +1,4 @@
-import type { Sandbox } from './cells.ts'
+import type { Sandbox } from './sandbox/cells.ts'
 
 /** What the runtime is started with; main.ts parses it. */
 export interface BodyOptions {

@@ -2,7 +2,7 @@
  * Invariant: what is known of a machine is plain data; the judges (machine.ts, hardware.ts, confine.ts) see nothing else,
  * so that a machine can be made up.
  */
-import type { CanConfine } from '../body/confinement.ts'
+import type { CanConfine } from '../body/sandbox/confinement.ts'
 
 export interface Device {
   readonly path: string

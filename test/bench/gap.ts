@@ -3,7 +3,7 @@
  *
  * Variants take turns in blocks of a few swaps; only the one whose turn it is runs, so none pays for another's loop.
  */
-import { canConfine } from '../../runtime/body/confinement.ts'
+import { canConfine } from '../../runtime/body/sandbox/confinement.ts'
 import { Alternative } from './alternatives.ts'
 import type { BenchOptions } from './main.ts'
 import { OurSwaps } from './ours.ts'

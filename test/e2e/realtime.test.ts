@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { canConfine } from '../../runtime/body/confinement.ts'
+import { canConfine } from '../../runtime/body/sandbox/confinement.ts'
 import { loadersOf } from './asking.ts'
 import { eventually } from './eventually.ts'
 import { LOADER } from './programs.ts'

@@ -71,7 +71,7 @@ const BANS: readonly Ban[] = [
     because: 'a program opens nothing, and a board file is read where there is no hardware',
   },
   {
-    in: /^deploy\/shared\/(?:bundle\/|channel\/(?:noise|frame|handshake|x25519)\.ts$)|^runtime\/body\/lifecycle\.ts$/,
+    in: /^deploy\/shared\/(?:bundle\/|channel\/(?:noise|frame|handshake|x25519)\.ts$)|^runtime\/body\/slot\/lifecycle\.ts$/,
     import: OUTSIDE,
     because: 'protocol code is pure: bytes in, bytes out, no files, no network, no clock',
   },

@@ -1,7 +1,7 @@
 import { PassThrough } from 'node:stream'
 import { expect, test } from 'vitest'
-import { Budget } from '../../runtime/body/budget.ts'
-import { readLines } from '../../runtime/body/lines.ts'
+import { Budget } from '../../runtime/plumbing/budget.ts'
+import { readLines } from '../../runtime/plumbing/lines.ts'
 import { eventually } from '../e2e/eventually.ts'
 
 const ALLOWANCE = { messagesPerSecond: 100, bytesPerSecond: 1000, burstSeconds: 2, endAfterMs: 2900 }

@@ -6,9 +6,9 @@ import { join, relative, resolve } from 'node:path'
 import type { Duplex, Readable } from 'node:stream'
 import { buildSync } from 'esbuild'
 import type { Grant } from '../../drivers/program/handle.ts'
-import { type Confined, type ConfinedBy, confine } from '../../runtime/body/confinement.ts'
-import { openDataFolder } from '../../runtime/body/datafolder.ts'
-import { Uids } from '../../runtime/body/uids.ts'
+import { type Confined, type ConfinedBy, confine } from '../../runtime/body/sandbox/confinement.ts'
+import { openDataFolder } from '../../runtime/body/sandbox/datafolder.ts'
+import { Uids } from '../../runtime/body/sandbox/uids.ts'
 import { FD } from '../../runtime/sdk/wire.ts'
 
 const ROOT = resolve(import.meta.dirname, '../..')

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { Cgroups } from '../../runtime/body/cgroups.ts'
+import { Cgroups } from '../../runtime/body/sandbox/cgroups.ts'
 
 const LIMITS = { memoryMb: 256, pids: 32 }
 const home = `/no/such/home/${process.pid}`

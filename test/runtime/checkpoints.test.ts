@@ -2,8 +2,8 @@ import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { Checkpoints } from '../../runtime/body/checkpoints.ts'
-import type { Running } from '../../runtime/body/upgrade.ts'
+import { Checkpoints } from '../../runtime/body/slot/checkpoints.ts'
+import type { Running } from '../../runtime/body/slot/upgrade.ts'
 import { Outbox } from '../../runtime/sdk/statearea.ts'
 import { eventually } from '../e2e/eventually.ts'
 

@@ -3,10 +3,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { parseBoard } from '../../drivers/board/board.ts'
-import { Cells } from '../../runtime/body/cells.ts'
-import { Child } from '../../runtime/body/child.ts'
-import { SlotLog } from '../../runtime/body/log.ts'
-import { RunDirs } from '../../runtime/body/rundir.ts'
+import { Cells } from '../../runtime/body/sandbox/cells.ts'
+import { Child } from '../../runtime/body/sandbox/child.ts'
+import { RunDirs } from '../../runtime/body/sandbox/rundir.ts'
+import { SlotLog } from '../../runtime/body/slot/log.ts'
 
 let home: string
 let dirs: RunDirs

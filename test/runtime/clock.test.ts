@@ -1,6 +1,6 @@
 import koffi from 'koffi'
 import { expect, test } from 'vitest'
-import { isClockSynchronised } from '../../runtime/clock.ts'
+import { isClockSynchronised } from '../../runtime/plumbing/clock.ts'
 
 const STA_UNSYNC = 0x40
 

@@ -1,7 +1,16 @@
 import { readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { ACTIONS, accepts, EVENTS, type Event, STATES, type State, step, TABLE } from '../../runtime/body/lifecycle.ts'
+import {
+  ACTIONS,
+  accepts,
+  EVENTS,
+  type Event,
+  STATES,
+  type State,
+  step,
+  TABLE,
+} from '../../runtime/body/slot/lifecycle.ts'
 
 /**
  * Every row, as `state event > next: actions (reason)`; `blame` where it is held against the candidate. What is not here
@@ -173,7 +182,7 @@ test('every action and every state is used', () => {
 })
 
 test('HANDOVER 2.7: slot.ts assigns and compares no state by its name', () => {
-  const source = readFileSync(new URL('../../runtime/body/slot.ts', import.meta.url), 'utf8')
+  const source = readFileSync(new URL('../../runtime/body/slot/slot.ts', import.meta.url), 'utf8')
   expect(source.match(/#state [!=]==? '|state [!=]== '|\.includes\(this\.#state/g)).toEqual(null)
   expect(source.match(/#state(?:: State)? = (?!state\b).*/g)).toEqual(["#state: State = 'idle'"])
 })

@@ -1,7 +1,7 @@
 import { afterEach, expect, test, vi } from 'vitest'
-import { SlotLog } from '../../runtime/body/log.ts'
-import { chosen, followed, type LogQuery } from '../../runtime/body/logquery.ts'
-import type { Slot } from '../../runtime/body/slot.ts'
+import { chosen, followed, type LogQuery } from '../../runtime/body/endpoint/logquery.ts'
+import { SlotLog } from '../../runtime/body/slot/log.ts'
+import type { Slot } from '../../runtime/body/slot/slot.ts'
 
 afterEach(() => void vi.useRealTimers())
 

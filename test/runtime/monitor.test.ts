@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { Monitor } from '../../runtime/body/monitor.ts'
+import { Monitor } from '../../runtime/body/slot/monitor.ts'
 import { connection, stall } from './stalled.ts'
 
 let said: string[]

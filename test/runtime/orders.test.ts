@@ -3,7 +3,7 @@ import type { Order, SignedOrder, Wish } from '../../deploy/shared/api.ts'
 import { toBase64 } from '../../deploy/shared/bundle/sshsig.ts'
 import { encodeJson } from '../../deploy/shared/bundle/strict.ts'
 import type { Signer } from '../../deploy/shared/keys.ts'
-import { OrderDesk } from '../../runtime/body/orders.ts'
+import { OrderDesk } from '../../runtime/body/orders/orders.ts'
 import { Operators } from '../../runtime/store/operators.ts'
 import { newSigner } from '../bundle/helpers.ts'
 

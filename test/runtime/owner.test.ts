@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import { parseBoard } from '../../drivers/board/board.ts'
 import { SimBackend } from '../../drivers/owner/sim/backend.ts'
 import { World } from '../../drivers/owner/sim/world.ts'
-import { Owner } from '../../runtime/body/owner.ts'
+import { Owner } from '../../runtime/body/hardware/owner.ts'
 
 const adc = (channel: number, address = '0x48') => ({ kind: 'analog', adc: 'ads1115', bus: 1, address, channel })
 

@@ -5,8 +5,8 @@ import { afterAll, expect, test } from 'vitest'
 import { parseBoard } from '../../drivers/board/board.ts'
 import { SimBackend } from '../../drivers/owner/sim/backend.ts'
 import { World } from '../../drivers/owner/sim/world.ts'
-import { Owner } from '../../runtime/body/owner.ts'
-import { Pins } from '../../runtime/body/pins.ts'
+import { Owner } from '../../runtime/body/hardware/owner.ts'
+import { Pins } from '../../runtime/body/hardware/pins.ts'
 
 const folder = mkdtempSync(join(tmpdir(), 'medulla-pokes-'))
 const board = parseBoard(

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest'
 import type { Outcome, Receipt } from '../../deploy/shared/api.ts'
 import type { RefusalCode } from '../../deploy/shared/errors.ts'
-import { type Entry, plainEntry } from '../../runtime/body/entries.ts'
-import { ReceiptLimit } from '../../runtime/body/receiptlimit.ts'
+import { ReceiptLimit } from '../../runtime/body/orders/receiptlimit.ts'
+import { type Entry, plainEntry } from '../../runtime/body/slot/entries.ts'
 import { eventually } from '../e2e/eventually.ts'
 
 const MINUTE = 60_000

@@ -1,8 +1,8 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { parseBoard } from '../../drivers/board/board.ts'
-import { lasted, MAX_SAID, oneLine, quoted, sentence } from '../../runtime/body/said.ts'
-import { causeOf, type Evidence } from '../../runtime/body/verdict.ts'
+import { lasted, MAX_SAID, oneLine, quoted, sentence } from '../../runtime/body/slot/said.ts'
+import { causeOf, type Evidence } from '../../runtime/body/slot/verdict.ts'
 
 const { timing } = parseBoard(JSON.stringify({ model: 'sim', handles: {} }), 'board.json')
 const NOTHING: Evidence = { said: null, ending: null, held: null, deadlineMs: null, entered: null, ranMs: null }

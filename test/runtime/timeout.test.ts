@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, expect, test } from 'vitest'
-import { Timeout } from '../../runtime/body/timeout.ts'
+import { Timeout } from '../../runtime/plumbing/timeout.ts'
 import { eventually } from '../e2e/eventually.ts'
 import { connection, stall } from './stalled.ts'
 

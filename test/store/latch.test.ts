@@ -2,7 +2,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, write
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
-import { StopLatch } from '../../runtime/body/stops.ts'
+import { StopLatch } from '../../runtime/body/stop/stops.ts'
 import { decodeStops, encodeStops, LATCH_RECORD, LatchRegion, openLatch } from '../../runtime/guard/latch.ts'
 
 function home(): string {

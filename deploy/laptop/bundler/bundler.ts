@@ -159,7 +159,7 @@ export class Bundler {
   #options({ root }: Entry, main: string, texts: ReadonlyMap<string, string>, found: Found): Options {
     const { sdk, drivers, readable = false } = this.#opts
     const shim = (name: Shim): string | null => {
-      const path = join(dirname(resolve(drivers)), 'npm', name + extname(drivers))
+      const path = join(dirname(resolve(drivers)), 'program/npm', name + extname(drivers))
       return isFile(path) ? path : null
     }
     return {

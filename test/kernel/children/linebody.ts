@@ -9,8 +9,8 @@ import type { Board } from '../../../drivers/board/types.ts'
 import { LinuxBackend } from '../../../drivers/owner/linux/backend.ts'
 import { loadSystem } from '../../../drivers/owner/linux/system.ts'
 import { GPIO_V2_LINE_SET_VALUES_IOCTL, lineValues } from '../../../drivers/program/inherit/line.ts'
-import { GuardLink } from '../../../runtime/body/guard.ts'
-import { recover } from '../../../runtime/body/recovery.ts'
+import { GuardLink } from '../../../runtime/body/hardware/guard.ts'
+import { recover } from '../../../runtime/body/hardware/recovery.ts'
 
 export interface LineOrder {
   folder: string

@@ -3,7 +3,7 @@
  * program that has written that binary into its own /tmp.
  */
 import { existsSync } from 'node:fs'
-import type { ConfinedBy } from '../../../runtime/body/confinement.ts'
+import type { ConfinedBy } from '../../../runtime/body/sandbox/confinement.ts'
 import { IOCTL } from '../../../runtime/sdk/seccomp.ts'
 import { FD } from '../../../runtime/sdk/wire.ts'
 

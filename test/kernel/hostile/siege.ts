@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Grant } from '../../../drivers/program/handle.ts'
-import type { ConfinedBy } from '../../../runtime/body/confinement.ts'
+import type { ConfinedBy } from '../../../runtime/body/sandbox/confinement.ts'
 import { FD } from '../../../runtime/sdk/wire.ts'
 import { type Cage, cage, type Installation, install } from '../../runtime/cage.ts'
 import { inUml } from '../guest.ts'

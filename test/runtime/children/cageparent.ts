@@ -1,6 +1,6 @@
 /** Starts a confined program that never looks up, says its uid, and waits to be killed. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { ConfinedBy } from '../../../runtime/body/confinement.ts'
+import type { ConfinedBy } from '../../../runtime/body/sandbox/confinement.ts'
 import { cage } from '../cage.ts'
 
 const [, , loader = '', sandbox] = process.argv

@@ -7,8 +7,8 @@ import { closeSync, openSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import type { BoardHandle } from '../../../drivers/board/types.ts'
 import type { Kept } from '../../../drivers/owner/backend.ts'
-import { type GuardedHandle, GuardLink } from '../../../runtime/body/guard.ts'
-import { recover } from '../../../runtime/body/recovery.ts'
+import { type GuardedHandle, GuardLink } from '../../../runtime/body/hardware/guard.ts'
+import { recover } from '../../../runtime/body/hardware/recovery.ts'
 
 export interface BodyOrder {
   folder: string

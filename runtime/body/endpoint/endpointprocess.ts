@@ -1,0 +1,113 @@
+/**
+ * Starts the endpoint. Invariant: it gets everything as a descriptor or in its first message, and neither a path of the
+ * home nor a right to open one (HANDOVER 8.13 to 8.16; test/e2e/endpoint.test.ts).
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, constants, mkdirSync, openSync, rmSync } from 'node:fs'
+import { type AddressInfo, createServer, type Server } from 'node:net'
+import { join } from 'node:path'
+import type { Duplex, Readable } from 'node:stream'
+import type { EndpointReport } from '../../../deploy/shared/api.ts'
+import { LIMITS } from '../../../deploy/shared/bundle/limits.ts'
+import { loadSystem } from '../../../drivers/owner/linux/system.ts'
+import { STAGED_FILES } from '../../ipc.ts'
+import { passOn } from '../../log.ts'
+import { placeOf } from '../../places.ts'
+import { Budget, OUTPUT_ALLOWANCE } from '../../plumbing/budget.ts'
+import { readLines } from '../../plumbing/lines.ts'
+import type { ServerConfine } from '../../sdk/confined.ts'
+import { isArch } from '../../sdk/seccomp.ts'
+import { type ConfinedBy, confineEndpoint, FILE_BLOCK, LIMITED, limitedBy } from '../sandbox/confinement.ts'
+
+const ENDPOINT = placeOf('endpoint/main.js')
+/** Threads: Node has about 11, the opener 1, and where V8 has more cores it starts some more. */
+const PIDS = 64
+/** It writes no file but the staged ones; /tmp is where it is. */
+const TMP_MB = 1
+/** Of a line of its log. */
+const MAX_LOG_LINE = 16 * 1024
+
+export interface EndpointStart {
+  /** Private to the body, in memory. */
+  folder: string
+  host: string
+  /** 0: any */
+  port: number
+  /** null: it runs as the body's user */
+  own: { sandbox: ConfinedBy; uid: number } | null
+}
+
+export interface EndpointProcess {
+  readonly child: ChildProcess
+  readonly link: Duplex
+  /** For stops alone (HANDOVER 8.8). */
+  readonly urgent: Duplex
+  readonly port: number
+  readonly confine: ServerConfine
+  readonly report: EndpointReport
+}
+
+/** Where the body reads the opened bundle `index`. */
+export const stagedFile = (folder: string, index: number): string => join(folder, `${index}.tar`)
+
+/** Throws the error of bind(2), or that of a file that cannot be made. */
+export async function startEndpoint({ folder, host, port, own }: EndpointStart): Promise<EndpointProcess> {
+  const confine: ServerConfine = { user: own?.uid ?? null, seccomp: canFilter() }
+  const command = commandOf(folder, own)
+  const server = createServer()
+  server.listen({ host, port, exclusive: true })
+  await once(server, 'listening')
+  // Nothing is awaited until this process has closed its copy: a connection that comes meanwhile waits for the endpoint.
+  const staged: number[] = []
+  try {
+    for (let index = 0; index < STAGED_FILES; index++) staged.push(freshFile(stagedFile(folder, index)))
+    const { PATH, LANG, TZ, MEDULLA_TIME_SCALE } = process.env
+    const [file, ...args] = command
+    const child = spawn(file as string, args, {
+      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', descriptorOf(server), ...staged],
+      // without rings of libuv where that can be told (HANDLES 13.14)
+      env: { PATH, LANG, TZ, MEDULLA_TIME_SCALE, UV_USE_IO_URING: '0' },
+    })
+    const [, , stderr, link, urgent] = child.stdio as unknown as [null, null, Readable, Duplex, Duplex]
+    const report = { user: confine.user, sandbox: own?.sandbox ?? ('none' as const), seccomp: confine.seccomp }
+    readLines(stderr, MAX_LOG_LINE, passOn, () => child.kill('SIGKILL'), new Budget(OUTPUT_ALLOWANCE))
+    return { child, link, urgent, port: (server.address() as AddressInfo).port, confine, report }
+  } finally {
+    for (const fd of staged) closeSync(fd)
+    server.close()
+  }
+}
+
+/** HANDOVER 8.16: another file than that of the endpoint before, which nobody can open by its name. */
+function freshFile(path: string): number {
+  rmSync(path, { force: true })
+  return openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
+}
+
+/** Node has no other way to hand over a listening socket to a process that is no cluster worker. */
+function descriptorOf(server: Server): number {
+  return (server as unknown as { _handle: { fd: number } })._handle.fd
+}
+
+function commandOf(folder: string, own: EndpointStart['own']): string[] {
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  if (own !== null) {
+    return confineEndpoint({ ...own, folder, main: ENDPOINT, pids: PIDS, tmpMb: TMP_MB, fileBytes: LIMITS.bundle })
+  }
+  const node = [process.execPath, ENDPOINT]
+  if (process.platform !== 'linux') return node
+  const script = `${LIMITED}ulimit -f "$3"\nshift 3\nexec "$@"`
+  const limits = [...limitedBy(null, null), String(LIMITS.bundle / FILE_BLOCK)]
+  return ['sh', '-c', script, 'medulla', ...limits, 'setpriv', '--pdeathsig', 'KILL', '--no-new-privs', ...node]
+}
+
+function canFilter(): boolean {
+  if (process.platform !== 'linux' || !isArch(process.arch)) return false
+  try {
+    loadSystem()
+    return true
+  } catch {
+    return false
+  }
+}

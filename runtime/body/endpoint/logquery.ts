@@ -1,0 +1,59 @@
+/**
+ * Invariant: what is not asked for does not leave the robot: lines are chosen here, by slot, time and level. They are in the
+ * order in which they came, whatever the clock of the robot did meanwhile (test/runtime/log.test.ts).
+ */
+import { LOG_LEVELS, type LogLevel, type LogLine } from '../../../deploy/shared/api.ts'
+import type { SlotLog } from '../slot/log.ts'
+import type { Slot } from '../slot/slot.ts'
+
+export interface LogQuery {
+  /** of the lines that match, the last */
+  lines: number
+  /** ms since 1970, by the time that a line has; null: whenever */
+  since: number | null
+  /** ms before now, by a clock that nobody sets; null: whenever */
+  ago: number | null
+  level: LogLevel
+}
+
+/** Oldest first. */
+export function chosen(slots: Iterable<Pick<Slot, 'log'>>, query: LogQuery): LogLine[] {
+  const fromMs = query.ago === null ? Number.NEGATIVE_INFINITY : performance.now() - query.ago
+  const found = [...slots].flatMap(({ log }) =>
+    log.arrivals.filter(({ line, atMs }) => atMs >= fromMs && matches(line, query)),
+  )
+  const sorted = found.sort((a, b) => a.order - b.order)
+  return sorted.slice(Math.max(0, sorted.length - query.lines)).map(({ line }) => line)
+}
+
+/** Those to come. `onSlot` tells of slots that are made later. The returned function ends it. */
+export function followed(
+  slots: Iterable<Slot>,
+  onSlot: (listener: (slot: Slot) => void) => () => void,
+  query: LogQuery,
+  item: (line: LogLine) => void,
+): () => void {
+  const ends = new Map<SlotLog, () => void>()
+  const follow = ({ log }: Slot): void => {
+    for (const known of ends.keys()) if (known.isClosed) ends.delete(known)
+    ends.set(
+      log,
+      log.follow((line) => matches(line, query) && item(line)),
+    )
+  }
+  for (const slot of slots) follow(slot)
+  const noMore = onSlot(follow)
+  return () => {
+    noMore()
+    for (const end of ends.values()) end()
+  }
+}
+
+function matches(line: LogLine, { since, level }: LogQuery): boolean {
+  const enough = level === 'debug' || LOG_LEVELS.indexOf(levelOf(line)) >= LOG_LEVELS.indexOf(level)
+  return enough && (since === null || Date.parse(line.time) >= since)
+}
+
+function levelOf({ stream, level }: LogLine): LogLevel {
+  return LOG_LEVELS.find((known) => known === level) ?? (stream === 'stderr' ? 'warn' : 'info')
+}

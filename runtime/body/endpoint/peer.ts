@@ -1,0 +1,104 @@
+/** Invariant: an endpoint that reads slowly, or asks for much at once, costs the body a bounded amount of memory (HANDOVER 8.7). */
+import type { Duplex } from 'node:stream'
+import { Refusal } from '../../../deploy/shared/errors.ts'
+import type { BodyMessage } from '../../ipc.ts'
+
+/** Followed streams of an endpoint: more than its sessions can ask for. */
+const MAX_STREAMS = 256
+/** Bytes that wait for an endpoint that does not read: then it is ended, so that the body's memory is bounded. */
+const MAX_BACKLOG = 32 * 1024 * 1024
+/** A long answer waits while so many bytes do. */
+const PAGE = 256 * 1024
+/** Items of a long answer between two turns of the loop. */
+const PAGE_ITEMS = 200
+/** Long answers that wait for their turn. */
+const MAX_LONG = 256
+
+/** One pipe to the endpoint, with the streams that were asked for there. */
+export class Peer {
+  readonly socket: Duplex
+  readonly #streams = new Map<number, () => void>()
+  readonly #hostile: (why: string) => void
+  #ended = false
+  /** Resolves when there is room again. */
+  #waits: Promise<void> | null = null
+  /** Long answers, one after another. */
+  #long: Promise<void> = Promise.resolve()
+  #longs = 0
+
+  constructor(socket: Duplex, hostile: (why: string) => void) {
+    this.socket = socket
+    this.#hostile = hostile
+    socket.on('error', () => {})
+  }
+
+  send(message: BodyMessage): void {
+    if (this.socket.writableLength > MAX_BACKLOG) this.#hostile('it does not read')
+    else if (this.socket.writable) this.socket.write(`${JSON.stringify(message)}\n`)
+  }
+
+  fail(id: number, { code, message, hint }: Refusal): void {
+    this.send({ op: 'error', id, error: { code, message, ...(hint === undefined ? {} : { hint }) } })
+  }
+
+  /** Resolves when the endpoint has read most of what it got. */
+  async room(): Promise<void> {
+    while (this.socket.writable && this.socket.writableLength > PAGE) {
+      this.#waits ??= new Promise<void>((resolve) => {
+        const go = () => {
+          this.socket.off('drain', go).off('close', go)
+          this.#waits = null
+          resolve()
+        }
+        this.socket.once('drain', go).once('close', go)
+      })
+      await this.#waits
+    }
+  }
+
+  /**
+   * Answers with what `read` gives, when the long answers before it are through: what waits costs no memory (HANDOVER 8.7).
+   * Throws `in-progress` when too many wait.
+   */
+  answerLong(id: number, read: () => Promise<Iterable<unknown>> | Iterable<unknown>): Promise<void> {
+    if (this.#longs >= MAX_LONG) throw new Refusal('in-progress', `${MAX_LONG} long answers wait`, 'try again')
+    this.#longs++
+    const answered = this.#long.then(async () => {
+      let page = 0
+      for (const value of this.#ended ? [] : await read()) {
+        // each page in a turn of its own: stops come between
+        if (page++ % PAGE_ITEMS === 0) await new Promise(setImmediate)
+        await this.room()
+        if (this.#ended) return
+        this.send({ op: 'item', id, item: value })
+      }
+    })
+    this.#long = answered.catch(() => {}).finally(() => this.#longs--)
+    return answered
+  }
+
+  /** A stream that is followed, until `stop`. An id is used once. */
+  follow(id: number, stop: () => void): void {
+    if (this.#ended) return stop()
+    if (this.#streams.has(id)) {
+      stop()
+      return this.#hostile('it used the number of a stream twice')
+    }
+    this.#streams.set(id, stop)
+    if (this.#streams.size > MAX_STREAMS) this.#hostile('too many streams')
+  }
+
+  follows(id: number): boolean {
+    return this.#streams.has(id)
+  }
+
+  cancel(id: number): void {
+    this.#streams.get(id)?.()
+    this.#streams.delete(id)
+  }
+
+  end(): void {
+    this.#ended = true
+    for (const id of [...this.#streams.keys()]) this.cancel(id)
+  }
+}

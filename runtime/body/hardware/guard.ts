@@ -1,0 +1,257 @@
+/**
+ * Invariant: while the body lives a guard lives, but for the moments in which a new one is started; every descriptor
+ * that the body must not lose is in its table (HANDLES 14).
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import type { Duplex } from 'node:stream'
+import { timeScale } from '../../../deploy/shared/timescale.ts'
+import type { BoardHandle } from '../../../drivers/board/types.ts'
+import type { Kept } from '../../../drivers/owner/backend.ts'
+import { safeSteps } from '../../../drivers/owner/linux/safe.ts'
+import { safeValue } from '../../../drivers/owner/values.ts'
+import { isDriven } from '../../../drivers/program/handle.ts'
+import type { Latch } from '../../guard/latch.ts'
+import { type Drive, type FromGuard, GUARD_FORMAT, type Held, type StopInput, type ToGuard } from '../../guard/wire.ts'
+import { placeOf } from '../../places.ts'
+import { readLines } from '../../plumbing/lines.ts'
+
+const MAIN = placeOf('guard/main.js')
+/** A small heap, and no threads that V8 can do without. */
+const FLAGS = ['--max-old-space-size=16', '--max-semi-space-size=1', '--single-threaded']
+const MAX_LINE = 65_536
+/** ms, before MEDULLA_TIME_SCALE */
+const READY_MS = 10_000
+const END_MS = 1000
+/** Longer than the guard needs to stop programs that cannot be stopped, and to drive twice (HANDLES 14.2). */
+const STOP_MS = 3000
+/** ms between two pulses. */
+const PULSE_MS = 100
+const RESTART_MS = { first: 100, most: 10_000, calmAfter: 60_000 }
+
+export interface GuardedHandle {
+  readonly name: string
+  readonly id: number
+  readonly entry: BoardHandle
+  /** Of `backend.info(name)`. */
+  readonly kept: Kept
+}
+
+export interface GuardLinkOptions {
+  /** For its socket: of this robot alone, and there for the next body, too. */
+  readonly folder: string
+  /** Descriptors are of no use on another board: its model and chip. */
+  readonly about: unknown
+  readonly handles: readonly GuardedHandle[]
+  /** The control group of all programs, which the guard is not in; null: it goes by {@link GuardLink.programs}. */
+  readonly cgroup: string | null
+  /** SCHED_FIFO priority of programs: the guard gets the next higher one. 0 is off. */
+  readonly realtime: number
+  /** The input of the emergency stop; its handle is among `handles`. */
+  readonly stopInput: StopInput | null
+  /** The open latch file, which the caller closes; null when this robot has none. */
+  readonly latchFd: number | null
+  /** `timing.bodyMs`, unscaled. */
+  readonly bodyMs: number
+  /** The guard has stopped everything by itself: the input came to its level. */
+  stopped(latch: Latch): void
+  note(level: 'info' | 'warn' | 'error', text: string): void
+}
+
+export class GuardLink {
+  readonly #options: GuardLinkOptions
+  readonly #handles: GuardedHandle[]
+  readonly #scale = timeScale()
+  #child: ChildProcess | null = null
+  #pids: readonly number[] = []
+  #deaths = 0
+  #since = 0
+  #closed = false
+  #restarting: NodeJS.Timeout | null = null
+  #pulse: NodeJS.Timeout | null = null
+  /** Who waits for an answer, in order: the guard answers in order. */
+  #waiting: { kind: 'stopped' | 'released'; answer(message: FromGuard | null): void }[] = []
+
+  private constructor(options: GuardLinkOptions) {
+    this.#options = options
+    // lines come first when levels are driven: a transfer on a bus may wait for the bus
+    const rank = ({ entry }: GuardedHandle) => Number(entry.kind !== 'output') + Number(!isDriven(entry.kind))
+    this.#handles = options.handles.filter(({ kept }) => kept.fds.length > 0).sort((a, b) => rank(a) - rank(b))
+  }
+
+  /** Resolves when it holds everything and listens. Rejects when it cannot. Descriptors stay the caller's. */
+  static async start(options: GuardLinkOptions): Promise<GuardLink> {
+    const guard = new GuardLink(options)
+    await guard.#spawn()
+    return guard
+  }
+
+  get pid(): number | null {
+    return this.#child?.pid ?? null
+  }
+
+  /** Whatever runs now, all of it: needed where there is no control group. */
+  programs(pids: readonly number[]): void {
+    this.#pids = [...pids]
+    this.#send({ t: 'pids', pids: this.#pids })
+  }
+
+  /** What the next body starts from, as far as the kernel does not know it: values, fences, sequence numbers. */
+  keep(handles: readonly Pick<GuardedHandle, 'name' | 'kept'>[]): void {
+    this.#send({ t: 'kept', kept: Object.fromEntries(handles.map(({ name, kept }) => [name, withoutFds(kept)])) })
+  }
+
+  /**
+   * HANDLES 6.7: the guard freezes every program, drives every safe level and latches. True when it has; false when there
+   * is no guard just now, or it did not answer in time: the body must do all of it, and does it in any case.
+   */
+  async stop(reason: string): Promise<boolean> {
+    return (await this.#ask({ t: 'stop', reason }, 'stopped')) !== null
+  }
+
+  /** Ends the guard's latch. False while the input is at its level. */
+  async release(): Promise<boolean> {
+    const answer = await this.#ask({ t: 'release' }, 'released')
+    return answer?.t !== 'released' || !answer.pressed
+  }
+
+  /** The body's event loop turns from now on, and the guard ends it when that stops (HANDLES 14.11). */
+  watchBody(): void {
+    const pulse = () => this.#send({ t: 'pulse' })
+    this.#pulse ??= setInterval(pulse, PULSE_MS)
+    this.#pulse.unref()
+    pulse()
+  }
+
+  /** The body ends in good order, its levels are safe: the guard lets go, and drives nothing. */
+  async end(): Promise<void> {
+    this.#closed = true
+    if (this.#pulse !== null) clearInterval(this.#pulse)
+    if (this.#restarting !== null) clearTimeout(this.#restarting)
+    const child = this.#child
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return
+    const ended = new Promise((resolve) => child.once('exit', resolve))
+    this.#send({ t: 'end' })
+    const timer = setTimeout(() => child.kill('SIGKILL'), END_MS * this.#scale)
+    await ended
+    clearTimeout(timer)
+  }
+
+  #spawn(): Promise<void> {
+    const { realtime, latchFd } = this.#options
+    const node = [process.execPath, ...FLAGS, MAIN]
+    const [command = '', ...args] = realtime > 0 ? ['chrt', '-f', String(Math.min(99, realtime + 1)), ...node] : node
+    const child = spawn(command, args, {
+      // HANDLES 14.1: a session of its own, and nothing that ends it with the body
+      detached: true,
+      env: { PATH: process.env.PATH },
+      stdio: [
+        ...(['ignore', 'ignore', 'inherit', 'pipe'] as const),
+        latchFd ?? 'ignore',
+        ...this.#handles.flatMap(({ kept }) => kept.fds),
+      ],
+    })
+    this.#child = child
+    const lifeline = child.stdio[3] as Duplex
+    lifeline.on('error', () => {})
+    this.#send(this.#init())
+    if (this.#pids.length > 0) this.programs(this.#pids)
+    return new Promise((resolve, reject) => {
+      let ready = false
+      const failed = (why: string) => {
+        clearTimeout(timer)
+        if (ready) this.#again(why)
+        else {
+          child.kill('SIGKILL')
+          reject(new Error(`the guard did not start: ${why}`))
+        }
+      }
+      const timer = setTimeout(() => failed('it did not answer in time'), READY_MS * this.#scale)
+      const hear = (line: string) => {
+        const message = JSON.parse(line) as FromGuard
+        if (message.t === 'failed') return failed(message.message)
+        if (message.t === 'stopped') this.#noteDrive(message)
+        if (message.t === 'stopped' && message.byInput) return this.#options.stopped(message.latch)
+        if (message.t === 'stopped' || message.t === 'released') return this.#answered(message)
+        if (message.t !== 'ready') return
+        clearTimeout(timer)
+        ready = true
+        this.#since = performance.now()
+        resolve()
+      }
+      readLines(lifeline, MAX_LINE, hear, () => {})
+      child.once('error', (error) => failed(error.message))
+      child.once('exit', (code, signal) => failed(`it ended with ${signal ?? code}`))
+    })
+  }
+
+  #ask(question: ToGuard, kind: 'stopped' | 'released'): Promise<FromGuard | null> {
+    const child = this.#child
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return Promise.resolve(null)
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => waiting.answer(null), STOP_MS * this.#scale)
+      const waiting = {
+        kind,
+        answer: (message: FromGuard | null) => {
+          clearTimeout(timer)
+          this.#waiting = this.#waiting.filter((other) => other !== waiting)
+          resolve(message)
+        },
+      }
+      this.#waiting.push(waiting)
+      this.#send(question)
+    })
+  }
+
+  /** What the guard could not do of a stop. */
+  #noteDrive({ confirmed, failed }: Drive): void {
+    if (!confirmed) this.#options.note('error', 'the guard did not see every program stopped before it drove')
+    for (const problem of failed) this.#options.note('error', `the guard could not drive ${problem}`)
+  }
+
+  #answered(message: FromGuard): void {
+    this.#waiting.find(({ kind }) => kind === message.t)?.answer(message)
+  }
+
+  /** HANDLES 14.8 */
+  #again(why: string): void {
+    for (const { answer } of [...this.#waiting]) answer(null)
+    if (this.#closed || this.#restarting !== null) return
+    if (performance.now() - this.#since > RESTART_MS.calmAfter) this.#deaths = 0
+    const wait = Math.min(RESTART_MS.first * 2 ** this.#deaths++, RESTART_MS.most)
+    this.#options.note('error', `no guard: ${why}; a new one in ${wait} ms`)
+    this.#restarting = setTimeout(() => {
+      this.#restarting = null
+      if (this.#closed) return
+      this.#spawn().then(
+        () => this.#options.note('info', 'a guard holds the handles again'),
+        (error: Error) => this.#again(error.message),
+      )
+    }, wait)
+  }
+
+  #init(): ToGuard {
+    const { folder, about, cgroup, stopInput, bodyMs, latchFd } = this.#options
+    const handles = this.#handles.map(
+      ({ name, id, entry, kept }): Held => ({
+        name,
+        id,
+        entry,
+        fds: kept.fds.length,
+        kept: withoutFds(kept),
+        safe: safeSteps(entry, kept),
+        safeValue: safeValue(entry),
+      }),
+    )
+    const watched = { stopInput, latch: latchFd !== null, bodyMs }
+    return { t: 'init', format: GUARD_FORMAT, folder, about, handles, cgroup, scale: this.#scale, ...watched }
+  }
+
+  #send(message: ToGuard): void {
+    const lifeline = this.#child?.stdio[3] as Duplex | undefined
+    if (lifeline?.writable === true) lifeline.write(`${JSON.stringify(message)}\n`)
+  }
+}
+
+function withoutFds({ fds: _, ...rest }: Kept): Omit<Kept, 'fds'> {
+  return rest
+}

@@ -1,0 +1,173 @@
+/**
+ * Invariant: every handle of the board is open before anything runs, and on a real board a guard holds them, too
+ * (HANDLES 3.1, 14.1). What the last body left with its guard is taken over, not opened.
+ */
+import { mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Board } from '../../../drivers/board/types.ts'
+import type { Backend } from '../../../drivers/owner/backend.ts'
+import { LinuxBackend } from '../../../drivers/owner/linux/backend.ts'
+import { SimBackend } from '../../../drivers/owner/sim/backend.ts'
+import { World } from '../../../drivers/owner/sim/world.ts'
+import type { Latch } from '../../guard/latch.ts'
+import type { StopInput } from '../../guard/wire.ts'
+import type { Logger } from '../../log.ts'
+import { placeUrl } from '../../places.ts'
+import { Cells, type Sandbox } from '../sandbox/cells.ts'
+import type { Child } from '../sandbox/child.ts'
+import { type GuardedHandle, GuardLink } from './guard.ts'
+import { Owner } from './owner.ts'
+import { type Recovered, recover } from './recovery.ts'
+
+/** Between two reports of values and sequence numbers to the guard. */
+const KEEP_MS = 1000
+
+export interface HardwareOptions {
+  board: Board
+  /** of the runtime */
+  home: string
+  /** private, in memory */
+  folder: string
+  sandbox: Sandbox | undefined
+  scale: number
+  nextFence(): number
+  /** Of the open latch file. */
+  latchFd: number
+  /** The guard has stopped everything: the emergency stop's input came to its level. */
+  stopped(): void
+  log: Logger
+}
+
+export class Hardware {
+  readonly owner: Owner
+  readonly cells: Cells
+  /** A simulated board's. */
+  readonly world: World | null
+  #guard: GuardLink | null = null
+  /** An emergency stop that a guard knew of before this body was ready, whatever the disk says. */
+  latch: Latch | null = null
+  #timer: NodeJS.Timeout | null = null
+  readonly #children = new Set<Child>()
+
+  private constructor(owner: Owner, cells: Cells, world: World | null) {
+    this.owner = owner
+    this.cells = cells
+    this.world = world
+  }
+
+  /** Throws HardwareError for a device that is not there, or is held by somebody else. */
+  static async open(options: HardwareOptions): Promise<Hardware> {
+    const { board, home, folder, sandbox, scale, nextFence, log } = options
+    if (board.model === 'sim') {
+      const world = new World({ wires: board.wires })
+      const backend = new SimBackend({ world, folder, links: join(home, 'serial'), sockets: socketsOf(home) })
+      const owner = new Owner(backend, board, nextFence)
+      for (const { name, link } of owner.all) if (link !== undefined) log.info(`${name}: its other end is ${link}`)
+      return new Hardware(owner, await Cells.open(home, board, sandbox, scale), world)
+    }
+    const note: (level: 'info' | 'warn' | 'error', text: string) => void = (level, text) => log[level](text)
+    const shared = join(home, 'guard')
+    mkdirSync(shared, { recursive: true, mode: 0o700 })
+    // it answers when it has ended what ran: only then are their groups removed
+    const recovered = await recover({ folder: shared, about: aboutOf(board), handles: board.handles, note })
+    const cells = await Cells.open(home, board, sandbox, scale)
+    const waveThread = placeUrl('../drivers/owner/linux/wavethread.js')
+    const backend = new LinuxBackend({
+      board,
+      sockets: socketsOf(home),
+      waveThread,
+      note: (text) => log.warn(text),
+    })
+    const owner = new Owner(backend, board, nextFence, recovered?.kept)
+    const hardware = new Hardware(owner, cells, null)
+    try {
+      await hardware.#startGuard(backend, shared, options, note, recovered)
+    } catch (error) {
+      await hardware.close()
+      throw error
+    }
+    return hardware
+  }
+
+  /** Where there is no control group the guard has to know whom it would have to end. */
+  spawned(child: Child): void {
+    if (this.#guard === null || this.cells.cgroups !== null) return
+    this.#children.add(child)
+    const tell = () => this.#guard?.programs([...this.#children].map(({ pid }) => pid))
+    tell()
+    void child.exited.then(() => {
+      this.#children.delete(child)
+      tell()
+    })
+  }
+
+  /** Asks the guard to stop everything (HANDLES 6.7). False when the board has no guard, or the guard does not answer. */
+  async stop(reason: string): Promise<boolean> {
+    return (await this.#guard?.stop(reason)) ?? false
+  }
+
+  /** False: the guard sees the input of the emergency stop at its level. */
+  async release(): Promise<boolean> {
+    return (await this.#guard?.release()) ?? true
+  }
+
+  /** From now on a body that hangs is ended by its guard (HANDLES 14.11). */
+  watchBody(): void {
+    this.#guard?.watchBody()
+  }
+
+  /** HANDLES 6.9: safe levels first. */
+  async close(): Promise<void> {
+    if (this.#timer !== null) clearInterval(this.#timer)
+    this.owner.safeAll()
+    await this.#guard?.end()
+    this.owner.close()
+    this.cells.close()
+  }
+
+  async #startGuard(
+    backend: Backend,
+    folder: string,
+    { board, latchFd, stopped }: HardwareOptions,
+    note: (level: 'info' | 'warn' | 'error', text: string) => void,
+    recovered: Recovered | null,
+  ): Promise<void> {
+    const handles = (): GuardedHandle[] =>
+      [...this.owner.all].flatMap(({ name, id, entry }) => {
+        const info = backend.info(name)
+        return info === null ? [] : [{ name, id, entry, kept: info.kept }]
+      })
+    this.latch = recovered?.latch ?? null
+    this.#guard = await GuardLink.start({
+      folder,
+      about: aboutOf(board),
+      handles: handles(),
+      cgroup: this.cells.cgroups?.base ?? null,
+      realtime: board.realtime,
+      stopInput: stopInputOf(board),
+      latchFd,
+      bodyMs: board.timing.bodyMs,
+      stopped: (latch) => {
+        this.latch ??= latch
+        stopped()
+      },
+      note,
+    })
+    recovered?.done()
+    this.#timer = setInterval(() => this.#guard?.keep(handles()), KEEP_MS)
+    this.#timer.unref()
+  }
+}
+
+/** HANDLES 17.2 */
+const socketsOf = (home: string): string => join(home, 'sockets')
+
+/** Descriptors are of use to a body of the same model and chip. */
+const aboutOf = ({ model, chip }: Board) => ({ model, chip })
+
+function stopInputOf({ estop, handles }: Board): StopInput | null {
+  if (estop === undefined) return null
+  const entry = handles[estop.input]
+  const encoding = entry?.kind === 'input' && entry.driver === 'sysfs' ? 'level' : 'line'
+  return { name: estop.input, level: estop.level, encoding }
+}

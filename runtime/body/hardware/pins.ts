@@ -1,0 +1,101 @@
+/** What the handles are driven to, for whoever looks. */
+import type { PinChange } from '../../../deploy/shared/api.ts'
+import { Refusal } from '../../../deploy/shared/errors.ts'
+import { HardwareError } from '../../../drivers/errors.ts'
+import type { Level } from '../../../drivers/program/handle.ts'
+import type { Hardware } from './hardware.ts'
+import type { Owner } from './owner.ts'
+
+/** Between two looks at the pins of a real board, for who follows them. */
+const POLL_MS = 100
+
+/** `accepted` false: the fence refused it. */
+export type SeenChange = PinChange & { changed: boolean; accepted: boolean }
+
+export class Pins {
+  readonly #owner: Owner
+  readonly #world: Hardware['world']
+
+  constructor({ owner, world }: Pick<Hardware, 'owner' | 'world'>) {
+    this.#owner = owner
+    this.#world = world
+  }
+
+  /** The present value of each handle that has one. */
+  present(names: readonly string[] | null = null): PinChange[] {
+    const ns = String(process.hrtime.bigint())
+    return [...this.#owner.all].flatMap((handle) => {
+      const value = handle.value()
+      const slot = this.#owner.holder(handle.name)
+      if (value === undefined || names?.includes(handle.name) === false) return []
+      return [{ name: handle.name, kind: handle.kind, value, ns, fence: 0, ...(slot === null ? {} : { slot }) }]
+    })
+  }
+
+  /** Every write and every level of the simulated world, with whether it changed anything and whether it was accepted. */
+  onChange(listener: (change: SeenChange) => void): () => void {
+    const world = this.#world
+    if (world === null) return this.#poll(listener)
+    return world.onChange(({ name, kind, value, ns, fence, changed, accepted }) => {
+      const slot = this.#owner.holder(name)
+      const pin = { name, kind, value, ns: String(ns), fence, ...(slot === null ? {} : { slot }) }
+      listener({ ...pin, changed, accepted })
+    })
+  }
+
+  /** HANDLES 9.11: what presses and senses outside of a simulated board; `text` is JSON. Answers the handle's value then. */
+  poke(name: string, what: string | null, text: string): PinChange | { name: string } {
+    const world = this.#world
+    if (world === null) {
+      throw new Refusal('usage', 'this board is real: press the button itself', 'medulla pinout shows where it is')
+    }
+    const handle = this.#owner.find(name)
+    const value = parsed(text)
+    const driver = world.driverOf(name)
+    if (driver !== null) {
+      const message = `${name} is wired to ${driver} on this board, which drives it`
+      throw new Refusal('wrong-kind', message, `take the wire out of the board file, or: medulla set ${driver} 1`)
+    }
+    try {
+      if (handle.entry.kind === 'input' && what === null) world.pull(name, lineLevel(value, handle.entry.activeLow))
+      else if (what === null)
+        throw new Refusal('wrong-kind', `${name} is no input: say what of it to poke`, 'medulla poke --help')
+      else world.poke(name, what, value)
+    } catch (error) {
+      if (!(error instanceof HardwareError) && !(error instanceof RangeError) && !(error instanceof TypeError))
+        throw error
+      throw new Refusal('usage', error.message, 'medulla poke --help')
+    }
+    return this.present([name])[0] ?? { name }
+  }
+
+  /** Programs write past the body there: what it sees is the level now and then. */
+  #poll(listener: (change: SeenChange) => void): () => void {
+    const last = new Map<string, number>()
+    const timer = setInterval(() => {
+      for (const pin of this.present()) {
+        const changed = last.get(pin.name) !== pin.value
+        last.set(pin.name, pin.value)
+        if (changed) listener({ ...pin, changed, accepted: true })
+      }
+    }, POLL_MS)
+    return () => clearInterval(timer)
+  }
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    throw new Refusal('usage', `expected JSON, got ${text.slice(0, 80)}`, 'medulla poke --help')
+  }
+}
+
+/** Of the line, for a level as the program reads it; null lets go. */
+function lineLevel(value: unknown, activeLow: boolean): Level | null {
+  if (value === null) return null
+  if (value !== 0 && value !== 1) {
+    throw new Refusal('usage', `expected 0, 1 or release, got ${JSON.stringify(value)}`, 'medulla poke --help')
+  }
+  return (value === 1) === activeLow ? 0 : 1
+}

@@ -1,0 +1,154 @@
+/**
+ * Config values of the robot. Invariant: a value goes from the sealed order to the file of the home and to the programs
+ * whose signed manifest names it; no receipt, log line, status or error holds one (HANDOVER 15; test/e2e/config.test.ts).
+ */
+import { type ConfigInfo, type ConfigReport, DEFAULT_SLOT, type SignedConfigKey } from '../../../deploy/shared/api.ts'
+import { LIMITS } from '../../../deploy/shared/bundle/limits.ts'
+import { unset } from '../../../deploy/shared/bundle/policy.ts'
+import { signConfigKey } from '../../../deploy/shared/configvalue.ts'
+import { Refusal } from '../../../deploy/shared/errors.ts'
+import type { ConfigFile } from '../../store/config.ts'
+import type { AgeKey } from '../../store/door.ts'
+import type { Operator } from '../../store/operators.ts'
+import type { Robot } from '../robot.ts'
+import { plainEntry } from '../slot/entries.ts'
+import { Bucket } from './receiptlimit.ts'
+
+/** Changes at once, and then for each minute: each has a receipt (HANDOVER 15.6). */
+const CHANGES = { burst: 64, perMinute: 6 }
+
+type Key = AgeKey & { signed: SignedConfigKey }
+type Use = ConfigInfo['uses'][number] & { config: readonly string[] }
+type Parts = Pick<Robot, 'all' | 'bundles' | 'door' | 'home' | 'nameOf' | 'record' | 'slots'>
+
+export class RobotConfig {
+  readonly #file: ConfigFile
+  readonly #robot: Parts
+  /** Made when it is first asked for, and in memory only: what was sealed to it is of no use after this process. */
+  #key: Promise<Key> | null = null
+  readonly #changes = new Bucket(CHANGES, () => performance.now())
+
+  constructor(file: ConfigFile, robot: Parts) {
+    this.#file = file
+    this.#robot = robot
+  }
+
+  /** Names of what is set. */
+  get names(): ReadonlySet<string> {
+    return new Set(this.#file.values.keys())
+  }
+
+  /** HANDOVER 15.2: these, and no others. Throws Refusal `missing-config`. */
+  valuesOf(names: readonly string[]): Record<string, string> {
+    const { values } = this.#file
+    const refusal = unset(names, this.names)
+    if (refusal !== null) throw refusal
+    return Object.fromEntries(names.map((name) => [name, values.get(name)?.value ?? '']))
+  }
+
+  /** Throws Refusal `missing-config` when what a slot would start needs a value that is not set (HANDOVER 15.3). */
+  async admit(slot: string): Promise<void> {
+    const use = (await this.#uses()).find((each) => each.slot === slot)
+    const refusal = use === undefined || use.runs ? null : unset(use.config, this.names)
+    if (refusal !== null) throw refusal
+  }
+
+  async report(): Promise<ConfigReport> {
+    const [{ signed }, values] = await Promise.all([this.#ageKey(), this.#infos()])
+    return { key: signed, values }
+  }
+
+  /** Resolves when it is on disk. Throws Refusal. */
+  async set(name: string, sealed: string, by: Operator): Promise<ConfigInfo> {
+    this.#count()
+    const { identity } = await this.#ageKey()
+    const value = await this.#robot.door.openConfig(sealed, identity)
+    const entry = { value, time: new Date().toISOString(), by: by.fingerprint }
+    await this.#file.change((values) => {
+      if (!values.has(name) && values.size >= LIMITS.configValues) {
+        const message = `this robot keeps ${LIMITS.configValues} config values already`
+        throw new Refusal('too-large', message, 'medulla config unset NAME takes one away')
+      }
+      values.set(name, entry)
+    })
+    return this.#changed(name, 'set', by)
+  }
+
+  /** Throws Refusal `not-found` where it is not set. */
+  async unset(name: string, by: Operator): Promise<ConfigInfo> {
+    this.#count()
+    await this.#file.change((values) => {
+      if (values.delete(name)) return
+      throw new Refusal('not-found', `${name} is not set on this robot`, 'medulla config')
+    })
+    return this.#changed(name, 'unset', by)
+  }
+
+  #count(): void {
+    if (this.#changes.tokens < 1) {
+      throw new Refusal('in-progress', 'too many changes of config values', 'try again in a minute')
+    }
+    this.#changes.take()
+  }
+
+  async #changed(name: string, how: 'set' | 'unset', by: Operator): Promise<ConfigInfo> {
+    const reason = `config ${name}: ${how}`
+    await this.#robot.record(plainEntry('all', 'changed', 0, { reason, pusher: by.fingerprint }))
+    const info = this.#info(name, await this.#uses())
+    const slots = info.uses.length === 0 ? [DEFAULT_SLOT] : info.uses.map(({ slot }) => slot)
+    for (const slot of this.#robot.all) {
+      if (slots.includes(slot.name)) slot.log.add('runtime', `${reason} by ${by.name}`, 0, 'info')
+    }
+    return info
+  }
+
+  /** Whatever is set, and whatever a program needs. */
+  async #infos(): Promise<ConfigInfo[]> {
+    const uses = await this.#uses()
+    const names = new Set([...this.#file.values.keys(), ...uses.flatMap(({ config }) => config)])
+    return [...names].sort().map((name) => this.#info(name, uses))
+  }
+
+  #info(name: string, uses: readonly Use[]): ConfigInfo {
+    const { time, by } = this.#file.values.get(name) ?? { time: null, by: null }
+    return {
+      name,
+      time,
+      by: by === null ? null : this.#robot.nameOf(by),
+      uses: uses.filter(({ config }) => config.includes(name)).map(({ config: _, ...use }) => use),
+    }
+  }
+
+  /** Of each slot: what runs, or would be started. */
+  async #uses(): Promise<Use[]> {
+    const { all, bundles, slots } = this.#robot
+    const found = await Promise.all(
+      all.map(async ({ name: slot, runs }): Promise<Use[]> => {
+        const digest = runs?.digest ?? slots.get(slot).current
+        // what is damaged on disk needs nothing
+        const record = digest === null ? null : await bundles.record(digest).catch(() => null)
+        const manifest = runs?.manifest ?? record?.manifest
+        if (manifest?.config === undefined) return []
+        const { program, version, config } = manifest
+        return [{ slot, program, version, runs: runs !== null, config }]
+      }),
+    )
+    return found.flat()
+  }
+
+  #ageKey(): Promise<Key> {
+    this.#key ??= this.#makeKey()
+    return this.#key
+  }
+
+  async #makeKey(): Promise<Key> {
+    const { door, home } = this.#robot
+    try {
+      const made = await door.ageKey()
+      return { ...made, signed: await signConfigKey(made.recipient, home.signer) }
+    } catch (error) {
+      this.#key = null
+      throw error
+    }
+  }
+}

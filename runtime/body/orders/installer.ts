@@ -1,0 +1,201 @@
+/**
+ * Invariant: nothing is executed or stored before signature, hash, unpacking and policy have passed on the body's own copy
+ * (design invariant "Bytes", BUNDLE 10, HANDOVER 8.2).
+ */
+import type { Order, PushEvent } from '../../../deploy/shared/api.ts'
+import { decide, type RobotFacts, unset } from '../../../deploy/shared/bundle/policy.ts'
+import type { Release } from '../../../deploy/shared/bundle/release.ts'
+import { Refusal } from '../../../deploy/shared/errors.ts'
+import type { EndpointMessage } from '../../ipc.ts'
+import { monotonicNs } from '../../sdk/ticker.ts'
+import { WIRE } from '../../sdk/wire.ts'
+import type { Verified } from '../../store/door.ts'
+import { stagedFile } from '../endpoint/endpointprocess.ts'
+import type { Robot } from '../robot.ts'
+import { plainEntry } from '../slot/entries.ts'
+import { stored, verified } from '../slot/runnables.ts'
+import { oneLine } from '../slot/said.ts'
+import type { Slot } from '../slot/slot.ts'
+import { Timeline } from '../slot/timeline.ts'
+import { Upgrade } from '../slot/upgrade.ts'
+
+type Of<K extends EndpointMessage['op']> = Extract<EndpointMessage, { op: K }>
+type PushOrder = Extract<Order, { order: 'push' }>
+type RollbackOrder = Extract<Order, { order: 'rollback' }>
+type Emit = (event: PushEvent) => void
+
+export class Installer {
+  readonly #robot: Robot
+
+  constructor(robot: Robot) {
+    this.#robot = robot
+  }
+
+  /** Resolves when the push has ended and its result was emitted; throws Refusal when nothing was executed. */
+  async install(message: Of<'install'>, emit: Emit): Promise<void> {
+    const { door, bundles, operators, endpointFolder } = this.#robot
+    // Nothing that the endpoint says of times gets into a receipt (HANDOVER 1.4).
+    const timeline = new Timeline(monotonicNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
+    timeline.begin('verify')
+    let slot: Slot | null = null
+    let seen: Verified | null = null
+    let order: PushOrder | null = null
+    let letGo = (): void => {}
+    try {
+      slot = this.#robot.slot(message.slot)
+      slot.reserve()
+      try {
+        const signers = [...operators.now.signers()]
+        const here = slot
+        order = this.#pushOrder(message)
+        const retry = order?.retry === true
+        const facts = (release: Release, digest: string) => this.#facts(message, here, release, digest, retry)
+        seen = await door.verify(
+          { stagedFile: stagedFile(endpointFolder, message.staged), length: message.length, signers },
+          ({ release, digest }) => decide(release, digest, null, facts(release, digest)),
+        )
+        const refusal = decide(seen.release, seen.digest, seen.manifest, facts(seen.release, seen.digest))
+        if (refusal !== null) throw refusal
+        if (order !== null && order.digest !== null && order.digest !== seen.digest) {
+          throw new Refusal('stale-order', `the order is for release ${order.digest}, the bundle holds ${seen.digest}`)
+        }
+        timeline.begin('stage')
+        letGo = bundles.hold(seen.digest)
+      } catch (error) {
+        slot.abandon()
+        letGo()
+        throw error
+      }
+    } catch (error) {
+      if (error instanceof Refusal) await this.refused(message.slot, message.pusher, error, seen)
+      if (slot !== null) await this.#robot.letGo(slot)
+      throw error
+    }
+    const { pusher } = message
+    const stored = bundles.put(seen, { pusher, time: new Date().toISOString() })
+    stored.catch(() => {}) // who starts it looks at it
+    const to = verified(seen, stored)
+    const upgrade = new Upgrade({
+      kind: 'push',
+      to,
+      from: slot.goesBackTo,
+      pusher,
+      force: order?.force === true,
+      timeline,
+      held: heldTo(emit),
+    })
+    const launched = this.#launch(slot, upgrade, emit)
+    letGo()
+    await launched
+  }
+
+  /** HANDOVER 7.9: `order` was checked, and `pusher` signed it. */
+  async rollback(order: RollbackOrder, pusher: string, emit: Emit): Promise<void> {
+    const timeline = new Timeline(monotonicNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
+    timeline.begin('verify')
+    let slot: Slot
+    let upgrade: Upgrade
+    try {
+      slot = this.#robot.known(order.slot)
+      slot.reserve()
+      try {
+        this.#checkTarget(order)
+        const to = await stored(this.#robot.bundles, order.target)
+        if (to.program !== order.program) {
+          throw new Refusal('not-found', `expected a release of ${order.program}, got one of ${to.program}`)
+        }
+        // HANDOVER 15.3
+        const refusal = unset(to.manifest.config, this.#robot.config.names)
+        if (refusal !== null) throw refusal
+        upgrade = new Upgrade({
+          kind: 'rollback',
+          to,
+          from: slot.goesBackTo,
+          pusher,
+          force: false,
+          timeline,
+          held: heldTo(emit),
+        })
+      } catch (error) {
+        slot.abandon()
+        throw error
+      }
+    } catch (error) {
+      if (error instanceof Refusal) await this.refused(order.slot, pusher, error, null)
+      throw error
+    }
+    await this.#launch(slot, upgrade, emit)
+  }
+
+  async #launch(slot: Slot, upgrade: Upgrade, emit: Emit): Promise<void> {
+    // HANDOVER 8.5
+    const { bundles, slots } = this.#robot
+    const letGo = bundles.hold(upgrade.to.digest)
+    try {
+      const result = (await slot.launch(upgrade)) as PushEvent
+      await this.#robot.letGo(slot)
+      emit(result)
+    } finally {
+      letGo()
+      // what is done is done: old bundles may stay a while
+      const stays = (error: unknown) => slot.log.add('runtime', `not pruned: ${String(error)}`, 0, 'warn')
+      // nobody waits for it
+      bundles.prune(() => slots.digests()).catch(stays)
+    }
+  }
+
+  /** HANDOVER 8.4: what a known operator was refused is in the log; strangers do not get there. */
+  async refused(slot: string, pusher: string, refusal: Refusal, seen: Verified | null): Promise<void> {
+    if (this.#robot.operators.now.byFingerprint(pusher) === null) return
+    const about =
+      seen === null ? {} : { program: seen.release.program, version: seen.release.version, signer: seen.signer }
+    const { code, message } = refusal
+    const fields = { code, reason: oneLine(message, 500), pusher, to: seen?.digest ?? null, ...about }
+    await this.#robot.record(plainEntry(slot, 'refused', 0, fields))
+  }
+
+  /** Force and retry are asked for by whoever pushes, not by who forwards it. */
+  #pushOrder({ order: signed, slot, pusher }: Of<'install'>): PushOrder | null {
+    if (signed === null) return null
+    const { order, by } = this.#robot.orders.check(signed)
+    if (order.order !== 'push') throw new Refusal('usage', `expected an order to push, got one to ${order.order}`)
+    if (order.slot !== slot) throw new Refusal('wrong-slot', `the order is for slot ${order.slot}`)
+    if (by.fingerprint !== pusher) {
+      throw new Refusal('unknown-operator', 'the order is not signed by the operator who sent it')
+    }
+    return order
+  }
+
+  #checkTarget({ slot, target, from }: RollbackOrder): void {
+    const { slots } = this.#robot
+    const { current } = slots.get(slot)
+    if (from !== current) {
+      throw new Refusal('stale-order', `slot ${slot} has another release since this order was made`, 'medulla rollback')
+    }
+    if (slots.releases(slot).includes(target)) return
+    const hint = `medulla rollback --list --slot ${slot}`
+    throw new Refusal('not-found', `slot ${slot} has no release ${target} to go back to`, hint)
+  }
+
+  #facts(message: Of<'install'>, slot: Slot, release: Release, digest: string, retry: boolean): RobotFacts {
+    const { slots, home, owner, clockSynced, config } = this.#robot
+    return {
+      robot: home.id,
+      arch: process.arch,
+      node: process.version,
+      now: Date.now(),
+      clockSynced,
+      slot: message.slot,
+      floor: slots.floor(release.kind, release.program),
+      committed: slot.runs?.digest ?? null,
+      tried: slots.tried(digest),
+      retry,
+      handles: owner.kinds(),
+      leased: owner.leasedByOthers(message.slot),
+      config: config.names,
+      wire: WIRE,
+    }
+  }
+}
+
+const heldTo = (emit: Emit) => (reason: string) => emit({ event: 'held', reason })

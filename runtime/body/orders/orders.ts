@@ -1,0 +1,195 @@
+/**
+ * Invariant: an order is carried out only if an operator signed it, for this robot, over a value that this body gave out
+ * since the last stop of what it is about, and at most once (HANDOVER 2.9, 8.10; test/runtime/orders.test.ts). Who forwarded
+ * it counts for nothing.
+ *
+ * A value costs no memory until it is used: it says when it was made, under a key that lives as long as this process.
+ */
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
+import * as z from 'zod'
+import {
+  CONFIG_NAME,
+  NAME_PATTERN,
+  type Order,
+  ROLE_RANK,
+  type Role,
+  type SignedOrder,
+} from '../../../deploy/shared/api.ts'
+import { LIMITS } from '../../../deploy/shared/bundle/limits.ts'
+import { verifyBase64 } from '../../../deploy/shared/bundle/sshsig.ts'
+import { readJson } from '../../../deploy/shared/bundle/strict.ts'
+import { Refusal } from '../../../deploy/shared/errors.ts'
+import { fingerprint, HANDLE_NAME, ParamChange } from '../../ipc.ts'
+import type { Operator, Operators } from '../../store/operators.ts'
+
+const NAMESPACE = 'order@medulla'
+/** Somebody may have to touch a key or type a passphrase before the order is signed. */
+const NONCE_MS = 5 * 60_000
+/** Of orders carried out within NONCE_MS: 200 a second. */
+const MAX_USED = 65_536
+/** Of slots whose last stop is remembered one by one. */
+const MAX_SLOTS = 64
+/** Characters of JSON: the first bytes of a memory are the longest. */
+const MAX_POKE = 1000
+/** bytes: the time, the number of stops, and what makes it another one each time */
+const SIZE = { time: 8, stops: 8, random: 8, mac: 16 }
+const BODY_SIZE = SIZE.time + SIZE.stops + SIZE.random
+
+const slot = z.string().regex(NAME_PATTERN)
+const role = z.enum(['owner', 'operator', 'observer'])
+const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/)
+const signed = { format: z.literal('medulla-order/2'), robot: z.string(), nonce: z.string() }
+
+const Known = z.discriminatedUnion('order', [
+  z.strictObject({ ...signed, order: z.literal('start'), slot }),
+  z.strictObject({
+    ...signed,
+    order: z.literal('rollback'),
+    slot,
+    program: z.string().regex(NAME_PATTERN),
+    target: digest,
+    from: digest.nullable(),
+  }),
+  z.strictObject({ ...signed, order: z.literal('set'), handle: z.string().regex(HANDLE_NAME), value: z.number() }),
+  z.strictObject({
+    ...signed,
+    order: z.literal('poke'),
+    handle: z.string().regex(HANDLE_NAME),
+    what: z.string().max(40).nullable(),
+    value: z.string().max(MAX_POKE),
+  }),
+  z.strictObject({ ...signed, order: z.literal('params'), slot, change: ParamChange }),
+  z.strictObject({
+    ...signed,
+    order: z.literal('set-config'),
+    name: z.string().regex(CONFIG_NAME),
+    sealed: z.string().max(LIMITS.sealedConfig),
+  }),
+  z.strictObject({ ...signed, order: z.literal('unset-config'), name: z.string().regex(CONFIG_NAME) }),
+  z.strictObject({ ...signed, order: z.literal('release') }),
+  z.strictObject({
+    ...signed,
+    order: z.literal('push'),
+    slot,
+    digest: digest.nullable(),
+    force: z.boolean(),
+    retry: z.boolean(),
+  }),
+  z.strictObject({
+    ...signed,
+    order: z.literal('add-operator'),
+    card: z.strictObject({ cert: z.string(), sig: z.string() }).nullable(),
+    key: z.string().nullable(),
+    name: z.string().nullable(),
+    role: role.nullable(),
+  }),
+  z.strictObject({ ...signed, order: z.literal('change-role'), operator: fingerprint, role }),
+  z.strictObject({ ...signed, order: z.literal('remove-operator'), operator: fingerprint }),
+  z.strictObject({ ...signed, order: z.literal('reset-floor'), program: z.string().regex(NAME_PATTERN) }),
+])
+
+const NEEDS: Readonly<Record<Order['order'], Role>> = {
+  start: 'operator',
+  rollback: 'operator',
+  set: 'operator',
+  poke: 'operator',
+  params: 'operator',
+  'set-config': 'operator',
+  'unset-config': 'operator',
+  release: 'operator',
+  push: 'operator',
+  'add-operator': 'owner',
+  'change-role': 'owner',
+  'remove-operator': 'owner',
+  'reset-floor': 'owner',
+}
+
+export class OrderDesk {
+  readonly #robot: string
+  readonly #operators: () => Operators
+  readonly #key = randomBytes(32)
+  /** Each with the performance.now() at which it would no longer be good; the oldest first. */
+  readonly #used = new Map<string, number>()
+  /** Stops are numbered; the last one of all, and of each slot. */
+  #stops = 0
+  #stoppedAll = 0
+  readonly #stopped = new Map<string, number>()
+
+  constructor(robot: string, operators: () => Operators) {
+    this.#robot = robot
+    this.#operators = operators
+  }
+
+  /** A fresh value for one order, in base64url. */
+  nonce(): string {
+    const body = Buffer.alloc(BODY_SIZE)
+    body.writeDoubleBE(performance.now())
+    body.writeDoubleBE(this.#stops, SIZE.time)
+    randomBytes(SIZE.random).copy(body, SIZE.time + SIZE.stops)
+    return Buffer.concat([body, this.#mac(body)]).toString('base64url')
+  }
+
+  /** What was given out before is good no more for this slot; null: for anything that moves. */
+  stopped(slot: string | null): void {
+    this.#stops++
+    if (slot === null || this.#stopped.size >= MAX_SLOTS) this.#stoppedAll = this.#stops
+    else this.#stopped.set(slot, this.#stops)
+  }
+
+  /** Throws Refusal. What is good now is not good a second time, whatever becomes of it. */
+  check({ order: text, sig }: SignedOrder): { order: Order; by: Operator } {
+    const bytes = Buffer.from(text)
+    const { publicKey, fingerprint: id } = verifyBase64(sig, NAMESPACE, bytes)
+    const by = this.#operators().byFingerprint(id)
+    if (by === null || by.publicKey !== publicKey || !by.namespaces.includes(NAMESPACE)) {
+      throw new Refusal('unknown-operator', 'the order is not signed by an operator of this robot')
+    }
+    const order = parse(bytes)
+    if (ROLE_RANK[by.role] < ROLE_RANK[NEEDS[order.order]]) {
+      const message = `expected role ${NEEDS[order.order]}, ${by.name} is ${by.role}`
+      throw new Refusal('role', message, 'ask an owner of the robot')
+    }
+    if (order.robot !== this.#robot) {
+      throw new Refusal('wrong-robot', `the order is for ${order.robot}, this is ${this.#robot}`)
+    }
+    this.#use(order)
+    return { order, by }
+  }
+
+  #use(order: Order): void {
+    const bytes = Buffer.from(order.nonce, 'base64url')
+    const body = bytes.subarray(0, BODY_SIZE)
+    const ours = bytes.length === BODY_SIZE + SIZE.mac && timingSafeEqual(bytes.subarray(BODY_SIZE), this.#mac(body))
+    if (!ours || bytes.toString('base64url') !== order.nonce) throw stale('it is over no value of this robot')
+    const until = body.readDoubleBE() + NONCE_MS
+    if (until <= performance.now()) throw stale('it is too old')
+    if (this.#used.has(order.nonce)) throw stale('it was given before')
+    const stops = body.readDoubleBE(SIZE.time)
+    const since = 'slot' in order ? (this.#stopped.get(order.slot) ?? 0) : 0
+    if (MOVES.has(order.order) && stops < Math.max(this.#stoppedAll, since)) throw stale('it was stopped meanwhile')
+    for (const [nonce, end] of this.#used) {
+      if (end > performance.now()) break
+      this.#used.delete(nonce)
+    }
+    if (this.#used.size >= MAX_USED) throw new Refusal('in-progress', 'too many orders', 'try again in some minutes')
+    this.#used.set(order.nonce, until)
+  }
+
+  #mac(body: Uint8Array): Buffer {
+    return createHmac('sha256', this.#key).update(body).digest().subarray(0, SIZE.mac)
+  }
+}
+
+/** What a stop makes stale. */
+const MOVES: ReadonlySet<Order['order']> = new Set(['start', 'rollback', 'set', 'release', 'push'])
+
+const stale = (why: string) => new Refusal('stale-order', `the order does not count: ${why}`, 'give it again')
+
+/** BUNDLE 1.2: canonical JSON, so that it reads the same for whoever checks the signature. */
+function parse(bytes: Uint8Array): Order {
+  readJson(bytes, 'order', 'medulla-order/2', LIMITS.order, 'usage')
+  const parsed = Known.safeParse(JSON.parse(Buffer.from(bytes).toString()))
+  if (parsed.success) return parsed.data
+  const [issue] = parsed.error.issues
+  throw new Refusal('usage', `order: ${issue?.path.join('.') || 'order'}: ${issue?.message ?? 'not understood'}`)
+}

@@ -1,0 +1,89 @@
+/** Starts an instance of a program in a folder of its own, with the handles that its signed manifest names. */
+
+import { timeScale } from '../../../deploy/shared/timescale.ts'
+import type { Timing } from '../../../drivers/board/types.ts'
+import type { Grant } from '../../../drivers/program/handle.ts'
+import { farewells } from '../slot/deadlines.ts'
+import type { Launch, SlotEnv } from '../slot/env.ts'
+import type { Running } from '../slot/upgrade.ts'
+import type { Cells } from './cells.ts'
+import { Child } from './child.ts'
+import { programOf, type RunDir, type RunDirs } from './rundir.ts'
+import type { Spares } from './spares.ts'
+
+/** At least three in a trial, and three before silence is too long. */
+export const heartbeatMs = ({ heartbeatMs, trialMs }: Timing): number =>
+  Math.max(5, Math.min(heartbeatMs / 3, trialMs / 3))
+
+/** What an instance is started with. */
+export interface Ground extends Pick<SlotEnv, 'owner' | 'timing'> {
+  readonly dirs: RunDirs
+  readonly cells: Cells
+  spawned(child: Child): void
+  /** Values by their names. Throws Refusal `missing-config`. */
+  config(names: readonly string[]): Record<string, string>
+  /** MB that must be available besides a spare. */
+  readonly memoryReserveMb: number
+}
+
+/** A child that waits for its program: what a spare is, and what every instance begins as. Throws Refusal. */
+export function startChild(
+  env: Ground,
+  dir: RunDir,
+  { slot, log, predecessor }: Pick<Parameters<Launch>[0], 'slot' | 'log' | 'predecessor'>,
+  needs: readonly string[],
+): Child {
+  const handles = env.owner.take(needs, slot)
+  const cell = (grants: readonly Grant[]) => env.cells.make(slot, dir, grants)
+  const child = new Child({ dir, cell, predecessor, handles, log })
+  env.spawned(child)
+  return child
+}
+
+export async function launch(
+  env: Ground,
+  spares: Spares,
+  ...[about, runnable, on]: Parameters<Launch>
+): Promise<Running> {
+  const { program, version, manifest } = runnable
+  const { slot, generation, params } = about
+  // what is set while it starts counts from its next start
+  const config = env.config(manifest.config ?? [])
+  const child =
+    (await spares.take(about, manifest.needs)) ?? (await freshChild(env, about, Object.keys(manifest.needs)))
+  const { dir } = child.options
+  const running: Running = { runnable, child, startedAt: performance.now() }
+  try {
+    // Node starts meanwhile
+    await runnable.extract(programOf(dir))
+  } catch (error) {
+    await child.kill()
+    throw error
+  } finally {
+    // it may have made the folder again
+    if (!child.alive) dir.remove()
+  }
+  const { timing } = env
+  child.begin(
+    {
+      ...{ slot, program, version, generation, params, config },
+      heartbeatMs: heartbeatMs(timing),
+      rehearsals: timing.rehearsals,
+      brokerDeadlineMs: timing.heartbeatMs,
+      ...farewells(timing, timeScale()),
+    },
+    { message: (message) => on.message(running, message), exit: () => on.exit(running) },
+  )
+  return running
+}
+
+async function freshChild(env: Ground, about: Parameters<Launch>[0], needs: readonly string[]): Promise<Child> {
+  env.cells.cgroups?.warm()
+  const dir = await env.dirs.make()
+  try {
+    return startChild(env, dir, about, needs)
+  } catch (error) {
+    dir.remove()
+    throw error
+  }
+}

@@ -1,0 +1,58 @@
+/** Invariant: every state in which something is awaited has a deadline; running and idle await nothing (HANDOVER 10.1). */
+import type { Timing } from '../../../drivers/board/types.ts'
+import { Timeout } from '../../plumbing/timeout.ts'
+import { FACTS, type State } from './lifecycle.ts'
+
+/** A program that was told to stop is killed after this. ms, before MEDULLA_TIME_SCALE */
+const STOP_MS = 1000
+/**
+ * ms, before MEDULLA_TIME_SCALE. The old program has died in the middle of a handover: the candidate takes over by then,
+ * or the safe levels are driven in time (HANDLES 6.6).
+ */
+const ORPHAN_MS = 150
+/** Extra time for a takeover in ms, for each MiB of state that the candidate reads, hashes and decodes (HANDOVER 6.12). */
+export const TAKEOVER_MS_PER_MIB = 20
+
+/** How long a program may take for what is not control (HANDOVER 13.7, 9.3): less than the body waits. ms */
+export const farewells = ({ yieldMs }: Timing, scale: number) => ({ endMs: yieldMs / 2, stopMs: 0.8 * STOP_MS * scale })
+
+export class Deadline {
+  readonly #timing: Timing
+  readonly #scale: number
+  readonly #timeout = new Timeout()
+
+  constructor(timing: Timing, scale: number) {
+    this.#timing = timing
+    this.#scale = scale
+  }
+
+  /** Replaces the one before; a state that awaits nothing has none. `stateBytes` is the length of the state handed over. */
+  arm(state: State, stateBytes: number, late: () => void): void {
+    this.disarm()
+    const ms = this.lengthMs(state, stateBytes)
+    if (ms !== null) this.#timeout.set(ms, late)
+  }
+
+  disarm(): void {
+    this.#timeout.clear()
+  }
+
+  /** ms; null for a state that awaits nothing. */
+  lengthMs(state: State, stateBytes: number): number | null {
+    const { readyMs, yieldMs, takeoverMs } = this.#timing
+    switch (FACTS[state].waits) {
+      case 'ready':
+        return readyMs
+      case 'yield':
+        return yieldMs
+      case 'takeover':
+        return takeoverMs + (stateBytes / 2 ** 20) * TAKEOVER_MS_PER_MIB * this.#scale
+      case 'orphan':
+        return ORPHAN_MS * this.#scale
+      case 'stop':
+        return STOP_MS * this.#scale
+      case null:
+        return null
+    }
+  }
+}

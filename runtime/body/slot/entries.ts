@@ -1,0 +1,61 @@
+/** What a slot writes into the receipt log; one shape for upgrades, one for everything else. */
+import type { Outcome } from '../../../deploy/shared/api.ts'
+import type { ReceiptFields } from '../../store/receipts.ts'
+import { oneLine } from './said.ts'
+import type { Cause, Runnable, Upgrade } from './upgrade.ts'
+
+/** Whether programs are confined here is the same for all of them: the robot adds it. */
+export type Entry = Omit<ReceiptFields, 'confined'>
+
+/** A receipt holds at most this much of a reason; the slot's log holds all of it. */
+const MAX_REASON = 500
+
+const why = (cause: Cause | null) =>
+  cause === null
+    ? {}
+    : {
+        code: cause.code,
+        reason: oneLine(cause.message, MAX_REASON),
+        ...(cause.ranMs === undefined ? {} : { ranMs: Math.round(cause.ranMs) }),
+        ...(cause.said === undefined ? {} : { said: oneLine(cause.said) }),
+      }
+
+export function upgradeEntry(slot: string, upgrade: Upgrade, outcome: Outcome, fence: number): Entry {
+  const { to, from, cause, pusher, stateAgeMs, gapMs, fenceMs, stateBytes } = upgrade
+  const { phases, wallMs } = upgrade.timeline.end()
+  return {
+    slot,
+    outcome,
+    ...why(cause),
+    program: to.program,
+    version: to.version,
+    from: from?.digest ?? null,
+    to: to.digest,
+    signer: to.signer,
+    ...(pusher === undefined ? {} : { pusher }),
+    phases,
+    wallMs,
+    gapMs,
+    ...(fenceMs === null ? {} : { fenceMs }),
+    stateBytes,
+    ...(stateAgeMs === undefined ? {} : { stateAgeMs }),
+    edges: upgrade.edges,
+    fence,
+  }
+}
+
+export function plainEntry(slot: string, outcome: Outcome, fence: number, about: Partial<ReceiptFields>): Entry {
+  const nothing = { from: null, to: null, phases: [], wallMs: 0, gapMs: null, stateBytes: 0, edges: null }
+  return { slot, outcome, ...nothing, fence, ...about }
+}
+
+/** Start, stop, crash and wait of a program. */
+export function lifeEntry(
+  slot: string,
+  outcome: Outcome,
+  fence: number,
+  { runs, cause, failures = 0 }: { runs: Runnable | null; cause: Cause | null; failures?: number },
+) {
+  const about = runs === null ? {} : { program: runs.program, version: runs.version, to: runs.digest }
+  return plainEntry(slot, outcome, fence, { ...why(cause), ...(failures === 0 ? {} : { failures }), ...about })
+}

@@ -1,0 +1,255 @@
+/**
+ * Invariant: however often a program fails in the same way, the receipts of it grow with the logarithm of the count, and
+ * what cannot succeed by itself is tried once and then waited for (HANDOVER 9.9, 9.10; test/e2e/failures.test.ts).
+ *
+ * What a slot knows of its last failure: for its status line, its log and its receipts.
+ */
+import type { SlotStatus } from '../../../deploy/shared/api.ts'
+import { Refusal, type RefusalCode } from '../../../deploy/shared/errors.ts'
+import type { SlotEnv } from './env.ts'
+import type { Programs } from './programs.ts'
+import type { SlotRecords } from './records.ts'
+import { Runs } from './runs.ts'
+import { sentence } from './said.ts'
+import type { Cause, Consequence, Runnable } from './upgrade.ts'
+
+const OTHER_PROGRAM = 'change the board file and restart the runtime, or push another program'
+const REBUILD = 'push a release that was built for this robot'
+const AGAIN = 'build the program again and push it, or go back with: medulla rollback'
+
+/** What ends the wait for what a code says is missing; any other code may succeed by itself (HANDOVER 9.9). */
+const UNTIL: Partial<Record<RefusalCode, string>> = {
+  'missing-handle': OTHER_PROGRAM,
+  'wrong-kind': OTHER_PROGRAM,
+  'handle-leased': 'it starts when that slot lets go of it',
+  'wrong-arch': REBUILD,
+  'wrong-node': REBUILD,
+  'wrong-wire': 'build it with the medulla version that this robot runs, and push that',
+  'bad-hash': AGAIN,
+  'bad-bundle': AGAIN,
+  'unknown-format': AGAIN,
+  'not-found': AGAIN,
+  unconfined: 'medulla doctor says why; then restart the runtime',
+  estopped: 'release it with medulla estop --release, then medulla start',
+}
+
+/** A crash so soon after the commit is probably the new release's fault. ms */
+const SOON_MS = 60_000
+/** So many crashes in a row, and the hint at a rollback is given whenever the commit was. */
+const OFTEN = 3
+/** A run of this length ends a series of crashes: its next one has a receipt again. ms */
+const SERIES_ENDS_MS = 3_600_000
+/** Between two lines of log on what a program says that runs on, such as that it is unfit. ms */
+const NEWS_MS = 1000
+
+/** Failures of one release, without a long run between them. */
+interface Series {
+  readonly digest: string
+  count: number
+  readonly codes: Set<string>
+  /** The last one has a receipt. */
+  recorded: boolean
+  soon: boolean
+  cause: Cause
+}
+
+interface Waits {
+  readonly cause: Cause
+  readonly runnable: Runnable | null
+}
+
+type Env = Pick<SlotEnv, 'admit' | 'canGoBack' | 'crashed' | 'runOf' | 'saveRun' | 'timeScale' | 'unfit'>
+
+export class Failures {
+  readonly #slot: string
+  readonly #env: Env
+  readonly #programs: Programs
+  readonly #records: SlotRecords
+  readonly #note: (level: string, text: string) => void
+  readonly #runs: Runs
+  #cause: Cause | null = null
+  /** The last failure was met during an upgrade: it says nothing of a program that runs on after it. */
+  #inUpgrade = false
+  #notedAt = Number.NEGATIVE_INFINITY
+  #series: Series | null = null
+  /** What was refused last, before it is known what the slot does then. */
+  #refused: Runnable | null = null
+  #waits: Waits | null = null
+  #committedAt = Number.NEGATIVE_INFINITY
+
+  constructor(
+    slot: string,
+    env: Env,
+    programs: Programs,
+    records: SlotRecords,
+    note: (level: string, text: string) => void,
+  ) {
+    this.#slot = slot
+    this.#env = env
+    this.#programs = programs
+    this.#records = records
+    this.#note = note
+    this.#runs = new Runs(slot, env, programs, note)
+  }
+
+  /** `moved`: the slot did something about it. A program that runs on is noted when what it says changes, once a second. */
+  met(cause: Cause, moved: boolean, inUpgrade: boolean): void {
+    const known = this.#cause
+    this.#cause = cause
+    this.#inUpgrade = inUpgrade
+    const now = performance.now()
+    const changed = cause.said !== known?.said || cause.code !== known?.code
+    if (!moved && !(changed && now - this.#notedAt >= NEWS_MS)) return
+    this.#notedAt = now
+    this.#note('warn', told(cause))
+  }
+
+  /** What it comes to that a program could not be started: HANDOVER 9.9 for one that is committed. */
+  refused(error: unknown, runnable: Runnable | null, committed: boolean): Consequence {
+    const { message } = error as Error
+    const code = error instanceof Refusal ? error.code : 'internal'
+    const until = committed ? this.#until(error, code) : undefined
+    if (until === undefined) return { event: 'spawn-failed', said: { code, message } }
+    this.#refused = runnable
+    return { event: 'refused', said: { code, message: `${message}; ${until}` } }
+  }
+
+  #until(error: unknown, code: RefusalCode): string | undefined {
+    if (!(error instanceof Refusal) || code !== 'missing-config') return UNTIL[code]
+    return `${error.hint}, then: medulla start${this.#where}`
+  }
+
+  get #where(): string {
+    return this.#slot === 'main' ? '' : ` --slot ${this.#slot}`
+  }
+
+  committed(): void {
+    this.#committedAt = performance.now()
+    this.#cause = this.#series = this.#waits = null
+    this.#runs.ended()
+    this.#runs.begin(this.#programs.current)
+  }
+
+  /** Nobody waits for it any more: not to be started when what is missing is there. */
+  giveUp(): void {
+    this.#waits = null
+  }
+
+  stopped(): void {
+    this.#series = this.#waits = null
+    this.#runs.ended()
+  }
+
+  rest(): void {
+    this.#runs.rest()
+  }
+
+  /** Recorded: the 1st, 2nd, 4th, 8th … failure of the release in a row, and the first of each code (HANDOVER 9.10). */
+  async crashed(): Promise<void> {
+    const runs = this.#programs.last?.runnable ?? null
+    const digest = runs?.digest ?? ''
+    const cause: Cause = this.#cause ?? { code: 'internal', message: 'the program ended' }
+    this.#env.crashed(this.#slot, cause)
+    const before = this.#series
+    const goesOn = before !== null && before.digest === digest && (cause.ranMs ?? 0) < SERIES_ENDS_MS
+    const { count, codes } = goesOn ? before : { count: 0, codes: new Set<string>() }
+    const recorded = Number.isInteger(Math.log2(count + 1)) || !codes.has(cause.code)
+    const soon = performance.now() - this.#committedAt < SOON_MS
+    this.#series = { digest, count: count + 1, codes: codes.add(cause.code), recorded, soon, cause }
+    this.#runs.crashed(recorded)
+    if (recorded) await this.#records.failed('crashed', this.#programs.fence, { runs, cause, failures: count + 1 })
+  }
+
+  /** A program runs that was started, or started again. A restart has a receipt when the crash before it has. */
+  async back(isStart: boolean): Promise<void> {
+    this.#waits = null
+    // what went wrong before somebody had it started is over
+    if (isStart) this.#cause = null
+    this.#runs.begin(this.#programs.current)
+    if (this.#series !== null) {
+      // how it crashed is in the line before
+      const { count } = this.#series
+      const hint = this.#hint()
+      const again = count === 1 ? 'started again' : `started again, ${count} times by now`
+      this.#note(hint === null ? 'info' : 'warn', hint === null ? again : `${again}; ${hint}`)
+    }
+    if (isStart) await this.#records.life('started', this.#programs)
+    else if (this.#series?.recorded !== false) await this.#records.life('restarted', this.#programs)
+  }
+
+  /** HANDOVER 9.9: one receipt, however often it is asked to start. */
+  async wait(): Promise<void> {
+    const cause = this.#cause as Cause
+    const before = this.#waits?.cause
+    this.#waits = { cause, runnable: this.#refused }
+    if (before?.code === cause.code && before.message === cause.message) return
+    await this.#records.failed('waiting', this.#programs.fence, { runs: this.#refused, cause })
+  }
+
+  get isWaiting(): boolean {
+    return this.#waits !== null
+  }
+
+  /** Why what waits here cannot run now; null when it can, or nothing waits. */
+  refusal(): Refusal | null {
+    const runnable = this.#waits?.runnable ?? null
+    return runnable === null ? null : this.#env.unfit(this.#slot, runnable)
+  }
+
+  /** It waited for a handle of another slot, and the handle is there now (HANDOVER 9.9). */
+  get isFree(): boolean {
+    return this.#waits?.cause.code === 'handle-leased' && this.refusal() === null
+  }
+
+  /** What `status` says: what an idle slot waits for, or what went wrong last. */
+  status(isIdle: boolean): Partial<SlotStatus> {
+    if (isIdle && this.#waits !== null) return this.#waiting(this.#waits)
+    const text = this.#text(this.#programs.current !== null)
+    const hint = this.#hint()
+    return { ...(text === null ? {} : { lastError: text }), ...(hint === null ? {} : { hint }) }
+  }
+
+  #waiting({ cause, runnable }: Waits): Partial<SlotStatus> {
+    // HANDLES 6.7: the release of an emergency stop starts nothing
+    const released = cause.code === 'estopped' && !this.#isStopped()
+    const waits = released ? 'the emergency stop was released; start the program with: medulla start' : cause.message
+    if (runnable === null) return { waits }
+    const { program, version, digest } = runnable
+    return { waits, program, version, digest }
+  }
+
+  #isStopped(): boolean {
+    try {
+      this.#env.admit(this.#slot)
+      return false
+    } catch {
+      return true
+    }
+  }
+
+  /** `crashed after 9 s (exit code 1), restarted 3 times; the program said: "…"` */
+  #text(runs: boolean): string | null {
+    const cause = this.#cause
+    if (cause === null || (runs && this.#inUpgrade && this.#series?.cause !== cause)) return null
+    return told({ ...cause, message: `${cause.message}${this.#often(runs)}` })
+  }
+
+  #often(runs: boolean): string {
+    if (this.#series === null || this.#series.cause !== this.#cause) return ''
+    const { count } = this.#series
+    if (runs) return count === 1 ? ', restarted' : `, restarted ${count} times`
+    return count === 1 ? '' : `, ${count} times in a row`
+  }
+
+  #hint(): string | null {
+    if (this.#series === null || !(this.#series.soon || this.#series.count >= OFTEN)) return null
+    if (!this.#env.canGoBack(this.#slot)) return null
+    return `medulla rollback${this.#where} goes back to the last release that ran well`
+  }
+}
+
+/** The cause with its code, which is left away where the sentence begins with it. */
+function told(cause: Cause): string {
+  const text = sentence(cause)
+  return text.startsWith(cause.code) ? text : `${cause.code}: ${text}`
+}

@@ -1,0 +1,129 @@
+/**
+ * Invariant: a program's log is bounded in lines, line length and rate, whatever the program writes; drops are counted.
+ *
+ * HANDOVER 9.4: 2,000 lines a slot, the last 200 of the runtime's own among them, 4,096 characters a line, 500 lines a second
+ * after a burst of 2,000.
+ */
+import type { Readable } from 'node:stream'
+import { StringDecoder } from 'node:string_decoder'
+import type { LogLine } from '../../../deploy/shared/api.ts'
+import { Budget, OUTPUT_ALLOWANCE } from '../../plumbing/budget.ts'
+
+const KEEP = 2000
+/** The runtime's own, which no program can push out. */
+const KEEP_OWN = 200
+const MAX_TEXT = 4096
+const PER_SECOND = 500
+
+/** Of all slots: the clock may be set back, and CLOCK_MONOTONIC may give two lines one time. */
+let arrivals = 0
+
+/** A line, and what says when it came whatever the clock of the robot does. */
+export interface Arrival {
+  readonly line: LogLine
+  /** Counts the lines of all slots. */
+  readonly order: number
+  /** By performance.now(). */
+  readonly atMs: number
+}
+
+export class SlotLog {
+  readonly #slot: string
+  #arrivals: Arrival[] = []
+  /** lines of the runtime among them */
+  #own = 0
+  #listeners = new Set<(line: LogLine) => void>()
+  #tokens = KEEP
+  #refilled = performance.now()
+  dropped = 0
+  /** Its slot is gone: nothing more comes. */
+  isClosed = false
+
+  constructor(slot: string) {
+    this.#slot = slot
+  }
+
+  /** In the order in which they came. */
+  get arrivals(): readonly Arrival[] {
+    return this.#arrivals
+  }
+
+  /** The runtime's own lines are never dropped. */
+  add(stream: LogLine['stream'], text: string, fence: number, level?: string): void {
+    if (stream !== 'runtime' && !this.#allow()) return
+    const line: LogLine = {
+      time: new Date().toISOString(),
+      slot: this.#slot,
+      stream,
+      text: text.slice(0, MAX_TEXT),
+      fence,
+    }
+    if (level !== undefined) line.level = level
+    this.#arrivals.push({ line, order: ++arrivals, atMs: performance.now() })
+    if (stream === 'runtime') this.#own++
+    if (this.#arrivals.length > KEEP) this.#forget()
+    for (const listener of this.#listeners) listener(line)
+  }
+
+  follow(listener: (line: LogLine) => void): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  close(): void {
+    this.isClosed = true
+    this.#listeners.clear()
+  }
+
+  /** Lines that were dropped before they came here. */
+  drop(lines: number): void {
+    this.dropped += lines
+  }
+
+  /** Reads a pipe to its end, so that a program never blocks on its own output. What is beyond {@link OUTPUT_ALLOWANCE} is not looked at. */
+  drain(
+    pipe: Readable,
+    stream: 'stdout' | 'stderr',
+    fence: () => number,
+    masked: (text: string) => string = (text) => text,
+  ): void {
+    const budget = new Budget(OUTPUT_ALLOWANCE)
+    const decoder = new StringDecoder('utf8')
+    let rest = ''
+    pipe.on('data', (chunk: Buffer) => {
+      if (budget.waitMs > 0) {
+        rest = ''
+        return this.drop(1)
+      }
+      budget.spend(1, chunk.length)
+      const lines = (rest + decoder.write(chunk)).split('\n')
+      rest = lines.pop() ?? ''
+      for (const line of lines) if (line !== '') this.add(stream, masked(line), fence())
+      if (rest.length > MAX_TEXT) {
+        this.add(stream, masked(rest), fence())
+        rest = ''
+      }
+    })
+    pipe.on('end', () => rest !== '' && this.add(stream, masked(rest), fence()))
+    pipe.on('error', () => {})
+  }
+
+  /** The oldest line goes; while the runtime has no more than its share, the oldest of the program. */
+  #forget(): void {
+    const first = this.#own > KEEP_OWN ? 0 : this.#arrivals.findIndex(({ line }) => line.stream !== 'runtime')
+    const [gone] = this.#arrivals.splice(first, 1)
+    if (gone?.line.stream === 'runtime') this.#own--
+  }
+
+  #allow(): boolean {
+    const now = performance.now()
+    this.#tokens = Math.min(KEEP, this.#tokens + ((now - this.#refilled) / 1000) * PER_SECOND)
+    this.#refilled = now
+    if (this.#tokens < 1) {
+      this.dropped++
+      return false
+    }
+    this.#tokens--
+    return true
+  }
+}

@@ -1,0 +1,39 @@
+/** Invariant: what is started was verified: just now at the door, or again against its install record. */
+import type { Bundles } from '../../store/bundles.ts'
+import type { Verified } from '../../store/door.ts'
+import { writeProgram } from '../../store/entry.ts'
+import type { Runnable } from './upgrade.ts'
+
+/** From the door: the files are already in memory, and on their way to the store. */
+export function verified(from: Verified, stored: Promise<unknown>): Runnable {
+  const { digest, release, signer, manifest, files } = from
+  return {
+    digest,
+    program: release.program,
+    version: release.version,
+    signer,
+    counter: release.counter,
+    platform: release,
+    manifest,
+    stored,
+    extract: (folder) => writeProgram(folder, files),
+  }
+}
+
+/** From the store; throws Refusal `bad-hash` when a byte of it was changed since it was installed. */
+export async function stored(bundles: Bundles, digest: string): Promise<Runnable> {
+  const { record, release } = await bundles.load(digest)
+  return {
+    digest,
+    program: release.program,
+    version: release.version,
+    signer: record.signer,
+    counter: release.counter,
+    platform: release,
+    manifest: record.manifest,
+    stored: Promise.resolve(),
+    async extract(folder) {
+      await bundles.extract(digest, folder)
+    },
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * Invariant: a state belongs to a program's name: a program is given the state of another one only where its manifest says
+ * that it takes it (HANDOVER 5.9; test/e2e/owners.test.ts).
+ */
+import type { Refusal } from '../../../deploy/shared/errors.ts'
+import type { Checkpoint } from '../../store/checkpoint.ts'
+import type { Slots } from '../../store/slots.ts'
+import type { SlotLog } from './log.ts'
+import type { Runnable } from './upgrade.ts'
+
+export type Owner = Pick<Runnable, 'program' | 'manifest'>
+
+/** Whether `to` goes on with the state of `from`. */
+export const takesStateOf = (to: Owner, from: Owner): boolean =>
+  to.program === from.program || to.manifest.takesStateOf === from.program
+
+/** What a program begins with that replaced one of another name: its own state of then, or null for its initial one. */
+export type OwnState = Pick<Checkpoint, 'time'> | null
+
+/** For whoever pushed `to` over `from`: whose state goes on, and whose is kept. */
+export function stateNotes({ to, from }: { to: Owner; from: Owner | null }, own: OwnState): string[] {
+  if (from === null || to.program === from.program) return []
+  const { program } = to
+  const kept = from.manifest.state === null ? '' : `; the state of ${from.program} is kept for it`
+  if (takesStateOf(to, from)) return kept === '' ? [] : [`${program} goes on with the state of ${from.program}`]
+  if (to.manifest.state === null) return kept === '' ? [] : [kept.slice(2)]
+  const began = own === null ? 'begins with its own initial state' : `goes on with its own state of ${own.time}`
+  return [`${program} ${began}${kept}`]
+}
+
+/** The checkpoint that a program is started with; null: it begins with its initial state. */
+export async function checkpointOf(
+  slots: Pick<Slots, 'loadCheckpoint' | 'get'>,
+  slot: string,
+  { program, version, digest, manifest }: Runnable,
+  log: SlotLog,
+): Promise<Checkpoint | null> {
+  if (manifest.state === null) return null
+  // HANDOVER 9.7
+  const load = (owner: string): Promise<Checkpoint | null> =>
+    slots.loadCheckpoint(slot, owner).catch((error: Refusal) => {
+      log.add('runtime', `${error.code}: ${error.message}; it begins anew`, 0, 'error')
+      return null
+    })
+  const { takesStateOf } = manifest
+  const checkpoint = (await load(program)) ?? (takesStateOf === undefined ? null : await load(takesStateOf))
+  const isNewer = (checkpoint?.stateVersion ?? 0) > manifest.state.version
+  // one that is pushed fails with it, and what ran comes back; for one that was committed there is nothing else
+  if (!isNewer || slots.get(slot).current !== digest) return checkpoint
+  const found = `its checkpoint is of version ${checkpoint?.stateVersion}, newer than ${program} ${version} knows`
+  log.add('runtime', `bad-state: ${found}; it begins anew`, 0, 'error')
+  return null
+}

@@ -1,0 +1,38 @@
+/** Invariant: phases are consecutive intervals, so they add up to the wall time (design invariant "Truth", HANDOVER 1.2). */
+import type { Phase, PhaseTime } from '../../../deploy/shared/api.ts'
+import { monotonicNs } from '../../sdk/ticker.ts'
+
+export class Timeline {
+  readonly startNs: number
+  readonly #phases: { phase: Phase; startNs: number }[] = []
+  readonly #listener: (phase: Phase, startMs: number) => void
+
+  constructor(startNs: number, listener: (phase: Phase, startMs: number) => void) {
+    this.startNs = startNs
+    this.#listener = listener
+  }
+
+  /** Ends the phase before and begins this one; `atNs` may lie in the past, never before the phase before. */
+  begin(phase: Phase, atNs = monotonicNs()): void {
+    const last = this.#phases.at(-1)
+    if (last?.phase === phase) return
+    const startNs = Math.max(atNs, last?.startNs ?? this.startNs)
+    this.#phases.push({ phase, startNs: last === undefined ? this.startNs : startNs })
+    this.#listener(phase, (startNs - this.startNs) / 1e6)
+  }
+
+  /** When a phase began last, in ns of CLOCK_MONOTONIC. */
+  begunNs(phase: Phase): number | null {
+    return this.#phases.findLast((each) => each.phase === phase)?.startNs ?? null
+  }
+
+  end(atNs = monotonicNs()): { phases: PhaseTime[]; wallMs: number } {
+    const endNs = Math.max(atNs, this.#phases.at(-1)?.startNs ?? this.startNs)
+    const phases = this.#phases.map(({ phase, startNs }, i) => ({
+      phase,
+      startMs: (startNs - this.startNs) / 1e6,
+      ms: ((this.#phases[i + 1]?.startNs ?? endNs) - startNs) / 1e6,
+    }))
+    return { phases, wallMs: (endNs - this.startNs) / 1e6 }
+  }
+}

@@ -1,0 +1,192 @@
+/** Invariant: an upgrade is answered exactly once, with what really happened. */
+import { randomBytes } from 'node:crypto'
+import type { Outcome, PushEvent, Receipt } from '../../../deploy/shared/api.ts'
+import type { Manifest } from '../../../deploy/shared/bundle/manifest.ts'
+import type { Release } from '../../../deploy/shared/bundle/release.ts'
+import type { RefusalCode } from '../../../deploy/shared/errors.ts'
+import { monotonicNs } from '../../sdk/ticker.ts'
+import type { Entered, FromProgram, ToProgram } from '../../sdk/wire.ts'
+import type { RunDir } from '../sandbox/rundir.ts'
+import type { Event, Fault } from './lifecycle.ts'
+import { oneLine } from './said.ts'
+import type { Timeline } from './timeline.ts'
+
+/** A verified program that can be started. */
+export interface Runnable {
+  digest: string
+  program: string
+  version: string
+  signer: string
+  counter: number
+  /** What it was built for. */
+  platform: Pick<Release, 'arch' | 'node'>
+  manifest: Manifest
+  /** It is on disk. */
+  readonly stored: Promise<unknown>
+  /** Writes program.mjs into the folder of the instance that is there for it, verified again where it comes from disk. */
+  extract(folder: string): Promise<void>
+}
+
+/** An instance of a program as its slot knows it: a process (child.ts), or one that is simulated. */
+export interface Instance {
+  readonly options: { readonly dir: RunDir }
+  readonly pid: number
+  readonly freezeMs: number
+  /** Highest fencing number it may use. */
+  fence: number
+  /** What it said before it died, or what the body ended it for. */
+  readonly fatal: Cause | null
+  /** How far its first rehearsal has come. */
+  readonly entered?: Entered | null
+  /** How a process ended: `exit code 0`, `SIGKILL`. */
+  readonly ending?: string | null
+  send(message: ToProgram): void
+  /** True when nothing of it can run, until `thaw`. */
+  freeze(): Promise<boolean>
+  thaw(): void
+  /** To the priority of a program that holds the hardware (HANDOVER 4.10). */
+  raise?(): void
+  /** True when its end was seen in time. */
+  kill(deadlineMs?: number): Promise<boolean>
+  /** HANDLES 6.8: whether it is still in the cell it was started in. */
+  contained(): boolean
+}
+
+/** An instance and what it runs. */
+export interface Running {
+  readonly child: Instance
+  readonly runnable: Runnable
+  /** performance.now() when it became the one that runs */
+  startedAt: number
+}
+
+export interface Cause {
+  code: RefusalCode
+  /** The body's own words. */
+  message: string
+  /** The program's, as it sent them: said.ts shows them (HANDOVER 3.9). */
+  said?: string
+  /** How long the program ran that this is about, in ms. */
+  ranMs?: number
+}
+
+/** What an action came to, where the lifecycle's table goes on from that. */
+export interface Consequence {
+  readonly event: Event
+  readonly said?: Cause
+}
+
+export class Upgrade {
+  readonly kind: 'push' | 'rollback'
+  readonly to: Runnable
+  readonly from: Runnable | null
+  readonly pusher: string | undefined
+  readonly force: boolean
+  /** 32 hex digits; records and messages of another swap are ignored */
+  readonly swap = randomBytes(16).toString('hex')
+  readonly timeline: Timeline
+  readonly finished: Promise<PushEvent>
+  cause: Cause | null = null
+  /** Whom a failure is held against: a candidate at fault is remembered as tried (HANDOVER 7.7). */
+  fault: Fault = 'nobody'
+  held: string | null = null
+  /** what else there is to know about how it ended */
+  notes: string[] = []
+  gapMs: number | null = null
+  stateBytes = 0
+  stateAgeMs: number | undefined
+  /** from the revocation to the confirmed stop of the old program */
+  fenceMs: number | null = null
+  /** when no program could write */
+  window: { fromNs: number; toNs: number } | null = null
+  edges: number | null = null
+  #finish: (event: PushEvent) => void = () => {}
+  readonly #held: (reason: string) => void
+
+  constructor(opts: {
+    kind: Upgrade['kind']
+    to: Runnable
+    from: Runnable | null
+    pusher?: string
+    force: boolean
+    timeline: Timeline
+    held?: (reason: string) => void
+  }) {
+    this.kind = opts.kind
+    this.to = opts.to
+    this.from = opts.from
+    this.pusher = opts.pusher
+    this.force = opts.force
+    this.timeline = opts.timeline
+    this.#held = opts.held ?? (() => {})
+    this.finished = new Promise((resolve) => {
+      this.#finish = resolve
+    })
+  }
+
+  /** The candidate is ready now, after so many ms of rehearsals. */
+  rehearsed(ms: number): void {
+    this.timeline.begin('rehearse', monotonicNs() - ms * 1e6)
+  }
+
+  /** The old program does not yield now, and says why (HANDOVER 6.10): its own words. */
+  hold(said: string): void {
+    const reason = oneLine(said)
+    if (reason === this.held) return
+    this.held = reason
+    this.#held(reason)
+  }
+
+  /**
+   * HANDOVER 3.10: times of programs count where they are in order and inside what the body has measured itself, from its
+   * order to yield until now. Otherwise the whole of that is the gap, and the answer is false.
+   */
+  tookOver({ revokedNs, receivedNs, liveNs, startedNs, bytes }: Extract<FromProgram, { t: 'took' }>): boolean {
+    if (this.window !== null) return true
+    const nowNs = monotonicNs()
+    const askedNs = this.timeline.begunNs('yield') ?? nowNs
+    const claimed = [askedNs, revokedNs, receivedNs, liveNs, startedNs, nowNs]
+    const fits = claimed.every((ns, i) => ns >= (claimed[i - 1] ?? 0))
+    this.window = fits ? { fromNs: revokedNs, toNs: liveNs } : { fromNs: askedNs, toNs: nowNs }
+    this.timeline.begin('transfer', this.window.fromNs)
+    this.timeline.begin('takeover', fits ? receivedNs : nowNs)
+    this.timeline.begin('trial', fits ? startedNs : nowNs)
+    this.gapMs = (this.window.toNs - this.window.fromNs) / 1e6
+    this.stateBytes = bytes
+    return fits
+  }
+
+  /** `ageMs` of the parked state that the old program goes on from; null: it has the state that was given back. */
+  goesBack(ageMs: number | null): void {
+    if (ageMs !== null) this.stateAgeMs = ageMs
+  }
+
+  /** HANDLES 10.7: now, the old program was seen stopped. */
+  fenced(): void {
+    if (this.window !== null) this.fenceMs = (monotonicNs() - this.window.fromNs) / 1e6
+  }
+
+  /** Changes of the slot's outputs while no program could write; once. */
+  countEdges(count: (fromNs: number, toNs: number) => number | null): void {
+    if (this.window !== null) this.edges ??= count(this.window.fromNs, this.window.toNs)
+  }
+
+  /** The first cause stays: what follows from it explains nothing. */
+  setCause(cause: Cause, fault: Fault): void {
+    if (this.cause !== null) return
+    this.cause = cause
+    this.fault = fault
+  }
+
+  finish(outcome: Outcome, message: string, receipt: Receipt | null, hint?: string): void {
+    const code = this.cause?.code
+    this.#finish({
+      event: 'result',
+      outcome,
+      message: receipt === null ? `${message}; its receipt is not on disk` : message,
+      ...(receipt === null ? {} : { receipt }),
+      ...(code === undefined ? {} : { code }),
+      ...(hint === undefined ? {} : { hint }),
+    })
+  }
+}

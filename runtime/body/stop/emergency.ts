@@ -1,0 +1,183 @@
+/**
+ * Invariant: an emergency stop needs no slot, no disk and no network to be carried out, and what fails in one part of it
+ * keeps none of the others from theirs (HANDLES 6.7; test/e2e/estop.test.ts).
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { PushEvent, Receipt } from '../../../deploy/shared/api.ts'
+import { Refusal } from '../../../deploy/shared/errors.ts'
+import type { Board } from '../../../drivers/board/types.ts'
+import type { Logger } from '../../log.ts'
+import type { Hardware } from '../hardware/hardware.ts'
+import { type Entry, plainEntry } from '../slot/entries.ts'
+import type { Slot } from '../slot/slot.ts'
+import type { StopLatch } from './stops.ts'
+
+/** How long the emergency stop waits for slots to end their programs, in ms. */
+const HALT_MS = 3000
+
+export interface EmergencyParts {
+  readonly board: Board
+  readonly stops: StopLatch
+  readonly hardware: Hardware
+  readonly slots: ReadonlyMap<string, Slot>
+  /** Before anything else: orders that were prepared earlier count no more. */
+  began(): void
+  /** Null when the receipt is not on disk; `counted` when it is one of many. */
+  record(entry: Entry): Promise<Receipt | 'counted' | null>
+  readonly log: Logger
+}
+
+export class EmergencyStop {
+  readonly #board: Board
+  readonly #stops: StopLatch
+  readonly #hardware: Hardware
+  readonly #slots: ReadonlyMap<string, Slot>
+  readonly #record: EmergencyParts['record']
+  readonly #began: EmergencyParts['began']
+  readonly #log: Logger
+  /** The one that is being carried out. */
+  #halting: Promise<PushEvent> | null = null
+
+  constructor({ board, stops, hardware, slots, began, record, log }: EmergencyParts) {
+    this.#board = board
+    this.#stops = stops
+    this.#hardware = hardware
+    this.#slots = slots
+    this.#record = record
+    this.#log = log
+    this.#began = began
+  }
+
+  /** What the last body's guard knew, and what the input says now. */
+  begin(): void {
+    const { latch } = this.#hardware
+    if (latch !== null) this.#stops.adopt(latch)
+    if (latch !== null || this.#isActive()) this.pressed()
+  }
+
+  edge(name: string, level: 0 | 1): void {
+    const { estop } = this.#board
+    if (name === estop?.input && level === estop.level) this.pressed()
+  }
+
+  /**
+   * HANDLES 6.7: every program frozen, every safe level driven, then every program ended. Never throws, whatever disk and
+   * devices say: the answer says what could not be done.
+   */
+  stop(reason: string, pusher?: string): Promise<PushEvent> {
+    this.#began()
+    const halted = this.#halt(reason, pusher).finally(() => {
+      if (this.#halting === halted) this.#halting = null
+    })
+    this.#halting = halted
+    return halted
+  }
+
+  async #halt(reason: string, pusher?: string): Promise<PushEvent> {
+    const began = performance.now()
+    const problems: string[] = []
+    const onDisk = this.#stops.stopAll(reason)
+    const byGuard = this.#hardware.stop(reason)
+    const all = this.#hardware.cells.cgroups?.all ?? null
+    const slots = [...this.#slots.values()]
+    const { freezeMs } = this.#hardware.cells
+    if (all !== null) {
+      await all.freeze(freezeMs)
+      this.#driveSafe()
+    }
+    const halted = Promise.all(slots.map((slot) => slot.stop('halt', pusher ?? null)))
+    // Not by way of the slots alone: one of them may be waiting for a disk.
+    if (all !== null) await all.kill(HALT_MS)
+    else {
+      await Promise.all(slots.map((slot) => slot.killPrograms(freezeMs)))
+      this.#driveSafe()
+    }
+    const late = sleep(HALT_MS, 'late', { ref: false })
+    if ((await Promise.race([halted, late])) === 'late') problems.push('a slot has not ended its program')
+    problems.push(...this.#driveSafe())
+    await byGuard
+    all?.thaw()
+    const refused = await onDisk
+    if (refused !== null) {
+      problems.push(`the stop is not on disk (${refused.message}): it does not outlive a loss of power`)
+    }
+    const why = `emergency stop: ${reason}`
+    const about = { code: 'estopped', reason: why, wallMs: performance.now() - began } as const
+    const receipt = await this.#record(
+      plainEntry('all', 'estopped', 0, pusher === undefined ? about : { ...about, pusher }),
+    )
+    if (receipt === null) problems.push('its receipt is not on disk')
+    for (const problem of problems) this.#log.error(`emergency stop: ${problem}`)
+    const message = ['everything is stopped, outputs are at their safe levels', ...problems].join('; but ')
+    return {
+      ...{ event: 'result', outcome: 'estopped', message, hint: 'medulla estop --release' },
+      ...(receipt === null || receipt === 'counted' ? {} : { receipt }),
+    }
+  }
+
+  /** What could not be driven; one that fails keeps none of the others from theirs. */
+  #driveSafe(): string[] {
+    try {
+      this.#hardware.owner.safeAll()
+      return []
+    } catch (error) {
+      return [(error as Error).message]
+    }
+  }
+
+  /** Throws `estopped` while the emergency stop's input is active, and when another emergency stop came meanwhile. */
+  async release(pusher: string): Promise<PushEvent> {
+    // Thawed now, what is about to be killed would run once more.
+    await this.#halting
+    if (this.#isActive() || !(await this.#hardware.release())) {
+      throw new Refusal(
+        'estopped',
+        `the emergency stop ${this.#board.estop?.input} is still pressed`,
+        'pull it out first',
+      )
+    }
+    const refused = await this.#stops.release()
+    if (refused !== null) {
+      throw new Refusal('estopped', `the release cannot be written: ${refused.message}`, 'medulla estop --release')
+    }
+    if (this.#stops.estop !== null || this.#halting !== null) {
+      throw new Refusal('estopped', 'another emergency stop came during the release', 'medulla estop --release')
+    }
+    // The guard may have frozen all of it once more.
+    this.#hardware.cells.cgroups?.all.thaw()
+    const receipt = await this.#record(plainEntry('all', 'released', 0, { pusher }))
+    const message = 'the emergency stop is released; nothing was started'
+    return {
+      ...{ event: 'result', outcome: 'released', message, hint: 'medulla start' },
+      ...(receipt === null || receipt === 'counted' ? {} : { receipt }),
+    }
+  }
+
+  /** The input of the emergency stop came to its level, as this process or the guard saw it. */
+  pressed(): void {
+    if (this.#halting !== null) return
+    const runs = [...this.#slots.values()].some((slot) => !slot.isIdle)
+    // Again, and nothing runs: only what the guard has frozen is to be thawed.
+    if (this.#stops.estop !== null && !runs) return this.#hardware.cells.cgroups?.all.thaw()
+    void this.stop(`the input ${this.#board.estop?.input}`)
+  }
+
+  /** Why nothing may be started or written now; null when it may. */
+  refusal(): Refusal | null {
+    const { estop } = this.#stops
+    if (estop === null) return null
+    return new Refusal('estopped', `stopped since ${estop.since} by ${estop.reason}`, 'medulla estop --release')
+  }
+
+  /** Whether the input is at its level now; one that cannot be read counts as if it were. */
+  #isActive(): boolean {
+    const { estop } = this.#board
+    if (estop === undefined) return false
+    try {
+      return [...this.#hardware.owner.all].find(({ name }) => name === estop.input)?.value() === estop.level
+    } catch (error) {
+      this.#log.error(`the input ${estop.input} cannot be read: ${(error as Error).message}`)
+      return true
+    }
+  }
+}
