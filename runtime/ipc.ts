@@ -3,8 +3,9 @@
  * The body treats the endpoint as hostile: every line is parsed by these schemas and anything else ends the endpoint.
  */
 import * as z from 'zod'
-import { LOG_LEVELS, NAME_PATTERN } from '../deploy/shared/api.ts'
+import { LOG_LEVELS } from '../deploy/shared/api.ts'
 import { LIMITS } from '../deploy/shared/bundle/limits.ts'
+import { NAME_PATTERN } from '../deploy/shared/names.ts'
 import type { ServerConfine } from './sdk/confined.ts'
 import type { EndpointKeys } from './store/home.ts'
 

@@ -1,10 +1,10 @@
 /** What a path means as a program: its folder, its main file, its name and its version. */
 import { readFileSync, realpathSync, statSync } from 'node:fs'
 import { basename, dirname, extname, join } from 'node:path'
-import { NAME_PATTERN } from '../shared/api.ts'
 import { VERSION_PATTERN } from '../shared/bundle/release.ts'
 import type { Json, JsonObject } from '../shared/bundle/strict.ts'
 import { Refusal } from '../shared/errors.ts'
+import { NAME_PATTERN } from '../shared/names.ts'
 import { assetPatterns } from './bundler/assets.ts'
 import { parseJsonText } from './bundler/logical.ts'
 

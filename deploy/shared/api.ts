@@ -32,8 +32,6 @@ export const PROTOCOL = 'medulla/1'
 export const ORDER_HEADER = 'medulla-order'
 export const DEFAULT_PORT = 7171
 export const DEFAULT_SLOT = 'main'
-/** Names of slots, robots and programs. */
-export const NAME_PATTERN = /^[a-z0-9][a-z0-9._-]{0,63}$/
 
 /** Of a value that a robot keeps for its programs. */
 export const CONFIG_NAME = /^[A-Z][A-Z0-9_]{0,63}$/

@@ -1,11 +1,12 @@
 /** A certificate says which keys one identity uses, and is signed by that identity's own key (BUNDLE 3). */
-import { NAME_PATTERN } from './api.ts'
+
 import { LIMITS } from './bundle/limits.ts'
 import { parseRecipient } from './bundle/seal.ts'
 import { decodePublicKey, fingerprint, PUBLIC_KEY_PATTERN, toBase64, verifyBase64 } from './bundle/sshsig.ts'
 import { encodeJson, readJson } from './bundle/strict.ts'
 import { Refusal } from './errors.ts'
 import type { Signer } from './keys.ts'
+import { NAME_PATTERN } from './names.ts'
 
 export interface Certificate {
   format: 'medulla-cert/1'

@@ -3,10 +3,11 @@
  * route that names its role, to a session whose operator has it; anything else is refused (default deny).
  */
 import express, { type Express, type NextFunction, type Request, type RequestHandler, type Response } from 'express'
-import { LOG_LEVELS, type LogLevel, NAME_PATTERN, ROLE_RANK, type Role } from '../../deploy/shared/api.ts'
+import { LOG_LEVELS, type LogLevel, ROLE_RANK, type Role } from '../../deploy/shared/api.ts'
 import { LIMITS } from '../../deploy/shared/bundle/limits.ts'
 import { type Peer, SecureSocket } from '../../deploy/shared/channel/socket.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
+import { NAME_PATTERN } from '../../deploy/shared/names.ts'
 import { HANDLE_NAME } from '../ipc.ts'
 import type { BodyLink } from './bodylink.ts'
 import { answerRefusal, type Call, parseOrder } from './call.ts'

@@ -3,9 +3,9 @@
 import { configNames } from './config.ts'
 import { paperHandle } from './dummies.ts'
 import { Instance } from './instance.ts'
+import type { Outside } from './outside.ts'
 import { declare, type Params, paramsView, valuesOf } from './params.ts'
 import { type Description, type Needs, type RobotSpec, SpecError, suggestion } from './spec.ts'
-import type { Outside } from './stage.ts'
 import { type Init, SDK_VERSION, WIRE } from './wire.ts'
 
 /** `entering` is called before `run` is. */

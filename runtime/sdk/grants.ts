@@ -4,7 +4,7 @@ import { HardwareError, type HardwareErrorKind } from '../../drivers/errors.ts'
 import { adoptBrokered, BrokerClient, type BrokerPort } from '../../drivers/program/broker/index.ts'
 import type { Grant, Handle, Lease } from '../../drivers/program/handle.ts'
 import { adopt, type Means } from '../../drivers/program/inherit/index.ts'
-import type { Host } from './program.ts'
+import type { Host } from './host.ts'
 import { FD } from './wire.ts'
 
 /** null when nothing is brokered; of an inherited i2c device some transfers are (HANDLES 12.5). */

@@ -1,6 +1,6 @@
 /** Invariant: what a program declared can be started any number of times, and each start is a program of its own. */
 import type { GatePort } from './gate.ts'
-import type { Host } from './program.ts'
+import type { Host } from './host.ts'
 import type { Description } from './spec.ts'
 
 /** A program as `robot()` declared it, with the SDK that it was built with. */

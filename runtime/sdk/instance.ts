@@ -7,8 +7,8 @@ import { type Handle, isDriven, type LastEdge } from '../../drivers/program/hand
 import { lastEdge } from '../../drivers/program/lastedge.ts'
 import { configView } from './config.ts'
 import { logged } from './log.ts'
+import type { AnySpec, OnStage, Outside } from './outside.ts'
 import type { Context, OnLive } from './spec.ts'
-import type { AnySpec, Outside, Stage } from './stage.ts'
 import { encodeState } from './state.ts'
 import { Ticker, watch } from './ticker.ts'
 import type { Meta } from './wire.ts'
@@ -21,10 +21,10 @@ export class Instance {
   readonly state: unknown
   readonly #checks: (() => boolean | string | undefined)[] = []
   readonly #spec: AnySpec
-  readonly #stage: Pick<Stage, 'handles' | 'init' | 'params'>
+  readonly #stage: OnStage
   readonly #outside: Outside
 
-  constructor(stage: Pick<Stage, 'handles' | 'init' | 'params' | 'spec'>, outside: Outside, state: unknown) {
+  constructor(stage: OnStage, outside: Outside, state: unknown) {
     this.#spec = stage.spec
     this.#stage = stage
     this.#outside = outside

@@ -13,7 +13,7 @@ import { type Explained, explain, thrownBy } from '../../deploy/shared/stack.ts'
 import { needsSystem } from '../../drivers/program/inherit/needs.ts'
 import { installGate } from './effects.ts'
 import { Gate } from './gate.ts'
-import type { Host } from './program.ts'
+import type { Host } from './host.ts'
 import { Sockets } from './sockets.ts'
 import {
   type CellMessage,

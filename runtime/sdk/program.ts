@@ -5,69 +5,29 @@
  */
 import type { BrokerPort } from '../../drivers/program/broker/index.ts'
 import type { Lease } from '../../drivers/program/handle.ts'
-import { deliverEdge, type System } from '../../drivers/program/inherit/index.ts'
-import type { GatePort } from './gate.ts'
+import { deliverEdge } from '../../drivers/program/inherit/index.ts'
 import { adoptAll, brokerOf } from './grants.ts'
+import type { Host } from './host.ts'
 import type { Instance } from './instance.ts'
 import { Life } from './life.ts'
+import type { AnySpec } from './outside.ts'
 import type { ParamValue } from './params.ts'
 import { rehearse, warmUp } from './rehearsal.ts'
-import type { SocketsPort } from './sockets.ts'
 import type { Why } from './spec.ts'
-import { type AnySpec, type Mailbox, Stage } from './stage.ts'
+import { Stage } from './stage.ts'
 import { messageOf, ProgramFailure, unserialisable } from './state.ts'
 import { Outbox, StateReader } from './statearea.ts'
 import { failCode, handOver, takeOver, type Yield } from './switch.ts'
-import { monotonicNs, type Pace } from './ticker.ts'
+import { monotonicNs } from './ticker.ts'
 import {
-  type Entered,
   type FailCode,
   type FromProgram,
-  type Init,
   type LogLevel,
   MAX_LOG_TEXT,
   NOT_LIVE,
   type Snapshot,
   type ToProgram,
 } from './wire.ts'
-
-/** The files of a program: of a process, descriptors of its table (HANDOVER 3.3). */
-export interface Places {
-  readonly outbox: number
-  readonly inbox: number
-  readonly predecessor: number
-  readonly scratch: number
-  readonly handoverOut: Mailbox
-  readonly handoverIn: Mailbox
-}
-
-/** What the loader provides (loader.ts), or a simulation. */
-export interface Host {
-  readonly init: Init
-  /** Present when a grant needs it. */
-  readonly system: System | null
-  readonly places: Places
-  /** What the program does to the world goes through it. */
-  readonly gate: GatePort
-  /** Its servers and connections; absent where it has none. */
-  readonly sockets?: SocketsPort
-  /** Absent: the broker's socket in the table. */
-  readonly broker?: BrokerPort
-  /** Absent: the event loop. */
-  readonly pace?: Pace
-  send(message: FromProgram): void
-  /** How far the first rehearsal has come. */
-  enter?(place: Entered): void
-  /** An error with its place in the author's files, in one line and with its calls. Absent: an older runtime. */
-  explain?(error: unknown): { text: string; stack: string }
-  /** Collects garbage now, so that it is not done in the gap. */
-  collect(): void
-  listen(onMessage: (message: ToProgram) => void): void
-  /** What the program throws outside of any call of ours. */
-  onUncaught(caught: (error: unknown) => void): void
-  /** Nothing of the program runs after it. */
-  exit(status: number): void
-}
 
 /** A tick nearer than this is waited for. */
 const SOON_MS = 20

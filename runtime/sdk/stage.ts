@@ -10,41 +10,21 @@ import type { Handle, Lease } from '../../drivers/program/handle.ts'
 import { renewed, setCarried } from '../../drivers/program/inherit/index.ts'
 import { setLastEdge } from '../../drivers/program/lastedge.ts'
 import { Instance } from './instance.ts'
-import { complete, type Params, type ParamValue, paramsView } from './params.ts'
-import type { Needs, RobotSpec, Why } from './spec.ts'
+import type { AnySpec, Mailbox, Outside } from './outside.ts'
+import { complete, type ParamValue, paramsView } from './params.ts'
 import { decodeState, encodeState, migrateDown, migrateUp } from './state.ts'
 import type { Outbox, StateReader } from './statearea.ts'
-import { monotonicNs, type TickerHooks } from './ticker.ts'
+import { monotonicNs } from './ticker.ts'
 import {
   type HandoverRecord,
   type Init,
   type LastEdges,
-  type LogLevel,
   type Meta,
   RECORD_SIZE,
   RecordBuffer,
   type Snapshot,
   type Values,
 } from './wire.ts'
-
-export type AnySpec = RobotSpec<Needs, unknown, Params>
-
-/** What an instance can reach besides its handles; a rehearsal's reaches nothing. */
-export interface Outside extends TickerHooks {
-  /** Why `run` is called. */
-  why(): Why | 'rehearsal'
-  log(text: string, level: LogLevel): void
-  /** A hold was released. */
-  released(): void
-  /** An error in one line, with its place where that is known. */
-  textOf(error: unknown): string
-}
-
-/** Where records go and come from: a FIFO (position null), or a place in the scratch file. */
-export interface Mailbox {
-  readonly fd: number
-  readonly position: number | null
-}
 
 export interface Given {
   snapshot: Snapshot

@@ -3,7 +3,8 @@
  *
  * The two halves of a handover, with what is told to the body about each.
  */
-import type { Given, Mailbox, Stage } from './stage.ts'
+import type { Mailbox } from './outside.ts'
+import type { Given, Stage } from './stage.ts'
 import { ProgramFailure } from './state.ts'
 import { type Outbox, StateError, type StateReader } from './statearea.ts'
 import { monotonicNs, rest } from './ticker.ts'

@@ -7,7 +7,6 @@
 import { constants } from 'node:fs'
 import { chmod, lstat, mkdir, open, readdir, readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { NAME_PATTERN } from '../../deploy/shared/api.ts'
 import type { Certificate, SignedCertificate } from '../../deploy/shared/cert.ts'
 import { issueCertificate, verifyCertificate } from '../../deploy/shared/cert.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
@@ -19,6 +18,7 @@ import {
   loadSigner,
   noisePublic,
 } from '../../deploy/shared/keys.ts'
+import { NAME_PATTERN } from '../../deploy/shared/names.ts'
 import { makeDirAtomic, recoverDir, syncDir, writeAtomic, writeNew } from './atomic.ts'
 import { takeLock } from './lock.ts'
 import { isMissing } from './record.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { imports, sources, text } from './tree.ts'
+import { imports, loaded, sources, text } from './tree.ts'
 
 interface Ban {
   in: RegExp
@@ -97,6 +97,33 @@ test('imports point one way', () => {
     }
   }
   expect(wrong).toEqual([])
+})
+
+/** Everything that `from` imports, and what that imports; with `types` what is there for types alone, too. */
+function closure(from: readonly string[], of: (path: string) => readonly string[]): Set<string> {
+  const found = new Set<string>()
+  const look = [...from]
+  for (let path = look.pop(); path !== undefined; path = look.pop()) {
+    if (found.has(path)) continue
+    found.add(path)
+    if (path.endsWith('.ts')) look.push(...of(path))
+  }
+  return found
+}
+
+test('no file of the product imports itself over others, types included', () => {
+  const files = sources(['drivers', 'deploy', 'runtime'])
+  const known = new Set(files)
+  const circles = files.filter((path) =>
+    closure(imports(path), (each) => (known.has(each) ? imports(each) : [])).has(path),
+  )
+  expect(circles).toEqual([])
+})
+
+test('what is bundled into a program, and its loader, load no package but koffi', () => {
+  const entries = ['runtime/sdk/index.ts', 'drivers/index.ts', 'runtime/sdk/loader.ts']
+  const packages = [...closure(entries, loaded)].filter((path) => !path.endsWith('.ts') && !path.startsWith('node:'))
+  expect(packages).toEqual([])
 })
 
 test('the scan sees every form of import', () => {

@@ -25,8 +25,18 @@ function walk(folder: string): string[] {
 }
 
 /** What a file imports, types too; relative paths are resolved to paths below the root. */
-export function imports(path: string): string[] {
-  const code = text(path).replace(/^\s*(\/\/|\*|\/\*).*$/gm, '')
+export const imports = (path: string): string[] => importsIn(path, text(path))
+
+/** What is loaded with a file: imports of values, at its top. */
+export function loaded(path: string): string[] {
+  const values = text(path)
+    .replace(/^(?:import|export) type [^;]*?from '[^']+'$/gm, '')
+    .replace(/\bimport\(\s*'[^']+'/g, '')
+  return importsIn(path, values)
+}
+
+function importsIn(path: string, source: string): string[] {
+  const code = source.replace(/^\s*(\/\/|\*|\/\*).*$/gm, '')
   const found = [
     ...code.matchAll(/(?:^|[\s;}])(?:import|export)\s[^'"`;]*?from\s*['"]([^'"\n]+)['"]/g),
     ...code.matchAll(/(?:^|[\s;])import\s*['"]([^'"\n]+)['"]/g),

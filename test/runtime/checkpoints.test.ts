@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { Checkpoints } from '../../runtime/body/slot/checkpoints.ts'
-import type { Running } from '../../runtime/body/slot/upgrade.ts'
+import type { Running } from '../../runtime/body/slot/running.ts'
 import { Outbox } from '../../runtime/sdk/statearea.ts'
 import { eventually } from '../e2e/eventually.ts'
 

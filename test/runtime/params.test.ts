@@ -2,7 +2,7 @@ import { expect, test } from 'vitest'
 import type { Manifest } from '../../deploy/shared/bundle/manifest.ts'
 import type { ManifestParam } from '../../deploy/shared/bundle/params.ts'
 import { SlotParams } from '../../runtime/body/slot/params.ts'
-import type { Running } from '../../runtime/body/slot/upgrade.ts'
+import type { Running } from '../../runtime/body/slot/running.ts'
 import {
   type Declaration,
   declare,

@@ -7,6 +7,13 @@ export interface App {
   readonly env: Readonly<Record<string, string | undefined>>
   /** The config folder. */
   readonly dir: string
+  readonly commands: Readonly<Record<string, CommandEntry>>
+}
+
+/** A command in the table of commands.ts. */
+export interface CommandEntry {
+  readonly summary: string
+  load(): Promise<CommandModule>
 }
 
 /** One file each in commands/. `define` adds arguments, options, an example and the action, which answers the exit code. */

@@ -1,5 +1,5 @@
 /** Every command, and where it lives. Loaded one at a time: this file imports none of them. */
-import type { CommandModule } from './app.ts'
+import type { CommandEntry } from './app.ts'
 
 /** Headings of `medulla --help`, in this order. */
 export const GROUPS = {
@@ -13,10 +13,8 @@ export const GROUPS = {
   other: 'More:',
 } as const
 
-interface Entry {
+interface Entry extends CommandEntry {
   group: keyof typeof GROUPS
-  summary: string
-  load(): Promise<CommandModule>
 }
 
 const entry = (group: Entry['group'], summary: string, load: Entry['load']): Entry => ({ group, summary, load })

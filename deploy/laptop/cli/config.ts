@@ -9,10 +9,10 @@ import { existsSync, readFileSync, statSync } from 'node:fs'
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises'
 import { homedir, userInfo } from 'node:os'
 import { isAbsolute, join, resolve } from 'node:path'
-import { NAME_PATTERN } from '../../shared/api.ts'
 import type { SignedCertificate } from '../../shared/cert.ts'
 import { Refusal } from '../../shared/errors.ts'
 import type { Signer } from '../../shared/keys.ts'
+import { NAME_PATTERN } from '../../shared/names.ts'
 
 type Env = Readonly<Record<string, string | undefined>>
 

@@ -45,7 +45,7 @@ class Demo {
 
   constructor(dir: string) {
     this.#dir = dir
-    this.#app = { term, env: { ...process.env, MEDULLA_CONFIG: dir }, dir }
+    this.#app = { term, env: { ...process.env, MEDULLA_CONFIG: dir }, dir, commands: {} }
   }
 
   /** Starts the CLI and answers its NDJSON as it comes; `status` settles when it ends. */

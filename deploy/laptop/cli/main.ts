@@ -40,7 +40,7 @@ async function main(given: readonly string[]): Promise<number> {
     stderr: process.stderr,
     env: process.env,
   })
-  const app: App = { term, env: process.env, dir: configDir() }
+  const app: App = { term, env: process.env, dir: configDir(), commands: COMMANDS }
   let exit: number = EXIT.ok
   try {
     const program = makeProgram(app)

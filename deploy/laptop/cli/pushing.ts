@@ -1,6 +1,8 @@
 /** One push from start to end; used by `push` and `run`. */
-import { DEFAULT_SLOT, NAME_PATTERN, PHASES, type Phase } from '../../shared/api.ts'
+
+import { DEFAULT_SLOT, PHASES, type Phase } from '../../shared/api.ts'
 import { Refusal } from '../../shared/errors.ts'
+import { NAME_PATTERN } from '../../shared/names.ts'
 import type { RobotClient } from '../client.ts'
 import type { App, Globals } from './app.ts'
 import { interruptible } from './interrupt.ts'

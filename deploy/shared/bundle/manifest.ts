@@ -1,5 +1,7 @@
 /** What a program asks of a robot, written by the build from the program's own words (BUNDLE 4). */
-import { CONFIG_NAME, NAME_PATTERN } from '../api.ts'
+
+import { CONFIG_NAME } from '../api.ts'
+import { NAME_PATTERN } from '../names.ts'
 import { LIMITS } from './limits.ts'
 import { type ManifestParam, readParams } from './params.ts'
 import { VERSION_PATTERN } from './release.ts'

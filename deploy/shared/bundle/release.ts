@@ -1,7 +1,8 @@
 /** The signed statement about one payload: what it is, for whom, and in which order (BUNDLE 6). Its digest is the bundle's identity. */
 import { createHash } from 'node:crypto'
-import { type CounterRange, NAME_PATTERN } from '../api.ts'
+import type { CounterRange } from '../api.ts'
 import { Refusal } from '../errors.ts'
+import { NAME_PATTERN } from '../names.ts'
 import { LIMITS } from './limits.ts'
 import { encodeJson, Fields, readJson } from './strict.ts'
 

@@ -7,11 +7,15 @@ import { LIMITS } from '../../../deploy/shared/bundle/limits.ts'
 import { unset } from '../../../deploy/shared/bundle/policy.ts'
 import { signConfigKey } from '../../../deploy/shared/configvalue.ts'
 import { Refusal } from '../../../deploy/shared/errors.ts'
+import type { Bundles } from '../../store/bundles.ts'
 import type { ConfigFile } from '../../store/config.ts'
-import type { AgeKey } from '../../store/door.ts'
+import type { AgeKey, Door } from '../../store/door.ts'
+import type { Home } from '../../store/home.ts'
 import type { Operator } from '../../store/operators.ts'
-import type { Robot } from '../robot.ts'
+import type { Slots } from '../../store/slots.ts'
+import type { Entry } from '../slot/entries.ts'
 import { plainEntry } from '../slot/entries.ts'
+import type { Slot } from '../slot/slot.ts'
 import { Bucket } from './receiptlimit.ts'
 
 /** Changes at once, and then for each minute: each has a receipt (HANDOVER 15.6). */
@@ -19,7 +23,17 @@ const CHANGES = { burst: 64, perMinute: 6 }
 
 type Key = AgeKey & { signed: SignedConfigKey }
 type Use = ConfigInfo['uses'][number] & { config: readonly string[] }
-type Parts = Pick<Robot, 'all' | 'bundles' | 'door' | 'home' | 'nameOf' | 'record' | 'slots'>
+
+/** What it needs of the robot. */
+interface Parts {
+  readonly all: readonly Slot[]
+  readonly bundles: Bundles
+  readonly door: Door
+  readonly home: Home
+  readonly slots: Slots
+  nameOf(fingerprint: string): string
+  record(entry: Entry): Promise<unknown>
+}
 
 export class RobotConfig {
   readonly #file: ConfigFile

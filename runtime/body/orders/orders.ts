@@ -7,18 +7,12 @@
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import * as z from 'zod'
-import {
-  CONFIG_NAME,
-  NAME_PATTERN,
-  type Order,
-  ROLE_RANK,
-  type Role,
-  type SignedOrder,
-} from '../../../deploy/shared/api.ts'
+import { CONFIG_NAME, type Order, ROLE_RANK, type Role, type SignedOrder } from '../../../deploy/shared/api.ts'
 import { LIMITS } from '../../../deploy/shared/bundle/limits.ts'
 import { verifyBase64 } from '../../../deploy/shared/bundle/sshsig.ts'
 import { readJson } from '../../../deploy/shared/bundle/strict.ts'
 import { Refusal } from '../../../deploy/shared/errors.ts'
+import { NAME_PATTERN } from '../../../deploy/shared/names.ts'
 import { fingerprint, HANDLE_NAME, ParamChange } from '../../ipc.ts'
 import type { Operator, Operators } from '../../store/operators.ts'
 

@@ -7,7 +7,8 @@ import { chmodSync, chownSync, mkdirSync, statSync } from 'node:fs'
 import { lstat, opendir, rm, rmdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { timeScale } from '../../../deploy/shared/timescale.ts'
-import type { Child } from './child.ts'
+import type { Cause } from '../slot/cause.ts'
+import type { SlotLog } from '../slot/log.ts'
 import { FIRST_UID, UID_COUNT } from './uids.ts'
 
 /** The last of the range, which no instance gets as its own group. */
@@ -58,8 +59,18 @@ export async function bytesIn(folder: string): Promise<number> {
   return files > MOST_FILES ? Number.POSITIVE_INFINITY : bytes
 }
 
+/** A child of the body, as far as its folder goes. */
+interface Watched {
+  readonly options: { readonly log: Pick<SlotLog, 'add'> }
+  readonly alive: boolean
+  readonly exited: Promise<void>
+  readonly fence: number
+  fatal: Cause | null
+  kill(): Promise<unknown>
+}
+
 /** HANDOVER 14.4: ends a program whose folder stays above its limit. */
-export function watchDataFolder(child: Child, { folder, mb }: { folder: string; mb: number }): void {
+export function watchDataFolder(child: Watched, { folder, mb }: { folder: string; mb: number }): void {
   let above = 0
   let looking = false
   const timer = setInterval(async () => {

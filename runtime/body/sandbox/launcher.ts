@@ -5,11 +5,10 @@ import type { Timing } from '../../../drivers/board/types.ts'
 import type { Grant } from '../../../drivers/program/handle.ts'
 import { farewells } from '../slot/deadlines.ts'
 import type { Launch, SlotEnv } from '../slot/env.ts'
-import type { Running } from '../slot/upgrade.ts'
+import type { Running } from '../slot/running.ts'
 import type { Cells } from './cells.ts'
 import { Child } from './child.ts'
 import { programOf, type RunDir, type RunDirs } from './rundir.ts'
-import type { Spares } from './spares.ts'
 
 /** At least three in a trial, and three before silence is too long. */
 export const heartbeatMs = ({ heartbeatMs, trialMs }: Timing): number =>
@@ -40,9 +39,14 @@ export function startChild(
   return child
 }
 
+/** Where there may be a child that waits already. */
+interface SpareSource {
+  take(about: Parameters<Launch>[0], needs: Running['runnable']['manifest']['needs']): Promise<Child | null>
+}
+
 export async function launch(
   env: Ground,
-  spares: Spares,
+  spares: SpareSource,
   ...[about, runnable, on]: Parameters<Launch>
 ): Promise<Running> {
   const { program, version, manifest } = runnable

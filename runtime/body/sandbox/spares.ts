@@ -8,7 +8,7 @@ import type { SpareEvent } from '../../../deploy/shared/api.ts'
 import type { Manifest } from '../../../deploy/shared/bundle/manifest.ts'
 import type { Launch } from '../slot/env.ts'
 import type { SlotLog } from '../slot/log.ts'
-import type { Instance, Running } from '../slot/upgrade.ts'
+import type { Instance, Running } from '../slot/running.ts'
 import type { Child } from './child.ts'
 import { type Ground, startChild } from './launcher.ts'
 

@@ -4,9 +4,9 @@
  */
 import type { FromProgram, Snapshot } from '../../sdk/wire.ts'
 import type { SlotEnv } from './env.ts'
+import type { Runnable, Running } from './running.ts'
 import { oneLine } from './said.ts'
 import { readSnapshot } from './snapshots.ts'
-import type { Runnable, Running } from './upgrade.ts'
 
 type Offer = Extract<FromProgram, { t: 'checkpoint' }>
 

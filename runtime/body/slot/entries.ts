@@ -1,8 +1,10 @@
 /** What a slot writes into the receipt log; one shape for upgrades, one for everything else. */
 import type { Outcome } from '../../../deploy/shared/api.ts'
 import type { ReceiptFields } from '../../store/receipts.ts'
+import type { Cause } from './cause.ts'
+import type { Runnable } from './running.ts'
 import { oneLine } from './said.ts'
-import type { Cause, Runnable, Upgrade } from './upgrade.ts'
+import type { Upgrade } from './upgrade.ts'
 
 /** Whether programs are confined here is the same for all of them: the robot adds it. */
 export type Entry = Omit<ReceiptFields, 'confined'>

@@ -7,9 +7,10 @@ import type { FromProgram } from '../../sdk/wire.ts'
 import type { Checkpoint } from '../../store/checkpoint.ts'
 import type { ParamSets } from '../../store/slots.ts'
 import type { Owner } from '../hardware/owner.ts'
+import type { Cause } from './cause.ts'
 import type { Entry } from './entries.ts'
 import type { SlotLog } from './log.ts'
-import type { Cause, Instance, Runnable, Running } from './upgrade.ts'
+import type { Instance, Runnable, Running } from './running.ts'
 
 /** Starts an instance; `exit` is called once, whatever ended it. */
 export type Launch = (

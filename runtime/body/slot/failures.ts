@@ -6,12 +6,13 @@
  */
 import type { SlotStatus } from '../../../deploy/shared/api.ts'
 import { Refusal, type RefusalCode } from '../../../deploy/shared/errors.ts'
+import type { Cause, Consequence } from './cause.ts'
 import type { SlotEnv } from './env.ts'
 import type { Programs } from './programs.ts'
 import type { SlotRecords } from './records.ts'
+import type { Runnable } from './running.ts'
 import { Runs } from './runs.ts'
 import { sentence } from './said.ts'
-import type { Cause, Consequence, Runnable } from './upgrade.ts'
 
 const OTHER_PROGRAM = 'change the board file and restart the runtime, or push another program'
 const REBUILD = 'push a release that was built for this robot'

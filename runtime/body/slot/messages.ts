@@ -2,7 +2,7 @@
 import * as z from 'zod'
 import { MAX_STATE } from '../../sdk/statearea.ts'
 import { ENTERED, FAIL_CODES, type FromProgram, LOG_LEVELS } from '../../sdk/wire.ts'
-import type { Cause } from './upgrade.ts'
+import type { Cause } from './cause.ts'
 
 const text = z.string().max(4200)
 const swap = z.string().regex(/^[0-9a-f]{32}$/)

@@ -4,7 +4,8 @@
  */
 import type { SlotStatus } from '../../../deploy/shared/api.ts'
 import { Timeout } from '../../plumbing/timeout.ts'
-import type { Cause, Running } from './upgrade.ts'
+import type { Cause } from './cause.ts'
+import type { Running } from './running.ts'
 
 /** Watches the heartbeats of the program that runs. */
 export class Monitor {

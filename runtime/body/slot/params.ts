@@ -8,8 +8,8 @@ import { Refusal } from '../../../deploy/shared/errors.ts'
 import { allowed, misfit, type ParamValue, valuesOf } from '../../sdk/params.ts'
 import type { SlotEnv } from './env.ts'
 import type { Programs } from './programs.ts'
+import type { Runnable, Running } from './running.ts'
 import type { Owner } from './stateowner.ts'
-import type { Runnable, Running } from './upgrade.ts'
 
 const LIVE_MS = 20
 const SAVE_MS = 100

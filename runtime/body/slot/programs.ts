@@ -5,11 +5,12 @@
  * The three roles of a slot, and the moves between them. When to make which move is slot.ts's business.
  */
 import type { Snapshot } from '../../sdk/wire.ts'
+import type { Cause, Consequence } from './cause.ts'
 import type { SlotEnv } from './env.ts'
 import type { Action, Event } from './lifecycle.ts'
+import type { Runnable, Running } from './running.ts'
 import { fillInbox, readSnapshot } from './snapshots.ts'
 import { type OwnState, takesStateOf } from './stateowner.ts'
-import type { Cause, Consequence, Runnable, Running } from './upgrade.ts'
 
 /** HANDOVER 3.8: who may say what, so that no program answers for another one. */
 const SPEAKERS: Partial<Record<Event, 'current' | 'next'>> = {

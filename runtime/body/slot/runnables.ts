@@ -2,7 +2,7 @@
 import type { Bundles } from '../../store/bundles.ts'
 import type { Verified } from '../../store/door.ts'
 import { writeProgram } from '../../store/entry.ts'
-import type { Runnable } from './upgrade.ts'
+import type { Runnable } from './running.ts'
 
 /** From the door: the files are already in memory, and on their way to the store. */
 export function verified(from: Verified, stored: Promise<unknown>): Runnable {

@@ -5,7 +5,7 @@
 import type { ReleaseRun } from '../../../deploy/shared/api.ts'
 import type { SlotEnv } from './env.ts'
 import type { Programs } from './programs.ts'
-import type { Running } from './upgrade.ts'
+import type { Running } from './running.ts'
 
 /** A run of this length is a good one. ms, before MEDULLA_TIME_SCALE */
 const WELL_MS = 60_000

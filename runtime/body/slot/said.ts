@@ -2,7 +2,7 @@
  * Invariant: text of a program stands in a sentence of the runtime only in quotation marks, cut, and on one line, so that it
  * cannot be taken for the runtime's own words (HANDOVER 3.9; test/e2e/hostiletext.test.ts).
  */
-import type { Cause } from './upgrade.ts'
+import type { Cause } from './cause.ts'
 
 /** Characters of a program's text in a sentence or a receipt; the slot's log holds more. */
 export const MAX_SAID = 300

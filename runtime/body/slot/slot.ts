@@ -7,6 +7,7 @@
 import type { Outcome, SlotStatus } from '../../../deploy/shared/api.ts'
 import { Refusal } from '../../../deploy/shared/errors.ts'
 import type { FromProgram } from '../../sdk/wire.ts'
+import type { Cause, Consequence } from './cause.ts'
 import { Checkpoints } from './checkpoints.ts'
 import { Deadline } from './deadlines.ts'
 import { upgradeEntry } from './entries.ts'
@@ -19,8 +20,9 @@ import { SlotParams } from './params.ts'
 import { Programs } from './programs.ts'
 import { SlotRecords } from './records.ts'
 import { Restarts } from './restarts.ts'
+import type { Runnable, Running } from './running.ts'
 import { stateNotes } from './stateowner.ts'
-import type { Cause, Consequence, Runnable, Running, Upgrade } from './upgrade.ts'
+import type { Upgrade } from './upgrade.ts'
 import { causeOf, describeOutcome, outcomeOf } from './verdict.ts'
 
 export class Slot {

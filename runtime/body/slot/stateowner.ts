@@ -6,7 +6,7 @@ import type { Refusal } from '../../../deploy/shared/errors.ts'
 import type { Checkpoint } from '../../store/checkpoint.ts'
 import type { Slots } from '../../store/slots.ts'
 import type { SlotLog } from './log.ts'
-import type { Runnable } from './upgrade.ts'
+import type { Runnable } from './running.ts'
 
 export type Owner = Pick<Runnable, 'program' | 'manifest'>
 

@@ -3,9 +3,10 @@ import type { Outcome } from '../../../deploy/shared/api.ts'
 import type { RefusalCode } from '../../../deploy/shared/errors.ts'
 import type { Timing } from '../../../drivers/board/types.ts'
 import type { Entered } from '../../sdk/wire.ts'
+import type { Cause } from './cause.ts'
 import type { Reason } from './lifecycle.ts'
 import { lasted, sentence } from './said.ts'
-import type { Cause, Upgrade } from './upgrade.ts'
+import type { Upgrade } from './upgrade.ts'
 
 /** What is known when something ends. */
 export interface Evidence {

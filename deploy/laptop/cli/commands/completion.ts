@@ -1,7 +1,6 @@
 import { Command } from 'commander'
 import { Refusal } from '../../../shared/errors.ts'
 import { type App, example, type Runner } from '../app.ts'
-import { COMMANDS } from '../commands.ts'
 import { SHELLS, script, type Words } from '../completions.ts'
 
 export function define(command: Command, app: App, run: Runner): void {
@@ -34,7 +33,7 @@ async function completion(app: App, name: string): Promise<number> {
 /** Every command with its subcommands and options, as its own help has them. */
 async function allWords(app: App): Promise<Words[]> {
   return Promise.all(
-    Object.entries(COMMANDS).map(async ([name, entry]) => {
+    Object.entries(app.commands).map(async ([name, entry]) => {
       const command = new Command(name)
       ;(await entry.load()).define(command, app, async () => {})
       const all = [command, ...command.commands]

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
-import { NAME_PATTERN } from '../../../shared/api.ts'
 import { Refusal } from '../../../shared/errors.ts'
+import { NAME_PATTERN } from '../../../shared/names.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
 import { withRobot } from '../robot.ts'
 

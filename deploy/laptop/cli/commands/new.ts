@@ -1,7 +1,7 @@
 import { basename, join, resolve } from 'node:path'
 import type { Command } from 'commander'
-import { NAME_PATTERN } from '../../../shared/api.ts'
 import { Refusal } from '../../../shared/errors.ts'
+import { NAME_PATTERN } from '../../../shared/names.ts'
 import { type App, example, type Runner } from '../app.ts'
 import { shellWord } from '../clean.ts'
 import { readRobots } from '../config.ts'
