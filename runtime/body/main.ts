@@ -4,11 +4,11 @@
  */
 import type { Refusal } from '../../deploy/shared/errors.ts'
 import { watchOperators } from '../store/watchoperators.ts'
+import { Body } from './body.ts'
 import { EndpointLink } from './endpoint/endpointlink.ts'
 import { TraceFile } from './hardware/trace.ts'
 import type { BodyOptions } from './options.ts'
 import { Installer } from './orders/installer.ts'
-import { Robot } from './robot.ts'
 
 export interface BodyReport {
   listening(at: { name: string; id: string; host: string; port: number; home: string }): void
@@ -18,14 +18,14 @@ export interface BodyReport {
 
 /** Resolves when the body has ended. */
 export async function runBody(options: BodyOptions, report: BodyReport): Promise<void> {
-  const robot = await Robot.open(options)
+  const body = await Body.open(options)
   const trace = options.trace === undefined ? null : new TraceFile(options.trace)
-  const untrace = trace === null ? () => {} : robot.pins.onChange((change) => trace.add(change))
+  const untrace = trace === null ? () => {} : body.pins.onChange((change) => trace.add(change))
   await new Promise<void>((resolve) => {
-    const link = new EndpointLink(robot, new Installer(robot), {
+    const link = new EndpointLink(body, new Installer(body), {
       note: report.note,
       listening(port) {
-        const { name, id, dir: home } = robot.home
+        const { name, id, dir: home } = body.home
         report.listening({ name, id, host: options.host, port, home })
       },
       failed(refusal) {
@@ -33,14 +33,14 @@ export async function runBody(options: BodyOptions, report: BodyReport): Promise
         void end()
       },
     })
-    robot.begin()
+    body.begin()
     const reload = () => {
-      robot.operators
+      body.operators
         .reload()
         .then(() => link.operatorsChanged())
         .catch((error: unknown) => report.note('error', `the operators list was not read again: ${String(error)}`))
     }
-    const unwatch = watchOperators(robot.home.dir, reload, (error) => {
+    const unwatch = watchOperators(body.home.dir, reload, (error) => {
       report.note('warn', `changes of the operators are read at a SIGHUP only: ${error.message}`)
     })
     process.on('SIGHUP', reload)
@@ -53,7 +53,7 @@ export async function runBody(options: BodyOptions, report: BodyReport): Promise
       unwatch()
       await link.close()
       untrace()
-      await robot.close()
+      await body.close()
       trace?.close()
       resolve()
     }

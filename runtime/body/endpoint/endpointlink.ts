@@ -13,8 +13,8 @@ import { Budget, ENDPOINT_ALLOWANCE } from '../../plumbing/budget.ts'
 import { readLines } from '../../plumbing/lines.ts'
 import { type EndpointKeys, readEndpointKeys } from '../../store/home.ts'
 import type { Operator } from '../../store/operators.ts'
+import type { Body } from '../body.ts'
 import type { Installer } from '../orders/installer.ts'
-import type { Robot } from '../robot.ts'
 import type { Slot } from '../slot/slot.ts'
 import { type EndpointProcess, startEndpoint } from './endpointprocess.ts'
 import { chosen, followed } from './logquery.ts'
@@ -36,7 +36,7 @@ export interface EndpointEvents {
 }
 
 export class EndpointLink {
-  readonly #robot: Robot
+  readonly #body: Body
   readonly #installer: Installer
   readonly #events: EndpointEvents
   #starting: Promise<void>
@@ -49,11 +49,11 @@ export class EndpointLink {
   #deaths = 0
   #closed = false
 
-  constructor(robot: Robot, installer: Installer, events: EndpointEvents) {
-    this.#robot = robot
+  constructor(body: Body, installer: Installer, events: EndpointEvents) {
+    this.#body = body
     this.#installer = installer
     this.#events = events
-    this.#port = robot.options.port
+    this.#port = body.options.port
     this.#starting = this.#launch()
   }
 
@@ -74,13 +74,13 @@ export class EndpointLink {
   }
 
   async #launch(): Promise<void> {
-    const { host } = this.#robot.options
-    const { own, why, release } = this.#robot.cells.takeEndpoint()
+    const { host } = this.#body.options
+    const { own, why, release } = this.#body.cells.takeEndpoint()
     // HANDOVER 8.13
     if (why !== null) this.#events.note('warn', `the endpoint runs as root: ${why}`)
     try {
-      const keys = await readEndpointKeys(this.#robot.home)
-      const started = await startEndpoint({ folder: this.#robot.endpointFolder, host, port: this.#port, own })
+      const keys = await readEndpointKeys(this.#body.home)
+      const started = await startEndpoint({ folder: this.#body.endpointFolder, host, port: this.#port, own })
       started.child.once('exit', release)
       this.#serve(started, keys)
     } catch (error) {
@@ -140,7 +140,7 @@ export class EndpointLink {
       )
     read(peer, () => true, new Budget(ENDPOINT_ALLOWANCE))
     read(stops, (op) => op === 'stop' || op === 'estop', null)
-    const { home, options } = this.#robot
+    const { home, options } = this.#body
     const { name, id: robot } = home
     peer.send({ op: 'config', confine, keys, name, robot, version: options.version })
   }
@@ -181,11 +181,11 @@ export class EndpointLink {
           await this.#installer.install(message, item)
           return done()
         case 'operators':
-          return done(this.#robot.operators.now.report())
+          return done(this.#body.operators.now.report())
         case 'nonce':
-          return done({ nonce: this.#robot.orders.nonce() })
+          return done({ nonce: this.#body.orders.nonce() })
         case 'order': {
-          const { order, by } = this.#robot.orders.check(message.signed)
+          const { order, by } = this.#body.orders.check(message.signed)
           await this.#carryOut(order, by, item)
           return done()
         }
@@ -201,36 +201,36 @@ export class EndpointLink {
           item(await this.#stop(message))
           return done()
         case 'estop':
-          item(await this.#robot.emergency.stop('an operator', message.pusher))
+          item(await this.#body.emergency.stop('an operator', message.pusher))
           return done()
         case 'status':
-          return done({ ...this.#robot.status(), endpoint: this.#report })
+          return done({ ...this.#body.status(), endpoint: this.#report })
         case 'releases':
-          return done(await this.#robot.releases(this.#robot.known(message.slot).name))
+          return done(await this.#body.releases(this.#body.known(message.slot).name))
         case 'counter':
-          return done(this.#robot.counterRange(message.program))
+          return done(this.#body.counterRange(message.program))
         case 'params':
           return done(await this.#params(message.slot))
         case 'config-values':
-          return done(await this.#robot.config.report())
+          return done(await this.#body.config.report())
         case 'board':
-          return done(boardReport(this.#robot.board))
+          return done(boardReport(this.#body.board))
         case 'who':
-          return done(this.#robot.operators.now.who(parseCertificate(message.cert), message.noise))
+          return done(this.#body.operators.now.who(parseCertificate(message.cert), message.noise))
         case 'signers':
-          return done([...this.#robot.operators.now.signers()])
+          return done([...this.#body.operators.now.signers()])
         case 'receipts':
-          await peer.answerLong(id, () => this.#robot.receipts.read(message.limit))
+          await peer.answerLong(id, () => this.#body.receipts.read(message.limit))
           return done()
         case 'logs': {
-          const slots = message.slot === null ? this.#robot.all : [this.#robot.known(message.slot)]
+          const slots = message.slot === null ? this.#body.all : [this.#body.known(message.slot)]
           const lines = () => chosen(slots, message)
           if (!message.follow) {
             await peer.answerLong(id, lines)
             return done()
           }
           const later = (listener: (slot: Slot) => void) =>
-            this.#robot.onSlot((slot) => {
+            this.#body.onSlot((slot) => {
               if (message.slot === null || message.slot === slot.name) listener(slot)
             })
           // what comes while the first ones are read is neither lost nor before them
@@ -248,15 +248,15 @@ export class EndpointLink {
           return
         }
         case 'spare':
-          this.#robot.known(message.slot)
-          peer.follow(id, this.#robot.spares.hold(message.slot, item))
+          this.#body.known(message.slot)
+          peer.follow(id, this.#body.spares.hold(message.slot, item))
           return
         case 'pins':
-          for (const pin of this.#robot.pins.present(message.names)) item(pin)
+          for (const pin of this.#body.pins.present(message.names)) item(pin)
           if (!message.follow) return done()
           peer.follow(
             id,
-            this.#robot.pins.onChange(({ changed, accepted, ...pin }) => {
+            this.#body.pins.onChange(({ changed, accepted, ...pin }) => {
               if (changed && accepted && message.names?.includes(pin.name) !== false) follow(pin)
             }),
           )
@@ -272,55 +272,55 @@ export class EndpointLink {
   async #carryOut(order: Order, by: Operator, answer: (value: unknown) => void): Promise<void> {
     switch (order.order) {
       case 'start': {
-        const slot = this.#robot.committed(order.slot)
-        await this.#robot.config.admit(slot.name)
+        const slot = this.#body.committed(order.slot)
+        await this.#body.config.admit(slot.name)
         await slot.start(by.fingerprint)
         return answer(resultOf('started', `slot ${order.slot} is started; medulla status shows how it goes`))
       }
       case 'rollback':
         return this.#installer.rollback(order, by.fingerprint, answer)
       case 'set':
-        return answer(this.#robot.set(order.handle, order.value, by.name))
+        return answer(this.#body.set(order.handle, order.value, by.name))
       case 'poke':
-        return answer(this.#robot.pins.poke(order.handle, order.what, order.value))
+        return answer(this.#body.pins.poke(order.handle, order.what, order.value))
       case 'params': {
-        const { params } = this.#robot.known(order.slot)
+        const { params } = this.#body.known(order.slot)
         const runs = await params.program()
         await params.change(order.change, runs, by.name)
         return answer(await this.#params(order.slot))
       }
       case 'set-config':
-        return answer(await this.#robot.config.set(order.name, order.sealed, by))
+        return answer(await this.#body.config.set(order.name, order.sealed, by))
       case 'unset-config':
-        return answer(await this.#robot.config.unset(order.name, by))
+        return answer(await this.#body.config.unset(order.name, by))
       case 'release':
-        return answer(await this.#robot.emergency.release(by.fingerprint))
+        return answer(await this.#body.emergency.release(by.fingerprint))
       case 'add-operator':
       case 'change-role':
       case 'remove-operator':
-        answer(await this.#robot.operators.change(order, by.fingerprint))
+        answer(await this.#body.operators.change(order, by.fingerprint))
         // after the answer
         setImmediate(() => this.operatorsChanged())
         return
       case 'reset-floor':
-        return answer(await this.#robot.resetFloor(order.program, by.fingerprint))
+        return answer(await this.#body.resetFloor(order.program, by.fingerprint))
       case 'push':
         throw new Refusal('usage', 'an order to push goes with its bundle')
     }
   }
 
   async #params(name: string): Promise<ParamReport> {
-    const slot = this.#robot.known(name)
+    const slot = this.#body.known(name)
     const runs = await slot.params.program()
     const { program, version } = runs
     return { slot: name, program, version, params: slot.params.report(runs) }
   }
 
   async #stop({ slot: name, pusher }: Extract<EndpointMessage, { op: 'stop' }>): Promise<PushEvent> {
-    const slot = this.#robot.known(name)
-    this.#robot.orders.stopped(name)
+    const slot = this.#body.known(name)
+    this.#body.orders.stopped(name)
     const problem = await slot.stop('stop', pusher)
-    await this.#robot.letGo(slot)
+    await this.#body.letGo(slot)
     const done = `slot ${name} is stopped, its outputs are at their safe levels`
     return resultOf('stopped', problem === null ? done : `${done}; but ${problem}`)
   }

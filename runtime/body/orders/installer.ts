@@ -10,8 +10,8 @@ import type { EndpointMessage } from '../../ipc.ts'
 import { monotonicNs } from '../../sdk/ticker.ts'
 import { WIRE } from '../../sdk/wire.ts'
 import type { Verified } from '../../store/door.ts'
+import type { Body } from '../body.ts'
 import { stagedFile } from '../endpoint/endpointprocess.ts'
-import type { Robot } from '../robot.ts'
 import { plainEntry } from '../slot/entries.ts'
 import { stored, verified } from '../slot/runnables.ts'
 import { oneLine } from '../slot/said.ts'
@@ -25,15 +25,15 @@ type RollbackOrder = Extract<Order, { order: 'rollback' }>
 type Emit = (event: PushEvent) => void
 
 export class Installer {
-  readonly #robot: Robot
+  readonly #body: Body
 
-  constructor(robot: Robot) {
-    this.#robot = robot
+  constructor(body: Body) {
+    this.#body = body
   }
 
   /** Resolves when the push has ended and its result was emitted; throws Refusal when nothing was executed. */
   async install(message: Of<'install'>, emit: Emit): Promise<void> {
-    const { door, bundles, operators, endpointFolder } = this.#robot
+    const { door, bundles, operators, endpointFolder } = this.#body
     // Nothing that the endpoint says of times gets into a receipt (HANDOVER 1.4).
     const timeline = new Timeline(monotonicNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
     timeline.begin('verify')
@@ -42,7 +42,7 @@ export class Installer {
     let order: PushOrder | null = null
     let letGo = (): void => {}
     try {
-      slot = this.#robot.slot(message.slot)
+      slot = this.#body.slot(message.slot)
       slot.reserve()
       try {
         const signers = [...operators.now.signers()]
@@ -68,7 +68,7 @@ export class Installer {
       }
     } catch (error) {
       if (error instanceof Refusal) await this.refused(message.slot, message.pusher, error, seen)
-      if (slot !== null) await this.#robot.letGo(slot)
+      if (slot !== null) await this.#body.letGo(slot)
       throw error
     }
     const { pusher } = message
@@ -96,16 +96,16 @@ export class Installer {
     let slot: Slot
     let upgrade: Upgrade
     try {
-      slot = this.#robot.known(order.slot)
+      slot = this.#body.known(order.slot)
       slot.reserve()
       try {
         this.#checkTarget(order)
-        const to = await stored(this.#robot.bundles, order.target)
+        const to = await stored(this.#body.bundles, order.target)
         if (to.program !== order.program) {
           throw new Refusal('not-found', `expected a release of ${order.program}, got one of ${to.program}`)
         }
         // HANDOVER 15.3
-        const refusal = unset(to.manifest.config, this.#robot.config.names)
+        const refusal = unset(to.manifest.config, this.#body.config.names)
         if (refusal !== null) throw refusal
         upgrade = new Upgrade({
           kind: 'rollback',
@@ -129,11 +129,11 @@ export class Installer {
 
   async #launch(slot: Slot, upgrade: Upgrade, emit: Emit): Promise<void> {
     // HANDOVER 8.5
-    const { bundles, slots } = this.#robot
+    const { bundles, slots } = this.#body
     const letGo = bundles.hold(upgrade.to.digest)
     try {
       const result = (await slot.launch(upgrade)) as PushEvent
-      await this.#robot.letGo(slot)
+      await this.#body.letGo(slot)
       emit(result)
     } finally {
       letGo()
@@ -146,18 +146,18 @@ export class Installer {
 
   /** HANDOVER 8.4: what a known operator was refused is in the log; strangers do not get there. */
   async refused(slot: string, pusher: string, refusal: Refusal, seen: Verified | null): Promise<void> {
-    if (this.#robot.operators.now.byFingerprint(pusher) === null) return
+    if (this.#body.operators.now.byFingerprint(pusher) === null) return
     const about =
       seen === null ? {} : { program: seen.release.program, version: seen.release.version, signer: seen.signer }
     const { code, message } = refusal
     const fields = { code, reason: oneLine(message, 500), pusher, to: seen?.digest ?? null, ...about }
-    await this.#robot.record(plainEntry(slot, 'refused', 0, fields))
+    await this.#body.record(plainEntry(slot, 'refused', 0, fields))
   }
 
   /** Force and retry are asked for by whoever pushes, not by who forwards it. */
   #pushOrder({ order: signed, slot, pusher }: Of<'install'>): PushOrder | null {
     if (signed === null) return null
-    const { order, by } = this.#robot.orders.check(signed)
+    const { order, by } = this.#body.orders.check(signed)
     if (order.order !== 'push') throw new Refusal('usage', `expected an order to push, got one to ${order.order}`)
     if (order.slot !== slot) throw new Refusal('wrong-slot', `the order is for slot ${order.slot}`)
     if (by.fingerprint !== pusher) {
@@ -167,7 +167,7 @@ export class Installer {
   }
 
   #checkTarget({ slot, target, from }: RollbackOrder): void {
-    const { slots } = this.#robot
+    const { slots } = this.#body
     const { current } = slots.get(slot)
     if (from !== current) {
       throw new Refusal('stale-order', `slot ${slot} has another release since this order was made`, 'medulla rollback')
@@ -178,7 +178,7 @@ export class Installer {
   }
 
   #facts(message: Of<'install'>, slot: Slot, release: Release, digest: string, retry: boolean): RobotFacts {
-    const { slots, home, owner, clockSynced, config } = this.#robot
+    const { slots, home, owner, clockSynced, config } = this.#body
     return {
       robot: home.id,
       arch: process.arch,

@@ -52,7 +52,7 @@ import { StopLatch } from './stop/stops.ts'
 /** HANDOVER 2.5 */
 const MAX_SLOTS = 16
 
-export class Robot {
+export class Body {
   readonly options: BodyOptions
   readonly home: Home
   readonly board: Board
@@ -143,7 +143,7 @@ export class Robot {
     this.emergency.begin()
   }
 
-  static async open(options: BodyOptions): Promise<Robot> {
+  static async open(options: BodyOptions): Promise<Body> {
     const home = await openHome(options.home, options.name === undefined ? {} : { name: options.name })
     const door = new Door()
     try {
@@ -159,7 +159,7 @@ export class Robot {
       const config = await ConfigFile.open(home.dir)
       const dirs = new RunDirs(home.dir)
       const stops = StopLatch.open(home.dir)
-      let robot: Robot | null = null
+      let body: Body | null = null
       const hardware = await Hardware.open({
         board,
         home: home.dir,
@@ -168,14 +168,14 @@ export class Robot {
         scale: timeScale(),
         nextFence: () => slots.nextFence(),
         latchFd: stops.fd,
-        stopped: () => robot?.emergency.pressed(),
+        stopped: () => body?.emergency.pressed(),
         log: createLog('body'),
       })
       const stored = { operators, bundles, slots, receipts, door, stops, config }
-      robot = new Robot({ options, home, board, ...stored, hardware, dirs })
+      body = new Body({ options, home, board, ...stored, hardware, dirs })
       for (const problem of [...slots.problems, ...receipts.problems, ...config.problems])
-        robot.slot('main').log.add('runtime', problem, 0, 'warn')
-      return robot
+        body.slot('main').log.add('runtime', problem, 0, 'warn')
+      return body
     } catch (error) {
       await Promise.all([home.close(), door.close()])
       // a device that is not there, or that somebody else holds
