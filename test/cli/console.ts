@@ -1,4 +1,4 @@
-/** Blocks marked `console` in the README: their commands, and whether what was printed is what stands there. */
+/** Blocks marked `console` in robots/README.md: their commands, and whether what was printed is what stands there. */
 import { text } from '../project/tree.ts'
 
 export interface Step {
@@ -9,7 +9,7 @@ export interface Step {
 /** Blocks marked `console` of one section; a command begins with `$ `, what it prints follows. */
 export function steps(section: string): Step[] {
   const part =
-    text('README.md')
+    text('robots/README.md')
       .split(/^## /m)
       .find((each) => each.startsWith(`${section}\n`)) ?? ''
   const blocks = [...part.matchAll(/^```console\n(.*?)^```$/gms)].map(([, body = '']) => body)

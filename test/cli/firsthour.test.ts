@@ -1,4 +1,4 @@
-/** The README's "First hour", from the packed tarball, in an empty folder; then what it leaves to npm: test, types, watch. */
+/** "First hour" of robots/README.md, from the packed tarball, in an empty folder; then what it leaves to npm: test, types, watch. */
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'

@@ -1,5 +1,5 @@
 /**
- * The README's "A day with a robot" is a transcript: every command of it is run, in a folder of its own, and must print what
+ * "A day with a robot" of robots/README.md is a transcript: every command of it is run, in a folder of its own, and must print what
  * stands there. Numbers, digests and bars may differ; `…` stands for the rest of a line, or alone for any lines.
  */
 import { spawnSync } from 'node:child_process'

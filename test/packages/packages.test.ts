@@ -27,7 +27,7 @@ test('every package of the list is tried, at one version, and the docs name it',
   expect(Object.keys(USES).sort()).toEqual(tried.sort())
   expect(tried.length).toBeGreaterThanOrEqual(30)
   for (const version of Object.values(dependencies)) expect(version).toMatch(/^\d+\.\d+\.\d+$/)
-  const docs = readFileSync(file('README.md'), 'utf8')
+  const docs = readFileSync(file('robots/README.md'), 'utf8')
   expect(tried.filter((name) => !docs.includes(name))).toEqual([])
 })
 

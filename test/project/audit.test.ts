@@ -27,7 +27,7 @@ function hundreds(files: readonly string[]): number {
   return Math.ceil(code.length / 100) * 100
 }
 
-test('P13: the code between socket and exec is what the README lists, with its line counts', () => {
+test('P13: the code between socket and exec is what deploy/README.md lists, with its line counts', () => {
   const counts = Object.entries(PATH).map(([folder, names]): [string, number] => {
     return [
       `\`${folder}\` ${names.map((name) => `\`${name}\``).join(', ')}`,
@@ -35,7 +35,7 @@ test('P13: the code between socket and exec is what the README lists, with its l
     ]
   })
   const total = counts.reduce((sum, [, count]) => sum + count, 0)
-  const [, section = ''] = text('README.md').split('### What stands between the socket and exec\n')
+  const [, section = ''] = text('deploy/README.md').split('## What stands between the socket and exec\n')
   const table = section.split('\n').flatMap((line) => {
     const cells = line.split('|').map((cell) => cell.trim())
     return /^\d[\d,]*$/.test(cells[3] ?? '') ? [[cells[2] ?? '', Number(cells[3]?.replace(',', ''))]] : []

@@ -28,7 +28,18 @@ const lock = JSON.parse(text('package-lock.json')) as Lock
 test('the top level holds what the design names, and nothing else', () => {
   const known = new Set(
     [
-      ['.biome.json', '.ci', '.git', '.gitignore', '.knip.json', '.npmrc', 'LICENSE', 'README.md', 'CHANGELOG.md'],
+      [
+        '.biome.json',
+        '.ci',
+        '.git',
+        '.gitignore',
+        '.knip.json',
+        '.npmrc',
+        'LICENSE',
+        'README.md',
+        'CHANGELOG.md',
+        'CONTRIBUTING.md',
+      ],
       [
         'package-lock.json',
         'package.json',

@@ -13,7 +13,7 @@ export function define(command: Command, app: App, run: Runner): void {
     .description(
       'Presses an input of a simulated robot, or changes what one of its chips senses. A level is what the program reads; ' +
         'it stays until `release` gives the line back to its pull, and `tap` is the other level for a tenth of a second. ' +
-        'The pokes of each chip are in the README; every chip has nack-next, bad-data and stuck-bus.',
+        'The pokes of each chip are in robots/README.md; every chip has nack-next, bad-data and stuck-bus.',
     )
     .argument('<name>', 'an input, or a chip of the board')
     .argument('<value...>', 'of an input: 0, 1, tap or release; of a chip: WHAT VALUE, the value as JSON')
