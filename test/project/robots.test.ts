@@ -27,7 +27,7 @@ describe.each(real)('%s', (path) => {
   })
 
   test('is wired as the table says', () => {
-    const file = folder === 'robots/blink' ? 'robots/README.md' : `${folder}/README.md`
+    const file = folder === 'robots/blink' ? 'drivers/README.md' : `${folder}/README.md`
     const rows = [...text(file).matchAll(/^\| `(\w+)` +\| (GPIO\d+|I2C \d) +\| ([\d, ]+?) +\|/gm)]
     const wired = Object.entries(handles).map(([name, entry]) => {
       const line = 'line' in entry ? entry.line : `I2C ${'bus' in entry ? entry.bus : ''}`
