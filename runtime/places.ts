@@ -5,5 +5,5 @@ const HERE = import.meta.url
 const ROOT = HERE.slice(0, HERE.lastIndexOf('/runtime/') + '/runtime/'.length)
 
 /** `sdk/loader.js` and the like, below runtime/. */
-export const placeUrl = (name: string): URL => new URL(name, ROOT)
-export const placeOf = (name: string): string => fileURLToPath(placeUrl(name))
+export const runtimeUrl = (name: string): URL => new URL(name, ROOT)
+export const runtimePath = (name: string): string => fileURLToPath(runtimeUrl(name))

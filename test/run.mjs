@@ -302,7 +302,14 @@ async function bundleCli(dist) {
 async function bundleRuntime(dist) {
   const { build: bundle } = await import('esbuild')
   const runtime = join(dist, 'runtime')
-  const entries = ['main', 'endpoint/main', 'endpoint/opener-thread', 'store/doorworker', 'sdk/loader', 'guard/main']
+  const entries = [
+    'main',
+    'endpoint/main',
+    'endpoint/opener-thread',
+    'store/verifierworker',
+    'sdk/loader',
+    'guard/main',
+  ]
   await bundle({
     entryPoints: entries.map((name) => join(runtime, `${name}.js`)),
     outdir: runtime,

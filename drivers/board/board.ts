@@ -9,7 +9,7 @@ import { type Document, JsonError, parseJson } from '../json.ts'
 import { checkChip, checkEstop, checkPlaces, checkSoftware, checkWires } from './checks.ts'
 import { complete } from './entries.ts'
 import { mistake } from './mistake.ts'
-import { chipOf } from './models.ts'
+import { gpioChipOf } from './models.ts'
 import { board, DEFAULT_TIMING, type ParsedBoard } from './schema.ts'
 import type { Board, BoardHandle } from './types.ts'
 
@@ -48,7 +48,7 @@ function boardOf(json: unknown, file: string): Board {
   for (const name in entries) {
     handles[name] = complete(file, rest.model, name, entries[name] as ParsedBoard['handles'][string])
   }
-  const chip = given ?? chipOf(rest.model)
+  const chip = given ?? gpioChipOf(rest.model)
   const result: Board = {
     ...rest,
     ...(name === undefined ? {} : { name }),

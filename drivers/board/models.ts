@@ -40,7 +40,7 @@ const PWMS: Partial<Record<Model, Record<string, PwmChannel>>> = {
 }
 
 /** Label of the GPIO chip; undefined for a model that says nothing of it. */
-export function chipOf(model: Model): string | undefined {
+export function gpioChipOf(model: Model): string | undefined {
   return CHIPS[model]
 }
 

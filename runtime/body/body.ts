@@ -22,11 +22,11 @@ import { isClockSynchronised } from '../plumbing/clock.ts'
 import { WIRE } from '../sdk/wire.ts'
 import { Bundles } from '../store/bundles.ts'
 import { ConfigFile } from '../store/config.ts'
-import { Door } from '../store/door.ts'
 import { type Home, openHome } from '../store/home.ts'
 import { loadOperators, type Operators } from '../store/operators.ts'
 import { Receipts } from '../store/receipts.ts'
 import { Slots } from '../store/slots.ts'
+import { BundleVerifier } from '../store/verifier.ts'
 import { loadBoard, scaled } from './hardware/boardfile.ts'
 import { Hardware } from './hardware/hardware.ts'
 import type { Owner } from './hardware/owner.ts'
@@ -36,9 +36,9 @@ import { RobotConfig } from './orders/config.ts'
 import { OperatorList } from './orders/operatorlist.ts'
 import { OrderDesk } from './orders/orders.ts'
 import { ReceiptLimit } from './orders/receiptlimit.ts'
-import type { Cells } from './sandbox/cells.ts'
-import { type Ground, launch } from './sandbox/launcher.ts'
+import { type LaunchContext, launch } from './sandbox/launcher.ts'
 import { RunDirs } from './sandbox/rundir.ts'
+import type { Sandboxes } from './sandbox/sandboxes.ts'
 import { Spares } from './sandbox/spares.ts'
 import { type Entry, plainEntry } from './slot/entries.ts'
 import type { SlotEnv } from './slot/env.ts'
@@ -59,9 +59,9 @@ export class Body {
   readonly bundles: Bundles
   readonly slots: Slots
   readonly receipts: Receipts
-  readonly door: Door
+  readonly door: BundleVerifier
   readonly owner: Owner
-  readonly cells: Cells
+  readonly sandboxes: Sandboxes
   readonly stops: StopLatch
   readonly emergency: EmergencyStop
   readonly orders: OrderDesk
@@ -69,7 +69,7 @@ export class Body {
   readonly #hardware: Hardware
   readonly spares: Spares
   readonly #dirs: RunDirs
-  readonly #ground: Ground
+  readonly #ground: LaunchContext
   readonly #running = new Map<string, Slot>()
   readonly #began = performance.now()
   readonly #report = createLog('body')
@@ -86,7 +86,7 @@ export class Body {
     bundles: Bundles
     slots: Slots
     receipts: Receipts
-    door: Door
+    door: BundleVerifier
     stops: StopLatch
     hardware: Hardware
     dirs: RunDirs
@@ -102,7 +102,7 @@ export class Body {
     this.receipts = parts.receipts
     this.door = parts.door
     this.#hardware = parts.hardware
-    this.cells = parts.hardware.cells
+    this.sandboxes = parts.hardware.sandboxes
     this.owner = parts.hardware.owner
     this.stops = parts.stops
     this.#limit = new ReceiptLimit({
@@ -126,7 +126,7 @@ export class Body {
       owner: this.owner,
       timing: scaled(this.board.timing),
       dirs: this.#dirs,
-      cells: this.cells,
+      sandboxes: this.sandboxes,
       memoryReserveMb: this.board.memoryReserveMb,
       config: (names) => this.config.valuesOf(names),
       spawned: (child) => this.#hardware.spawned(child),
@@ -145,7 +145,7 @@ export class Body {
 
   static async open(options: BodyOptions): Promise<Body> {
     const home = await openHome(options.home, options.name === undefined ? {} : { name: options.name })
-    const door = new Door()
+    const door = new BundleVerifier()
     try {
       const board = await loadBoard(options, home.dir)
       if (options.sim && board.model !== 'sim') {
@@ -227,14 +227,14 @@ export class Body {
   async letGo(slot: Slot): Promise<void> {
     const { name } = slot
     if (this.#counts(slot) || this.#running.get(name) !== slot) return
-    if (name === DEFAULT_SLOT) return this.cells.dropData(name)
+    if (name === DEFAULT_SLOT) return this.sandboxes.dropData(name)
     this.#running.delete(name)
     await slot.close()
     // Unless a new one has come meanwhile: then these are its own.
     if (this.#running.has(name)) return
     this.owner.keep([], name)
     this.spares.forget(name)
-    await this.cells.dropData(name)
+    await this.sandboxes.dropData(name)
   }
 
   /** It has committed something, or a push of it is under way. */
@@ -262,7 +262,7 @@ export class Body {
 
   async #append(entry: Entry): Promise<Receipt | null> {
     try {
-      return await this.receipts.append({ ...entry, confined: this.cells.confined })
+      return await this.receipts.append({ ...entry, confined: this.sandboxes.confined })
     } catch (error) {
       this.#report.error(`no receipt of ${entry.outcome} in slot ${entry.slot}: ${(error as Error).message}`)
       return null
@@ -334,9 +334,9 @@ export class Body {
       version: this.options.version,
       board: this.board.name ?? this.board.model,
       simulated: this.options.sim,
-      fence: this.cells.fence,
-      limits: this.cells.limits,
-      confined: this.cells.confined,
+      fence: this.sandboxes.fence,
+      limits: this.sandboxes.limits,
+      confined: this.sandboxes.confined,
       clockSynced: this.clockSynced,
       estop: this.stops.estop,
       uptimeMs: Math.round(performance.now() - this.#began),
@@ -370,7 +370,7 @@ export class Body {
 
   /** Why nothing may be started at all; null when it may. */
   #refusal(): Refusal | null {
-    return this.cells.problem ?? this.emergency.refusal()
+    return this.sandboxes.problem ?? this.emergency.refusal()
   }
 
   /** HANDOVER 9.9: what was installed here may meet another board, Node or runtime. */
@@ -407,8 +407,8 @@ export class Body {
         return launch(this.#ground, this.spares, about, runnable, on)
       },
       prepare: () => this.#dirs.prepare(),
-      settled: (slot, log, running) => {
-        this.spares.settled(slot, log, running)
+      onIdle: (slot, log, running) => {
+        this.spares.onIdle(slot, log, running)
         for (const other of this.#running.values()) if (other.name !== slot) other.reconsider()
       },
       admit: () => {

@@ -1,4 +1,4 @@
-import type { Sandbox } from './sandbox/cells.ts'
+import type { Sandbox } from './sandbox/sandboxes.ts'
 
 /** What the runtime is started with; main.ts parses it. */
 export interface BodyOptions {

@@ -5,14 +5,14 @@ import { hostname, release, userInfo } from 'node:os'
 import { dirname, join, relative, resolve, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { canConfine } from '../body/sandbox/confinement.ts'
-import { placeOf } from '../places.ts'
+import { runtimePath } from '../places.ts'
 import { isClockSynchronised } from '../plumbing/clock.ts'
 import { holderOf } from '../store/lock.ts'
 import { listed, mayOpen, readDevices } from './devices.ts'
 import { type Facts, type Groups, MODULES, type NativeModule, TOOLS, type Tool } from './facts.ts'
 
 const HERE = fileURLToPath(import.meta.url)
-const LOADER = placeOf('sdk/loader.js')
+const LOADER = runtimePath('sdk/loader.js')
 const COMMAND_MS = 10_000
 
 export interface DoctorOptions {

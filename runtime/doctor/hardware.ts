@@ -1,6 +1,6 @@
 /** Invariant: every handle of a real board is looked at, and nothing is sent to a pin or a bus. */
 
-import { chipOf } from '../../drivers/board/models.ts'
+import { gpioChipOf } from '../../drivers/board/models.ts'
 import type { Board, PwmEntry } from '../../drivers/board/types.ts'
 import type { Chip, Device, Facts, NativeModule } from './facts.ts'
 import { act, type Finding, type Fix, handles, names, ok, problem, run, warning, write } from './finding.ts'
@@ -37,7 +37,7 @@ function gpio({ chips, model: name, modules }: Facts, board: Board | null): Find
   const machine = modelOf(name)
   // a board of another model is a problem already
   const mistaken = machine !== null && board !== null && board.model !== machine && board.model !== 'linux'
-  const wanted = mistaken ? chipOf(machine) : (board?.chip ?? chipOf(machine ?? 'linux'))
+  const wanted = mistaken ? gpioChipOf(machine) : (board?.chip ?? gpioChipOf(machine ?? 'linux'))
   if (chips.length === 0) {
     const found = 'there is no /dev/gpiochip*: no pin can be driven here'
     const fix = isPi(name) ? run('sudo apt full-upgrade && sudo reboot') : run('medulla sim')

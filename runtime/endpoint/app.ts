@@ -12,7 +12,7 @@ import { HANDLE_NAME } from '../ipc.ts'
 import type { BodyLink } from './bodylink.ts'
 import { answerRefusal, type Call, parseOrder } from './call.ts'
 import { streamed } from './ndjson.ts'
-import type { Door } from './push.ts'
+import type { Uploads } from './push.ts'
 import type { Sessions } from './sessions.ts'
 
 const MAX_BODY = 2 * LIMITS.order
@@ -23,7 +23,7 @@ export interface AppParts {
   link: BodyLink
   /** For stops: nothing else waits there, whatever the other link is busy with (HANDOVER 8.8). */
   urgent: BodyLink
-  door: Door
+  door: Uploads
   sessions: Pick<Sessions, 'current'>
   failed: (error: unknown, path: string) => void
 }

@@ -24,8 +24,8 @@ import { createApp } from './app.ts'
 import { BodyLink, type Config } from './bodylink.ts'
 import { strangerLog } from './log.ts'
 import { BundleOpener } from './opener.ts'
-import { Operators } from './operators.ts'
-import { Door } from './push.ts'
+import { OperatorCache } from './operators.ts'
+import { Uploads } from './push.ts'
 import { Sessions } from './sessions.ts'
 import { Staging } from './staging.ts'
 
@@ -53,7 +53,7 @@ const urgent = new BodyLink(new Socket({ fd: ENDPOINT_FD.urgent, readable: true,
   // the other link says so, too
   closed: () => {},
 })
-const operators = new Operators(link)
+const operators = new OperatorCache(link)
 const sessions = new Sessions(operators)
 process.on('SIGINT', () => {}) // Ctrl-C in a terminal reaches the whole group: the body decides
 let started = false
@@ -65,7 +65,7 @@ function start(config: Config): void {
   const noise = keyPair(Buffer.from(config.keys.noise, 'hex'))
   const staging = new Staging(Array.from({ length: STAGED_FILES }, (_, index) => ENDPOINT_FD.firstStaged + index))
   const opener = new BundleOpener(config.keys.age, scale)
-  const door = new Door({ link, operators, opener, staging, scale })
+  const door = new Uploads({ link, operators, opener, staging, scale })
   const failed = (error: unknown, path: string) => log.error({ err: error, path }, 'request failed')
   const inner = createServer(
     { ...SERVE_OPTIONS, keepAliveTimeout: SERVE_OPTIONS.keepAliveTimeout * scale },

@@ -4,7 +4,7 @@
  */
 import { Worker } from 'node:worker_threads'
 import { Refusal } from '../../deploy/shared/errors.ts'
-import { placeUrl } from '../places.ts'
+import { runtimeUrl } from '../places.ts'
 import { toRefusal } from './bodylink.ts'
 
 /** Both ways through the thread's message port. */
@@ -43,7 +43,7 @@ export class BundleOpener {
   }
 
   #start(): Worker {
-    const worker = new Worker(placeUrl('endpoint/opener-thread.js'), {
+    const worker = new Worker(runtimeUrl('endpoint/opener-thread.js'), {
       workerData: { identity: this.#identity },
       resourceLimits: LIMITS,
       env: {},

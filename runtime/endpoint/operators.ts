@@ -10,7 +10,7 @@ import type { BodyLink } from './bodylink.ts'
 
 const MAX_CACHED = 256
 
-export class Operators {
+export class OperatorCache {
   readonly #link: BodyLink
   readonly #peers = new Map<string, Peer>()
   readonly #keys = new Set<string>()

@@ -12,7 +12,7 @@ import type { BodyLink } from './bodylink.ts'
 import { type Call, LengthRequired, parseOrder } from './call.ts'
 import { streamed } from './ndjson.ts'
 import type { BundleOpener } from './opener.ts'
-import type { Operators } from './operators.ts'
+import type { OperatorCache } from './operators.ts'
 import type { Staging } from './staging.ts'
 
 /** Pushes at once, over all slots: one more than an operator may have (CHANNEL 6.6). */
@@ -26,19 +26,19 @@ const UPLOAD_MS = 15 * 60_000
 const GRACE_MS = 10_000
 const LEAST_BYTES_PER_MS = (8 * 1024) / 1000
 
-export interface DoorParts {
+export interface UploadParts {
   link: BodyLink
-  operators: Pick<Operators, 'signers'>
+  operators: Pick<OperatorCache, 'signers'>
   opener: Pick<BundleOpener, 'open'>
   staging: Staging
   scale?: number
 }
 
-export class Door {
-  readonly #parts: DoorParts
+export class Uploads {
+  readonly #parts: UploadParts
   readonly #busy = new Map<string, { pusher: string; length: number }>()
 
-  constructor(parts: DoorParts) {
+  constructor(parts: UploadParts) {
     this.#parts = parts
   }
 

@@ -3,17 +3,17 @@
  * before the body has confirmed it again, and the sessions of those who left are closed.
  */
 import type { Identity, SecureSocket } from '../../deploy/shared/channel/index.ts'
-import type { Operators } from './operators.ts'
+import type { OperatorCache } from './operators.ts'
 
 /** From the end of a session's rights to its own, in ms; no request is served any more. */
 const GOODBYE_MS = 250
 
 export class Sessions {
-  readonly #operators: Operators
+  readonly #operators: OperatorCache
   readonly #identities = new Map<SecureSocket, Identity>()
   #checked: Promise<unknown> = Promise.resolve()
 
-  constructor(operators: Operators) {
+  constructor(operators: OperatorCache) {
     this.#operators = operators
   }
 

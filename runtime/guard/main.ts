@@ -16,7 +16,7 @@ import { UnixSockets } from '../../drivers/owner/linux/unix.ts'
 import { GPIO_V2_LINE_GET_VALUES_IOCTL, lineValues } from '../../drivers/program/inherit/line.ts'
 import { type Latch, LatchRegion, latchOf } from './latch.ts'
 import { Lines } from './lines.ts'
-import { Programs } from './programs.ts'
+import { GuardedPrograms } from './programs.ts'
 import {
   type Drive,
   FIRST_FD,
@@ -48,7 +48,7 @@ class Guard {
   readonly #init: Init
   readonly #system = loadSystem()
   readonly #sockets = new UnixSockets(this.#system)
-  readonly #programs: Programs
+  readonly #programs: GuardedPrograms
   readonly #listener: number
   readonly #inode: number
   readonly #region: LatchRegion | null
@@ -75,7 +75,7 @@ class Guard {
     }
     this.#region = init.latch ? new LatchRegion(LATCH_FD, 'guard') : null
     this.#latch = this.#region?.read().estop ?? null
-    this.#programs = new Programs(init.cgroup, init.scale)
+    this.#programs = new GuardedPrograms(init.cgroup, init.scale)
     if (init.cgroup !== null) statSync(join(init.cgroup, 'cgroup.events'))
     this.#stopInput = init.stopInput
     // An emergency stop that cannot be read would never stop anything, so the guard refuses to start with one.
@@ -197,7 +197,7 @@ class Guard {
     say(body, { t: 'released', pressed: this.#pressed })
   }
 
-  /** Programs stopped, levels driven. What was not seen stopped may have written since: it is ended, and all driven again. */
+  /** GuardedPrograms stopped, levels driven. What was not seen stopped may have written since: it is ended, and all driven again. */
   #halt(seen: string): Drive {
     const confirmed = this.#programs.stop()
     let failed = this.#drive()

@@ -9,7 +9,7 @@ import { join } from 'node:path'
 /** ms, before MEDULLA_TIME_SCALE: HANDLES 14.2 is their sum. */
 export const DEADLINES = { freeze: 50, kill: 100, end: 2000 } as const
 
-export class Programs {
+export class GuardedPrograms {
   readonly #cgroup: string | null
   readonly #scale: number
   /** Process group leaders, each with its start time, so that a recycled pid is left alone. */

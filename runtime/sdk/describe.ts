@@ -2,8 +2,8 @@
 
 import { configNames } from './config.ts'
 import { paperHandle } from './dummies.ts'
+import type { StageHooks } from './hooks.ts'
 import { Instance } from './instance.ts'
-import type { Outside } from './outside.ts'
 import { declare, type Params, paramsView, valuesOf } from './params.ts'
 import { type Description, type Needs, type RobotSpec, SpecError, suggestion } from './spec.ts'
 import { type Init, SDK_VERSION, WIRE } from './wire.ts'
@@ -14,7 +14,7 @@ export function describe(spec: RobotSpec<Needs, unknown, Params>, entering: () =
   const handles = new Map(Object.entries(spec.needs).map(([name, kind]) => [name, paperHandle(name, kind)]))
   const init = { program: 'describe', version: '0.0.0', slot: 'main', dataDir: '/run/medulla/data' } as Init
   const nothing = () => {}
-  const outside: Outside = {
+  const outside: StageHooks = {
     why: () => 'rehearsal',
     log: nothing,
     afterTick: () => true,

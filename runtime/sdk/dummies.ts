@@ -9,7 +9,7 @@ import { HardwareError } from '../../drivers/errors.ts'
 import { adoptBrokered, type BrokerPort } from '../../drivers/program/broker/index.ts'
 import type { Encoding, Grant, Handle, Lease, SupportedKind } from '../../drivers/program/handle.ts'
 import { I2C_SMBUS_READ } from '../../drivers/program/inherit/i2c.ts'
-import { adopt, type FileIo, type Means, type System } from '../../drivers/program/inherit/index.ts'
+import { adopt, type FileIo, type HandleTransports, type System } from '../../drivers/program/inherit/index.ts'
 import { FD } from './wire.ts'
 
 const GET = 1
@@ -49,7 +49,7 @@ export class ZeroBroker implements BrokerPort {
   }
 
   /** HANDLES 12.15: what inherited handles need, and none of it leads to a device. `system` acts on the scratch file. */
-  means(encoding: Encoding | undefined, system: System | null): Means {
+  transports(encoding: Encoding | undefined, system: System | null): HandleTransports {
     const io: FileIo = {
       read: (_fd, bytes) => {
         this.#count()
@@ -127,7 +127,7 @@ export function rehearsalHandles(
     grants.map((grant) => [
       grant.name,
       grant.via === 'inherit'
-        ? adopt({ ...grant, fd: FD.scratch }, lease, broker.means(grant.encoding, system))
+        ? adopt({ ...grant, fd: FD.scratch }, lease, broker.transports(grant.encoding, system))
         : adoptBrokered(grant, lease, broker, { rehearsal: true }),
     ]),
   )

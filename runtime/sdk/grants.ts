@@ -3,7 +3,7 @@
 import { HardwareError, type HardwareErrorKind } from '../../drivers/errors.ts'
 import { adoptBrokered, BrokerClient, type BrokerPort } from '../../drivers/program/broker/index.ts'
 import type { Grant, Handle, Lease } from '../../drivers/program/handle.ts'
-import { adopt, type Means } from '../../drivers/program/inherit/index.ts'
+import { adopt, type HandleTransports } from '../../drivers/program/inherit/index.ts'
 import type { Host } from './host.ts'
 import { FD } from './wire.ts'
 
@@ -28,14 +28,14 @@ function ownErrors(broker: BrokerPort): BrokerPort {
   }
 }
 
-export function adoptAll(grants: readonly Grant[], lease: Lease, means: Means): Map<string, Handle> {
-  const { broker } = means
+export function adoptAll(grants: readonly Grant[], lease: Lease, transports: HandleTransports): Map<string, Handle> {
+  const { broker } = transports
   return new Map(
     grants.map((grant) => [
       grant.name,
       grant.via === 'broker' && broker !== null
-        ? adoptBrokered(grant, lease, broker, means)
-        : adopt(grant, lease, means),
+        ? adoptBrokered(grant, lease, broker, transports)
+        : adopt(grant, lease, transports),
     ]),
   )
 }

@@ -2,13 +2,13 @@
 import type { BrokerPort } from '../../drivers/program/broker/index.ts'
 import type { System } from '../../drivers/program/inherit/index.ts'
 import type { GatePort } from './gate.ts'
-import type { Mailbox } from './outside.ts'
+import type { Mailbox } from './hooks.ts'
 import type { SocketsPort } from './sockets.ts'
 import type { Pace } from './ticker.ts'
 import type { Entered, FromProgram, Init, ToProgram } from './wire.ts'
 
 /** The files of a program: of a process, descriptors of its table (HANDOVER 3.3). */
-export interface Places {
+export interface ProgramFiles {
   readonly outbox: number
   readonly inbox: number
   readonly predecessor: number
@@ -22,7 +22,7 @@ export interface Host {
   readonly init: Init
   /** Present when a grant needs it. */
   readonly system: System | null
-  readonly places: Places
+  readonly places: ProgramFiles
   /** What the program does to the world goes through it. */
   readonly gate: GatePort
   /** Its servers and connections; absent where it has none. */

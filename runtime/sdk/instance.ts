@@ -6,8 +6,8 @@ import { kept, within } from '../../drivers/program/granted.ts'
 import { type Handle, isDriven, type LastEdge } from '../../drivers/program/handle.ts'
 import { lastEdge } from '../../drivers/program/lastedge.ts'
 import { configView } from './config.ts'
+import type { AnySpec, OnStage, StageHooks } from './hooks.ts'
 import { logged } from './log.ts'
-import type { AnySpec, OnStage, Outside } from './outside.ts'
 import type { Context, OnLive } from './spec.ts'
 import { encodeState } from './state.ts'
 import { Ticker, watch } from './ticker.ts'
@@ -22,9 +22,9 @@ export class Instance {
   readonly #checks: (() => boolean | string | undefined)[] = []
   readonly #spec: AnySpec
   readonly #stage: OnStage
-  readonly #outside: Outside
+  readonly #outside: StageHooks
 
-  constructor(stage: OnStage, outside: Outside, state: unknown) {
+  constructor(stage: OnStage, outside: StageHooks, state: unknown) {
     this.#spec = stage.spec
     this.#stage = stage
     this.#outside = outside

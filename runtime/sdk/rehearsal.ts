@@ -8,8 +8,8 @@ import { writeSync } from 'node:fs'
 import type { BrokerPort } from '../../drivers/program/broker/index.ts'
 import type { Lease } from '../../drivers/program/handle.ts'
 import { rehearsalHandles, ScratchSystem, ZeroBroker } from './dummies.ts'
+import type { AnySpec, Mailbox, StageHooks } from './hooks.ts'
 import type { Host } from './host.ts'
-import type { AnySpec, Mailbox, Outside } from './outside.ts'
 import { Stage } from './stage.ts'
 import { ProgramFailure } from './state.ts'
 import { type Outbox, StateReader } from './statearea.ts'
@@ -125,7 +125,7 @@ export function warmUp(
 function dummyStage(spec: AnySpec, { init, system, textOf }: Backstage, broker: ZeroBroker): Stage {
   const scratch = system === null ? null : new ScratchSystem(system)
   const lease: Lease = { live: false, fence: 0 }
-  const outside: Outside = {
+  const outside: StageHooks = {
     why: () => 'rehearsal',
     log: nothing,
     afterTick: () => true,

@@ -9,8 +9,8 @@ import { readSync, writeSync } from 'node:fs'
 import type { Handle, Lease } from '../../drivers/program/handle.ts'
 import { renewed, setCarried } from '../../drivers/program/inherit/index.ts'
 import { setLastEdge } from '../../drivers/program/lastedge.ts'
+import type { AnySpec, Mailbox, StageHooks } from './hooks.ts'
 import { Instance } from './instance.ts'
-import type { AnySpec, Mailbox, Outside } from './outside.ts'
 import { complete, type ParamValue, paramsView } from './params.ts'
 import { decodeState, encodeState, migrateDown, migrateUp } from './state.ts'
 import type { Outbox, StateReader } from './statearea.ts'
@@ -48,10 +48,10 @@ export class Stage {
   instance: Instance | null = null
   /** HANDOVER 5.9: set where the predecessor is a program of another name; null: the initial state. */
   own: { meta: Meta; state: Buffer } | null | undefined
-  readonly #outside: Outside
+  readonly #outside: StageHooks
   readonly #record = new RecordBuffer()
 
-  constructor(spec: AnySpec, init: Init, handles: ReadonlyMap<string, Handle>, lease: Lease, outside: Outside) {
+  constructor(spec: AnySpec, init: Init, handles: ReadonlyMap<string, Handle>, lease: Lease, outside: StageHooks) {
     this.spec = spec
     this.init = init
     this.handles = handles

@@ -3,7 +3,7 @@
  *
  * The two halves of a handover, with what is told to the body about each.
  */
-import type { Mailbox } from './outside.ts'
+import type { Mailbox } from './hooks.ts'
 import type { Given, Stage } from './stage.ts'
 import { ProgramFailure } from './state.ts'
 import { type Outbox, StateError, type StateReader } from './statearea.ts'

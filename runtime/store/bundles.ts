@@ -7,10 +7,10 @@ import { lstat, mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { makeDirAtomic, recoverDir, removeDirAtomic, writeNew } from './atomic.ts'
-import type { Verified } from './door.ts'
 import type { InstallRecord, StoredBundle } from './entry.ts'
 import { digestHex, ENTRY_FILES, extractEntry, readEntry } from './entry.ts'
 import { encodeRecord, readRecord, sha256 } from './record.ts'
+import type { Verified } from './verifier.ts'
 
 /** Where re-checking and unpacking run; the door's worker thread, unless told otherwise. */
 export interface Extractor {

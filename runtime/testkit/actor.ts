@@ -9,8 +9,8 @@ import { answer } from '../../drivers/owner/broker.ts'
 import type { RunDir } from '../body/sandbox/rundir.ts'
 import type { Cause } from '../body/slot/cause.ts'
 import { lastWords, parseFromProgram } from '../body/slot/messages.ts'
-import type { Instance } from '../body/slot/running.ts'
-import type { Host, Places } from '../sdk/host.ts'
+import type { ProgramInstance } from '../body/slot/running.ts'
+import type { Host, ProgramFiles } from '../sdk/host.ts'
 import type { Declared } from '../sdk/hosts.ts'
 import { decodeState } from '../sdk/state.ts'
 import { StateReader } from '../sdk/statearea.ts'
@@ -35,7 +35,7 @@ export interface ActorOptions {
 /** A checkpoint that nobody but the test has asked for. */
 const PRIVATE = -1
 
-export class Actor implements Instance, Owner {
+export class Actor implements ProgramInstance, Owner {
   readonly options: ActorOptions
   readonly pid = process.pid
   readonly freezeMs = 0
@@ -43,7 +43,7 @@ export class Actor implements Instance, Owner {
   fatal: Cause | null = null
   ticker: Ticker | null = null
   alive = true
-  readonly #places: Places
+  readonly #places: ProgramFiles
   readonly #fds: number[] = []
   #frozen = false
   readonly #late = new Set<() => void>()

@@ -329,7 +329,7 @@ export class Body {
         return running
       },
       prepare: () => {},
-      settled: () => {},
+      onIdle: () => {},
       admit: () => {},
       unfit: () => null,
       canGoBack: () => this.#committed.length > 1,

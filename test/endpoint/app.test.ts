@@ -11,7 +11,7 @@ import { serveSession, watchRequests } from '../../deploy/shared/channel/index.t
 import { createApp, roleOf } from '../../runtime/endpoint/app.ts'
 import { BodyLink } from '../../runtime/endpoint/bodylink.ts'
 import { strangerLog } from '../../runtime/endpoint/log.ts'
-import { Door } from '../../runtime/endpoint/push.ts'
+import { Uploads } from '../../runtime/endpoint/push.ts'
 import { Staging } from '../../runtime/endpoint/staging.ts'
 import { EndpointMessage, IPC_MAX_LINE } from '../../runtime/ipc.ts'
 import { connectOptions, makeOperator, memoryPipe, OPERATOR, openPair, startRobot } from '../channel/peers.ts'
@@ -48,7 +48,7 @@ async function makeApp() {
   const staging = new Staging([])
   const opener = { open: () => Promise.reject(new Error('not here')) }
   const failures: unknown[] = []
-  const door = new Door({ link: body.link, operators: { signers: async () => [] }, opener, staging })
+  const door = new Uploads({ link: body.link, operators: { signers: async () => [] }, opener, staging })
   const sessions = { current: async () => {} }
   const app = createApp({ link: body.link, urgent: body.link, door, sessions, failed: (error) => failures.push(error) })
   return { ...body, app, failures }

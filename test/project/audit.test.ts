@@ -7,8 +7,8 @@ const PATH: Readonly<Record<string, readonly string[]>> = {
   'deploy/shared/channel/': ['accept', 'admission', 'frame', 'handshake', 'listener', 'noise', 'serve', 'socket', 'x25519'],
   'runtime/endpoint/': ['app', 'bodylink', 'call', 'main', 'ndjson', 'opener', 'opener-thread', 'operators', 'push', 'sessions', 'staging'],
   'deploy/shared/bundle/': ['bech32', 'h1', 'inner', 'limits', 'manifest', 'open', 'params', 'payload', 'policy', 'release', 'seal', 'sshsig', 'strict', 'tar'],
-  'runtime/store/': ['atomic', 'bundles', 'door', 'doorworker', 'entry', 'operators', 'record'],
-  'runtime/body/': ['endpoint/endpointlink', 'endpoint/endpointprocess', 'endpoint/peer', 'orders/installer', 'orders/orders', 'sandbox/cells', 'sandbox/child', 'sandbox/confinement', 'sandbox/launcher', 'sandbox/privateroot', 'sandbox/uids', 'slot/runnables'],
+  'runtime/store/': ['atomic', 'bundles', 'entry', 'operators', 'record', 'verifier', 'verifierworker'],
+  'runtime/body/': ['endpoint/endpointlink', 'endpoint/endpointprocess', 'endpoint/peer', 'orders/installer', 'orders/orders', 'sandbox/child', 'sandbox/confinement', 'sandbox/launcher', 'sandbox/privateroot', 'sandbox/sandboxes', 'sandbox/uids', 'slot/runnables'],
   'runtime/plumbing/': ['lines'],
   'runtime/sdk/': ['bpf', 'confined', 'loader', 'seccomp', 'seccomp-tables'],
 } // biome-ignore format: a list of files

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { parseBoard } from '../../drivers/board/board.ts'
-import { Cells } from '../../runtime/body/sandbox/cells.ts'
 import { Child } from '../../runtime/body/sandbox/child.ts'
 import { RunDirs } from '../../runtime/body/sandbox/rundir.ts'
+import { Sandboxes } from '../../runtime/body/sandbox/sandboxes.ts'
 import { SlotLog } from '../../runtime/body/slot/log.ts'
 
 let home: string
@@ -24,7 +24,7 @@ const descriptors = (): number => readdirSync('/proc/self/fd').length
 
 test('a child that cannot be started, as a file it needs went away, keeps no descriptor and no cell', async () => {
   const board = parseBoard(JSON.stringify({ name: 'x', model: 'sim', handles: {} }), 'board.json')
-  const cells = await Cells.open(home, board, undefined, 1)
+  const cells = await Sandboxes.open(home, board, undefined, 1)
   const dir = await dirs.make()
   // the last one of its table: all others are open by then
   rmSync(dir.scratch)

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { fillInbox, readSnapshot } from '../../runtime/body/slot/snapshots.ts'
-import type { AnySpec, Outside } from '../../runtime/sdk/outside.ts'
+import type { AnySpec, StageHooks } from '../../runtime/sdk/hooks.ts'
 import { Stage } from '../../runtime/sdk/stage.ts'
 import { Outbox, StateReader } from '../../runtime/sdk/statearea.ts'
 import type { Init } from '../../runtime/sdk/wire.ts'
@@ -78,7 +78,7 @@ afterEach(() => {
 })
 
 const stage = (version: number, fields: Fields): Stage => {
-  const outside: Outside = {
+  const outside: StageHooks = {
     why: () => 'swap',
     log() {},
     afterTick: () => true,

@@ -12,7 +12,7 @@ import { openInner } from '../../deploy/shared/bundle/open.ts'
 import { packPayload, unpackPayload } from '../../deploy/shared/bundle/payload.ts'
 import { encodeRelease, type Release } from '../../deploy/shared/bundle/release.ts'
 import type { Signer } from '../../deploy/shared/keys.ts'
-import type { Verified } from '../../runtime/store/door.ts'
+import type { Verified } from '../../runtime/store/verifier.ts'
 
 const ROBOT = `SHA256:${'A'.repeat(43)}`
 export const META = { pusher: ROBOT, time: '2026-01-01T00:00:00.000Z' }

@@ -6,19 +6,19 @@ import { expect, onTestFinished, test } from 'vitest'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { generateKey, type Signer } from '../../deploy/shared/keys.ts'
 import { Bundles } from '../../runtime/store/bundles.ts'
-import { Door, type DoorOptions } from '../../runtime/store/door.ts'
+import { BundleVerifier, type DoorOptions } from '../../runtime/store/verifier.ts'
 import { compile, META, makeInner, tempDir } from './bed.ts'
 
 interface Bench {
   dir: string
-  door: Door
+  door: BundleVerifier
   signer: Signer
   stage(bytes: Uint8Array): Promise<{ stagedFile: string; length: number; signers: string[] }>
 }
 
-async function bench(opts: DoorOptions = {}, source = '../../runtime/store/doorworker.ts'): Promise<Bench> {
+async function bench(opts: DoorOptions = {}, source = '../../runtime/store/verifierworker.ts'): Promise<Bench> {
   const dir = await tempDir()
-  const door = new Door({ worker: pathToFileURL(await compile(source, dir)), ...opts })
+  const door = new BundleVerifier({ worker: pathToFileURL(await compile(source, dir)), ...opts })
   onTestFinished(() => door.close())
   const signer = await generateKey(join(dir, 'key'), 'me')
   let count = 0
@@ -178,7 +178,7 @@ test.each([
 test('a worker that cannot start, and a door that was closed, refuse', async () => {
   const { dir, door, stage } = await bench()
   const job = await stage(new Uint8Array(1))
-  const none = new Door({ worker: pathToFileURL(join(dir, 'none.cjs')) })
+  const none = new BundleVerifier({ worker: pathToFileURL(join(dir, 'none.cjs')) })
   await expect(none.verify(job)).rejects.toMatchObject({ code: 'internal' })
   await none.close()
   const pending = door.verify(job)

@@ -4,7 +4,7 @@ import type { ChipName } from '../../board/schema.ts'
 import { HardwareError } from '../../errors.ts'
 import { ads1115 } from './chips/ads1115.ts'
 import { bme280 } from './chips/bme280.ts'
-import type { ChipModel, Snapshot, Step } from './chips/chip.ts'
+import type { ChipModel, ChipState, Step } from './chips/chip.ts'
 import { eeprom24c32 } from './chips/eeprom24c32.ts'
 import { withFaults } from './chips/faults.ts'
 import { mpu6050 } from './chips/mpu6050.ts'
@@ -19,7 +19,7 @@ interface Placed {
   readonly stuck: boolean
   write(bytes: Uint8Array): Uint8Array
   read(length: number): Uint8Array
-  snapshot(): Snapshot
+  snapshot(): ChipState
   /** False when the chip has no such thing. */
   poke(what: string, value: unknown): boolean
 }
@@ -89,7 +89,7 @@ export class I2cBus {
     return length > 0 ? chip.read(length) : new Uint8Array(0)
   }
 
-  snapshot(address: number): Snapshot | null {
+  snapshot(address: number): ChipState | null {
     return this.#chips.get(address)?.snapshot() ?? null
   }
 

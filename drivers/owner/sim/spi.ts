@@ -7,7 +7,7 @@
 
 import type { SpiChipName } from '../../board/schema.ts'
 import { HardwareError } from '../../errors.ts'
-import type { Snapshot, SpiChipModel } from './chips/chip.ts'
+import type { ChipState, SpiChipModel } from './chips/chip.ts'
 import { loopback } from './chips/loopback.ts'
 import { mcp3008 } from './chips/mcp3008.ts'
 
@@ -16,7 +16,7 @@ const MAX_MESSAGE = 4096
 
 interface Placed {
   transfer(bytes: Uint8Array): Uint8Array
-  snapshot(): Snapshot
+  snapshot(): ChipState
   /** False when the chip has no such thing. */
   poke(what: string, value: unknown): boolean
 }
@@ -72,7 +72,7 @@ export class SpiChips {
     return this.#chips.get(place)?.transfer(bytes) ?? new Uint8Array(bytes.length).fill(0xff)
   }
 
-  snapshot(place: string): Snapshot | null {
+  snapshot(place: string): ChipState | null {
     return this.#chips.get(place)?.snapshot() ?? null
   }
 

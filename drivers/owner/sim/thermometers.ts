@@ -2,7 +2,7 @@
 
 import { HardwareError } from '../../errors.ts'
 import { degreesOfScratchpad } from '../ds18b20.ts'
-import type { Snapshot } from './chips/chip.ts'
+import type { ChipState } from './chips/chip.ts'
 import { type Ds18b20, ds18b20 } from './chips/ds18b20.ts'
 
 export class Thermometers {
@@ -32,7 +32,7 @@ export class Thermometers {
     }
   }
 
-  snapshot(device: string): Snapshot {
+  snapshot(device: string): ChipState {
     return ds18b20.snapshot(this.#of(device))
   }
 

@@ -3,8 +3,8 @@
 import { HardwareError, hardwareFault } from '../../errors.ts'
 import { revoked } from '../attached.ts'
 import type { Grant, Lease } from '../handle.ts'
-import { type FileIo, fileIo, type Means } from './means.ts'
 import type { System } from './system.ts'
+import { type FileIo, fileIo, type HandleTransports } from './transports.ts'
 
 export abstract class InheritedDevice {
   readonly name: string
@@ -13,12 +13,12 @@ export abstract class InheritedDevice {
   readonly #io: FileIo
   #open = true
 
-  constructor(grant: Grant, lease: Lease, means: Means) {
+  constructor(grant: Grant, lease: Lease, transports: HandleTransports) {
     if (grant.fd === undefined) throw new HardwareError('no-device', `${grant.name}: the grant has no descriptor`)
     this.name = grant.name
     this.fd = grant.fd
     this.#lease = lease
-    this.#io = means.io ?? fileIo
+    this.#io = transports.io ?? fileIo
   }
 
   close(): void {

@@ -11,8 +11,8 @@ import { BrokeredI2c } from '../broker/handles.ts'
 import type { Grant, I2cDevice, Lease } from '../handle.ts'
 import { fixedBytes, POINTER_SIZE, putPointer } from '../pointers.ts'
 import { InheritedDevice } from './device.ts'
-import type { Means } from './means.ts'
 import type { System } from './system.ts'
+import type { HandleTransports } from './transports.ts'
 
 export const I2C_SMBUS_IOCTL = 0x0720
 /** As the broker carries them (HANDLES 7.2); the kernel takes 8192. */
@@ -29,12 +29,12 @@ export class InheritedI2c extends InheritedDevice implements I2cDevice {
   readonly #writing: SmbusCall | null
   readonly #owner: BrokeredI2c | null
 
-  constructor(grant: Grant, lease: Lease, means: Means) {
-    super(grant, lease, means)
+  constructor(grant: Grant, lease: Lease, transports: HandleTransports) {
+    super(grant, lease, transports)
     this.address = grant.address ?? 0
-    this.#reading = means.system === null ? null : new SmbusCall(means.system, I2C_SMBUS_READ)
-    this.#writing = means.system === null ? null : new SmbusCall(means.system, I2C_SMBUS_WRITE)
-    this.#owner = means.broker === null ? null : new BrokeredI2c(grant, lease, means.broker)
+    this.#reading = transports.system === null ? null : new SmbusCall(transports.system, I2C_SMBUS_READ)
+    this.#writing = transports.system === null ? null : new SmbusCall(transports.system, I2C_SMBUS_WRITE)
+    this.#owner = transports.broker === null ? null : new BrokeredI2c(grant, lease, transports.broker)
   }
 
   read(length: number): Uint8Array {

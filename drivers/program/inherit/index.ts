@@ -7,34 +7,34 @@ import { type Grant, type Handle, isDriven, type Lease } from '../handle.ts'
 import { InheritedI2c } from './i2c.ts'
 import { LinePort } from './line.ts'
 import { InheritedListening } from './listening.ts'
-import type { Means } from './means.ts'
 import { AngleTextPort, DutyTextPort, LevelPort, LevelTextPort, RecordPort } from './ports.ts'
 import { InheritedSerial } from './serial.ts'
 import { InheritedSpi } from './spi.ts'
+import type { HandleTransports } from './transports.ts'
 
 export { deliverEdge, renewed, setCarried } from '../attached.ts'
-export type { FileIo, Means, Serving } from './means.ts'
 export { needsSystem } from './needs.ts'
 export type { System } from './system.ts'
+export type { FileIo, HandleTransports, Serving } from './transports.ts'
 
 /**
  * `system` may be null when {@link needsSystem} says so. Throws `unsupported` when the kind does not go with the
  * encoding, `no-device` when there is no descriptor.
  */
-export function adopt(grant: Grant, lease: Lease, means: Means): Handle {
+export function adopt(grant: Grant, lease: Lease, transports: HandleTransports): Handle {
   const { kind, encoding } = grant
-  if (kind === 'i2c' && encoding === 'i2c') return new InheritedI2c(grant, lease, means)
+  if (kind === 'i2c' && encoding === 'i2c') return new InheritedI2c(grant, lease, transports)
   if (kind === 'analog' && encoding === 'i2c') {
-    return new AttachedAnalog(grant, new InheritedI2c(grant, lease, means), means)
+    return new AttachedAnalog(grant, new InheritedI2c(grant, lease, transports), transports)
   }
-  if (kind === 'spi' && encoding === 'spi') return new InheritedSpi(grant, lease, means)
+  if (kind === 'spi' && encoding === 'spi') return new InheritedSpi(grant, lease, transports)
   if (kind === 'serial' && (encoding === 'serial' || encoding === 'pty'))
-    return new InheritedSerial(grant, lease, means)
-  if (kind === 'listen' && encoding === 'listen') return new InheritedListening(grant, means)
-  return attach(grant, lease, portOf(grant, lease, means), means)
+    return new InheritedSerial(grant, lease, transports)
+  if (kind === 'listen' && encoding === 'listen') return new InheritedListening(grant, transports)
+  return attach(grant, lease, portOf(grant, lease, transports), transports)
 }
 
-function portOf(grant: Grant, lease: Lease, { system }: Means): Port {
+function portOf(grant: Grant, lease: Lease, { system }: HandleTransports): Port {
   const { kind, encoding } = grant
   if ((kind === 'output' || kind === 'input') && encoding === 'line') return new LinePort(grant, system)
   if (kind === 'input' && encoding === 'level') return new LevelPort(grant)

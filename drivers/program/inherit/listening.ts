@@ -6,22 +6,22 @@
 import { HardwareError } from '../../errors.ts'
 import { revoked } from '../attached.ts'
 import type { Grant, ListeningSocket, NodeServer } from '../handle.ts'
-import { fileIo, type Means } from './means.ts'
+import { fileIo, type HandleTransports } from './transports.ts'
 
 export class InheritedListening implements ListeningSocket {
   readonly kind = 'listen'
   readonly name: string
   readonly port: number | null
   readonly #fd: number | undefined
-  readonly #means: Means
+  readonly #transports: HandleTransports
   #open = true
 
   /** Without a descriptor, or without `means.serving`, nothing is served: a rehearsal, or simulated time. */
-  constructor({ name, port, fd }: Grant, means: Means) {
+  constructor({ name, port, fd }: Grant, transports: HandleTransports) {
     this.name = name
     this.port = port ?? null
     this.#fd = fd
-    this.#means = means
+    this.#transports = transports
   }
 
   serve(server: NodeServer): void {
@@ -30,7 +30,7 @@ export class InheritedListening implements ListeningSocket {
       const instead = `give it to ${this.name}.serve instead of calling listen`
       throw new HardwareError('other', `${this.name}: this server listens already: ${instead}`)
     }
-    const { serving, system } = this.#means
+    const { serving, system } = this.#transports
     const fd = this.#fd
     if (serving === undefined || fd === undefined) return
     const duplicate = system?.duplicate?.bind(system)
@@ -41,6 +41,6 @@ export class InheritedListening implements ListeningSocket {
   close(): void {
     if (!this.#open) return
     this.#open = false
-    if (this.#fd !== undefined) (this.#means.io ?? fileIo).close(this.#fd)
+    if (this.#fd !== undefined) (this.#transports.io ?? fileIo).close(this.#fd)
   }
 }

@@ -4,7 +4,7 @@
 import { HardwareError } from '../../errors.ts'
 import type { Grant, Lease, SerialPort } from '../handle.ts'
 import { InheritedDevice } from './device.ts'
-import type { Means } from './means.ts'
+import type { HandleTransports } from './transports.ts'
 
 const NOTHING = new Uint8Array(0)
 
@@ -12,8 +12,8 @@ export class InheritedSerial extends InheritedDevice implements SerialPort {
   readonly kind = 'serial'
   readonly #simulated: boolean
 
-  constructor(grant: Grant, lease: Lease, means: Means) {
-    super(grant, lease, means)
+  constructor(grant: Grant, lease: Lease, transports: HandleTransports) {
+    super(grant, lease, transports)
     this.#simulated = grant.encoding === 'pty'
   }
 

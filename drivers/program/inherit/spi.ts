@@ -11,8 +11,8 @@ import { iow } from '../../ioctl.ts'
 import type { Grant, Lease, SpiDevice } from '../handle.ts'
 import { fixedBytes } from '../pointers.ts'
 import { InheritedDevice } from './device.ts'
-import type { Means } from './means.ts'
 import type { System } from './system.ts'
+import type { HandleTransports } from './transports.ts'
 
 const TRANSFER_SIZE = 32
 const LENGTH_AT = 16
@@ -30,10 +30,11 @@ export class InheritedSpi extends InheritedDevice implements SpiDevice {
   readonly #in = fixedBytes(MAX_MESSAGE)
   #placed = false
 
-  constructor(grant: Grant, lease: Lease, means: Means) {
-    super(grant, lease, means)
-    if (means.system === null) throw new HardwareError('unsupported', `${grant.name}: SPI needs the loader's ioctl`)
-    this.#system = means.system
+  constructor(grant: Grant, lease: Lease, transports: HandleTransports) {
+    super(grant, lease, transports)
+    if (transports.system === null)
+      throw new HardwareError('unsupported', `${grant.name}: SPI needs the loader's ioctl`)
+    this.#system = transports.system
   }
 
   transfer(bytes: Uint8Array): Uint8Array {

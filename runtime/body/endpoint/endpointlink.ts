@@ -75,7 +75,7 @@ export class EndpointLink {
 
   async #launch(): Promise<void> {
     const { host } = this.#body.options
-    const { own, why, release } = this.#body.cells.takeEndpoint()
+    const { own, why, release } = this.#body.sandboxes.takeEndpoint()
     // HANDOVER 8.13
     if (why !== null) this.#events.note('warn', `the endpoint runs as root: ${why}`)
     try {

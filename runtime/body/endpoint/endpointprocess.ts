@@ -13,14 +13,14 @@ import { LIMITS } from '../../../deploy/shared/bundle/limits.ts'
 import { loadSystem } from '../../../drivers/owner/linux/system.ts'
 import { STAGED_FILES } from '../../ipc.ts'
 import { passOn } from '../../log.ts'
-import { placeOf } from '../../places.ts'
+import { runtimePath } from '../../places.ts'
 import { Budget, OUTPUT_ALLOWANCE } from '../../plumbing/budget.ts'
 import { readLines } from '../../plumbing/lines.ts'
 import type { ServerConfine } from '../../sdk/confined.ts'
 import { isArch } from '../../sdk/seccomp.ts'
 import { type ConfinedBy, confineEndpoint, FILE_BLOCK, LIMITED, limitedBy } from '../sandbox/confinement.ts'
 
-const ENDPOINT = placeOf('endpoint/main.js')
+const ENDPOINT = runtimePath('endpoint/main.js')
 /** Threads: Node has about 11, the opener 1, and where V8 has more cores it starts some more. */
 const PIDS = 64
 /** It writes no file but the staged ones; /tmp is where it is. */

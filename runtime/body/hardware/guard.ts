@@ -12,10 +12,10 @@ import { safeValue } from '../../../drivers/owner/values.ts'
 import { isDriven } from '../../../drivers/program/handle.ts'
 import type { Latch } from '../../guard/latch.ts'
 import { type Drive, type FromGuard, GUARD_FORMAT, type Held, type StopInput, type ToGuard } from '../../guard/wire.ts'
-import { placeOf } from '../../places.ts'
+import { runtimePath } from '../../places.ts'
 import { readLines } from '../../plumbing/lines.ts'
 
-const MAIN = placeOf('guard/main.js')
+const MAIN = runtimePath('guard/main.js')
 /** A small heap, and no threads that V8 can do without. */
 const FLAGS = ['--max-old-space-size=16', '--max-semi-space-size=1', '--single-threaded']
 const MAX_LINE = 65_536

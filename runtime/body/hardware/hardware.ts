@@ -12,9 +12,9 @@ import { World } from '../../../drivers/owner/sim/world.ts'
 import type { Latch } from '../../guard/latch.ts'
 import type { StopInput } from '../../guard/wire.ts'
 import type { Logger } from '../../log.ts'
-import { placeUrl } from '../../places.ts'
-import { Cells, type Sandbox } from '../sandbox/cells.ts'
+import { runtimeUrl } from '../../places.ts'
 import type { Child } from '../sandbox/child.ts'
+import { type Sandbox, Sandboxes } from '../sandbox/sandboxes.ts'
 import { type GuardedHandle, GuardLink } from './guard.ts'
 import { Owner } from './owner.ts'
 import { type Recovered, recover } from './recovery.ts'
@@ -40,7 +40,7 @@ export interface HardwareOptions {
 
 export class Hardware {
   readonly owner: Owner
-  readonly cells: Cells
+  readonly sandboxes: Sandboxes
   /** A simulated board's. */
   readonly world: World | null
   #guard: GuardLink | null = null
@@ -49,9 +49,9 @@ export class Hardware {
   #timer: NodeJS.Timeout | null = null
   readonly #children = new Set<Child>()
 
-  private constructor(owner: Owner, cells: Cells, world: World | null) {
+  private constructor(owner: Owner, sandboxes: Sandboxes, world: World | null) {
     this.owner = owner
-    this.cells = cells
+    this.sandboxes = sandboxes
     this.world = world
   }
 
@@ -63,15 +63,15 @@ export class Hardware {
       const backend = new SimBackend({ world, folder, links: join(home, 'serial'), sockets: socketsOf(home) })
       const owner = new Owner(backend, board, nextFence)
       for (const { name, link } of owner.all) if (link !== undefined) log.info(`${name}: its other end is ${link}`)
-      return new Hardware(owner, await Cells.open(home, board, sandbox, scale), world)
+      return new Hardware(owner, await Sandboxes.open(home, board, sandbox, scale), world)
     }
     const note: (level: 'info' | 'warn' | 'error', text: string) => void = (level, text) => log[level](text)
     const shared = join(home, 'guard')
     mkdirSync(shared, { recursive: true, mode: 0o700 })
     // it answers when it has ended what ran: only then are their groups removed
     const recovered = await recover({ folder: shared, about: aboutOf(board), handles: board.handles, note })
-    const cells = await Cells.open(home, board, sandbox, scale)
-    const waveThread = placeUrl('../drivers/owner/linux/wavethread.js')
+    const sandboxes = await Sandboxes.open(home, board, sandbox, scale)
+    const waveThread = runtimeUrl('../drivers/owner/linux/wavethread.js')
     const backend = new LinuxBackend({
       board,
       sockets: socketsOf(home),
@@ -79,7 +79,7 @@ export class Hardware {
       note: (text) => log.warn(text),
     })
     const owner = new Owner(backend, board, nextFence, recovered?.kept)
-    const hardware = new Hardware(owner, cells, null)
+    const hardware = new Hardware(owner, sandboxes, null)
     try {
       await hardware.#startGuard(backend, shared, options, note, recovered)
     } catch (error) {
@@ -91,7 +91,7 @@ export class Hardware {
 
   /** Where there is no control group the guard has to know whom it would have to end. */
   spawned(child: Child): void {
-    if (this.#guard === null || this.cells.cgroups !== null) return
+    if (this.#guard === null || this.sandboxes.cgroups !== null) return
     this.#children.add(child)
     const tell = () => this.#guard?.programs([...this.#children].map(({ pid }) => pid))
     tell()
@@ -122,7 +122,7 @@ export class Hardware {
     this.owner.safeAll()
     await this.#guard?.end()
     this.owner.close()
-    this.cells.close()
+    this.sandboxes.close()
   }
 
   async #startGuard(
@@ -142,7 +142,7 @@ export class Hardware {
       folder,
       about: aboutOf(board),
       handles: handles(),
-      cgroup: this.cells.cgroups?.base ?? null,
+      cgroup: this.sandboxes.cgroups?.base ?? null,
       realtime: board.realtime,
       stopInput: stopInputOf(board),
       latchFd,

@@ -9,10 +9,10 @@ import { signConfigKey } from '../../../deploy/shared/configvalue.ts'
 import { Refusal } from '../../../deploy/shared/errors.ts'
 import type { Bundles } from '../../store/bundles.ts'
 import type { ConfigFile } from '../../store/config.ts'
-import type { AgeKey, Door } from '../../store/door.ts'
 import type { Home } from '../../store/home.ts'
 import type { Operator } from '../../store/operators.ts'
 import type { Slots } from '../../store/slots.ts'
+import type { AgeKey, BundleVerifier } from '../../store/verifier.ts'
 import type { Entry } from '../slot/entries.ts'
 import { plainEntry } from '../slot/entries.ts'
 import type { Slot } from '../slot/slot.ts'
@@ -28,7 +28,7 @@ type Use = ConfigInfo['uses'][number] & { config: readonly string[] }
 interface Parts {
   readonly all: readonly Slot[]
   readonly bundles: Bundles
-  readonly door: Door
+  readonly door: BundleVerifier
   readonly home: Home
   readonly slots: Slots
   nameOf(fingerprint: string): string

@@ -18,20 +18,20 @@ import type { Cause } from '../slot/cause.ts'
 import type { SlotLog } from '../slot/log.ts'
 import { type Mask, maskMessage, maskOf } from '../slot/mask.ts'
 import { lastWords, parseFromProgram } from '../slot/messages.ts'
-import type { Instance } from '../slot/running.ts'
-import type { Cell } from './cells.ts'
+import type { ProgramInstance } from '../slot/running.ts'
 import { watchDataFolder } from './datafolder.ts'
 import { continueProcess, descendantsOf, killUser, signal, stopProcess } from './fence.ts'
 import { raise } from './realtime.ts'
 import { openFifoEnd, type RunDir } from './rundir.ts'
+import type { ChildSandbox } from './sandboxes.ts'
 
 /** Descriptors between the broker and the first grant. */
 const FIXED = FD.firstGrant - FD.outbox
 
 export interface ChildOptions {
   dir: RunDir
-  cell(grants: readonly Grant[]): Cell
-  predecessor: Instance | null
+  cell(grants: readonly Grant[]): ChildSandbox
+  predecessor: ProgramInstance | null
   handles: readonly OwnedHandle[]
   log: SlotLog
 }
@@ -60,7 +60,7 @@ interface Listener {
   exit(): void
 }
 
-export class Child implements Instance {
+export class Child implements ProgramInstance {
   readonly options: ChildOptions
   readonly process: ChildProcess
   readonly exited: Promise<void>
@@ -73,7 +73,7 @@ export class Child implements Instance {
   entered: Entered | null = null
   /** null while it runs, or when it could not be started */
   ending: string | null = null
-  readonly #cell: Cell
+  readonly #cell: ChildSandbox
   readonly #control: Duplex
   #listener: Listener | null = null
   #mask: Mask | null = null

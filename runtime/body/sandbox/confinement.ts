@@ -11,19 +11,19 @@ import { join } from 'node:path'
 import { loadSystem } from '../../../drivers/owner/linux/system.ts'
 import type { Grant } from '../../../drivers/program/handle.ts'
 import { needsSystem } from '../../../drivers/program/inherit/index.ts'
-import { placeOf } from '../../places.ts'
+import { runtimePath } from '../../places.ts'
 import { encode } from '../../sdk/bpf.ts'
 import { type Arch, filter, isArch } from '../../sdk/seccomp.ts'
 import { FD, type Init } from '../../sdk/wire.ts'
 import { DATA_GROUP } from './datafolder.ts'
 import { keepToItself } from './descriptors.ts'
-import { bwrapArguments, closedToOthers, fstab, PLACE, type Places, placesOf } from './privateroot.ts'
+import { bwrapArguments, closedToOthers, fstab, PLACE, placesOf, type RootPaths } from './privateroot.ts'
 
 /** `bwrap` adds a namespace of processes and, where no grant needs native code, Node's own permission model. */
 export type ConfinedBy = 'namespaces' | 'bwrap'
 
 /** The loader of this installation. */
-export const LOADER = placeOf('sdk/loader.js')
+export const LOADER = runtimePath('sdk/loader.js')
 
 export interface ConfineOptions {
   readonly sandbox: ConfinedBy
@@ -190,7 +190,7 @@ export function confineEndpoint(
 
 interface ChainOptions
   extends Pick<ConfineOptions, 'sandbox' | 'uid' | 'folder' | 'leafProcs' | 'dataMb' | 'pids' | 'tmpMb'> {
-  readonly places: Places
+  readonly places: RootPaths
   readonly dataFolder: string | null
   readonly hostNetwork: boolean
   readonly hostName: boolean

@@ -6,18 +6,18 @@ import type { Grant } from '../../../drivers/program/handle.ts'
 import { farewells } from '../slot/deadlines.ts'
 import type { Launch, SlotEnv } from '../slot/env.ts'
 import type { Running } from '../slot/running.ts'
-import type { Cells } from './cells.ts'
 import { Child } from './child.ts'
 import { programOf, type RunDir, type RunDirs } from './rundir.ts'
+import type { Sandboxes } from './sandboxes.ts'
 
 /** At least three in a trial, and three before silence is too long. */
 export const heartbeatMs = ({ heartbeatMs, trialMs }: Timing): number =>
   Math.max(5, Math.min(heartbeatMs / 3, trialMs / 3))
 
 /** What an instance is started with. */
-export interface Ground extends Pick<SlotEnv, 'owner' | 'timing'> {
+export interface LaunchContext extends Pick<SlotEnv, 'owner' | 'timing'> {
   readonly dirs: RunDirs
-  readonly cells: Cells
+  readonly sandboxes: Sandboxes
   spawned(child: Child): void
   /** Values by their names. Throws Refusal `missing-config`. */
   config(names: readonly string[]): Record<string, string>
@@ -27,13 +27,13 @@ export interface Ground extends Pick<SlotEnv, 'owner' | 'timing'> {
 
 /** A child that waits for its program: what a spare is, and what every instance begins as. Throws Refusal. */
 export function startChild(
-  env: Ground,
+  env: LaunchContext,
   dir: RunDir,
   { slot, log, predecessor }: Pick<Parameters<Launch>[0], 'slot' | 'log' | 'predecessor'>,
   needs: readonly string[],
 ): Child {
   const handles = env.owner.take(needs, slot)
-  const cell = (grants: readonly Grant[]) => env.cells.make(slot, dir, grants)
+  const cell = (grants: readonly Grant[]) => env.sandboxes.make(slot, dir, grants)
   const child = new Child({ dir, cell, predecessor, handles, log })
   env.spawned(child)
   return child
@@ -45,7 +45,7 @@ interface SpareSource {
 }
 
 export async function launch(
-  env: Ground,
+  env: LaunchContext,
   spares: SpareSource,
   ...[about, runnable, on]: Parameters<Launch>
 ): Promise<Running> {
@@ -81,8 +81,8 @@ export async function launch(
   return running
 }
 
-async function freshChild(env: Ground, about: Parameters<Launch>[0], needs: readonly string[]): Promise<Child> {
-  env.cells.cgroups?.warm()
+async function freshChild(env: LaunchContext, about: Parameters<Launch>[0], needs: readonly string[]): Promise<Child> {
+  env.sandboxes.cgroups?.warm()
   const dir = await env.dirs.make()
   try {
     return startChild(env, dir, about, needs)

@@ -27,7 +27,7 @@ export interface Bind {
   readonly writable?: boolean
 }
 
-export interface Places {
+export interface RootPaths {
   readonly binds: readonly Bind[]
   /** paths in the child */
   readonly node: string
@@ -42,7 +42,7 @@ export function placesOf(about: {
   leafProcs: string | null
   /** null for the endpoint */
   dataFolder: string | null
-}): Places {
+}): RootPaths {
   const root = installRoot(about.loader)
   const binds: Bind[] = SYSTEM.filter((path) => existsSync(path)).map((path) => ({ source: path, target: path }))
   if (about.programDir !== null) binds.push({ source: about.programDir, target: PLACE.program })
@@ -115,7 +115,7 @@ function namesOfHosts(): Bind[] {
 const isBelow = (folder: string, path: string): boolean => path.startsWith(`${folder}/`)
 
 /** For `mount --all --fstab`: `root` is an empty folder, over which the new root is mounted. */
-export function fstab(root: string, { binds }: Places, about: { uid: number; tmpMb: number }): string {
+export function fstab(root: string, { binds }: RootPaths, about: { uid: number; tmpMb: number }): string {
   const lines = [
     ['medulla', root, 'tmpfs', 'mode=755,size=64k,nosuid,nodev'],
     // before what may lie in it
@@ -140,7 +140,7 @@ const escaped = (field: string): string =>
   field.replace(/[\s\\]/g, (char) => `\\${char.charCodeAt(0).toString(8).padStart(3, '0')}`)
 
 /** The same root for bwrap, as root: /tmp is anybody's there, and nobody else is. */
-export function bwrapArguments({ binds }: Places, about: { tmpMb: number; network: boolean }): string[] {
+export function bwrapArguments({ binds }: RootPaths, about: { tmpMb: number; network: boolean }): string[] {
   return [
     ...['--unshare-pid', '--unshare-ipc', '--unshare-uts', '--die-with-parent'],
     ...(about.network ? [] : ['--unshare-net']),

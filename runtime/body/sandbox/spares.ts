@@ -8,28 +8,28 @@ import type { SpareEvent } from '../../../deploy/shared/api.ts'
 import type { Manifest } from '../../../deploy/shared/bundle/manifest.ts'
 import type { Launch } from '../slot/env.ts'
 import type { SlotLog } from '../slot/log.ts'
-import type { Instance, Running } from '../slot/running.ts'
+import type { ProgramInstance, Running } from '../slot/running.ts'
 import type { Child } from './child.ts'
-import { type Ground, startChild } from './launcher.ts'
+import { type LaunchContext, startChild } from './launcher.ts'
 
 type Needs = Manifest['needs']
-type Told = (event: SpareEvent) => void
+type SpareListener = (event: SpareEvent) => void
 
 /** Between two looks at the memory, and at the age of a spare. */
 const LOOK_MS = 1000
 
 /** Of every slot. */
 export class Spares {
-  readonly #env: Ground
+  readonly #env: LaunchContext
   readonly #slots = new Map<string, Spare>()
 
-  constructor(env: Ground) {
+  constructor(env: LaunchContext) {
     this.#env = env
   }
 
   /** Asks for a spare, until the answer is called; `told` whenever there is one, or none any more. */
-  hold(slot: string, told: Told): () => void {
-    const leave = this.#of(slot).hold(told)
+  hold(slot: string, onSpareEvent: SpareListener): () => void {
+    const leave = this.#of(slot).hold(onSpareEvent)
     return () => {
       leave()
       this.forget(slot)
@@ -42,8 +42,8 @@ export class Spares {
   }
 
   /** The slot has come to rest: `running` is what runs undisturbed, or null. */
-  settled(slot: string, log: SlotLog, running: Running | null): void {
-    this.#of(slot).settled(log, running)
+  onIdle(slot: string, log: SlotLog, running: Running | null): void {
+    this.#of(slot).onIdle(log, running)
   }
 
   /** The spare for this very launch; null when there is none that fits, and none left that does not. */
@@ -64,8 +64,8 @@ export class Spares {
 
 class Spare {
   readonly #slot: string
-  readonly #env: Ground
-  readonly #holders = new Set<Told>()
+  readonly #env: LaunchContext
+  readonly #holders = new Set<SpareListener>()
   /** What runs undisturbed. */
   #runs: { log: SlotLog; running: Running } | null = null
   #made: { child: Child; after: Running; at: number } | null = null
@@ -74,7 +74,7 @@ class Spare {
   #last: Promise<unknown> = Promise.resolve()
   #timer: NodeJS.Timeout | null = null
 
-  constructor(slot: string, env: Ground) {
+  constructor(slot: string, env: LaunchContext) {
     this.#slot = slot
     this.#env = env
   }
@@ -83,23 +83,23 @@ class Spare {
     return this.#holders.size === 0 && this.#runs === null && this.#made === null
   }
 
-  hold(told: Told): () => void {
-    this.#holders.add(told)
-    if (this.#made !== null) told({ event: 'spare', ready: true })
+  hold(onSpareEvent: SpareListener): () => void {
+    this.#holders.add(onSpareEvent)
+    if (this.#made !== null) onSpareEvent({ event: 'spare', ready: true })
     this.#renew()
     return () => {
-      this.#holders.delete(told)
+      this.#holders.delete(onSpareEvent)
       this.#renew()
     }
   }
 
-  settled(log: SlotLog, running: Running | null): void {
+  onIdle(log: SlotLog, running: Running | null): void {
     this.#runs = running === null ? null : { log, running }
     this.#renew()
   }
 
   /** HANDOVER 12.4 */
-  async take(predecessor: Instance | null, needs: Needs): Promise<Child | null> {
+  async take(predecessor: ProgramInstance | null, needs: Needs): Promise<Child | null> {
     this.#runs = null
     await this.#last
     const made = this.#made
@@ -127,7 +127,7 @@ class Spare {
     if (this.#made !== null && this.#made.after !== runs?.running) await this.#end('nobody needs it')
     if (runs === null || this.#made !== null || this.#served === runs.running) return
     if (availableMb() < this.#env.memoryReserveMb) return this.#serve(runs.running, 'too little memory')
-    this.#env.cells.cgroups?.warm()
+    this.#env.sandboxes.cgroups?.warm()
     const dir = await this.#env.dirs.make()
     // that took a moment
     if (this.#wanted() !== runs) return dir.remove()
@@ -182,7 +182,7 @@ class Spare {
   }
 
   #tell(event: SpareEvent): void {
-    for (const told of this.#holders) told(event)
+    for (const onSpareEvent of this.#holders) onSpareEvent(event)
   }
 }
 

@@ -10,7 +10,7 @@ import type { Owner } from '../hardware/owner.ts'
 import type { Cause } from './cause.ts'
 import type { Entry } from './entries.ts'
 import type { SlotLog } from './log.ts'
-import type { Instance, Runnable, Running } from './running.ts'
+import type { ProgramInstance, Runnable, Running } from './running.ts'
 
 /** Starts an instance; `exit` is called once, whatever ended it. */
 export type Launch = (
@@ -18,7 +18,7 @@ export type Launch = (
     slot: string
     log: SlotLog
     generation: number
-    predecessor: Instance | null
+    predecessor: ProgramInstance | null
     params: Record<string, ParamValue>
   },
   runnable: Runnable,
@@ -35,7 +35,7 @@ export interface SlotEnv {
   /** Now is a good moment to make ready for the next launch. */
   prepare(): void
   /** After whatever happened: what runs undisturbed in the slot, or null. */
-  settled(slot: string, log: SlotLog, running: Running | null): void
+  onIdle(slot: string, log: SlotLog, running: Running | null): void
   /** Throws Refusal when nothing may be started in this slot now. */
   admit(slot: string): void
   /** Why this program cannot run in the slot as the robot is now; null when it can (HANDOVER 9.9). */

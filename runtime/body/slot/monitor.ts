@@ -69,7 +69,7 @@ export function unwell(running: Running, beat: { lateUs: number }, lateMs: numbe
 }
 
 /** Ticks, rate and lateness as the heartbeats report them. */
-export class Pace {
+export class TickRate {
   ticks = 0
   rateHz = 0
   #at = 0
@@ -87,7 +87,10 @@ export class Pace {
   }
 }
 
-export function runningStatus({ runnable, child, startedAt }: Running, { ticks, rateHz }: Pace): Partial<SlotStatus> {
+export function runningStatus(
+  { runnable, child, startedAt }: Running,
+  { ticks, rateHz }: TickRate,
+): Partial<SlotStatus> {
   const { program, version, digest } = runnable
   const uptimeMs = Math.round(performance.now() - startedAt)
   return { program, version, digest, pid: child.pid, uptimeMs, rateHz: Math.round(rateHz * 10) / 10, ticks }

@@ -20,7 +20,7 @@ type Declarations = Readonly<Record<string, ManifestParam>>
 type Values = Record<string, ParamValue>
 
 /** What one operator did since the last line of the log. */
-interface Told {
+interface UnreportedChanges {
   count: number
   changed: Map<string, { from: ParamValue; to: ParamValue }>
 }
@@ -36,7 +36,7 @@ export class SlotParams {
   #waits: Promise<Runnable | null> | null = null
   #sentAt = 0
   #sending: NodeJS.Timeout | null = null
-  readonly #told = new Map<string, Told>()
+  readonly #told = new Map<string, UnreportedChanges>()
   #savedAt = 0
   #saved: Promise<void> = Promise.resolve()
   /** A write that has not begun yet: it takes with it whatever is changed until then. */

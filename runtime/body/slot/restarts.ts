@@ -24,16 +24,16 @@ export class Restarts {
     this.#ranSince = null
     this.#timer = setTimeout(start, Math.min(FIRST_MS * 2 ** this.#crashes, this.#mostMs))
     this.#crashes++
-    this.owed()
+    this.expectRestart()
   }
 
   /** The next start is of what ran before. */
-  owed(): void {
+  expectRestart(): void {
     this.#again = true
   }
 
   /** What ran before is about to be started again. */
-  get isOwed(): boolean {
+  get isRestartDue(): boolean {
     return this.#again
   }
 
@@ -52,7 +52,7 @@ export class Restarts {
   }
 
   /** What crashed is over: it was proven in a trial, or stopped. */
-  settled(): void {
+  reset(): void {
     this.#crashes = 0
     this.#again = false
     this.#ranSince = performance.now()

@@ -1,7 +1,7 @@
 /** Invariant: what is started was verified: just now at the door, or again against its install record. */
 import type { Bundles } from '../../store/bundles.ts'
-import type { Verified } from '../../store/door.ts'
 import { writeProgram } from '../../store/entry.ts'
+import type { Verified } from '../../store/verifier.ts'
 import type { Runnable } from './running.ts'
 
 /** From the door: the files are already in memory, and on their way to the store. */

@@ -22,7 +22,7 @@ export interface Runnable {
 }
 
 /** An instance of a program as its slot knows it: a process (child.ts), or one that is simulated. */
-export interface Instance {
+export interface ProgramInstance {
   readonly options: { readonly dir: RunDir }
   readonly pid: number
   readonly freezeMs: number
@@ -48,7 +48,7 @@ export interface Instance {
 
 /** An instance and what it runs. */
 export interface Running {
-  readonly child: Instance
+  readonly child: ProgramInstance
   readonly runnable: Runnable
   /** performance.now() when it became the one that runs */
   startedAt: number

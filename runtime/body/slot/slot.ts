@@ -15,7 +15,7 @@ import type { SlotEnv } from './env.ts'
 import { Failures } from './failures.ts'
 import { type Action, accepts, type Event, FACTS, PHASE_OF, type State, step } from './lifecycle.ts'
 import { SlotLog } from './log.ts'
-import { Monitor, Pace, runningStatus, unwell } from './monitor.ts'
+import { Monitor, runningStatus, TickRate, unwell } from './monitor.ts'
 import { SlotParams } from './params.ts'
 import { Programs } from './programs.ts'
 import { SlotRecords } from './records.ts'
@@ -44,7 +44,7 @@ export class Slot {
     exit: (running: Running) => this.#post('died', running),
   }
   #restarts: Restarts
-  #pace = new Pace()
+  #pace = new TickRate()
   #checkpoints: Checkpoints
   #records: SlotRecords
   #stopping: ((problem: string | null) => void)[] = []
@@ -93,7 +93,7 @@ export class Slot {
 
   /** What a failed upgrade goes back to: what runs, or what is about to be restarted. */
   get goesBackTo(): Runnable | null {
-    return this.runs ?? (this.#restarts.isOwed ? this.#programs.last?.runnable : null) ?? null
+    return this.runs ?? (this.#restarts.isRestartDue ? this.#programs.last?.runnable : null) ?? null
   }
 
   /** Takes the reservation; resolves when it has ended, one way or the other. */
@@ -237,7 +237,7 @@ export class Slot {
     }
     if (moved && this.#state === state) this.#arm(state)
     const quiet = this.#upgrade === null && accepts(state, 'launch')
-    this.#env.settled(this.name, this.log, quiet ? this.#programs.current : null)
+    this.#env.onIdle(this.name, this.log, quiet ? this.#programs.current : null)
   }
 
   #hear(running: Running, message: FromProgram): void {
@@ -328,12 +328,12 @@ export class Slot {
       case 'rest':
         return this.#monitor.rest()
       case 'start-next':
-        return programs.startNext(this.#restarts.isOwed ? 'restart' : 'start')
+        return programs.startNext(this.#restarts.isRestartDue ? 'restart' : 'start')
       case 'promote':
-        this.#pace = new Pace()
+        this.#pace = new TickRate()
         return programs.promote(false)
       case 'swap-roles':
-        this.#pace = new Pace()
+        this.#pace = new TickRate()
         return programs.promote(true)
       case 'freeze-old':
         await programs.freezeOld()
@@ -385,7 +385,7 @@ export class Slot {
       case 'cancel-restart':
         return this.#restarts.cancel()
       case 'wait':
-        this.#restarts.settled()
+        this.#restarts.reset()
         return this.#failures.wait()
       case 'back':
         this.#monitor.watch()
@@ -411,13 +411,13 @@ export class Slot {
     // HANDOVER 11.5: before it goes on
     this.params.tell(this.#programs.old)
     this.#upgrade?.goesBack(this.#programs.resumeOld())
-    this.#pace = new Pace()
+    this.#pace = new TickRate()
     this.#monitor.watch()
   }
 
   async #commit(): Promise<Consequence> {
     const upgrade = this.#upgrade as Upgrade
-    this.#restarts.settled()
+    this.#restarts.reset()
     // HANDOVER 2.6: on disk before it is said
     try {
       await this.#checkpoints.keep(...this.#programs.lastOfReplaced)
@@ -441,7 +441,7 @@ export class Slot {
 
   /** What ran before a candidate that failed was forced out, or had crashed: it comes back. */
   #bringBack(): void {
-    if (this.#upgrade?.from != null) this.#restarts.owed()
+    if (this.#upgrade?.from != null) this.#restarts.expectRestart()
     else if (!this.#failures.isWaiting) return
     this.#post('start', null)
   }
@@ -483,7 +483,7 @@ export class Slot {
     this.#programs.current = null
     const problem = await this.#records.stopped()
     this.#env.owner.keep([], this.name)
-    this.#restarts.settled()
+    this.#restarts.reset()
     this.#failures.stopped()
     await this.#records.life('stopped', this.#programs)
     for (const done of this.#stopping.splice(0)) done(problem)

@@ -78,9 +78,9 @@ export class EmergencyStop {
     const problems: string[] = []
     const onDisk = this.#stops.stopAll(reason)
     const byGuard = this.#hardware.stop(reason)
-    const all = this.#hardware.cells.cgroups?.all ?? null
+    const all = this.#hardware.sandboxes.cgroups?.all ?? null
     const slots = [...this.#slots.values()]
-    const { freezeMs } = this.#hardware.cells
+    const { freezeMs } = this.#hardware.sandboxes
     if (all !== null) {
       await all.freeze(freezeMs)
       this.#driveSafe()
@@ -144,7 +144,7 @@ export class EmergencyStop {
       throw new Refusal('estopped', 'another emergency stop came during the release', 'medulla estop --release')
     }
     // The guard may have frozen all of it once more.
-    this.#hardware.cells.cgroups?.all.thaw()
+    this.#hardware.sandboxes.cgroups?.all.thaw()
     const receipt = await this.#record(plainEntry('all', 'released', 0, { pusher }))
     const message = 'the emergency stop is released; nothing was started'
     return {
@@ -158,7 +158,7 @@ export class EmergencyStop {
     if (this.#halting !== null) return
     const runs = [...this.#slots.values()].some((slot) => !slot.isIdle)
     // Again, and nothing runs: only what the guard has frozen is to be thawed.
-    if (this.#stops.estop !== null && !runs) return this.#hardware.cells.cgroups?.all.thaw()
+    if (this.#stops.estop !== null && !runs) return this.#hardware.sandboxes.cgroups?.all.thaw()
     void this.stop(`the input ${this.#board.estop?.input}`)
   }
 

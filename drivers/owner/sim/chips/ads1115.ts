@@ -5,7 +5,7 @@
  * Modelled: the four registers and their reset values, the multiplexer, full-scale ranges, single-shot and continuous
  * conversion. Not modelled: the time of a conversion (it is over at once), the comparator, the general call.
  */
-import { type ChipModel, isWithin, NO_BYTES, type Snapshot, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, isWithin, NO_BYTES, type Step } from './chip.ts'
 
 const CONVERSION = 0
 const CONFIG = 1
@@ -87,7 +87,7 @@ function read(chip: Ads1115, length: number): Step<Ads1115> {
   return { next, bytes }
 }
 
-function snapshot({ volts, conversions }: Ads1115): Snapshot {
+function snapshot({ volts, conversions }: Ads1115): ChipState {
   return { volts, conversions }
 }
 

@@ -5,7 +5,7 @@
  * Modelled: the trimming parameters, oversampling and its resolution, sleep, forced and normal mode, reset. Not modelled:
  * the time that a measurement takes and the filter (data is always the newest), noise, SPI.
  */
-import { type ChipModel, isWithin, NO_BYTES, type Snapshot, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, isWithin, NO_BYTES, type Step } from './chip.ts'
 import { type Registers, readFrom } from './registers.ts'
 
 const CHIP_ID = 0x60
@@ -161,7 +161,7 @@ function control(chip: Bme280, at: number, value: number): Bme280 {
   return after
 }
 
-function snapshot({ temperature, pressure, humidity, initWrites, registers }: Bme280): Snapshot {
+function snapshot({ temperature, pressure, humidity, initWrites, registers }: Bme280): ChipState {
   return { asleep: ((registers[CTRL_MEAS] as number) & 3) === 0, temperature, pressure, humidity, initWrites }
 }
 

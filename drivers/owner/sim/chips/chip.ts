@@ -3,7 +3,7 @@
  */
 
 /** What a person wants to know of a chip, in SI units. */
-export type Snapshot = Record<string, number | boolean | string | null | readonly number[] | readonly string[]>
+export type ChipState = Record<string, number | boolean | string | null | readonly number[] | readonly string[]>
 
 type ChipFault = 'no-ack' | 'bus'
 
@@ -15,7 +15,7 @@ export interface ChipModel<S> {
   write(chip: S, bytes: Uint8Array): Step<S>
   /** One read transfer of `length` bytes. */
   read(chip: S, length: number): Step<S>
-  snapshot(chip: S): Snapshot
+  snapshot(chip: S): ChipState
   /** Changes what the chip senses. Null when `what` is unknown or `value` does not fit. */
   poke(chip: S, what: string, value: unknown): S | null
 }
@@ -31,7 +31,7 @@ export interface SpiChipModel<S> {
   readonly initial: S
   /** One message, chip select held. */
   transfer(chip: S, bytes: Uint8Array): SpiStep<S>
-  snapshot(chip: S): Snapshot
+  snapshot(chip: S): ChipState
   /** As of ChipModel. */
   poke(chip: S, what: string, value: unknown): S | null
 }

@@ -6,7 +6,7 @@
  * conversion, alarms, resolutions, parasite power, the search of the bus.
  */
 import { crc8 } from '../../ds18b20.ts'
-import { isWithin, type Snapshot } from './chip.ts'
+import { type ChipState, isWithin } from './chip.ts'
 
 export interface Ds18b20 {
   /** degrees C */
@@ -36,7 +36,7 @@ function read(chip: Ds18b20): { next: Ds18b20; scratchpad: Uint8Array | null } {
   return { next: { ...next, bad: chip.bad - 1 }, scratchpad: bytes }
 }
 
-const snapshot = (chip: Ds18b20): Snapshot => ({ ...chip })
+const snapshot = (chip: Ds18b20): ChipState => ({ ...chip })
 
 /** `temperature`: degrees C, -55 to 125; `power-on`: true. Null when `what` is unknown or `value` does not fit. */
 function poke(chip: Ds18b20, what: string, value: unknown): Ds18b20 | null {

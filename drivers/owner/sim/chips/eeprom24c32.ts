@@ -5,7 +5,7 @@
  * Time is not modelled: the write cycle, of up to 10 ms, lasts for the next two transfers, which are not acknowledged
  * ("Acknowledge Polling"). Not modelled: write protection.
  */
-import { type ChipModel, isWithin, NO_BYTES, type Snapshot, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, isWithin, NO_BYTES, type Step } from './chip.ts'
 
 const BYTES = 4096
 const PAGE = 32
@@ -46,7 +46,7 @@ function read(chip: Eeprom24c32, length: number): Step<Eeprom24c32> {
   return { next: { ...chip, pointer: (pointer + length) % BYTES }, bytes }
 }
 
-function snapshot({ memory, pointer, busy, cycles }: Eeprom24c32): Snapshot {
+function snapshot({ memory, pointer, busy, cycles }: Eeprom24c32): ChipState {
   const used = memory.findLastIndex((byte) => byte !== 0xff) + 1
   return { pointer, busy: busy > 0, cycles, used }
 }

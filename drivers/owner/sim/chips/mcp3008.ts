@@ -7,7 +7,7 @@
  * again, lowest first, then zeros. Table 5-2 has the inputs, equation 4-2 the code. Not modelled: the time of the sample
  * capacitor, errors of conversion, the speed. What nobody drives reads as ones here.
  */
-import { isWithin, type Snapshot, type SpiChipModel, type SpiStep } from './chip.ts'
+import { type ChipState, isWithin, type SpiChipModel, type SpiStep } from './chip.ts'
 
 const CHANNELS = 8
 const STEPS = 1024
@@ -57,7 +57,7 @@ function transfer(chip: Mcp3008, bytes: Uint8Array): SpiStep<Mcp3008> {
   return { next: { ...chip, conversions: chip.conversions + 1 }, bytes: out }
 }
 
-const snapshot = ({ volts, reference, conversions }: Mcp3008): Snapshot => ({ volts, reference, conversions })
+const snapshot = ({ volts, reference, conversions }: Mcp3008): ChipState => ({ volts, reference, conversions })
 
 /** `volts` are those of all eight inputs, `ch0` to `ch7` that of one, `reference` is that of VREF. */
 function poke(chip: Mcp3008, what: string, value: unknown): Mcp3008 | null {

@@ -5,7 +5,7 @@
  * Modelled: registers and their reset values, sleep, device reset, full-scale ranges, burst reads with auto-increment,
  * the temperature. Not modelled: FIFO, interrupts, self-test, the sample clock (data is always the newest).
  */
-import { type ChipModel, isWithin, type Snapshot, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, isWithin, type Step } from './chip.ts'
 import { type Registers, readFrom, writeFrom, written } from './registers.ts'
 
 const MPU6050_ADDRESS = 0x68
@@ -98,7 +98,7 @@ function write(chip: Mpu6050, bytes: Uint8Array): Step<Mpu6050> {
   return written(next.registers === chip.registers ? next : measured({ ...next, initWrites }))
 }
 
-function snapshot(chip: Mpu6050): Snapshot {
+function snapshot(chip: Mpu6050): ChipState {
   const asleep = ((chip.registers[PWR_MGMT_1] as number) & SLEEP) !== 0
   const { accel, gyro, temp, initWrites } = chip
   return { asleep, accel, gyro, temp, initWrites }

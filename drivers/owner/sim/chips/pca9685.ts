@@ -5,7 +5,7 @@
  * Modelled: registers and their reset values, sleep and restart, the prescaler's lock, all-channel writes,
  * auto-increment, an oscillator that is off. Not modelled: sub-addresses, the external clock, the outputs' drivers.
  */
-import { type ChipModel, isWithin, type Snapshot, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, isWithin, type Step } from './chip.ts'
 import { type Registers, readFrom, writeFrom, written } from './registers.ts'
 
 const MODE1 = 0x00
@@ -98,7 +98,7 @@ function dutyOf(registers: Uint8Array, channel: number): number {
   return ((off - on + STEPS) % STEPS) / STEPS
 }
 
-function snapshot({ registers, initWrites, oscillatorHz }: Pca9685): Snapshot {
+function snapshot({ registers, initWrites, oscillatorHz }: Pca9685): ChipState {
   const asleep = ((registers[MODE1] as number) & SLEEP) !== 0
   const frequencyHz = oscillatorHz / (STEPS * ((registers[PRE_SCALE] as number) + 1))
   const duties = Array.from({ length: CHANNELS }, (_, channel) => (asleep ? 0 : dutyOf(registers, channel)))

@@ -5,7 +5,7 @@
  * Outside are eight reflectance sensors in a row with digital outputs, which are high over a dark line. Not modelled:
  * the interrupt output.
  */
-import { type ChipModel, isWithin, type Snapshot, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, isWithin, type Step } from './chip.ts'
 import { written } from './registers.ts'
 
 const PINS = 8
@@ -39,7 +39,7 @@ function read(chip: Pcf8574, length: number): Step<Pcf8574> {
   return { next: chip, bytes: new Uint8Array(length).fill(chip.latch & chip.inputs) }
 }
 
-const snapshot = ({ latch, inputs }: Pcf8574): Snapshot => ({ latch, inputs })
+const snapshot = ({ latch, inputs }: Pcf8574): ChipState => ({ latch, inputs })
 
 /** `inputs`: the levels of the eight pins as a number, pin 0 lowest. `line`: -1 over pin 0 to 1 over pin 7; null: none. */
 function poke(chip: Pcf8574, what: string, value: unknown): Pcf8574 | null {

@@ -6,7 +6,7 @@
  * Modelled: control bytes, the three addressing modes, on and off, inversion, all-on, start line, the two flips. Not
  * modelled: scrolling, contrast and the analogue settings, whose commands are taken with their arguments.
  */
-import { type ChipModel, NO_BYTES, type Snapshot, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, NO_BYTES, type Step } from './chip.ts'
 
 const WIDTH = 128
 const HEIGHT = 64
@@ -143,7 +143,7 @@ function isLit(chip: Ssd1306, x: number, y: number): boolean {
 }
 
 /** `rows`: what is shown, from the top, `#` for a lit pixel. */
-function snapshot(chip: Ssd1306): Snapshot {
+function snapshot(chip: Ssd1306): ChipState {
   const { on, inverted, initWrites, dataWrites } = chip
   const across = Array.from({ length: WIDTH }, (_, x) => x)
   const rows = Array.from({ length: HEIGHT }, (_, y) => across.map((x) => (isLit(chip, x, y) ? '#' : '.')).join(''))

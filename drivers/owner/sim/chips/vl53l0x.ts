@@ -9,7 +9,7 @@
  * and the factory's data of the reference SPADs, which drivers read there at their start. Not modelled: calibration, timing
  * budgets, thresholds, the interrupt output, another address; these registers keep what is written.
  */
-import { type ChipModel, isWithin, type Snapshot, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, isWithin, type Step } from './chip.ts'
 import { type Registers, readFrom, writeFrom, written } from './registers.ts'
 
 const SYSRANGE_START = 0x00
@@ -143,7 +143,7 @@ function measured(chip: Vl53l0x): Vl53l0x {
   return { ...chip, registers, ranging: chip.ranging === 'single' ? 'idle' : chip.ranging }
 }
 
-const snapshot = ({ distance, ranging, initWrites }: Vl53l0x): Snapshot => ({ distance, ranging, initWrites })
+const snapshot = ({ distance, ranging, initWrites }: Vl53l0x): ChipState => ({ distance, ranging, initWrites })
 
 /** `distance`: mm; null, or more than 2000, is out of range. */
 function poke(chip: Vl53l0x, what: string, value: unknown): Vl53l0x | null {

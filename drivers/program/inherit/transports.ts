@@ -12,7 +12,7 @@ export interface FileIo {
   close(fd: number): void
 }
 
-export interface Means extends Pacing {
+export interface HandleTransports extends Pacing {
   /** null where the loader gives none: what needs it is `unsupported` */
   readonly system: System | null
   /** For the transfers of an inherited i2c device that go over the owner (HANDLES 12.5). */

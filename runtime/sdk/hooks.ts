@@ -8,7 +8,7 @@ import type { Init, LogLevel } from './wire.ts'
 export type AnySpec = RobotSpec<Needs, unknown, Params>
 
 /** What an instance can reach besides its handles; a rehearsal's reaches nothing. */
-export interface Outside extends TickerHooks {
+export interface StageHooks extends TickerHooks {
   /** Why `run` is called. */
   why(): Why | 'rehearsal'
   log(text: string, level: LogLevel): void

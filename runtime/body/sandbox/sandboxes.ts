@@ -47,7 +47,7 @@ function ownMb(): number {
   }
 }
 
-export interface Cell {
+export interface ChildSandbox {
   readonly leaf: Leaf | null
   /** All processes of this user are the program's; null: it runs as the runtime's own. */
   readonly uid: number | null
@@ -70,7 +70,7 @@ export interface Cell {
   close(): void
 }
 
-export class Cells {
+export class Sandboxes {
   readonly sandbox: Sandbox
   readonly cgroups: Cgroups | null
   /** Why no program may be started here at all. */
@@ -102,7 +102,7 @@ export class Cells {
   }
 
   /** A simulated board needs no cell, and gets one when it is asked for; a real one refuses programs without (HANDLES 13.1). */
-  static async open(home: string, board: Board, asked: Sandbox | undefined, scale: number): Promise<Cells> {
+  static async open(home: string, board: Board, asked: Sandbox | undefined, scale: number): Promise<Sandboxes> {
     const real = board.model !== 'sim'
     const wanted = asked ?? (real ? 'namespaces' : 'none')
     const cgroups = real || wanted !== 'none' ? await Cgroups.open(home, board.limits) : null
@@ -118,7 +118,7 @@ export class Cells {
           `programs cannot be confined here: ${why}`,
           `${fix} write "unconfined": true into the board file`,
         )
-    return new Cells(sandbox, endpointSandbox(asked), cgroups, board, scale, problem, home)
+    return new Sandboxes(sandbox, endpointSandbox(asked), cgroups, board, scale, problem, home)
   }
 
   /** Null: the endpoint runs as the body's user, and `why` says why when it should not. Release it when it is dead. */
@@ -146,7 +146,7 @@ export class Cells {
     return this.cgroups?.limits ?? 'weak'
   }
 
-  make(slot: string, dir: RunDir, grants: readonly Grant[]): Cell {
+  make(slot: string, dir: RunDir, grants: readonly Grant[]): ChildSandbox {
     if (this.problem !== null) throw this.problem
     const { realtime, limits, network } = this.#board
     const dataMb = this.limits === 'cgroup' ? null : limits.memoryMb + RESERVED_MB

@@ -10,7 +10,7 @@ import type { Manifest } from '../../deploy/shared/bundle/manifest.ts'
 import type { Release } from '../../deploy/shared/bundle/release.ts'
 import type { RefusalCode } from '../../deploy/shared/errors.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
-import { placeUrl } from '../places.ts'
+import { runtimeUrl } from '../places.ts'
 import type { InstallRecord } from './entry.ts'
 
 export interface VerifyJob {
@@ -62,7 +62,7 @@ export interface AgeKey {
 export type DoorValue = Verified | InstallRecord | AgeKey | string
 
 export interface DoorOptions {
-  /** The compiled worker; doorworker.js beside this file by default. */
+  /** The compiled worker; verifierworker.js beside this file by default. */
   worker?: URL
   /** For one job; the worker is ended when it takes longer. */
   deadlineMs?: number
@@ -77,7 +77,7 @@ interface Pending {
   reject(error: unknown): void
 }
 
-export class Door {
+export class BundleVerifier {
   readonly #url: URL
   readonly #deadlineMs: number
   readonly #maxBytes: number
@@ -89,7 +89,7 @@ export class Door {
 
   /** Starts the worker at once, so that the first push does not wait for it. */
   constructor(opts: DoorOptions = {}) {
-    this.#url = opts.worker ?? placeUrl('store/doorworker.js')
+    this.#url = opts.worker ?? runtimeUrl('store/verifierworker.js')
     this.#deadlineMs = opts.deadlineMs ?? 30_000
     this.#maxBytes = opts.maxBytes ?? LIMITS.bundle
     this.#maxHeapMb = opts.maxHeapMb ?? 128

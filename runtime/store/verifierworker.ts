@@ -9,8 +9,8 @@ import { unpackPayload } from '../../deploy/shared/bundle/payload.ts'
 import { openConfigValue } from '../../deploy/shared/configvalue.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { generateAgeIdentity } from '../../deploy/shared/keys.ts'
-import type { DoorAnswer, DoorRequest, Verified, VerifyJob } from './door.ts'
 import { checkProgram, extractEntry } from './entry.ts'
+import type { DoorAnswer, DoorRequest, Verified, VerifyJob } from './verifier.ts'
 
 /** A copy in memory: the endpoint owns the file and may change it at any time. */
 async function copyStaged({ stagedFile, length, limit }: VerifyJob & { limit: number }): Promise<Uint8Array> {
