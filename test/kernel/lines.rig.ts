@@ -27,7 +27,7 @@ let program: string
 let heir: string
 beforeAll(async () => {
   program = await bundle('children/host.ts', folder.path)
-  heir = await bundle('./children/heir.ts', folder.path, 'heir.mjs')
+  heir = await bundle('../kernel/children/heir.ts', folder.path, 'heir.mjs')
 })
 afterAll(() => folder.remove())
 

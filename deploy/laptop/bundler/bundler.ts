@@ -240,7 +240,7 @@ function inputsOf(root: string, { metafile }: BuildResult<Options>): Input[] {
 /** From the bundle of `main` to files/. */
 function base(root: string, main: string, { entry }: Entry): string {
   if (main === resolve(root, entry)) return `./${FILES}/`
-  return `./${'../../'.repeat(logicalPath(root, main).split('/').length - 1)}`
+  return `./${'../'.repeat(logicalPath(root, main).split('/').length - 1)}`
 }
 
 async function failure(root: string, errors: Message[], cause: unknown): Promise<Refusal> {

@@ -49,9 +49,9 @@ export const slashes = (path: string): string => path.split(sep).join('/')
  */
 export function logicalPath(root: string, file: string): string {
   const inside = slashes(relative(root, file))
-  if (!inside.startsWith('../../')) return inside.replaceAll('node_modules/@', 'node_modules/_')
+  if (!inside.startsWith('../')) return inside.replaceAll('node_modules/@', 'node_modules/_')
   const owner = packageOf(file)
-  const below = owner === null ? inside.replaceAll('../../', '') : slashes(relative(owner.root, file))
+  const below = owner === null ? inside.replaceAll('../', '') : slashes(relative(owner.root, file))
   return `node_modules/${(owner?.name ?? 'outside').replace('@', '_')}/${below}`
 }
 

@@ -91,7 +91,7 @@ function placed(text: string, logical: string): string {
 export const workerName = (logical: string): string => logical.replace(CODE, '.worker.mjs')
 
 function relativeUrl(root: string, from: string, worker: string): string {
-  const up = '../../'.repeat(logicalPath(root, from).split('/').length - 1)
+  const up = '../'.repeat(logicalPath(root, from).split('/').length - 1)
   return `${up}./${encodedPath(workerName(logicalPath(root, worker)))}`
 }
 
