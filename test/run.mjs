@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url'
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const NODE_MODULES = join(ROOT, 'node_modules')
 const DIST = join(ROOT, 'dist')
-const SOURCES = ['drivers', 'deploy', 'runtime', 'robots', 'test/bench']
+const SOURCES = ['drivers', 'deploy', 'runtime', 'robots', 'test/bench', 'test/pictures']
 
 const TOOLS = {
   tsc: 'typescript/bin/tsc',
@@ -103,6 +103,11 @@ const TASKS = {
     if (!args.includes('--kernel')) return node(bench)
     await ensureNatives()
     await node([RIG, 'run', '--timeout', '900', '--', process.execPath, ...bench])
+  },
+  /** Draws the pictures of README.md and deploy/README.md from a push that it records. */
+  async pictures(args) {
+    await ready()
+    await node([join(DIST, 'test/pictures/main.js'), ...args])
   },
   /** Without arguments, all but the battery; what is asked for by name is looked for in every file. */
   async test(args) {
