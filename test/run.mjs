@@ -33,6 +33,7 @@ const BATTERY = [
   'test/cli/day.test.ts',
   'test/cli/live.test.ts',
   'test/cli/operators.test.ts',
+  'test/cli/pictures.test.ts',
   'test/cli/pins.test.ts',
   'test/cli/firsthour.test.ts',
   'test/cli/readme.test.ts',
