@@ -9,6 +9,7 @@ import type { SignedCertificate } from '../../../deploy/shared/cert.ts'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../../deploy/shared/errors.ts'
 import { boardReport } from '../../board.ts'
 import { type BodyMessage, EndpointMessage, IPC_MAX_LINE } from '../../ipc.ts'
+import { Backoff } from '../../plumbing/backoff.ts'
 import { Budget, ENDPOINT_ALLOWANCE } from '../../plumbing/budget.ts'
 import { readLines } from '../../plumbing/lines.ts'
 import { type EndpointKeys, readEndpointKeys } from '../../store/home.ts'
@@ -25,7 +26,6 @@ const MAX_BEHIND = 4 * 1024 * 1024
 /** Lines that come while the first ones of a followed log are still being sent. */
 const MAX_EARLY = 10_000
 const NOT_READ = new Refusal('too-large', 'this stream was not read, and is ended', 'read faster, or ask for less')
-const RESTART_MS = { first: 200, most: 10_000 }
 
 export interface EndpointEvents {
   /** Once: later endpoints have the same port. */
@@ -39,6 +39,7 @@ export class EndpointLink {
   readonly #body: Body
   readonly #installer: Installer
   readonly #events: EndpointEvents
+  readonly #backoff = new Backoff(200, 10_000)
   #starting: Promise<void>
   #child: ChildProcess | null = null
   #port: number
@@ -46,7 +47,6 @@ export class EndpointLink {
   /** An endpoint was started, with an address that could be had. */
   #begun = false
   #announced = false
-  #deaths = 0
   #closed = false
 
   constructor(body: Body, installer: Installer, events: EndpointEvents) {
@@ -147,7 +147,7 @@ export class EndpointLink {
 
   #again(): void {
     if (this.#closed) return
-    const wait = Math.min(RESTART_MS.first * 2 ** this.#deaths++, RESTART_MS.most)
+    const wait = this.#backoff.nextMs()
     this.#events.note('warn', `the endpoint ended; a new one in ${wait} ms`)
     setTimeout(() => {
       if (!this.#closed) this.#starting = this.#launch()
@@ -168,7 +168,7 @@ export class EndpointLink {
     try {
       switch (message.op) {
         case 'listening':
-          this.#deaths = 0
+          this.#backoff.reset()
           if (!this.#announced) this.#events.listening(this.#port)
           this.#announced = true
           return

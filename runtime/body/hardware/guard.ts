@@ -13,6 +13,7 @@ import { isDriven } from '../../../drivers/program/handle.ts'
 import type { Latch } from '../../guard/latch.ts'
 import { type Drive, type FromGuard, GUARD_FORMAT, type Held, type StopInput, type ToGuard } from '../../guard/wire.ts'
 import { runtimePath } from '../../places.ts'
+import { Backoff } from '../../plumbing/backoff.ts'
 import { readLines } from '../../plumbing/lines.ts'
 
 const MAIN = runtimePath('guard/main.js')
@@ -61,9 +62,9 @@ export class GuardLink {
   readonly #options: GuardLinkOptions
   readonly #handles: GuardedHandle[]
   readonly #scale = timeScale()
+  readonly #backoff = new Backoff(RESTART_MS.first, RESTART_MS.most)
   #child: ChildProcess | null = null
   #pids: readonly number[] = []
-  #deaths = 0
   #since = 0
   #closed = false
   #restarting: NodeJS.Timeout | null = null
@@ -216,8 +217,8 @@ export class GuardLink {
   #again(why: string): void {
     for (const { answer } of [...this.#waiting]) answer(null)
     if (this.#closed || this.#restarting !== null) return
-    if (performance.now() - this.#since > RESTART_MS.calmAfter) this.#deaths = 0
-    const wait = Math.min(RESTART_MS.first * 2 ** this.#deaths++, RESTART_MS.most)
+    if (performance.now() - this.#since > RESTART_MS.calmAfter) this.#backoff.reset()
+    const wait = this.#backoff.nextMs()
     this.#options.note('error', `no guard: ${why}; a new one in ${wait} ms`)
     this.#restarting = setTimeout(() => {
       this.#restarting = null

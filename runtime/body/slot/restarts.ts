@@ -1,5 +1,7 @@
 /** Invariant: a program that crashes again and again is started less and less often (HANDOVER 9.2). */
 
+import { Backoff } from '../../plumbing/backoff.ts'
+
 const FIRST_MS = 100
 /** One that ran for so long begins at the first wait again. */
 const CALM_MS = 10_000
@@ -7,23 +9,21 @@ const CALM_MS = 10_000
 export class Restarts {
   /** After crashes, since the runtime began. */
   total = 0
-  readonly #mostMs: number
-  #crashes = 0
+  readonly #backoff: Backoff
   #again = false
   /** performance.now(); null while nothing runs. */
   #ranSince: number | null = null
   #timer: NodeJS.Timeout | null = null
 
   constructor(mostMs: number) {
-    this.#mostMs = mostMs
+    this.#backoff = new Backoff(FIRST_MS, mostMs)
   }
 
   /** It crashed, or could not be started at all: then it was never calm. */
   later(start: () => void): void {
-    if (this.#ranSince !== null && performance.now() - this.#ranSince > CALM_MS) this.#crashes = 0
+    if (this.#ranSince !== null && performance.now() - this.#ranSince > CALM_MS) this.#backoff.reset()
     this.#ranSince = null
-    this.#timer = setTimeout(start, Math.min(FIRST_MS * 2 ** this.#crashes, this.#mostMs))
-    this.#crashes++
+    this.#timer = setTimeout(start, this.#backoff.nextMs())
     this.expectRestart()
   }
 
@@ -53,7 +53,7 @@ export class Restarts {
 
   /** What crashed is over: it was proven in a trial, or stopped. */
   reset(): void {
-    this.#crashes = 0
+    this.#backoff.reset()
     this.#again = false
     this.#ranSince = performance.now()
   }
