@@ -4,13 +4,13 @@
  * One worker thread with a memory limit and a deadline, one job at a time. It copies the staged bytes once; the file is
  * never read again, so whoever owns the staging folder cannot exchange it after the check.
  */
-import { Worker } from 'node:worker_threads'
 import { LIMITS } from '../../deploy/shared/bundle/limits.ts'
 import type { Manifest } from '../../deploy/shared/bundle/manifest.ts'
 import type { Release } from '../../deploy/shared/bundle/release.ts'
 import type { RefusalCode } from '../../deploy/shared/errors.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { runtimeUrl } from '../places.ts'
+import { BoundedWorker, type WorkerFailure } from '../plumbing/boundedworker.ts'
 import type { InstallRecord } from './entry.ts'
 
 export interface VerifyJob {
@@ -70,30 +70,21 @@ export interface DoorOptions {
   maxHeapMb?: number
 }
 
-interface Pending {
-  request: DoorRequest
-  admit: Admit
-  resolve(value: DoorValue): void
-  reject(error: unknown): void
-}
-
 export class BundleVerifier {
-  readonly #url: URL
-  readonly #deadlineMs: number
+  readonly #worker: BoundedWorker<DoorAnswer>
   readonly #maxBytes: number
-  readonly #maxHeapMb: number
-  readonly #queue: Pending[] = []
-  #worker: Worker | null = null
-  #current: { job: Pending; timer: NodeJS.Timeout } | null = null
-  #closed = false
 
   /** Starts the worker at once, so that the first push does not wait for it. */
   constructor(opts: DoorOptions = {}) {
-    this.#url = opts.worker ?? runtimeUrl('store/verifierworker.js')
-    this.#deadlineMs = opts.deadlineMs ?? 30_000
+    const { worker = runtimeUrl('store/verifierworker.js'), deadlineMs = 30_000, maxHeapMb = 128 } = opts
     this.#maxBytes = opts.maxBytes ?? LIMITS.bundle
-    this.#maxHeapMb = opts.maxHeapMb ?? 128
-    this.#start()
+    this.#worker = new BoundedWorker({
+      script: worker,
+      name: 'door',
+      limits: { maxOldGenerationSizeMb: maxHeapMb, maxYoungGenerationSizeMb: 32 },
+      deadlineMs,
+      failed: (failure) => refusalOf(failure, deadlineMs, maxHeapMb),
+    })
   }
 
   /**
@@ -120,100 +111,44 @@ export class BundleVerifier {
   }
 
   /** Jobs in flight are refused. Idempotent. */
-  async close(): Promise<void> {
-    this.#closed = true
-    const worker = this.#worker
-    this.#worker = null
-    this.#fail(new Refusal('body-away', 'the robot is shutting down'))
-    for (const job of this.#queue.splice(0)) job.reject(new Refusal('body-away', 'the robot is shutting down'))
-    await worker?.terminate()
+  close(): Promise<void> {
+    return this.#worker.close()
   }
 
   #do(request: DoorRequest, admit: Admit = () => null): Promise<DoorValue> {
-    if (this.#closed) return Promise.reject(new Refusal('body-away', 'the robot is shutting down'))
-    return new Promise((resolve, reject) => {
-      this.#queue.push({ request, admit, resolve, reject })
-      this.#next()
+    return this.#worker.run(request, (answer, post) => {
+      if ('ask' in answer) {
+        const refusal = admission(admit, answer.ask)
+        const next: DoorRequest = { op: refusal === null ? 'unpack' : 'drop' }
+        post(next)
+        if (refusal === null) return undefined
+        throw refusal
+      }
+      if (answer.ok) return answer.value
+      throw new Refusal(answer.error.code, answer.error.message, answer.error.hint)
     })
   }
+}
 
-  #next(): void {
-    if (this.#current !== null || this.#closed) return
-    const job = this.#queue.shift()
-    if (job === undefined) return
-    const worker = this.#worker ?? this.#start()
-    const timer = setTimeout(() => {
-      this.#replace(worker, new Refusal('bad-bundle', `opening took longer than ${this.#deadlineMs} ms`))
-    }, this.#deadlineMs)
-    this.#current = { job, timer }
-    worker.ref()
-    worker.postMessage(job.request)
+function admission(admit: Admit, signed: Signed): Refusal | null {
+  try {
+    return admit(signed)
+  } catch (cause) {
+    return new Refusal('internal', 'policy could not be asked', undefined, { cause })
   }
+}
 
-  #start(): Worker {
-    const worker = new Worker(this.#url, {
-      name: 'door',
-      env: {},
-      resourceLimits: { maxOldGenerationSizeMb: this.#maxHeapMb, maxYoungGenerationSizeMb: 32 },
-    })
-    worker.unref()
-    worker.on('message', (answer: DoorAnswer) => {
-      if (worker === this.#worker) this.#settle(answer)
-    })
-    worker.on('error', (cause: NodeJS.ErrnoException) => {
-      const memory = cause.code === 'ERR_WORKER_OUT_OF_MEMORY'
-      const refusal = memory
-        ? new Refusal('bad-bundle', `opening took more than ${this.#maxHeapMb} MB of memory`)
-        : new Refusal('internal', 'the worker that opens bundles failed', undefined, { cause })
-      this.#replace(worker, refusal)
-    })
-    worker.on('exit', (code) => {
-      this.#replace(worker, new Refusal('internal', `the worker that opens bundles ended with code ${code}`))
-    })
-    this.#worker = worker
-    return worker
-  }
-
-  /** The next job gets a new worker; nothing of this one is heard any more. */
-  #replace(worker: Worker, refusal: Refusal): void {
-    if (worker !== this.#worker) return
-    this.#worker = null
-    void worker.terminate()
-    this.#fail(refusal)
-    this.#next()
-  }
-
-  #settle(answer: DoorAnswer): void {
-    const current = this.#current
-    if (current === null) return
-    if ('ask' in answer) {
-      const refusal = this.#admit(current.job, answer.ask)
-      const next: DoorRequest = { op: refusal === null ? 'unpack' : 'drop' }
-      this.#worker?.postMessage(next)
-      if (refusal === null) return
-      answer = { ok: false, error: refusal }
-    }
-    clearTimeout(current.timer)
-    this.#current = null
-    if (this.#queue.length === 0) this.#worker?.unref()
-    if (answer.ok) current.job.resolve(answer.value)
-    else current.job.reject(new Refusal(answer.error.code, answer.error.message, answer.error.hint))
-    this.#next()
-  }
-
-  #admit(job: Pending, signed: Signed): Refusal | null {
-    try {
-      return job.admit(signed)
-    } catch (cause) {
-      return new Refusal('internal', 'policy could not be asked', undefined, { cause })
-    }
-  }
-
-  #fail(refusal: Refusal): void {
-    const current = this.#current
-    if (current === null) return
-    clearTimeout(current.timer)
-    this.#current = null
-    current.job.reject(refusal)
+function refusalOf(failure: WorkerFailure, deadlineMs: number, maxHeapMb: number): Refusal {
+  switch (failure.why) {
+    case 'late':
+      return new Refusal('bad-bundle', `opening took longer than ${deadlineMs} ms`)
+    case 'memory':
+      return new Refusal('bad-bundle', `opening took more than ${maxHeapMb} MB of memory`)
+    case 'error':
+      return new Refusal('internal', 'the worker that opens bundles failed', undefined, { cause: failure.cause })
+    case 'exit':
+      return new Refusal('internal', `the worker that opens bundles ended with code ${failure.code}`)
+    case 'closed':
+      return new Refusal('body-away', 'the robot is shutting down')
   }
 }
