@@ -31,6 +31,7 @@ import { type ConnectOptions, connectSession } from '../shared/channel/connect.t
 import type { SecureSocket } from '../shared/channel/socket.ts'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from '../shared/errors.ts'
 import type { Signer } from '../shared/keys.ts'
+import { LineSplitter } from '../shared/linesplitter.ts'
 
 export type { ConnectOptions } from '../shared/channel/connect.ts'
 
@@ -282,17 +283,16 @@ export class RobotClient {
     headers: Readonly<Record<string, string>> = {},
   ): AsyncGenerator<T, void> {
     const response = await this.#send(method, path, body, signal, headers)
-    let held = ''
+    const splitter = new LineSplitter()
     try {
       response.setEncoding('utf8')
       for await (const chunk of response as AsyncIterable<string>) {
-        const lines = (held + chunk).split('\n')
-        held = lines.pop() ?? ''
-        if (held.length > MAX_LINE)
+        const lines = splitter.push(chunk)
+        if (splitter.rest.length > MAX_LINE)
           throw new Refusal('internal', `the robot sent a line of over ${MAX_LINE} characters`)
         for (const line of lines) if (line) yield JSON.parse(line) as T
       }
-      if (held) throw new Error('the answer ends within a line')
+      if (splitter.rest) throw new Error('the answer ends within a line')
     } catch (error) {
       if (!signal?.aborted) throw this.#lost(error)
     } finally {

@@ -3,8 +3,8 @@
  * of {@link IPC_MAX_LINE} is held, and when the link is gone every request has failed.
  */
 import type { Duplex } from 'node:stream'
-import { StringDecoder } from 'node:string_decoder'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/shared/errors.ts'
+import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
 import { type BodyMessage, EndpointMessage, IPC_MAX_LINE } from '../ipc.ts'
 
 type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never
@@ -32,8 +32,7 @@ export class BodyLink {
   readonly #pipe: Duplex
   readonly #events: BodyLinkEvents
   readonly #pending = new Map<number, Pending>()
-  readonly #decoder = new StringDecoder('utf8')
-  #held = ''
+  readonly #splitter = new LineSplitter()
   #next = 1
   #closed = false
 
@@ -98,13 +97,12 @@ export class BodyLink {
   }
 
   #receive(chunk: Buffer): void {
-    const lines = (this.#held + this.#decoder.write(chunk)).split('\n')
-    this.#held = lines.pop() ?? ''
-    for (const line of lines) {
+    for (const line of this.#splitter.push(chunk)) {
       if (this.#closed) return
       if (line.length > IPC_MAX_LINE || !this.#handle(line)) return this.#close('the body sent something unknown')
     }
-    if (this.#held.length > IPC_MAX_LINE) this.#close(`the body sent a line of over ${IPC_MAX_LINE} characters`)
+    if (this.#splitter.rest.length > IPC_MAX_LINE)
+      this.#close(`the body sent a line of over ${IPC_MAX_LINE} characters`)
   }
 
   /** False when `line` is no {@link BodyMessage}. Ids of cancelled streams may still come: they are passed over. */

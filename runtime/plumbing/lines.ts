@@ -3,6 +3,7 @@
  * lines delays nobody else for longer than {@link SLICE_MS} (HANDOVER 8.7).
  */
 import type { Readable } from 'node:stream'
+import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
 import type { Budget } from './budget.ts'
 
 /** ms of handling lines of one peer, before everybody else has a turn. */
@@ -20,7 +21,7 @@ export function readLines(
   onTooLong: (why: 'an endless line' | 'a flood') => void,
   budget: Budget | null = null,
 ): () => void {
-  let rest = ''
+  const splitter = new LineSplitter()
   let dead = false
   let lines: string[] = []
   let next = 0
@@ -45,7 +46,7 @@ export function readLines(
   const cutOff = (why: 'an endless line' | 'a flood' = 'an endless line'): boolean => {
     lines = []
     next = 0
-    rest = ''
+    splitter.rest = ''
     onTooLong(why)
     return true
   }
@@ -67,11 +68,10 @@ export function readLines(
   from.setEncoding('utf8')
   from.on('data', (text: string) => {
     if (dead) return
-    const whole = (rest + text).split('\n')
-    rest = whole.pop() ?? ''
+    const whole = splitter.push(text)
     lines = lines.length === 0 ? whole : [...lines.slice(next), ...whole]
     next = 0
-    if (rest.length > max && lines.length === 0) {
+    if (splitter.rest.length > max && lines.length === 0) {
       dead = true
       return void cutOff()
     }

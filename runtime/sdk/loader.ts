@@ -9,6 +9,7 @@ import { Socket } from 'node:net'
 import { pathToFileURL } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
 import { type Explained, explain, thrownBy } from '../../deploy/shared/stack.ts'
 import { needsSystem } from '../../drivers/program/inherit/needs.ts'
 import { installGate } from './effects.ts'
@@ -58,12 +59,11 @@ const config: Record<string, string> = {}
 let programFile = ''
 let queue: ToProgram[] = []
 let hear: ((message: ToProgram) => void) | null = null
-let rest = ''
+const splitter = new LineSplitter()
 control.setEncoding('utf8')
 control.on('data', (text: string) => {
-  const lines = (rest + text).split('\n')
-  rest = lines.pop() ?? ''
-  if (rest.length > MAX_LINE) process.exit(1)
+  const lines = splitter.push(text)
+  if (splitter.rest.length > MAX_LINE) process.exit(1)
   for (const line of lines) {
     const message = JSON.parse(line) as ToProgram
     if (message.t === 'cell') {

@@ -4,6 +4,7 @@
  */
 import { closeSync, openSync, readSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
 
 interface Line {
   name: string
@@ -24,9 +25,9 @@ export interface Transition {
 export class TraceReader {
   readonly #fd: number
   readonly #chunk = Buffer.allocUnsafe(256 * 1024)
+  readonly #splitter = new LineSplitter()
   readonly #last = new Map<string, { fence: number; ns: number }>()
   readonly #transitions = new Map<string, Transition>()
-  #rest = ''
   /** Writes that the simulator refused: of a program that had lost its lease. */
   refused = 0
 
@@ -68,9 +69,8 @@ export class TraceReader {
     for (;;) {
       const got = readSync(this.#fd, this.#chunk)
       if (got === 0) return
-      const lines = (this.#rest + this.#chunk.toString('latin1', 0, got)).split('\n')
-      this.#rest = lines.pop() ?? ''
-      for (const line of lines) this.#take(JSON.parse(line) as Line)
+      for (const line of this.#splitter.push(this.#chunk.toString('latin1', 0, got)))
+        this.#take(JSON.parse(line) as Line)
     }
   }
 

@@ -1,6 +1,7 @@
 /** The trace of a simulated robot: every write that reached its world, in the order in which it did. */
 import { closeSync, existsSync, openSync, readSync } from 'node:fs'
 import { expect } from 'vitest'
+import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
 import { eventually } from './eventually.ts'
 
 export interface Entry {
@@ -18,8 +19,8 @@ export class Trace {
   readonly path: string
   readonly #entries: Entry[] = []
   readonly #chunk = Buffer.alloc(1 << 20)
+  readonly #splitter = new LineSplitter()
   #at = 0
-  #rest = ''
 
   constructor(path: string) {
     this.path = path
@@ -34,9 +35,7 @@ export class Trace {
         const got = readSync(fd, this.#chunk, 0, this.#chunk.length, this.#at)
         if (got === 0) return this.#entries
         this.#at += got
-        const lines = (this.#rest + this.#chunk.toString('latin1', 0, got)).split('\n')
-        this.#rest = lines.pop() ?? ''
-        for (const line of lines) {
+        for (const line of this.#splitter.push(this.#chunk.toString('latin1', 0, got))) {
           const { ns, ...entry } = JSON.parse(line) as Omit<Entry, 'ns'> & { ns: string }
           this.#entries.push({ ...entry, ns: BigInt(ns) })
         }

@@ -8,6 +8,7 @@ import { afterEach, expect, test } from 'vitest'
 import { RobotClient } from '../../deploy/laptop/client.ts'
 import { ROLE_RANK, type Role } from '../../deploy/shared/api.ts'
 import { serveSession, watchRequests } from '../../deploy/shared/channel/index.ts'
+import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
 import { createApp, roleOf } from '../../runtime/endpoint/app.ts'
 import { BodyLink } from '../../runtime/endpoint/bodylink.ts'
 import { strangerLog } from '../../runtime/endpoint/log.ts'
@@ -27,11 +28,9 @@ function link() {
   const [near, far] = memoryPipe()
   const told: EndpointMessage[] = []
   const closed: string[] = []
-  let held = ''
+  const splitter = new LineSplitter()
   far.on('data', (chunk) => {
-    const lines = (held + chunk).split('\n')
-    held = lines.pop() ?? ''
-    for (const line of lines) told.push(EndpointMessage.parse(JSON.parse(line)))
+    for (const line of splitter.push(chunk)) told.push(EndpointMessage.parse(JSON.parse(line)))
   })
   const events = { config: () => {}, operators: () => {}, closed: (reason: string) => closed.push(reason) }
   return {

@@ -20,6 +20,7 @@ import {
   verifyCertificate,
 } from '../../deploy/shared/cert.ts'
 import { generateAgeIdentity, generateNoiseKey, loadSigner, type Signer } from '../../deploy/shared/keys.ts'
+import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
 import { type BodyMessage, EndpointMessage, STAGED_FILES } from '../../runtime/ipc.ts'
 import type { ServerConfine } from '../../runtime/sdk/confined.ts'
 import { eventually } from '../e2e/eventually.ts'
@@ -159,12 +160,10 @@ export class BodyPeer {
       this.log += chunk
     })
     for (const from of [pipe, child.stdio[4] as Duplex]) {
-      let held = ''
+      const splitter = new LineSplitter()
       from.on('error', () => {})
       from.on('data', (chunk) => {
-        const lines = (held + chunk).split('\n')
-        held = lines.pop() ?? ''
-        for (const line of lines) this.#receive(EndpointMessage.parse(JSON.parse(line)), from)
+        for (const line of splitter.push(chunk)) this.#receive(EndpointMessage.parse(JSON.parse(line)), from)
       })
     }
     const { name, id } = this.robot

@@ -9,6 +9,7 @@ const PATH: Readonly<Record<string, readonly string[]>> = {
   'deploy/shared/bundle/': ['bech32', 'h1', 'inner', 'limits', 'manifest', 'open', 'params', 'payload', 'policy', 'release', 'seal', 'sshsig', 'strict', 'tar'],
   'runtime/store/': ['atomic', 'bundles', 'entry', 'operators', 'record', 'verifier', 'verifierworker'],
   'runtime/body/': ['endpoint/endpointlink', 'endpoint/endpointprocess', 'endpoint/peer', 'orders/installer', 'orders/orders', 'sandbox/child', 'sandbox/confinement', 'sandbox/launcher', 'sandbox/privateroot', 'sandbox/sandboxes', 'sandbox/uids', 'slot/runnables'],
+  'deploy/shared/': ['linesplitter'],
   'runtime/plumbing/': ['boundedworker', 'lines'],
   'runtime/sdk/': ['bpf', 'confined', 'loader', 'seccomp', 'seccomp-tables'],
 } // biome-ignore format: a list of files

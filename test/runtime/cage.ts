@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join, relative, resolve } from 'node:path'
 import type { Duplex, Readable } from 'node:stream'
 import { buildSync } from 'esbuild'
+import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
 import type { Grant } from '../../drivers/program/handle.ts'
 import { type Confined, type ConfinedBy, confine } from '../../runtime/body/sandbox/confinement.ts'
 import { openDataFolder } from '../../runtime/body/sandbox/datafolder.ts'
@@ -126,11 +127,9 @@ export function cage(options: CageOptions): Cage {
   })
   const exited = new Promise<void>((done) => child.once('exit', () => done()))
   const answer = new Promise<unknown>((done, fail) => {
-    let rest = ''
+    const splitter = new LineSplitter()
     control.setEncoding('utf8').on('data', (chunk: string) => {
-      const lines = (rest + chunk).split('\n')
-      rest = lines.pop() ?? ''
-      for (const line of lines) {
+      for (const line of splitter.push(chunk)) {
         const message = JSON.parse(line)
         if (message.t === 'fatal') fail(new Error(message.message))
         else if (message.t === 'log') {

@@ -12,6 +12,7 @@ import { openInner } from '../../deploy/shared/bundle/open.ts'
 import { packPayload, unpackPayload } from '../../deploy/shared/bundle/payload.ts'
 import { encodeRelease, type Release } from '../../deploy/shared/bundle/release.ts'
 import type { Signer } from '../../deploy/shared/keys.ts'
+import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
 import type { Verified } from '../../runtime/store/verifier.ts'
 
 const ROBOT = `SHA256:${'A'.repeat(43)}`
@@ -120,11 +121,9 @@ export function run(script: string, args: string[]): Child {
   const lines: string[] = []
   const waiting: { resolve(line: string): void; reject(error: Error): void }[] = []
   let read = 0
-  let rest = ''
+  const splitter = new LineSplitter()
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    const parts = (rest + text).split('\n')
-    rest = parts.pop() ?? ''
-    lines.push(...parts)
+    lines.push(...splitter.push(text))
     while (read < lines.length && waiting.length > 0) waiting.shift()?.resolve(lines[read++] ?? '')
   })
   const ended = new Promise<void>((resolve) => {

@@ -5,8 +5,8 @@
  * after a burst of 2,000.
  */
 import type { Readable } from 'node:stream'
-import { StringDecoder } from 'node:string_decoder'
 import type { LogLine } from '../../../deploy/shared/api.ts'
+import { LineSplitter } from '../../../deploy/shared/linesplitter.ts'
 import { Budget, OUTPUT_ALLOWANCE } from '../../plumbing/budget.ts'
 
 const KEEP = 2000
@@ -88,23 +88,20 @@ export class SlotLog {
     masked: (text: string) => string = (text) => text,
   ): void {
     const budget = new Budget(OUTPUT_ALLOWANCE)
-    const decoder = new StringDecoder('utf8')
-    let rest = ''
+    const splitter = new LineSplitter()
     pipe.on('data', (chunk: Buffer) => {
       if (budget.waitMs > 0) {
-        rest = ''
+        splitter.rest = ''
         return this.drop(1)
       }
       budget.spend(1, chunk.length)
-      const lines = (rest + decoder.write(chunk)).split('\n')
-      rest = lines.pop() ?? ''
-      for (const line of lines) if (line !== '') this.add(stream, masked(line), fence())
-      if (rest.length > MAX_TEXT) {
-        this.add(stream, masked(rest), fence())
-        rest = ''
+      for (const line of splitter.push(chunk)) if (line !== '') this.add(stream, masked(line), fence())
+      if (splitter.rest.length > MAX_TEXT) {
+        this.add(stream, masked(splitter.rest), fence())
+        splitter.rest = ''
       }
     })
-    pipe.on('end', () => rest !== '' && this.add(stream, masked(rest), fence()))
+    pipe.on('end', () => splitter.rest !== '' && this.add(stream, masked(splitter.rest), fence()))
     pipe.on('error', () => {})
   }
 
