@@ -1,7 +1,8 @@
 import { defineConfig } from 'vitest/config'
+import { timeScale } from '../deploy/shared/timescale.ts'
 
 /** How much slower this machine is than the times of the tests allow for (test/e2e/eventually.ts). */
-const SCALE = Number(process.env.MEDULLA_TIME_SCALE) || 1
+const SCALE = timeScale()
 
 const root = new URL('..', import.meta.url).pathname
 /** The robots import by name, and are packages of their own. */

@@ -1,5 +1,7 @@
+import { timeScale } from '../../deploy/shared/timescale.ts'
+
 /** How much slower this machine is than those the times below were chosen on. */
-export const SCALE = Number(process.env.MEDULLA_TIME_SCALE) || 1
+export const SCALE = timeScale()
 
 /** A look at /proc costs user-mode Linux 20 times what it costs here, and QEMU more: it is taken from the robot's time. */
 const POLL_MS = ({ qemu: 50, uml: 20 }[process.env.MEDULLA_RIG_MACHINE ?? ''] ?? 5) * SCALE

@@ -1,6 +1,7 @@
 import { defineConfig } from 'vitest/config'
+import { timeScale } from '../../deploy/shared/timescale.ts'
 
-const SCALE = Number(process.env.MEDULLA_TIME_SCALE) || 1
+const SCALE = timeScale()
 
 /** For tests that run inside the rig (rig.mjs): one worker for all files, as they share its lines and chips. */
 export default defineConfig({

@@ -1,6 +1,7 @@
 import { defineConfig } from 'vitest/config'
+import { timeScale } from '../../deploy/shared/timescale.ts'
 
-const SCALE = Number(process.env.MEDULLA_TIME_SCALE) || 1
+const SCALE = timeScale()
 
 /** `npm run test:soak`: one robot, for as long as its pushes take. */
 export default defineConfig({
