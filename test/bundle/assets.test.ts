@@ -6,7 +6,8 @@ import { buildProgram } from '../../deploy/laptop/build.ts'
 import { packPayload } from '../../deploy/shared/bundle/payload.ts'
 import { readTar, writeTar } from '../../deploy/shared/bundle/tar.ts'
 import { checkProgram } from '../../runtime/store/entry.ts'
-import { filesOf, manifestOf, refusal, releaseOf, tempFolder } from './helpers.ts'
+import { manifestOf, releaseOf } from '../fixtures.ts'
+import { filesOf, refusal, tempFolder } from './helpers.ts'
 
 const opts = {
   sdk: fileURLToPath(new URL('fixtures/sdk.ts', import.meta.url)),

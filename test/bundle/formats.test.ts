@@ -4,7 +4,8 @@ import { encodeManifest, type Manifest, parseManifest } from '../../deploy/share
 import { encodeRelease, parseRelease, type Release, releaseDigest } from '../../deploy/shared/bundle/release.ts'
 import { encodeJson as compact } from '../../deploy/shared/bundle/strict.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
-import { manifestOf, refusal, releaseOf } from './helpers.ts'
+import { manifestOf, releaseOf } from '../fixtures.ts'
+import { refusal } from './helpers.ts'
 
 /** As a document of any kind: padded as a release with so many recipients would be. */
 function encodeJson(value: object): Uint8Array {

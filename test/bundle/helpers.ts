@@ -7,11 +7,11 @@ import { expect, onTestFinished } from 'vitest'
 import { type BundleOptions, makeBundle } from '../../deploy/laptop/build.ts'
 import { parseInner } from '../../deploy/shared/bundle/inner.ts'
 import { encodeManifest, type Manifest } from '../../deploy/shared/bundle/manifest.ts'
-import type { Release } from '../../deploy/shared/bundle/release.ts'
 import { openSealed } from '../../deploy/shared/bundle/seal.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { generateAgeIdentity, keySigner, type Signer } from '../../deploy/shared/keys.ts'
 import { makeSshKey, parseSshKey } from '../../deploy/shared/sshkey.ts'
+import { manifestOf } from '../fixtures.ts'
 
 export function newSigner(): Signer {
   const { publicKey, file } = makeSshKey('test')
@@ -39,22 +39,6 @@ export async function newRobot(): Promise<TestRobot> {
   return { id: newSigner().fingerprint, age: recipient, identity }
 }
 
-export function manifestOf(over: Partial<Manifest> = {}): Manifest {
-  return {
-    format: 'medulla-manifest/1',
-    program: 'blink',
-    version: '1.0.0',
-    entry: 'program.mjs',
-    wire: 1,
-    sdk: '0.1.0',
-    needs: { led: 'output' },
-    ratesMs: [500],
-    state: null,
-    params: {},
-    ...over,
-  }
-}
-
 export function filesOf(manifest: Manifest, code = 'console.log(1)\n'): { name: string; bytes: Uint8Array }[] {
   return [
     { name: 'program.mjs', bytes: Buffer.from(code) },
@@ -66,25 +50,6 @@ export function filesOf(manifest: Manifest, code = 'console.log(1)\n'): { name: 
 export function bundleFor(robots: TestRobot[], signer: Signer, over: Partial<BundleOptions> = {}, code?: string) {
   const manifest = manifestOf()
   return makeBundle(filesOf(manifest, code), manifest, { signer, robots, counter: 1_800_000_000_000, ...over })
-}
-
-export function releaseOf(over: Partial<Release> = {}): Release {
-  return {
-    format: 'medulla-release/1',
-    kind: 'program',
-    program: 'blink',
-    version: '1.0.0',
-    payload: { sha256: 'a'.repeat(64), length: 100, unpacked: 2048 },
-    h1: `h1:${'A'.repeat(43)}=`,
-    counter: 1000,
-    created: '2026-01-01T00:00:00.000Z',
-    expires: null,
-    arch: ['any'],
-    node: '>=20.19',
-    recipients: [`SHA256:${'A'.repeat(43)}`],
-    slot: null,
-    ...over,
-  }
 }
 
 /** The refusal that `run` ends in; anything else fails the test. */

@@ -9,7 +9,8 @@ import { gunzip, packPayload, unpackPayload } from '../../deploy/shared/bundle/p
 import type { Release } from '../../deploy/shared/bundle/release.ts'
 import { readTar, writeTar } from '../../deploy/shared/bundle/tar.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
-import { filesOf, flip, manifestOf, missing, refusal, releaseOf, run, tempFolder } from './helpers.ts'
+import { manifestOf, releaseOf } from '../fixtures.ts'
+import { filesOf, flip, missing, refusal, run, tempFolder } from './helpers.ts'
 
 const FILES = filesOf(manifestOf(), 'export const a = 1\n')
 

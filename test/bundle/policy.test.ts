@@ -9,7 +9,7 @@ import {
   type RobotFacts,
 } from '../../deploy/shared/bundle/policy.ts'
 import { nextCounter, type Release } from '../../deploy/shared/bundle/release.ts'
-import { manifestOf, releaseOf } from './helpers.ts'
+import { manifestOf, releaseOf } from '../fixtures.ts'
 import { factsOf } from './policy.facts.ts'
 
 const NOW = 1_800_000_000_000

@@ -9,6 +9,7 @@ import { packPayload } from '../../deploy/shared/bundle/payload.ts'
 import { encodeRelease, type Release, releaseDigest } from '../../deploy/shared/bundle/release.ts'
 import { seal } from '../../deploy/shared/bundle/seal.ts'
 import type { Signer } from '../../deploy/shared/keys.ts'
+import { releaseOf } from '../fixtures.ts'
 
 const DIST = fileURLToPath(new URL('../../dist', import.meta.url))
 const PROGRAMS = fileURLToPath(new URL('../programs', import.meta.url))
@@ -105,22 +106,16 @@ export async function forge(
       : file,
   )
   const { sha256, length, unpacked, h1, bytes: payload } = await packPayload(changed)
-  const release: Release = {
-    format: 'medulla-release/1',
-    kind: 'program',
+  const release = releaseOf({
     program: manifest.program,
     version: manifest.version,
     payload: { sha256, length, unpacked },
     h1,
     counter: nextCounter(),
     created: new Date().toISOString(),
-    expires: null,
-    arch: ['any'],
-    node: '>=20.19',
     recipients: [to.id],
-    slot: null,
     ...change.release,
-  }
+  })
   const bytes = encodeRelease(release)
   const signature = change.unsigned === true ? '' : await signer.sign('release@medulla', bytes)
   const inner = await encodeInner({ release: bytes, signature, payload })

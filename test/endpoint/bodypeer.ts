@@ -12,7 +12,7 @@ import { build } from 'esbuild'
 import { makeBundle } from '../../deploy/laptop/build.ts'
 import { RobotClient } from '../../deploy/laptop/client.ts'
 import type { Role } from '../../deploy/shared/api.ts'
-import { encodeManifest, type Manifest } from '../../deploy/shared/bundle/manifest.ts'
+import { encodeManifest } from '../../deploy/shared/bundle/manifest.ts'
 import {
   type Certificate,
   issueCertificate,
@@ -24,6 +24,7 @@ import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
 import { type BodyMessage, EndpointMessage, STAGED_FILES } from '../../runtime/ipc.ts'
 import type { ServerConfine } from '../../runtime/sdk/confined.ts'
 import { eventually } from '../e2e/eventually.ts'
+import { manifestOf } from '../fixtures.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 /** beside the packages that the endpoint imports */
@@ -218,18 +219,7 @@ export class BodyPeer {
   }
 
   async bundle(signer: string, content = 'export {}\n', over: Partial<Parameters<typeof makeBundle>[2]> = {}) {
-    const manifest: Manifest = {
-      format: 'medulla-manifest/1',
-      program: 'blink',
-      version: '1.0.0',
-      entry: 'program.mjs',
-      wire: 1,
-      sdk: '0.1.0',
-      needs: {},
-      ratesMs: [],
-      state: null,
-      params: {},
-    }
+    const manifest = manifestOf()
     const files = [
       { name: 'buildinfo.json', bytes: Buffer.from('{}') },
       { name: 'manifest.json', bytes: encodeManifest(manifest) },

@@ -14,6 +14,7 @@ import { encodeRelease, type Release } from '../../deploy/shared/bundle/release.
 import type { Signer } from '../../deploy/shared/keys.ts'
 import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
 import type { Verified } from '../../runtime/store/verifier.ts'
+import { manifestOf, releaseOf } from '../fixtures.ts'
 
 const ROBOT = `SHA256:${'A'.repeat(43)}`
 export const META = { pusher: ROBOT, time: '2026-01-01T00:00:00.000Z' }
@@ -40,41 +41,25 @@ export interface BundleFields {
 
 export async function makeInner(signer: Signer, fields: BundleFields = {}): Promise<Bundled> {
   const program = fields.program ?? 'blink'
-  const manifest: Manifest = {
-    format: 'medulla-manifest/1',
+  const manifest = manifestOf({
     program,
-    version: '1.0.0',
-    entry: 'program.mjs',
-    wire: 1,
-    sdk: '0.1.0',
-    needs: { led: 'output' },
-    ratesMs: [500],
     state: { version: 1, encoding: 'json' },
     params: { kp: { value: 1.25 } },
     ...fields.manifest,
-  }
+  })
   const files = fields.files ?? [
     { name: 'program.mjs', bytes: Buffer.from(fields.code ?? 'console.log(1)\n') },
     { name: 'manifest.json', bytes: encodeManifest(manifest) },
     { name: 'buildinfo.json', bytes: Buffer.from('{}') },
   ]
   const packed = await packPayload(files)
-  const release: Release = {
-    format: 'medulla-release/1',
-    kind: 'program',
+  const release = releaseOf({
     program,
-    version: '1.0.0',
     payload: { sha256: packed.sha256, length: packed.length, unpacked: packed.unpacked },
     h1: packed.h1,
     counter: fields.counter ?? 1,
-    created: '2026-01-01T00:00:00.000Z',
-    expires: null,
-    arch: ['any'],
-    node: '>=20.19',
-    recipients: [ROBOT],
-    slot: null,
     ...fields.release,
-  }
+  })
   const bytes = encodeRelease(release)
   const signature = await signer.sign('release@medulla', bytes)
   return { inner: await encodeInner({ release: bytes, signature, payload: packed.bytes }), release }

@@ -1,9 +1,9 @@
 /** Run as a process of its own by the tests, to be killed: `child.cjs JOB DIR`. Says on stdout what it has finished. */
 import { writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { encodeManifest, type Manifest } from '../../deploy/shared/bundle/manifest.ts'
+import { encodeManifest } from '../../deploy/shared/bundle/manifest.ts'
 import { packPayload } from '../../deploy/shared/bundle/payload.ts'
-import { encodeRelease, type Release, releaseDigest } from '../../deploy/shared/bundle/release.ts'
+import { encodeRelease, releaseDigest } from '../../deploy/shared/bundle/release.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { loadSigner } from '../../deploy/shared/keys.ts'
 import { Bundles } from '../../runtime/store/bundles.ts'
@@ -11,6 +11,7 @@ import { openHome } from '../../runtime/store/home.ts'
 import { takeLock } from '../../runtime/store/lock.ts'
 import { Receipts } from '../../runtime/store/receipts.ts'
 import { Slots } from '../../runtime/store/slots.ts'
+import { manifestOf, releaseOf } from '../fixtures.ts'
 
 const [job, dir = ''] = process.argv.slice(2)
 const say = (line: string): void => {
@@ -34,39 +35,18 @@ async function put(): Promise<void> {
 
 /** The store takes what the door verified; signing has its own tests. */
 async function unsigned(counter: number): Promise<Parameters<Bundles['put']>[0]> {
-  const manifest: Manifest = {
-    format: 'medulla-manifest/1',
-    program: 'blink',
-    version: '1.0.0',
-    entry: 'program.mjs',
-    wire: 1,
-    sdk: '0.1.0',
-    needs: {},
-    ratesMs: [],
-    state: null,
-    params: {},
-  }
+  const manifest = manifestOf()
   const files = [
     { name: 'program.mjs', bytes: Buffer.alloc(100_000, `// ${counter}\n`) },
     { name: 'manifest.json', bytes: encodeManifest(manifest) },
     { name: 'buildinfo.json', bytes: Buffer.from('{}') },
   ]
   const packed = await packPayload(files)
-  const release: Release = {
-    format: 'medulla-release/1',
-    kind: 'program',
-    program: 'blink',
-    version: '1.0.0',
+  const release = releaseOf({
     payload: { sha256: packed.sha256, length: packed.length, unpacked: packed.unpacked },
     h1: packed.h1,
     counter,
-    created: '2026-01-01T00:00:00.000Z',
-    expires: null,
-    arch: ['any'],
-    node: '>=20.19',
-    recipients: [`SHA256:${'A'.repeat(43)}`],
-    slot: null,
-  }
+  })
   const releaseBytes = encodeRelease(release)
   return {
     release,
