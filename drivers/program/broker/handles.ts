@@ -2,11 +2,12 @@
 
 import { HardwareError } from '../../errors.ts'
 import { AttachedAnalog } from '../analog.ts'
-import { attach, type Pacing, type Port, revoked } from '../attached.ts'
+import { attach, type Pacing, type Port } from '../attached.ts'
 import type { Grant, Handle, I2cDevice, Lease } from '../handle.ts'
 import { InheritedListening } from '../inherit/listening.ts'
 import { AttachedTemperature } from '../temperature.ts'
 import type { BrokerPort } from './client.ts'
+import { BrokeredDevice } from './device.ts'
 import { decodeNumber, encodeNumber, MAX_PAYLOAD, OP } from './protocol.ts'
 import { BrokeredSpi } from './spi.ts'
 
@@ -46,41 +47,29 @@ class RemotePort implements Port {
   close(): void {}
 }
 
-export class BrokeredI2c implements I2cDevice {
+export class BrokeredI2c extends BrokeredDevice implements I2cDevice {
   readonly kind = 'i2c'
-  readonly name: string
   readonly address: number
-  readonly #id: number
-  readonly #lease: Lease
-  readonly #client: BrokerPort
-  #open = true
 
   constructor(grant: Grant, lease: Lease, client: BrokerPort) {
-    this.name = grant.name
+    super(grant, lease, client)
     this.address = grant.address ?? 0
-    this.#id = grant.id
-    this.#lease = lease
-    this.#client = client
   }
 
   read(length: number): Uint8Array {
-    return this.#request(OP.i2cRead, length, NOTHING)
+    return this.#transfer(OP.i2cRead, length, NOTHING)
   }
 
   write(bytes: Uint8Array): void {
-    this.#request(OP.i2cWrite, 0, bytes)
+    this.#transfer(OP.i2cWrite, 0, bytes)
   }
 
   writeRead(bytes: Uint8Array, length: number): Uint8Array {
-    return this.#request(OP.i2cTransfer, length, bytes)
+    return this.#transfer(OP.i2cTransfer, length, bytes)
   }
 
-  close(): void {
-    this.#open = false
-  }
-
-  #request(op: number, length: number, bytes: Uint8Array): Uint8Array {
-    if (!this.#lease.live || !this.#open) throw revoked(this.name, this.#open)
+  #transfer(op: number, length: number, bytes: Uint8Array): Uint8Array {
+    this.check()
     // HANDLES 7.4
     if (!Number.isInteger(length) || length < 0 || length > MAX_PAYLOAD || bytes.length > MAX_PAYLOAD - 2) {
       throw new HardwareError('other', `${this.name}: expected at most ${MAX_PAYLOAD - 2} bytes a transfer`)
@@ -89,10 +78,6 @@ export class BrokeredI2c implements I2cDevice {
     payload[0] = length & 0xff
     payload[1] = length >> 8
     payload.set(bytes, 2)
-    const answer = this.#client.request(this.#id, op, this.#lease.fence, payload)
-    if (answer.length < length) {
-      throw new HardwareError('bus', `${this.name}: expected ${length} bytes, got ${answer.length}`)
-    }
-    return answer.subarray(0, length)
+    return this.request(op, payload, length)
   }
 }
