@@ -1,9 +1,9 @@
 import type { Position } from './json.ts'
 
-/** The closed set of ways hardware fails (HANDLES 2). */
+/** How hardware can fail. The set is closed, so that programs can test for each kind (HANDLES 2). */
 export type HardwareErrorKind = 'no-device' | 'no-ack' | 'bus' | 'busy' | 'revoked' | 'unsupported' | 'other'
 
-/** Any failure of a handle or a backend. The original error, where there is one, is the `cause`. */
+/** A failure of a handle or a backend. `cause` is the original error, if there was one. */
 export class HardwareError extends Error {
   readonly kind: HardwareErrorKind
   constructor(kind: HardwareErrorKind, message: string, options?: { cause?: unknown }) {
@@ -13,12 +13,12 @@ export class HardwareError extends Error {
   }
 }
 
-/** A mistake in a board file: where it is and what to write instead. */
+/** A mistake in a board file, with its position and a suggested fix. */
 export class BoardError extends Error {
   readonly file: string
-  /** Path inside the file, as `handles.led.kind`; empty where it could not be read so far. */
+  /** Path of the value inside the file, as `handles.led.kind`; empty when the file is not valid JSON. */
   readonly place: string
-  /** The message without file and place. */
+  /** The message without the file and the path. */
   readonly why: string
   readonly fix: string
   readonly at: Position | undefined
@@ -47,7 +47,7 @@ const KIND_OF_ERRNO: Record<string, HardwareErrorKind> = {
   ETIMEDOUT: 'bus',
 }
 
-/** HANDLES 2.3: what a failed system call on the handle `name` means. A HardwareError passes through. */
+/** The HardwareError for a failed system call on the handle `name` (HANDLES 2.3). A HardwareError passes through. */
 export function hardwareFault(name: string, cause: unknown): HardwareError {
   if (cause instanceof HardwareError) return cause
   const code = (cause as { code?: unknown } | null)?.code

@@ -1,24 +1,24 @@
 /**
- * Invariant: reads the JSON of RFC 8259, with comments and a comma after the last of a list (HANDLES 8.7), and says where
- * and what when it is not that.
+ * A JSON parser (RFC 8259) that also accepts comments and trailing commas (HANDLES 8.7) and reports the position of the
+ * first mistake.
  *
- * Hand-written because the board file is edited by hand: JSON.parse gives no position for many mistakes, and lets the
- * second of two equal names win in silence.
+ * People edit board files by hand. JSON.parse gives no position for many mistakes, and silently takes the second of two
+ * equal names.
  */
 
 const MAX_DEPTH = 32
 
-/** Counted from 1, in UTF-16 units, as editors do. */
+/** Line and column count from 1; columns are UTF-16 units, as in editors. */
 export interface Position {
   readonly line: number
   readonly column: number
-  /** of what is marked there */
+  /** length of the marked text, in UTF-16 units */
   readonly length: number
 }
 
 export class JsonError extends Error {
   readonly at: Position
-  /** What to write instead. */
+  /** The change that would correct the file. */
   readonly fix: string
   constructor(at: Position, message: string, fix: string) {
     super(message)
@@ -29,7 +29,10 @@ export class JsonError extends Error {
 
 export interface Document {
   readonly value: unknown
-  /** Where a path (`handles.led.kind`, `wires[0]`) stands, or what is nearest above it: a member from its name on. */
+  /**
+   * The position of a path (`handles.led.kind`, `wires[0]`), or of its nearest parent that is in the file. For a
+   * member, the marked text begins at its name.
+   */
   locate(path: string): Position
 }
 
@@ -65,12 +68,12 @@ function positionOf(text: string, start: number, end: number): Position {
 type Span = [start: number, end: number]
 
 class Parser {
-  /** By path: a member from its name to the end of its value, and no further than its line. */
+  /** Spans by path. A member's span runs from its name to the end of its value, but not past the end of the line. */
   readonly spans = new Map<string, Span>()
   readonly #text: string
   #at = 0
   #depth = 0
-  /** Of the first value. */
+  /** Offset of the first value in the text. */
   start = 0
 
   constructor(text: string) {
@@ -86,22 +89,22 @@ class Parser {
     return value
   }
 
-  /** HANDLES 8.7: a comment is space. */
+  /** Skips white space and comments (HANDLES 8.7). */
   #space(): void {
     for (;;) {
       const start = this.#at
       if (this.#text.startsWith('//', start)) this.#at = this.#find('\n', start) ?? this.#text.length
       else if (this.#text.startsWith('/*', start)) {
         const end = this.#find('*/', start + 2)
-        if (end === undefined) throw this.#fail(start, start + 2, 'the comment has no end', 'write */ behind it')
+        if (end === undefined) throw this.#fail(start, start + 2, 'the comment has no end', 'write */ at its end')
         this.#at = end + 2
       } else if (' \t\n\r'.includes(this.#text[start] ?? 'x')) this.#at++
       else return
     }
   }
 
-  #find(what: string, from: number): number | undefined {
-    const found = this.#text.indexOf(what, from)
+  #find(text: string, from: number): number | undefined {
+    const found = this.#text.indexOf(text, from)
     return found < 0 ? undefined : found
   }
 
@@ -140,7 +143,7 @@ class Parser {
       const start = this.#at
       const key = this.#string('a name in double quotes')
       if (key in result) {
-        throw this.#fail(start, this.#at, `"${key}" stands here for the second time`, 'rename or remove one of them')
+        throw this.#fail(start, this.#at, `"${key}" is given twice`, 'rename or remove one of them')
       }
       this.#space()
       if (this.#text[this.#at] !== ':') throw this.#unexpected('":"', `write a colon after "${key}"`)

@@ -1,25 +1,25 @@
-/** Invariant: only what parses is advised on, and advice never keeps a board from being used (HANDLES 8.9). */
+/** Advice on a valid board file that is probably not what its author wants. It rejects no board (HANDLES 8.9). */
 
 import { busUsers, header } from './header.ts'
 import { pwmChannelOf } from './models.ts'
 import type { Board, BoardHandle } from './types.ts'
 
 export interface Advice {
-  /** A handle, or a key of the board. */
+  /** The name of a handle, or a key of the board file. */
   readonly about: string
   readonly found: string
-  /** What to write, or to do, instead. */
+  /** What to change in the board file, or to do. */
   readonly fix: string
 }
 
 type Advise = (name: string, entry: BoardHandle, board: Board, written: Written) => Advice | null
-/** The entries as they stand in the file: what is a default is not in them. */
+/** The entries as written in the file, without defaults. */
 type Written = Readonly<Record<string, Readonly<Record<string, unknown>> | undefined>>
 
-/** Names of things that harm when they run on. */
+/** Handle names that suggest something dangerous when it keeps running. */
 const MOVES = /motor|wheel|enable|drive|pump|heat|fan|relay|valve|brake|laser|saw|spindle/i
 
-/** `json` is the value of the text that `board` was parsed from. */
+/** `json` is the parsed text of the same board file, before defaults were filled in. */
 export function advise(board: Board, json: unknown): Advice[] {
   const written = (json as { handles: Written }).handles
   const handles = Object.entries(board.handles).flatMap(([name, entry]) =>
@@ -30,18 +30,18 @@ export function advise(board: Board, json: unknown): Advice[] {
 
 const UNCONFINED: Advice = {
   about: 'unconfined',
-  found: 'lets programs start that nothing confines: each may do all that the runtime may',
-  fix: 'remove it, and see what medulla doctor says of confinement',
+  found: 'lets programs start without confinement: each can do everything that the runtime can',
+  fix: 'remove it, and run medulla doctor to see what confinement needs',
 }
 
 const held: Advise = (name, entry) => {
-  // a servo that lets go of an arm is worse than one that holds it
+  // no advice for a servo: one that stops driving lets its arm fall
   if (!('safe' in entry) || entry.safe !== 'hold' || entry.kind === 'servo') return null
-  const found = 'keeps what it was given when its program dies, and at an emergency stop ("safe": "hold")'
+  const found = 'keeps its last value when its program dies, and at an emergency stop ("safe": "hold")'
   return {
     about: name,
     found,
-    fix: `write "safe": ${entry.kind === 'output' ? 'the level' : 'the value'} that harms nobody`,
+    fix: `write "safe": ${entry.kind === 'output' ? 'a level' : 'a value'} that harms nobody`,
   }
 }
 
@@ -50,8 +50,8 @@ const unsafe: Advise = (name, entry, _, written) => {
   if (entry.kind === 'output' && !MOVES.test(name)) return null
   return {
     about: name,
-    found: `has no safe level of its own: it is the initial one, ${entry.initial}`,
-    fix: `write "safe": ${entry.initial}, or what is safe`,
+    found: `has no "safe", so its initial value is its safe one: ${entry.initial}`,
+    fix: `write "safe": ${entry.initial}, or another value that is safe`,
   }
 }
 
@@ -61,8 +61,8 @@ const floating: Advise = (name, entry, { wires }) => {
   const sysfs = entry.driver === 'sysfs'
   return {
     about: name,
-    found: 'has edges and no pull: while nothing drives it, it sees edges that are none',
-    fix: sysfs ? 'fit a resistor to 3.3 V or to ground' : 'write "pull": "up" or "down", unless there is a resistor',
+    found: 'has edges and no pull: while nothing drives the line, it floats and reports false edges',
+    fix: sysfs ? 'fit a resistor to 3.3 V or to ground' : 'write "pull": "up" or "down", unless a resistor is fitted',
   }
 }
 
@@ -85,14 +85,14 @@ const shared: Advise = (name, entry, board) => {
   return { about: name, found: `is on ${line}, which is ${role} ${off[1]}`, fix: `${fix}, or ${off[2]}` }
 }
 
-/** Functions that a Pi may have on already: when, and how they are taken off. SPI1 is on only when somebody asked for it. */
+/** Bus functions that a Pi may have enabled: when, and the command that disables each. SPI1 is off by default. */
 const OFF: readonly (readonly [RegExp, string, string])[] = [
   [/^I2C1/, 'when I2C is on, and has a resistor of 1.8 kΩ to 3.3 V', 'raspi-config nonint do_i2c 1'],
   [/^SPI0/, 'when SPI is on', 'raspi-config nonint do_spi 1'],
   [/^UART/, 'when the serial port or its console is on', 'raspi-config nonint do_serial_hw 1'],
 ]
 
-/** On a real board that is a mistake (HANDLES 12.1); a simulated one has channels for all. */
+/** Two PWM on one channel: an error on a real board (HANDLES 12.1), but the simulator has a channel for each line. */
 const twin: Advise = (name, entry, { model, handles }) => {
   if (model !== 'sim' || !isPwm(entry)) return null
   const channel = pwmChannelOf('pi4', entry.line)?.channel
@@ -108,20 +108,19 @@ const late: Advise = (name, entry, { model, realtime }) => {
   if (model === 'sim' || realtime > 0 || entry.kind !== 'pwm' || entry.driver !== 'software') return null
   return {
     about: name,
-    found:
-      'has pulses that a thread makes, which waits for its turn on a busy machine: an edge is milliseconds late then',
+    found: 'has pulses that a thread makes: on a busy machine the thread runs late, and an edge by milliseconds',
     fix: 'write "realtime": 50 at the top of the board',
   }
 }
 
 type WithLine = Extract<BoardHandle, { line: string }>
-/** Made by hardware. */
+/** True for a pwm or a servo whose pulses come from PWM hardware. */
 const isPwm = (entry: BoardHandle): entry is WithLine =>
   'line' in entry && entry.kind !== 'output' && entry.kind !== 'input' && entry.driver !== 'software'
 
 const CHECKS: readonly Advise[] = [held, unsafe, floating, shared, twin, late]
 
-/** Lines of the header with no other use that is common, and no handle. */
+/** Header lines that have no other common function and no handle. */
 function freeLines({ model, handles }: Board): string[] {
   const used = new Set(Object.values(handles).flatMap((entry) => ('line' in entry ? [entry.line] : [])))
   const plain = header(model).filter(({ label, functions }) => label.startsWith('GPIO') && functions.length === 0)

@@ -1,7 +1,7 @@
 /**
- * Invariant: a board that was parsed is complete (every default filled in) and has no line or address twice.
+ * Parses the board file, which maps handle names to hardware (HANDLES 8). A mistake throws BoardError.
  *
- * The board file maps names to hardware (HANDLES 8). A mistake throws BoardError with its place and what to write.
+ * Invariant: a parsed board has every default filled in, and no line or address twice (test/drivers/board.test.ts).
  */
 import * as z from 'zod'
 import { BoardError } from '../errors.ts'
@@ -15,12 +15,12 @@ import type { Board, BoardHandle } from './types.ts'
 
 export { DEFAULT_TIMING }
 
-/** HANDLES 8.6: the schema that editors use for completion. */
+/** The JSON schema that editors use for completion (HANDLES 8.6). */
 export function boardJsonSchema(): Record<string, unknown> {
   return z.toJSONSchema(board, { io: 'input' })
 }
 
-/** `file` is only used in messages. Throws BoardError for the first mistake. */
+/** `file` is the name shown in messages. Throws BoardError for the first mistake. */
 export function parseBoard(text: string, file: string): Board {
   const { value, locate } = read(text, file)
   try {

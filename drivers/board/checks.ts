@@ -1,4 +1,4 @@
-/** Invariant: a board that passes these names each thing once, and refers only to what is there (HANDLES 8). */
+/** Checks between the entries of a board: no hardware is used twice, and every reference names a handle (HANDLES 8). */
 
 import { BoardError } from '../errors.ts'
 import { suggest } from './mistake.ts'
@@ -6,20 +6,20 @@ import { hasPigpio, type PwmChannel, pwmChannelOf, pwmLines } from './models.ts'
 import { chipOf, placeOf } from './places.ts'
 import type { Board, BoardHandle, PwmEntry } from './types.ts'
 
-/** Of software PWM: HANDLES 19.3 */
+/** Limits of software PWM: one thread makes all edges, so their number is bounded (HANDLES 19.3). */
 const MOST_SOFTWARE = 8
 const SOFTWARE_HZ_WITHOUT_REALTIME = 100
 
 type Handles = Board['handles']
 
-/** HANDLES 8.3, 12.1: nothing is held twice; a channel of a PWM chip is a place as its line is. */
+/** No two handles may use the same line, address, port or PWM channel (HANDLES 8.3, 12.1). */
 export function checkPlaces(file: string, { model, handles }: Board): void {
   const holders = new Map<string, string>()
   for (const name in handles) {
     const entry = handles[name] as BoardHandle
     for (const place of placesOf(entry, model)) {
       const holder = holders.get(place)
-      // the inputs of one converter are handles of their own
+      // several analog handles may share one converter, each with another of its inputs
       const shared = entry.kind === 'analog' && place !== placeOf(entry) && handles[holder ?? '']?.kind === 'analog'
       if (holder !== undefined && !shared) {
         const fix = place.startsWith('pwmchip') ? channelFix(name, { model, handles }) : `move "${holder}" or "${name}"`
@@ -31,9 +31,9 @@ export function checkPlaces(file: string, { model, handles }: Board): void {
 }
 
 const shares = (place: string): string =>
-  place.startsWith('pwmchip') ? ', and one channel has one pulse, whichever of its lines it comes out of' : ''
+  place.startsWith('pwmchip') ? ', and a channel has the same pulses on all of its lines' : ''
 
-/** Where else a PWM can be: a line whose channel is free, or what makes pulses without a channel. */
+/** The other ways to make these pulses: a line with a free channel, or a driver that needs no channel. */
 function channelFix(name: string, { model, handles }: Pick<Board, 'model' | 'handles'>): string {
   const others = Object.entries(handles).filter(([other]) => other !== name)
   const taken = new Set(others.flatMap(([, entry]) => placesOf(entry, model)))
@@ -56,15 +56,15 @@ const channelPlace = ({ chip, channel }: PwmChannel): string => `pwmchip${chip}/
 function placesOf(entry: BoardHandle, model: Board['model']): string[] {
   const place = placeOf(entry)
   if (entry.kind === 'analog') return [chipOf(entry), place]
-  // a port on one address is not to be had on all of them
+  // the host is left out: a port that is bound on one address cannot be bound on all addresses
   if (entry.kind === 'listen') return [entry.port === undefined ? place : `port ${entry.port}`]
   if (entry.kind !== 'pwm' && entry.kind !== 'servo') return [place]
-  // pigpio drives the same channels past the kernel
+  // pigpio drives the same channels, bypassing the kernel
   const channel = entry.driver === 'pigpio' ? pwmChannelOf(model, entry.line) : entry.channel
   return channel === undefined ? [place] : [place, channelPlace(channel)]
 }
 
-/** HANDLES 8.4: a wire goes from an output to an input, and an input has one driver. */
+/** A wire leads from an output to an input, and each input has at most one wire (HANDLES 8.4). */
 export function checkWires(file: string, { handles, wires }: Board): void {
   const driven = new Map<string, string>()
   for (const [index, pair] of wires.entries()) {
@@ -92,7 +92,7 @@ export function checkWires(file: string, { handles, wires }: Board): void {
   }
 }
 
-/** The emergency stop is an input whose edges are seen, at least those to the level that stops. */
+/** The emergency stop must be an input that reports the edges to its stop level. */
 export function checkEstop(file: string, { handles, estop }: Board): void {
   if (estop === undefined) return
   const entry = handles[estop.input]
@@ -119,7 +119,7 @@ export function checkEstop(file: string, { handles, estop }: Board): void {
 
 const isSoftware = (entry: BoardHandle): boolean => entry.kind === 'pwm' && entry.driver === 'software'
 
-/** HANDLES 19.3: one thread makes the edges of all of them, and how late they are is measured. */
+/** Software PWM is limited in number and frequency: one thread makes the edges of all handles (HANDLES 19.3). */
 export function checkSoftware(file: string, { handles, realtime }: Board): void {
   const names = Object.keys(handles).filter((name) => isSoftware(handles[name] as BoardHandle))
   for (const name of names) {
@@ -130,17 +130,17 @@ export function checkSoftware(file: string, { handles, realtime }: Board): void 
     const fix = `write "frequencyHz": ${most}, or "realtime": 50 at the top of the board`
     throw new BoardError(file, `handles.${name}.frequencyHz`, expected, fix)
   }
-  const one = names[MOST_SOFTWARE]
-  if (one === undefined) return
+  const surplus = names[MOST_SOFTWARE]
+  if (surplus === undefined) return
   throw new BoardError(
     file,
-    `handles.${one}`,
+    `handles.${surplus}`,
     `expected at most ${MOST_SOFTWARE} pwm with driver software, got ${names.length}`,
-    `move "${one}" to a PCA9685 on i2c`,
+    `move "${surplus}" to a PCA9685 on i2c`,
   )
 }
 
-/** HANDLES 12.2: where the model does not say which chip has the lines, the board does. */
+/** A model without a known GPIO chip needs the key "chip" (HANDLES 12.2). */
 export function checkChip(file: string, { model, chip, handles }: Board): void {
   if (model === 'sim' || chip !== undefined) return
   for (const name in handles) {

@@ -1,11 +1,11 @@
-/** Invariant: an entry that is complete says how its hardware is reached, on the model of its board (HANDLES 8.1). */
+/** Fills in the defaults of an entry that depend on its other keys or on the board's model (HANDLES 8.1). */
 
 import { BoardError } from '../errors.ts'
 import { hasPigpio, type PwmChannel, pwmChannelOf, pwmLines } from './models.ts'
 import type { ParsedBoard } from './schema.ts'
 import type { Board, BoardHandle, Via } from './types.ts'
 
-/** Of software PWM: HANDLES 19.3 */
+/** Limit of software PWM (HANDLES 19.3). */
 const SOFTWARE_MOST_HZ = 200
 
 type Given = ParsedBoard['handles'][string]
@@ -13,7 +13,7 @@ type GivenOf<K extends Given['kind']> = Extract<Given, { kind: K }>
 type Model = Board['model']
 type Fail = (key: string, message: string, fix: string) => BoardError
 
-/** Fills in the defaults that depend on other keys. Throws BoardError. */
+/** Returns the complete entry. Throws BoardError for values that do not go together. */
 export function complete(file: string, model: Model, name: string, given: Given): BoardHandle {
   const fail: Fail = (key, message, fix) => new BoardError(file, `handles.${name}.${key}`, message, fix)
   switch (given.kind) {
@@ -21,7 +21,7 @@ export function complete(file: string, model: Model, name: string, given: Given)
       if (model !== 'sim' && given.driver === 'sysfs' && given.drive !== 'push-pull') {
         throw fail('drive', `expected push-pull with driver sysfs, got ${given.drive}`, 'write "driver": "cdev"')
       }
-      // HANDLES 6.2: without a safe level, the initial one is safe
+      // the initial level is the default of "safe" (HANDLES 6.2)
       return { ...given, safe: given.safe ?? given.initial }
     case 'input':
       if (model !== 'sim' && given.driver === 'sysfs' && given.pull !== 'none') {
@@ -56,7 +56,7 @@ function completePwm(fail: Fail, model: Model, { channel, via, safe: given, ...r
   return { ...rest, safe, ...reached(fail, model, rest, channel, via) }
 }
 
-/** HANDLES 19: what a thread can do, and what is left of it when its process has died. */
+/** A thread makes these pulses (HANDLES 19). They end with its process, so the safe value must be a level: 0 or 1. */
 function completeSoftware(
   fail: Fail,
   rest: Omit<GivenOf<'pwm'>, 'channel' | 'via' | 'safe'>,
@@ -99,7 +99,7 @@ function completeServo(fail: Fail, model: Model, { channel, via, safe, ...rest }
   return { ...rest, ...values, ...reached(fail, model, rest, channel, via) }
 }
 
-/** `initial` and `safe` lie within the limits. */
+/** Throws when `initial` or `safe` lies outside the limits. */
 function checkWithin(
   fail: Fail,
   values: { initial: number; safe: number | 'hold' },
@@ -120,7 +120,7 @@ function checkWithin(
   }
 }
 
-/** How the PWM on a line is reached, for a pwm or a servo whose pulses hardware makes. */
+/** `via` and `channel` of a pwm or servo whose pulses come from PWM hardware. */
 function reached(
   fail: Fail,
   model: Model,
@@ -131,7 +131,7 @@ function reached(
   const way = { via: via ?? 'inherit' }
   if (model === 'sim') return channel === undefined ? way : { ...way, channel }
   if (driver === 'pigpio') {
-    // HANDLES 12.9
+    // pigpio knows the registers of a few chips only (HANDLES 12.9)
     if (!hasPigpio(model)) {
       const lines = pwmLines(model).join(', ')
       const kernel = `write "driver": "kernel"${lines === '' ? '' : ` and one of ${lines}`}`
@@ -143,7 +143,7 @@ function reached(
   const found = channel ?? pwmChannelOf(model, line)
   if (found !== undefined) return { ...way, channel: found }
   const example = '"channel": { "chip": 0, "channel": 0 }'
-  // the pulses of a servo would be as far off as its edges are late
+  // not for a servo: an edge that is late changes the pulse, and the arm moves
   const software = kind === 'pwm' ? [`"driver": "software" (at most ${SOFTWARE_MOST_HZ} Hz)`] : []
   if (model === 'linux') {
     const or = software.map((way) => `, or write ${way}`).join('')
@@ -179,7 +179,7 @@ function completeListen(fail: Fail, { port, path, ...rest }: GivenOf<'listen'>):
   return { ...rest, port }
 }
 
-/** A simulated bus is in the world's process. */
+/** A simulated bus exists only in the body's process, so programs reach it through the broker. */
 function i2cVia(fail: Fail, model: Model, via: Via | undefined): Via {
   if (model !== 'sim') return via ?? 'inherit'
   if (via !== 'inherit') return 'broker'
@@ -189,7 +189,7 @@ function i2cVia(fail: Fail, model: Model, via: Via | undefined): Via {
 function completeI2c(fail: Fail, model: Model, { simulate, via, ...rest }: GivenOf<'i2c'>): BoardHandle {
   const way = i2cVia(fail, model, via)
   if (model === 'sim') {
-    // HANDLES 8.5
+    // the simulator must know which chip to simulate (HANDLES 8.5)
     if (simulate === undefined) {
       throw fail('simulate', 'expected a chip model, got nothing', 'write "simulate": "mpu6050"')
     }
@@ -204,17 +204,17 @@ function completeSpi(fail: Fail, model: Model, { simulate, via, ...rest }: Given
     if (via === 'broker') throw fail('via', 'expected one of inherit, got "broker"', 'write one of inherit')
     return { ...rest, ...chip, via: 'inherit' }
   }
-  // HANDLES 8.5
+  // the simulator must know which chip to simulate (HANDLES 8.5)
   if (simulate === undefined) {
     const fix = 'write "simulate": "mcp3008", or "loopback" for a wire from MOSI to MISO'
-    throw fail('simulate', 'expected what is simulated at this chip select, got nothing', fix)
+    throw fail('simulate', 'expected a chip model, got nothing', fix)
   }
   // MCP3008 data sheet (DS21295D), 6.1: "SPI modes 0,0 and 1,1"
   if (simulate === 'mcp3008' && rest.mode !== 0 && rest.mode !== 3) {
-    throw fail('mode', `expected 0 or 3, which an MCP3008 has, got ${rest.mode}`, 'write "mode": 0')
+    throw fail('mode', `expected 0 or 3, the modes of an MCP3008, got ${rest.mode}`, 'write "mode": 0')
   }
   if (simulate === 'mcp3008' && rest.lsbFirst) {
-    throw fail('lsbFirst', 'expected false, as an MCP3008 has it, got true', 'write "lsbFirst": false')
+    throw fail('lsbFirst', 'expected false, the bit order of an MCP3008, got true', 'write "lsbFirst": false')
   }
   if (via === 'inherit') throw fail('via', 'expected one of broker, got "inherit"', 'write one of broker')
   return { ...rest, ...chip, via: 'broker' }

@@ -1,4 +1,4 @@
-/** Invariant: what the pins of the 40-pin header are; the same on every Raspberry Pi that has one. Pure. */
+/** The pins of the 40-pin header, which is the same on every Raspberry Pi that has one. */
 
 import { type Model, pwmChannelOf } from './models.ts'
 import type { Board, BoardHandle } from './types.ts'
@@ -8,7 +8,7 @@ export interface HeaderPin {
   readonly pin: number
   /** `GPIO17`, `3V3`, `5V` or `GND` */
   readonly label: string
-  /** What the line can be besides, the most usual first, as `I2C1 SDA`; at most 9 characters each. */
+  /** Other functions of the line, the most common first, as `I2C1 SDA`; at most 9 characters each. */
   readonly functions: readonly string[]
 }
 
@@ -40,26 +40,26 @@ const FUNCTIONS: Readonly<Record<number, readonly string[]>> = {
   21: ['SPI1 SCLK', 'PCM DOUT'],
 }
 
-/** A simulated board is drawn as a Pi 4. Another board under Linux has whatever pins it has: null. */
+/** The model whose header is drawn: a simulated board is drawn as a Pi 4. null: the header is unknown. */
 function headerModel(model: Model): Model | null {
   if (model === 'linux') return null
   return model === 'sim' ? 'pi4' : model
 }
 
-/** Empty for a board whose header is not known. */
+/** Empty for a model whose header is unknown. */
 export function header(model: Model): HeaderPin[] {
   const like = headerModel(model)
   if (like === null) return []
-  return PINS.map((what, index) => {
-    if (typeof what === 'string') return { pin: index + 1, label: what, functions: [] }
-    const label = `GPIO${what}`
+  return PINS.map((pin, index) => {
+    if (typeof pin === 'string') return { pin: index + 1, label: pin, functions: [] }
+    const label = `GPIO${pin}`
     const channel = pwmChannelOf(like, label)
     const pwm = channel === undefined ? [] : [`PWM${channel.channel}`]
-    return { pin: index + 1, label, functions: [...pwm, ...(FUNCTIONS[what] ?? [])] }
+    return { pin: index + 1, label, functions: [...pwm, ...(FUNCTIONS[pin] ?? [])] }
   })
 }
 
-/** Pins of the header that carry what this handle is; none for what is not on it, or whose pins are not known. */
+/** Header pins that the handle uses; none when it is not on the header, or its pins are unknown. */
 export function pinsOf(entry: BoardHandle, model: Model): number[] {
   if (headerModel(model) === null) return []
   return linesOf(entry, model)
@@ -67,14 +67,14 @@ export function pinsOf(entry: BoardHandle, model: Model): number[] {
     .filter((pin) => pin > 0)
 }
 
-/** The lines of the handle itself, and those of the bus it is on. */
+/** The GPIO lines of a handle: its own line, or those of its bus. */
 function linesOf(entry: BoardHandle, model: Model): number[] {
   if ('line' in entry) return [Number(entry.line.slice('GPIO'.length))]
   if (entry.kind === 'spi') return spiLines(entry.bus, entry.select)
-  // the kernel has a sensor's line, and the board file does not say which
+  // the kernel owns the line of a 1-wire bus, and the board file does not name it
   if (entry.kind === 'temperature' || entry.kind === 'listen') return []
   if (entry.kind !== 'serial') return i2cLines(entry.bus)
-  // on a Pi 5 serial0 is a connector of its own, and ttyAMA0 is the header
+  // on a Pi 5 serial0 is the debug connector, and ttyAMA0 is the UART of the header
   return entry.path === (model === 'pi5' ? '/dev/ttyAMA0' : '/dev/serial0') ? [14, 15] : []
 }
 
@@ -102,7 +102,7 @@ function spiLines(bus: number, select: number): number[] {
   return data === undefined || chosen === undefined ? [] : [...data, chosen]
 }
 
-/** Which handles' buses a line belongs to, by name. */
+/** Names of the handles whose bus includes the line. */
 export function busUsers({ handles, model }: Board, line: string): string[] {
   const number = Number(line.slice('GPIO'.length))
   return Object.entries(handles).flatMap(([name, entry]) =>

@@ -1,4 +1,4 @@
-/** Invariant: each mistake in a board file is told with its place, what was expected and got, and what to write. */
+/** Turns a schema error into a BoardError: the path, what was expected, what the file has, and a suggested fix. */
 import type * as z from 'zod'
 import { BoardError } from '../errors.ts'
 import { nearest } from './nearest.ts'
@@ -6,7 +6,7 @@ import { board, channel, entry, estop, limits, timing } from './schema.ts'
 
 type Issue = z.core.$ZodIssue
 
-/** What people call what is a kind here. */
+/** Other names that people use for a kind of handle. */
 const KINDS: Readonly<Record<string, string>> = {
   onewire: 'temperature',
   '1wire': 'temperature',
@@ -16,14 +16,14 @@ const KINDS: Readonly<Record<string, string>> = {
   adc: 'analog',
 }
 
-/** The fix for a word that is not known. */
+/** The fix for an unknown word: the nearest known one, or the list of all. */
 export function suggest(got: string, known: readonly string[]): string {
   const near = nearest(got, known)
   if (near !== null) return `write "${near}"`
   return known.length === 0 ? 'remove it' : `write one of ${known.join(', ')}`
 }
 
-/** The first issue as a place, what was expected, what was got, and what to write. `knownKeys` are those of an object. */
+/** `knownKeys` lists the keys that the object at `path` may have, for the suggestion after an unknown key. */
 export function mistake(
   file: string,
   json: unknown,
@@ -66,7 +66,7 @@ export function mistake(
     const values = issue.values.map(String)
     return fail(place, `expected one of ${values.join(', ')}, got ${shown}`, suggest(String(got ?? ''), values))
   }
-  // a message of the schema's own says it better
+  // messages that schema.ts defines begin with "expected" and say more than a bound does
   const own = issue.message.startsWith('expected ')
   if (!own && (issue.code === 'too_small' || issue.code === 'too_big')) {
     const least = issue.code === 'too_small'

@@ -1,4 +1,4 @@
-/** Invariant: what a board model has, as its kernel names it; pure, and also known where no Linux is. */
+/** The GPIO chip and the PWM channels of each board model. Constants, so that a laptop can check a board file too. */
 
 export const MODELS = ['sim', 'pi3', 'pi4', 'pi5', 'zero2w', 'linux'] as const
 export type Model = (typeof MODELS)[number]
@@ -39,22 +39,22 @@ const PWMS: Partial<Record<Model, Record<string, PwmChannel>>> = {
   pi5: RP1_PWM,
 }
 
-/** Label of the GPIO chip; undefined for a model that says nothing of it. */
+/** Label of the GPIO chip; undefined when the model does not determine it. */
 export function gpioChipOf(model: Model): string | undefined {
   return CHIPS[model]
 }
 
-/** Lines with hardware PWM; none where the model does not say. */
+/** Lines with hardware PWM; empty when the model does not determine them. */
 export function pwmLines(model: Model): string[] {
   return Object.keys(PWMS[model] ?? {})
 }
 
-/** The channel behind a line, with the overlay that puts it there. */
+/** The PWM channel of a line, provided that the overlay which routes the channel to the line is loaded. */
 export function pwmChannelOf(model: Model, line: string): PwmChannel | undefined {
   return PWMS[model]?.[line]
 }
 
-/** pigpio writes the registers of the BCM283x and BCM2711 itself; it knows no other chip. */
+/** pigpio writes hardware registers directly, and knows only the BCM283x and the BCM2711. */
 export function hasPigpio(model: Model): boolean {
   return PWMS[model] === BCM_PWM
 }

@@ -1,6 +1,6 @@
-/** Invariant: suggests a word only when it is near enough to be what was meant. */
+/** Finds the known word that a misspelt word probably means. */
 
-/** The word of `known` with the fewest edits, at most a third of its length (at least 2); null when there is none. */
+/** The known word with the fewest edits; null when none is within 2 edits or a third of its own length. */
 export function nearest(word: string, known: readonly string[]): string | null {
   let best: string | null = null
   let least = Number.POSITIVE_INFINITY

@@ -1,7 +1,7 @@
-/** What an entry of a board says in a few words: where its hardware is, and how fast it may move. */
+/** Short texts and figures of a board entry: the place of its hardware, and its slew rate. */
 import type { BoardHandle, I2cEntry, ListenEntry } from './types.ts'
 
-/** Per second; 0: none. */
+/** The most by which the value may change in a second; 0: no limit. */
 export function slewOf(entry: BoardHandle): number {
   return entry.kind === 'pwm' || entry.kind === 'servo' ? entry.slew : 0
 }

@@ -1,4 +1,4 @@
-/** Invariant: the shape of a board file, and every default that does not depend on another key (HANDLES 8.1). */
+/** The schema of a board file, with every default that does not depend on another key (HANDLES 8.1). */
 import { isIP } from 'node:net'
 import * as z from 'zod'
 import { FULL_SCALES } from './fullscales.ts'
@@ -20,10 +20,10 @@ export const DEFAULT_TIMING = {
 
 export const DEFAULT_LIMITS = { memoryMb: 256, pids: 32, tmpMb: 16, dataMb: 64 } as const
 
-/** The chips that there are in the simulator. */
+/** I2C chips that the simulator has a model of. */
 export const CHIP_NAMES = ['24c32', 'ads1115', 'bme280', 'mpu6050', 'pca9685', 'pcf8574', 'ssd1306', 'vl53l0x'] as const
 export type ChipName = (typeof CHIP_NAMES)[number]
-/** The same on SPI; `loopback` is a wire from MOSI to MISO. */
+/** SPI chips that the simulator has a model of; `loopback` is a wire from MOSI to MISO. */
 export const SPI_CHIP_NAMES = ['loopback', 'mcp3008'] as const
 export type SpiChipName = (typeof SPI_CHIP_NAMES)[number]
 
@@ -35,7 +35,7 @@ const LINE_COUNT = 54
 const LINE_HELP = `expected a line from GPIO0 to GPIO${LINE_COUNT - 1}`
 const PORT_HELP = 'expected a port from 1 to 65535'
 const HOST_HELP = 'expected an IP address of this machine, as "127.0.0.1", or "0.0.0.0" for all'
-const SOCKET_HELP = 'expected the name of a socket file, as "web.sock": it is made in the folder sockets of the home'
+const SOCKET_HELP = 'expected the name of a socket file, as "web.sock": it is created in the folder sockets of the home'
 const ADDRESS_HELP = 'expected an address from 0x03 to 0x77'
 
 const handleName = z
@@ -60,10 +60,10 @@ const pulse = z.number().min(50).max(20_000)
 const anyVia = z.enum(['inherit', 'broker'])
 const via = anyVia.default('inherit')
 const inherited = z.literal('inherit').default('inherit')
-/** Of a line: the GPIO character device, or sysfs, which newer kernels do not have. */
+/** Interface to a GPIO line: the character device, or sysfs, which newer kernels do not have. */
 const driver = z.enum(['cdev', 'sysfs']).default('cdev')
 
-/** Of a PWM chip: pwmchip0/pwm1 in /sys/class/pwm. */
+/** A channel of a PWM chip; chip 0 with channel 1 is /sys/class/pwm/pwmchip0/pwm1. */
 export const channel = z.strictObject({ chip: z.int().min(0).max(63), channel: z.int().min(0).max(63) })
 
 export const entry = z.discriminatedUnion('kind', [
@@ -104,7 +104,7 @@ export const entry = z.discriminatedUnion('kind', [
     kind: z.literal('servo'),
     line,
     frequencyHz: z.number().min(20).max(1000).default(50),
-    // the full travel of most hobby servos
+    // most hobby servos take these pulses for their full travel
     minUs: pulse.default(500),
     maxUs: pulse.default(2500),
     degrees: z.tuple([angle, angle], 'expected two angles, as [0, 180]').default([0, 180]),
@@ -158,8 +158,8 @@ export const entry = z.discriminatedUnion('kind', [
     sensor: z.enum(['ds18b20']).default('ds18b20'),
     device: z
       .string()
-      .regex(/^28-[0-9a-f]{12}$/, 'expected a DS18B20 as /sys/bus/w1/devices has it, as "28-0316a279f5ff"'),
-    // a conversion takes 750 ms
+      .regex(/^28-[0-9a-f]{12}$/, 'expected the id of a DS18B20 from /sys/bus/w1/devices, as "28-0316a279f5ff"'),
+    // the sensor needs 750 ms for one conversion
     everyMs: z.int().min(750).max(3_600_000).default(1000),
     via: z.literal('broker').default('broker'),
   }),
@@ -181,25 +181,25 @@ export const entry = z.discriminatedUnion('kind', [
 export const timing = z.strictObject({
   readyMs: z.int().min(10).max(600_000).default(DEFAULT_TIMING.readyMs),
   yieldMs: z.int().min(1).max(60_000).default(DEFAULT_TIMING.yieldMs),
-  /** from the old program's yield until the new one runs, and 20 ms more for each MiB of state (HANDOVER 6.12) */
+  /** from the old program's yield until the new one runs; each MiB of state adds 20 ms (HANDOVER 6.12) */
   takeoverMs: z.int().min(10).max(60_000).default(DEFAULT_TIMING.takeoverMs),
   heartbeatMs: z.int().min(5).max(60_000).default(DEFAULT_TIMING.heartbeatMs),
-  /** a body that does nothing for so long is ended by its guard; 0 is off (HANDLES 14.11) */
+  /** the guard ends a body that stands still for longer than this; 0 is off (HANDLES 14.11) */
   bodyMs: z.int().min(0).max(600_000).default(DEFAULT_TIMING.bodyMs),
   trialMs: z.int().min(0).max(3_600_000).default(DEFAULT_TIMING.trialMs),
   checkpointMs: z.int().min(10).max(3_600_000).default(DEFAULT_TIMING.checkpointMs),
   /** a tick later than this ends the program; 0 is off (HANDLES 6.8) */
   lateMs: z.number().min(0).max(60_000).default(DEFAULT_TIMING.lateMs),
-  /** the longest wait before a program that crashes again and again is started again */
+  /** the longest backoff before a program that keeps crashing is started again */
   restartMostMs: z.int().min(10).max(3_600_000).default(DEFAULT_TIMING.restartMostMs),
-  /** how long a spare child is kept that is not used (HANDOVER 12.5) */
+  /** how long an unused spare child is kept (HANDOVER 12.5) */
   spareMs: z.int().min(10).max(86_400_000).default(DEFAULT_TIMING.spareMs),
   rehearsals: z.int().min(0).max(1000).default(DEFAULT_TIMING.rehearsals),
 })
 
 export const limits = z.strictObject({
   memoryMb: z.int().min(16).max(1_048_576).default(DEFAULT_LIMITS.memoryMb),
-  // threads count: a Node process has about 12
+  // tasks, so threads count: a Node process has about 12
   pids: z.int().min(16).max(4096).default(DEFAULT_LIMITS.pids),
   tmpMb: z.int().min(1).max(65_536).default(DEFAULT_LIMITS.tmpMb),
   dataMb: z.int().min(1).max(1_048_576).default(DEFAULT_LIMITS.dataMb),

@@ -1,13 +1,13 @@
-/** A board as it is used: every default filled in, whoever wrote it (board.ts parses the file). */
+/** The types of a parsed board, with every default filled in (board.ts parses the file). */
 import type { Level } from '../program/handle.ts'
 import type { Model, PwmChannel } from './models.ts'
 import type { ChipName, DEFAULT_LIMITS, DEFAULT_TIMING, SpiChipName } from './schema.ts'
 
 export type Timing = { -readonly [key in keyof typeof DEFAULT_TIMING]: number }
-/** Of each program: megabytes of memory, tasks (threads count), megabytes of temporary files. */
+/** Limits of each program, in megabytes and, for `pids`, tasks (processes and threads). */
 export type Limits = { -readonly [key in keyof typeof DEFAULT_LIMITS]: number }
 export type Via = 'inherit' | 'broker'
-/** The GPIO character device, or sysfs. */
+/** Interface to a GPIO line: the character device, or sysfs. */
 type LineDriver = 'cdev' | 'sysfs'
 
 export interface OutputEntry {
@@ -28,7 +28,7 @@ export interface InputEntry {
   line: string
   pull: 'up' | 'down' | 'none'
   edges: 'rising' | 'falling' | 'both' | 'none'
-  /** a change shorter than this is not seen; 0 is off */
+  /** a change shorter than this is ignored; 0 is off */
   debounceMs: number
   /** true: a low line reads as level 1 */
   activeLow: boolean
@@ -49,7 +49,7 @@ export interface PwmEntry {
   slew: number
   /** `software`: a thread of the runtime makes the edges (HANDLES 19) */
   driver: 'kernel' | 'pigpio' | 'software'
-  /** of driver kernel, except on model sim */
+  /** set for driver kernel, except on model sim */
   channel?: PwmChannel
   via: Via
 }
@@ -58,17 +58,17 @@ export interface ServoEntry {
   kind: 'servo'
   line: string
   frequencyHz: number
-  /** pulses at the lowest and at the highest angle */
+  /** pulse at the lowest angle, and at the highest */
   minUs: number
   maxUs: number
   degrees: [lowest: number, highest: number]
-  /** degrees; default the middle */
+  /** degrees; the middle of `degrees` by default */
   initial: number
   safe: number | 'hold'
   /** degrees per second; 0 is off (HANDLES 15) */
   slew: number
   driver: 'kernel' | 'pigpio'
-  /** of driver kernel, except on model sim */
+  /** set for driver kernel, except on model sim */
   channel?: PwmChannel
   via: Via
 }
@@ -78,7 +78,7 @@ export interface I2cEntry {
   bus: number
   address: number
   simulate?: ChipName
-  /** `broker` on model sim */
+  /** always `broker` on model sim */
   via: Via
 }
 
@@ -89,9 +89,9 @@ export interface AnalogEntry {
   bus: number
   address: number
   channel: number
-  /** V */
+  /** V: the highest voltage that can be measured */
   fullScale: number
-  /** `broker` on model sim */
+  /** always `broker` on model sim */
   via: Via
 }
 
@@ -103,11 +103,11 @@ export interface SpiEntry {
   /** 0 to 3: polarity times 2, plus phase */
   mode: number
   speedHz: number
-  /** of a word */
+  /** bits in a word */
   bits: number
   lsbFirst: boolean
   simulate?: SpiChipName
-  /** `broker` on model sim, `inherit` on others */
+  /** always `broker` on model sim, `inherit` on others */
   via: Via
 }
 
@@ -124,18 +124,18 @@ export interface SerialEntry {
 export interface TemperatureEntry {
   kind: 'temperature'
   sensor: 'ds18b20'
-  /** its name on the 1-wire bus */
+  /** the sensor's id on the 1-wire bus */
   device: string
-  /** between two measurements */
+  /** ms from one measurement to the next */
   everyMs: number
   via: 'broker'
 }
 
 export interface ListenEntry {
   kind: 'listen'
-  /** TCP; absent for a socket file */
+  /** the TCP port; absent for a socket file */
   port?: number
-  /** the address that the port is opened on */
+  /** the address that the port is bound to */
   host: string
   /** name of a socket file in the folder `sockets` of the runtime's home */
   path?: string
@@ -157,7 +157,7 @@ export type BoardHandle =
 export interface Board {
   name?: string
   model: Model
-  /** Label of the chip that has the lines; absent on model sim, and on model linux when no line is used. */
+  /** Label of the GPIO chip; absent on model sim, and on model linux when no line is used. */
   chip?: string
   handles: Record<string, BoardHandle>
   wires: [output: string, input: string][]
@@ -166,9 +166,9 @@ export interface Board {
   realtime: number
   memoryReserveMb: number
   unconfined: boolean
-  /** The input that stops the robot, and the level of it that does. */
+  /** The emergency stop: an input, and the level that stops the robot. */
   estop?: { input: string; level: Level }
-  /** Slots whose programs keep the network. */
+  /** Slots whose programs may use the network. */
   network: string[]
   limits: Limits
 }

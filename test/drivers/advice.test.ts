@@ -10,24 +10,24 @@ const led = { kind: 'output', line: 'GPIO17' }
 const motor = { kind: 'pwm', line: 'GPIO12', frequencyHz: 1000, safe: 0 }
 const button = { kind: 'input', line: 'GPIO27', pull: 'up' }
 
-test('HANDLES 8.9: nothing is said of what is wise', () => {
+test('HANDLES 8.9: a sensible board gets no advice', () => {
   expect(about({ led, motor, button, quiet: { kind: 'input', line: 5, edges: 'none' } })).toEqual([])
   // a servo that keeps its angle
   expect(about({ arm: { kind: 'servo', line: 'GPIO13', safe: 'hold' } })).toEqual([])
   const fan = { kind: 'pwm', line: 5, driver: 'software', frequencyHz: 50, safe: 0 }
   expect(about({ fan }, { realtime: 50 })).toEqual([])
   expect(about({ fan }, { model: 'sim' })).toEqual([])
-  // with a bus of its own beside
+  // other handles on buses of their own
   expect(about({ led, imu: { kind: 'i2c', bus: 1, address: 3 }, adc: { kind: 'spi', bus: 0, select: 0 } })).toEqual([])
 })
 
 test.each<[string, object, object, RegExp]>([
-  ['hold', { led: { ...led, safe: 'hold' } }, {}, /^led keeps what it was given.*; write "safe": the level/],
+  ['hold', { led: { ...led, safe: 'hold' } }, {}, /^led keeps its last value.*; write "safe": a level/],
   [
     'a motor without a safe level',
     { left: { ...motor, safe: undefined } },
     {},
-    /^left has no safe level.*initial.*, 0; write "safe": 0/,
+    /^left has no "safe".*initial.*: 0; write "safe": 0/,
   ],
   [
     'pulses that a thread makes',
@@ -35,7 +35,7 @@ test.each<[string, object, object, RegExp]>([
     {},
     /^fan has pulses that a thread makes.*; write "realtime": 50/,
   ],
-  ['an output that moves', { 'pump-1': led }, {}, /^pump-1 has no safe level/],
+  ['an output that moves', { 'pump-1': led }, {}, /^pump-1 has no "safe"/],
   [
     'edges without a pull',
     { button: { ...button, pull: 'none' } },
@@ -58,12 +58,12 @@ test.each<[string, object, object, RegExp]>([
     {},
     /GPIO20, which is SPI1 MOSI, and "x" needs that bus/,
   ],
-  ['unconfined', { led }, { unconfined: true }, /^unconfined lets programs start that nothing confines/],
+  ['unconfined', { led }, { unconfined: true }, /^unconfined lets programs start without confinement/],
 ])('HANDLES 8.9: advice on %s', (_, handles, more, told) => {
   expect(about(handles, more)).toEqual([expect.stringMatching(told)])
 })
 
-test('HANDLES 8.9: two lines of one PWM channel, where the simulator has two', () => {
+test('HANDLES 8.9: advice on two lines that share a PWM channel on a real board', () => {
   const handles = { a: motor, b: { ...motor, line: 'GPIO18' } }
   expect(about(handles, { model: 'sim' })).toEqual([
     expect.stringMatching(/^a shares PWM channel 0 with "b" on a Pi 3 or 4/),
@@ -71,7 +71,7 @@ test('HANDLES 8.9: two lines of one PWM channel, where the simulator has two', (
   ])
 })
 
-test('HANDLES 8.9: a wire of the simulated world is no loose end', () => {
+test('HANDLES 8.9: an input with a simulated wire needs no pull', () => {
   const handles = { led, button: { ...button, pull: 'none' } }
   expect(about(handles, { model: 'sim', wires: [['led', 'button']] })).toEqual([])
 })

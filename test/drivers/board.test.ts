@@ -62,11 +62,11 @@ test('HANDLES 8.1: every default is in the parsed board', () => {
   })
 })
 
-test('a name that is not on the board is not there', () => {
+test('handles has no prototype: an unknown name is undefined', () => {
   expect(parseBoard(sim({ led }), 'b').handles.constructor).toBeUndefined()
 })
 
-/** HANDLES 2.4, 8: one mistake each: text, place, message, fix. */
+/** One mistake each: text, path, message, fix (HANDLES 2.4, 8). */
 const MISTAKES: [string, string, string, string, string][] = [
   [
     'a comma too many',
@@ -91,17 +91,11 @@ const MISTAKES: [string, string, string, string, string][] = [
     'write names in double quotes',
   ],
   ['a bare word', '{"model": sim}', '1:11', 'expected a value, got "s"', 'write text in double quotes'],
-  ['a comment without an end', '{ /* robot }', '1:3', 'the comment has no end', 'write */ behind it'],
+  ['a comment without an end', '{ /* robot }', '1:3', 'the comment has no end', 'write */ at its end'],
   ['an open end', '{"model": "sim"', '1:16', 'expected "," or "}", got the end of the file', 'complete the file'],
   ['an empty file', '', '1:1', 'expected a value, got the end of the file', 'complete the file'],
   ['something behind', '{} {}', '1:4', 'expected the end, got "{"', 'remove what follows the last brace'],
-  [
-    'a name twice',
-    '{"handles": {"led": 1, "led": 2}}',
-    '1:24',
-    '"led" stands here for the second time',
-    'rename or remove one of them',
-  ],
+  ['a name twice', '{"handles": {"led": 1, "led": 2}}', '1:24', '"led" is given twice', 'rename or remove one of them'],
   ['not an object', '[]', 'board', 'expected an object, got []', 'change "the file"'],
   [
     'no model',
@@ -335,7 +329,7 @@ const MISTAKES: [string, string, string, string, string][] = [
   ],
 ]
 
-describe('a mistake is answered with its place and the fix:', () => {
+describe('a mistake is reported with its path and a fix:', () => {
   test.each(MISTAKES)('%s', (_, text, place, message, fix) => {
     let caught: unknown
     try {
@@ -352,7 +346,7 @@ describe('a mistake is answered with its place and the fix:', () => {
   })
 })
 
-test('HANDLES 8.7: comments and a comma at the end are allowed, and a mistake is where it stands', () => {
+test('HANDLES 8.7: comments and trailing commas are allowed, and a mistake has its line and column', () => {
   const text = `// my robot
 {
   "model": "sim", /* not yet
@@ -385,7 +379,7 @@ test('HANDLES 8.7: comments and a comma at the end are allowed, and a mistake is
   expect(places(' }, //', ', }, //')).toEqual(['', 5, 49, 1])
 })
 
-test('HANDLES 1.5, 6.1: a servo has its period, its pulses, its range, and stands in the middle', () => {
+test('HANDLES 1.5, 6.1: defaults of a servo: period, pulses, range, and the middle as initial angle', () => {
   const handles = {
     arm: { kind: 'servo', line: 18 },
     grip: { kind: 'servo', line: 19, degrees: [-30, 60], safe: 'hold' },
@@ -398,7 +392,7 @@ test('HANDLES 1.5, 6.1: a servo has its period, its pulses, its range, and stand
   })
 })
 
-test('HANDLES 8.6: the schema describes what people write', () => {
+test('HANDLES 8.6: the JSON schema describes the file before defaults', () => {
   const schema = boardJsonSchema() as { properties: Record<string, unknown>; required: string[] }
   expect(schema.required).toEqual(['model', 'handles'])
   expect(Object.keys(schema.properties)).toContain('wires')

@@ -15,7 +15,7 @@ const without = (text: string, ...lines: number[]) =>
     .map((line, at) => (lines.includes(at) ? line.replace(EXAMPLE, '$1') : line))
     .join('\n')
 
-test.each(MODELS)('HANDLES 8.8: a new board file for %s parses, and so does each example in it', (model) => {
+test.each(MODELS)('HANDLES 8.8: a new board file for %s parses, also with each of its examples', (model) => {
   const text = newBoard(model)
   const board = parseBoard(text, 'new')
   expect(board.model).toBe(model)
@@ -27,20 +27,19 @@ test.each(MODELS)('HANDLES 8.8: a new board file for %s parses, and so does each
     expect(parseJson(changed).value, changed.split('\n')[line]).not.toEqual(parseJson(text).value)
     parseBoard(changed, 'new')
   }
-  // and all of them at once: none is in the way of another
+  // all examples at once: none conflicts with another
   const all = without(text, ...examples)
   const whole = parseBoard(all, 'new')
   expect(whole.estop).toEqual({ input: 'button', level: 1 })
   const kinds = new Set(Object.values(whole.handles).map(({ kind }) => kind))
   const known = entry.options.map(({ shape }) => shape.kind.value)
-  // an example of every kind
-  // what it shows is wise
+  // there is an example of every kind, and advice only on "unconfined"
   expect(advise(whole, parseJson(all).value).map(({ about }) => about)).toEqual(model === 'sim' ? [] : ['unconfined'])
   expect([...kinds].sort()).toEqual([...known].sort())
   for (const line of text.split('\n')) expect(line.length).toBeLessThanOrEqual(120)
 })
 
-test('HANDLES 8.8: every key of a board file is in a new one of some model', () => {
+test('HANDLES 8.8: the new files of all models together contain every key', () => {
   const all = ['sim', 'pi4', 'linux'].map((model) =>
     without(newBoard(model as 'sim'), ...numbers(newBoard(model as 'sim'))),
   )

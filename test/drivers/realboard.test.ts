@@ -1,4 +1,4 @@
-/** What a board file says of real hardware, and of the programs beside it. */
+/** Board files of real boards, and their settings for programs. */
 import { describe, expect, test } from 'vitest'
 import { parseBoard } from '../../drivers/board/board.ts'
 import type { Board } from '../../drivers/board/types.ts'
@@ -8,7 +8,7 @@ const led = { kind: 'output', line: 'GPIO17' }
 const boardOf = (model: string, handles: unknown, more: object = {}) => JSON.stringify({ model, handles, ...more })
 const sim = (handles: unknown, more: object = {}) => boardOf('sim', handles, more)
 
-test('on a real board what its model knows is filled in', () => {
+test('defaults of a real board come from its model', () => {
   const handles = {
     led: { kind: 'output', line: 17, drive: 'open-drain' },
     stop: { kind: 'input', line: 4, driver: 'sysfs' },
@@ -50,7 +50,7 @@ test.each([
   expect([board.chip, board.handles.arm]).toMatchObject([chip, { channel: { chip: 0, channel } }])
 })
 
-test('HANDLES 12.2: a line of model linux needs the chip named; what has no line does not', () => {
+test('HANDLES 12.2: model linux needs "chip" when a handle has a line', () => {
   const i2c = { imu: { kind: 'i2c', bus: 1, address: 104 } }
   const arm = { kind: 'pwm', line: 18, frequencyHz: 50, channel: { chip: 0, channel: 0 } }
   expect(parseBoard(boardOf('linux', { ...i2c, arm }), 'b').chip).toBeUndefined()
@@ -69,13 +69,13 @@ test('HANDLES 19.1: a software PWM is brokered, on any line, and has no channel'
   for (const model of ['sim', 'pi4', 'pi5']) {
     const { handles } = parseBoard(boardOf(model, { fan: FAN, other: { ...FAN, line: 12 }, lamp: PLAIN }), 'b')
     expect(handles.fan).toMatchObject({ line: 'GPIO5', driver: 'software', via: 'broker', safe: 0 })
-    // a line of a channel that another line has
+    // a line whose PWM channel another handle uses
     expect(handles.other).not.toHaveProperty('channel')
   }
   expect(parseBoard(software({ frequencyHz: 200 }, { realtime: 50 }), 'b').handles.fan).toMatchObject({ safe: 0 })
 })
 
-test('a servo is reached as a pwm is', () => {
+test('a servo has the defaults of a pwm', () => {
   const servo = (model: string, about: object) =>
     parseBoard(boardOf(model, { arm: { kind: 'servo', line: 19, ...about } }), 'b').handles.arm
   expect(servo('pi4', {})).toMatchObject({ channel: { chip: 0, channel: 1 }, via: 'inherit' })
@@ -86,13 +86,13 @@ test('a servo is reached as a pwm is', () => {
   expect(() => parseBoard(boardOf('pi4', other), 'b')).toThrow(/pwmchip0\/pwm0 is already used by "lamp"/)
 })
 
-test('two PWMs on one channel are told which lines are free, and what makes pulses without a channel', () => {
+test('the error for two PWM on one channel lists free lines and drivers without a channel', () => {
   const fixOf = (model: string, lines: Record<string, number>): string => {
     const pwms = Object.entries(lines).map(([name, line]) => [name, { kind: 'pwm', line, frequencyHz: 50 }])
     try {
       parseBoard(boardOf(model, Object.fromEntries(pwms)), 'b')
     } catch (error) {
-      expect((error as BoardError).message).toContain('one channel has one pulse')
+      expect((error as BoardError).message).toContain('a channel has the same pulses')
       return (error as BoardError).fix
     }
     return 'none'
@@ -110,13 +110,13 @@ const PLAIN = { kind: 'pwm', line: 18, frequencyHz: 1000 }
 const software = (about: object, { model = 'pi4', ...more }: { model?: string; realtime?: number } = {}): string =>
   boardOf(model, { fan: { ...FAN, ...about } }, more)
 
-/** HANDLES 2.4, 8, 12.1: one mistake each: text, place, message, fix. */
+/** One mistake each: text, path, message, fix (HANDLES 2.4, 8, 12.1). */
 const MISTAKES: [string, string, string, string, string][] = [
   [
     'an SPI device of which nothing says what it is',
     sim({ x: { kind: 'spi', bus: 0, select: 0 } }),
     'handles.x.simulate',
-    'expected what is simulated at this chip select, got nothing',
+    'expected a chip model, got nothing',
     'write "simulate": "mcp3008", or "loopback" for a wire from MOSI to MISO',
   ],
   [
@@ -130,14 +130,14 @@ const MISTAKES: [string, string, string, string, string][] = [
     'a mode that the simulated chip has not',
     sim({ x: { kind: 'spi', bus: 0, select: 0, mode: 1, simulate: 'mcp3008' } }),
     'handles.x.mode',
-    'expected 0 or 3, which an MCP3008 has, got 1',
+    'expected 0 or 3, the modes of an MCP3008, got 1',
     'write "mode": 0',
   ],
   [
     'bits in an order that the simulated chip has not',
     sim({ x: { kind: 'spi', bus: 0, select: 0, lsbFirst: true, simulate: 'mcp3008' } }),
     'handles.x.lsbFirst',
-    'expected false, as an MCP3008 has it, got true',
+    'expected false, the bit order of an MCP3008, got true',
     'write "lsbFirst": false',
   ],
   [
@@ -327,7 +327,7 @@ const MISTAKES: [string, string, string, string, string][] = [
     'a socket file elsewhere',
     boardOf('pi4', { web: { kind: 'listen', path: '/run/web.sock' } }),
     'handles.web.path',
-    'expected the name of a socket file, as "web.sock": it is made in the folder sockets of the home, got "/run/web.sock"',
+    'expected the name of a socket file, as "web.sock": it is created in the folder sockets of the home, got "/run/web.sock"',
     'change "path"',
   ],
   [
@@ -420,7 +420,7 @@ const MISTAKES: [string, string, string, string, string][] = [
       b: { kind: 'pwm', line: 18, frequencyHz: 50 },
     }),
     'handles.b',
-    'pwmchip0/pwm0 is already used by "a", and one channel has one pulse, whichever of its lines it comes out of',
+    'pwmchip0/pwm0 is already used by "a", and a channel has the same pulses on all of its lines',
     'move "b" to GPIO13 or GPIO19, or to any line with "driver": "software", or to a line without hardware PWM with "driver": "pigpio", or to a PCA9685 on i2c',
   ],
   [
@@ -432,7 +432,7 @@ const MISTAKES: [string, string, string, string, string][] = [
   ],
 ]
 
-describe('a mistake is answered with its place and the fix:', () => {
+describe('a mistake is reported with its path and a fix:', () => {
   test.each(MISTAKES)('%s', (_, text, place, message, fix) => {
     let caught: unknown
     try {
