@@ -1,12 +1,12 @@
-/** Invariant: what takes time is told the time by a clock that it was given. */
+/** The clock that code with timers is given, so that tests and simulations can pass one of their own. */
 export interface Clock {
-  /** ns of CLOCK_MONOTONIC, or of a time of its own */
+  /** ns: CLOCK_MONOTONIC, or simulated time */
   now(): bigint
-  /** Calls once after `ns`; the returned function cancels. */
+  /** Calls `call` once, after `ns`. The returned function cancels the call. */
   after(ns: bigint, call: () => void): () => void
 }
 
-/** The same clock that programs stamp their records with. */
+/** Programs stamp their write records with the same clock. */
 export const monotonicClock: Clock = {
   now: () => process.hrtime.bigint(),
   after(ns, call) {

@@ -1,4 +1,4 @@
-/** Invariant: an ioctl number is direction, type, number and size of the argument (include/uapi/asm-generic/ioctl.h). */
+/** Builds ioctl numbers from direction, type, number and argument size (include/uapi/asm-generic/ioctl.h). */
 const READ = 2
 const WRITE = 1
 
@@ -10,5 +10,5 @@ function ioc(direction: number, type: number, nr: number, size: number): number 
 export const ior = (type: number, nr: number, size: number): number => ioc(READ, type, nr, size)
 /** The kernel reads the argument. */
 export const iow = (type: number, nr: number, size: number): number => ioc(WRITE, type, nr, size)
-/** Both. */
+/** The kernel reads the argument and writes the result into it. */
 export const iowr = (type: number, nr: number, size: number): number => ioc(READ | WRITE, type, nr, size)

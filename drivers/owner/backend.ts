@@ -1,7 +1,8 @@
 /**
- * Invariant: a backend opens each resource once, on behalf of the body, and only the body holds what is here.
+ * The interface of a hardware backend (Linux or simulator), which the body uses to open every handle of a board.
  *
- * A backend never watches a program: it is told fencing numbers, and refuses what they forbid (HANDLES 3).
+ * A backend opens each resource once and knows nothing of programs: the body sets fencing numbers, and the backend
+ * refuses writes with an older one (HANDLES 3).
  */
 
 import { slewOf } from '../board/places.ts'
@@ -12,52 +13,52 @@ import { periodNs } from '../program/servo.ts'
 export interface LineInfo {
   /** `GPIO17`, or `i2c-1@0x68` for a device on a bus: {@link placeOf}. */
   readonly line: string
-  /** The handle that holds it; null when it is free. */
+  /** The handle that holds the line; null when the line is free. */
   readonly user: string | null
   readonly kind: SupportedKind | null
 }
 
-/** What must be kept open, and remembered, for another backend of this board to carry on (HANDLES 3.9). */
+/** The open descriptors and the state of a handle, from which the next body's backend continues it (HANDLES 3.9). */
 export interface Kept {
   readonly fds: readonly number[]
   readonly value?: number
   readonly fence: number
-  /** Inputs: the last seqno. */
+  /** Inputs: number of the last edge. */
   readonly seqno?: number
 }
 
-/** How late the edges of all software PWM of the board were: each of them is counted. */
+/** How late the edges of software PWM were, over all such handles of the board. */
 export interface Lateness {
   readonly edges: number
   readonly p50Us: number
   readonly p99Us: number
   readonly maxUs: number
-  /** Periods without a pulse, as the thread got no turn in time. */
+  /** Periods without a pulse, because the thread was not scheduled in time. */
   readonly missed: number
 }
 
-/** Everything there is to know about an open handle. Counters start at 0 with the backend and only rise. */
+/** State and counters of an open handle. Counters start at 0 with the backend and only rise. */
 export interface HandleInfo {
   readonly name: string
   readonly id: number
   readonly kind: SupportedKind
   readonly line: string
   readonly value?: number
-  /** Highest fencing number that was used on it. */
+  /** The highest fencing number seen on this handle. */
   readonly fence: number
-  /** Times that the resource was opened: 1 for as long as the body lives (HANDLES 3.1). */
+  /** How often the resource was opened: 1 for as long as the body lives (HANDLES 3.1). */
   readonly opens: number
-  /** Writes that gave the resource its initial value: 1, too. */
+  /** How often the initial value was written: 1 for as long as the body lives. */
   readonly initWrites: number
   /**
-   * Changes of level or duty since it was opened, the initial one not counted; null where programs write past the
-   * backend. Inputs: the last seqno.
+   * Changes of level or duty cycle since the handle was opened, without the initial write; null where programs write to
+   * the hardware directly. Inputs: number of the last edge.
    */
   readonly edges: number | null
-  /** Writes that were refused because of their fencing number. */
+  /** Writes that were refused for their fencing number. */
   readonly staleWrites: number
   readonly kept: Kept
-  /** Software PWM. */
+  /** Software PWM only. */
   readonly lateness?: Lateness
 }
 
@@ -65,27 +66,27 @@ export type GrantSource =
   | { readonly via: 'inherit'; readonly fd: number; readonly encoding: Encoding }
   | { readonly via: 'broker' }
 
-/** One resource as the body holds it. After `close` every method but `close` throws `no-device`. */
+/** One resource, held by the body. After `close`, every other method throws `no-device`. */
 export interface OwnedHandle {
   readonly name: string
   readonly id: number
   readonly kind: SupportedKind
   readonly entry: BoardHandle
-  /** Simulated serial lines: what a terminal program opens to be at the other end. */
+  /** Simulated serial lines: path of the other end, for a terminal program. */
   readonly link?: string | undefined
 
-  /** Present value (0 or 1, a duty cycle, or degrees); undefined for what is not driven and has no level. */
+  /** Current value: 0 or 1, a duty cycle, or degrees. undefined for kinds without a value. */
   value(): number | undefined
   /**
-   * The body's own write: initial and safe levels. It raises the handle's fence, so that older writers are refused.
+   * A write by the body itself: an initial or safe level. It raises the handle's fence: older writers are refused.
    * Throws `revoked` when `fence` is below the highest seen, `unsupported` for an input or i2c.
    */
   drive(value: number, fence: number): void
-  /** What to put into a child's descriptor table. The fd is the body's: pass it at spawn, never close it. */
+  /** The descriptor to pass to a child at spawn. It stays the body's: the caller must not close it. */
   grant(): GrantSource
-  /** One operation of {@link OP} on behalf of a program. Throws HardwareError, `revoked` for an old fence. */
+  /** Runs one operation ({@link OP}) for a program. Throws HardwareError, `revoked` for an old fence. */
   request(op: number, payload: Uint8Array, fence: number): Uint8Array
-  /** Inputs: every edge, in order. Other kinds never call it. The returned function unsubscribes. */
+  /** Calls `listener` for each edge of an input, in order; never for other kinds. The result unsubscribes. */
   onEdge(listener: (edge: Edge) => void): () => void
   /** Releases the resource. Idempotent. */
   close(): void
@@ -94,21 +95,21 @@ export interface OwnedHandle {
 export interface Backend {
   /** Every line and device of the board, held or not. */
   list(): LineInfo[]
-  /** Opens exclusively and drives the initial value. Throws `busy` when the line or the name is held. */
+  /** Opens the resource exclusively and drives the initial value. Throws `busy` when its line or name is in use. */
   open(name: string, id: number, entry: BoardHandle): OwnedHandle
-  /** As `open`, on descriptors that were kept open: no device is opened and nothing is written. */
+  /** Continues a handle on descriptors that were kept open: opens no device and writes nothing. */
   adopt(name: string, id: number, entry: BoardHandle, kept: Kept): OwnedHandle
   info(name: string): HandleInfo | null
   /**
-   * HANDLES 3.5: from now on programs may use fences up to `fence`, and on the handles `names` none below it. What they
-   * wrote before counts. Call it before a program is told its fence. Names that are not open are skipped.
+   * From now on programs may use fences up to `fence`, and on the handles `names` none below it (HANDLES 3.5). Earlier
+   * writes still take effect. Call it before a program receives its fence. Names that are not open are skipped.
    */
   advance(fence: number, names: readonly string[]): void
   /** Closes every handle that is still open. Idempotent. */
   close(): void
 }
 
-/** HANDLES 3.7: the grant of a handle for one child; `fd` is its place in that child's table (needed for `inherit`). */
+/** The grant of a handle for one child (HANDLES 3.7). `fd` is the descriptor's number in that child, for `inherit`. */
 export function grantOf(handle: OwnedHandle, source: GrantSource, fd?: number): Grant {
   const value = handle.value()
   const { entry } = handle

@@ -1,18 +1,22 @@
 /**
- * Invariant: a child reaches only the handles that were granted to it, only up to its own fence, and can end only its
- * own socket (HANDLES 7).
+ * The broker: serves the hardware requests that a child sends over its socket (HANDLES 7).
+ *
+ * Invariant: a child reaches only the handles granted to it, only with its own fence, and a malformed request ends only
+ * its own socket (test/drivers/broker.test.ts).
  */
 import type { Duplex } from 'node:stream'
 import { HardwareError, hardwareFault } from '../errors.ts'
 import { encodeReply, FrameError, OP, type Request, RequestReader } from '../program/broker/protocol.ts'
 import type { OwnedHandle } from './backend.ts'
 
-/** HANDLES 7.7: a child that does not read its replies is cut off. */
+/**
+ * Bytes of unread replies after which a child is disconnected, so that it cannot fill the body's memory (HANDLES 7.7).
+ */
 const MAX_UNREAD = 256 * 1024
 
 /**
- * Serves one child until its socket ends. `maxFence` is asked at each request: the fencing number of this child's
- * present tenure, or below 0 while it has none. Returns what ends the service.
+ * Serves one child until its socket ends. `maxFence` is called for each request and returns the child's fencing number,
+ * below 0 while the child has none. The returned function ends the service.
  */
 export function serveBroker(
   socket: Duplex,
@@ -32,11 +36,11 @@ export function serveBroker(
     try {
       requests = reader.push(chunk)
     } catch (error) {
-      // HANDLES 7.2
+      // after a malformed frame the stream cannot be read any further (HANDLES 7.2)
       if (!(error instanceof FrameError)) throw error
       return end(error.message)
     }
-    // HANDLES 7.3
+    // every request gets one reply, in order (HANDLES 7.3)
     for (const request of requests) {
       if (socket.destroyed) return
       socket.write(encodeReply({ request: request.request, result: answer(request, granted, maxFence()) }))
@@ -46,16 +50,16 @@ export function serveBroker(
   return () => end()
 }
 
-/** What the owner answers to one request of a child. */
+/** Checks one request of a child and runs it; returns the result or the error to send back. */
 export function answer(
   { id, op, fence, payload }: Omit<Request, 'request'>,
   granted: ReadonlyMap<number, OwnedHandle>,
   maxFence: number,
 ): Uint8Array | HardwareError {
   const handle = granted.get(id)
-  // HANDLES 7.5
+  // the same answer whether the handle exists or not (HANDLES 7.5)
   if (handle === undefined) return new HardwareError('revoked', `handle ${id} was not granted to this program`)
-  // HANDLES 7.6: reading a level needs no tenure
+  // reading a level needs no fence (HANDLES 7.6)
   if (op !== OP.get && fence > maxFence) {
     return new HardwareError('revoked', `${handle.name}: fence ${fence} was not given to this program`)
   }

@@ -1,4 +1,4 @@
-/** What of buses, PWM and serial lines needs no hardware; the rest is in test/kernel/buses.rig.ts. */
+/** Buses, PWM and serial lines without hardware. Tests with a kernel of our own are in test/kernel/buses.rig.ts. */
 import { closeSync, constants, mkdirSync, openSync, readFileSync, readSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -52,11 +52,11 @@ function refusal(work: () => unknown): HardwareError {
   throw new Error('expected a refusal')
 }
 
-describe.runIf(onLinux)('a device that is not there', () => {
-  test('i2c: names the bus and how to enable it, and leaves nothing open', () => {
+describe.runIf(onLinux)('a missing device', () => {
+  test('i2c: the error names the bus and how to enable it, and no descriptor stays open', () => {
     const before = openFds()
     const { kind, message } = refusal(() => openI2c(context<I2cEntry>('pi4', { kind: 'i2c', bus: 31, address: 104 })))
-    // not compiled: that is told first
+    // the package is not compiled here: its error comes first
     if (kind === 'unsupported') return expect(message).toMatch(/i2c-bus/)
     expect(kind).toBe('no-device')
     expect(message).toMatch(/^it: i2c-31 is not there: add dtparam=i2c_arm=on/)
@@ -74,7 +74,7 @@ describe.runIf(onLinux)('a device that is not there', () => {
     expect([kind, message.slice(0, 29)]).toEqual(['no-device', 'it: ttyGhost0 is not there: e'])
   })
 
-  test('a file that is no terminal is not set up', () => {
+  test('a file that is no terminal is refused', () => {
     const before = openFds()
     const { kind, message } = refusal(() =>
       openSerial(context<SerialEntry>('pi4', { kind: 'serial', path: '/dev/null', baud: 9600 })),
@@ -85,7 +85,7 @@ describe.runIf(onLinux)('a device that is not there', () => {
   })
 })
 
-/** A folder with the files of sysfs, which remember what was written to them and in which order they were last. */
+/** A folder with the files of sysfs; the files show the last writes and their order. */
 function chip(name: string, channel: Record<string, string> | null): { root: string; read(file: string): string } {
   const root = join(folder.path, name)
   const at = join(root, 'pwmchip0', 'pwm1')
@@ -104,7 +104,7 @@ describe.runIf(onLinux)('a PWM of the kernel', () => {
   const off = { period: '0\n', duty_cycle: '0\n', enable: '0\n', polarity: 'normal\n' }
   const open = (root: string) => openPwm(context<PwmEntry>('pi4', entry), root)
 
-  test('HANDLES 12.6: a channel gets its period, its duty cycle, and runs', () => {
+  test('HANDLES 12.6: a channel gets its period, then its duty cycle, then is enabled', () => {
     const before = openFds()
     const { root, read } = chip('new', off)
     const opened = open(root)
@@ -117,7 +117,7 @@ describe.runIf(onLinux)('a PWM of the kernel', () => {
     expect(openFds()).toBe(before)
   })
 
-  test('HANDLES 1.5: a servo is its pulse there', () => {
+  test('HANDLES 1.5: a servo is driven with its pulse', () => {
     const { root, read } = chip('servo', off)
     const servo = { kind: 'servo', line: 13, minUs: 1000, maxUs: 2000, degrees: [-90, 90], initial: 0 }
     const opened = openServo(context<ServoEntry>('pi4', servo), (pwm) => openPwm(pwm, root))
@@ -127,10 +127,10 @@ describe.runIf(onLinux)('a PWM of the kernel', () => {
     opened.close()
   })
 
-  test('HANDLES 12.7: one that runs at its period gets its duty cycle and no more', () => {
+  test('HANDLES 12.7: a channel that runs at its period gets only a duty cycle', () => {
     const running = { period: '20000000\n', duty_cycle: '1111111\n', enable: '1\n', polarity: 'normal\n' }
     const { root, read } = chip('running', running)
-    // a write would leave the number that was written, which has no sign
+    // a write would replace the text by a number without a sign
     writeFileSync(join(root, 'pwmchip0', 'pwm1', 'enable'), '1')
     const before = readFileSync(join(root, 'pwmchip0', 'pwm1', 'enable'))
     open(root).close()
@@ -138,7 +138,7 @@ describe.runIf(onLinux)('a PWM of the kernel', () => {
     expect(read('duty_cycle')).toBe('1500000')
   })
 
-  test('one that runs at another period is stopped first', () => {
+  test('a channel that runs at another period is disabled first', () => {
     const { root, read } = chip('other', {
       period: '1000000\n',
       duty_cycle: '5\n',
@@ -149,7 +149,7 @@ describe.runIf(onLinux)('a PWM of the kernel', () => {
     expect(['period', 'duty_cycle', 'enable', 'polarity'].map(read)).toEqual(['20000000', '1500000', '1', 'normal'])
   })
 
-  test('HANDLES 3.9: what was kept is not opened, written or configured', () => {
+  test('HANDLES 3.9: an adopted channel is not opened, written or configured', () => {
     const { root, read } = chip('kept', off)
     const fd = openSync(join(root, 'pwmchip0', 'pwm1', 'duty_cycle'), 'r+')
     const opened = openPwm({ ...context<PwmEntry>('pi4', entry), kept: { fds: [fd], fence: 3 } }, join(root, 'nowhere'))
@@ -159,14 +159,14 @@ describe.runIf(onLinux)('a PWM of the kernel', () => {
     opened.close()
   })
 
-  test('a chip, and a channel, that is not there', () => {
+  test('a missing chip, and a missing channel', () => {
     const { root } = chip('absent', null)
     const nowhere = refusal(() => openPwm(context<PwmEntry>('pi4', entry), join(root, 'nowhere')))
     expect([nowhere.kind, nowhere.message]).toEqual([
       'no-device',
       expect.stringMatching(/^it: pwm1 is not there: add its overlay/),
     ])
-    // this export makes no channel, and it is waited for
+    // this export makes no channel, so the wait for it times out
     expect(refusal(() => open(root)).kind).toBe('no-device')
     expect(readFileSync(join(root, 'pwmchip0', 'export'), 'latin1')).toBe('1')
   })
@@ -177,7 +177,7 @@ describe.runIf(onLinux)('pigpio', () => {
   const open = (line: number, frequencyHz: number | undefined, package_: () => Pigpio) =>
     openPigpio(context<PwmEntry>('pi4', entry(line, frequencyHz)), package_)
 
-  /** The package as documented, without its hardware. */
+  /** The documented interface of the package, without hardware. */
   function recorded(nearest = 50): { calls: unknown[]; package_: () => Pigpio } {
     const calls: unknown[] = []
     const note =
@@ -200,7 +200,7 @@ describe.runIf(onLinux)('pigpio', () => {
     return { calls, package_: () => ({ Gpio }) }
   }
 
-  test('a line with hardware PWM gets it', () => {
+  test('a line with hardware PWM uses it', () => {
     const { calls, package_ } = recorded()
     const opened = open(18, 333, package_)
     opened.drive?.(0.25)
@@ -212,7 +212,7 @@ describe.runIf(onLinux)('pigpio', () => {
     expect([opened.value?.(), opened.source, opened.fds]).toEqual([0.25, { via: 'broker' }, []])
   })
 
-  test('any other line is timed by DMA, at a frequency that there is', () => {
+  test('any other line uses DMA, at a frequency that pigpio has', () => {
     const { calls, package_ } = recorded()
     open(4, 50, package_)
     expect(calls.slice(1)).toEqual([
@@ -227,7 +227,7 @@ describe.runIf(onLinux)('pigpio', () => {
     ])
   })
 
-  test('HANDLES 12.9: a library that does not start is told, and nothing is adopted', () => {
+  test('HANDLES 12.9: a library that does not start is reported, and adoption is refused', () => {
     const broken = () => {
       class Gpio {
         static readonly OUTPUT = 1
@@ -243,14 +243,14 @@ describe.runIf(onLinux)('pigpio', () => {
     expect(refusal(() => openPigpio(kept, recorded().package_)).kind).toBe('unsupported')
   })
 
-  test('a Pi 5 is told what to use instead', () => {
+  test('on a Pi 5 the error says what to use instead', () => {
     const given: OpenContext<PwmEntry> = { ...context<PwmEntry>('pi4', entry(18)), board: { model: 'pi5' } }
     expect(refusal(() => openPigpio(given, recorded().package_)).message).toBe(
       'it: pigpio does not run on a board of model pi5; use "driver": "kernel" on GPIO12, GPIO13, GPIO18, GPIO19, or a PCA9685 on i2c',
     )
   })
 
-  test('without the C library it says so', (task) => {
+  test('without the C library the error says so', (task) => {
     try {
       loadPigpio('it', 'pi4')
     } catch (error) {
@@ -268,7 +268,7 @@ describe.runIf(onLinux)('pigpio', () => {
 
 const O_CLOEXEC = 0o2000000
 
-/** A serial line whose other end is in our hands (pty(7)). */
+/** A serial line whose other end this test has (pty(7)). */
 function pseudoTerminal(): { fd: number; path: string } {
   const system = loadSystem()
   const fd = system.bind('posix_openpt', 'int', ['int'])(
@@ -332,7 +332,7 @@ describe.runIf(onLinux)('a serial line', () => {
     }
   }
 
-  test('HANDLES 12.12: it is raw, and has the speed of the board; programs read and write it', async () => {
+  test('HANDLES 12.12: the line is raw and has the speed of the board; programs read and write', async () => {
     const before = openFds()
     const { far, path, owned, child, close } = line()
     const settings = await import('node:child_process').then(({ execFileSync }) =>
@@ -345,7 +345,6 @@ describe.runIf(onLinux)('a serial line', () => {
     expect(owned.value()).toBeUndefined()
     expect(() => owned.drive(1, 1)).toThrow(expect.objectContaining({ kind: 'unsupported' }))
     const { host, read, write } = await child()
-    // HANDLES 12.13
     expect(await read()).toBe('')
     writeSync(far, 'hello\r\n\x03')
     expect(await read(3)).toBe('hel')
@@ -361,7 +360,7 @@ describe.runIf(onLinux)('a serial line', () => {
     expect(openFds()).toBe(before)
   })
 
-  test('what the line does not have is told by stty', () => {
+  test('a setting that the line does not have is reported with the words of stty', () => {
     const { fd, path } = pseudoTerminal()
     const { kind, message } = refusal(() =>
       openSerial(context<SerialEntry>('pi4', { kind: 'serial', path, baud: 9600, parity: 'even' })),
@@ -373,7 +372,7 @@ describe.runIf(onLinux)('a serial line', () => {
     closeSync(fd)
   })
 
-  test('HANDLES 12.12: what a program that was killed had not read, its successor reads', async () => {
+  test('HANDLES 12.12: a successor reads what a killed program had not read', async () => {
     const { far, child, close } = line()
     const first = await child()
     writeSync(far, 'one two')
@@ -387,7 +386,7 @@ describe.runIf(onLinux)('a serial line', () => {
     close()
   })
 
-  test('HANDLES 12.13: a full line is busy, and says how much went out', async () => {
+  test('HANDLES 12.13: a full line throws busy with the number of bytes taken', async () => {
     const { far, owned, close } = line()
     const { adopt } = await import('../../drivers/program/inherit/index.ts')
     const source = owned.grant()
@@ -408,7 +407,7 @@ describe.runIf(onLinux)('a serial line', () => {
     close()
   })
 
-  test('HANDLES 3.9: a kept line is taken over as it is', async () => {
+  test('HANDLES 3.9: adopting a line does not configure it', async () => {
     const { far, owned, backend, child, close } = line()
     writeSync(far, 'before')
     const kept = backend.info('it')?.kept
@@ -422,7 +421,7 @@ describe.runIf(onLinux)('a serial line', () => {
     close()
   })
 
-  test('a line whose other end went is gone', async () => {
+  test('a line whose other end was closed throws no-device', async () => {
     const { far, backend, child } = line()
     const { host, read } = await child()
     closeSync(far)

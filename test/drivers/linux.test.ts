@@ -1,4 +1,4 @@
-/** What of the Linux backend can be asked of any Linux kernel; lines, buses and chips are asked in test/kernel/. */
+/** Tests of the Linux backend that run on any Linux kernel. Those with GPIO lines and buses are in test/kernel/. */
 import { spawnSync } from 'node:child_process'
 import { closeSync, constants, openSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
@@ -21,7 +21,7 @@ const folder = temporary()
 afterAll(() => folder.remove())
 
 let fifos = 0
-/** Both ends of a pipe, each its own open file. */
+/** Both ends of a pipe, each an open file of its own. */
 function pipe(): { read: number; write: number; close(): void } {
   const path = join(folder.path, `${++fifos}.fifo`)
   expect(spawnSync('mkfifo', [path]).status).toBe(0)
@@ -46,7 +46,7 @@ function thrown(work: () => unknown): Error & { code?: string; kind?: string } {
   throw new Error('nothing was thrown')
 }
 
-/** As the kernel writes it (struct gpio_v2_line_event). */
+/** An event as the kernel writes it (struct gpio_v2_line_event). */
 function event(level: 0 | 1, lineSeqno: number, ns = 1000n): Uint8Array {
   const bytes = new Uint8Array(LINE_EVENT_SIZE)
   const view = new DataView(bytes.buffer)
@@ -56,7 +56,7 @@ function event(level: 0 | 1, lineSeqno: number, ns = 1000n): Uint8Array {
   return bytes
 }
 
-describe.runIf(process.platform === 'linux')('the calls of Linux', () => {
+describe.runIf(process.platform === 'linux')('system calls', () => {
   const system = process.platform === 'linux' ? loadSystem() : (null as never)
 
   test('an ioctl reads and writes its argument', () => {
@@ -68,7 +68,7 @@ describe.runIf(process.platform === 'linux')('the calls of Linux', () => {
     close()
   })
 
-  test('a failed call throws what node:fs would throw', () => {
+  test('a failed call throws an error as node:fs does', () => {
     const error = thrown(() => system.ioctl(-1, FIONREAD, new Uint8Array(16)))
     expect(error.message).toBe('EBADF: bad file descriptor, ioctl')
     expect(error).toMatchObject({ code: 'EBADF', errno: -9, syscall: 'ioctl' })
@@ -77,7 +77,7 @@ describe.runIf(process.platform === 'linux')('the calls of Linux', () => {
     closeSync(fd)
   })
 
-  test('the address of bytes stays, and is that of the first of them', () => {
+  test('the address of a buffer is that of its first byte, and does not change', () => {
     const bytes = new Uint8Array(4096)
     expect(system.address(bytes)).toBe(system.address(bytes))
     expect(system.address(bytes.subarray(16)) - system.address(bytes)).toBe(16n)
@@ -94,7 +94,7 @@ describe.runIf(process.platform === 'linux')('the calls of Linux', () => {
     expect(thrown(() => system.syscall(-1)).code).toBe('ENOSYS')
   })
 
-  test('poll says which can be read, or that the time is over', () => {
+  test('poll returns the readable descriptors, or none after the timeout', () => {
     const one = pipe()
     const two = pipe()
     const from = performance.now()
@@ -110,7 +110,7 @@ describe.runIf(process.platform === 'linux')('the calls of Linux', () => {
     two.close()
   })
 
-  test('HANDLES 11.5: edges are read until none is left, in order, and a gap is told', async () => {
+  test('HANDLES 11.5: all edges are read in order, and a gap is logged', async () => {
     const before = openFds()
     const notes: string[] = []
     const edges = new EdgeReader(system, (text) => notes.push(text))
@@ -136,7 +136,7 @@ describe.runIf(process.platform === 'linux')('the calls of Linux', () => {
     await expect.poll(openFds).toBe(before)
   })
 
-  test('another reader goes on after the last edge, also past 32 bits', async () => {
+  test('another reader continues after the last edge, also past 32 bits', async () => {
     const { read, write, close } = pipe()
     const first = new EdgeReader(system, () => {}).follow('button', read, 0xfffffffe)
     writeSync(write, event(1, 0xffffffff))
@@ -152,7 +152,7 @@ describe.runIf(process.platform === 'linux')('the calls of Linux', () => {
     close()
   })
 
-  test('two lines at a time, and a listener that closes its own', async () => {
+  test('two lines at once, and a listener that closes its own line', async () => {
     const edges = new EdgeReader(system, () => {})
     const one = pipe()
     const two = pipe()
@@ -175,14 +175,14 @@ describe.runIf(process.platform === 'linux')('the calls of Linux', () => {
     two.close()
   })
 
-  test('HANDLES 11.6: a descriptor that fails is told once and left alone', async () => {
+  test('HANDLES 11.6: a failed descriptor is logged once and no longer read', async () => {
     const notes: string[] = []
     const edges = new EdgeReader(system, (text) => notes.push(text))
-    // what never has anything to read is refused at once
+    // a file, which cannot be watched, is refused at once
     const file = openSync(folder.path, 'r')
     expect(() => edges.follow('button', file, 0)).toThrow(HardwareError)
     closeSync(file)
-    // the writing end of a pipe without readers says that it has failed, and cannot be read
+    // the write end of a pipe without readers reports an error, and cannot be read
     const { read, write } = pipe()
     closeSync(read)
     edges.follow('button', write, 0)
@@ -192,14 +192,14 @@ describe.runIf(process.platform === 'linux')('the calls of Linux', () => {
     closeSync(write)
   })
 
-  test('HANDLES 11.13: a rehearsal goes the whole way into the kernel, and changes nothing there', () => {
+  test('HANDLES 11.13: a rehearsal makes real ioctls, on a scratch file', () => {
     const grant: Grant = { name: 'led', id: 1, kind: 'output', via: 'inherit', encoding: 'line' }
     const lease = { live: true, fence: 1 }
     expect(thrown(() => adopt({ ...grant, fd: 1 }, lease, { system: null, broker: null })).kind).toBe('unsupported')
     const path = join(folder.path, 'scratch')
     writeFileSync(path, '')
     const fd = openSync(path, 'r+')
-    // no line: the real way fails, the rehearsed one must not
+    // the descriptor is no line: a real ioctl fails, a rehearsed one must not
     const real = adopt({ ...grant, fd }, lease, { system, broker: null }) as Output
     const error = thrown(() => real.write(1))
     expect(error).toBeInstanceOf(HardwareError)
@@ -214,7 +214,7 @@ describe.runIf(process.platform === 'linux')('the calls of Linux', () => {
   })
 })
 
-describe('edges of a line that only says that it has changed (HANDLES 11.9)', () => {
+describe('edges of a line that only notifies changes (HANDLES 11.9)', () => {
   const made = (edges: 'rising' | 'falling' | 'both', debounceMs: number, seqno = 0) => {
     const line = { level: 0 as 0 | 1 }
     const levels = new LevelEdges({ edges, debounceMs }, () => line.level, seqno)
@@ -227,7 +227,7 @@ describe('edges of a line that only says that it has changed (HANDLES 11.9)', ()
     return { levels, heard, change }
   }
 
-  test('are numbered from the last one, and timed when they are seen', () => {
+  test('are numbered on from the last one, and have the time of the notification', () => {
     const { levels, heard, change } = made('both', 0, 4)
     const from = process.hrtime.bigint()
     let ns = 0n
@@ -243,13 +243,13 @@ describe('edges of a line that only says that it has changed (HANDLES 11.9)', ()
     expect(heard).toHaveLength(2)
   })
 
-  test('only those that were asked for count', () => {
+  test('only edges of the requested kind count', () => {
     const { heard, change } = made('rising', 0)
     for (const level of [1, 0, 1] as const) change(level)
     expect(heard).toEqual(['1#1', '1#2'])
   })
 
-  test('a level counts when it has lasted', async () => {
+  test('a level counts after the debounce period', async () => {
     const { heard, change } = made('both', 15)
     for (const level of [1, 0, 1, 0] as const) change(level)
     await new Promise((resolve) => setTimeout(resolve, 40))

@@ -1,7 +1,6 @@
 /**
- * Software PWM with its real thread, and an eventfd in place of a line: the ioctl FIONBIO takes a level as
- * GPIO_V2_LINE_SET_VALUES does, and O_NONBLOCK is what the line is at. Lines of a real kernel are in
- * test/kernel/softpwm.rig.ts.
+ * Software PWM with its real thread. An eventfd stands for the line: the ioctl FIONBIO takes a level as
+ * GPIO_V2_LINE_SET_VALUES does, and the flag O_NONBLOCK shows it. test/kernel/softpwm.rig.ts has tests with real lines.
  */
 import { closeSync, constants, writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -64,7 +63,7 @@ function openLine({ name, entry, kept }: OpenContext<OutputEntry>): Opened {
   }
 }
 
-/** One board's worth of them. */
+/** The software PWM of one board. */
 function softPwm(about: { thread?: URL } = {}): SoftPwm {
   const note = (text: string) => notes.push(text)
   return new SoftPwm({ realtime: 0, thread: THREAD, request: FIONBIO, note, ...about })
@@ -83,18 +82,18 @@ const drive = (one: Opened, value: number): void => one.drive?.(value)
 const edges = (one: Opened): number => one.lateness?.().edges ?? 0
 const line = (one: Opened): number => one.fds[0] as number
 
-/** It has pulses: some edges more, and both levels were seen. */
+/** Waits until the line has pulses: the number of edges rises, and both levels were seen. */
 async function hasPulses(one: Opened): Promise<void> {
   const before = edges(one)
   const seen = new Set<number>()
-  // not in step with the period, as looks of `eventually` would be
+  // at varying times, since polls of `eventually` would be in step with the period
   while (seen.size < 2 || edges(one) <= before + 2) {
     seen.add(levelOf(line(one)))
     await sleep(1)
   }
 }
 
-/** Never another level, for some periods. */
+/** Checks for some periods that the level does not change. */
 async function stays(one: Opened, level: 0 | 1, ms = 40): Promise<void> {
   const end = performance.now() + ms
   while (performance.now() < end) {
@@ -103,7 +102,7 @@ async function stays(one: Opened, level: 0 | 1, ms = 40): Promise<void> {
   }
 }
 
-/** What the guard does (runtime/guard/main.ts), which has copies of the descriptors. */
+/** Does what the guard does with its copies of the descriptors (runtime/guard/main.ts). */
 function asGuard(one: Opened, entry: PwmEntry): void {
   for (const { fd, bytes, request, at } of safeSteps(entry, { fds: one.fds, fence: 0 })) {
     if (request === undefined) writeSync(one.fds[fd] as number, Buffer.from(bytes, 'hex'), 0, 1, at ?? null)
@@ -111,7 +110,7 @@ function asGuard(one: Opened, entry: PwmEntry): void {
   }
 }
 
-/** The loop of the thread, with somebody who acts just before its level arrives: the levels, in their order. */
+/** Runs the thread's loop and calls a function just before each of its writes. Returns the levels in order. */
 function interrupted(safe: 0 | 1, acts: readonly ((waves: Waves, wave: number, stopFd: number) => void)[]): unknown[] {
   const waves = new Waves()
   const stopFd = loadSystem().bind('memfd_create', 'int', ['void*', 'uint'])(Buffer.from('stop\0'), 0)
@@ -121,7 +120,7 @@ function interrupted(safe: 0 | 1, acts: readonly ((waves: Waves, wave: number, s
     expect([fd, request, waves.isBusy(wave), waves.isQuiet(wave, 0)]).toEqual([7, FIONBIO, true, false])
     acts[levels.length]?.(waves, wave, stopFd)
     levels.push(bytes[0])
-    // after the edge that it is making
+    // after the edge that is being written
     waves.end()
     return 0
   }
@@ -137,7 +136,7 @@ test.runIf(process.platform === 'linux')(
   () => {
     const hold = (level: 0 | 1) => (waves: Waves, wave: number) => waves.hold(wave, level)
     const stop = (_: Waves, __: number, fd: number) => void writeSync(fd, Uint8Array.of(1), 0, 1, 0)
-    // its first edge rises
+    // the first edge rises
     expect(interrupted(1, [hold(0)])).toEqual([1, 0])
     expect(interrupted(0, [hold(1)])).toEqual([1, 1])
     expect(interrupted(0, [hold(0), hold(1), hold(0)])).toEqual([1, 0, 1, 0])
@@ -149,8 +148,8 @@ test.runIf(process.platform === 'linux')(
 )
 
 describe.runIf(process.platform === 'linux')('software PWM', () => {
-  test('HANDLES 19.4: a level is there at once also when the thread has no turn, and that is told', async () => {
-    // it is about to write the first wave, for good
+  test('HANDLES 19.4: a level is driven at once also when the thread is not scheduled, and then throws busy', async () => {
+    // the thread is about to write the first wave, and never does
     const stuck = new URL(
       `data:text/javascript,${encodeURIComponent(
         `import { workerData } from 'node:worker_threads'
@@ -196,7 +195,7 @@ describe.runIf(process.platform === 'linux')('software PWM', () => {
     expect(notes).toEqual([])
   })
 
-  test('a pulse is as long as was asked for, within what the edges are late', async () => {
+  test('a pulse has the requested length, within the lateness of its edges', async () => {
     const fan = opened(softPwm(), entryOf({ frequencyHz: 20, initial: 0.25 }))
     await hasPulses(fan)
     let high = 0
@@ -206,18 +205,18 @@ describe.runIf(process.platform === 'linux')('software PWM', () => {
       if (n % 4 === 0) await sleep(1)
     }
     const { maxUs, missed } = fan.lateness?.() ?? { maxUs: 0, missed: 0 }
-    // of a period of 50 ms; what it missed it missed because nobody had a turn
+    // of a period of 50 ms; missed periods are those in which the thread was not scheduled
     if (missed === 0) expect(Math.abs(high / looks - 0.25)).toBeLessThan(0.1 + (2 * maxUs) / 50_000)
   })
 
-  test('HANDLES 19.4: after a level was driven no edge comes, wherever the thread was', async () => {
+  test('HANDLES 19.4: after a level was driven no edge follows, wherever the thread was', async () => {
     const all = softPwm()
     const fan = opened(all, entryOf())
     const pump = opened(all, entryOf())
     drive(pump, 0.3)
     for (let n = 0; n < 300; n++) {
       drive(fan, 0.1 + (n % 9) / 10)
-      // to every place in the period, and where the thread has just been woken
+      // at every point of the period, also right after the thread was woken
       const end = performance.now() + (n % 11) * 0.5
       while (performance.now() < end);
       const level = (n % 2) as 0 | 1
@@ -228,17 +227,17 @@ describe.runIf(process.platform === 'linux')('software PWM', () => {
     await hasPulses(pump)
   })
 
-  test('HANDLES 19.6: a guard that has stopped it is overruled by nobody but a new writer, after a level', async () => {
+  test("HANDLES 19.6: only a new writer, after a level, lifts the guard's stop", async () => {
     const entry = entryOf({ safe: 1 })
     const fan = opened(softPwm(), entry)
     for (let n = 0; n < 20; n++) {
       drive(fan, 0.5)
       await hasPulses(fan)
       asGuard(fan, entry)
-      // an edge that was under way is corrected by the thread itself
+      // the thread itself corrects an edge that was under way
       await eventually(() => levelOf(line(fan)) === 1)
       await stays(fan, 1, 15)
-      // a program that goes on, and a writer that comes before the body has held a level
+      // neither the same program, nor a new writer before the body has held a level
       drive(fan, 0.2)
       fan.raised?.()
       await stays(fan, 1, 15)
@@ -252,17 +251,17 @@ describe.runIf(process.platform === 'linux')('software PWM', () => {
     await hasPulses(fan)
   })
 
-  test('HANDLES 19.5: when its thread ends, the line goes to its safe level, and the next pulse starts another', async () => {
+  test('HANDLES 19.5: when the thread ends, the line goes to its safe level, and a later pulse starts a thread', async () => {
     const broken = new URL('data:text/javascript,throw new Error("out of order")')
     const fan = opened(softPwm({ thread: broken }), entryOf({ safe: 1, initial: 0.5 }))
     await eventually(() => notes.length > 0)
-    expect(notes[0]).toBe('the thread of software PWM has ended (out of order); driven to their safe levels: fan')
+    expect(notes[0]).toBe('the software PWM thread has ended (out of order); driven to their safe levels: fan')
     expect([fan.value?.(), levelOf(line(fan))]).toEqual([1, 1])
-    expect(() => drive(fan, 0.5)).toThrow('the thread of software PWM has ended: the log of the runtime says why')
+    expect(() => drive(fan, 0.5)).toThrow('the software PWM thread has ended: see the log of the runtime')
     expect(fan.value?.()).toBe(1)
     drive(fan, 0)
     expect([fan.value?.(), levelOf(line(fan))]).toEqual([0, 0])
-    // a second later there is another
+    // a second later a new thread starts
     await eventually(() => {
       try {
         drive(fan, 0.5)
@@ -275,20 +274,20 @@ describe.runIf(process.platform === 'linux')('software PWM', () => {
     expect([fan.value?.(), levelOf(line(fan))]).toEqual([1, 1])
   })
 
-  test('a line that fails is told of, and keeps no other from its pulses', async () => {
+  test('a line that fails is logged, and other lines keep their pulses', async () => {
     const all = softPwm()
     const fan = opened(all, entryOf({ initial: 0.5 }))
     const pump = opened(all, entryOf({ initial: 0.5 }))
     await hasPulses(fan)
     closeSync(line(fan))
     await eventually(() => notes.length > 1)
-    expect(notes[0]).toMatch(/^fan: its line failed, so it has no pulses: EBADF/)
+    expect(notes[0]).toMatch(/^fan: its line failed, and its pulses have stopped: EBADF/)
     expect(notes[1]).toMatch(/^fan: cannot be driven to its safe level: fan: EBADF/)
     await hasPulses(pump)
     open = [pump]
   })
 
-  test('HANDLES 3.9: what was kept is adopted at the level of its line, and nothing is written', async () => {
+  test('HANDLES 3.9: a kept line is adopted at its level, and nothing is written', async () => {
     const entry = entryOf()
     const first = opened(softPwm(), entry)
     drive(first, 1)
@@ -300,7 +299,7 @@ describe.runIf(process.platform === 'linux')('software PWM', () => {
     await hasPulses(next)
   })
 
-  test('HANDLES 19.3: there is room for eight, and what is closed makes room and leaves nothing open', async () => {
+  test('HANDLES 19.3: eight handles fit, and a closed one makes room and leaves no descriptor', async () => {
     const before = openFds()
     const all = softPwm()
     for (let round = 0; round < 2; round++) {
@@ -310,7 +309,7 @@ describe.runIf(process.platform === 'linux')('software PWM', () => {
       for (const one of eight) one.close()
       open = []
     }
-    // threads of other tests may have been there, too
+    // threads of other tests may have run too
     await eventually(() => openFds() <= before)
     expect(notes).toEqual([])
   })

@@ -68,7 +68,7 @@ test.each([
   ],
   ['a shorted line', textOf(Array(8).fill(0)), /stuck low/],
   ['an open line', textOf(Array(8).fill(0xff), 0xff), /the checksum is wrong/],
-  ['no conversion', textOf([0x50, 5, 0x4b, 0x46, 0x7f, 0xff, 0x0c, 0x10]), /85 C is what it has after power-on/],
+  ['no conversion', textOf([0x50, 5, 0x4b, 0x46, 0x7f, 0xff, 0x0c, 0x10]), /shows 85 C, its value after power-on/],
   ['nothing', '', /the kernel read nothing/],
   ['rubbish', 'hello\n', /the kernel read nothing/],
 ])('%s is no temperature', (_, text, message) => {
@@ -76,7 +76,7 @@ test.each([
   expect(() => degreesOfText('it', text)).toThrow(message)
 })
 
-test('HANDLES 18.2, 18.3: on a real bus the body measures by itself; a sensor may go, come back and send rubbish', async () => {
+test('HANDLES 18.2, 18.3: the body measures by itself; a sensor may vanish, return and send garbage', async () => {
   const w1 = join(folder.path, 'w1')
   const file = join(w1, DEVICE, 'w1_slave')
   const put = (text: string) => writeFileSync(file, text)
@@ -114,7 +114,7 @@ test('HANDLES 18.2: sensors of one bus are read one after the other', async () =
     return order.length === devices.length
   })
   expect(order).toEqual([0, 1, 2, 3, 4, 5])
-  // all zeros would be a shorted line
+  // all zeros would mean a shorted line
   expect(opened.map((one) => one.value?.())).toEqual([0, 1, 2, 3, 4, 5])
   for (const one of opened) one.close()
 })
@@ -130,7 +130,7 @@ function device() {
   return { world, owned, lease, handle, read: () => thrown(() => handle.read()) }
 }
 
-test('HANDLES 9.8, 18.1, 18.4: the simulated sensor, its faults, and who reads it', () => {
+test('HANDLES 9.8, 18.1, 18.4: the simulated sensor, its faults, and reads without a lease', () => {
   const { world, owned, lease, handle, read } = device()
   expect([read(), owned.value()]).toEqual(['20', 20])
   world.poke('water', 'temperature', -10.1)
@@ -145,7 +145,7 @@ test('HANDLES 9.8, 18.1, 18.4: the simulated sensor, its faults, and who reads i
   world.poke('water', 'bad-data', true)
   expect([read().slice(0, 35), read()]).toEqual(['bus: water: the checksum is wrong: ', '-10.125'])
   world.poke('water', 'power-on', true)
-  expect([read().slice(0, 45), read()]).toEqual(['bus: water: 85 C is what it has after power-o', '-10.125'])
+  expect([read().slice(0, 45), read()]).toEqual(['bus: water: the sensor shows 85 C, its value ', '-10.125'])
   world.poke('water', 'temperature', 85)
   expect(read()).toBe('85')
   world.poke('water', 'stuck-bus', true)
@@ -162,7 +162,7 @@ test('HANDLES 9.8, 18.1, 18.4: the simulated sensor, its faults, and who reads i
   ] as const) {
     expect(thrown(() => world.poke('water', what, value))).toMatch(/^unsupported: 28-0316a279f5ff: cannot poke /)
   }
-  // reading moves nothing, so it needs no lease; but it needs the handle
+  // reading needs no lease, but an open handle
   lease.live = false
   expect(read()).toBe('85')
   handle.close()
@@ -170,14 +170,14 @@ test('HANDLES 9.8, 18.1, 18.4: the simulated sensor, its faults, and who reads i
   expect(thrown(() => owned.drive(20, 2))).toMatch(/^unsupported/)
 })
 
-test('HANDLES 12.15: in a rehearsal it is 0 C', () => {
+test('HANDLES 12.15: a rehearsal reads 0 C', () => {
   const grant = { name: 'water', id: 1, kind: 'temperature', via: 'broker' } as const
   const broker = new ZeroBroker(null)
   expect((adoptBrokered(grant, { live: true, fence: 0 }, broker) as Temperature).read()).toBe(0)
   expect(broker.asked).toBe(true)
 })
 
-test('its entry in a board file', () => {
+test('a temperature entry in a board file', () => {
   expect(boardOf({ water: ENTRY }, 'pi4').handles.water).toEqual({
     ...ENTRY,
     sensor: 'ds18b20',
@@ -185,7 +185,7 @@ test('its entry in a board file', () => {
     via: 'broker',
   })
   expect(() => boardOf({ water: { ...ENTRY, device: '10-000801b5a7a6' } })).toThrow(
-    'handles.water.device: expected a DS18B20 as /sys/bus/w1/devices has it, as "28-0316a279f5ff", got "10-000801b5a7a6"',
+    'handles.water.device: expected the id of a DS18B20 from /sys/bus/w1/devices, as "28-0316a279f5ff", got "10-000801b5a7a6"',
   )
   expect(() => boardOf({ a: ENTRY, b: ENTRY })).toThrow(`w1-${DEVICE} is already used by "a"`)
   expect(() => boardOf({ water: { ...ENTRY, everyMs: 100 } })).toThrow('handles.water.everyMs: expected at least 750')
@@ -196,7 +196,7 @@ test('its entry in a board file', () => {
   }
 })
 
-test('a program in the simulator, its swap, and what scenarios see', async () => {
+test('a program reads the temperature in the simulator, across a swap and in scenarios', async () => {
   const program = () =>
     robot({
       needs: { water: 'temperature', heater: 'output' },

@@ -31,7 +31,7 @@ afterAll(() => folder.remove())
 const HEADER = '/usr/include/linux/gpio.h'
 const canCompile = existsSync(HEADER) && spawnSync('gcc', ['--version']).status === 0
 
-/** What the kernel's own header says, as a compiler reads it: bytes of filled structures, as hexadecimal. */
+/** Filled structures as a C compiler lays them out with the kernel's header, in hexadecimal. */
 const PROGRAM = `
 #include <linux/gpio.h>
 #include <stdio.h>
@@ -109,7 +109,7 @@ function header(): Map<string, string> {
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 const bytesOf = (text: string | undefined): Uint8Array => new Uint8Array(Buffer.from(text ?? '', 'hex'))
 
-test('the numbers of the ioctls are those that are known', () => {
+test('the ioctl numbers are those of the kernel', () => {
   expect(GPIO_GET_CHIPINFO_IOCTL).toBe(0x8044b401)
   expect(GPIO_V2_GET_LINEINFO_IOCTL).toBe(0xc100b405)
   expect(GPIO_V2_GET_LINE_IOCTL).toBe(0xc250b407)
@@ -117,7 +117,7 @@ test('the numbers of the ioctls are those that are known', () => {
   expect(GPIO_V2_LINE_SET_VALUES_IOCTL).toBe(0xc010b40f)
 })
 
-test('a consumer longer than its field is cut, and what is off is not asked for', () => {
+test('a consumer name that is too long is cut, and settings that are off are not encoded', () => {
   const bytes = encodeLineRequest({ offset: 1, consumer: 'x'.repeat(60), flags: LINE_FLAG.input, debounceUs: 0 })
   expect(bytes).toHaveLength(LINE_REQUEST_SIZE)
   expect(bytes.subarray(256, 288)).toEqual(Uint8Array.from([...Array(31).fill(0x78), 0]))
@@ -144,7 +144,7 @@ test.runIf(canCompile)('every structure is byte for byte that of the kernel head
   })
   const filled = bytesOf(said.get('request'))
   expect(requestedFd(filled)).toBe(-2)
-  // the kernel writes it
+  // the kernel writes this field
   filled.fill(0, 588, 592)
   expect(hex(request)).toBe(hex(filled))
 
@@ -156,7 +156,7 @@ test.runIf(canCompile)('every structure is byte for byte that of the kernel head
   })
   expect(said.get('asked')).toBe(hex(lineInfoOf(17)))
   expect(bytesOf(said.get('lineInfo'))).toHaveLength(LINE_INFO_SIZE)
-  // a field without an end is whole
+  // a field without a terminating zero is read completely
   expect(decodeLineInfo(bytesOf(said.get('lineInfo')))).toEqual({
     name: 'GPIO17',
     consumer: 'x'.repeat(32),

@@ -271,7 +271,7 @@ describe.runIf(inRig)('lines through the character device', () => {
     const entry = boardOf({ led: { kind: 'output', line: 17 } }).handles.led as BoardHandle
     const error = refusal(() => backend.open('led', 1, entry))
     expect(error.kind).toBe('no-device')
-    expect(error.message).toBe('led: no GPIO chip pinctrl-rp1; there is pinctrl-bcm2711')
+    expect(error.message).toBe('led: there is no GPIO chip pinctrl-rp1; this machine has pinctrl-bcm2711')
     expect(backend.list()).toEqual([])
   })
 })

@@ -1,6 +1,7 @@
 /**
- * Invariant: each resource of the kernel is opened once, and stays open until its handle is closed or the body ends; a
- * fence is checked before anything reaches it (HANDLES 3).
+ * The Linux backend: opens the handles of a board through the kernel's interfaces, one module for each.
+ *
+ * Each resource is opened once and stays open until its handle is closed or the body ends (HANDLES 3).
  */
 import { placeOf } from '../../board/places.ts'
 import type { BoardHandle } from '../../board/types.ts'
@@ -23,13 +24,13 @@ import { W1Bus } from './w1.ts'
 
 export interface LinuxOptions {
   board: LinuxBoard
-  /** Without it {@link loadSystem}. */
+  /** Default: {@link loadSystem}. */
   system?: LinuxSystem
-  /** Where socket files are made; without it there are none. */
+  /** Folder for socket files; absent: `listen` with a path is unsupported. */
   sockets?: string
-  /** wavethread.js, where it is not beside this file. */
+  /** Location of wavethread.js, when it is not beside this file. */
   waveThread?: URL
-  /** Told of what goes wrong beside the calls: edges that were lost, a line that has gone. */
+  /** Receives problems that no call reports: lost edges, a line that is gone. */
   note?: (text: string) => void
 }
 
@@ -97,14 +98,14 @@ export class LinuxBackend implements Backend {
       }
     }
     const context = { name, board: this.#board, system: this.#system, edges: this.#edges, sockets: this.#sockets }
-    const whole = { ...context, entry, ...(kept === undefined ? {} : { kept }) }
-    const handle = new LinuxHandle(id, whole, opened(whole, this.#shared), this.#owner)
+    const openContext = { ...context, entry, ...(kept === undefined ? {} : { kept }) }
+    const handle = new LinuxHandle(id, openContext, opened(openContext, this.#shared), this.#owner)
     this.#handles.set(name, handle)
     return handle
   }
 }
 
-/** What several handles of a board have in common. */
+/** Objects that several handles of a board share. */
 interface Shared {
   readonly w1: W1Bus
   readonly softPwm: SoftPwm

@@ -1,7 +1,7 @@
 /**
- * Invariant: a device module opens, or continues, one resource; what may be done with it and by whom is decided here.
+ * LinuxHandle: checks fence and value for every kind of handle, then calls the device module that opened the resource.
  *
- * The common shape of the modules in this folder: each exports functions `open…(context): Opened`.
+ * Each device module in this folder exports functions `open…(context): Opened`.
  */
 import { placeOf, slewOf } from '../../board/places.ts'
 import type { Board, BoardHandle } from '../../board/types.ts'
@@ -15,7 +15,7 @@ import { checkedValue } from '../values.ts'
 import type { EdgeReader } from './edges.ts'
 import type { LinuxSystem } from './system.ts'
 
-/** What device modules need to know of the board. */
+/** The part of the board that device modules use. */
 export type LinuxBoard = Pick<Board, 'model' | 'chip'> & Partial<Pick<Board, 'realtime'>>
 
 export interface OpenContext<E extends BoardHandle = BoardHandle> {
@@ -23,47 +23,47 @@ export interface OpenContext<E extends BoardHandle = BoardHandle> {
   readonly entry: E
   readonly board: LinuxBoard
   readonly system: LinuxSystem
-  /** For the descriptors of inputs. */
+  /** Reads the edges of inputs. */
   readonly edges: EdgeReader
-  /** Folder of socket files. */
+  /** Folder for socket files. */
   readonly sockets?: string | undefined
-  /** Present: HANDLES 3.9, open no device, request and configure nothing, write nothing. */
+  /** When present, the module continues on these descriptors: it opens, configures and writes nothing (HANDLES 3.9). */
   readonly kept?: Kept
 }
 
-/** An open resource. Methods throw HardwareError; none is called after `close`. */
+/** An open resource, as a device module returns it. Methods throw HardwareError; none is called after `close`. */
 export interface Opened {
-  /** How programs get it, unless the board says broker. */
+  /** How programs reach the resource, unless the board file says `broker`. */
   readonly source: GrantSource
-  /** What has to stay open for `kept` (HANDLES 3.9), in the order in which `open` takes it back. */
+  /** Descriptors that must stay open for `kept` (HANDLES 3.9), in the order that `open…` expects. */
   readonly fds: readonly number[]
   /** Logical level or duty cycle; absent for devices on a bus. */
   value?(): number | undefined
-  /** What `value` is, or why there is none: throws HardwareError. */
+  /** As `value`, but throws HardwareError when there is no value. */
   measured?(): number
-  /** A value that was checked: 0 or 1, or a duty cycle within its limits. */
+  /** Drives a value that was checked: 0 or 1, or a duty cycle within its limits. */
   drive?(value: number): void
-  /** Transfers of brokered devices, {@link OP}; fence and handle were checked. */
+  /** Runs a transfer ({@link OP}) for a program; fence and handle were checked. */
   request?(op: number, payload: Uint8Array): Uint8Array
-  /** Inputs. */
+  /** Inputs: subscribes to edges. */
   onEdge?(listener: (edge: Edge) => void): () => void
-  /** Inputs: of the last edge; 0 before the first. */
+  /** Inputs: number of the last edge; 0 before the first. */
   seqno?(): number
-  /** A new writer may write from now on. */
+  /** Called when the fence rises: from now on there is a new writer. */
   raised?(): void
-  /** Software PWM. */
+  /** Software PWM only. */
   lateness?(): Lateness
-  /** Writes that gave it its initial value; without it 1 for what is driven and was not kept, else 0. */
+  /** How often the initial value was written. Default: 1 for a driven kind that was opened anew, else 0. */
   readonly initWrites?: number
-  /** Called once. */
+  /** Releases the resource; called once. */
   close(): void
 }
 
-/** The backend's side of a handle. */
+/** What a handle needs of its backend. */
 export interface HandleOwner {
-  /** The highest fence that programs may use now. */
+  /** The highest fence that programs may use. */
   readonly allowed: number
-  /** The handle is closed: its name and line are free. */
+  /** Called when a handle is closed: its name and line are free again. */
   closed(name: string): void
 }
 
@@ -100,7 +100,7 @@ export class LinuxHandle implements OwnedHandle {
   drive(value: number, fence: number): void {
     this.#check()
     const checked = checkedValue(this.name, this.entry, value)
-    // HANDLES 3.3
+    // a newer writer has written: the body's older write must not undo it (HANDLES 3.3)
     if (fence < this.#fence) throw this.#stale(fence)
     this.#fence = fence
     this.#set(checked)
@@ -119,7 +119,7 @@ export class LinuxHandle implements OwnedHandle {
       if (value !== undefined) return encodeNumber(value)
       throw new HardwareError('unsupported', `${this.name}: kind ${this.kind} has no value`)
     }
-    // HANDLES 3.5
+    // a program whose turn is over, or has not begun, may not write (HANDLES 3.5)
     if (fence < this.#fence || fence > this.#owner.allowed) throw this.#stale(fence)
     this.#fence = fence
     if (op !== OP.set) {
@@ -139,7 +139,7 @@ export class LinuxHandle implements OwnedHandle {
     return this.#opened.onEdge?.(listener) ?? (() => {})
   }
 
-  /** HANDLES 3.5: no program may use a fence below this one any more. */
+  /** From now on no program may use a fence below `fence` (HANDLES 3.5). */
   raise(fence: number): void {
     if (fence <= this.#fence) return
     this.#fence = fence
@@ -190,7 +190,7 @@ export class LinuxHandle implements OwnedHandle {
     this.#opened.drive(value)
   }
 
-  /** HANDLES 15.3. A step that fails ends the motion: the program's next write says why. */
+  /** The owner's side of the rate limit (HANDLES 15.3). A failed step ends the motion; the next write reports why. */
   #slewed(rate: number): Slew {
     const drive = (value: number) => this.#set(value)
     const value = this.#opened.value?.() ?? 0
@@ -200,10 +200,10 @@ export class LinuxHandle implements OwnedHandle {
 
   #stale(fence: number): HardwareError {
     this.#staleWrites++
-    return new HardwareError('revoked', `${this.name}: fence ${fence} is not the present one (${this.#fence})`)
+    return new HardwareError('revoked', `${this.name}: fence ${fence} is not the current one (${this.#fence})`)
   }
 
   #check(): void {
-    if (!this.#open) throw new HardwareError('no-device', `${this.name}: is closed`)
+    if (!this.#open) throw new HardwareError('no-device', `${this.name}: the handle is closed`)
   }
 }

@@ -1,24 +1,26 @@
 /**
- * Invariant: only this reads the event queues of lines (HANDLES 3.8), and hands on every event it gets, in the order of
- * the line.
+ * Reads the kernel's edge events of GPIO lines, numbers the edges and passes them on, in the order of each line.
+ *
+ * The body is the only reader of these queues: an event that a program read would be missing for its successor
+ * (HANDLES 3.8).
  */
 import { readSync } from 'node:fs'
 import type { Edge } from '../../program/handle.ts'
 import type { LinuxSystem } from './system.ts'
 import { decodeLineEvent, LINE_EVENT_SIZE } from './uapi.ts'
 
-/** One line whose edges are read. */
+/** A line whose edges are being read. */
 export interface EdgeLine {
-  /** Of the last edge; 0 before the first. */
+  /** Number of the last edge; 0 before the first. */
   readonly seqno: number
-  /** Edges that the kernel dropped because its queue was full. */
+  /** Edges that the kernel dropped while its queue was full. */
   readonly lost: number
   onEdge(listener: (edge: Edge) => void): () => void
-  /** Call it before the descriptor is closed. Idempotent. */
+  /** Stops reading; call it before closing the descriptor. Idempotent. */
   close(): void
 }
 
-/** More than a round of the event loop lets gather; the rest is read in the next call. */
+/** Events in one read(2), more than usually gather in one turn of the event loop; another read fetches further ones. */
 const BATCH = 64
 
 export class EdgeReader {
@@ -26,13 +28,13 @@ export class EdgeReader {
   readonly #note: (text: string) => void
   readonly #bytes = new Uint8Array(BATCH * LINE_EVENT_SIZE)
 
-  /** `note` is told of lost edges and of lines that fail. */
+  /** `note` receives a text for lost edges and for lines that fail. */
   constructor(system: LinuxSystem, note: (text: string) => void) {
     this.#system = system
     this.#note = note
   }
 
-  /** `seqno` is that of the last edge that was read from this descriptor, 0 for a new one. */
+  /** `seqno` is the number of the last edge read from this descriptor, 0 for a new one. */
   follow(name: string, fd: number, seqno: number): EdgeLine {
     const line = new Line(seqno)
     const note = (text: string) => this.#note(`${name}: ${text}`)
@@ -47,12 +49,12 @@ export class EdgeReader {
         got = readSync(fd, this.#bytes)
       } catch (error) {
         if ((error as { code?: unknown }).code === 'EAGAIN') return
-        // HANDLES 11.6
+        // e.g. the chip was unplugged: the handle stays, without edges (HANDLES 11.6)
         line.close()
         note(`no more edges: ${(error as Error).message}`)
         return
       }
-      // the bytes are read again while listeners run, perhaps
+      // decode all before calling listeners: a listener may cause the next read into the same buffer
       const events = Array.from({ length: Math.floor(got / LINE_EVENT_SIZE) }, (_, index) =>
         decodeLineEvent(this.#bytes, index * LINE_EVENT_SIZE),
       )
@@ -77,15 +79,15 @@ class Line implements EdgeLine {
   }
 
   onEdge(listener: (edge: Edge) => void): () => void {
-    // one entry for each call, also when a listener is given twice
+    // a wrapper for each subscription, so that the same listener can subscribe twice
     const entry = (edge: Edge) => listener(edge)
     this.#listeners.add(entry)
     return () => this.#listeners.delete(entry)
   }
 
-  /** Returns how many edges are missing before this one. */
+  /** Passes one edge to the listeners. Returns how many edges were lost before it. */
   take({ level, ns }: Omit<Edge, 'seqno'>, lineSeqno: number): number {
-    // HANDLES 11.5: the kernel's number has 32 bits, ours goes on
+    // the kernel counts modulo 2^32, we count on (HANDLES 11.5)
     const step = (lineSeqno - this.seqno) >>> 0
     this.seqno += step
     const lost = Math.max(0, step - 1)

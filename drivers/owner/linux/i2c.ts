@@ -1,9 +1,11 @@
 /**
- * Invariant: opening a device on a bus sends nothing to it: its chip goes on as it was (HANDLES 12.3).
+ * Opens devices on an I2C bus, and runs the transfers of brokered programs.
  *
- * One descriptor for each address, opened and bound to it by i2c-bus: the address belongs to the open file
- * (Documentation/i2c/dev-interface.rst). Transfers for programs go through i2c-bus, those with a repeated start through
- * I2C_RDWR, which i2c-bus does not have.
+ * Opening a device sends nothing to its chip: a swap must not disturb a chip that runs (HANDLES 12.3).
+ *
+ * The package i2c-bus opens one descriptor for each address and binds it: the address belongs to the open file
+ * (Documentation/i2c/dev-interface.rst). Transfers go through i2c-bus, but those with a repeated start, which i2c-bus
+ * does not have, through I2C_RDWR.
  */
 import { readlinkSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -22,7 +24,7 @@ const I2C_M_RD = 0x0001
 const MESSAGE_SIZE = 8 + POINTER_SIZE
 
 interface Bus {
-  /** Descriptors by address; what is there is not opened. */
+  /** Descriptors by address; i2c-bus opens only those that are missing here. */
   readonly _peripherals: (number | undefined)[]
   i2cReadSync(address: number, length: number, buffer: Buffer): number
   i2cWriteSync(address: number, length: number, buffer: Buffer): number
@@ -45,11 +47,11 @@ export function openI2c({ name, entry, system, kept }: OpenContext<I2cEntry | An
       try {
         if (bytes.length > 0 && length > 0) return combined(system, fd, address, bytes, length)
         if (length === 0) {
-          took(name, bytes.length, bus.i2cWriteSync(address, bytes.length, bytes))
+          checkTransferred(name, bytes.length, bus.i2cWriteSync(address, bytes.length, bytes))
           return new Uint8Array(0)
         }
         const answer = Buffer.alloc(length)
-        took(name, length, bus.i2cReadSync(address, length, answer))
+        checkTransferred(name, length, bus.i2cReadSync(address, length, answer))
         return answer
       } catch (error) {
         throw hardwareFault(name, error)
@@ -68,7 +70,7 @@ function load(name: string): I2cBusPackage {
   }
 }
 
-/** i2c-bus opens the bus and sets I2C_SLAVE before its first transfer; one of no bytes goes no further. */
+/** i2c-bus opens the bus and sets I2C_SLAVE in its first transfer. A transfer of no bytes does only that. */
 function bind(name: string, bus: Bus, { bus: number, address }: I2cEntry | AnalogEntry): number {
   try {
     bus.i2cReadSync(address, 0, Buffer.alloc(0))
@@ -83,7 +85,7 @@ function bind(name: string, bus: Bus, { bus: number, address }: I2cEntry | Analo
   return fd
 }
 
-/** HANDLES 12.4: a kernel driver and a program would both talk to the chip. */
+/** The address is refused, never forced: a kernel driver and a program would both talk to the chip (HANDLES 12.4). */
 function heldByKernel(name: string, bus: number, address: number, cause: unknown): HardwareError {
   const device = `${bus}-${address.toString(16).padStart(4, '0')}`
   let driver = 'a kernel driver'
@@ -92,12 +94,12 @@ function heldByKernel(name: string, bus: number, address: number, cause: unknown
     driver = `the kernel driver ${basename(readlinkSync(`/sys/bus/i2c/devices/${device}/driver`))}`
     unbind += `, or write ${device} to /sys/bus/i2c/devices/${device}/driver/unbind`
   } catch {
-    // it has gone meanwhile
+    // no driver link: the device has gone meanwhile
   }
   return new HardwareError('busy', `${name}: i2c device ${device} is held by ${driver}: ${unbind}`, { cause })
 }
 
-/** HANDLES 7.4 */
+/** Decodes the payload of an I2C operation: u16 length to read, then the bytes to write (HANDLES 7.4). */
 function transferOf(name: string, op: number, payload: Uint8Array): { bytes: Buffer; length: number } {
   const reads = op === OP.i2cRead || op === OP.i2cTransfer
   const writes = op === OP.i2cWrite || op === OP.i2cTransfer
@@ -133,6 +135,6 @@ function combined(system: LinuxSystem, fd: number, address: number, bytes: Uint8
   return answer
 }
 
-function took(name: string, wanted: number, got: number): void {
-  if (got !== wanted) throw new HardwareError('bus', `${name}: expected to transfer ${wanted} bytes, did ${got}`)
+function checkTransferred(name: string, wanted: number, got: number): void {
+  if (got !== wanted) throw new HardwareError('bus', `${name}: expected to transfer ${wanted} bytes, got ${got}`)
 }

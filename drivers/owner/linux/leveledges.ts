@@ -1,7 +1,8 @@
 /**
- * Invariant: edges of a line that only says that something has changed are numbered and timed here, when they are seen.
+ * Numbers, times and debounces the edges of a sysfs line, which only notifies that its level has changed.
  *
- * What changes faster than it is read is seen once: a loss cannot be noticed (HANDLES 11.9).
+ * The time is that of the notification. Changes that are faster than notifications count as one, and such a loss cannot
+ * be detected (HANDLES 11.9).
  */
 import type { InputEntry } from '../../board/types.ts'
 import type { Edge, Level } from '../../program/handle.ts'
@@ -22,13 +23,13 @@ export class LevelEdges {
   }
 
   onEdge(listener: (edge: Edge) => void): () => void {
-    // one entry for each call, also when a listener is given twice
+    // a wrapper for each subscription, so that the same listener can subscribe twice
     const entry = (edge: Edge) => listener(edge)
     this.#listeners.add(entry)
     return () => this.#listeners.delete(entry)
   }
 
-  /** The line has changed, and is at this level now. */
+  /** Called when the line has changed and has this level. */
   notified(level: Level): void {
     const { debounceMs } = this.#entry
     if (debounceMs === 0) {
@@ -44,10 +45,10 @@ export class LevelEdges {
     this.#listeners.clear()
   }
 
-  /** HANDLES 9.3: a level counts when it has lasted. */
+  /** Called when the line has not changed for the debounce period (HANDLES 9.3). */
   #settled(): void {
     const level = this.#read()
-    // of one sort of edge only that one is told: the other way back is not
+    // with edges "rising" or "falling" the change back is not notified, so the same level again is a new edge
     if (this.#entry.edges !== 'both' || level !== this.#seen) this.#edge(level)
   }
 

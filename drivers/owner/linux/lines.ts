@@ -1,8 +1,8 @@
 /**
- * Invariant: a line is requested once, with all that it needs in that one call (HANDLES 3.2, 11.2), and is released when
- * its last descriptor is closed, wherever that is.
+ * Inputs and outputs through the GPIO character device, version 2 (Documentation/userspace-api/gpio/chardev.rst).
  *
- * The GPIO character device, version 2: Documentation/userspace-api/gpio/chardev.rst of the kernel.
+ * A line is requested once, with all of its settings in that one call, so that it never has an unwanted level
+ * (HANDLES 3.2, 11.2). The kernel releases the line when the last copy of its descriptor is closed, in any process.
  */
 import { closeSync, openSync, readdirSync } from 'node:fs'
 import type { InputEntry, OutputEntry } from '../../board/types.ts'
@@ -10,6 +10,7 @@ import { HardwareError, hardwareFault } from '../../errors.ts'
 import { GPIO_V2_LINE_GET_VALUES_IOCTL, GPIO_V2_LINE_SET_VALUES_IOCTL, lineValues } from '../../program/inherit/line.ts'
 import type { LineInfo } from '../backend.ts'
 import type { LinuxBoard, OpenContext, Opened } from './device.ts'
+import { keptFd } from './faults.ts'
 import type { LinuxSystem } from './system.ts'
 import {
   CHIP_INFO_SIZE,
@@ -28,7 +29,7 @@ import {
 } from './uapi.ts'
 
 const CONSUMER = 'medulla:'
-/** The most the kernel keeps (GPIO_V2_LINES_MAX * 16): a body that is busy for a while loses nothing. */
+/** The most the kernel keeps (GPIO_V2_LINES_MAX * 16), so that a busy body loses no edges. */
 const EVENTS = 1024
 
 const BIAS = { up: LINE_FLAG.pullUp, down: LINE_FLAG.pullDown, none: LINE_FLAG.biasDisabled } as const
@@ -40,14 +41,14 @@ const EDGES = {
   none: 0n,
 } as const
 
-/** Every line of the board's chip, and the consumer that has it; none when there is no such chip. */
+/** Every line of the board's chip with its consumer; empty when the chip does not exist. */
 export function listLines(system: LinuxSystem, board: LinuxBoard): LineInfo[] {
   if (findChip(system, board) === null) return []
   return withChip(system, board, 'lines', (fd, { lines }) =>
     Array.from({ length: lines }, (_, offset) => {
       const { consumer, flags } = lineState(system, fd, offset)
       const used = (flags & LINE_FLAG.used) !== 0n
-      // not all uses of the kernel itself have a name
+      // the kernel uses some lines without a consumer name
       return { line: `GPIO${offset}`, user: used ? consumer || '?' : null, kind: null }
     }),
   )
@@ -84,7 +85,7 @@ export function openInput(context: OpenContext<InputEntry>): Opened {
           events: entry.edges === 'none' ? 0 : EVENTS,
         })
       : keptFd(name, kept.fds)
-  // HANDLES 3.8, 11.4
+  // the body alone reads the edges: one that a program read would be lost (HANDLES 3.8, 11.4)
   const line = entry.edges === 'none' ? null : edges.follow(name, fd, kept?.seqno ?? 0)
   return {
     source: { via: 'inherit', fd, encoding: 'line' },
@@ -103,7 +104,7 @@ function polarity(activeLow: boolean): bigint {
   return activeLow ? LINE_FLAG.activeLow : 0n
 }
 
-/** The level of the line itself: of an open drain that somebody else pulls low, 0 whatever was written. */
+/** Reads the level of the line itself: an open drain that another device pulls low reads 0, whatever was written. */
 function reader(name: string, fd: number, system: LinuxSystem): () => number {
   const got = lineValues(0)
   return () => {
@@ -114,7 +115,7 @@ function reader(name: string, fd: number, system: LinuxSystem): () => number {
 
 function request(
   context: OpenContext<InputEntry | OutputEntry>,
-  asked: Omit<LineRequest, 'offset' | 'consumer'>,
+  settings: Omit<LineRequest, 'offset' | 'consumer'>,
 ): number {
   const { name, entry, system, board } = context
   const offset = Number(entry.line.slice('GPIO'.length))
@@ -122,7 +123,7 @@ function request(
     if (offset >= chip.lines) {
       throw new HardwareError('no-device', `${name}: ${entry.line}: ${chip.label} has ${chip.lines} lines`)
     }
-    const bytes = encodeLineRequest({ offset, consumer: `${CONSUMER}${name}`, ...asked })
+    const bytes = encodeLineRequest({ offset, consumer: `${CONSUMER}${name}`, ...settings })
     try {
       system.ioctl(fd, GPIO_V2_GET_LINE_IOCTL, bytes)
     } catch (error) {
@@ -132,28 +133,21 @@ function request(
   })
 }
 
-/** HANDLES 11.3: who has it is said. */
+/** The error of a refused request; for a line in use it names the consumer (HANDLES 11.3). */
 function refused(
   { name, entry }: OpenContext<InputEntry | OutputEntry>,
   cause: unknown,
-  ask: () => LineState,
+  readState: () => LineState,
 ): HardwareError {
   if ((cause as { code?: unknown }).code !== 'EBUSY') return hardwareFault(name, cause)
   let holder = 'the kernel'
   try {
-    const { consumer } = ask()
+    const { consumer } = readState()
     if (consumer !== '') holder = JSON.stringify(consumer)
   } catch {
-    // the first error says enough
+    // the line's state is only for the message: "the kernel" stays
   }
   return new HardwareError('busy', `${name}: ${entry.line} is held by ${holder}`, { cause })
-}
-
-/** HANDLES 3.9 */
-function keptFd(name: string, fds: readonly number[]): number {
-  const [fd] = fds
-  if (fd === undefined) throw new HardwareError('no-device', `${name}: no descriptor was kept`)
-  return fd
 }
 
 function fault<T>(name: string, work: () => T): T {
@@ -164,17 +158,17 @@ function fault<T>(name: string, work: () => T): T {
   }
 }
 
-/** Descriptors of a chip are only for asking: what was requested through one stays when it is closed. */
+/** Opens the chip for the duration of `work`: a line that was requested through it outlives the chip's descriptor. */
 function withChip<T>(system: LinuxSystem, board: LinuxBoard, name: string, work: (fd: number, chip: ChipInfo) => T): T {
   const path = findChip(system, board)
   if (path === null) {
-    const label = board.chip ?? 'any label: the board file names none'
-    throw new HardwareError('no-device', `${name}: no GPIO chip ${label}; there is ${chips(system)}`)
+    const missing = board.chip === undefined ? 'the board file has no "chip"' : `there is no GPIO chip ${board.chip}`
+    throw new HardwareError('no-device', `${name}: ${missing}; this machine has ${chips(system)}`)
   }
   return onChip(system, path, work)
 }
 
-/** HANDLES 11.1: chips are known by their label; their numbers change. */
+/** Chips are found by label, as their numbers change from boot to boot (HANDLES 11.1). */
 function findChip(system: LinuxSystem, board: LinuxBoard): string | null {
   return chipPaths().find((path) => onChip(system, path, (_, { label }) => label === board.chip)) ?? null
 }

@@ -1,8 +1,8 @@
 /**
- * Invariant: a listening socket is bound once, by the body, which never accepts on it: who connects waits in the kernel
- * until a program does (HANDLES 17.1).
+ * Listening sockets: a TCP port or a socket file (socket(7), ip(7), ipv6(7), unix(7)).
  *
- * socket(7), ip(7), ipv6(7), unix(7).
+ * The body binds a socket once and never accepts on it: a client that connects while no program runs waits in the
+ * kernel (HANDLES 17.1).
  */
 import { closeSync, mkdirSync, rmSync } from 'node:fs'
 import { isIPv6 } from 'node:net'
@@ -22,9 +22,9 @@ const SOCK_NONBLOCK = 0o4000
 const SOCK_CLOEXEC = 0o2000000
 const SOL_SOCKET = 1
 const SO_REUSEADDR = 2
-/** As Node's servers have it; the kernel takes at most net.core.somaxconn. */
+/** The default of Node's servers; the kernel limits it to net.core.somaxconn. */
 const BACKLOG = 511
-/** Of a socket file: the user and the group of the runtime. */
+/** Mode of a socket file: the runtime's user and group may connect. */
 const FILE_MODE = 0o660
 
 export function openListen(context: OpenContext<ListenEntry>): Opened {
@@ -37,12 +37,12 @@ export function openListen(context: OpenContext<ListenEntry>): Opened {
   }
 }
 
-/** `sockets` is the folder of socket files. Throws `busy` for a port that is taken, naming it and what to do. */
+/** `sockets` is the folder for socket files. Throws `busy` for a port in use. */
 export function listenOn(name: string, entry: ListenEntry, sockets: string | undefined, system: LinuxSystem): number {
   const { port, path, host } = entry
   try {
     if (port !== undefined) return listenOnPort(host, port, system)
-    if (path === undefined || sockets === undefined) throw new HardwareError('unsupported', 'there is no folder for it')
+    if (path === undefined || sockets === undefined) throw new HardwareError('unsupported', 'no socket folder')
     mkdirSync(sockets, { recursive: true, mode: 0o755 })
     return new UnixSockets(system).listen(sockets, path, { backlog: BACKLOG, mode: FILE_MODE })
   } catch (error) {
@@ -73,7 +73,7 @@ function listenOnPort(host: string, port: number, system: LinuxSystem): number {
   }
 }
 
-/** struct sockaddr_in: u16 family, u16 port in network order, four bytes of address, eight of nothing. */
+/** struct sockaddr_in: u16 family, u16 port in network order, four bytes of address, eight bytes unused. */
 function addressV4(host: string, port: number): Uint8Array {
   const bytes = new Uint8Array(16)
   const view = new DataView(bytes.buffer)
@@ -89,7 +89,7 @@ function addressV6(host: string, port: number): Uint8Array {
   const view = new DataView(bytes.buffer)
   view.setUint16(0, AF_INET6, true)
   view.setUint16(2, port)
-  // in one form: lower case, no dots
+  // URL brings the address into one form: lower case, without dotted decimals
   const [before = '', after] = new URL(`http://[${host}]`).hostname.slice(1, -1).split('::')
   const groups = (text: string | undefined): string[] => (text === undefined || text === '' ? [] : text.split(':'))
   const [first, last] = [groups(before), groups(after)]
@@ -103,18 +103,18 @@ function addressV6(host: string, port: number): Uint8Array {
 function listenFault(name: string, entry: ListenEntry, error: unknown): HardwareError {
   const code = (error as { code?: unknown } | null)?.code
   const { port, host } = entry
-  const what = port === undefined ? placeOf(entry) : `port ${port}`
+  const place = port === undefined ? placeOf(entry) : `port ${port}`
   const fault = (kind: 'busy' | 'other' | 'no-device', text: string) =>
     new HardwareError(kind, `${name}: ${text}`, { cause: error })
   if (code === 'EADDRINUSE') {
     const find = `sudo ss -ltnp 'sport = :${port}'`
-    return fault('busy', `${what} is taken: stop who has it (${find} shows it), or write another "port" in board.json`)
+    return fault('busy', `${place} is in use: stop its process (${find} shows it), or change "port" in board.json`)
   }
   if (code === 'EADDRNOTAVAIL') {
-    return fault('no-device', `${host} is no address of this machine: write "host": "0.0.0.0" for all of them`)
+    return fault('no-device', `${host} is not an address of this machine: write "host": "0.0.0.0" for all of them`)
   }
   if (code === 'EACCES') {
-    return fault('other', `this user may not open ${what}: write a "port" from 1024, or start the runtime as root`)
+    return fault('other', `this user may not open ${place}: write a "port" from 1024, or start the runtime as root`)
   }
   return hardwareFault(name, error)
 }

@@ -1,8 +1,8 @@
 /**
- * Invariant: a PWM of pigpio lives in this process, is driven by nobody else, and ends with it (HANDLES 12.9).
+ * PWM through the package pigpio, on any line of a BCM283x or BCM2711.
  *
- * pigpio writes the registers of a BCM283x or BCM2711 past the kernel, as root; its pulses are timed by DMA. Optional:
- * without the C library the package loads and does nothing.
+ * pigpio bypasses the kernel: as root it writes the chip's registers, and DMA times the pulses. It runs in the body's
+ * process and ends with it, so such a handle is brokered and cannot be adopted (HANDLES 12.9). The package is optional.
  */
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
@@ -11,7 +11,7 @@ import type { PwmEntry } from '../../board/types.ts'
 import { HardwareError, hardwareFault } from '../../errors.ts'
 import type { OpenContext, Opened } from './device.ts'
 
-/** Of pigpio 3.3.1 (doc/gpio.md). */
+/** The part of pigpio 3.3.1 that is used here (doc/gpio.md). */
 export interface PigpioGpio {
   hardwarePwmWrite(frequency: number, millionths: number): unknown
   pwmRange(range: number): unknown
@@ -23,7 +23,7 @@ export interface Pigpio {
   Gpio: { new (gpio: number, options: { mode: number }): PigpioGpio; readonly OUTPUT: number }
 }
 
-/** Steps of a PWM that DMA makes; pigpio takes 25 to 40000. */
+/** Steps of a PWM timed by DMA; pigpio accepts 25 to 40000. */
 const RANGE = 10_000
 const MILLION = 1_000_000
 
@@ -31,11 +31,11 @@ export function openPigpio({ name, entry, board, kept }: OpenContext<PwmEntry>, 
   const model = board.model as Model
   if (!hasPigpio(model)) throw unable(name, `pigpio does not run on a board of model ${model}`, model)
   if (kept !== undefined) {
-    throw new HardwareError('unsupported', `${name}: a PWM of pigpio ended with the process that had it`)
+    throw new HardwareError('unsupported', `${name}: a PWM of pigpio ends with its process and cannot be continued`)
   }
   const { Gpio } = load(name, model)
   try {
-    // the first one starts the library
+    // the first Gpio object starts the library
     const gpio = new Gpio(Number(entry.line.slice('GPIO'.length)), { mode: Gpio.OUTPUT })
     const write = pwmChannelOf(model, entry.line) === undefined ? timed(name, gpio, entry) : hardware(gpio, entry)
     let value = entry.initial
@@ -52,13 +52,13 @@ export function openPigpio({ name, entry, board, kept }: OpenContext<PwmEntry>, 
         }
         value = next
       },
-      // the pulses go on; the library ends with the process
+      // the pulses continue until the process ends, and pigpio with it
       close() {},
     }
   } catch (error) {
     if (error instanceof HardwareError) throw error
     const said = error instanceof Error ? error.message : String(error)
-    const message = `${name}: pigpio failed (${said}): it needs root, and no other pigpio that runs`
+    const message = `${name}: pigpio failed (${said}): it needs root, and no other pigpio may run`
     throw new HardwareError('other', message, { cause: error })
   }
 }
@@ -70,7 +70,7 @@ function hardware(gpio: PigpioGpio, { frequencyHz }: PwmEntry): (duty: number) =
 function timed(name: string, gpio: PigpioGpio, { frequencyHz }: PwmEntry): (duty: number) => void {
   gpio.pwmFrequency(Math.round(frequencyHz))
   gpio.pwmRange(RANGE)
-  // pigpio takes the nearest of its own
+  // pigpio has a fixed set of frequencies and silently takes the nearest
   const nearest = gpio.getPwmFrequency()
   if (Math.abs(nearest - frequencyHz) > frequencyHz / 100) {
     const message = `${name}: expected a frequency that pigpio has on this line, got ${frequencyHz}: write ${nearest}`
@@ -79,7 +79,7 @@ function timed(name: string, gpio: PigpioGpio, { frequencyHz }: PwmEntry): (duty
   return (duty) => void gpio.pwmWrite(Math.round(duty * RANGE))
 }
 
-/** The package prints a warning and goes on when its addon does not load, so that is tried before. */
+/** Loads the addon first: without it the package would only print a warning and do nothing. */
 export function loadPigpio(name: string, model: Model): Pigpio {
   const require = createRequire(import.meta.url)
   try {

@@ -1,8 +1,8 @@
 /**
- * Invariant: a channel that runs at its period already is never disabled, configured or enabled again: it gets a duty
- * cycle, and no more (HANDLES 12.7).
+ * Kernel PWM through sysfs (Documentation/driver-api/pwm.rst, "Using PWMs with the sysfs interface").
  *
- * Documentation/driver-api/pwm.rst, "Using PWMs with the sysfs interface". Programs write the file duty_cycle.
+ * Invariant: a channel that already runs at the right period gets only a duty cycle: it is not disabled, configured or
+ * enabled again, which would interrupt its pulses (HANDLES 12.7; test/drivers/buses.test.ts).
  */
 import { accessSync, closeSync, constants, existsSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -14,11 +14,11 @@ import type { OpenContext, Opened } from './device.ts'
 import { keptFd, openFault } from './faults.ts'
 
 const CLASS = '/sys/class/pwm'
-/** udev gives a new channel to its group a little after the export. */
+/** After the export of a channel, udev needs a moment to give its files to the group. */
 const UDEV_MS = 1000
 const STEP_MS = 5
 
-/** `root` is sysfs's folder of PWM chips. */
+/** `root` is the folder of the PWM chips in sysfs. */
 export function openPwm({ name, entry, kept }: OpenContext<PwmEntry>, root = CLASS): Opened {
   const period = periodNs(entry.frequencyHz)
   const portOn = (fd: number) => new DutyTextPort({ name, id: 0, kind: 'pwm', via: 'inherit', fd, periodNs: period })
@@ -36,12 +36,12 @@ export function openPwm({ name, entry, kept }: OpenContext<PwmEntry>, root = CLA
       }
     },
     drive: (value) => port.write(value),
-    // HANDLES 12.8: the channel stays exported, and goes on with its last duty cycle
+    // the channel stays exported and keeps its last duty cycle (HANDLES 12.8)
     close: () => closeSync(fd),
   }
 }
 
-/** Returns the descriptor of duty_cycle. */
+/** Exports, configures and enables the channel as far as needed. Returns the descriptor of duty_cycle. */
 function start(
   name: string,
   entry: PwmEntry,
@@ -49,7 +49,7 @@ function start(
   root: string,
   port: (fd: number) => DutyTextPort,
 ): number {
-  if (entry.channel === undefined) throw new HardwareError('other', `${name}: its PWM channel is not known`)
+  if (entry.channel === undefined) throw new HardwareError('other', `${name}: the board file gives no PWM channel`)
   const { chip: number, channel } = entry.channel
   const chip = join(root, `pwmchip${number}`)
   const folder = join(chip, `pwm${channel}`)
@@ -64,13 +64,13 @@ function start(
     awaitAccess(folder)
     const read = (file: string) => readFileSync(join(folder, file), 'latin1').trim()
     const write = (file: string, value: number | string) => writeFileSync(join(folder, file), `${value}\n`)
-    // what a channel had before it was exported says nothing: the chip may have forgotten it
+    // only a channel that was exported before: the files of a new export may show settings that the chip does not have
     const runs = exported && read('enable') === '1' && read('polarity') === 'normal' && read('period') === `${period}`
     fd = openSync(join(folder, 'duty_cycle'), 'r+')
     if (!runs) {
       if (read('enable') === '1') write('enable', 0)
       if (Number(read('duty_cycle')) > period) write('duty_cycle', 0)
-      // HANDLES 12.6: a duty cycle never exceeds its period
+      // the kernel refuses a duty cycle longer than the period (HANDLES 12.6)
       if (read('period') !== `${period}`) write('period', period)
       if (read('polarity') !== 'normal') write('polarity', 'normal')
     }

@@ -1,7 +1,6 @@
 /**
- * Invariant: what brings a handle to its safe level is known beforehand, as bytes, to a process that knows no encodings.
- *
- * HANDLES 6.2, for the guard (HANDLES 14).
+ * Prepares the system calls that drive a handle to its safe level (HANDLES 6.2), as plain bytes: the guard, a process
+ * without our encodings, only has to make them (HANDLES 14).
  */
 
 import type { BoardHandle } from '../../board/types.ts'
@@ -10,23 +9,23 @@ import { dutyOf, periodNs, scaleOf } from '../../program/servo.ts'
 import type { Kept } from '../backend.ts'
 import { safeValue } from '../values.ts'
 
-/** One system call on the descriptor at place `fd` of the handle's own. Without `request` it is a write. */
+/** One system call. `fd` is an index into the handle's descriptors. Without `request` the call is a write. */
 export interface Step {
   readonly fd: number
   /** Hexadecimal. */
   readonly bytes: string
-  /** ioctl(2) with a pointer to the bytes. */
+  /** Request of an ioctl(2) with a pointer to the bytes. */
   readonly request?: number
-  /** pwrite(2) there; write(2) without. */
+  /** Position for pwrite(2); absent: write(2). */
   readonly at?: number
 }
 
-/** None: the handle holds what it has, or there is nothing to drive it by. */
+/** Empty when the handle holds its value, or has no descriptor to drive it by. */
 export function safeSteps(entry: BoardHandle, kept: Kept): Step[] {
   const safe = safeValue(entry)
   if (safe === null || kept.fds.length === 0) return []
   if (entry.kind === 'servo') return [pulse(dutyOf(scaleOf(entry), safe), entry.frequencyHz)]
-  // HANDLES 19.6: the thread makes no edge after it has read this byte
+  // first stop the thread, which reads this byte before and after each edge (HANDLES 19.6)
   if (entry.kind === 'pwm' && entry.driver === 'software') return [{ fd: 1, bytes: '01', at: 0 }, level(safe)]
   if (entry.kind === 'pwm') return [pulse(safe, entry.frequencyHz)]
   if (entry.kind === 'output' && entry.driver === 'sysfs') return [text(String(safe))]
@@ -41,7 +40,7 @@ const level = (value: number): Step => ({
 
 const pulse = (duty: number, frequencyHz: number): Step => text(`${Math.round(duty * periodNs(frequencyHz))}\n`)
 
-/** HANDLES 5.1 and 5.2 */
+/** Text at position 0, the encoding of sysfs files (HANDLES 5.1 and 5.2). */
 const text = (content: string): Step => ({ fd: 0, bytes: hex(Buffer.from(content)), at: 0 })
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')

@@ -1,8 +1,8 @@
 /**
- * Invariant: speed and framing are set here, once, while nobody else has the line; what is under way is not lost at a
- * change of program (HANDLES 12.12).
+ * Opens serial lines: raw, exclusive, non-blocking, with speed and framing set once.
  *
- * termios(3) through stty(1), which works on the descriptor it is given as stdin.
+ * Nothing flushes or configures a line later: bytes that a program did not read wait for its successor (HANDLES 12.12).
+ * stty(1) sets the line up (termios(3)); it works on the descriptor that it gets as stdin.
  */
 import { spawnSync } from 'node:child_process'
 import { closeSync, constants, openSync } from 'node:fs'
@@ -12,7 +12,7 @@ import type { OpenContext, Opened } from './device.ts'
 import { keptFd, openFault } from './faults.ts'
 import type { LinuxSystem } from './system.ts'
 
-/** include/uapi/asm-generic/ioctls.h; has no argument. */
+/** include/uapi/asm-generic/ioctls.h; the ioctl takes no argument. */
 const TIOCEXCL = 0x540c
 const STTY_MS = 5000
 const HOW = constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK
@@ -41,14 +41,14 @@ function start(name: string, entry: SerialEntry, system: LinuxSystem): number {
   return fd
 }
 
-/** Raw, at the speed and framing of the entry. */
+/** Sets the line to raw mode, with the speed and framing of the entry. */
 export function configureLine(name: string, path: string, entry: SerialEntry): void {
   const settings = [String(entry.baud), 'raw', '-echo', '-echoe', '-echok', '-echoctl', '-echoke', '-iexten']
   settings.push(`cs${entry.dataBits}`, entry.stopBits === 2 ? 'cstopb' : '-cstopb')
   settings.push(...{ none: ['-parenb'], even: ['parenb', '-parodd'], odd: ['parenb', 'parodd'] }[entry.parity])
-  // no modem lines; closing does not drop DTR, which resets many a board
+  // without modem lines; -hupcl: closing must not drop DTR, which resets many boards
   settings.push('-crtscts', 'clocal', 'cread', '-hupcl')
-  // an open file of its own: spawn makes what it hands over as stdin blocking, for all who share it
+  // opened a second time: spawn makes the open file of a child's stdin blocking, also for others who share it
   const own = openSync(path, HOW)
   const { error, status, stderr } = spawnSync('stty', settings, {
     stdio: [own, 'ignore', 'pipe'],
@@ -56,7 +56,7 @@ export function configureLine(name: string, path: string, entry: SerialEntry): v
     timeout: STTY_MS,
   })
   closeSync(own)
-  if (error !== undefined) throw new HardwareError('other', `${name}: stty cannot be run`, { cause: error })
+  if (error !== undefined) throw new HardwareError('other', `${name}: cannot run stty`, { cause: error })
   if (status === 0) return
   const said = stderr.toString().trim()
   throw new HardwareError('unsupported', `${name}: ${path} cannot be set up: ${said}`)

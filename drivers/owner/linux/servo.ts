@@ -1,11 +1,11 @@
-/** Invariant: a servo is a PWM that is written and shown in degrees; how it is opened is the PWM's affair. */
+/** A servo: a kernel or pigpio PWM whose values are converted to and from degrees. */
 import type { ServoEntry } from '../../board/types.ts'
 import { degreesOf, dutyOf, pwmOf, scaleOf } from '../../program/servo.ts'
 import type { OpenContext, Opened } from './device.ts'
 import { openPigpio } from './pigpio.ts'
 import { openPwm } from './pwm.ts'
 
-/** Of a degree: about what 1 ns of a pulse is. */
+/** Rounding steps in a degree: one is about 1 ns of the pulse. */
 const STEPS = 1e4
 
 export function openServo(context: OpenContext<ServoEntry>, open = opener(context.entry)): Opened {
@@ -15,7 +15,7 @@ export function openServo(context: OpenContext<ServoEntry>, open = opener(contex
     ...pwm,
     value() {
       const duty = pwm.value?.()
-      // the kernel keeps whole ns
+      // rounded, as the kernel keeps whole ns
       return duty === undefined ? undefined : Math.round(degreesOf(scale, duty) * STEPS) / STEPS
     },
     drive: (degrees) => pwm.drive?.(dutyOf(scale, degrees)),

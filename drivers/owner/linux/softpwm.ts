@@ -1,8 +1,8 @@
 /**
  * Software PWM: a line of the GPIO character device whose edges a thread of this process makes (HANDLES 19).
  *
- * Invariant: a level is written by the caller itself, at once, and is confirmed only when the thread can write no more
- * edge of that line (test/drivers/softpwm.test.ts). The guard stops the thread by a byte that both can read.
+ * Invariant: a level is written at once, by the caller, and the call returns without an error only when the thread can
+ * write no further edge of that line (test/drivers/softpwm.test.ts). The guard stops the thread through a shared byte.
  */
 import { closeSync, writeSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
@@ -15,26 +15,26 @@ import type { LinuxSystem } from './system.ts'
 import { MOST_WAVES, Waves } from './waves.ts'
 import type { FromWaveThread, WaveThreadData } from './wavethread.ts'
 
-/** ms that a level waits for the thread, which writes for some microseconds, or has no turn meanwhile. */
+/** ms that a write of a level waits for the thread: an edge takes microseconds, but the thread may not be scheduled. */
 const QUIET_MS = 20
-/** ms between the end of a thread and the next one. */
-const AGAIN_MS = 1000
-/** The thread keeps nothing but numbers. */
+/** ms after the end of a thread before a new one is started. */
+const RESTART_MS = 1000
+/** Small, since the thread keeps only numbers. */
 const THREAD_LIMITS = { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 4, stackSizeMb: 1 }
 const FIFO_MOST = 99
 const MFD_CLOEXEC = 1
 
 export interface SoftPwmOptions {
-  /** SCHED_FIFO priority of programs; the thread has the next higher one, as the guard has. 0 is off. */
+  /** SCHED_FIFO priority of programs; the thread, as the guard, has one more. 0 is off. */
   readonly realtime: number
-  /** wavethread.js. */
+  /** Location of wavethread.js. */
   readonly thread?: URL | undefined
   readonly note: (text: string) => void
   /** As in {@link WaveThreadData}. */
   readonly request?: number
 }
 
-/** A line with a wave. */
+/** An open handle: its line, and the number of its wave. */
 interface Held {
   readonly name: string
   readonly line: Opened
@@ -45,7 +45,7 @@ interface Held {
   duty: number
 }
 
-/** All software PWM of a board, and its thread, which begins with the first of them. */
+/** All software PWM of a board, and the thread that makes the edges; it starts with the first handle. */
 export class SoftPwm {
   readonly #options: SoftPwmOptions
   #waves = new Waves()
@@ -69,7 +69,7 @@ export class SoftPwm {
       try {
         opened.raised?.()
         if (kept === undefined) this.#drive(held, entry.initial)
-        // now, so that the first pulse waits for nothing
+        // start the thread now, so that the first pulse does not wait for it
         this.#start()
       } catch (error) {
         this.#remove(fds[0] as number, held)
@@ -87,7 +87,7 @@ export class SoftPwm {
     const safe = safeLevel(entry)
     const wave = this.#waves.add({ lineFd, stopFd, periodNs: period, safe })
     if (wave === null) throw new HardwareError('busy', `${name}: there are ${MOST_WAVES} software PWM already`)
-    // The wave of an adopted line ended with the process that made it: what the line is at counts (HANDLES 19.5).
+    // The pulses of an adopted line ended with their process: its duty cycle is the level it has (HANDLES 19.5).
     const duty = kept === undefined ? 0 : (line.value?.() ?? 0)
     const held: Held = { name, line, stopFd, wave, period, safe, duty }
     this.#held.set(lineFd, held)
@@ -102,13 +102,13 @@ export class SoftPwm {
       value: () => held.duty,
       drive: (duty) => this.#drive(held, duty),
       raised: () => {
-        // What the guard has stopped goes on only after the body has held a level, too (HANDLES 19.6).
+        // The guard's stop is lifted only while the body holds the line at a level (HANDLES 19.6).
         if (this.#waves.isHeld(held.wave)) writeSync(held.stopFd, Uint8Array.of(0), 0, 1, 0)
       },
       lateness: () => this.#waves.lateness(),
       close: () => {
         const quiet = this.#remove(fds[0] as number, held)
-        // The numbers would be given to other files, to which a thread that had no turn would write.
+        // Closed descriptors are reused for other files, and a thread that runs late would write to those.
         if (!quiet) return this.#options.note(`${held.name}: its thread did not stop, so its line stays open`)
         held.line.close()
         closeSync(held.stopFd)
@@ -116,7 +116,7 @@ export class SoftPwm {
     }
   }
 
-  /** The wave stops with the level that the line has then. False: not confirmed. */
+  /** Stops the wave at the line's present level. False: the thread did not confirm it. */
   #remove(lineFd: number, { wave }: Held): boolean {
     this.#held.delete(lineFd)
     if (!this.#waves.isHeld(wave)) this.#waves.hold(wave, 0)
@@ -126,7 +126,7 @@ export class SoftPwm {
     return quiet
   }
 
-  /** A level is written here and now; the thread is only waited for so that it writes nothing later. */
+  /** Writes a level at once, then waits for the thread, which might be about to write an edge. */
   #drive(held: Held, duty: number): void {
     const { name, line, wave, period } = held
     const onNs = Math.round(duty * period)
@@ -147,11 +147,11 @@ export class SoftPwm {
       throw new HardwareError('busy', `${name}: is at ${level}, but its thread did not stop in ${QUIET_MS} ms`)
   }
 
-  /** Throws when the last one has ended just now: one that cannot run is not started for each write. */
+  /** Throws shortly after a thread has ended, so that a thread that cannot run is not started for every write. */
   #start(): void {
     if (this.#worker !== null) return
-    if (performance.now() - this.#endedAt < AGAIN_MS) {
-      throw new HardwareError('no-device', 'the thread of software PWM has ended: the log of the runtime says why')
+    if (performance.now() - this.#endedAt < RESTART_MS) {
+      throw new HardwareError('no-device', 'the software PWM thread has ended: see the log of the runtime')
     }
     const { realtime, thread = new URL('./wavethread.js', import.meta.url), request } = this.#options
     const priority = realtime === 0 ? 0 : Math.min(FIFO_MOST, realtime + 1)
@@ -162,36 +162,36 @@ export class SoftPwm {
     worker.on('error', (error) => {
       why = error.message
     })
-    worker.on('message', (message: FromWaveThread) => this.#hear(message))
+    worker.on('message', (message: FromWaveThread) => this.#onMessage(message))
     worker.once('exit', () => {
-      if (this.#worker === worker) this.#ended(why)
+      if (this.#worker === worker) this.#onThreadExit(why)
     })
     worker.unref()
   }
 
-  /** No handle is left. What comes next has memory, and a thread, of its own: this one may take a while to see it. */
+  /** Ends the thread when no handle is left. Later handles get new memory, as the old thread may see the end late. */
   #end(): void {
     this.#waves.end()
     this.#waves = new Waves()
     this.#worker = null
   }
 
-  #hear(message: FromWaveThread): void {
+  #onMessage(message: FromWaveThread): void {
     if (message.t === 'note') return this.#options.note(message.text)
     const held = this.#held.get(message.lineFd)
     if (held === undefined) return
-    this.#options.note(`${held.name}: its line failed, so it has no pulses: ${message.message}`)
+    this.#options.note(`${held.name}: its line failed, and its pulses have stopped: ${message.message}`)
     this.#toSafe(held)
   }
 
-  /** HANDLES 19.5: without the thread a line would stay at either level. The next pulse starts a new one. */
-  #ended(why: string): void {
+  /** Drives the safe levels, since lines now keep any level (HANDLES 19.5). The next pulse starts a new thread. */
+  #onThreadExit(why: string): void {
     this.#worker = null
     this.#endedAt = performance.now()
     this.#waves.ended()
     const waves = [...this.#held.values()].filter(({ wave }) => !this.#waves.isHeld(wave))
     const names = waves.map(({ name }) => name).join(', ') || 'none had pulses'
-    this.#options.note(`the thread of software PWM has ended (${why}); driven to their safe levels: ${names}`)
+    this.#options.note(`the software PWM thread has ended (${why}); driven to their safe levels: ${names}`)
     for (const held of waves) this.#toSafe(held)
   }
 
@@ -206,7 +206,7 @@ export class SoftPwm {
 
 const safeLevel = ({ safe }: PwmEntry): 0 | 1 => (safe === 1 ? 1 : 0)
 
-/** At its level from the request on; a line that is to have pulses begins at its safe level. */
+/** The line as an output, at its initial level. A line that starts with pulses is requested at its safe level. */
 function outputOf({ entry, ...context }: OpenContext<PwmEntry>): OpenContext<OutputEntry> {
   const { line, initial } = entry
   const safe = safeLevel(entry)
@@ -215,7 +215,7 @@ function outputOf({ entry, ...context }: OpenContext<PwmEntry>): OpenContext<Out
   return { ...context, entry: { ...fixed, line, initial: level, safe } }
 }
 
-/** memfd_create(2): a byte in memory that the guard, and the next body, have as a descriptor. */
+/** The stop byte: memory that the guard and the next body share through a descriptor (memfd_create(2)). */
 function stopByte(system: LinuxSystem): number {
   const fd = system.bind('memfd_create', 'int', ['void*', 'uint'])(Buffer.from('medulla-stop\0'), MFD_CLOEXEC)
   writeSync(fd, Uint8Array.of(0), 0, 1, 0)

@@ -1,8 +1,8 @@
 /**
- * Invariant: mode, word and speed are set here, once; opening sends nothing on the bus (HANDLES 12.10).
+ * Opens SPI devices and sets mode, word size and speed, once. Opening sends nothing on the bus (HANDLES 12.10).
  *
- * Documentation/spi/spidev.rst, include/uapi/linux/spi/spidev.h. They belong to the device, not to the open file, and last
- * as long as somebody has it open.
+ * The settings belong to the device, not to the open file, and last while any process has the device open
+ * (Documentation/spi/spidev.rst, include/uapi/linux/spi/spidev.h).
  */
 import { closeSync, openSync } from 'node:fs'
 import type { SpiEntry } from '../../board/types.ts'
@@ -17,7 +17,7 @@ const RD_MODE = ior(MAGIC, 1, 1)
 const WR_MODE = iow(MAGIC, 1, 1)
 const WR_BITS_PER_WORD = iow(MAGIC, 3, 1)
 const WR_MAX_SPEED_HZ = iow(MAGIC, 4, 4)
-/** include/uapi/linux/spi/spi.h; the other bits of the mode say how the chip is wired, and stay. */
+/** include/uapi/linux/spi/spi.h. The other mode bits describe the wiring, and stay as the kernel has them. */
 const SPI_MODE_X_MASK = 0x03
 const SPI_LSB_FIRST = 0x08
 

@@ -1,8 +1,9 @@
 /**
- * Invariant: a line that is exported already keeps its level (HANDLES 11.8); a new one gets its initial value with its
- * direction, in one write.
+ * Inputs and outputs through the legacy interface /sys/class/gpio (Documentation/admin-guide/gpio/sysfs.rst), with the
+ * package onoff.
  *
- * The legacy interface, /sys/class/gpio (Documentation/admin-guide/gpio/sysfs.rst), through onoff.
+ * A line that is already exported as an output keeps its level. A newly exported one gets direction and initial level
+ * in one write (HANDLES 11.8).
  */
 import {
   closeSync,
@@ -28,7 +29,7 @@ const F_SETFD = 2
 const FD_CLOEXEC = 1
 
 interface Gpio {
-  /** onoff's own descriptor of `value`; read and write. */
+  /** onoff's own descriptor of `value`, open for reading and writing. */
   readonly _valueFd: number
   direction(): string
   edge(): string
@@ -53,13 +54,16 @@ interface EpollModule {
   Epoll: { new (callback: () => void): Epoll; readonly EPOLLPRI: number }
 }
 
-/** HANDLES 11.10: two open files of `value`, since reading a granted one must not swallow what the watched one waits for. */
+/**
+ * An exported line, with two open files of `value`: a read of one consumes a pending event, so the file that programs
+ * read is not the one that the body watches (HANDLES 11.10).
+ */
 interface Held {
-  /** In sysfs; asked for when it is needed, since adopting opens nothing. */
+  /** The line's number in sysfs. Looked up on demand, since adopting a handle opens no file. */
   readonly number: () => number
   readonly granted: number
   readonly own: number
-  /** null for what was kept. */
+  /** null for an adopted handle. */
   readonly gpio: Gpio | null
   readonly initWrites: number
 }
@@ -67,7 +71,7 @@ interface Held {
 export function openSysfsOutput(context: OpenContext<OutputEntry>): Opened {
   const { name, entry } = context
   if (entry.drive !== 'push-pull') throw unable(name, `drive ${entry.drive}`)
-  // raw levels: the kernel does not look at active_low here
+  // "high" and "low" are raw levels: the kernel ignores active_low here
   const held = hold(context, (entry.initial === 1) !== entry.activeLow ? 'high' : 'low', 'none')
   const text = new LevelTextPort({ ...portGrant(context), fd: held.own })
   const level = new LevelPort({ ...portGrant(context), fd: held.own })
@@ -105,34 +109,35 @@ export function openSysfsInput(context: OpenContext<InputEntry>): Opened {
 
 function hold(context: OpenContext<InputEntry | OutputEntry>, direction: 'in' | 'high' | 'low', edge: string): Held {
   const { name, entry, board, kept } = context
-  const ask = () => numberOf(name, board, entry.line)
+  const number = () => numberOf(name, board, entry.line)
   if (kept !== undefined) {
     const [granted, own] = kept.fds
-    // HANDLES 3.9
-    if (granted === undefined || own === undefined) throw new HardwareError('no-device', `${name}: nothing was kept`)
-    return { number: ask, granted, own, gpio: null, initWrites: 0 }
+    if (granted === undefined || own === undefined) {
+      throw new HardwareError('no-device', `${name}: no descriptor was kept`)
+    }
+    return { number, granted, own, gpio: null, initWrites: 0 }
   }
-  const number = ask()
-  const folder = join(CLASS, `gpio${number}`)
+  const lineNumber = number()
+  const folder = join(CLASS, `gpio${lineNumber}`)
   const exported = existsSync(folder)
   const wasOutput = exported && readText(join(folder, 'direction')) === 'out'
   const { Gpio } = onoff(context.system)
   try {
-    // HANDLES 11.8: onoff leaves an output as it is then; what is newly exported may be an output too, and gets its level
+    // false: onoff leaves an exported output as it is (HANDLES 11.8). A new export may also begin as an output: true.
     const options = { activeLow: entry.activeLow, reconfigureDirection: !exported }
-    const gpio = new Gpio(number, direction, edge, options)
+    const gpio = new Gpio(lineNumber, direction, edge, options)
     check(name, gpio, entry.activeLow, direction, edge)
     const access = direction === 'in' ? constants.O_RDONLY : constants.O_WRONLY
     const granted = openSync(join(folder, 'value'), access)
     const initWrites = direction === 'in' || wasOutput ? 0 : 1
-    return { number: ask, granted, own: gpio._valueFd, gpio, initWrites }
+    return { number, granted, own: gpio._valueFd, gpio, initWrites }
   } catch (error) {
-    if (!exported && existsSync(folder)) unexport(ask)
+    if (!exported && existsSync(folder)) unexport(number)
     throw hardwareFault(name, error)
   }
 }
 
-/** onoff goes on when an exported line refuses a setting. */
+/** Reads the settings back: onoff ignores it when an exported line refuses one. */
 function check(name: string, gpio: Gpio, activeLow: boolean, direction: string, edge: string): void {
   const wanted = [direction === 'in' ? 'in' : 'out', String(activeLow), direction === 'in' ? edge : 'none'].join(' ')
   const got = [gpio.direction(), String(gpio.activeLow()), direction === 'in' ? gpio.edge() : 'none'].join(' ')
@@ -140,13 +145,13 @@ function check(name: string, gpio: Gpio, activeLow: boolean, direction: string, 
   throw new HardwareError('other', `${name}: expected direction, active_low and edge ${wanted}, got ${got}`)
 }
 
-/** HANDLES 11.9. Returns what ends it. */
+/** Reports each change of the line to `edges` (HANDLES 11.9). The returned function stops that. */
 function watch(context: OpenContext, { gpio, own }: Held, edges: LevelEdges, read: () => 0 | 1): () => void {
   if (gpio !== null) {
     gpio.watch((error, level) => {
       if (!error) edges.notified(level)
     })
-    // unexport() unwatches
+    // release() calls unexport(), which also stops the watch
     return () => {}
   }
   onoff(context.system)
@@ -170,15 +175,14 @@ function unexport(number: () => number): void {
   try {
     writeFileSync(join(CLASS, 'unexport'), String(number()))
   } catch {
-    // it is not exported any more
+    // somebody else has unexported the line
   }
 }
 
-/** HANDLES 11.7: the kernel numbers lines anew at each boot: base of the chip with that label, plus the line. */
+/** The line's number in sysfs: base of the chip, which changes from boot to boot, plus the line (HANDLES 11.7). */
 function numberOf(name: string, board: LinuxBoard, line: string): number {
   const offset = Number(line.slice('GPIO'.length))
   if (!existsSync(CLASS)) {
-    // HANDLES 11.11
     throw new HardwareError('unsupported', `${name}: this kernel has no ${CLASS}: write "driver": "cdev"`)
   }
   const labels: string[] = []
@@ -191,7 +195,7 @@ function numberOf(name: string, board: LinuxBoard, line: string): number {
     throw new HardwareError('no-device', `${name}: ${line}: ${label} has ${lines} lines`)
   }
   const there = labels.length === 0 ? 'none' : labels.join(', ')
-  throw new HardwareError('no-device', `${name}: no GPIO chip ${board.chip ?? ''} in ${CLASS}; there is ${there}`)
+  throw new HardwareError('no-device', `${name}: there is no GPIO chip ${board.chip ?? ''} in ${CLASS}, only ${there}`)
 }
 
 let loaded: Onoff | undefined
@@ -211,12 +215,12 @@ function onoff(system: LinuxSystem): Onoff {
   return fresh
 }
 
-/** The module that onoff itself waits with. */
+/** The epoll module that onoff itself uses. */
 function epoll(): EpollModule {
   return createRequire(require.resolve('onoff'))('epoll') as EpollModule
 }
 
-/** HANDLES 11.10: epoll's descriptor would reach every child, and with it what the body watches. */
+/** Without close-on-exec, children would inherit the epoll descriptor and the files it watches (HANDLES 11.10). */
 function closeOnExec(system: LinuxSystem): void {
   const fcntl = system.bind('fcntl', 'int', ['int', 'int', 'int'])
   for (const entry of readdirSync('/proc/self/fd')) {
@@ -224,7 +228,7 @@ function closeOnExec(system: LinuxSystem): void {
       if (readlinkSync(join('/proc/self/fd', entry)) === 'anon_inode:[eventpoll]')
         fcntl(Number(entry), F_SETFD, FD_CLOEXEC)
     } catch {
-      // closed meanwhile: that of readdir itself
+      // closed meanwhile: the descriptor of readdir itself
     }
   }
 }
@@ -233,9 +237,9 @@ function portGrant({ name, entry }: OpenContext<InputEntry | OutputEntry>): Cons
   return { name, id: 0, kind: entry.kind, via: 'inherit' }
 }
 
-/** HANDLES 11.11 */
-function unable(name: string, what: string): HardwareError {
-  return new HardwareError('unsupported', `${name}: sysfs cannot do ${what}: write "driver": "cdev"`)
+/** sysfs has no pull, and no drive but push-pull (HANDLES 11.11). */
+function unable(name: string, setting: string): HardwareError {
+  return new HardwareError('unsupported', `${name}: sysfs cannot do ${setting}: write "driver": "cdev"`)
 }
 
 function readText(path: string): string {

@@ -1,7 +1,8 @@
 /**
- * Invariant: this is the only file that loads koffi, and a failed call throws an Error with a `code`, as node:fs does.
+ * System calls that Node does not have, through koffi. Only this file loads koffi. A failed call throws an Error with a
+ * `code`, as node:fs does.
  *
- * Structures are bytes that the caller lays out: a type that koffi would have to know costs every start of a program.
+ * Callers lay out structures as bytes: registering types with koffi would slow every start of a program.
  */
 import { fstatSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -9,22 +10,22 @@ import { getSystemErrorMap } from 'node:util'
 import { HardwareError } from '../../errors.ts'
 import type { System } from '../../program/inherit/system.ts'
 
-/** What a libc function takes: whole numbers, and bytes where C has a pointer. */
+/** Arguments of a libc function: whole numbers, and bytes where C has a pointer. */
 export type Argument = number | bigint | Uint8Array | null
 export type CType = 'int' | 'uint' | 'long' | 'ulong' | 'size_t' | 'ssize_t' | 'void*'
 
 export interface LinuxSystem extends System {
   /**
-   * Calls `onReady` from the event loop whenever `fd` has something to read, or will never have again: the listener
-   * reads until nothing is left. Makes the descriptor non-blocking, for everybody who shares its open file. It keeps the
-   * process alive until the returned function was called, which comes before the descriptor is closed.
+   * Calls `onReady` from the event loop whenever `fd` has data or has ended; `onReady` must read until nothing is left.
+   * Makes the descriptor non-blocking, for everybody who shares its open file. Keeps the process alive until the
+   * returned function is called, which must happen before the descriptor is closed.
    */
   watch(fd: number, onReady: () => void): () => void
-  /** poll(2): blocks until one of them can be read or has hung up, and returns those; none when the time is over. */
+  /** poll(2): blocks until descriptors have data or have hung up, and returns those; empty after the timeout. */
   poll(fds: readonly number[], timeoutMs: number): number[]
-  /** A function of libc with a fixed result type, one that says -1 and errno when it fails. */
+  /** A libc function that returns -1 and sets errno when it fails. */
   bind(name: string, result: 'int' | 'long' | 'ssize_t', parameters: readonly CType[]): (...args: Argument[]) => number
-  /** syscall(2) with at most six arguments. The numbers are those of this architecture. */
+  /** syscall(2) with at most six arguments. The call numbers depend on the architecture. */
   syscall(nr: number, ...args: Argument[]): number
   /** prctl(2) with at most four arguments. */
   prctl(option: number, ...args: Argument[]): number
@@ -46,11 +47,11 @@ const POLLFD_SIZE = 8
 
 let loaded: LinuxSystem | undefined
 
-/** Throws `unsupported` where there is no Linux or no koffi. The same object each time. */
+/** Returns the same object each time. Throws `unsupported` without Linux or koffi. */
 export function loadSystem(): LinuxSystem {
   if (loaded !== undefined) return loaded
   if (process.platform !== 'linux') {
-    throw new HardwareError('unsupported', `hardware is driven through Linux, this is ${process.platform}`)
+    throw new HardwareError('unsupported', `hardware needs Linux; this is ${process.platform}`)
   }
   let koffi: Koffi
   try {
@@ -62,13 +63,13 @@ export function loadSystem(): LinuxSystem {
   return loaded
 }
 
-/** Its native half does all that is asked here, and is loaded in 1 ms; its own search for it takes 6 more of each start. */
+/** Loads koffi's native part directly, in 1 ms: it is all we need, and koffi's own search for it takes 6 ms more. */
 function loadKoffi(): Koffi {
   const load = createRequire(import.meta.url)
   try {
     return load(`@koromix/koffi-linux-${process.arch}/linux_${process.arch}/koffi.node`) as Koffi
   } catch (error) {
-    // musl, or other folders; a second try after any other failure would end the process
+    // not found with musl or another folder layout; after any other failure a second load would end the process
     if ((error as { code?: unknown }).code !== 'MODULE_NOT_FOUND') throw error
     return load('koffi') as Koffi
   }
@@ -82,13 +83,13 @@ class KoffiSystem implements LinuxSystem {
   #poll: ((...args: Argument[]) => number) | undefined
   #syscall: ((...args: Argument[]) => number) | undefined
   #prctl: ((...args: Argument[]) => number) | undefined
-  /** koffi stops watching when its object is collected. */
+  /** Kept from the garbage collector: koffi stops watching when the object is collected. */
   readonly #watches = new Set<{ close(): void }>()
 
   constructor(koffi: Koffi) {
     this.#koffi = koffi
     this.#libc = koffi.load(null)
-    // variadic in C; on Linux a pointer goes the same way
+    // ioctl is variadic in C; on Linux a pointer is passed the same way
     this.#ioctl = this.#libc.func('ioctl', 'int', ['int', 'ulong', POINTER])
   }
 
@@ -108,16 +109,16 @@ class KoffiSystem implements LinuxSystem {
   }
 
   watch(fd: number, onReady: () => void): () => void {
-    // koffi 3.3.4 ends the process when epoll refuses a descriptor: it takes none of these
+    // epoll refuses files and folders, and then koffi 3.3.4 ends the process
     const stat = fstatSync(fd)
-    if (stat.isFile() || stat.isDirectory()) throw new HardwareError('unsupported', `${fd} cannot be waited for`)
+    if (stat.isFile() || stat.isDirectory()) throw new HardwareError('unsupported', `${fd} is a file or a folder`)
     let open = true
     let queued = false
     const ready = () => {
       queued = false
       if (open) onReady()
     }
-    // koffi calls from outside of Node's own frames: an immediate has them, and comes before the next look at `fd`
+    // koffi calls outside of a Node callback scope; setImmediate gives one, and runs before the next poll of `fd`
     const handle = this.#koffi.node.poll(fd, { readable: true }, () => {
       if (queued) return
       queued = true
@@ -175,7 +176,7 @@ class KoffiSystem implements LinuxSystem {
     return this.#prctl(option, ...this.#words(args, 4))
   }
 
-  /** Bytes as their address; what is not given as 0, which is what the kernel wants to see there. */
+  /** Replaces bytes by their address, and missing arguments by 0, which the kernel expects for unused ones. */
   #words(args: readonly Argument[], count: number): Argument[] {
     const words = args.map((arg) => (arg instanceof Uint8Array ? this.address(arg) : (arg ?? 0)))
     return [...words, ...Array<number>(count - words.length).fill(0)]

@@ -1,5 +1,5 @@
 /**
- * Invariant: bytes in, bytes out; sizes and offsets are those of include/uapi/linux/gpio.h, version 2 of the interface.
+ * Encodes and decodes the structures of include/uapi/linux/gpio.h, version 2 of the interface.
  *
  * | struct | size | members at |
  * |---|---|---|
@@ -46,7 +46,7 @@ const ATTRIBUTE = { outputValues: 2, debounce: 3 } as const
 const EVENT_RISING = 1
 
 export interface ChipInfo {
-  /** As `gpiochip0`. */
+  /** For example `gpiochip0`. */
   readonly name: string
   readonly label: string
   readonly lines: number
@@ -54,29 +54,29 @@ export interface ChipInfo {
 
 export interface LineState {
   readonly name: string
-  /** Whoever requested it; empty when nobody did, or gave no name. */
+  /** Name that the holder of the line gave; empty when the line is free, or its holder gave none. */
   readonly consumer: string
   readonly flags: bigint
 }
 
-/** What is asked of one line. */
+/** The settings of a request for one line. */
 export interface LineRequest {
   readonly offset: number
-  /** At most 31 bytes count. */
+  /** Cut after 31 bytes. */
   readonly consumer: string
   readonly flags: bigint
-  /** Logical level from the start; outputs. */
+  /** Outputs: the logical level from the start. */
   readonly initial?: 0 | 1
-  /** 0 is off; inputs. */
+  /** Inputs: debounce period; 0 is off. */
   readonly debounceUs?: number
-  /** Events the kernel keeps, at most 1024; 0 is its own choice, 16 for a line. */
+  /** Events that the kernel queues, at most 1024; 0: its default, 16 for one line. */
   readonly events?: number
 }
 
 export interface LineEvent {
   readonly level: 0 | 1
   readonly ns: bigint
-  /** Counts the events of this line in this request from 1, modulo 2^32, lost ones too. */
+  /** Number of the event in this request, from 1, modulo 2^32; lost events count too. */
   readonly lineSeqno: number
 }
 
@@ -84,7 +84,7 @@ export function decodeChipInfo(bytes: Uint8Array): ChipInfo {
   return { name: textAt(bytes, 0), label: textAt(bytes, NAME_SIZE), lines: viewOf(bytes).getUint32(64, true) }
 }
 
-/** The argument of GPIO_V2_GET_LINEINFO_IOCTL, which fills it in. */
+/** The argument of GPIO_V2_GET_LINEINFO_IOCTL; the kernel fills it in. */
 export function lineInfoOf(offset: number): Uint8Array {
   const bytes = new Uint8Array(LINE_INFO_SIZE)
   viewOf(bytes).setUint32(64, offset, true)
@@ -96,7 +96,7 @@ export function decodeLineInfo(bytes: Uint8Array): LineState {
   return { name: textAt(bytes, 0), consumer: textAt(bytes, NAME_SIZE), flags }
 }
 
-/** The argument of GPIO_V2_GET_LINE_IOCTL; the kernel puts the descriptor where {@link requestedFd} finds it. */
+/** The argument of GPIO_V2_GET_LINE_IOCTL; the kernel writes the descriptor into it, for {@link requestedFd}. */
 export function encodeLineRequest(request: LineRequest): Uint8Array {
   const bytes = new Uint8Array(LINE_REQUEST_SIZE)
   const view = viewOf(bytes)
@@ -123,7 +123,7 @@ export function requestedFd(bytes: Uint8Array): number {
   return viewOf(bytes).getInt32(588, true)
 }
 
-/** `at` is the place of the event in the bytes. */
+/** `at` is the offset of the event in `bytes`. */
 export function decodeLineEvent(bytes: Uint8Array, at: number): LineEvent {
   const view = viewOf(bytes)
   return {

@@ -1,7 +1,7 @@
 /**
- * Invariant: a descriptor that was sent is at the receiver, close-on-exec, or the call throws and nothing of it is left.
+ * UNIX stream sockets that pass descriptors (unix(7), cmsg(3)), with blocking calls: Node's sockets cannot pass them.
  *
- * UNIX stream sockets that carry descriptors (unix(7), cmsg(3)), in blocking calls: Node's own sockets carry none.
+ * Received descriptors are close-on-exec. When a call throws, it has left none open.
  */
 import { closeSync, constants, openSync, readSync, renameSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
@@ -20,12 +20,12 @@ const MSG_NOSIGNAL = 0x4000
 const MSG_CMSG_CLOEXEC = 0x40000000
 const BACKLOG = 4
 
-/** Descriptors in one message; the kernel takes 253 (SCM_MAX_FD). */
+/** Descriptors in one message; the kernel accepts 253 (SCM_MAX_FD). */
 export const MAX_FDS = 64
 
-/** sizeof(long), and of a pointer: struct msghdr is made of them. */
+/** Size of a long and of a pointer, the members of struct msghdr. */
 const WORD = process.arch === 'arm' || process.arch === 'ia32' ? 4 : 8
-/** Behind struct msghdr: name, namelen, iov, iovlen, control, controllen, flags, which take a word each. */
+/** Offsets after struct msghdr: name, namelen, iov, iovlen, control, controllen, flags, each padded to a word. */
 const IOVEC_AT = 64
 const DATA_AT = 96
 const CONTROL_AT = 128
@@ -46,14 +46,14 @@ export class UnixSockets {
     this.#system = system
   }
 
-  /** A listening socket `name` in `folder`, in the place of one that was there; by default only for this user. */
+  /** Listens on the socket file `name` in `folder`, replacing an old one. By default only this user may connect. */
   listen(folder: string, name: string, { backlog = BACKLOG, mode = 0o600 } = {}): number {
     const socket = this.#socket()
     const temporary = `.${name}-${process.pid}`
     try {
       unlinkSync(join(folder, temporary))
     } catch {
-      // the rule
+      // usually there is no such file
     }
     const umask = process.umask(0o777 & ~mode)
     try {
@@ -77,7 +77,7 @@ export class UnixSockets {
     return again(() => accept(socket, null, null, SOCK_CLOEXEC))
   }
 
-  /** Throws ENOENT or ECONNREFUSED when nobody listens, EAGAIN from any later call that takes longer than the timeout. */
+  /** Throws ENOENT or ECONNREFUSED when nobody listens. Any later call that exceeds the timeout throws EAGAIN. */
   connect(folder: string, name: string, timeoutMs: number): number {
     const socket = this.#socket()
     const timeout = new DataView(new ArrayBuffer(2 * WORD))
@@ -97,7 +97,7 @@ export class UnixSockets {
     }
   }
 
-  /** Who is at the other end: the process that connected, or that listened. */
+  /** The process at the other end: the one that connected, or that listens. */
   peer(socket: number): Peer {
     const ucred = new DataView(new ArrayBuffer(12))
     const length = new Uint8Array(Uint32Array.of(ucred.byteLength).buffer)
@@ -106,7 +106,7 @@ export class UnixSockets {
     return { pid: ucred.getInt32(0, true), uid: ucred.getUint32(4, true) }
   }
 
-  /** Copies of the descriptors, {@link MAX_FDS} to a message, each message with one byte of data. */
+  /** Sends copies of the descriptors, at most {@link MAX_FDS} in a message, with one byte of data each. */
   sendFds(socket: number, fds: readonly number[]): void {
     const sendmsg = this.#call('sendmsg', ['int', 'void*', 'int'], 'long')
     for (let at = 0; at < fds.length; at += MAX_FDS) {
@@ -120,7 +120,7 @@ export class UnixSockets {
     }
   }
 
-  /** What the other side's `sendFds` sent. All or none: throws when one is missing. */
+  /** Receives what `sendFds` sent. Throws when a descriptor is missing, and closes the others. */
   receiveFds(socket: number, count: number): number[] {
     const recvmsg = this.#call('recvmsg', ['int', 'void*', 'int'], 'long')
     const fds: number[] = []
@@ -131,7 +131,7 @@ export class UnixSockets {
         const part = got === 1 ? fdsOf(message) : []
         fds.push(...part)
         const wanted = Math.min(MAX_FDS, count - (fds.length - part.length))
-        // cut short: this process may have no more descriptors
+        // truncated: this process may have reached its limit of descriptors
         if (part.length !== wanted || message.getInt32(6 * WORD, true) & MSG_CTRUNC) {
           throw new Error(`expected ${wanted} descriptors, got ${part.length}`)
         }
@@ -147,7 +147,7 @@ export class UnixSockets {
     return this.#call('socket', ['int', 'int', 'int'])(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
   }
 
-  /** One byte of data and this much room for control data, all in one buffer, which does not move. */
+  /** A message with one byte of data and `control` bytes of control data, in one buffer, which does not move. */
   #message(control: number): DataView {
     const view = new DataView(new ArrayBuffer(CONTROL_AT + CONTROL_SIZE))
     const base = this.#system.address(bytesOf(view))
@@ -167,7 +167,7 @@ export class UnixSockets {
   }
 }
 
-/** Exactly so many bytes of a blocking socket; null when it ended before. */
+/** Reads exactly `length` bytes from a blocking socket; null when it ended before. */
 export function readExactly(socket: number, length: number): Buffer | null {
   const bytes = Buffer.alloc(length)
   for (let at = 0; at < length; ) {
@@ -178,7 +178,7 @@ export function readExactly(socket: number, length: number): Buffer | null {
   return bytes
 }
 
-/** A signal that nobody handles interrupts a call now and then. */
+/** Repeats a system call that a signal interrupted. */
 export function again<T>(call: () => T): T {
   for (;;) {
     try {
@@ -189,7 +189,7 @@ export function again<T>(call: () => T): T {
   }
 }
 
-/** struct sockaddr_un holds 107 bytes of path: the folder goes in by descriptor, however long its name is. */
+/** struct sockaddr_un holds a path of 107 bytes, so a long folder is addressed through its descriptor. */
 function withAddress(folder: string, name: string, use: (address: Uint8Array) => void): void {
   const fd = openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY)
   try {

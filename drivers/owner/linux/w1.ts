@@ -1,8 +1,8 @@
 /**
- * Invariant: at most one thread waits for the 1-wire bus, however many sensors there are: a conversion takes 750 ms, and
- * the threads that wait are those that write to the disk.
+ * Measures temperatures with DS18B20 sensors, through w1_therm of the kernel (Documentation/w1/slaves/w1_therm.rst).
  *
- * Documentation/w1/slaves/w1_therm.rst: reading `w1_slave` of a sensor converts, waits, and gives its scratchpad.
+ * Reading a sensor's file `w1_slave` blocks for a conversion of 750 ms, in a thread of Node's pool, which disk writes
+ * need too. So sensors are read one after the other, and at most one thread waits (HANDLES 18.2).
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -18,14 +18,14 @@ const ENABLE =
 
 export class W1Bus {
   readonly #folder: string
-  /** What is under way, one behind the other. */
-  #turn: Promise<void> = Promise.resolve()
+  /** Resolves after the last queued measurement. */
+  #queue: Promise<void> = Promise.resolve()
 
   constructor(folder: string = FOLDER) {
     this.#folder = folder
   }
 
-  /** Measures every `everyMs` from now on; a sensor that is not there may come later. */
+  /** Measures every `everyMs` from now on. A missing sensor is no error here: it may be plugged in later. */
   open(name: string, { device, everyMs }: Pick<TemperatureEntry, 'device' | 'everyMs'>): Opened {
     const path = join(this.#folder, device, 'w1_slave')
     let last: number | HardwareError = new HardwareError('busy', `${name}: its first measurement takes about a second`)
@@ -41,7 +41,7 @@ export class W1Bus {
     }
     const next = (): void => {
       const began = performance.now()
-      this.#turn = this.#turn.then(async () => {
+      this.#queue = this.#queue.then(async () => {
         if (!isOpen) return
         await measure()
         if (isOpen) timer = setTimeout(next, Math.max(0, everyMs - (performance.now() - began))).unref()

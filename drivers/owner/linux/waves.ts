@@ -1,8 +1,8 @@
 /**
- * The thread of all software PWM, and the memory that it shares with the body (HANDLES 19).
+ * The loop of the software PWM thread, and the memory that the thread shares with the body (HANDLES 19).
  *
- * Invariant: after the body has stored a level for a wave and {@link Waves.isQuiet} has said yes, or the stop byte is 1, the
- * last write of this thread to that line is the level that was asked for (test/drivers/softpwm.test.ts).
+ * Invariant: after the body has stored a level for a wave, and {@link Waves.isQuiet} has returned true or the stop byte
+ * is 1, the last write of the thread to that line is the stored level (test/drivers/softpwm.test.ts).
  */
 import { readSync } from 'node:fs'
 import { lineValues } from '../../program/inherit/line.ts'
@@ -11,7 +11,7 @@ import type { Lateness } from '../backend.ts'
 
 export const MOST_WAVES = 8
 
-/** Words of the whole. `wake` changes when the thread has to look; `busy` is the wave that it may write now, from 1 on. */
+/** Common words. WAKE changes when the thread has to look again; BUSY is the wave it may be writing, counted from 1. */
 const WAKE = 0
 const BUSY = 1
 const END = 2
@@ -19,7 +19,7 @@ const EDGES = 3
 const MISSED = 4
 const MAX_US = 5
 const HEAD = 6
-/** Words of each wave. A period of 0 is a wave that is not there. */
+/** Words of each wave. A period of 0 marks a free slot. */
 const LINE_FD = 0
 const STOP_FD = 1
 const PERIOD_NS = 2
@@ -27,15 +27,15 @@ const ON_NS = 3
 const SAFE = 4
 const WAVE_WORDS = 5
 const COUNTS = HEAD + MOST_WAVES * WAVE_WORDS
-/** One count for each microsecond; the last one has all that came later. */
+/** Histogram of lateness: one count for each microsecond; the last one counts all later edges. */
 const BUCKETS = 10_000
 const WORDS = COUNTS + BUCKETS
-/** Counting begins anew then: the counts are words. At 3,200 edges a second that is after 3 days. */
+/** Counting restarts at this number, as counts have 32 bits: after 3 days at 3,200 edges a second. */
 const MOST_EDGES = 1_000_000_000
 
 export interface Wave {
   readonly lineFd: number
-  /** Of a file with one byte. While that is not 0 the thread makes no edge. */
+  /** Descriptor of a file with one byte. While the byte is not 0, the thread makes no edge. */
   readonly stopFd: number
   readonly periodNs: number
   readonly safe: 0 | 1
@@ -46,7 +46,7 @@ export class Waves {
   readonly memory = new SharedArrayBuffer(WORDS * 4)
   readonly #words = new Int32Array(this.memory)
 
-  /** The number of the wave, whose level is held at first; null when there is no room. */
+  /** Adds a wave that is held at a level at first. Returns its number; null when all are taken. */
   add({ lineFd, stopFd, periodNs, safe }: Wave): number | null {
     const wave = [...Array(MOST_WAVES).keys()].find((index) => this.#get(index, PERIOD_NS) === 0)
     if (wave === undefined) return null
@@ -54,23 +54,23 @@ export class Waves {
     this.#set(wave, LINE_FD, lineFd)
     this.#set(wave, STOP_FD, stopFd)
     this.#set(wave, SAFE, safe)
-    // last: from here on the thread looks at it
+    // last, since the thread uses the wave from here on
     this.#set(wave, PERIOD_NS, periodNs)
     return wave
   }
 
-  /** The caller has held the level before, and the wave is quiet. */
+  /** Call it only for a wave that is held and quiet. */
   remove(wave: number): void {
     this.#set(wave, PERIOD_NS, 0)
   }
 
-  /** The next period has this pulse, of more than 0 ns and less than a period. */
+  /** Sets the pulse of the next periods: more than 0 ns, and less than a period. */
   pulse(wave: number, onNs: number): void {
     this.#set(wave, ON_NS, onNs)
     this.#wake()
   }
 
-  /** The thread makes no edge from now on, but for the one that it may be making: the caller writes the level. */
+  /** Stops the edges, except one that the thread may be writing just now. The caller writes the level itself. */
   hold(wave: number, level: 0 | 1): void {
     this.pulse(wave, level === 1 ? this.#get(wave, PERIOD_NS) : 0)
   }
@@ -79,7 +79,7 @@ export class Waves {
     return !isWave(this.#get(wave, ON_NS), this.#get(wave, PERIOD_NS))
   }
 
-  /** Waits until the thread is not about to write this line. False when it still is after `mostMs`. */
+  /** Waits until the thread is not writing this line. False when it still is after `mostMs`. */
   isQuiet(wave: number, mostMs: number): boolean {
     const end = performance.now() + mostMs
     while (Atomics.load(this.#words, BUSY) === wave + 1) {
@@ -90,18 +90,18 @@ export class Waves {
     return true
   }
 
-  /** Whether the thread was about to write this line just now. */
+  /** True while the thread may be writing this line. */
   isBusy(wave: number): boolean {
     return Atomics.load(this.#words, BUSY) === wave + 1
   }
 
-  /** The thread returns. */
+  /** Tells the thread to return. */
   end(): void {
     Atomics.store(this.#words, END, 1)
     this.#wake()
   }
 
-  /** The thread has ended, wherever it was. */
+  /** Call it when the thread has ended: it may have left BUSY set. */
   ended(): void {
     Atomics.store(this.#words, BUSY, 0)
   }
@@ -121,7 +121,7 @@ export class Waves {
     return { edges, p50Us: rank(0.5), p99Us: rank(0.99), maxUs, missed: Atomics.load(this.#words, MISSED) }
   }
 
-  /** How many edges were late by each number of us; the last is for all that were later. */
+  /** Number of edges by lateness in us; the last counts all later edges. */
   counts(): Int32Array {
     return this.#words.slice(COUNTS)
   }
@@ -142,7 +142,7 @@ export class Waves {
 
 const isWave = (onNs: number, periodNs: number): boolean => onNs > 0 && onNs < periodNs
 
-/** The thread's side. */
+/** The thread's side of the shared memory. */
 export class WaveLoop {
   readonly #words: Int32Array
   readonly #system: Pick<System, 'ioctl'>
@@ -150,13 +150,13 @@ export class WaveLoop {
   readonly #failed: (lineFd: number, error: Error) => void
   readonly #levels = [lineValues(0), lineValues(1)] as const
   readonly #byte = new Uint8Array(1)
-  /** ms of performance.now(): when the period of each wave began, and when its next edge is due. */
+  /** ms of performance.now(): the beginning of each wave's period, and the time of its next edge. */
   readonly #began = new Float64Array(MOST_WAVES)
   readonly #due = new Float64Array(MOST_WAVES)
-  /** 0: no wave. 1: its next edge rises. 2: its next edge falls. */
+  /** For each wave 0: held. 1: the next edge rises. 2: the next edge falls. */
   readonly #next = new Uint8Array(MOST_WAVES)
 
-  /** `request` is the ioctl that drives a line. A line that fails is told of, and has no wave until its pulse changes. */
+  /** `request` is the ioctl that drives a line. `failed` is called for a line that fails; its wave stops. */
   constructor(
     memory: SharedArrayBuffer,
     system: Pick<System, 'ioctl'>,
@@ -169,20 +169,20 @@ export class WaveLoop {
     this.#failed = failed
   }
 
-  /** Returns when it is told to end. */
+  /** Makes edges until {@link Waves.end} is called. */
   run(): void {
     const words = this.#words
     while (Atomics.load(words, END) === 0) {
       const wake = Atomics.load(words, WAKE)
       let due = Number.POSITIVE_INFINITY
-      for (let wave = 0; wave < MOST_WAVES; wave++) due = Math.min(due, this.#look(wave))
+      for (let wave = 0; wave < MOST_WAVES; wave++) due = Math.min(due, this.#advance(wave))
       const waitMs = due - performance.now()
       if (waitMs > 0) Atomics.wait(words, WAKE, wake, waitMs)
     }
   }
 
-  /** Makes the edge of a wave that is due. Answers when its next one is. */
-  #look(wave: number): number {
+  /** Makes the edge of a wave if one is due. Returns the time of the next one. */
+  #advance(wave: number): number {
     const periodNs = this.#get(wave, PERIOD_NS)
     const onNs = this.#get(wave, ON_NS)
     if (!isWave(onNs, periodNs)) {
@@ -202,7 +202,7 @@ export class WaveLoop {
       this.#next[wave] = 1
       return this.#due[wave]
     }
-    // A pulse whose end has passed is left out: made now, it would be one of no length.
+    // A pulse that should have ended by now is left out: made now, it would have no length.
     const periodMs = periodNs / 1e6
     const onMs = onNs / 1e6
     if (now >= due + onMs) {
@@ -218,7 +218,7 @@ export class WaveLoop {
     return this.#due[wave]
   }
 
-  /** The body stores a level first and asks for {@link BUSY} then; this thread does it the other way round. */
+  /** Sets BUSY, then reads the level. The body stores the level, then reads BUSY: so one of the two sees the other. */
   #edge(wave: number, level: 0 | 1, due: number): void {
     const words = this.#words
     Atomics.store(words, BUSY, wave + 1)
@@ -226,7 +226,7 @@ export class WaveLoop {
       if (this.#asked(wave) === null) {
         this.#write(wave, level)
         this.#count(performance.now() - due)
-        // What was asked for while this thread wrote, or got no turn, holds.
+        // The body may have stored a level while this thread wrote or was not scheduled: that level is written last.
         let written: number | null = null
         for (let asked = this.#asked(wave); asked !== written; asked = this.#asked(wave)) {
           if (asked !== null) this.#write(wave, asked)
@@ -242,7 +242,7 @@ export class WaveLoop {
     }
   }
 
-  /** The level that is to be held; null while there is to be a wave. */
+  /** The level to hold; null while the wave runs. */
   #asked(wave: number): 0 | 1 | null {
     const onNs = this.#get(wave, ON_NS)
     if (!isWave(onNs, this.#get(wave, PERIOD_NS))) return onNs > 0 ? 1 : 0
