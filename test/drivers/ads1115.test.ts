@@ -18,11 +18,11 @@ const configure = (bus: I2cBus, config: number) =>
 test('ADS1115: reset values', () => {
   const bus = placed()
   expect([0, 1, 2, 3].map((register) => read(bus, register) & 0xffff)).toEqual([0, 0x8583, 0x8000, 0x7fff])
-  // the pointer stays, and a third byte is nobody's
+  // the pointer stays, and after two bytes the bus reads as ones
   expect([...bus.transfer(ADDRESS, null, 3)]).toEqual([0x7f, 0xff, 0xff])
 })
 
-test('ADS1115: one conversion for each start, of the input and in the range that were asked for', () => {
+test('ADS1115: each start makes one conversion, of the selected input in the selected range', () => {
   const bus = placed()
   bus.poke(ADDRESS, 'volts', [1, 2, -0.1, 3.3])
   expect(read(bus, 0)).toBe(0)
@@ -48,12 +48,12 @@ test('ADS1115: one conversion for each start, of the input and in the range that
     expect(read(bus, 0), config.toString(16)).toBe(steps)
     expect(read(bus, 1) & 0xffff).toBe(config)
   }
-  // without OS nothing is converted
+  // without OS there is no conversion
   configure(bus, 0x4383)
   expect(bus.snapshot(ADDRESS)).toMatchObject({ conversions: 13 })
 })
 
-test('ADS1115: in continuous mode the newest is read, and OS reads 0', () => {
+test('ADS1115: in continuous mode a read gets the newest value, and OS reads 0', () => {
   const bus = placed()
   configure(bus, 0xc283)
   for (const volts of [0.5, 1.5]) {
@@ -63,13 +63,13 @@ test('ADS1115: in continuous mode the newest is read, and OS reads 0', () => {
   expect(read(bus, 1) & 0xffff).toBe(0x4283)
 })
 
-test('ADS1115: results cannot be written', () => {
+test('ADS1115: the conversion register is read-only', () => {
   const bus = placed()
   bus.transfer(ADDRESS, Uint8Array.of(0, 1, 2), 0)
   expect(read(bus, 0)).toBe(0)
 })
 
-test('HANDLES 9.8: the ADS1115 is a pure value', () => {
+test('HANDLES 9.8: an operation on an ADS1115 does not change the old value', () => {
   const before: Ads1115 = structuredClone(ads1115.initial)
   ads1115.write(ads1115.initial, Uint8Array.of(1, 0xc3, 0x83))
   ads1115.poke(ads1115.initial, 'ain1', 1)

@@ -48,7 +48,7 @@ test('MPU6050: identity and reset values', () => {
   expect(bus.snapshot(0x68)).toMatchObject({ asleep: true, initWrites: 0 })
 })
 
-test('MPU6050: asleep it measures nothing, awake in the chosen ranges', () => {
+test('MPU6050: measures only when awake, in the chosen ranges', () => {
   const bus = placed()
   bus.poke(0x68, 'accel', [1, -0.5, 0.25])
   bus.poke(0x68, 'gyro', [100, -50, 0])
@@ -63,7 +63,7 @@ test('MPU6050: asleep it measures nothing, awake in the chosen ranges', () => {
   expect(bus.snapshot(0x68)).toMatchObject({ asleep: false, initWrites: 1, accel: [1, -0.5, 0.25] })
 })
 
-test('MPU6050: keeps its last values in sleep, and forgets all at reset', () => {
+test('MPU6050: keeps its last values in sleep, and loses all at reset', () => {
   const bus = placed()
   bus.transfer(0x68, AWAKE, 0)
   bus.transfer(0x68, Uint8Array.from([0x6b, 0x40]), 0)
@@ -74,7 +74,7 @@ test('MPU6050: keeps its last values in sleep, and forgets all at reset', () => 
   expect(bus.snapshot(0x68)).toMatchObject({ asleep: true, initWrites: 3 })
 })
 
-test('MPU6050: saturates, and its data cannot be written', () => {
+test('MPU6050: saturates, and its data registers are read-only', () => {
   const bus = placed()
   bus.transfer(0x68, AWAKE, 0)
   bus.poke(0x68, 'accel', [100, -100, 0])
@@ -84,7 +84,7 @@ test('MPU6050: saturates, and its data cannot be written', () => {
   expect(read(bus, 0x75, 1)).toEqual([0x68])
 })
 
-test('MPU6050: a read goes on where the last one ended', () => {
+test('MPU6050: a read continues where the last one ended', () => {
   const bus = placed()
   expect(read(bus, 0x74, 1)).toEqual([0])
   expect([...bus.transfer(0x68, null, 1)]).toEqual([0x68])
@@ -92,31 +92,34 @@ test('MPU6050: a read goes on where the last one ended', () => {
 
 const MODELS = { ads1115, bme280, eeprom24c32, mpu6050, pca9685, pcf8574, ssd1306, vl53l0x }
 
-test.each(Object.entries(MODELS))('HANDLES 9.8: %s is a pure value, and takes any bytes', (_, each) => {
-  const model = each as ChipModel<unknown>
-  const transfer = fc.oneof(
-    fc.record({ write: fc.uint8Array({ maxLength: 40 }) }),
-    // a register that is there, and something for it
-    fc.record({ write: fc.tuple(fc.nat(255), fc.nat(255), fc.nat(255)).map((bytes) => Uint8Array.from(bytes)) }),
-    fc.record({ read: fc.nat(40) }),
-  )
-  fc.assert(
-    fc.property(fc.array(transfer, { maxLength: 20 }), (transfers) => {
-      let chip = model.initial
-      for (const step of transfers) {
-        const before = structuredClone(chip)
-        const done = 'write' in step ? model.write(chip, step.write) : model.read(chip, step.read)
-        expect(isDeepStrictEqual(chip, before)).toBe(true)
-        if ('read' in step && 'bytes' in done) expect(done.bytes.length).toBe(step.read)
-        chip = done.next
-      }
-      JSON.stringify(model.snapshot(chip))
-    }),
-    { numRuns: 20 },
-  )
-})
+test.each(Object.entries(MODELS))(
+  'HANDLES 9.8: %s accepts any bytes, and an operation does not change the old value',
+  (_, each) => {
+    const model = each as ChipModel<unknown>
+    const transfer = fc.oneof(
+      fc.record({ write: fc.uint8Array({ maxLength: 40 }) }),
+      // an existing register, and a value for it
+      fc.record({ write: fc.tuple(fc.nat(255), fc.nat(255), fc.nat(255)).map((bytes) => Uint8Array.from(bytes)) }),
+      fc.record({ read: fc.nat(40) }),
+    )
+    fc.assert(
+      fc.property(fc.array(transfer, { maxLength: 20 }), (transfers) => {
+        let chip = model.initial
+        for (const step of transfers) {
+          const before = structuredClone(chip)
+          const done = 'write' in step ? model.write(chip, step.write) : model.read(chip, step.read)
+          expect(isDeepStrictEqual(chip, before)).toBe(true)
+          if ('read' in step && 'bytes' in done) expect(done.bytes.length).toBe(step.read)
+          chip = done.next
+        }
+        JSON.stringify(model.snapshot(chip))
+      }),
+      { numRuns: 20 },
+    )
+  },
+)
 
-test('HANDLES 9.8: faults are pokes of every chip: nack-next, bad-data, stuck-bus, and nobody at the address', () => {
+test('HANDLES 9.8: every chip can be given faults: nack-next, bad-data, stuck-bus; an empty address gives no-ack', () => {
   const bus = placed()
   bus.poke(0x68, 'nack-next', 2)
   expect([1, 2, 3].map(() => kindOf(() => read(bus, 0x75, 1)))).toEqual(['no-ack', 'no-ack', 'none'])
@@ -124,7 +127,7 @@ test('HANDLES 9.8: faults are pokes of every chip: nack-next, bad-data, stuck-bu
   expect([1, 2].map(() => kindOf(() => read(bus, 0x75, 1)))).toEqual(['no-ack', 'none'])
   bus.poke(0x68, 'stuck-bus', true)
   expect(kindOf(() => read(bus, 0x75, 1))).toBe('bus')
-  // the bus is stuck for the others as well
+  // the stuck bus affects the other chips too
   expect(kindOf(() => bus.transfer(0x20, null, 1))).toBe('bus')
   bus.poke(0x68, 'stuck-bus', false)
   expect(kindOf(() => bus.transfer(0x20, null, 1))).toBe('no-ack')

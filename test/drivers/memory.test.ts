@@ -1,4 +1,4 @@
-/** Devices on chips that keep something: a display and an EEPROM. */
+/** Devices with memory: a display and an EEPROM. */
 import { afterAll, expect, test } from 'vitest'
 import { Display, Eeprom } from '../../drivers/index.ts'
 import type { I2cDevice } from '../../drivers/program/handle.ts'
@@ -34,13 +34,13 @@ const lit = ({ rows }: Shown) => rows.join('').split('#').length - 1
 const part = ({ rows }: Shown, x: number, y: number, width: number, height: number) =>
   rows.slice(y, y + height).map((row) => row.slice(x, x + width))
 
-test('SSD1306: dark until it is on, has its charge pump, and the RAM has something to show', () => {
+test('SSD1306: pixels are lit only while display and charge pump are on', () => {
   const { device, now } = screen()
   expect(device.read(1)).toEqual(Uint8Array.of(0x40))
   device.write(Uint8Array.of(0x40, 0xff))
   device.write(Uint8Array.of(0x00, 0xaf))
   expect([lit(now()), device.read(1)[0]]).toEqual([0, 0])
-  // a command and its argument may come apart
+  // a command and its argument may come in different transfers
   device.write(Uint8Array.of(0x00, 0x8d))
   device.write(Uint8Array.of(0x80, 0x14))
   expect(lit(now())).toBe(8)
@@ -55,7 +55,7 @@ test('SSD1306: dark until it is on, has its charge pump, and the RAM has somethi
 const ON = [0x8d, 0x14, 0xa1, 0xc8, 0xaf]
 
 test.each([
-  // page mode wraps in its page, horizontal goes on in the next page, vertical below
+  // page mode wraps within the page, horizontal mode continues on the next page, vertical mode below
   ['page', [0x20, 0x02, 0xb3, 0x0e, 0x17], [0x77, 0x7e, 0x7f, 0x00].map((column) => [3, column]).slice(1)],
   ['horizontal', [0x20, 0x00, 0x21, 0x7e, 0x7f, 0x22, 0x03, 0x04], [126, 127, 126].map((x, at) => [at < 2 ? 3 : 4, x])],
   [
@@ -72,7 +72,7 @@ test.each([
   expect(found).toEqual([...places].sort(([a = 0, b = 0], [c = 0, d = 0]) => a - c || b - d))
 })
 
-test('a display shows text, at its place and size, when it is flushed', () => {
+test('a display shows text at the given position and size after flush', () => {
   const { device, now } = screen()
   const display = new Display(device)
   expect(now().on).toBe(false)
@@ -97,7 +97,7 @@ test('a display shows text, at its place and size, when it is flushed', () => {
   expect(part(now(), 0, 0, 5, 7)).toEqual(part(now(), 0, 8, 5, 7))
 })
 
-test('a display: pixels, rectangles, its edges, clear, off and on', () => {
+test('a display draws pixels and rectangles up to its edges, clears, and goes off and on', () => {
   const { device, now } = screen()
   const display = new Display(device)
   for (const [x, y] of [
@@ -124,7 +124,7 @@ test('a display: pixels, rectangles, its edges, clear, off and on', () => {
   expect(lit(now())).toBe(0)
 })
 
-test('a display sends only what changed', () => {
+test('a display sends only changes', () => {
   const { device, now } = screen()
   const display = new Display(device)
   display.text(0, 0, 'temperature 21.5')
@@ -141,7 +141,7 @@ test('a display sends only what changed', () => {
   expect(now().dataWrites - 1024).toBeLessThanOrEqual(5)
 })
 
-test('a display that another program set up is shown on, whatever its addressing', () => {
+test('a display that another program has set up works in any addressing mode', () => {
   const { device, now } = screen()
   device.write(Uint8Array.of(0x00, ...ON, 0x20, 0x01))
   const { initWrites } = now()
@@ -152,13 +152,13 @@ test('a display that another program set up is shown on, whatever its addressing
   expect(() => new Display(device, { shown: 'AAAA' })).toThrow('expected 1024 bytes shown, got 3')
 })
 
-test('24C32: pages, the write cycle, and reading on over the end', () => {
+test('24C32: pages, the write cycle, and reading past the end', () => {
   const { device, now, poke } = memory()
   device.write(Uint8Array.of(0, 30, 1, 2, 3))
   expect(now()).toMatchObject({ cycles: 1, busy: true })
   expect(() => device.read(1)).toThrow(expect.objectContaining({ kind: 'no-ack' }))
   expect(() => device.write(Uint8Array.of(0, 0))).toThrow(expect.objectContaining({ kind: 'no-ack' }))
-  // what goes past the end of the page is at its beginning
+  // data past the end of the page wraps to its beginning
   expect([...device.writeRead(Uint8Array.of(0, 30), 3)]).toEqual([1, 2, 0xff])
   expect([...device.writeRead(Uint8Array.of(0, 0), 1)]).toEqual([3])
   expect([...device.writeRead(Uint8Array.of(0x0f, 0xff), 2)]).toEqual([0xff, 3])
@@ -169,7 +169,7 @@ test('24C32: pages, the write cycle, and reading on over the end', () => {
   }
 })
 
-test('an EEPROM keeps bytes over pages, waits for its write cycle, and is not worn without need', () => {
+test('an EEPROM writes across pages, waits for its write cycle, and does not write equal bytes', () => {
   const { device, now } = memory()
   const it = new Eeprom(device)
   const bytes = Uint8Array.from({ length: 70 }, (_, index) => index)
@@ -183,13 +183,13 @@ test('an EEPROM keeps bytes over pages, waits for its write cycle, and is not wo
   it.write(20, bytes)
   expect(now().cycles).toBe(4)
   expect([it.read(0, 20).every((byte) => byte === 0xff), now().used]).toEqual([true, 90])
-  // a successor in the middle of the cycle
+  // a successor that starts during the write cycle
   expect(now().busy).toBe(false)
   it.write(0, Uint8Array.of(7))
   expect([now().busy, new Eeprom(device).read(0, 1)[0]]).toEqual([true, 7])
 })
 
-test('an EEPROM: its limits, and a chip that never answers', () => {
+test('an EEPROM refuses bytes beyond its end, and throws for a chip that never answers', () => {
   const { device, poke } = memory()
   const it = new Eeprom(device)
   expect(it.read(4095, 1)).toEqual(Uint8Array.of(0xff))

@@ -1,4 +1,4 @@
-/** HANDLES 9.10: serial lines of a simulated board, with a person at the other end. */
+/** Serial lines of a simulated board, with a terminal at the other end (HANDLES 9.10). */
 import { execFileSync } from 'node:child_process'
 import { closeSync, constants, existsSync, openSync, readlinkSync, readSync, symlinkSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
@@ -28,7 +28,7 @@ function opened(backend: SimBackend): OwnedHandle {
   return backend.open('gps', 1, entry)
 }
 
-/** A person with a terminal program. */
+/** The other end, as a terminal program opens it. */
 function person() {
   const fd = openSync(link, TERMINAL)
   const bytes = Buffer.alloc(65_536)
@@ -57,7 +57,7 @@ describe.runIf(process.platform === 'linux')('a simulated serial line', () => {
   }
   const said = async (host: Host) => String.fromCharCode(...((await host.call('gps', 'read', 4096)) as number[]))
 
-  test('HANDLES 9.10: a person types and reads at its other end, and nothing is lost at a change of program', async () => {
+  test('HANDLES 9.10: both ends send and receive, and a swap loses nothing', async () => {
     const before = openFds()
     const backend = backendOf()
     const owned = opened(backend)
@@ -90,13 +90,13 @@ describe.runIf(process.platform === 'linux')('a simulated serial line', () => {
     expect(openFds()).toBe(before)
   })
 
-  test('HANDLES 9.10: what is written to nobody, or to nobody who reads, neither blocks nor ends the program', async () => {
+  test('HANDLES 9.10: a write neither blocks nor throws when nobody is at the other end, or nobody reads', async () => {
     const backend = backendOf()
     const host = await start(opened(backend))
     const flood = { op: 'time', handle: 'gps', method: 'write', args: [Array(1024).fill(0x55)], times: 300 }
     await host.send(flood)
     const ann = person()
-    // what the kernel had room for, and the rest is lost
+    // as much as the kernel buffers; all further bytes are dropped
     while (ann.read() !== '');
     await host.send(flood)
     expect(ann.read()).toMatch(/^U+$/)
@@ -110,7 +110,7 @@ describe.runIf(process.platform === 'linux')('a simulated serial line', () => {
     backend.close()
   })
 
-  test('HANDLES 3.9: a kept line goes on, and a link that was left behind is replaced', async () => {
+  test('HANDLES 3.9: an adopted line continues, and an old link is replaced', async () => {
     const backend = backendOf()
     const owned = opened(backend)
     const ann = person()
@@ -132,7 +132,7 @@ describe.runIf(process.platform === 'linux')('a simulated serial line', () => {
     next.close()
   })
 
-  test('it has no value, and no requests', () => {
+  test('a serial line has no value and no requests', () => {
     const backend = backendOf()
     const owned = opened(backend)
     for (const op of [OP.get, OP.set, OP.i2cRead]) {

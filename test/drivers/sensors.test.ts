@@ -1,4 +1,4 @@
-/** Devices on chips that sense: what is poked is what is read, through the registers of the chip. */
+/** Sensor devices on simulated chips: they read the poked values through the chip's registers. */
 import fc from 'fast-check'
 import { afterAll, expect, test } from 'vitest'
 import { Distance, Environment, Imu, LineSensor } from '../../drivers/index.ts'
@@ -33,7 +33,7 @@ test('BME280: identity, reset values, and registers in pairs', () => {
   expect(register(0xf7, 8)).toEqual([0x80, 0, 0, 0x80, 0, 0, 0x80, 0])
   device.write(Uint8Array.of(0xf2, 1, 0xf5, 0x10))
   expect(register(0xf2, 4)).toEqual([1, 0, 0, 0x10])
-  // calibration and identity are not for writing
+  // calibration and identity are read-only
   device.write(Uint8Array.of(0x88, 0, 0xd0, 0))
   expect([register(0x88, 2), register(0xd0)]).toEqual([[0x70, 0x6b], [0x60]])
   device.write(Uint8Array.of(0xe0, 0xb6))
@@ -51,7 +51,7 @@ test("BME280: Bosch's example of its compensation (BMP280 data sheet, 3.12)", ()
   expect(it.read()?.temperature).toBeCloseTo(25.08, 2)
 })
 
-test('BME280: what is poked is read, to the resolution of the chip', () => {
+test('BME280: the device reads the poked values, to the resolution of the chip', () => {
   const { device, poke } = environment()
   const it = new Environment(device)
   const climate = fc.record({
@@ -65,24 +65,24 @@ test('BME280: what is poked is read, to the resolution of the chip', () => {
       const got = it.read()
       expect(Math.abs((got?.temperature ?? 1e9) - wanted.temperature)).toBeLessThan(0.01)
       expect(Math.abs((got?.pressure ?? 1e9) - wanted.pressure)).toBeLessThan(1)
-      // the two ways to compute it differ by this much in the cold
+      // at low temperatures the two formulas differ by this much
       expect(Math.abs((got?.humidity ?? 1e9) - wanted.humidity)).toBeLessThan(0.1)
     }),
     { numRuns: 100 },
   )
 })
 
-test('BME280: asleep, forced, and skipped as in 3.3 and 5.4', () => {
+test('BME280: sleep, forced mode and skipped measurements (3.3 and 5.4)', () => {
   const { device, poke, register, now } = environment()
   poke('temperature', 30)
   expect(now()).toMatchObject({ asleep: true, temperature: 30 })
   expect(new Environment(device, { adopt: true }).read()).toBeNull()
-  // ctrl_hum counts only after ctrl_meas: humidity is skipped
+  // ctrl_hum takes effect with the next write to ctrl_meas: humidity is skipped
   device.write(Uint8Array.of(0xf4, 0x25))
   device.write(Uint8Array.of(0xf2, 1))
   expect([register(0xf4)[0], register(0xfd, 2)]).toEqual([0x24, [0x80, 0]])
   expect(register(0xfa)[0]).not.toBe(0x80)
-  // one fold oversampling has 16 bits
+  // oversampling 1 gives 16 bits
   expect(register(0xfc)[0]).toBe(0)
   device.write(Uint8Array.of(0xf4, 0x25))
   expect(register(0xfd, 2)).not.toEqual([0x80, 0])
@@ -96,7 +96,7 @@ test('BME280: faults, limits and other chips', () => {
   poke('nack-next', true)
   expect(() => it.read()).toThrow(expect.objectContaining({ kind: 'no-ack' }))
   expect(it.read()?.humidity).toBeCloseTo(50, 1)
-  // its supply was away
+  // the chip lost its supply
   device.write(Uint8Array.of(0xe0, 0xb6))
   expect(it.read()).toBeNull()
   for (const [what, value] of [
@@ -110,7 +110,7 @@ test('BME280: faults, limits and other chips', () => {
   }
 })
 
-test('MPU6050: what is poked is read, in each range', () => {
+test('MPU6050: the device reads the poked values in each range', () => {
   const { device, poke } = imu()
   for (const [accelRange, gyroRange] of [
     [2, 250],
@@ -134,14 +134,14 @@ test('MPU6050: what is poked is read, in each range', () => {
   )
 })
 
-test('MPU6050: pitch and roll from gravity at first, then by the gyroscope, then gravity again', () => {
+test('MPU6050: pitch and roll start from gravity, follow the gyroscope, and return to gravity', () => {
   const { device, poke } = imu()
   const it = new Imu(device)
   const radians = (30 * Math.PI) / 180
   poke('accel', [-Math.sin(radians), 0, Math.cos(radians)])
   it.tick(0.005)
   expect([it.pitch, it.roll].map(Math.round)).toEqual([30, 0])
-  // it turns by 90 degrees/s for 0.1 s, and gravity is not believed at once
+  // 90 degrees/s for 0.1 s; gravity corrects the angle slowly
   poke('gyro', [0, 90, 0])
   for (let tick = 0; tick < 20; tick++) it.tick(0.005)
   expect(it.pitch).toBeGreaterThan(37)
@@ -155,7 +155,7 @@ test('MPU6050: pitch and roll from gravity at first, then by the gyroscope, then
   expect(successor.pitch).toBeGreaterThan(29)
 })
 
-test('MPU6050: faults change nothing', () => {
+test('MPU6050: a fault leaves pitch and roll unchanged', () => {
   const { device, poke } = imu()
   const it = new Imu(device)
   poke('accel', [0, 0.5, Math.sqrt(0.75)])
@@ -187,7 +187,7 @@ test('VL53L0X: identity, single shot and back-to-back ranging', () => {
   expect([0xc0, 0xc1, 0xc2, 0x51, 0x52, 0x61].map((at) => register(at)[0])).toEqual([0xee, 0xaa, 0x10, 0, 0x99, 0])
   poke('distance', 345)
   device.write(Uint8Array.of(0x00, 0x01))
-  // without the interrupt the range's own status says when it is complete
+  // without the interrupt, the range's status shows when it is complete
   expect([register(0x13), register(0x14)]).toEqual([[0], [0x59]])
   expect(register(0x13)).toEqual([0])
   expect([register(0x14)[0], register(0x1e, 2), now().ranging]).toEqual([0x59, [1, 0x59], 'idle'])
@@ -200,7 +200,7 @@ test('VL53L0X: identity, single shot and back-to-back ranging', () => {
   expect(now().ranging).toBe('idle')
 })
 
-test('VL53L0X: what is poked is read; out of range is nothing', () => {
+test('VL53L0X: the device reads the poked distance; null when out of range', () => {
   const { device, poke } = distance()
   const it = new Distance(device)
   expect([it.mm, it.cm]).toEqual([null, null])
@@ -221,7 +221,7 @@ test('VL53L0X: what is poked is read; out of range is nothing', () => {
   expect(() => poke('mm', 1)).toThrow(expect.objectContaining({ kind: 'unsupported' }))
 })
 
-test('VL53L0X: a chip that is silent for half a second is started again, not before', () => {
+test('VL53L0X: a chip without measurements is started again after half a second', () => {
   const { device, poke, now } = distance()
   const it = new Distance(device)
   while (!it.tick(0.01)) {}
@@ -237,7 +237,7 @@ test('VL53L0X: a chip that is silent for half a second is started again, not bef
   expect(it.mm).toBe(70)
 })
 
-test('PCF8574: pins are inputs at first, and one that it pulls down is low', () => {
+test('PCF8574: pins start as inputs, and a pin that the chip pulls down reads low', () => {
   const { device, poke, now } = line()
   poke('inputs', 0xa5)
   expect([...device.read(2)]).toEqual([0xa5, 0xa5])
@@ -248,7 +248,7 @@ test('PCF8574: pins are inputs at first, and one that it pulls down is low', () 
   expect(() => poke('line', 'left')).toThrow(expect.objectContaining({ kind: 'unsupported' }))
 })
 
-test('a line sensor tells where the line is, and when there is none', () => {
+test('a line sensor gives the position of the line, or null without one', () => {
   const { device, poke } = line()
   const bar = new LineSensor(device)
   for (const wanted of [-1, -0.5, 0, 0.3, 1]) {

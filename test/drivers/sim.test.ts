@@ -34,7 +34,7 @@ function record(id: number, fence: number, value: number): Uint8Array {
   return bytes
 }
 
-test('HANDLES 9.5: no path is left to what is open, and no descriptor when it is closed', async () => {
+test('HANDLES 9.5: open handles have no path, and closed ones leave no descriptor', async () => {
   const before = openFds()
   const { backend, path } = backendOf()
   for (const [index, [name, entry]] of Object.entries(entries).entries()) backend.open(name, index + 1, entry)
@@ -45,7 +45,7 @@ test('HANDLES 9.5: no path is left to what is open, and no descriptor when it is
   await expect.poll(openFds).toBe(before)
 })
 
-test('HANDLES 4.3, 4.4: foreign, absurd and broken records change nothing, and the next good one does', () => {
+test('HANDLES 4.3, 4.4: foreign, invalid and broken records change nothing, and the next valid one works', () => {
   const { backend } = backendOf()
   const handle = backend.open('led', 7, led)
   const source = handle.grant()
@@ -64,7 +64,7 @@ test('HANDLES 4.3, 4.4: foreign, absurd and broken records change nothing, and t
   backend.close()
 })
 
-test('HANDLES 4.5: what was written before the floor was raised counts, what comes after is stale', () => {
+test('HANDLES 4.5: a record written before the fence was raised counts; a later one is stale', () => {
   const { backend } = backendOf()
   const handle = backend.open('led', 1, led)
   const source = handle.grant()
@@ -76,13 +76,13 @@ test('HANDLES 4.5: what was written before the floor was raised counts, what com
   expect(handle.value()).toBe(1)
   expect(backend.info('led')).toMatchObject({ fence: 2, edges: 1, staleWrites: 1 })
   handle.drive(0, 2)
-  expect(() => handle.drive(1, 1)).toThrow('fence 1 is not the present one (2)')
+  expect(() => handle.drive(1, 1)).toThrow('fence 1 is not the current one (2)')
   backend.close()
-  expect(() => handle.value()).toThrow('led: is closed')
+  expect(() => handle.value()).toThrow('led: the handle is closed')
   expect(backend.info('led')).toBeNull()
 })
 
-test('HANDLES 3.1: lines, names and ids are held once', () => {
+test('HANDLES 3.1: a line, a name or an id can be opened once', () => {
   const { backend } = backendOf()
   backend.open('led', 1, led)
   expect(() => backend.open('lamp', 2, led)).toThrow('lamp: GPIO17 is held by led')
@@ -98,7 +98,7 @@ test('HANDLES 3.1: lines, names and ids are held once', () => {
   backend.close()
 })
 
-test('writes arrive by themselves, stamped by the writer, and a wired input follows', async () => {
+test("writes arrive with the writer's time stamp, and a wired input follows", async () => {
   const before = openFds()
   const { backend, world } = backendOf(new World({ wires: [['led', 'button']] }))
   const output = backend.open('led', 1, led)
@@ -135,7 +135,7 @@ test('writes arrive by themselves, stamped by the writer, and a wired input foll
   await expect.poll(openFds).toBe(before)
 })
 
-test('HANDLES 3.9: adopted descriptors go on in another process, and nothing is opened or written', async () => {
+test('HANDLES 3.9: another process continues on adopted descriptors without opening or writing', async () => {
   const before = openFds()
   const { backend } = backendOf()
   const handle = backend.open('led', 1, led)
@@ -160,7 +160,7 @@ test('HANDLES 3.9: adopted descriptors go on in another process, and nothing is 
   await expect.poll(openFds).toBe(before)
 })
 
-test('HANDLES 6.3: changes of program over a held level: no edge, no opening, no initial write', async () => {
+test('HANDLES 6.3: swaps over a held level cause no edge, no opening and no initial write', async () => {
   const { backend } = backendOf()
   const handle = backend.open('led', 1, led)
   const source = handle.grant()

@@ -14,7 +14,7 @@ import type { SpiDevice } from '../../drivers/program/handle.ts'
 const ENTRY = { kind: 'spi', bus: 0, select: 1, simulate: 'mcp3008' }
 const boardOf = (handles: object) => parseBoard(JSON.stringify({ model: 'sim', handles }), 'b')
 
-/** A handle as a program has it, on a simulated chip. */
+/** A program's handle on a simulated chip. */
 function device(entry: object = ENTRY) {
   const world = new World()
   const backend = new SimBackend({ world, folder: null })
@@ -39,7 +39,7 @@ test('MCP3008: the three bytes of figure 6-1, single-ended and as pairs', () => 
   const { spi, world } = device()
   world.poke('adc', 'volts', [0, 3.3, 1.65, 0.5, 0, 0, 2, 1])
   const frame = (...bytes: number[]) => [...spi.transfer(Uint8Array.from(bytes))]
-  // figure 6-1: nothing is known of the bits before the null bit; here they are ones
+  // figure 6-1 does not define the bits before the null bit; in the simulator they are ones
   expect(frame(0x01, 0x80, 0x00)).toEqual([0xff, 0xf8, 0x00])
   expect(frame(0x01, 0x90, 0x00)).toEqual([0xff, 0xfb, 0xff])
   expect(frame(0x01, 0xa0, 0x00)).toEqual([0xff, 0xfa, 0x00])
@@ -50,7 +50,7 @@ test('MCP3008: the three bytes of figure 6-1, single-ended and as pairs', () => 
   expect(frame(0x01, 0x70, 0x00)).toEqual([0xff, 0xf8, 0x00])
 })
 
-test('MCP3008: where the start bit stands does not matter, and the bits come again from the lowest', () => {
+test('MCP3008: the start bit may be anywhere, and the bits repeat from the lowest', () => {
   const { spi, world } = device()
   world.poke('adc', 'ch0', (3.3 * 0b1010110011 + 0.001) / 1024)
   // section 5.0, figure 5-1: 5 bits in, a sample clock, a null bit, B9 to B0, B1 to B9, then zeros
@@ -60,13 +60,13 @@ test('MCP3008: where the start bit stands does not matter, and the bits come aga
   const late = [...spi.transfer(Uint8Array.of(0, 0b00110000, 0, 0))]
   const shifted = late.map((byte) => byte.toString(2).padStart(8, '0')).join('')
   expect(shifted).toBe(`${'1'.repeat(16)}${'0'}${'1010110011'}${'10011'}`)
-  // no start bit, or no bits behind it: nothing is driven
+  // no start bit, or no bits after it: the output stays in high impedance
   expect([...spi.transfer(new Uint8Array(3))]).toEqual([255, 255, 255])
   expect([...spi.transfer(Uint8Array.of(0x01))]).toEqual([255])
   expect(world.chip('adc')).toMatchObject({ conversions: 2 })
 })
 
-test('HANDLES 9.8: MCP3008 is a pure value, and takes any bytes', () => {
+test('HANDLES 9.8: an MCP3008 accepts any bytes, and a transfer does not change the old value', () => {
   fc.assert(
     fc.property(fc.array(fc.uint8Array({ maxLength: 12 }), { maxLength: 20 }), (messages) => {
       let chip = mcp3008.initial
@@ -82,7 +82,7 @@ test('HANDLES 9.8: MCP3008 is a pure value, and takes any bytes', () => {
   )
 })
 
-test('the device: volts of every input and pair, by equation 4-2', () => {
+test('the device gives the volts of every input and pair, by equation 4-2', () => {
   const { spi, world } = device()
   const adc = new Mcp3008(spi)
   const volts = [0, 0.4, 0.8, 1.2, 1.6, 2.5, 3.2, 3.3]
@@ -100,7 +100,7 @@ test('the device: volts of every input and pair, by equation 4-2', () => {
   expect(said(() => new Mcp3008(spi, { reference: 0 }))).toMatch(/VREF/)
 })
 
-test('a chip that does not answer is no-device, and is there again', () => {
+test('a chip that does not answer throws no-device, and works again later', () => {
   const { spi, world } = device()
   const adc = new Mcp3008(spi)
   world.poke('adc', 'bad-data', true)
@@ -121,7 +121,7 @@ test('a chip that does not answer is no-device, and is there again', () => {
   }
 })
 
-test('HANDLES 3.4, 7.4: a brokered transfer needs a lease and the present fence, and has a limit', () => {
+test('HANDLES 3.4, 7.4: a brokered transfer needs a lease and the current fence, and has a limit', () => {
   const { spi, lease, backend } = device({ ...ENTRY, simulate: 'loopback' })
   expect([...spi.transfer(Uint8Array.of(1, 2, 3))]).toEqual([1, 2, 3])
   expect(spi.transfer(new Uint8Array(0))).toEqual(new Uint8Array(0))
@@ -137,7 +137,7 @@ test('HANDLES 3.4, 7.4: a brokered transfer needs a lease and the present fence,
   expect(said(() => spi.transfer(Uint8Array.of(1)))).toBe('revoked')
 })
 
-test('a program reads it in the simulator, over a swap', async () => {
+test('a program reads an MCP3008 in the simulator, across a swap', async () => {
   const program = () =>
     robot({
       needs: { adc: 'spi' },

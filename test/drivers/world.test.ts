@@ -19,7 +19,7 @@ const led = { kind: 'output', line: 17 }
 const button = { kind: 'input', line: 27 }
 const short = ({ name, value, ns, fence, accepted }: Change) => [name, value, ns, fence, accepted]
 
-test('HANDLES 9.1: the trace has every write, its time and fence', () => {
+test('HANDLES 9.1: the trace has every write with its time and fence', () => {
   const { world, clock } = worldOf({ led, button }, [['led', 'button']])
   const seen: Change[] = []
   const stop = world.onChange((change) => seen.push(change))
@@ -28,8 +28,8 @@ test('HANDLES 9.1: the trace has every write, its time and fence', () => {
   world.write('led', 1, 5)
   clock.advance(10n)
   world.write('led', 1, 5)
-  expect(() => world.write('led', 0, 4)).toThrow('led: fence 4 is not the present one (5)')
-  expect(() => world.write('led', 0, 6)).toThrow('led: fence 6 is not the present one (5)')
+  expect(() => world.write('led', 0, 4)).toThrow('led: fence 4 is not the current one (5)')
+  expect(() => world.write('led', 0, 6)).toThrow('led: fence 6 is not the current one (5)')
   stop()
   world.write('led', 0, 5)
   expect(seen.map(short)).toEqual([
@@ -50,7 +50,7 @@ test('the trace is bounded and keeps the newest', () => {
   expect(world.trace.recent().map(({ fence }) => fence)).toEqual([7, 8, 9])
 })
 
-test('HANDLES 3.3: a write of the body fences out older writers, and obeys newer ones', () => {
+test('HANDLES 3.3: a write of the body fences out older writers, and is refused after newer ones', () => {
   const { world } = worldOf({ led })
   world.allowFence(7)
   world.drive('led', 1, 7)
@@ -63,7 +63,7 @@ test('HANDLES 3.3: a write of the body fences out older writers, and obeys newer
   expect(world.pin('led').value).toBe(1)
 })
 
-test('HANDLES 9.2: a wire is stronger than a pull, and gone with its output', () => {
+test('HANDLES 9.2: a wire overrides a pull while its output is open', () => {
   const { world, edges } = worldOf({ led, button: { ...button, pull: 'up' } }, [['led', 'button']])
   world.drive('led', 0, 1)
   expect(world.pin('button').value).toBe(0)
@@ -80,7 +80,7 @@ test('HANDLES 9.2: a wire is stronger than a pull, and gone with its output', ()
   ])
 })
 
-test('HANDLES 1.3: activeLow turns the line over, on either end of a wire', () => {
+test('HANDLES 1.3: activeLow inverts the line at either end of a wire', () => {
   const { world } = worldOf(
     { led: { ...led, activeLow: true }, button, inverse: { kind: 'input', line: 22, pull: 'up', activeLow: true } },
     [['led', 'button']],
@@ -120,7 +120,7 @@ test.each([
   if (wanted === 'both') expect(edges.map(({ ns }) => ns)).toEqual([1001n, 1002n, 1004n])
 })
 
-test('HANDLES 9.3: what does not last for the debounce period is not seen', () => {
+test('HANDLES 9.3: a change shorter than the debounce period is ignored', () => {
   const { world, clock, edges } = worldOf({ button: { ...button, debounceMs: 5 } })
   for (const level of [1, 0, 1, 0, 1] as const) {
     world.pull('button', level)
@@ -136,7 +136,7 @@ test('HANDLES 9.3: what does not last for the debounce period is not seen', () =
   expect(edges.length).toBe(1)
 })
 
-test('HANDLES 3.1: a line is held once', () => {
+test('HANDLES 3.1: a line can be opened once', () => {
   const { world, board } = worldOf({ led, button })
   const entry = board.handles.led as BoardHandle
   expect(() => world.attach('led', entry)).toThrow('led: GPIO17 is held by led')
@@ -146,7 +146,7 @@ test('HANDLES 3.1: a line is held once', () => {
   world.attach('lamp', entry)
 })
 
-test('HANDLES 3.9: a kept handle goes on where it was', () => {
+test('HANDLES 3.9: an adopted handle continues with its value, fence and edges', () => {
   const { world, board, edges } = worldOf({ led, button })
   const other = new World({ clock: new VirtualClock() })
   other.attach('led', board.handles.led as BoardHandle, { value: 1, fence: 12 })
@@ -159,7 +159,7 @@ test('HANDLES 3.9: a kept handle goes on where it was', () => {
   expect(world.pin('led').initWrites).toBe(1)
 })
 
-test('HANDLES 6.5: duties go to their limits; 6.4: others are refused', () => {
+test('HANDLES 6.5, 6.4: a duty cycle goes to its limits, and an invalid one is refused', () => {
   const { world } = worldOf({ arm: { kind: 'pwm', line: 18, frequencyHz: 50, min: 0.1, max: 0.2, initial: 0.15 } })
   world.drive('arm', 1, 1)
   expect(world.pin('arm').value).toBe(0.2)
@@ -167,7 +167,7 @@ test('HANDLES 6.5: duties go to their limits; 6.4: others are refused', () => {
   expect(world.pin('arm').value).toBe(0.2)
 })
 
-test('HANDLES 9.4: a stamp is believed when it is not older than a second, nor of the future', () => {
+test('HANDLES 9.4: a time stamp counts when it lies within the last second', () => {
   const { world, clock } = worldOf({ led })
   world.allowFence(1)
   clock.advance(5_000_000_000n)
@@ -181,7 +181,7 @@ test('HANDLES 9.4: a stamp is believed when it is not older than a second, nor o
   ).toEqual([now - 5n, now, now])
 })
 
-test('only inputs are pulled, only chips are poked', () => {
+test('only inputs can be pulled, and only chips poked', () => {
   const { world } = worldOf({ led, button })
   expect(() => world.pull('led', 1)).toThrow('led: only an input can be pulled')
   expect(() => world.poke('led', 'temp', 1)).toThrow('led: only a chip can be poked')

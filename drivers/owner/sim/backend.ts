@@ -1,5 +1,6 @@
 /**
- * Invariant: a simulated handle is opened once, and what reaches the world through it carries a fence (HANDLES 3, 9).
+ * The simulator's backend: opens the handles of a board on a simulated World, under the same rules as real hardware
+ * (HANDLES 3, 9).
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -17,13 +18,13 @@ import type { World } from './world.ts'
 export interface SimOptions {
   world: World
   /**
-   * A private folder, best on tmpfs; it is made (0700) when it is absent, and stays empty but for an instant. null: there
-   * are no descriptors, every handle is brokered.
+   * A private folder for FIFOs and files, best on tmpfs; created with mode 0700. Each file is removed once it is
+   * opened. null: no descriptors, every handle is brokered.
    */
   folder: string | null
-  /** Where links to the other ends of serial lines are made; without it there are no serial lines. */
+  /** Folder for links to the other ends of serial lines; absent: serial lines are unsupported. */
   links?: string
-  /** Where socket files are made. */
+  /** Folder for socket files. */
   sockets?: string
 }
 
@@ -73,13 +74,13 @@ export class SimBackend implements Backend {
     for (const name of names) {
       const handle = this.#handles.get(name)
       if (handle === undefined) continue
-      // HANDLES 4.5: takes what was written before this
+      // applies the records that were written before the new fence (HANDLES 4.5)
       handle.value()
       this.world.raise(name, fence)
     }
   }
 
-  /** As `advance` without names. */
+  /** Allows fences up to `fence`, without raising that of any handle. */
   allowFence(fence: number): void {
     this.advance(fence, [])
   }
@@ -177,7 +178,7 @@ class SimHandle implements OwnedHandle {
 
   drive(value: number, fence: number): void {
     this.#check()
-    // what was written before this is applied, or refused, before this
+    // first apply, or refuse, the records that were written before this call
     this.#channel.drain()
     this.#world.drive(this.name, value, fence)
   }
@@ -236,7 +237,7 @@ class SimHandle implements OwnedHandle {
     }
   }
 
-  /** HANDLES 4.3: a record that may not be applied changes nothing. The world has counted and traced it. */
+  /** Applies a record. A refused record changes nothing (HANDLES 4.3); the world has counted and traced it. */
   take(record: WriteRecord): void {
     if (!this.#open || record.id !== this.id) return
     try {
@@ -259,11 +260,11 @@ class SimHandle implements OwnedHandle {
   }
 
   #check(): void {
-    if (!this.#open) throw new HardwareError('no-device', `${this.name}: is closed`)
+    if (!this.#open) throw new HardwareError('no-device', `${this.name}: the handle is closed`)
   }
 }
 
-/** A level, or what it is driven to. */
+/** True for inputs and for driven kinds. */
 function hasValue(kind: SupportedKind): boolean {
   return kind === 'input' || isDriven(kind)
 }

@@ -1,6 +1,8 @@
 /**
- * Invariant: each inherited handle of the simulator is a real descriptor, and its file is gone from the folder as soon
- * as both ends are open, so that nobody can open it again.
+ * The descriptors through which programs use simulated handles: a FIFO for writes, a file for the level of an input.
+ *
+ * Each file is removed from the folder as soon as both ends are open, so that no other process can open it
+ * (HANDLES 9.5, 9.6).
  */
 import { spawnSync } from 'node:child_process'
 import { closeSync, constants, openSync, readSync, rmSync, unlinkSync, writeSync } from 'node:fs'
@@ -12,13 +14,13 @@ import type { GrantSource } from '../backend.ts'
 
 export interface Channel {
   readonly source: GrantSource
-  /** Where a person reaches the other end. */
+  /** Path of the other end, for a terminal program. */
   readonly link?: string
-  /** Both ends, in the order that `adopt` takes them. */
+  /** Both ends, in the order that `adopt` expects. */
   readonly fds: readonly number[]
-  /** Takes what programs have written until now. */
+  /** Applies the records that programs have written so far. */
   drain(): void
-  /** Inputs: shows a level to programs. */
+  /** Inputs: sets the level that programs read. */
   show(level: number): void
   close(): void
 }
@@ -27,7 +29,7 @@ export const NO_CHANNEL: Channel = { source: { via: 'broker' }, fds: [], drain()
 
 const CHUNK = 64 * 1024
 
-/** HANDLES 9.5: programs write records into a FIFO, at a blocking end; the world reads at a non-blocking one. */
+/** A FIFO: programs write records at its blocking end, the world reads them at the non-blocking one (HANDLES 9.5). */
 export class RecordPipe implements Channel {
   readonly source: GrantSource
   readonly fds: readonly number[]
@@ -51,7 +53,7 @@ export class RecordPipe implements Channel {
 
   static make(folder: string, name: string, id: number, onRecord: (record: WriteRecord) => void): RecordPipe {
     const path = join(folder, `${id}.fifo`)
-    // what an owner left that was killed just here
+    // an owner that was killed at this point has left its file
     rmSync(path, { force: true })
     const made = spawnSync('mkfifo', ['-m', '600', path], { encoding: 'utf8' })
     if (made.status !== 0) {
@@ -59,7 +61,7 @@ export class RecordPipe implements Channel {
     }
     try {
       const read = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK)
-      // a reader is there, so this does not wait; the end is its own open file, and blocks when the pipe is full
+      // does not wait, since a reader exists; an open file of its own, so that writes block when the pipe is full
       return new RecordPipe(name, [read, openSync(path, constants.O_WRONLY)], onRecord)
     } finally {
       unlinkSync(path)
@@ -90,7 +92,7 @@ export class RecordPipe implements Channel {
   }
 }
 
-/** HANDLES 9.6: the level of an input, as one byte that programs read at position 0. */
+/** A file with the level of an input: one byte, which programs read at position 0 (HANDLES 9.6). */
 export class LevelFile implements Channel {
   readonly source: GrantSource
   readonly fds: readonly number[]

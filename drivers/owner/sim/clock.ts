@@ -1,10 +1,10 @@
-/** Invariant: the simulated world knows no time but that of its clock. */
+/** Simulated time, for tests: the world takes its time from here instead of CLOCK_MONOTONIC. */
 import type { Clock } from '../../clock.ts'
 
-/** A clock that stands still until it is told to go on. */
+/** A clock that moves only in `step` and `advance`. */
 export class VirtualClock implements Clock {
   #now: bigint
-  /** In order of time, then of asking. */
+  /** In order of time, then of registration. */
   readonly #calls: { readonly at: bigint; readonly call: () => void }[] = []
 
   constructor(start = 0n) {
@@ -26,12 +26,12 @@ export class VirtualClock implements Clock {
     }
   }
 
-  /** When the next call falls due. */
+  /** Time of the next call; null when none is waiting. */
   get due(): bigint | null {
     return this.#calls[0]?.at ?? null
   }
 
-  /** Goes to `at` and makes the first call that is due there, if any. False when there was none. */
+  /** Makes the first call that is due by `at`, at its own time. If none is, sets the time to `at` and returns false. */
   step(at: bigint): boolean {
     const next = this.#calls[0]
     if (next === undefined || next.at > at) {
@@ -44,7 +44,7 @@ export class VirtualClock implements Clock {
     return true
   }
 
-  /** Runs what falls due, in order of time, each at its own time. */
+  /** Moves the time on by `ns`, and makes every call that is due meanwhile at its own time. */
   advance(ns: bigint): void {
     const end = this.#now + ns
     while (this.step(end));

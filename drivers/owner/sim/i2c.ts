@@ -1,4 +1,4 @@
-/** Invariant: one transfer at a time, to one address; a chip that holds the bus holds it for all. */
+/** A simulated I2C bus with its chips. A chip that holds the data line low blocks the bus for all of them. */
 
 import type { ChipName } from '../../board/schema.ts'
 import { HardwareError } from '../../errors.ts'
@@ -13,14 +13,14 @@ import { pcf8574 } from './chips/pcf8574.ts'
 import { ssd1306 } from './chips/ssd1306.ts'
 import { vl53l0x } from './chips/vl53l0x.ts'
 
-/** A chip in its place: what it is now changes, and only here. */
+/** A chip on the bus, with its current state. Chip models are pure, so this is the only place where state changes. */
 interface Placed {
-  /** It holds the bus. */
+  /** The chip holds the data line low. */
   readonly stuck: boolean
   write(bytes: Uint8Array): Uint8Array
   read(length: number): Uint8Array
   snapshot(): ChipState
-  /** False when the chip has no such thing. */
+  /** False when the chip does not know `what`, or `value` does not fit. */
   poke(what: string, value: unknown): boolean
 }
 
@@ -67,7 +67,7 @@ export class I2cBus {
     this.#bus = bus
   }
 
-  /** A chip that is there already keeps its state. Throws `no-device` for a model that is unknown. */
+  /** Puts a chip on the bus. A chip at that address keeps its state. Throws `no-device` for an unknown model. */
   place(address: number, model: string | undefined): void {
     if (this.#chips.has(address)) return
     const known: ((at: string) => Placed) | undefined = MODELS[model as ChipName]
@@ -77,7 +77,7 @@ export class I2cBus {
     this.#chips.set(address, known(this.#at(address)))
   }
 
-  /** Writes, reads, or both with a repeated start. Throws `no-ack` when nobody answers, `bus` when it is stuck. */
+  /** Writes, reads, or both with a repeated start. Throws `no-ack` when no chip answers, `bus` for a stuck bus. */
   transfer(address: number, write: Uint8Array | null, length: number): Uint8Array {
     this.transfers++
     for (const chip of this.#chips.values()) {
@@ -93,7 +93,7 @@ export class I2cBus {
     return this.#chips.get(address)?.snapshot() ?? null
   }
 
-  /** Throws `unsupported` when the chip has no such thing to poke. */
+  /** Throws `unsupported` when the chip does not know `what`, or `value` does not fit. */
   poke(address: number, what: string, value: unknown): void {
     if (this.#chips.get(address)?.poke(what, value)) return
     throw new HardwareError('unsupported', `${this.#at(address)}: cannot poke ${what} with ${JSON.stringify(value)}`)

@@ -1,4 +1,4 @@
-/** Invariant: a listening socket of a simulated board is a real one, bound once (HANDLES 17.1). */
+/** `listen` on a simulated board: a real socket, as on a real board (HANDLES 17.1). */
 
 import type { ListenEntry } from '../../board/types.ts'
 import { HardwareError } from '../../errors.ts'
@@ -21,7 +21,7 @@ export class Listening implements Channel {
     this.#sockets = sockets
   }
 
-  /** `fd`: one that was kept. Throws `unsupported` where there is no Linux or no koffi, `busy` for a port that is taken. */
+  /** `fd`: a socket that was kept open. Throws `unsupported` without Linux or koffi, `busy` for a port in use. */
   static make(name: string, entry: ListenEntry, sockets: string | undefined, fd: number | undefined): Listening {
     return new Listening(fd ?? listenOn(name, entry, sockets, systemFor(name)), entry, sockets)
   }
@@ -41,7 +41,7 @@ function systemFor(name: string): LinuxSystem {
   try {
     return loadSystem()
   } catch (cause) {
-    const message = `${name}: a port is handed over through Linux: ${(cause as Error).message}`
+    const message = `${name}: a listening socket needs Linux and koffi: ${(cause as Error).message}`
     throw new HardwareError('unsupported', message, { cause })
   }
 }

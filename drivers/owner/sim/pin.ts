@@ -1,4 +1,4 @@
-/** Invariant: the state of one handle in the world; only the world changes it. */
+/** The state of one handle in the simulated world; only the world changes it. */
 import { placeOf } from '../../board/places.ts'
 import type { BoardHandle } from '../../board/types.ts'
 import type { Edge, Level, SupportedKind } from '../../program/handle.ts'
@@ -9,20 +9,21 @@ export interface Pin {
   readonly line: string
   entry: BoardHandle
   held: boolean
-  /** Logical level, or duty cycle. */
+  /** Logical level, duty cycle or degrees. */
   value: number
-  /** Highest fencing number that wrote. */
+  /** The highest fencing number seen. */
   fence: number
-  /** Of a handle whose value may only change at a rate, and the fence of who moves it. */
+  /** Limits the rate of change; null when the board file sets no `slew`. */
   slew: Slew | null
+  /** Fence of the program whose motion is under way. */
   writer: number
   opens: number
   initWrites: number
   edges: number
   staleWrites: number
-  /** Inputs: a level from outside, instead of the board's pull. */
+  /** Inputs: a level set by `pull`; null: the pull of the board file counts. */
   pulled: Level | null
-  /** Inputs: cancels a change that has not lasted long enough yet. */
+  /** Inputs: cancels a change that has not yet lasted for the debounce period. */
   pending: (() => void) | null
   readonly listeners: Set<(edge: Edge) => void>
 }

@@ -1,9 +1,8 @@
 /**
- * Invariant: the two ends of a simulated serial line are those of one pseudo-terminal, which is raw before anybody can know
- * its path (HANDLES 9.10).
+ * A simulated serial line: a pseudo-terminal (pty(7)), set to raw mode before its path is published (HANDLES 9.10).
  *
- * pty(7): the program has the master, as a terminal program wants a terminal, which is the slave. ptmx is opened
- * non-blocking: neither end waits for the other.
+ * The program has the master, since the terminal program at the other end needs a terminal, which is the slave. ptmx is
+ * opened non-blocking, so that neither end waits for the other.
  */
 import { closeSync, constants, mkdirSync, openSync, readlinkSync, rmSync, symlinkSync } from 'node:fs'
 import { dirname } from 'node:path'
@@ -14,7 +13,7 @@ import { configureLine } from '../linux/serial.ts'
 import { type LinuxSystem, loadSystem } from '../linux/system.ts'
 import type { Channel } from './channels.ts'
 
-/** asm-generic/ioctls.h: TIOCSPTLCK and TIOCGPTN, of an int. */
+/** asm-generic/ioctls.h: TIOCSPTLCK and TIOCGPTN, each with a pointer to an int. */
 const UNLOCK = 0x40045431
 const NUMBER = 0x80045430
 const HOW = constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK
@@ -22,7 +21,7 @@ const HOW = constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK
 export class Pty implements Channel {
   readonly source: GrantSource
   readonly fds: readonly number[]
-  /** What a terminal program opens: a link of a fixed name to the slave. */
+  /** The path for a terminal program: a link with a fixed name to the slave. */
   readonly link: string
   readonly #path: string
   #open = true
@@ -34,7 +33,7 @@ export class Pty implements Channel {
     this.link = link
     this.#path = slaveOf(fd, system)
     mkdirSync(dirname(link), { recursive: true, mode: 0o700 })
-    // of an owner that was killed
+    // a link that a killed owner left
     rmSync(link, { force: true })
     symlinkSync(this.#path, link)
   }
@@ -70,7 +69,7 @@ function systemFor(name: string): LinuxSystem {
   try {
     return loadSystem()
   } catch (cause) {
-    const message = `${name}: a simulated serial line is a pseudo-terminal: ${(cause as Error).message}`
+    const message = `${name}: a simulated serial line needs Linux and koffi: ${(cause as Error).message}`
     throw new HardwareError('unsupported', message, { cause })
   }
 }

@@ -1,8 +1,8 @@
 /**
- * Invariant: a chip select has one chip, which stays as it is when its handle is closed and opened again.
+ * The simulated SPI chips, one for each chip select. A chip keeps its state when its handle is closed and opened again.
  *
- * SPI has no acknowledge, and no chip can hold the bus: of the faults of HANDLES 9.8 there is `bad-data`, which is a chip
- * without supply, or a MISO line that is off.
+ * SPI has no acknowledge, and no chip can hold the bus. So of the faults of HANDLES 9.8 only `bad-data` exists here: a
+ * chip without supply, or a MISO line that is disconnected.
  */
 
 import type { SpiChipName } from '../../board/schema.ts'
@@ -11,13 +11,13 @@ import type { ChipState, SpiChipModel } from './chips/chip.ts'
 import { loopback } from './chips/loopback.ts'
 import { mcp3008 } from './chips/mcp3008.ts'
 
-/** What spidev takes in one message (HANDLES 12.11). */
+/** Bytes that spidev accepts in one message (HANDLES 12.11). */
 const MAX_MESSAGE = 4096
 
 interface Placed {
   transfer(bytes: Uint8Array): Uint8Array
   snapshot(): ChipState
-  /** False when the chip has no such thing. */
+  /** False when the chip does not know `what`, or `value` does not fit. */
   poke(what: string, value: unknown): boolean
 }
 
@@ -55,7 +55,7 @@ function placed<S>(model: SpiChipModel<S>): Placed {
 export class SpiChips {
   readonly #chips = new Map<string, Placed>()
 
-  /** `place`: `spi-0.1`. A chip that is there already keeps its state. Throws `no-device` for a model that is unknown. */
+  /** Adds a chip at `place`, as `spi-0.1`. A chip there keeps its state. Throws `no-device` for an unknown model. */
   place(place: string, model: SpiChipName | undefined): void {
     if (this.#chips.has(place)) return
     const known = model === undefined ? undefined : MODELS[model]
@@ -63,7 +63,7 @@ export class SpiChips {
     this.#chips.set(place, known())
   }
 
-  /** One message; the answer is as long. */
+  /** One message; the answer has the same length. */
   transfer(place: string, bytes: Uint8Array): Uint8Array {
     if (bytes.length > MAX_MESSAGE) {
       const expected = `expected at most ${MAX_MESSAGE} bytes a message, got ${bytes.length}`
@@ -76,7 +76,7 @@ export class SpiChips {
     return this.#chips.get(place)?.snapshot() ?? null
   }
 
-  /** Throws `unsupported` when the chip has no such thing to poke. */
+  /** Throws `unsupported` when the chip does not know `what`, or `value` does not fit. */
   poke(place: string, what: string, value: unknown): void {
     if (this.#chips.get(place)?.poke(what, value)) return
     throw new HardwareError('unsupported', `${place}: cannot poke ${what} with ${JSON.stringify(value)}`)

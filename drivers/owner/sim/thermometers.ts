@@ -1,4 +1,4 @@
-/** Invariant: what is read of a simulated sensor goes through the checks of a real one. */
+/** The simulated 1-wire temperature sensors. Their scratchpads go through the same checks as those of real ones. */
 
 import { HardwareError } from '../../errors.ts'
 import { degreesOfScratchpad } from '../ds18b20.ts'
@@ -6,15 +6,15 @@ import type { ChipState } from './chips/chip.ts'
 import { type Ds18b20, ds18b20 } from './chips/ds18b20.ts'
 
 export class Thermometers {
-  /** By their name on the bus. */
+  /** By their id on the bus. */
   readonly #chips = new Map<string, Ds18b20>()
 
-  /** One that is there already keeps its state. */
+  /** Adds a sensor. An existing sensor keeps its state. */
   place(device: string): void {
     if (!this.#chips.has(device)) this.#chips.set(device, ds18b20.initial)
   }
 
-  /** degrees C. Throws `no-device` and `bus`. */
+  /** Measures: degrees C. Throws `no-device` or `bus`. */
   read(name: string, device: string): number {
     const { next, scratchpad } = ds18b20.read(this.#of(device))
     this.#chips.set(device, next)
@@ -22,7 +22,7 @@ export class Thermometers {
     throw new HardwareError('no-device', `${name}: ${device} is not there`)
   }
 
-  /** As `read`, without a measurement: for who only looks. Undefined when there is none to be had. */
+  /** degrees C without a measurement, so that no injected fault is used up. undefined when a read would fail. */
   look(device: string): number | undefined {
     const { scratchpad } = ds18b20.read(this.#of(device))
     try {
@@ -36,7 +36,7 @@ export class Thermometers {
     return ds18b20.snapshot(this.#of(device))
   }
 
-  /** Throws `unsupported` when the sensor has no such thing to poke. */
+  /** Throws `unsupported` when the sensor does not know `what`, or `value` does not fit. */
   poke(device: string, what: string, value: unknown): void {
     const next = ds18b20.poke(this.#of(device), what, value)
     if (next === null) {

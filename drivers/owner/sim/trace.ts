@@ -1,17 +1,17 @@
-/** Invariant: the trace holds the newest entries in order, in bounded memory. */
+/** The trace of writes and level changes in the simulated world: a ring of the newest entries. */
 import type { SupportedKind } from '../../program/handle.ts'
 
 export interface Change {
   readonly name: string
   readonly kind: SupportedKind
   readonly line: string
-  /** Logical level, or duty cycle. */
+  /** Logical level, duty cycle or degrees. */
   readonly value: number
-  /** When it was written, or sensed. */
+  /** Time of the write, or of the change of an input. */
   readonly ns: bigint
   /** 0 for inputs and initial values. */
   readonly fence: number
-  /** false: a write that was refused because of its fence; the value was not applied. */
+  /** false: the write was refused for its fence, and the value was not applied. */
   readonly accepted: boolean
   /** false: the handle had this value already, or the write was refused. */
   readonly changed: boolean
@@ -38,7 +38,7 @@ export class Trace {
     return () => this.#listeners.delete(entry)
   }
 
-  /** Entries that were ever added. */
+  /** Number of entries ever added. */
   get count(): number {
     return this.#next
   }

@@ -1,7 +1,8 @@
 /**
- * Invariant: a level changes only by a write whose fence is allowed, by a wire, or by a pull, and each is in the trace.
+ * The simulated lines, buses and chips of one board (HANDLES 9). A world outlives the backends that are opened on it.
  *
- * The simulated lines, buses and chips of one board (HANDLES 9). It outlives the backends that are opened on it.
+ * Invariant: a level changes only by a write whose fence is allowed, by a wire or by a pull, and every change is in the
+ * trace (test/drivers/world.test.ts).
  */
 import { placeOf, slewOf } from '../../board/places.ts'
 import type { BoardHandle } from '../../board/types.ts'
@@ -21,9 +22,9 @@ export type { Change } from './trace.ts'
 
 export interface WorldOptions {
   clock?: Clock
-  /** Pairs of handle names: an output that drives an input. */
+  /** Pairs of handle names: the output drives the input. */
   wires?: readonly (readonly [output: string, input: string])[]
-  /** Entries of the trace that are kept. */
+  /** Number of trace entries to keep. */
   ring?: number
 }
 
@@ -43,17 +44,17 @@ export class World {
     this.#wires = options.wires ?? []
   }
 
-  /** Every entry of the trace as it is made: writes, also refused ones, and levels of inputs. */
+  /** Calls `listener` with each new trace entry: writes, also refused ones, and changes of inputs. */
   onChange(listener: Parameters<Trace['listen']>[0]): () => void {
     return this.trace.listen(listener)
   }
 
-  /** HANDLES 3.5: programs may use fencing numbers up to this one. It never falls. */
+  /** From now on programs may use fences up to this one (HANDLES 3.5). A lower number changes nothing. */
   allowFence(fence: number): void {
     this.#allowed = Math.max(this.#allowed, fence)
   }
 
-  /** HANDLES 3.5: programs may not use fencing numbers below this one on the handle any more. */
+  /** From now on programs may not use a fence below this one on the handle (HANDLES 3.5). */
   raise(name: string, fence: number): void {
     const pin = this.#held(name)
     if (fence <= pin.fence) return
@@ -61,7 +62,7 @@ export class World {
     pin.slew?.settle()
   }
 
-  /** Holds a line for a handle. `kept` continues a handle: nothing is written (HANDLES 3.9). Throws `busy`. */
+  /** Opens a handle. With `kept` it is continued, and nothing is written (HANDLES 3.9). Throws `busy`. */
   attach(name: string, entry: BoardHandle, kept?: Omit<Kept, 'fds'>): void {
     const line = placeOf(entry)
     for (const other of this.#pins.values()) {
@@ -86,9 +87,9 @@ export class World {
       if (kept.value !== undefined) pin.value = kept.value
       if (kept.seqno !== undefined) pin.edges = kept.seqno
     }
-    if (entry.kind === 'input') pin.value = this.#sensed(pin)
+    if (entry.kind === 'input') pin.value = this.#levelOfLine(pin)
     else if ('initial' in entry && kept === undefined) {
-      // HANDLES 3.2, 6.1
+      // the initial value is written once, and does not count as an edge (HANDLES 3.2, 6.1)
       pin.initWrites++
       this.#apply(pin, checkedValue(pin.name, pin.entry, entry.initial), pin.fence, this.clock.now())
       pin.edges = 0
@@ -104,7 +105,7 @@ export class World {
     pin.pending = null
     pin.slew?.stop()
     pin.listeners.clear()
-    this.#follow(name)
+    this.#updateWired(name)
   }
 
   pin(name: string): Readonly<Pin> {
@@ -117,7 +118,7 @@ export class World {
     return [...this.#pins.values()]
   }
 
-  /** The body's write (HANDLES 3.3). Throws `revoked` when a later fence has written. */
+  /** A write by the body (HANDLES 3.3). Throws `revoked` when `fence` is below the highest seen. */
   drive(name: string, value: number, fence: number): void {
     const pin = this.#held(name)
     const level = checkedValue(pin.name, pin.entry, value)
@@ -126,7 +127,7 @@ export class World {
     pin.slew?.set(level)
   }
 
-  /** A program's write, stamped by it. Throws `revoked` for a fence below the highest seen or above the allowed. */
+  /** A write by a program, with its time stamp. Throws `revoked` for a fence below the highest seen or not allowed. */
   write(name: string, value: number, fence: number, stamp?: bigint): void {
     const pin = this.#held(name)
     const level = checkedValue(pin.name, pin.entry, value)
@@ -137,30 +138,30 @@ export class World {
     pin.slew.to(level)
   }
 
-  /** A program's transfer on a bus, under the same rule as a write. */
+  /** An I2C transfer by a program, with the same check of its fence as a write. */
   transfer(name: string, bytes: Uint8Array | null, length: number, fence: number): Uint8Array {
     const pin = this.#held(name)
     const { entry } = pin
     if (entry.kind !== 'i2c' && entry.kind !== 'analog') {
       throw new HardwareError('unsupported', `${name}: kind ${entry.kind} has no transfers`)
     }
-    this.#admit(pin, fence)
+    this.#checkFence(pin, fence)
     return this.#bus(entry.bus).transfer(entry.address, bytes, length)
   }
 
-  /** The same on SPI: one message, and an answer of its length. */
+  /** An SPI message of a program; the answer has the same length. */
   exchange(name: string, bytes: Uint8Array, fence: number): Uint8Array {
     const pin = this.#held(name)
-    this.#admit(pin, fence)
+    this.#checkFence(pin, fence)
     return this.#spi.transfer(pin.line, bytes)
   }
 
-  /** degrees C of a sensor. Throws `no-device` and `bus`. */
+  /** Measures with a sensor: degrees C. Throws `no-device` or `bus`. */
   measure(name: string): number {
     return this.#thermometers.read(name, this.#sensor(name))
   }
 
-  /** The same for who only looks: uses up no fault, and undefined is that there is none. */
+  /** The temperature for a status display: uses up no injected fault. undefined when a measurement would fail. */
   measured(name: string): number | undefined {
     return this.#thermometers.look(this.#sensor(name))
   }
@@ -171,10 +172,10 @@ export class World {
     throw new HardwareError('unsupported', `${name}: kind ${entry.kind} measures no temperature`)
   }
 
-  #admit(pin: Pin, fence: number): void {
+  #checkFence(pin: Pin, fence: number): void {
     if (fence < pin.fence || fence > this.#allowed) {
       pin.staleWrites++
-      throw new HardwareError('revoked', `${pin.name}: fence ${fence} is not the present one (${pin.fence})`)
+      throw new HardwareError('revoked', `${pin.name}: fence ${fence} is not the current one (${pin.fence})`)
     }
     pin.fence = fence
   }
@@ -186,7 +187,7 @@ export class World {
     return () => listeners.delete(entry)
   }
 
-  /** Sets the level of an input's line from outside; null gives it back to the board's pull. A wire is stronger. */
+  /** Sets the level of an input's line. null: back to the board's pull. A wire overrides both. */
   pull(name: string, level: Level | null): void {
     const pin = this.#held(name)
     if (kindOf(pin) !== 'input') throw new HardwareError('unsupported', `${name}: only an input can be pulled`)
@@ -194,13 +195,15 @@ export class World {
     this.#sense(pin)
   }
 
-  /** The output that drives an input's line, and is stronger than a pull; null when none does. */
+  /** The output that is wired to an input and overrides its pull; null when there is none. */
   driverOf(name: string): string | null {
     const output = this.#wires.find(([, to]) => to === name)?.[0]
     return output !== undefined && this.#pins.get(output)?.held === true ? output : null
   }
 
-  /** Changes what the chip behind a handle senses, or gives it a fault. `volts` of an analog input are its own. */
+  /**
+   * Changes what the chip of a handle senses, or gives the chip a fault. For an analog handle `volts` sets its input.
+   */
   poke(name: string, what: string, value: unknown): void {
     const { entry, line } = this.#held(name)
     if (entry.kind === 'spi') return this.#spi.poke(line, what, value)
@@ -208,11 +211,11 @@ export class World {
     if (entry.kind !== 'i2c' && entry.kind !== 'analog') {
       throw new HardwareError('unsupported', `${name}: only a chip can be poked`)
     }
-    const own = entry.kind === 'analog' && what === 'volts' && typeof value === 'number'
-    this.#bus(entry.bus).poke(entry.address, own ? `ain${entry.channel}` : what, value)
+    const setsInput = entry.kind === 'analog' && what === 'volts' && typeof value === 'number'
+    this.#bus(entry.bus).poke(entry.address, setsInput ? `ain${entry.channel}` : what, value)
   }
 
-  /** The chip behind a handle on a bus. */
+  /** State of the chip of a handle; null when the handle has none. */
   chip(name: string): ReturnType<I2cBus['snapshot']> {
     const { entry, line } = this.#held(name)
     if (entry.kind === 'spi') return this.#spi.snapshot(line)
@@ -230,7 +233,7 @@ export class World {
     return bus
   }
 
-  /** HANDLES 9.4: a program's own time is believed when it lies in the last second. */
+  /** A program's time stamp counts when it lies within the last second, else the time is now (HANDLES 9.4). */
   #plausible(stamp: bigint | undefined): bigint {
     const now = this.clock.now()
     return stamp !== undefined && stamp <= now && stamp > now - 1_000_000_000n ? stamp : now
@@ -248,20 +251,20 @@ export class World {
       accepted: false,
       changed: false,
     })
-    return new HardwareError('revoked', `${pin.name}: fence ${fence} is not the present one (${pin.fence})`)
+    return new HardwareError('revoked', `${pin.name}: fence ${fence} is not the current one (${pin.fence})`)
   }
 
   #apply(pin: Pin, value: number, fence: number, ns: bigint): void {
     const changed = value !== pin.value
     pin.value = value
-    // what an earlier writer set in motion arrives
+    // a motion of an earlier writer still ends, with that writer's lower fence
     pin.fence = Math.max(pin.fence, fence)
     if (changed) pin.edges++
     this.trace.add({ name: pin.name, kind: kindOf(pin), line: pin.line, value, ns, fence, accepted: true, changed })
-    if (changed || pin.entry.kind === 'output') this.#follow(pin.name)
+    if (changed || pin.entry.kind === 'output') this.#updateWired(pin.name)
   }
 
-  /** HANDLES 15.3 */
+  /** The owner's side of the rate limit: a program cannot bypass it (HANDLES 15.3). */
   #slew(pin: Pin): Slew | null {
     const rate = slewOf(pin.entry)
     if (rate === 0) return null
@@ -270,16 +273,16 @@ export class World {
     return new Slew({ rate, side: 'owner', value: pin.value, clock, drive, live: () => pin.held, again: () => false })
   }
 
-  /** The inputs that are wired to `output` look at their lines again. */
-  #follow(output: string): void {
+  /** Updates the inputs that are wired to `output`. */
+  #updateWired(output: string): void {
     for (const [from, to] of this.#wires) {
       const pin = from === output ? this.#pins.get(to) : undefined
       if (pin?.held) this.#sense(pin)
     }
   }
 
-  /** Logical level of an input's line: a wired output that is held, or the pull from outside, or the board's. */
-  #sensed(pin: Pin): Level {
+  /** Logical level of an input's line, from its wired output if that is open, else from `pull`, else from the board. */
+  #levelOfLine(pin: Pin): Level {
     const { entry } = pin
     if (entry.kind !== 'input') return 0
     const wire = this.#wires.find(([, to]) => to === pin.name)
@@ -289,13 +292,13 @@ export class World {
     return high !== entry.activeLow ? 1 : 0
   }
 
-  /** HANDLES 9.3: with a debounce period the level changes when it has lasted that long. */
+  /** Updates an input; with a debounce period, after the new level has lasted for it (HANDLES 9.3). */
   #sense(pin: Pin): void {
     const { entry } = pin
     if (entry.kind !== 'input') return
     pin.pending?.()
     pin.pending = null
-    if (this.#sensed(pin) === pin.value) return
+    if (this.#levelOfLine(pin) === pin.value) return
     if (entry.debounceMs === 0) return this.#settle(pin)
     const wait = BigInt(Math.round(entry.debounceMs * 1e6))
     pin.pending = this.clock.after(wait, () => {
@@ -305,7 +308,7 @@ export class World {
   }
 
   #settle(pin: Pin): void {
-    const level = this.#sensed(pin)
+    const level = this.#levelOfLine(pin)
     const { entry } = pin
     if (level === pin.value || entry.kind !== 'input') return
     pin.value = level

@@ -1,4 +1,4 @@
-/** Another owner of a led: adopts the two ends that its parent kept open, as descriptors 3 and 4. */
+/** A new owner of a led: adopts both ends of its pipe, which the parent kept open, as descriptors 3 and 4. */
 import { readFileSync, writeSync } from 'node:fs'
 import { SimBackend } from '../../../drivers/owner/sim/backend.ts'
 import { World } from '../../../drivers/owner/sim/world.ts'
@@ -7,7 +7,7 @@ import { encodeRecord, RECORD_SIZE } from '../../../drivers/program/inherit/reco
 const { folder, entry, value, fence } = JSON.parse(readFileSync(0, 'utf8'))
 const bytes = new Uint8Array(RECORD_SIZE)
 encodeRecord(new DataView(bytes.buffer), 1, fence, process.hrtime.bigint(), 0)
-// a program writes while there is no owner: it is there for the next one
+// a program has written while there was no owner: the record waits in the pipe
 writeSync(4, bytes)
 const backend = new SimBackend({ world: new World(), folder })
 backend.advance(fence, [])

@@ -1,9 +1,9 @@
 /**
- * Invariant: registers read as on the chip, by the data sheet "ADS111x, low-power, 16-bit analog-to-digital converters",
- * revision E (TI SBAS444E; the names of its sections stand below).
+ * Model of the analog-to-digital converter ADS1115, after the data sheet "ADS111x, low-power, 16-bit analog-to-digital
+ * converters", revision E (TI SBAS444E; its section names are quoted below).
  *
  * Modelled: the four registers and their reset values, the multiplexer, full-scale ranges, single-shot and continuous
- * conversion. Not modelled: the time of a conversion (it is over at once), the comparator, the general call.
+ * conversion. Not modelled: the time of a conversion (none), the comparator, the general call.
  */
 import { type ChipModel, type ChipState, isWithin, NO_BYTES, type Step } from './chip.ts'
 
@@ -12,7 +12,7 @@ const CONFIG = 1
 /** "Config Register" */
 const OS = 0x8000
 const SINGLE_SHOT = 0x0100
-/** MUX 0 to 3: pairs of inputs; 4 to 7: one input against ground. */
+/** MUX 0 to 3: the difference of two inputs; 4 to 7: one input against ground. */
 const PAIRS = [
   [0, 1],
   [0, 3],
@@ -28,10 +28,10 @@ const INPUT = [-0.3, 5.8] as const
 type Volts = readonly [number, number, number, number]
 
 export interface Ads1115 {
-  /** Conversion, config, low and high threshold. */
+  /** In this order: conversion, config, low threshold, high threshold. */
   readonly registers: readonly number[]
   readonly pointer: number
-  /** Of the four inputs against ground. */
+  /** V of the four inputs against ground. */
   readonly volts: Volts
   readonly conversions: number
 }
@@ -63,7 +63,7 @@ function converted(chip: Ads1115): Ads1115 {
 
 const runs = (chip: Ads1115): boolean => ((chip.registers[CONFIG] as number) & SINGLE_SHOT) === 0
 
-/** A pointer alone, or a pointer and two bytes. */
+/** A write is a pointer, or a pointer and the two bytes of a register. */
 function write(chip: Ads1115, bytes: Uint8Array): Step<Ads1115> {
   const [first, high, low] = bytes
   if (first === undefined) return { next: chip, bytes: NO_BYTES }
@@ -71,14 +71,14 @@ function write(chip: Ads1115, bytes: Uint8Array): Step<Ads1115> {
   const pointed = { ...chip, pointer }
   if (high === undefined || low === undefined || pointer === CONVERSION) return { next: pointed, bytes: NO_BYTES }
   const value = (high << 8) | low
-  // read back, OS says that no conversion is under way: in continuous mode there always is one
-  const kept = pointer !== CONFIG ? value : value & SINGLE_SHOT ? value | OS : value & ~OS
-  const next = { ...pointed, registers: chip.registers.with(pointer, kept) }
+  // read back, OS 1 means that no conversion is running; in continuous mode one always is
+  const stored = pointer !== CONFIG ? value : value & SINGLE_SHOT ? value | OS : value & ~OS
+  const next = { ...pointed, registers: chip.registers.with(pointer, stored) }
   const starts = pointer === CONFIG && (value & OS || runs(next))
   return { next: starts ? converted(next) : next, bytes: NO_BYTES }
 }
 
-/** Two bytes are there to read; behind them nobody drives the bus. */
+/** A register has two bytes; after them nobody drives the bus, which reads as ones. */
 function read(chip: Ads1115, length: number): Step<Ads1115> {
   const next = runs(chip) ? converted(chip) : chip
   const value = next.registers[next.pointer] as number
@@ -91,7 +91,7 @@ function snapshot({ volts, conversions }: Ads1115): ChipState {
   return { volts, conversions }
 }
 
-/** `volts` are those of all four inputs, `ain0` to `ain3` that of one. */
+/** `volts`: a list for all four inputs; `ain0` to `ain3`: V of one input. */
 function poke(chip: Ads1115, what: string, value: unknown): Ads1115 | null {
   if (what === 'volts' && isVolts(value)) return { ...chip, volts: value }
   const input = ['ain0', 'ain1', 'ain2', 'ain3'].indexOf(what)

@@ -1,9 +1,11 @@
 /**
- * Invariant: what the data registers hold is what the compensation of the data sheet turns into the values that are
- * sensed, by the data sheet "BME280" (Bosch BST-BME280-DS002, revision 1.6; section numbers are its own).
+ * Model of the environment sensor BME280, after its data sheet (Bosch BST-BME280-DS002, revision 1.6; section numbers
+ * are those of the data sheet).
+ *
+ * The data registers hold the raw values that the data sheet's compensation formulas turn into the sensed ones.
  *
  * Modelled: the trimming parameters, oversampling and its resolution, sleep, forced and normal mode, reset. Not modelled:
- * the time that a measurement takes and the filter (data is always the newest), noise, SPI.
+ * the time of a measurement and the filter (data is always the newest), noise, SPI.
  */
 import { type ChipModel, type ChipState, isWithin, NO_BYTES, type Step } from './chip.ts'
 import { type Registers, readFrom } from './registers.ts'
@@ -24,8 +26,8 @@ const RESET_WORD = 0xb6
 const NORMAL = 3
 
 /**
- * 4.2.2, table 16. Those of temperature and pressure are the ones that Bosch computes an example with (BMP280 data
- * sheet, 3.12: 519888 is 25.08 degrees C, then 415148 is 100653 Pa).
+ * Trimming parameters (4.2.2, table 16). Those of temperature and pressure are from Bosch's worked example (BMP280 data
+ * sheet, 3.12: 519888 is 25.08 degrees C, and then 415148 is 100653 Pa).
  */
 const T = [27504, 26435, -1000] as const
 const P = [36477n, -10685n, 3024n, 2855n, 140n, -7n, 15500n, -14600n, 6000n] as const
@@ -38,13 +40,13 @@ interface Bme280 extends Registers {
   readonly pressure: number
   /** % */
   readonly humidity: number
-  /** The ctrl_hum that is in effect: since the last write to ctrl_meas (5.4.3). */
+  /** The ctrl_hum in effect: a write takes effect with the next write to ctrl_meas (5.4.3). */
   readonly ctrlHum: number
-  /** Writes to the control registers and resets: each one is part of an initialisation. */
+  /** Number of resets and writes to control registers: a test sees here whether the chip was initialised again. */
   readonly initWrites: number
 }
 
-/** 4.2.3, in 32 bits: temperature in the unit that the other formulas take, 1/5120 degrees C. */
+/** 4.2.3, in 32 bits: temperature in 1/5120 degrees C, the unit that the other formulas take. */
 function fineOf(raw: number): number {
   const coarse = (((raw >> 3) - (T[0] << 1)) * T[1]) >> 11
   const square = (((raw >> 4) - T[0]) ** 2) >> 12
@@ -70,7 +72,7 @@ function humidityOf(raw: number, fine: number): number {
   return v - (((((v >> 15) * (v >> 15)) >> 7) * H[0]) >> 4)
 }
 
-/** The raw value, of so many bits, for which `formula`, which rises or falls, comes nearest to `wanted`. */
+/** Inverts `formula`, which is monotonic: the raw value of `bits` bits whose result is nearest to `wanted`. */
 function rawOf(formula: (raw: number) => number, wanted: number, bits: number): number {
   let [low, high] = [0, 2 ** bits - 1]
   const rises = formula(high) > formula(0)
@@ -86,7 +88,7 @@ function put16(view: DataView, at: number, values: readonly (number | bigint)[])
   for (const [index, value] of values.entries()) view.setInt16(at + 2 * index, Number(value), true)
 }
 
-/** 5.3, table 18: the registers after a reset; no measurement is 0x80000, and 0x8000 of humidity (5.4.7 to 5.4.9). */
+/** Registers after a reset (5.3, table 18). No measurement reads 0x80000, for humidity 0x8000 (5.4.7 to 5.4.9). */
 function resetRegisters(): Uint8Array {
   const registers = new Uint8Array(REGISTERS)
   const view = new DataView(registers.buffer)
@@ -109,14 +111,14 @@ const initial: Bme280 = {
   initWrites: 0,
 }
 
-/** 3.4: 16 bits, and one more for each doubling of the oversampling; all 20 with the filter. 0 is skipped. */
+/** 3.4: 16 bits, one more for each doubling of the oversampling, 20 with the filter. Oversampling 0: not measured. */
 function put20(registers: Uint8Array, at: number, raw: number, oversampling: number, filter: boolean): void {
   const bits = filter ? 20 : Math.min(20, 15 + oversampling)
   const value = oversampling === 0 ? 0x80000 : raw & (0xfffff << (20 - bits))
   registers.set([value >> 12, (value >> 4) & 0xff, (value << 4) & 0xf0], at)
 }
 
-/** One measurement of everything that is not skipped (5.4.3, 5.4.5). */
+/** Measures everything that the control registers do not switch off (5.4.3, 5.4.5). */
 function measured(chip: Bme280): Bme280 {
   const registers = chip.registers.slice()
   const meas = registers[CTRL_MEAS] as number
@@ -165,7 +167,7 @@ function snapshot({ temperature, pressure, humidity, initWrites, registers }: Bm
   return { asleep: ((registers[CTRL_MEAS] as number) & 3) === 0, temperature, pressure, humidity, initWrites }
 }
 
-/** Table 1: where the chip measures. */
+/** Measuring ranges (table 1). */
 const RANGES: Record<string, readonly [number, number]> = {
   temperature: [-40, 85],
   pressure: [30_000, 110_000],

@@ -1,8 +1,6 @@
-/**
- * Invariant: a simulated chip is a pure value; every operation gives the next value and changes nothing.
- */
+/** The interface of chip models: a chip is an immutable value, and every operation returns the next value. */
 
-/** What a person wants to know of a chip, in SI units. */
+/** The state of a chip for people, in SI units. */
 export type ChipState = Record<string, number | boolean | string | null | readonly number[] | readonly string[]>
 
 type ChipFault = 'no-ack' | 'bus'
@@ -22,23 +20,23 @@ export interface ChipModel<S> {
 
 export interface SpiStep<S> {
   readonly next: S
-  /** As many as went out. */
+  /** As many bytes as were sent. */
   readonly bytes: Uint8Array
 }
 
-/** On SPI bytes go both ways at once, and nothing is acknowledged. */
+/** A chip on SPI: bytes go both ways at once, and nothing is acknowledged. */
 export interface SpiChipModel<S> {
   readonly initial: S
-  /** One message, chip select held. */
+  /** One message, with the chip selected throughout. */
   transfer(chip: S, bytes: Uint8Array): SpiStep<S>
   snapshot(chip: S): ChipState
-  /** As of ChipModel. */
+  /** As in {@link ChipModel}. */
   poke(chip: S, what: string, value: unknown): S | null
 }
 
 export const NO_BYTES: Uint8Array = new Uint8Array(0)
 
-/** Whether a poke's value is a number within these limits. */
+/** True for a number within the limits. */
 export function isWithin(value: unknown, least: number, most: number): value is number {
   return typeof value === 'number' && value >= least && value <= most
 }

@@ -1,8 +1,8 @@
 /**
- * Invariant: the scratchpad reads as on the chip, by the data sheet "DS18B20" (Maxim 19-7487, figures 4 and 9).
+ * Model of the temperature sensor DS18B20, after its data sheet (Maxim 19-7487, figures 4 and 9).
  *
- * Modelled: the temperature at 12 bits, the power-on value, the checksum, and the faults of every chip: `nack-next` (nobody
- * answers the reset pulse), `bad-data` (a bit is wrong), `stuck-bus` (the data line is low). Not modelled: the time of a
+ * Modelled: the temperature at 12 bits, the power-on value, the checksum, and the common faults: `nack-next` (no answer
+ * to the reset pulse), `bad-data` (a bit is wrong), `stuck-bus` (the data line is low). Not modelled: the time of a
  * conversion, alarms, resolutions, parasite power, the search of the bus.
  */
 import { crc8 } from '../../ds18b20.ts'
@@ -11,24 +11,25 @@ import { type ChipState, isWithin } from './chip.ts'
 export interface Ds18b20 {
   /** degrees C */
   readonly temperature: number
-  /** Readings that find nobody, and that have a wrong bit. */
+  /** Reads still to come that get no answer. */
   readonly nacks: number
+  /** Reads still to come with a wrong bit. */
   readonly bad: number
   readonly stuck: boolean
-  /** It has lost its supply, and its next reading is from before a conversion. */
+  /** The sensor was without supply: the next read shows the power-on value. */
   readonly fresh: boolean
 }
 
 const initial: Ds18b20 = { temperature: 20, nacks: 0, bad: 0, stuck: false, fresh: false }
 
-/** A conversion, then the nine bytes of the scratchpad; null: nobody is there. */
+/** Converts and reads the nine bytes of the scratchpad; null: no answer. */
 function read(chip: Ds18b20): { next: Ds18b20; scratchpad: Uint8Array | null } {
   if (chip.stuck) return { next: chip, scratchpad: new Uint8Array(9) }
   if (chip.nacks > 0) return { next: { ...chip, nacks: chip.nacks - 1 }, scratchpad: null }
   const raw = chip.fresh ? 0x0550 : Math.round(chip.temperature * 16)
-  // alarms at 75 and 70 C and 12 bits are what the chip is delivered with
-  const rest = chip.fresh ? 0x0c : 0x10 - (raw & 0x0f)
-  const bytes = Uint8Array.of(raw & 0xff, (raw >> 8) & 0xff, 0x4b, 0x46, 0x7f, 0xff, rest, 0x10, 0)
+  // delivery state: alarms at 75 and 70 C, 12 bits
+  const reserved = chip.fresh ? 0x0c : 0x10 - (raw & 0x0f)
+  const bytes = Uint8Array.of(raw & 0xff, (raw >> 8) & 0xff, 0x4b, 0x46, 0x7f, 0xff, reserved, 0x10, 0)
   bytes[8] = crc8(bytes.subarray(0, 8))
   const next = { ...chip, fresh: false }
   if (chip.bad === 0) return { next, scratchpad: bytes }

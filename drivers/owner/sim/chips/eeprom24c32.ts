@@ -1,9 +1,9 @@
 /**
- * Invariant: bytes are kept as on the chip, by the data sheet "AT24C32, 2-wire Serial EEPROM, 32K (4096 x 8)"
- * (Atmel 0336; section names are its own).
+ * Model of the EEPROM 24C32, after the data sheet "AT24C32, 2-wire Serial EEPROM, 32K (4096 x 8)" (Atmel 0336; its
+ * section names are quoted below).
  *
- * Time is not modelled: the write cycle, of up to 10 ms, lasts for the next two transfers, which are not acknowledged
- * ("Acknowledge Polling"). Not modelled: write protection.
+ * Time is not modelled: a write cycle, 10 ms at most on the chip, lasts here for two transfers, which are not
+ * acknowledged ("Acknowledge Polling"). Not modelled: write protection.
  */
 import { type ChipModel, type ChipState, isWithin, NO_BYTES, type Step } from './chip.ts'
 
@@ -14,15 +14,15 @@ const CYCLE = 2
 interface Eeprom24c32 {
   readonly memory: Uint8Array
   readonly pointer: number
-  /** Transfers until the write cycle is over. */
+  /** Transfers until the write cycle ends. */
   readonly busy: number
-  /** Write cycles since it was new: each wears the memory. */
+  /** Number of write cycles: each wears the memory. */
   readonly cycles: number
 }
 
 const initial: Eeprom24c32 = { memory: new Uint8Array(BYTES).fill(0xff), pointer: 0, busy: 0, cycles: 0 }
 
-/** "Page Write": two bytes of address, high one first; what goes past the end of the page goes to its beginning. */
+/** "Page Write": two bytes of address, high byte first; data past the end of the page wraps to its beginning. */
 function write(chip: Eeprom24c32, bytes: Uint8Array): Step<Eeprom24c32> {
   if (chip.busy > 0) return { next: { ...chip, busy: chip.busy - 1 }, fault: 'no-ack' }
   const [high, low, ...data] = bytes
@@ -37,7 +37,7 @@ function write(chip: Eeprom24c32, bytes: Uint8Array): Step<Eeprom24c32> {
   return { next: { memory, pointer, busy: CYCLE, cycles: chip.cycles + 1 }, bytes: NO_BYTES }
 }
 
-/** "Sequential Read": the last address of the memory is followed by the first. */
+/** "Sequential Read": the first address follows the last. */
 function read(chip: Eeprom24c32, length: number): Step<Eeprom24c32> {
   if (chip.busy > 0) return { next: { ...chip, busy: chip.busy - 1 }, fault: 'no-ack' }
   const { memory, pointer } = chip

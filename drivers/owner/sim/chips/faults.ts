@@ -1,22 +1,23 @@
 /**
- * Invariant: a fault comes before anything happens in the chip, and every model has the same ones (HANDLES 9.8).
+ * Adds injected faults to a chip model, the same ones for every model (HANDLES 9.8). A faulty transfer does not reach
+ * the chip.
  *
- * `nack-next`: true, or how many transfers are not acknowledged. `bad-data`: true, or how many reads give 0xff, which is
- * what a bus reads when the chip lets go of it in the middle. `stuck-bus`: true until it is false; a chip that holds
- * the data line low holds it for all.
+ * `nack-next`: the number of transfers that are not acknowledged; true is 1. `bad-data`: the number of reads that give
+ * 0xff, as when the chip releases the bus in the middle; true is 1. `stuck-bus`: while true, the chip holds the data
+ * line low, which blocks the whole bus.
  */
 import type { ChipModel, Step } from './chip.ts'
 
 export interface Faulty<S> {
   readonly chip: S
-  /** Transfers that will not be acknowledged. */
+  /** Transfers still to come that are not acknowledged. */
   readonly nacks: number
-  /** Reads that will give 0xff. */
+  /** Reads still to come that give 0xff. */
   readonly bad: number
   readonly stuck: boolean
 }
 
-/** The same chip, with faults. */
+/** The model with fault injection. */
 export function withFaults<S>(model: ChipModel<S>): ChipModel<Faulty<S>> {
   const step = (faulty: Faulty<S>, call: (chip: S) => Step<S>): Step<Faulty<S>> => {
     if (faulty.stuck) return { next: faulty, fault: 'bus' }

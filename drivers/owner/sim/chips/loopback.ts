@@ -1,4 +1,4 @@
-/** No chip: a wire from MOSI to MISO. What goes out comes in at the same clock. */
+/** A wire from MOSI to MISO instead of a chip: each byte sent is received. */
 import type { SpiChipModel } from './chip.ts'
 
 interface Loopback {

@@ -1,17 +1,17 @@
 /**
- * Invariant: bits come out at the clocks of the data sheet "MCP3004/3008" (Microchip DS21295D), wherever in the message the
- * start bit stands.
+ * Model of the analog-to-digital converter MCP3008, clock by clock, after the data sheet "MCP3004/3008" (Microchip
+ * DS21295D). The start bit may be anywhere in the message.
  *
- * Section 5.0 and figure 5-1: the first clock with DIN high after chip select is the start bit; then SGL/DIFF, D2, D1 and
- * D0 go in, two clocks later the output leaves its high impedance with a null bit, then come B9 to B0, then B1 to B9
- * again, lowest first, then zeros. Table 5-2 has the inputs, equation 4-2 the code. Not modelled: the time of the sample
- * capacitor, errors of conversion, the speed. What nobody drives reads as ones here.
+ * Section 5.0 and figure 5-1: the first clock with DIN high after chip select is the start bit. SGL/DIFF, D2, D1 and D0
+ * follow. Two clocks later the output leaves its high impedance with a null bit. Then come B9 to B0, B1 to B9, and
+ * zeros. Table 5-2 has the inputs, equation 4-2 the code. Not modelled: the time of the sample capacitor, errors of
+ * conversion, the speed. While the output is in high impedance, the line reads as ones.
  */
 import { type ChipState, isWithin, type SpiChipModel, type SpiStep } from './chip.ts'
 
 const CHANNELS = 8
 const STEPS = 1024
-/** Clocks after the start bit. */
+/** Positions of output bits, in clocks after the start bit. */
 const NULL_BIT = 6
 const LOWEST_BIT = NULL_BIT + 10
 /** V; "Absolute Maximum Ratings", with a supply of 5.5 V */
@@ -29,11 +29,11 @@ export interface Mcp3008 {
 
 const initial: Mcp3008 = { volts: Array(CHANNELS).fill(0), reference: 3.3, conversions: 0 }
 
-/** Table 5-2: the four bits after the start bit. */
+/** The conversion result. `control` is the four bits after the start bit (table 5-2). */
 function code({ volts, reference }: Mcp3008, control: number): number {
   const channel = control & 7
   const single = (control & 8) !== 0
-  // of a pair the given one is the positive
+  // in a pair, the selected input is the positive one
   const across = (volts[channel] as number) - (single ? 0 : (volts[channel ^ 1] as number))
   return Math.max(0, Math.min(STEPS - 1, Math.floor((STEPS * across) / reference + 1e-9)))
 }
@@ -59,7 +59,7 @@ function transfer(chip: Mcp3008, bytes: Uint8Array): SpiStep<Mcp3008> {
 
 const snapshot = ({ volts, reference, conversions }: Mcp3008): ChipState => ({ volts, reference, conversions })
 
-/** `volts` are those of all eight inputs, `ch0` to `ch7` that of one, `reference` is that of VREF. */
+/** `volts`: a list for all eight inputs; `ch0` to `ch7`: V of one input; `reference`: V at VREF. */
 function poke(chip: Mcp3008, what: string, value: unknown): Mcp3008 | null {
   if (what === 'reference') return isWithin(value, ...REFERENCE) ? { ...chip, reference: value } : null
   if (what === 'volts') {

@@ -1,6 +1,6 @@
 /**
- * Invariant: registers read as on the chip, by the "MPU-6000 and MPU-6050 Register Map and Descriptions", revision 4.2
- * (RM-MPU-6000A; section numbers below are its own).
+ * Model of the motion sensor MPU6050, after "MPU-6000 and MPU-6050 Register Map and Descriptions", revision 4.2
+ * (RM-MPU-6000A; section numbers are those of the document).
  *
  * Modelled: registers and their reset values, sleep, device reset, full-scale ranges, burst reads with auto-increment,
  * the temperature. Not modelled: FIFO, interrupts, self-test, the sample clock (data is always the newest).
@@ -38,11 +38,11 @@ export interface Mpu6050 extends Registers {
   readonly gyro: Vector
   /** degrees C */
   readonly temp: number
-  /** Writes to PWR_MGMT_1: each one is an initialisation. */
+  /** Number of writes to PWR_MGMT_1: a test sees here whether the chip was initialised again. */
   readonly initWrites: number
 }
 
-/** Section 3: all registers are 0 at reset, but for 107 (0x40, asleep) and 117 (0x68). */
+/** Section 3: after a reset all registers are 0, except 107 (0x40, asleep) and 117 (0x68). */
 function resetRegisters(): Uint8Array {
   const registers = new Uint8Array(REGISTERS)
   registers[PWR_MGMT_1] = SLEEP
@@ -59,12 +59,12 @@ const initial: Mpu6050 = {
   initWrites: 0,
 }
 
-/** A measurement saturates at the ends of 16 bits, two's complement, big endian (4.17 to 4.19). */
+/** Stores a measurement: 16 bits, two's complement, big endian, saturated (4.17 to 4.19). */
 function put(view: DataView, at: number, value: number): void {
   view.setInt16(at, Math.max(-32768, Math.min(32767, Math.round(value))))
 }
 
-/** Data registers follow what is sensed while the chip is awake, and keep their last values in sleep (4.28). */
+/** Updates the data registers while the chip is awake; in sleep they keep their values (4.28). */
 function measured(chip: Mpu6050): Mpu6050 {
   const power = chip.registers[PWR_MGMT_1] as number
   if (power & SLEEP) return chip

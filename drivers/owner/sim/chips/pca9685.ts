@@ -1,9 +1,9 @@
 /**
- * Invariant: registers read as on the chip, by the data sheet "PCA9685, 16-channel, 12-bit PWM Fm+ I2C-bus LED
- * controller", revision 4 (NXP; section numbers below are its own).
+ * Model of the PWM controller PCA9685, after the data sheet "PCA9685, 16-channel, 12-bit PWM Fm+ I2C-bus LED
+ * controller", revision 4 (NXP; section numbers are those of the data sheet).
  *
  * Modelled: registers and their reset values, sleep and restart, the prescaler's lock, all-channel writes,
- * auto-increment, an oscillator that is off. Not modelled: sub-addresses, the external clock, the outputs' drivers.
+ * auto-increment, an inexact oscillator. Not modelled: sub-addresses, the external clock, the outputs' drivers.
  */
 import { type ChipModel, type ChipState, isWithin, type Step } from './chip.ts'
 import { type Registers, readFrom, writeFrom, written } from './registers.ts'
@@ -22,7 +22,7 @@ const CHANNELS = 16
 const RESTART = 0x80
 const AUTO_INCREMENT = 0x20
 const SLEEP = 0x10
-/** 7.3.3: bit 4 of LEDn_OFF_H, full off, and of LEDn_ON_H, full on; off is stronger. */
+/** 7.3.3: bit 4 of LEDn_OFF_H is full off, of LEDn_ON_H full on; full off overrides full on. */
 const FULL = 0x10
 /** 7.3.5 */
 const OSCILLATOR_HZ = 25_000_000
@@ -30,9 +30,9 @@ const STEPS = 4096
 const LEAST_PRESCALE = 3
 
 export interface Pca9685 extends Registers {
-  /** Writes to MODE1, MODE2 and PRE_SCALE: each one is part of an initialisation. */
+  /** Number of writes to MODE1, MODE2 and PRE_SCALE: a test sees here whether the chip was initialised again. */
   readonly initWrites: number
-  /** 25 MHz on paper; chips differ. */
+  /** 25 MHz nominal; real chips differ. */
   readonly oscillatorHz: number
 }
 
@@ -62,7 +62,7 @@ function write(chip: Pca9685, bytes: Uint8Array): Step<Pca9685> {
 function put(registers: Uint8Array, at: number, value: number): void {
   const mode = registers[MODE1] as number
   if (at === MODE1) {
-    // 7.3.1.1: set when the chip falls asleep while it runs; writing 1 clears it, 0 does nothing
+    // 7.3.1.1: RESTART is set when a running chip is put to sleep; writing 1 clears it, writing 0 has no effect
     const runs = (mode & SLEEP) === 0
     const restart = value & RESTART ? 0 : (mode & RESTART) | (runs && value & SLEEP ? RESTART : 0)
     registers[at] = (value & ~RESTART) | restart
@@ -74,7 +74,7 @@ function put(registers: Uint8Array, at: number, value: number): void {
   } else if (at <= LED15_OFF_H) registers[at] = value
 }
 
-/** 7.3: with AI set, the pointer rolls over behind LED15_OFF_H. */
+/** 7.3: with auto-increment, the pointer rolls over after LED15_OFF_H. */
 function following(registers: Uint8Array, at: number): number {
   if (((registers[MODE1] as number) & AUTO_INCREMENT) === 0) return at
   return at === LED15_OFF_H ? 0 : (at + 1) % REGISTERS
@@ -87,7 +87,7 @@ function read(chip: Pca9685, length: number): Step<Pca9685> {
   return readFrom(chip, length, (at) => following(registers, at), value)
 }
 
-/** Part of the period in which the output is high. */
+/** The duty cycle of a channel. */
 function dutyOf(registers: Uint8Array, channel: number): number {
   const at = LED0_ON_L + 4 * channel
   const [onLow = 0, onHigh = 0, offLow = 0, offHigh = 0] = registers.subarray(at, at + 4)

@@ -1,9 +1,9 @@
 /**
- * Invariant: a pin reads low when the chip pulls it down or something outside does, by the data sheet "PCF8574 Remote
- * 8-Bit I/O Expander for I2C Bus" (TI SCPS068; section numbers are its own).
+ * Model of the I/O expander PCF8574, after the data sheet "PCF8574 Remote 8-Bit I/O Expander for I2C Bus" (TI SCPS068;
+ * section numbers are those of the data sheet). A pin reads low when the chip or the attached circuit pulls it down.
  *
- * Outside are eight reflectance sensors in a row with digital outputs, which are high over a dark line. Not modelled:
- * the interrupt output.
+ * Eight reflectance sensors in a row are attached, whose outputs are high over a dark line. Not modelled: the interrupt
+ * output.
  */
 import { type ChipModel, type ChipState, isWithin, type Step } from './chip.ts'
 import { written } from './registers.ts'
@@ -11,16 +11,16 @@ import { written } from './registers.ts'
 const PINS = 8
 
 interface Pcf8574 {
-  /** What was written: 0 pulls the pin down, 1 lets it go. */
+  /** The last byte written: 0 pulls a pin down, 1 releases it. */
   readonly latch: number
-  /** Levels that the outside gives the pins. */
+  /** Levels that the sensors give the pins. */
   readonly inputs: number
 }
 
-/** 8.3.1: at power-on every pin is let go. */
+/** 8.3.1: at power-on every pin is released. */
 const initial: Pcf8574 = { latch: 0xff, inputs: 0 }
 
-/** Of the sensors, from -1 to 1, those within 0.2 of the line see it: one or two of them, as the pitch is 2/7. */
+/** The sensors lie from -1 to 1, 2/7 apart. Those within 0.2 of the line see it: one or two of them. */
 const HALF_LINE = 0.2
 function inputsOver(line: number): number {
   let inputs = 0
@@ -30,7 +30,7 @@ function inputsOver(line: number): number {
   return inputs
 }
 
-/** 8.1: each byte goes to the pins at once, the last one stays. */
+/** 8.1: each byte goes to the pins at once; the last one stays. */
 function write(chip: Pcf8574, bytes: Uint8Array): Step<Pcf8574> {
   return written({ ...chip, latch: bytes.at(-1) ?? chip.latch })
 }

@@ -1,6 +1,6 @@
 /**
- * Invariant: the first byte of a write sets the pointer, what follows goes into registers from there on, and a read goes
- * on where the last transfer ended: what most I2C chips with registers do.
+ * Register access as most I2C chips have it: the first byte of a write sets the pointer, further bytes go into
+ * registers from there on, and a read continues where the last transfer ended.
  */
 import { NO_BYTES, type Step } from './chip.ts'
 
@@ -9,10 +9,7 @@ export interface Registers {
   readonly pointer: number
 }
 
-/**
- * `put` stores one byte in `registers`, which is a copy, and gives where the pointer goes next. A write of nothing
- * changes nothing.
- */
+/** `put` stores one byte in `registers`, which is a copy, and returns the next pointer. */
 export function writeFrom<S extends Registers>(
   chip: S,
   bytes: Uint8Array,
@@ -27,7 +24,7 @@ export function writeFrom<S extends Registers>(
   return { ...chip, registers, pointer }
 }
 
-/** `next` gives where the pointer goes after a register; `value` what one reads as. */
+/** `next` returns the pointer after a register; `value` is what the register reads as. */
 export function readFrom<S extends Registers>(
   chip: S,
   length: number,

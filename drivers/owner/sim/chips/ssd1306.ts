@@ -1,10 +1,9 @@
 /**
- * Invariant: the display RAM and what is shown of it follow the commands as on the chip, by the data sheet "SSD1306,
- * 128 x 64 Dot Matrix OLED/PLED Segment/Common Driver with Controller" (Solomon Systech, revision 1.1; section numbers
- * are its own).
+ * Model of the display controller SSD1306, after the data sheet "SSD1306, 128 x 64 Dot Matrix OLED/PLED Segment/Common
+ * Driver with Controller" (Solomon Systech, revision 1.1; section numbers are those of the data sheet).
  *
  * Modelled: control bytes, the three addressing modes, on and off, inversion, all-on, start line, the two flips. Not
- * modelled: scrolling, contrast and the analogue settings, whose commands are taken with their arguments.
+ * modelled: scrolling, contrast and the analogue settings; their commands and arguments are accepted.
  */
 import { type ChipModel, type ChipState, NO_BYTES, type Step } from './chip.ts'
 
@@ -15,7 +14,7 @@ const PAGES = HEIGHT / 8
 /** 8.1.5.2: the bits of a control byte. */
 const ONE_BYTE = 0x80
 const IS_DATA = 0x40
-/** Table 9-1: arguments of the commands that have some. */
+/** Table 9-1: the number of arguments, of commands that have any. */
 const ARGUMENTS: Record<number, number> = {
   32: 1, // 20h, addressing mode
   33: 2, // 21h, columns
@@ -48,14 +47,14 @@ interface Ssd1306 {
   readonly inverted: boolean
   readonly chargePump: boolean
   readonly startLine: number
-  /** 10.1.8 and 10.1.13: the picture is mirrored. */
+  /** 10.1.8 and 10.1.13: the picture is mirrored, left to right and top to bottom. */
   readonly remap: boolean
   readonly upward: boolean
-  /** A command that came without all of its arguments yet. */
+  /** A command whose arguments have not all arrived. */
   readonly begun: readonly number[]
-  /** Commands for all but the addresses: each one is part of an initialisation. */
+  /** Number of commands that set no address: a test sees here whether the chip was initialised again. */
   readonly initWrites: number
-  /** Bytes that went into the RAM. */
+  /** Number of bytes written to the RAM. */
   readonly dataWrites: number
 }
 
@@ -79,7 +78,7 @@ const initial: Ssd1306 = {
   dataWrites: 0,
 }
 
-/** 8.1.5: after the address come control bytes; one without the top bit says what all of the rest is. */
+/** 8.1.5: control bytes and their payload. A control byte without the top bit applies to all further bytes. */
 function write(chip: Ssd1306, bytes: Uint8Array): Step<Ssd1306> {
   let next: Ssd1306 = { ...chip, ram: chip.ram.slice() }
   for (let at = 0; at < bytes.length; ) {
@@ -90,7 +89,7 @@ function write(chip: Ssd1306, bytes: Uint8Array): Step<Ssd1306> {
   return { next, bytes: NO_BYTES }
 }
 
-/** One byte into the RAM, which is the present picture's own; the pointers go on by the mode (10.1.1 to 10.1.3). */
+/** Stores a byte in the RAM, which `write` has copied, and advances the pointers by the mode (10.1.1 to 10.1.3). */
 function put(chip: Ssd1306, byte: number): Ssd1306 {
   const { ram, mode, columns, pages } = chip
   ram[chip.page * WIDTH + chip.column] = byte
@@ -107,7 +106,7 @@ function take(chip: Ssd1306, byte: number): Ssd1306 {
   const [command = 0, first = 0, second = 0] = begun
   if (begun.length <= (ARGUMENTS[command] ?? 0)) return { ...chip, begun }
   const next = { ...chip, begun: [] }
-  // 10.1.1, 10.1.2 and 10.1.13 in page mode; 10.1.4 and 10.1.5 in the others: where the next byte goes
+  // address of the next byte: 10.1.1, 10.1.2 and 10.1.13 in page mode, 10.1.4 and 10.1.5 in the other modes
   if (command < 0x10) return { ...next, column: (chip.column & 0xf0) | command }
   if (command < 0x20) return { ...next, column: ((command & 0x07) << 4) | (chip.column & 0x0f) }
   if (command >= 0xb0 && command <= 0xb7) return { ...next, page: command & 7 }
@@ -133,7 +132,7 @@ function read(chip: Ssd1306, length: number): Step<Ssd1306> {
   return { next: chip, bytes: new Uint8Array(length).fill(chip.on ? 0 : 0x40) }
 }
 
-/** A module is mounted so that the picture stands upright with both flips. */
+/** Modules are mounted so that the picture is upright with both flips. */
 function isLit(chip: Ssd1306, x: number, y: number): boolean {
   if (!chip.on || !chip.chargePump) return false
   const column = chip.remap ? x : WIDTH - 1 - x
@@ -142,7 +141,7 @@ function isLit(chip: Ssd1306, x: number, y: number): boolean {
   return chip.allOn || (bit === 1) !== chip.inverted
 }
 
-/** `rows`: what is shown, from the top, `#` for a lit pixel. */
+/** `rows`: the picture from the top, `#` for a lit pixel. */
 function snapshot(chip: Ssd1306): ChipState {
   const { on, inverted, initWrites, dataWrites } = chip
   const across = Array.from({ length: WIDTH }, (_, x) => x)
