@@ -1,4 +1,4 @@
-/** Invariant: what `medulla/drivers` exports runs on the handle interfaces alone, and is small. */
+/** The module `medulla/drivers`: device drivers for programs, which use the hardware through handles only. */
 
 export { HardwareError, type HardwareErrorKind } from './errors.ts'
 export { Button, type ButtonOptions } from './program/devices/button.ts'

@@ -1,9 +1,9 @@
 /**
- * Invariant: one `read` is one conversion of one input, begun by this program and waited for; the chip has no state that
- * the next reader relies on (HANDLES 16).
+ * Analog inputs: each `read` starts a conversion of its input, waits for it and reads the result. It relies on no state
+ * that an earlier reader left in the chip (HANDLES 16).
  *
- * ADS1115, data sheet TI SBAS444E, "Config Register" and "Data Format": written with OS set, the config starts one
- * conversion; OS reads 0 until it is over. 860 samples a second, the chip's fastest, within 10 %.
+ * ADS1115, data sheet TI SBAS444E, "Config Register" and "Data Format": writing the config with OS set starts one
+ * conversion, and OS reads 0 until it is complete. 860 samples a second, within 10 %, is the chip's fastest rate.
  */
 import { FULL_SCALES } from '../board/fullscales.ts'
 import { HardwareError } from '../errors.ts'
@@ -21,9 +21,9 @@ const SINGLE_SHOT = 0x01
 const FASTEST = 0xe3
 
 const PAUSE_MS = 0.25
-/** Several times what a conversion takes. */
+/** Several times the duration of a conversion. */
 const LONGEST_MS = 10
-const cell = new Int32Array(new SharedArrayBuffer(4))
+const sleeper = new Int32Array(new SharedArrayBuffer(4))
 
 export class AttachedAnalog implements Analog {
   readonly kind = 'analog'
@@ -31,7 +31,7 @@ export class AttachedAnalog implements Analog {
   readonly fullScale: number
   readonly #device: I2cDevice
   readonly #start: Uint8Array
-  readonly #patient: boolean
+  readonly #waits: boolean
 
   /** `device` is the converter, at the address of the grant. */
   constructor({ name, adc }: Grant, device: I2cDevice, { rehearsal = false }: Pacing) {
@@ -39,7 +39,7 @@ export class AttachedAnalog implements Analog {
     this.name = name
     this.fullScale = adc.fullScale
     this.#device = device
-    this.#patient = !rehearsal
+    this.#waits = !rehearsal
     const gain = (FULL_SCALES as readonly number[]).indexOf(adc.fullScale)
     const upper = OS | ((GROUNDED + adc.channel) << 4) | (gain << 1) | SINGLE_SHOT
     this.#start = Uint8Array.of(CONFIG, upper, FASTEST)
@@ -60,15 +60,15 @@ export class AttachedAnalog implements Analog {
   #await(): void {
     const end = performance.now() + LONGEST_MS
     for (;;) {
-      // Taken before the look: a thread that was stopped for longer than that looks once more.
+      // Checked before reading the chip: a thread that was stopped for longer than the limit still reads it once.
       const late = performance.now() > end
       if (this.#done()) return
-      // HANDLES 12.15: a rehearsal reads zeros
-      if (!this.#patient) return
+      // in a rehearsal every read is zeros, so the conversion would never end (HANDLES 12.15)
+      if (!this.#waits) return
       if (late) {
         throw new HardwareError('bus', `${this.name}: expected a conversion within ${LONGEST_MS} ms`)
       }
-      Atomics.wait(cell, 0, 0, PAUSE_MS)
+      Atomics.wait(sleeper, 0, 0, PAUSE_MS)
     }
   }
 

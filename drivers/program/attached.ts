@@ -1,7 +1,7 @@
 /**
- * Invariant: the handles that a program holds write only through their port, and only while their lease is live.
+ * The handles that programs hold: outputs, inputs, PWM and servos. They write only while their lease is live.
  *
- * The same classes serve every way a handle reaches a program; a port is the one primitive that differs.
+ * The classes are the same for inherited and brokered handles; only the port, which reaches the hardware, differs.
  */
 import { type Clock, monotonicClock } from '../clock.ts'
 import { HardwareError } from '../errors.ts'
@@ -10,18 +10,18 @@ import { LAST_EDGE } from './lastedge.ts'
 import { rangeOf } from './servo.ts'
 import { Slew } from './slew.ts'
 
-/** One way to the hardware. Each method throws HardwareError. */
+/** Access to the hardware of one handle. Each method throws HardwareError. */
 export interface Port {
   write(value: number): void
   read(): number
   close(): void
 }
 
-/** The time in which handles that move by themselves do so. */
+/** The clock of handles that move by themselves. */
 export interface Pacing {
-  /** Default: CLOCK_MONOTONIC, and the event loop. */
+  /** Default: CLOCK_MONOTONIC and the event loop. */
   readonly clock?: Clock | undefined
-  /** Nothing goes on by itself, and what would be waited for is there at once. */
+  /** true: no handle moves by itself, and nothing is waited for. */
   readonly rehearsal?: boolean
 }
 
@@ -29,17 +29,17 @@ const CARRY: unique symbol = Symbol('carry')
 const DELIVER: unique symbol = Symbol('deliver')
 const RENEW: unique symbol = Symbol('renew')
 
-/** HANDLES 3.6: takes over the value that the predecessor left, without writing it. */
+/** Takes over the value that the predecessor wrote last, without writing it again (HANDLES 3.6). */
 export function setCarried(handle: Handle, value: number): void {
   ;(handle as { [CARRY]?: (value: number) => void })[CARRY]?.(value)
 }
 
-/** The program begins anew with this handle: whoever listened to it does so no more. */
+/** Removes the listeners of a handle, when its program starts again. */
 export function renewed(handle: Handle): void {
   ;(handle as { [RENEW]?: () => void })[RENEW]?.()
 }
 
-/** Hands an edge, which the body read, to the listeners of an input. A listener that throws stops the delivery. */
+/** Passes an edge that the body read to the listeners of an input. A listener that throws ends the delivery. */
 export function deliverEdge(handle: Handle, edge: Edge): void {
   ;(handle as { [DELIVER]?: (edge: Edge) => void })[DELIVER]?.(edge)
 }
@@ -61,7 +61,7 @@ abstract class Attached {
   }
 }
 
-/** HANDLES 3.4: says why a call was refused. */
+/** The error of a call without a live lease, or on a closed handle (HANDLES 3.4). */
 export function revoked(name: string, open: boolean): HardwareError {
   return new HardwareError('revoked', `${name}: ${open ? 'this program has no lease now' : 'the handle is closed'}`)
 }
@@ -95,8 +95,8 @@ class AttachedOutput extends Attached implements Output {
   }
 }
 
-/** A value within limits, which may change at a rate (HANDLES 15). */
-abstract class Positioned extends Attached {
+/** A PWM or a servo: a value within limits, whose rate of change may be limited (HANDLES 15). */
+abstract class AttachedValue extends Attached {
   readonly #lease: Lease
   readonly #port: Port
   readonly #slew: Slew | null
@@ -113,7 +113,7 @@ abstract class Positioned extends Attached {
     this.#least = min
     this.#most = max
     const drive = (next: number) => this.#drive(next)
-    // HANDLES 15.6
+    // in a rehearsal no value moves by itself (HANDLES 15.6)
     const live = () => this.#lease.live && rehearsal !== true
     const again = (error: unknown) => {
       if ((error as { kind?: unknown }).kind === 'busy') return true
@@ -129,13 +129,13 @@ abstract class Positioned extends Attached {
   write(value: number): void {
     if (!this.#lease.live || !this.open) throw revoked(this.name, this.open)
     this.check(value)
-    // HANDLES 6.5
+    // a value beyond the limits goes to the limit (HANDLES 6.5)
     const within = Math.min(this.#most, Math.max(this.#least, value))
     if (this.#slew === null) this.#drive(within)
     else this.#slew.to(within)
   }
 
-  /** Throws `other` for what is no value (HANDLES 6.4). */
+  /** Throws `other` for an invalid value (HANDLES 6.4). */
   protected abstract check(value: number): void
 
   override close(): void {
@@ -150,12 +150,12 @@ abstract class Positioned extends Attached {
 
   [CARRY](value: number): void {
     this.#value = value
-    // HANDLES 15.4
+    // the first write moves from this value, without a jump (HANDLES 15.4)
     this.#slew?.set(value)
   }
 }
 
-class AttachedPwm extends Positioned implements Pwm {
+class AttachedPwm extends AttachedValue implements Pwm {
   readonly kind = 'pwm'
   readonly periodNs: number
 
@@ -165,13 +165,13 @@ class AttachedPwm extends Positioned implements Pwm {
   }
 
   protected override check(duty: number): void {
-    // written so that NaN fails it
+    // in this form the test also refuses NaN
     if (duty >= 0 && duty <= 1) return
     throw new HardwareError('other', `${this.name}: expected a duty cycle from 0 to 1, got ${duty}`)
   }
 }
 
-class AttachedServo extends Positioned implements Servo {
+class AttachedServo extends AttachedValue implements Servo {
   readonly kind = 'servo'
   readonly range: readonly [number, number]
 
@@ -204,7 +204,7 @@ class AttachedInput extends Attached implements Input {
 
   onEdge(listener: (edge: Edge) => void): () => void {
     if (!this.open) throw revoked(this.name, false)
-    // one entry for each call, also when a listener is given twice
+    // a wrapper for each subscription, so that the same listener can subscribe twice
     const entry = (edge: Edge) => listener(edge)
     this.#listeners.add(entry)
     return () => this.#listeners.delete(entry)
@@ -225,7 +225,7 @@ class AttachedInput extends Attached implements Input {
   }
 }
 
-/** Throws `unsupported` for a kind that has no port (i2c). */
+/** Makes the handle. Throws `unsupported` for a kind that has no port, such as i2c. */
 export function attach(grant: Grant, lease: Lease, port: Port, pacing: Pacing = {}): Handle {
   const kind: SupportedKind = grant.kind
   if (kind === 'output') return new AttachedOutput(grant, lease, port)

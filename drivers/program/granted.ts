@@ -1,12 +1,12 @@
 /**
- * Which handles the call under way belongs to: those of the live program, or of a rehearsal of it. What stands in for an
- * npm package opens them as the package would open a bus.
+ * Finds the handles for a replacement of an npm package (drivers/program/npm), whose `open` gets none: the handles of
+ * the live program, or those of its rehearsal, whichever the current call belongs to.
  */
 import type { Handle, HandleByKind } from './handle.ts'
 
 export type Handles = ReadonlyMap<string, Handle>
 
-/** AsyncLocalStorage, where somebody needs it: following calls costs every promise of the program. */
+/** AsyncLocalStorage. Only the replacements load it, as it slows down every promise of a program. */
 interface Scope {
   run<T>(handles: Handles, call: () => T): T
   getStore(): Handles | undefined
@@ -15,31 +15,31 @@ interface Scope {
 let scope: Scope | null = null
 let latest: Handles | null = null
 
-/** From now on timers and promises are told apart by the call that they come from. */
+/** From now on a timer or promise keeps the handles of the call that created it. */
 export function follow(made: Scope): void {
   scope ??= made
 }
 
-/** `run` of a program, with the handles of its stage. */
+/** Runs `call`, the `run` of a program, with these handles. */
 export function within<T>(handles: Handles, call: () => T): T {
   latest = handles
   return scope === null ? call() : scope.run(handles, call)
 }
 
-/** A callback that the program gave in a call {@link within} these handles. */
+/** Wraps a callback of the program, so that it runs with these handles. */
 export function kept<A extends unknown[], R>(handles: Handles, fn: (...args: A) => R): (...args: A) => R {
   const own = scope
   return own === null ? fn : (...args) => own.run(handles, () => fn(...args))
 }
 
-/** Of one kind; throws when no program runs yet. */
+/** The program's handles of one kind. Throws when no program runs yet. */
 export function grantedOf<K extends keyof HandleByKind>(kind: K, by: string): HandleByKind[K][] {
   const handles = scope?.getStore() ?? latest
   if (handles === null) throw new Error(`${by} is used before the program runs: use it inside run`)
   return [...handles.values()].filter((handle): handle is HandleByKind[K] => handle.kind === kind)
 }
 
-/** The one that is meant: by its name, or because there is no other. */
+/** The program's handle with this name, or its only one of this kind. */
 export function grantedOne<K extends keyof HandleByKind>(kind: K, by: string, name: string): HandleByKind[K] {
   const all = grantedOf(kind, by)
   const named = all.find((handle) => handle.name === name)

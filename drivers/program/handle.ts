@@ -1,11 +1,12 @@
 /**
- * Invariant: a program drives hardware only through a handle it was given, by name, and only while its lease is live.
+ * The handle interfaces: a program uses hardware only through the handles it was granted, and drives it only while its
+ * lease is live.
  *
  * Calls are synchronous. They throw {@link HardwareError}; a call after `close()` or without a live lease throws kind
  * `revoked`. Levels are 0 or 1, duty cycles 0..1, times are nanoseconds of CLOCK_MONOTONIC.
  */
 
-/** HANDLES 1.1: the closed set of kinds a program can ask for. */
+/** The kinds of handles that a program can request (HANDLES 1.1). */
 export const HANDLE_KINDS = [
   'output',
   'input',
@@ -20,12 +21,12 @@ export const HANDLE_KINDS = [
 ] as const
 export type HandleKind = (typeof HANDLE_KINDS)[number]
 
-/** The kinds that are driven to a value, which has an initial and a safe one. */
+/** True for kinds that are driven to a value, and so have an initial and a safe value. */
 export function isDriven(kind: HandleKind): boolean {
   return kind === 'output' || kind === 'pwm' || kind === 'servo'
 }
 
-/** The kinds that are a device on an I2C bus. */
+/** True for kinds that are a device on an I2C bus. */
 export function isOnI2c(kind: HandleKind): boolean {
   return kind === 'i2c' || kind === 'analog'
 }
@@ -38,7 +39,7 @@ export type Level = 0 | 1
  */
 export interface Lease {
   live: boolean
-  /** Fencing number of the current tenure: rises with each change of writer, never reused. */
+  /** Fencing number: rises with each change of the writing program, and is never reused. */
   fence: number
 }
 
@@ -60,16 +61,16 @@ export interface Edge {
   readonly level: Level
   /** CLOCK_MONOTONIC at the edge, in ns. */
   readonly ns: bigint
-  /** Counts every edge of this line from 1; a jump means that edges were lost, and how many. */
+  /** Number of the edge on this line, from 1. A gap shows how many edges were lost. */
   readonly seqno: number
 }
 
-/** The last edge of an input, as it goes from a program to its successor. */
+/** The last edge of an input, which a program hands over to its successor. */
 export interface LastEdge {
   readonly level: Level
-  /** ns of CLOCK_MONOTONIC; a number, since it travels as JSON */
+  /** ns of CLOCK_MONOTONIC; a number, since JSON has no bigint */
   readonly ns: number
-  /** Seconds since then that a device of the program has counted (`Button`); absent: none has. */
+  /** Seconds since the edge, as counted by a `Button` of the program; absent: none counted. */
   readonly counted?: number
 }
 
@@ -80,7 +81,7 @@ export interface Input extends Handle {
   onEdge(listener: (edge: Edge) => void): () => void
 }
 
-/** A PWM channel: `write` takes a duty cycle 0..1, its period was set by the body. */
+/** A PWM channel: `write` takes a duty cycle 0..1. The board file sets the period. */
 export interface Pwm extends Handle {
   readonly kind: 'pwm'
   readonly value: number
@@ -88,7 +89,7 @@ export interface Pwm extends Handle {
   write(duty: number): void
 }
 
-/** A servo, in degrees: pulses, limits and period are the board's. Angles beyond `range` go to its end. */
+/** A servo, in degrees. The board file sets pulses, limits and period. An angle beyond `range` goes to its end. */
 export interface Servo extends Handle {
   readonly kind: 'servo'
   readonly value: number
@@ -96,10 +97,10 @@ export interface Servo extends Handle {
   write(degrees: number): void
 }
 
-/** One I2C device (bus and address were fixed by the body). `writeRead` is one combined transfer. */
+/** One I2C device; the board file sets bus and address. `writeRead` is one combined transfer. */
 export interface I2cDevice extends Handle {
   readonly kind: 'i2c'
-  /** On its bus; 0, which no device has, where no board is known (`describe`). */
+  /** Address on the bus; 0, which no device has, when no board is known (`describe`). */
   readonly address: number
   read(length: number): Uint8Array
   write(bytes: Uint8Array): void
@@ -109,23 +110,23 @@ export interface I2cDevice extends Handle {
 /** One SPI device, at the mode and speed of the board file. Bytes go out and come in at the same time. */
 export interface SpiDevice extends Handle {
   readonly kind: 'spi'
-  /** One message of at most 4096 bytes, chip select held; the answer is as long. */
+  /** One message of at most 4096 bytes, with the chip selected throughout. The answer has the same length. */
   transfer(bytes: Uint8Array): Uint8Array
 }
 
-/** A serial line, at the speed and framing of the board file. What was not read waits for the successor. */
+/** A serial line, at the speed and framing of the board file. Bytes that are not read wait for the successor. */
 export interface SerialPort extends Handle {
   readonly kind: 'serial'
-  /** What has arrived, up to `most` bytes; never waits. */
+  /** Bytes that have arrived, at most `most`. Never waits. */
   read(most: number): Uint8Array
-  /** Throws `busy` when the line takes no more at the moment; `written` bytes of it went out then. */
+  /** Throws `busy` when the line's buffer is full; `written` of the error is the number of bytes that were taken. */
   write(bytes: Uint8Array): void
 }
 
-/** One input of a converter. Each `read` is a conversion of its own, of about 2 ms: the chip and its bus are shared. */
+/** One input of an analog-to-digital converter. Each `read` starts a conversion and waits for it, about 2 ms. */
 export interface Analog extends Handle {
   readonly kind: 'analog'
-  /** V; what is more reads as this. */
+  /** V; a higher voltage reads as this. */
   readonly fullScale: number
   /** V against ground. */
   read(): number
@@ -135,13 +136,13 @@ export interface Analog extends Handle {
 export interface Temperature extends Handle {
   readonly kind: 'temperature'
   /**
-   * degrees C of the last measurement. Throws `no-device` when the sensor is not there, `bus` when what it sent is damaged
-   * or no measurement, `busy` before the first.
+   * degrees C of the last measurement. Throws `no-device` when the sensor is missing, `bus` when its answer is damaged
+   * or holds no measurement, `busy` before the first one.
    */
   read(): number
 }
 
-/** What {@link ListeningSocket.serve} takes: a Server of node:http, node:https, node:net or node:tls. */
+/** A Server of node:http, node:https, node:net or node:tls, for {@link ListeningSocket.serve}. */
 export interface NodeServer {
   readonly listening: boolean
   listen(options: { readonly fd: number }): unknown
@@ -150,17 +151,17 @@ export interface NodeServer {
 }
 
 /**
- * A port, or a socket file, on which the body listens for whichever program runs. Who connects while no program accepts
- * waits in the kernel. A program on the body's handle needs no network of its own (HANDLES 17).
+ * A port or a socket file on which the body listens, for whichever program runs. A client that connects while no
+ * program accepts waits in the kernel. The program needs no network permission for it (HANDLES 17).
  */
 export interface ListeningSocket extends Handle {
   readonly kind: 'listen'
-  /** null for a socket file, and where no board is known (`describe`) */
+  /** null for a socket file, and when no board is known (`describe`) */
   readonly port: number | null
   /**
-   * The server accepts while this program runs: from now on, until a successor takes over, and again when that swap is
-   * undone. Give it instead of calling `listen`; what else listens on it (WebSockets) stays as it is. One server for each
-   * handle: throws `busy` for another, `other` for one that listens already.
+   * The server accepts connections while this program runs: until a successor takes over, and again if that swap is
+   * rolled back. Call it instead of `server.listen`; other listeners of the server, as for WebSockets, need no change.
+   * Each handle serves one server: throws `busy` for a second one, `other` for one that listens already.
    */
   serve(server: NodeServer): void
 }
@@ -177,7 +178,7 @@ export interface HandleByKind {
   temperature: Temperature
   listen: ListeningSocket
 }
-/** The kinds this release can hand over. */
+/** The kinds that this release supports. */
 export type SupportedKind = keyof HandleByKind
 
 export type Encoding = 'record' | 'text' | 'level' | 'line' | 'i2c' | 'spi' | 'serial' | 'pty' | 'listen'
@@ -188,7 +189,9 @@ export type Encoding = 'record' | 'text' | 'level' | 'line' | 'i2c' | 'spi' | 's
  */
 export interface Grant {
   readonly name: string
-  /** Small integer, unique on the board while the body lives; keys records, broker requests and carried values. */
+  /**
+   * Small integer, unique on the board while the body lives: the key in records, broker requests and carried values.
+   */
   readonly id: number
   readonly kind: SupportedKind
   readonly via: 'inherit' | 'broker'
@@ -197,25 +200,25 @@ export interface Grant {
   /**
    * inherit only. `record`: each write is one 24-byte record on a pipe (HANDLES 4). `text`: decimal text written at
    * position 0 (sysfs value, duty_cycle). `level`: one byte '0' or '1' read at position 0. `line`: a line request of
-   * the GPIO character device, by its value ioctls. `i2c`, `spi`, `serial`: the device's own descriptor. `pty`: the master of a pseudo-terminal
-   * (HANDLES 9.10). `listen`: a socket that listens.
+   * the GPIO character device, by its value ioctls. `i2c`, `spi`, `serial`: the device's own descriptor. `pty`: the
+   * master of a pseudo-terminal (HANDLES 9.10). `listen`: a listening socket.
    */
   readonly encoding?: Encoding
-  /** i2c and analog: 7 bits. */
+  /** i2c and analog: address of 7 bits. */
   readonly address?: number
-  /** analog only: which input of which chip, and V at full scale. */
+  /** analog only: chip, input and V at full scale. */
   readonly adc?: { readonly chip: 'ads1115'; readonly channel: number; readonly fullScale: number }
-  /** listen, of a TCP port. */
+  /** listen on a TCP port only. */
   readonly port?: number
   /** pwm and servo. */
   readonly periodNs?: number
-  /** servo only: at `min` and at `max`. */
+  /** servo only: the pulses at `min` and at `max`. */
   readonly pulsesNs?: readonly [number, number]
-  /** Duties of a pwm, degrees of a servo; those outside are moved to the nearest limit (HANDLES 6.5). */
+  /** Limits: duty cycles of a pwm, degrees of a servo. A value beyond them goes to the limit (HANDLES 6.5). */
   readonly min?: number
   readonly max?: number
-  /** pwm and servo: the most by which the value changes in a second; absent or 0: any (HANDLES 15). */
+  /** pwm and servo: the most by which the value changes in a second; absent or 0: no limit (HANDLES 15). */
   readonly slew?: number
-  /** Last value driven when the grant was written; superseded by the value carried in a handover. */
+  /** The value when the grant was written; the value carried in a handover replaces it. */
   readonly value?: number
 }

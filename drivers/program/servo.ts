@@ -1,17 +1,15 @@
-/**
- * Invariant: degrees and pulses lie on one straight line between two limits, and no pulse is outside of them (HANDLES 1.5).
- */
+/** Converts the degrees of a servo to pulses and back: a straight line between two limits (HANDLES 1.5). */
 import type { PwmEntry, ServoEntry } from '../board/types.ts'
 import type { Grant } from './handle.ts'
 
 export interface ServoScale {
   readonly periodNs: number
-  /** The pulses at the lowest and at the highest angle. */
+  /** Pulse at the lowest angle, and at the highest. */
   readonly pulsesNs: readonly [number, number]
   readonly degrees: readonly [number, number]
 }
 
-/** PWM period as the kernel takes it, in whole nanoseconds. */
+/** The PWM period in whole ns, as the kernel takes it. */
 export function periodNs(frequencyHz: number): number {
   return Math.round(1e9 / frequencyHz)
 }
@@ -28,7 +26,7 @@ export function rangeOf({ min = 0, max = 1 }: Pick<Grant, 'min' | 'max'>): [numb
   return [min, max]
 }
 
-/** Angles beyond the limits go to the limit. */
+/** The duty cycle for an angle. An angle beyond the limits goes to the limit. */
 export function dutyOf({ periodNs, pulsesNs: [shortest, longest], degrees: [low, high] }: ServoScale, degrees: number) {
   const part = (Math.min(high, Math.max(low, degrees)) - low) / (high - low)
   return (shortest + part * (longest - shortest)) / periodNs
@@ -38,7 +36,7 @@ export function degreesOf({ periodNs, pulsesNs: [shortest, longest], degrees: [l
   return low + ((duty * periodNs - shortest) / (longest - shortest)) * (high - low)
 }
 
-/** The PWM that drives the servo. */
+/** The pwm entry that drives the servo. */
 export function pwmOf(entry: ServoEntry): PwmEntry {
   const { line, frequencyHz, initial, safe, degrees, driver, channel, via } = entry
   const duty = (angle: number) => dutyOf(scaleOf(entry), angle)

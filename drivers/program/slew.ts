@@ -1,30 +1,31 @@
 /**
- * Invariant: in any time t a value moves by no more than its rate times t, and a burst; it stands still when nobody asked
- * it to move (HANDLES 15).
+ * Limits the rate of change of a value, in steps over time: a token bucket that fills at the rate (HANDLES 15).
  *
- * The program's side has one, so that `value` is what is driven, and the owner's side has one, so that a program that goes
- * around its SDK is no faster. The rate is what a bucket fills with; a step takes what is in it.
+ * Invariant: in any time t the value moves by at most its rate times t, plus a burst (test/drivers/slew.test.ts).
+ *
+ * Both sides have one: the program's, so that `value` is the driven value, and the owner's, so that a program that
+ * bypasses its SDK moves no faster.
  */
 import type { Clock } from '../clock.ts'
 
-/** HANDLES 15.2: between two steps that nobody asked for. */
+/** Time between two steps of a motion (HANDLES 15.2). */
 const STEP_NS = 10_000_000n
-/** The most that a step of the program's side makes up for: after a pause nothing jumps. */
+/** Most time that one step of the program's side makes up for, so that nothing jumps after a pause. */
 const PROGRAM_BURST_NS = 20_000_000
-/** Twice that: what came from a program in time may arrive a little late. */
+/** Twice as long, as a program's timely writes may arrive a little late. */
 const OWNER_BURST_NS = 2 * PROGRAM_BURST_NS
 
 export interface SlewOptions {
-  /** Per second. */
+  /** Change per second. */
   readonly rate: number
   readonly side: 'program' | 'owner'
   readonly value: number
   readonly clock: Clock
-  /** Brings the hardware there. */
+  /** Writes the value to the hardware. */
   drive(value: number): void
-  /** Asked before each step that nobody asked for. */
+  /** Called before each further step of a motion; false ends the motion. */
   live(): boolean
-  /** What such a step threw: true tries again. */
+  /** Called when such a step throws; true repeats the step later. */
   again(error: unknown): boolean
 }
 
@@ -45,7 +46,10 @@ export class Slew {
     this.#sinceNs = options.clock.now()
   }
 
-  /** Moves as far as it may now, and goes on by itself. Throws what driving throws; then it stays where it is. */
+  /**
+   * Moves towards `target` as far as allowed now, then goes on in steps. When `drive` throws, so does this, and the
+   * motion ends.
+   */
   to(target: number): void {
     this.#target = target
     try {
@@ -56,7 +60,7 @@ export class Slew {
     }
   }
 
-  /** It is there now, whoever brought it there. Ends a motion. */
+  /** Takes over a value that somebody else has driven. Ends a motion. */
   set(value: number): void {
     this.stop()
     this.#value = value
@@ -65,7 +69,7 @@ export class Slew {
     this.#sinceNs = this.#options.clock.now()
   }
 
-  /** Who asked has lost its right: what was under way arrives, and no more. */
+  /** The writer has changed: the motion ends after at most a burst. */
   settle(): void {
     this.#target = this.#towards(this.#burstNs)
   }
@@ -86,24 +90,24 @@ export class Slew {
     this.#creditNs = Math.max(0, this.#creditNs - (Math.abs(next - this.#value) / rate) * 1e9)
     this.#value = next
     if (next === this.#target) this.stop()
-    else this.#cancel ??= clock.after(STEP_NS, () => this.#goOn())
+    else this.#cancel ??= clock.after(STEP_NS, () => this.#continue())
   }
 
-  #goOn(): void {
+  #continue(): void {
     this.#cancel = null
     if (!this.#options.live()) return this.stop()
     try {
       this.#step()
     } catch (error) {
-      if (this.#options.again(error)) this.#cancel = this.#options.clock.after(STEP_NS, () => this.#goOn())
+      if (this.#options.again(error)) this.#cancel = this.#options.clock.after(STEP_NS, () => this.#continue())
       else this.stop()
     }
   }
 
-  /** Where so much time leads to. */
+  /** The value that may be reached in `ns`. */
   #towards(ns: number): number {
     const most = (this.#options.rate * ns) / 1e9
-    const way = this.#target - this.#value
-    return Math.abs(way) <= most ? this.#target : this.#value + Math.sign(way) * most
+    const distance = this.#target - this.#value
+    return Math.abs(distance) <= most ? this.#target : this.#value + Math.sign(distance) * most
   }
 }

@@ -1,4 +1,4 @@
-/** Invariant: reading takes no time and moves nothing on the bus: the body measures by itself (HANDLES 18). */
+/** A temperature handle. The body measures, so a read takes no time and causes no transfer on the bus (HANDLES 18). */
 import { type Port, revoked } from './attached.ts'
 import type { Grant, Temperature } from './handle.ts'
 

@@ -1,4 +1,4 @@
-/** A successor of a program makes its devices again: the chips notice nothing. */
+/** A successor creates its devices again, without a write to their chips. */
 import { afterAll, expect, test } from 'vitest'
 import { Display, Distance, Eeprom, Environment, Imu, LineSensor, Pca9685, Servo } from '../../drivers/index.ts'
 import type { I2cDevice } from '../../drivers/program/handle.ts'
@@ -10,7 +10,7 @@ import { temporary } from './host.ts'
 const folder = temporary()
 afterAll(() => folder.remove())
 
-/** A program: what it made last goes into the next one, as it would through its state. */
+/** A program. What it returns goes to the next one, as its state would. */
 type Program = (device: I2cDevice, before: unknown, adopt: boolean) => unknown
 
 const PROGRAMS: [model: string, address: number, program: Program][] = [
@@ -29,7 +29,7 @@ const PROGRAMS: [model: string, address: number, program: Program][] = [
       return imu.pitch
     },
   ],
-  // a look at the status, which is not yet there, writes nothing either
+  // a tick without a new measurement writes nothing either
   ['vl53l0x', 0x29, (device, _, adopt) => new Distance(device, { adopt }).mm],
   [
     'ssd1306',
@@ -45,26 +45,29 @@ const PROGRAMS: [model: string, address: number, program: Program][] = [
   ['pcf8574', 0x20, (device) => new LineSensor(device).position()],
 ]
 
-test.each(PROGRAMS)('HANDLES 12.14: %s: 0 writes over a swap, and the chip is as it was', (model, address, program) => {
-  const { world, devices } = simulatedChips(folder.path, { [address]: model })
-  const device = counted(devices[0] as I2cDevice)
-  let made = program(device, undefined, false)
-  // an EEPROM is still in its write cycle
-  if (model === '24c32') new Eeprom(device).read(0, 1)
-  const before = world.chip(`chip${address}`)
-  device.writes = 0
-  for (let swap = 0; swap < 3; swap++) made = program(device, made, false)
-  expect(device.writes).toBe(0)
-  expect({ ...world.chip(`chip${address}`), pointer: 0 }).toEqual({ ...before, pointer: 0 })
-  // with `adopt` a chip that nobody set up is left alone as well
-  if (model === 'ssd1306' || model === '24c32') return
-  const other = simulatedChips(folder.path, { [address]: model })
-  const untouched = counted(other.devices[0] as I2cDevice)
-  program(untouched, undefined, true)
-  expect(untouched.writes).toBe(0)
-})
+test.each(PROGRAMS)(
+  'HANDLES 12.14: %s: a swap writes nothing to the chip and changes no register',
+  (model, address, program) => {
+    const { world, devices } = simulatedChips(folder.path, { [address]: model })
+    const device = counted(devices[0] as I2cDevice)
+    let made = program(device, undefined, false)
+    // an EEPROM is still in its write cycle
+    if (model === '24c32') new Eeprom(device).read(0, 1)
+    const before = world.chip(`chip${address}`)
+    device.writes = 0
+    for (let swap = 0; swap < 3; swap++) made = program(device, made, false)
+    expect(device.writes).toBe(0)
+    expect({ ...world.chip(`chip${address}`), pointer: 0 }).toEqual({ ...before, pointer: 0 })
+    // with `adopt`, a chip that nobody configured is not written to either
+    if (model === 'ssd1306' || model === '24c32') return
+    const other = simulatedChips(folder.path, { [address]: model })
+    const untouched = counted(other.devices[0] as I2cDevice)
+    program(untouched, undefined, true)
+    expect(untouched.writes).toBe(0)
+  },
+)
 
-test.each(PROGRAMS)('HANDLES 12.15: %s: a rehearsal reads zeros, and gets through', (_, address, program) => {
+test.each(PROGRAMS)('HANDLES 12.15: %s: a rehearsal, which reads zeros, succeeds', (_, address, program) => {
   const broker = new ZeroBroker(null)
   const grant = { name: 'chip', id: 1, kind: 'i2c', via: 'broker', address } as const
   const device = rehearsalHandles([grant], { live: true, fence: 0 }, broker, null).get('chip') as I2cDevice

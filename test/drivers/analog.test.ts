@@ -13,7 +13,7 @@ import { adopt, type System } from '../../drivers/program/inherit/index.ts'
 const boardOf = (handles: object, model = 'sim') => parseBoard(JSON.stringify({ model, handles }), 'board.json').handles
 const input = (channel: number, more: object = {}) => ({ kind: 'analog', adc: 'ads1115', bus: 1, channel, ...more })
 
-test('HANDLES 8.3: the inputs of one converter are places of their own', () => {
+test('HANDLES 8.3: two handles may use one converter, but not the same input of it', () => {
   const board = boardOf({ pot: input(0), light: input(3, { fullScale: 2.048 }) })
   expect(board.pot).toEqual({ ...input(0), address: 0x48, fullScale: 4.096, via: 'broker' })
   expect(board.light).toMatchObject({ channel: 3, fullScale: 2.048 })
@@ -55,7 +55,7 @@ const kindOf = (call: () => unknown): string => {
   }
 }
 
-test('HANDLES 16.2: each read is one conversion of its own input, whatever was read before', () => {
+test('HANDLES 16.2: each read makes one conversion of its own input, whatever was read before', () => {
   const { world, backend, lease, pot, light } = simulated({ pot: input(0), light: input(3, { fullScale: 2.048 }) })
   expect([pot.kind, pot.fullScale, light.fullScale]).toEqual(['analog', 4.096, 2.048])
   world.poke('pot', 'volts', 1.65)
@@ -76,7 +76,7 @@ test('HANDLES 16.2: each read is one conversion of its own input, whatever was r
   backend.close()
 })
 
-/** The SMBus calls of i2c-dev, answered by a simulated chip: what a pointer points to is found by its number. */
+/** The SMBus calls of i2c-dev, answered by a simulated chip. Pointers are numbers, which are looked up. */
 class SmbusChip implements System {
   readonly bus = new I2cBus(1)
   readonly #buffers: Uint8Array[] = []
@@ -111,7 +111,7 @@ const GRANT: Grant = {
   adc: ADC,
 }
 
-test('HANDLES 16.1: an inherited one converts over its own descriptor', () => {
+test('HANDLES 16.1: an inherited analog handle converts over its own descriptor', () => {
   const system = new SmbusChip()
   const pot = adopt(GRANT, { live: true, fence: 1 }, { system, broker: null }) as Analog
   system.bus.poke(0x48, 'ain2', 2.5)
@@ -119,8 +119,8 @@ test('HANDLES 16.1: an inherited one converts over its own descriptor', () => {
   expect(system.bus.snapshot(0x48)).toMatchObject({ conversions: 1 })
 })
 
-describe('a converter that takes its time', () => {
-  /** Is done so many ms after it was begun. */
+describe('a slow converter', () => {
+  /** A conversion takes this many ms. */
   function slow(ms: number): I2cDevice & { looked: number } {
     let done = 0
     return {
@@ -141,14 +141,14 @@ describe('a converter that takes its time', () => {
     }
   }
 
-  test('HANDLES 16.2: is waited for, but not for ever', () => {
+  test('HANDLES 16.2: read waits for the conversion, and throws after 10 ms', () => {
     const device = slow(2)
     expect(new AttachedAnalog(GRANT, device, {}).read()).toBeCloseTo(2.048)
     expect(device.looked).toBeGreaterThan(1)
     expect(kindOf(() => new AttachedAnalog(GRANT, slow(1e6), {}).read())).toBe('bus')
   })
 
-  test('HANDLES 12.15: is not waited for in a rehearsal', () => {
+  test('HANDLES 12.15: read does not wait in a rehearsal', () => {
     const device = slow(1e6)
     expect(new AttachedAnalog(GRANT, device, { rehearsal: true }).read()).toBeCloseTo(2.048)
     expect(device.looked).toBe(1)

@@ -29,14 +29,14 @@ afterAll(() => folder.remove())
 
 const LED: Grant = { name: 'led', id: 1, kind: 'output', via: 'broker', value: 0 }
 
-/** A child with a brokered led whose owner is this test; it has a live lease under fence 1. */
+/** A child with a brokered led and a live lease with fence 1. This test is the owner. */
 async function orphan(deadlineMs: number): Promise<Host> {
   const host = await startHost(program, [LED], [], { deadlineMs })
   await host.send({ op: 'lease', lease: { live: true, fence: 1 } })
   return host
 }
 
-/** The owner's side, without a process: what goes in, and the replies that come out. */
+/** The owner's side in this process: requests go in, replies come out. */
 function served(maxFence = 1) {
   const backend = new SimBackend({ world: new World(), folder: folder.path })
   backend.advance(5, [])
@@ -66,7 +66,7 @@ const half = encodeNumber(0.5)
 const IMU = Object.keys(board('broker')).indexOf('imu') + 1
 const none = new Uint8Array(0)
 
-test('HANDLES 7.5, 7.6: only what was granted, only up to the fence of the child', async () => {
+test("HANDLES 7.5, 7.6: a handle that was not granted, and a fence above the child's, are refused", async () => {
   const { ask, backend } = served(1)
   expect(await ask(1, OP.set, 1, encodeNumber(1))).toBe('revoked')
   expect(await ask(99, OP.get, 1, none)).toBe('revoked')
@@ -81,7 +81,7 @@ test('HANDLES 7.5, 7.6: only what was granted, only up to the fence of the child
   backend.close()
 })
 
-test('HANDLES 7.4: an operation, a value or a length that is none is answered as such', async () => {
+test('HANDLES 7.4: an invalid operation, value or length gets an error', async () => {
   const { ask, backend } = served(5)
   expect(await ask(3, 77, 1, half)).toBe('unsupported')
   expect(await ask(2, OP.set, 1, encodeNumber(1))).toBe('unsupported')
@@ -114,7 +114,7 @@ test.each([
   good.backend.close()
 })
 
-test('HANDLES 7.7: a child that reads no replies is cut off', async () => {
+test('HANDLES 7.7: a child that does not read its replies is disconnected', async () => {
   const { incoming, socket, malformed, backend } = served()
   const get = encodeRequest({ request: 1, id: 3, op: OP.get, fence: 0, payload: none })
   incoming.write(Buffer.concat(Array.from({ length: 40_000 }, () => get)))
@@ -123,10 +123,10 @@ test('HANDLES 7.7: a child that reads no replies is cut off', async () => {
   backend.close()
 })
 
-test('HANDLES 7.8: an owner that does not answer is busy, within the deadline', async () => {
+test('HANDLES 7.8: without an answer a request throws busy within its deadline', async () => {
   const before = openFds()
   const host = await orphan(60)
-  // without the deadline the call would never end: nobody answers
+  // nobody answers: without the deadline the call would never return
   const from = performance.now()
   expect(await failure(host.call('led', 'write', 1))).toBe('busy')
   expect(performance.now() - from).toBeGreaterThanOrEqual(59)
@@ -135,7 +135,7 @@ test('HANDLES 7.8: an owner that does not answer is busy, within the deadline', 
   await expect.poll(openFds).toBe(before)
 })
 
-test('HANDLES 7.10: a late reply is skipped, also in pieces', async () => {
+test('HANDLES 7.10: a late reply is skipped, also when it arrives in pieces', async () => {
   // the second request must be answered within the deadline that the first one waits out
   const host = await orphan(1500 * SCALE)
   const requests = new RequestReader()
@@ -161,7 +161,7 @@ test('HANDLES 7.10: a late reply is skipped, also in pieces', async () => {
   await host.end()
 })
 
-test('HANDLES 7.9: a full socket is busy, and what was cut is completed', async () => {
+test('HANDLES 7.9: a full socket throws busy, and a frame sent in part is completed', async () => {
   const host = await startHost(program, [{ name: 'imu', id: 4, kind: 'i2c', via: 'broker' }], [], { deadlineMs: 1 })
   await host.send({ op: 'lease', lease: { live: true, fence: 1 } })
   host.broker.pause()
@@ -183,19 +183,19 @@ test('HANDLES 7.9: a full socket is busy, and what was cut is completed', async 
   await host.end()
 })
 
-test('HANDLES 7.8: an owner that is gone is no device, at once and for good', async () => {
+test('HANDLES 7.8: after the owner is gone, every request throws no-device at once', async () => {
   const deadlineMs = 20_000
   const host = await orphan(deadlineMs)
   host.broker.destroy()
   const from = performance.now()
   expect(await failure(host.call('led', 'write', 1))).toBe('no-device')
   expect(await failure(host.call('led', 'write', 1))).toBe('no-device')
-  // at once: a request that is not told of the end waits for the deadline
+  // at once: a request that does not notice the end would wait for its deadline
   expect(performance.now() - from).toBeLessThan(deadlineMs)
   await host.end()
 })
 
-test('a malformed reply is an error, and the last that is read', async () => {
+test('a malformed reply is an error, and nothing more is read', async () => {
   const host = await orphan(20_000)
   host.broker.write(Uint8Array.from([0xff, 0xff, 0, 0]))
   expect(await failure(host.call('led', 'write', 1))).toBe('other')

@@ -40,7 +40,7 @@ test('HANDLES 4.1: a record is what the table says, byte for byte', () => {
   expect(hex).toBe('524d0201060504030e0d0c0b0a090807000000000000f03f')
 })
 
-test('HANDLES 4.3: records come out as they went in, however the stream is cut', () => {
+test('HANDLES 4.3: records are decoded however the stream is cut', () => {
   fc.assert(
     fc.property(fc.array(record, { maxLength: 5 }), fc.array(fc.nat(), { maxLength: 6 }), (records, cuts) => {
       const reader = new RecordReader()
@@ -54,7 +54,7 @@ test('HANDLES 4.3: records come out as they went in, however the stream is cut',
   )
 })
 
-test('HANDLES 4.4: rubbish without a magic in it is skipped, and the next record is found', () => {
+test('HANDLES 4.4: garbage is skipped up to the next magic number, and the next record is found', () => {
   const rubbish = fc.uint8Array({ maxLength: 60 }).map((bytes) => bytes.map((byte) => byte & 0x3f))
   fc.assert(
     fc.property(rubbish, record, fc.array(fc.nat(), { maxLength: 4 }), (bytes, good, cuts) => {
@@ -69,7 +69,7 @@ test('HANDLES 4.4: rubbish without a magic in it is skipped, and the next record
   )
 })
 
-test('HANDLES 7.1: requests and replies come out as they went in, however the stream is cut', () => {
+test('HANDLES 7.1: requests and replies are decoded however the stream is cut', () => {
   const request: fc.Arbitrary<Request> = fc.record({
     request: u32,
     id: u16,
@@ -104,7 +104,7 @@ test('HANDLES 7.1: requests and replies come out as they went in, however the st
   )
 })
 
-test('HANDLES 7.2: any bytes are frames or a FrameError, and never more than one frame is kept', () => {
+test('HANDLES 7.2: any bytes give frames or a FrameError, and at most one frame is buffered', () => {
   fc.assert(
     fc.property(fc.array(fc.uint8Array({ maxLength: 64 }), { maxLength: 20 }), (chunks) => {
       const reader = new RequestReader()
@@ -123,16 +123,16 @@ test('HANDLES 7.2: any bytes are frames or a FrameError, and never more than one
   expect(() => encodeRequest(big)).toThrow('expected at most 4096 bytes of payload, got 4097')
 })
 
-test('a number is 8 bytes or none', () => {
+test('fewer than 8 bytes are no number', () => {
   fc.assert(fc.property(fc.double(), (value) => void expect(decodeNumber(encodeNumber(value))).toBe(value)))
   expect(decodeNumber(new Uint8Array(7))).toBeNull()
 })
 
-test('the reader of board files reads what JSON.parse reads, and nothing else', () => {
+test('the parser of board files accepts exactly what JSON.parse accepts', () => {
   fc.assert(fc.property(fc.json(), (text) => void expect(parseJson(text).value).toEqual(unproto(JSON.parse(text)))))
   fc.assert(
     fc.property(fc.json({ maxDepth: 2 }), fc.nat(), fc.string({ minLength: 1, maxLength: 1 }), (text, at, char) => {
-      // HANDLES 8.7 has them on top
+      // the extensions of HANDLES 8.7: comments and trailing commas
       fc.pre(char !== ',' && char !== '/' && !/\/[/*]|,\s*[\]}]/.test(text))
       const cut = at % (text.length + 1)
       const changed = text.slice(0, cut) + char + text.slice(cut)
@@ -144,14 +144,14 @@ test('the reader of board files reads what JSON.parse reads, and nothing else', 
           return false
         }
       }
-      // a name twice is the one thing that it refuses on top
+      // only equal names are refused in addition
       if (accepts(parseJson)) expect(accepts(JSON.parse)).toBe(true)
       if (!accepts(JSON.parse)) expect(accepts(parseJson)).toBe(false)
     }),
   )
 })
 
-/** As the parser makes them: objects without a prototype, so `__proto__` is a key like others. */
+/** Objects without a prototype, as the parser makes them, so that `__proto__` is an ordinary key. */
 function unproto(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(unproto)
   if (value === null || typeof value !== 'object') return value

@@ -12,7 +12,7 @@ beforeAll(async () => {
 afterAll(() => folder.remove())
 
 describe.each(RIGS.filter(({ absent }) => absent !== undefined))('a handle: $name', ({ absent }) => {
-  // A kind of handle that this machine lacks is shown in the report with the reason; without a test it would vanish.
+  // A skipped test shows in the report why this machine lacks a kind of handle.
   test.skip(`skipped: ${absent}`, () => {})
 })
 
@@ -36,7 +36,7 @@ describe.each(RIGS.filter(({ absent }) => absent === undefined))('a handle: $nam
     await eventually(() => openFds() === before)
   })
 
-  test('an output drives what is written, and remembers it', async () => {
+  test('an output drives the written level and shows it as its value', async () => {
     expect(rig.observe('led')).toBe(0)
     for (const [given, level] of [
       [1, 1],
@@ -51,7 +51,7 @@ describe.each(RIGS.filter(({ absent }) => absent === undefined))('a handle: $nam
     }
   })
 
-  test('a pwm takes duties, knows its period, and moves to its limits', async () => {
+  test('a pwm drives duty cycles within its limits, and has its period', async () => {
     expect(await get('arm', 'value')).toBe(0.05)
     expect(await get('arm', 'periodNs')).toBe(PERIOD)
     for (const [given, duty] of [
@@ -66,15 +66,15 @@ describe.each(RIGS.filter(({ absent }) => absent === undefined))('a handle: $nam
     }
   })
 
-  test('HANDLES 6.4: a duty that is none never arrives', async () => {
+  test('HANDLES 6.4: an invalid duty cycle never reaches the hardware', async () => {
     await rig.host.call('arm', 'write', 0.25)
-    // null is what JSON makes of NaN; undefined is what is left out
+    // JSON turns NaN into null; undefined is left out
     for (const bad of [-0.01, 1.01, 'x']) expect(await failure(rig.host.call('arm', 'write', bad))).toBe('other')
     expect(await failure(rig.host.call('arm', 'write'))).toBe('other')
     expect(rig.observe('arm')).toBeCloseTo(0.25, 6)
   })
 
-  test('HANDLES 1.5: a servo takes degrees, knows its range, and moves to its ends', async () => {
+  test('HANDLES 1.5: a servo drives degrees within its range', async () => {
     expect([await get('grip', 'kind'), await get('grip', 'value')]).toEqual(['servo', 0])
     expect(await get('grip', 'range')).toEqual([-45, 45])
     for (const [given, degrees] of [
@@ -99,14 +99,14 @@ describe.each(RIGS.filter(({ absent }) => absent === undefined))('a handle: $nam
     await rig.host.call('boom', 'write', -45)
     await lease(false)
     const parked = await get('boom', 'value')
-    // as a program is resumed: it is told where things are before it may move them
+    // as for a resumed program: it gets the values before its lease
     await rig.host.send({ op: 'carry', handle: 'boom', value: parked })
     await lease(true)
     expect(parked).toBeGreaterThan(-45)
     await expect.poll(() => rig.observe('boom')).toBeCloseTo(parked as number, 3)
   })
 
-  test('an input reads the level of now', async () => {
+  test('an input reads the current level', async () => {
     for (const level of [1, 0, 1] as const) {
       rig.setInput(level)
       expect(await rig.host.call('button', 'read')).toBe(level)
@@ -120,7 +120,7 @@ describe.each(RIGS.filter(({ absent }) => absent === undefined))('a handle: $nam
     expect(await rig.host.send({ op: 'heard' })).toEqual(['1#7', '0#9'])
   })
 
-  test('HANDLES 3.4: without a lease nothing is written; inputs are read', async () => {
+  test('HANDLES 3.4: without a lease writes are refused, and inputs can be read', async () => {
     await rig.host.call('led', 'write', 1)
     await lease(false)
     expect(await failure(rig.host.call('led', 'write', 0))).toBe('revoked')
@@ -132,7 +132,7 @@ describe.each(RIGS.filter(({ absent }) => absent === undefined))('a handle: $nam
     await lease(true)
   })
 
-  test('HANDLES 3.6: a carried value is taken over and not written', async () => {
+  test('HANDLES 3.6: a carried value is taken over without a write', async () => {
     await rig.host.call('led', 'write', 0)
     await rig.host.send({ op: 'carry', handle: 'led', value: 1 })
     expect(await get('led', 'value')).toBe(1)
@@ -144,7 +144,7 @@ describe.each(RIGS.filter(({ absent }) => absent === undefined))('a handle: $nam
     const old = fence
     fence += 2
     rig.allow(fence)
-    // an inherited write cannot be answered: it is dropped; a brokered one says so
+    // a stale record on a pipe is dropped silently; a brokered write throws
     for (const wrong of [old, fence + 1]) {
       await lease(true, wrong)
       expect(['none', 'revoked']).toContain(await failure(rig.host.call('led', 'write', 0)))
@@ -166,7 +166,7 @@ describe.each(RIGS.filter(({ absent }) => absent === undefined))('a handle: $nam
     await lease(true)
   })
 
-  test('a closed handle refuses everything and leaves the hardware as it is', async () => {
+  test('a closed handle refuses every call and leaves the hardware unchanged', async () => {
     await rig.host.call('led', 'write', 1)
     await rig.host.call('led', 'close')
     await rig.host.call('led', 'close')

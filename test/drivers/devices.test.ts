@@ -6,7 +6,7 @@ import type { Input } from '../../drivers/program/handle.ts'
 import { deliverEdge } from '../../drivers/program/inherit/index.ts'
 import { handle } from './wires.ts'
 
-test('two listeners, also when they are the same function, are told and dropped one by one', () => {
+test('each subscription gets each event and ends by itself, also two of the same function', () => {
   const { handle: input } = handle('input')
   const heard: number[] = []
   const listener = () => heard.push(1)
@@ -45,20 +45,20 @@ test.each([
   expect(text).not.toMatch(/\bzod\b|\bkoffi\b|i2c-bus['"]/)
 })
 
-test('a program that uses one device has no other in it', async () => {
+test('the bundle of a program contains only the devices that it uses', async () => {
   const all = Object.keys(drivers)
   expect(all.length).toBeGreaterThan(15)
   const sizes = await Promise.all(
     all.map(async (name) => (await bundled(`export { ${name} } from './drivers/index.ts'`)).length),
   )
-  // what several have in common is counted with each
+  // shared files count for each device
   const together = (await bundled("export * from './drivers/index.ts'")).length
   expect(sizes.reduce((sum, size) => sum + size)).toBeLessThan(1.4 * together)
   expect(Math.max(...sizes)).toBeLessThan(9000)
   expect((await bundled("import './drivers/index.ts'")).length).toBeLessThan(10)
 })
 
-test('HANDLES 12.16: devices have no timer and no clock of their own', () => {
+test('HANDLES 12.16: devices use no timer and no clock', () => {
   const folder = new URL('../../drivers/program/devices/', import.meta.url)
   const clocks = /\b(setTimeout|setInterval|Date|performance|hrtime)\b/
   const files = readdirSync(folder)

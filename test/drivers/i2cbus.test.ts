@@ -1,4 +1,4 @@
-/** The bus for chip drivers that want one: against chips, and against the package whose interface it has. */
+/** i2cBus with simulated chips, and compared with the package i2c-bus, whose interface it has. */
 import { createRequire } from 'node:module'
 import Sensor from 'i2c-mpu6050'
 import { afterAll, expect, test } from 'vitest'
@@ -19,7 +19,7 @@ function bus() {
   return { world, bus: i2cBus(...devices) }
 }
 
-test('a chip driver from npm runs on it unchanged: i2c-mpu6050', async () => {
+test('the npm package i2c-mpu6050 runs on it unchanged', async () => {
   const { bus: it, world } = bus()
   const sensor = new Sensor(it, IMU)
   world.poke(`chip${IMU}`, 'accel', [0, 0.5, -1])
@@ -38,7 +38,7 @@ test('a chip driver from npm runs on it unchanged: i2c-mpu6050', async () => {
   expect(() => sensor.readSync()).toThrow(expect.objectContaining({ code: 'ENXIO' }))
 })
 
-test('synchronous calls reach the chip of their address', () => {
+test('synchronous calls reach the chip at their address', () => {
   const { bus: it } = bus()
   expect(it.readByteSync(IMU, 0x75)).toBe(0x68)
   expect(it.readByteSync(PWM, 0xfe)).toBe(0x1e)
@@ -61,7 +61,7 @@ test('synchronous calls reach the chip of their address', () => {
   expect(it.readByteSync(IMU, 0x75)).toBe(0x68)
 })
 
-test('callbacks come later, with what i2c-bus gives them', async () => {
+test('callbacks come later, with the same arguments as in i2c-bus', async () => {
   const { bus: it } = bus()
   const order: string[] = []
   const [error, byte] = await new Promise<[Error | null, number]>((resolve) => {
@@ -81,12 +81,12 @@ test('callbacks come later, with what i2c-bus gives them', async () => {
     it.writeByte(NOBODY, 1, 2, (failure) => resolve(failure as Error)),
   )
   expect(refused).toMatchObject({ kind: 'no-ack', code: 'ENXIO' })
-  // what is no argument is thrown at once
+  // an invalid argument throws at once
   expect(() => it.readByte(IMU, 256, () => {})).toThrow('Invalid byte 256')
   expect(await new Promise((resolve) => it.scan((...given) => resolve(given)))).toEqual([null, [PWM, IMU]])
 })
 
-test('promises give what i2c-bus gives', async () => {
+test('promises resolve to the same values as in i2c-bus', async () => {
   const it = bus().bus.promisifiedBus()
   const buffer = Buffer.alloc(4)
   expect(await it.i2cWrite(IMU, 1, Buffer.of(0x75))).toMatchObject({ bytesWritten: 1 })
@@ -106,7 +106,7 @@ test('promises give what i2c-bus gives', async () => {
   await it.close()
 })
 
-test('an address that was not granted answers as one where no chip is', () => {
+test('an address that was not granted fails as one without a chip does', () => {
   const { bus: it, world } = bus()
   expect(() => it.readByteSync(NOBODY, 0)).toThrow(
     expect.objectContaining({
@@ -122,7 +122,7 @@ test('an address that was not granted answers as one where no chip is', () => {
   expect(it.scanSync(0x41, 0x77)).toEqual([IMU])
 })
 
-test('without a lease nothing is transferred', () => {
+test('without a lease transfers are refused', () => {
   const { bus: it } = bus()
   lease.live = false
   try {
@@ -142,21 +142,21 @@ test.each([
   expect(() => call(bus().bus)).toThrow(message)
 })
 
-test('two handles of one address are on two buses, and cannot be one', () => {
+test('two handles with the same address are on different buses and are refused', () => {
   const { devices } = simulatedChips(folder.path, { [IMU]: 'mpu6050' })
   const [imu] = devices as [I2cDevice]
-  expect(() => i2cBus(imu, imu)).toThrow(/its address is that of/)
+  expect(() => i2cBus(imu, imu)).toThrow(/has the same address as/)
 })
 
-test('on paper every address reads zeros: a program can be described', () => {
+test('with `describe` every address reads zeros', () => {
   const paper = ['one', 'two'].map((name) => paperHandle(name, 'i2c') as I2cDevice)
   expect(i2cBus(...paper).readWordSync(IMU, 0)).toBe(0)
 })
 
-/** What its documentation calls untested, and what names an address no handle can have. */
+/** Calls that the package's documentation calls untested, and that use an address no handle can have. */
 const LEFT_OUT = ['readBlock', 'writeBlock', 'readBlockSync', 'writeBlockSync', 'deviceId', 'deviceIdSync']
 
-/** Compiled at its installation, which may be told not to. */
+/** The package is compiled at installation, which can be switched off. */
 const compiled = (() => {
   try {
     createRequire(import.meta.url)('i2c-bus')

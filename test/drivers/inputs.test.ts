@@ -1,4 +1,4 @@
-/** Devices that listen to edges. */
+/** Devices that use the edges of inputs. */
 import { expect, test } from 'vitest'
 import { Button, Encoder, Sonar } from '../../drivers/index.ts'
 import { TestInput, wired } from './wires.ts'
@@ -26,7 +26,7 @@ test('a button is pressed, held once, and released', () => {
   expect(heard).toEqual(['press 100', 'hold 100', 'release 1100', 'press 1200', 'release 1400'])
 })
 
-test('a button to ground is pressed when it is low', () => {
+test('a button to ground is pressed while its line is low', () => {
   const { line, it, heard } = button({ pressedLevel: 0 }, 1)
   expect(it.isPressed).toBe(false)
   line.at(1, 0)
@@ -37,7 +37,7 @@ test('a button to ground is pressed when it is low', () => {
   expect(heard).toEqual(['press 1', 'release 2'])
 })
 
-test('a button: a lost edge is made up for, and one that was read before it was heard counts once', () => {
+test('a button reports both events around a lost edge, and an edge that was read before it arrived once', () => {
   const lost = button()
   lost.line.at(1, 1)
   lost.line.at(2, 0, false)
@@ -48,7 +48,7 @@ test('a button: a lost edge is made up for, and one that was read before it was 
   expect(waiting.heard).toEqual(['press 1'])
 })
 
-/** One period forward: a leads. */
+/** One period forward, with a first. */
 const FORWARD = [
   ['a', 1],
   ['b', 1],
@@ -66,7 +66,7 @@ function encoder(options = {}) {
   return { lines, it, period }
 }
 
-test('an encoder counts four for each period, both ways', () => {
+test('an encoder counts four for each period, in both directions', () => {
   const { it, period } = encoder({ position: 100 })
   expect([it.position, it.direction]).toEqual([100, 0])
   period()
@@ -87,9 +87,9 @@ test('an encoder counts four for each period, both ways', () => {
   expect(it.position).toBe(4)
 })
 
-test('an encoder sorts the edges of both lines by their times, also thousands of them', () => {
+test('an encoder sorts thousands of edges of both lines by their time', () => {
   const { lines, it } = encoder({ inverted: true })
-  // messages of b come before those of a
+  // the edges of b arrive before those of a
   lines.b.at(2, 1)
   lines.b.at(4, 0)
   lines.a.at(1, 1)
@@ -100,7 +100,7 @@ test('an encoder sorts the edges of both lines by their times, also thousands of
   expect([long.it.position, long.it.missed]).toEqual([4000, 0])
 })
 
-test('an encoder says how many edges were lost, and takes what was read before it was heard', () => {
+test('an encoder counts lost edges, and an edge that was read before it arrived once', () => {
   const { lines, it, period } = encoder()
   period()
   lines.a.at(10, 1)
@@ -114,7 +114,7 @@ test('an encoder says how many edges were lost, and takes what was read before i
   expect([successor.position, successor.missed]).toEqual([2, 0])
 })
 
-test('a sonar: the time of an echo is a distance, there and back', () => {
+test('a sonar computes the distance from the time of the echo', () => {
   const [trigger, pulses] = wired('output')
   const echo = new TestInput()
   const sonar = new Sonar(trigger, echo.input)
@@ -128,7 +128,7 @@ test('a sonar: the time of an echo is a distance, there and back', () => {
   for (let tick = 0; tick < 6; tick++) sonar.tick(0.01)
   expect(pulses).toEqual([1, 0, 1, 0])
   expect(sonar.mm).toBeCloseTo(1000.2, 1)
-  // nothing came back: the next trigger says so
+  // no echo: known at the next trigger
   for (let tick = 0; tick < 6; tick++) sonar.tick(0.01)
   expect(sonar.mm).toBeNull()
   // too far, an edge lost, an echo that began before this program

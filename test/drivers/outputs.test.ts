@@ -1,4 +1,4 @@
-/** Devices that drive: what they write, and that a successor goes on from what is there. */
+/** Devices that drive outputs: what they write, and how a successor continues. */
 import { expect, test } from 'vitest'
 import { Led, Motor, RgbLed, Servo, Stepper } from '../../drivers/index.ts'
 import { VirtualClock } from '../../drivers/owner/sim/clock.ts'
@@ -8,7 +8,7 @@ import { wired } from './wires.ts'
 const PERIOD = { periodNs: 20_000_000 }
 const rounded = (values: readonly number[]) => values.map((value) => Math.round(value * 1000) / 1000)
 
-test('a LED goes on, off and over, from the value it was carried with', () => {
+test('an LED switches on and off, starting from the carried value', () => {
   const [output, written] = wired('output')
   const led = new Led(output)
   led.on()
@@ -21,7 +21,7 @@ test('a LED goes on, off and over, from the value it was carried with', () => {
   expect(written).toEqual([1, 0, 1, 0, 0])
 })
 
-test('a LED blinks by the time it is told, and stops as it is', () => {
+test('an LED blinks by the time passed to tick, and stays as it is after stop', () => {
   const [output, written] = wired('output')
   const led = new Led(output)
   led.tick(1)
@@ -39,7 +39,7 @@ test('a LED blinks by the time it is told, and stops as it is', () => {
   expect(() => led.blink(0)).toThrow('it: expected a time of more than 0 ms, got 0')
 })
 
-test('a LED on a PWM fades and pulses from the present brightness', () => {
+test('an LED on a PWM fades and pulses from the current brightness', () => {
   const [pwm, written] = wired('pwm', { ...PERIOD, value: 0.5 })
   const led = new Led(pwm)
   led.fade(1, 100)
@@ -56,7 +56,7 @@ test('a LED on a PWM fades and pulses from the present brightness', () => {
   expect(() => led.fade(2)).toThrow('expected a brightness')
 })
 
-test('a line cannot be dimmed', () => {
+test('an LED on an output cannot be dimmed', () => {
   const [output, written] = wired('output')
   const led = new Led(output)
   led.brightness(1)
@@ -73,7 +73,7 @@ function rgb(options = {}, value = 0) {
   return { led: () => new RgbLed(red, green, blue, options), last: () => parts.map(([, written]) => written.at(-1)) }
 }
 
-test('an RGB LED shows colours, blinks and fades; the colour survives', () => {
+test('an RGB LED shows colours, blinks and fades; the colour survives a swap', () => {
   const { led: made, last } = rgb()
   const led = made()
   led.on()
@@ -101,7 +101,7 @@ test('an RGB LED shows colours, blinks and fades; the colour survives', () => {
   expect(() => led.blink(-1)).toThrow('more than 0 ms')
 })
 
-test('an RGB LED with a common anode shines where the line is low', () => {
+test('an RGB LED with a common anode lights while a line is low', () => {
   const { led: made, last } = rgb({ anode: true }, 1)
   const led = made()
   expect(led.isOn).toBe(false)
@@ -125,7 +125,7 @@ test('HANDLES 1.5: a servo turns degrees into pulses between its limits', () => 
   expect(() => new Servo(pwm, { minDegrees: 9, maxDegrees: 9 })).toThrow('lower limits')
 })
 
-test('HANDLES 1.5: over a servo handle the board has the range, and the device keeps within', () => {
+test('HANDLES 1.5: on a servo handle the device keeps within the range of the board file', () => {
   const [grip, written] = wired('servo', { min: -45, max: 45, value: 10 })
   const servo = new Servo(grip)
   expect(servo.degrees).toBe(10)
@@ -140,7 +140,7 @@ test('HANDLES 1.5: over a servo handle the board has the range, and the device k
   expect(() => new Servo(grip, { minPulseMs: 1 })).toThrow('minUs and maxUs in the board file')
 })
 
-test('a servo takes its time, and sweeps to and fro', () => {
+test('a servo moves within the given time, and sweeps to and fro', () => {
   const [pwm] = wired('pwm', { ...PERIOD, value: 0.025 })
   const servo = new Servo(pwm)
   const ticks = (count: number) =>
@@ -161,7 +161,7 @@ test('a servo takes its time, and sweeps to and fro', () => {
   expect(() => servo.sweep({ ms: 0 })).toThrow('more than 0 ms')
 })
 
-test('a motor with a direction line turns while its PWM is off', () => {
+test('a motor with a direction line changes direction while its PWM is off', () => {
   const [pwm, duties] = wired('pwm', PERIOD)
   const [direction, ways] = wired('output')
   const motor = new Motor({ pwm, direction })
@@ -177,11 +177,11 @@ test('a motor with a direction line turns while its PWM is off', () => {
   for (const bad of [1.1, -2, Number.NaN]) expect(() => motor.run(bad)).toThrow(`from -1 to 1, got ${bad}`)
   const alone = new Motor({ pwm })
   expect(() => alone.reverse()).toThrow('runs forward only')
-  // what it was driven with before this program
+  // the speed that the previous program set
   expect(new Motor({ pwm, direction }, { inverted: true }).speed).toBe(1)
 })
 
-test('a motor on a bridge with two lines brakes, coasts, and never shorts on its way', () => {
+test('a motor on a bridge with two lines brakes and coasts, and never brakes while it reverses', () => {
   const [pwm, duties] = wired('pwm', PERIOD)
   const [forward] = wired('output')
   const [reverse] = wired('output')
@@ -200,7 +200,7 @@ test('a motor on a bridge with two lines brakes, coasts, and never shorts on its
   expect(now()).toEqual([1, 0, 0])
 })
 
-test('a motor on a bridge with two PWM', () => {
+test('a motor on a bridge with two PWM runs both ways, brakes and coasts', () => {
   const [forward] = wired('pwm', PERIOD)
   const [reverse] = wired('pwm', PERIOD)
   const motor = new Motor({ forward, reverse }, { inverted: true })
@@ -243,13 +243,13 @@ test.each(['a direction line', 'two lines', 'two PWM'])('a motor on %s waits for
   motor.reverse(0.5)
   go(20)
   expect(motor.speed).toBe(-0.5)
-  // down to nothing, and up again on the other side; a step of 10 ms is 0.1, and the first one may be of 20 ms
+  // down to 0, then up in the other direction; a step of 10 ms is 0.1, and the first one may make up for 20 ms
   for (const [index, speed] of speeds.entries()) {
     expect(Math.abs(speed - (speeds[index - 1] ?? speed))).toBeLessThanOrEqual(0.31)
   }
 })
 
-test('a stepper with a driver: a pulse is a tick long, and no late tick is made up for', () => {
+test('a stepper with a driver: a pulse lasts one tick, and a late tick does not catch up', () => {
   const [step, steps] = wired('output')
   const [direction] = wired('output')
   const motor = new Stepper({ step, direction }, { rpm: 60, stepsPerRevolution: 200 })
@@ -263,7 +263,7 @@ test('a stepper with a driver: a pulse is a tick long, and no late tick is made 
   motor.tick(0.001)
   motor.tick(0.001)
   expect([motor.position, step.value]).toEqual([1, 1])
-  // the predecessor was stopped in the middle of a pulse
+  // the previous program ended in the middle of a pulse
   const successor = new Stepper({ step, direction }, { position: motor.position })
   successor.tick(0.001)
   expect([step.value, successor.position]).toEqual([0, 1])

@@ -36,7 +36,7 @@ test('the simulated chip has the reset values of the data sheet', () => {
   expect(device.read(2)).toEqual(Uint8Array.of(0x1e, 0))
 })
 
-test('faults are named pokes', () => {
+test('faults are injected by name', () => {
   const { world, device } = chip()
   world.poke(`chip${ADDRESS}`, 'nack-next', true)
   expect(() => device.read(1)).toThrow(expect.objectContaining({ kind: 'no-ack' }))
@@ -45,7 +45,7 @@ test('faults are named pokes', () => {
   expect(() => world.poke(`chip${ADDRESS}`, 'stuck-bus', 1)).toThrow(HardwareError)
 })
 
-test('a new chip is configured, and drives servos on its channels', () => {
+test('a new chip is configured and drives servos', () => {
   const { device, now } = chip()
   const driver = new Pca9685(device, { frequencyHz: 50 })
   expect(now()).toMatchObject({ asleep: false })
@@ -78,7 +78,7 @@ test('0 is full off, 1 is full on, and each write is one transfer', () => {
   expect(() => channel.write(0)).toThrow(expect.objectContaining({ kind: 'revoked' }))
 })
 
-test('HANDLES 12.14: a successor writes nothing to a chip that runs as it should', () => {
+test('HANDLES 12.14: a successor writes nothing to a chip that runs at its frequency', () => {
   const { device, now } = chip()
   new Pca9685(device, { frequencyHz: 50 }).channel(2).write(0.25)
   const before = now()
@@ -89,7 +89,7 @@ test('HANDLES 12.14: a successor writes nothing to a chip that runs as it should
   expect(now()).toEqual(before)
 })
 
-test('another frequency goes on with what ran, and adopt takes any', () => {
+test('a new frequency restarts the running channels, and adopt accepts any frequency', () => {
   const { device, now } = chip()
   new Pca9685(device, { frequencyHz: 50 }).channel(0).write(0.5)
   const { initWrites } = now()
@@ -98,7 +98,7 @@ test('another frequency goes on with what ran, and adopt takes any', () => {
   expect(adopted.periodNs / 1e6).toBeCloseTo(20, 0)
   const faster = new Pca9685(device, { frequencyHz: 400 }).channel(0)
   expect(faster.periodNs / 1e6).toBeCloseTo(2.5, 1)
-  // the restart bit is cleared: its pulses go on
+  // the restart bit is cleared: the pulses continue
   expect(device.writeRead(Uint8Array.of(0), 1)[0]).toBe(0x21)
   expect(now().duties[0]).toBe(0.5)
 })
@@ -107,7 +107,7 @@ test.each([23, 1600, 0, -50, Number.NaN])('a frequency of %d Hz is refused', (fr
   expect(() => new Pca9685(chip().device, { frequencyHz })).toThrow(expect.objectContaining({ kind: 'other' }))
 })
 
-test('a channel of 16 is refused', () => {
+test('channel 16 is refused', () => {
   const driver = new Pca9685(chip().device, { frequencyHz: 50 })
   expect(() => driver.channel(16)).toThrow(/from 0 to 15, got 16/)
 })
@@ -126,11 +126,11 @@ test.each([
   const { periodNs } = new Pca9685(device, { frequencyHz, oscillatorHz }).channel(0)
   expect(register(0xfe)).toBe(prescale)
   expect(periodNs).toBeCloseTo(((prescale + 1) * 4096 * 1e9) / oscillatorHz, -1)
-  // what the chip does is what its channels say
+  // the period of the channels is that of the chip
   expect(now().frequencyHz).toBeCloseTo(1e9 / periodNs, 3)
 })
 
-test('a chip that is off is measured once, and its pulses are right from then on', () => {
+test('a measured oscillator frequency gives exact pulses', () => {
   const { device, world, now } = chip()
   world.poke(`chip${ADDRESS}`, 'oscillator', 27_100_000)
   const pulseUs = () => ((now().duties[0] ?? 0) / (now().frequencyHz as number)) * 1e6
@@ -148,11 +148,11 @@ test('a chip that is off is measured once, and its pulses are right from then on
     calibrated.servo(0).write(degrees)
     expect(Math.abs(pulseUs() - us)).toBeLessThan(5)
   }
-  // measured again with what was found, it stays
+  // a second measurement confirms the first
   expect(Pca9685.oscillatorHz(50, now().frequencyHz as number, oscillatorHz)).toBe(oscillatorHz)
 })
 
-test('a servo with pulses, trim and direction of its own; no pulse is outside of its limits', () => {
+test('a servo with calibration: no pulse lies outside of its limits', () => {
   const { device, now } = chip()
   const driver = new Pca9685(device, { frequencyHz: 50 })
   const steps = (channel: number) => Math.round((now().duties[channel] ?? 0) * 4096)
@@ -179,7 +179,7 @@ test('a servo with pulses, trim and direction of its own; no pulse is outside of
   arm.write(500)
   expect(steps(0)).toBe(Math.floor(2400 / stepUs))
   expect([arm.kind, arm.range, arm.name]).toEqual(['servo', [-90, 90], `${device.name}#0`])
-  // a successor reads where it stands, and the device over it moves by degrees
+  // a successor reads the angle from the chip, and a Servo on the channel moves in degrees
   const successor = new Servo(new Pca9685(device, { frequencyHz: 50 }).servo(1, { ...plain, trimUs: -40 }))
   expect(successor.degrees).toBeCloseTo(90, 0)
   successor.center()
@@ -188,7 +188,7 @@ test('a servo with pulses, trim and direction of its own; no pulse is outside of
   expect(() => arm.write(0)).toThrow(expect.objectContaining({ kind: 'revoked' }))
 })
 
-test('a calibration that is none is refused', () => {
+test('an invalid calibration is refused', () => {
   const { device } = chip()
   const driver = new Pca9685(device, { frequencyHz: 50 })
   const refused = (calibration: object, message: string) =>

@@ -1,4 +1,4 @@
-/** A stepper that accelerates, against the equations of AVR446, section 2. */
+/** A stepper with acceleration, checked against the equations of AVR446, section 2. */
 import { expect, test } from 'vitest'
 import { Stepper, type StepperMotion, type StepperOptions } from '../../drivers/index.ts'
 import { robot } from '../../runtime/sdk/index.ts'
@@ -6,12 +6,12 @@ import { simulate } from '../../runtime/testkit/index.ts'
 import { wired } from './wires.ts'
 
 const TICK = 0.0001
-/** 3000 rpm of 20 steps: 1000 steps a second, and 1000 more in each second. */
+/** 3000 rpm at 20 steps a turn: 1000 steps a second, with an acceleration of 1000 steps a second squared. */
 const OPTIONS: StepperOptions = { stepsPerRevolution: 20, rpm: 3000, acceleration: 3000 }
 
 interface Rig {
   motor: Stepper
-  /** s and position, of each step */
+  /** time in s and position of each step */
   steps: [number, number][]
   run(seconds: number): void
   replace(options: StepperOptions): void
@@ -40,10 +40,10 @@ function rig(options: StepperOptions): Rig {
 }
 
 const times = (steps: Rig['steps']) => steps.map(([time]) => time)
-/** Steps a second, between a step and the one before. */
+/** Speed between each step and the one before, in steps a second. */
 const speeds = (steps: Rig['steps']) => steps.slice(1).map(([time], i) => 1 / (time - (steps[i]?.[0] ?? 0)))
 
-test('from a standstill the step n comes at sqrt(2 n / a)', () => {
+test('from standstill, step n comes at sqrt(2 n / a)', () => {
   const { motor, steps, run } = rig(OPTIONS)
   motor.run()
   run(0.9)
@@ -52,7 +52,7 @@ test('from a standstill the step n comes at sqrt(2 n / a)', () => {
   }
 })
 
-test('a trapezoid: as long up as down, at its speed between, and there to the step', () => {
+test('a long way is a trapezoid: equal ramps, full speed between, and the exact target', () => {
   const { motor, steps, run } = rig(OPTIONS)
   motor.moveTo(2000)
   run(4)
@@ -63,13 +63,13 @@ test('a trapezoid: as long up as down, at its speed between, and there to the st
   expect(steps[499]?.[0]).toBeCloseTo(1, 2)
   expect(steps[1499]?.[0]).toBeCloseTo(2, 2)
   expect(Math.max(...speeds(steps))).toBeLessThan(1150)
-  // the way down is the way up again
+  // the ramp down mirrors the ramp up
   const up = times(steps)
   const last = (up.at(-1) ?? 0) + (up[0] ?? 0)
   for (const n of [50, 200, 400]) expect(last - (up[2000 - n] ?? 0), `${n}`).toBeCloseTo(up[n - 1] ?? 0, 1)
 })
 
-test('a short way is a triangle that never gets to its speed', () => {
+test('a short way is a triangle that never reaches full speed', () => {
   const { motor, steps, run } = rig(OPTIONS)
   motor.moveTo(-200)
   run(2)
@@ -80,7 +80,7 @@ test('a short way is a triangle that never gets to its speed', () => {
   expect(times(steps).at(-1)).toBeCloseTo(2 * Math.sqrt(0.2), 1)
 })
 
-test.each([1, 2, 3, 5, 17])('a way of %i steps arrives, to and fro', (way) => {
+test.each([1, 2, 3, 5, 17])('a way of %i steps arrives exactly, to and fro', (way) => {
   const { motor, run } = rig(OPTIONS)
   motor.step(way)
   run(1)
@@ -90,7 +90,7 @@ test.each([1, 2, 3, 5, 17])('a way of %i steps arrives, to and fro', (way) => {
   expect([motor.position, motor.isRunning]).toEqual([0, false])
 })
 
-test('it starts and stops at startRpm at once', () => {
+test('the motor starts and stops at startRpm at once', () => {
   const { motor, steps, run } = rig({ ...OPTIONS, startRpm: 300 })
   motor.moveTo(500)
   run(2)
@@ -102,7 +102,7 @@ test('it starts and stops at startRpm at once', () => {
   expect(Math.max(...all)).toBeLessThan(Math.sqrt(100 ** 2 + 2000 * 250) * 1.08)
 })
 
-test('stop brakes, a target behind turns it round, and one that is too near is passed and come back to', () => {
+test('stop brakes, a target behind reverses the motor, and a target that is too near is passed first', () => {
   const { motor, steps, run } = rig(OPTIONS)
   motor.run()
   run(0.5)
@@ -121,12 +121,12 @@ test('stop brakes, a target behind turns it round, and one that is too near is p
   run(2)
   expect([motor.position, motor.isRunning]).toEqual([position - 3, false])
   expect(Math.min(...steps.slice(-300).map(([, at]) => at))).toBeLessThan(position - 60)
-  // never faster from one step to the next than the acceleration allows
+  // from step to step the speed changes by at most the acceleration
   const all = speeds(steps)
   for (const [i, speed] of all.entries()) if (speed > 150 && i > 0) expect(speed / (all[i - 1] ?? 1)).toBeLessThan(1.4)
 })
 
-test('another rpm on the way is come to at the same acceleration', () => {
+test('a change of rpm on the way keeps the acceleration', () => {
   const { motor, steps, run } = rig(OPTIONS)
   motor.run(-1)
   run(1.2)
@@ -137,7 +137,7 @@ test('another rpm on the way is come to at the same acceleration', () => {
   expect(speeds(steps.slice(-20)).every((speed) => speed > 350 && speed < 450)).toBe(true)
 })
 
-test('after a pause of several steps it starts again from the speed that it can start with', () => {
+test('after a pause of several steps the motor starts again at startRpm', () => {
   const { motor, run } = rig(OPTIONS)
   motor.run()
   run(1)
@@ -145,7 +145,7 @@ test('after a pause of several steps it starts again from the speed that it can 
   expect(motor.motion.speed).toBeLessThan(120)
 })
 
-test('a successor with its motion goes on without a change of speed; the motion is JSON', () => {
+test('a successor with the motion continues at the same speed; the motion is JSON', () => {
   for (const ms of [300, 1000, 1500, 2500]) {
     const found = rig(OPTIONS)
     found.motor.moveTo(2000)
@@ -165,12 +165,12 @@ test('a successor with its motion goes on without a change of speed; the motion 
   expect(on.motor.motion).toMatchObject({ target: 'ccw', speed: expect.closeTo(-1000, -1) })
 })
 
-test('wrong: an acceleration or a start that is none', () => {
+test('an invalid acceleration or startRpm is refused', () => {
   expect(() => rig({ acceleration: -1 })).toThrow('an acceleration of 0 or more rpm a second, got -1')
   expect(() => rig({ startRpm: Number.NaN })).toThrow('a start of 0 or more rpm, got NaN')
 })
 
-test('in a program: a swap in the middle of the ramp loses no step, and no speed', async () => {
+test('a swap in the middle of the ramp loses no step and no speed', async () => {
   const program = () =>
     robot({
       needs: { step: 'output', way: 'output' },

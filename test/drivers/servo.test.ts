@@ -10,7 +10,7 @@ function entryOf(about: object): ServoEntry {
   return parseBoard(text, 'board.json').handles.arm as ServoEntry
 }
 
-test('HANDLES 1.5: no angle gives a pulse outside the limits, and an angle within comes back', () => {
+test('HANDLES 1.5: no angle gives a pulse outside the limits, and angles convert back', () => {
   const scale = scaleOf(entryOf({ minUs: 900, maxUs: 2100, degrees: [-60, 60] }))
   fc.assert(
     fc.property(fc.double({ noNaN: true }), (degrees) => {
@@ -50,7 +50,7 @@ test('the PWM of a servo has its limits', () => {
   })
 })
 
-test('HANDLES 14.3: the guard drives the pulse of the safe angle', () => {
+test("HANDLES 14.3: the guard's steps drive the pulse of the safe angle", () => {
   const kept = { fds: [5], fence: 1 }
   expect(safeSteps(entryOf({ safe: 0 }), kept)).toEqual([
     { fd: 0, at: 0, bytes: Buffer.from('500000\n').toString('hex') },

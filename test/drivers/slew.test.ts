@@ -25,7 +25,7 @@ interface Move {
   readonly value: number
 }
 
-/** The most by which a value moves in any span, beyond what its rate allows for that span. */
+/** The largest movement in any time span, beyond what the rate allows for that span. */
 function burst(moves: readonly Move[], rate: number): number {
   let worst = 0
   for (const [from, before] of moves.entries()) {
@@ -40,7 +40,7 @@ describe.each([
   ['program', 20],
   ['owner', 40],
 ] as const)('HANDLES 15.2, 15.3: the side of the %s', (side, burstMs) => {
-  test('whatever is written and when, it never moves faster, and it arrives', () => {
+  test('whatever is written and when, the value never moves faster, and arrives', () => {
     const writes = fc.array(fc.record({ wait: fc.integer({ min: 0, max: 300 }), to: fc.double({ min: 0, max: 180, noNaN: true }) }), { minLength: 1, maxLength: 30 }) // biome-ignore format: one shape
     fc.assert(
       fc.property(writes, fc.double({ min: 1, max: 1000, noNaN: true }), (steps, rate) => {
@@ -55,7 +55,7 @@ describe.each([
         expect(burst(moves, rate)).toBeLessThanOrEqual((rate * burstMs) / 1000 + 1e-6)
         clock.advance(BigInt(Math.ceil(180_000 / rate) + 20) * MS)
         expect(moves.at(-1)?.value).toBe(steps.at(-1)?.to)
-        // and then nothing waits any more
+        // and no timer is left
         expect(clock.due).toBe(null)
       }),
       { numRuns: 200 },
@@ -63,7 +63,7 @@ describe.each([
   })
 })
 
-/** A slewed handle of a program, over a port onto a variable. */
+/** A program's handle with a rate limit, on a port that writes a variable. */
 function programSide(about: Partial<Grant> & Pick<Grant, 'kind'>, rehearsal = false) {
   const clock = new VirtualClock()
   const lease: Lease = { live: true, fence: 1 }
@@ -85,7 +85,7 @@ function programSide(about: Partial<Grant> & Pick<Grant, 'kind'>, rehearsal = fa
 
 const servoOf = (handle: unknown): Servo => handle as Servo
 
-test('HANDLES 15.2: a servo goes on by itself, and `value` is what was driven', () => {
+test('HANDLES 15.2: a servo moves on by itself, and `value` is the driven value', () => {
   const { clock, written, handle } = programSide({ kind: 'servo', value: 90 })
   const servo = servoOf(handle)
   clock.advance(1000n * MS)
@@ -98,14 +98,14 @@ test('HANDLES 15.2: a servo goes on by itself, and `value` is what was driven', 
   expect(written.map(({ ms }) => ms)).toEqual([1000, 1010, 1020, 1030])
   servo.write(0)
   clock.advance(50n * MS)
-  // another way: it turns round at once
+  // a target behind: it reverses at once
   servo.write(180)
   const turned = servo.value
   clock.advance(10n * MS)
   expect(servo.value).toBeCloseTo(turned + 1)
 })
 
-test('HANDLES 15.1: the rate of a PWM is of its duty cycle, and limits come first', () => {
+test('HANDLES 15.1: the rate of a PWM applies to its duty cycle, after the limits', () => {
   const { clock, written, handle } = programSide({ kind: 'pwm', min: 0.1, max: 0.5, value: 0.3, slew: 1 })
   const pwm = handle as Pwm
   clock.advance(100n * MS)
@@ -116,7 +116,7 @@ test('HANDLES 15.1: the rate of a PWM is of its duty cycle, and limits come firs
   expect(() => pwm.write(1.5)).toThrow(HardwareError)
 })
 
-test('HANDLES 15.4: after a change of program nothing jumps, and nothing goes on', () => {
+test('HANDLES 15.4: after a swap nothing jumps, and no motion continues', () => {
   const { clock, lease, written, handle } = programSide({ kind: 'servo', value: 90 })
   const servo = servoOf(handle)
   servo.write(180)
@@ -124,7 +124,7 @@ test('HANDLES 15.4: after a change of program nothing jumps, and nothing goes on
   clock.advance(1000n * MS)
   const parked = servo.value
   expect(written.at(-1)?.value).toBe(parked)
-  // its successor brought it elsewhere, and it is back
+  // the successor moved the servo, and then this program resumes
   setCarried(servo, 20)
   lease.live = true
   clock.advance(1000n * MS)
@@ -140,7 +140,7 @@ test('HANDLES 15.4: after a change of program nothing jumps, and nothing goes on
   expect(written.length).toBe(count)
 })
 
-test('HANDLES 15.2: a busy owner is asked again; any other failure is told', () => {
+test('HANDLES 15.2: a step that is busy is repeated; any other failure is thrown', () => {
   const { clock, failures, handle } = programSide({ kind: 'servo', value: 0 })
   const servo = servoOf(handle)
   clock.advance(100n * MS)
@@ -156,7 +156,7 @@ test('HANDLES 15.2: a busy owner is asked again; any other failure is told', () 
   expect(clock.due).toBe(null)
 })
 
-test('HANDLES 15.6: a rehearsal leaves no motion behind', () => {
+test('HANDLES 15.6: a rehearsal starts no motion', () => {
   const { clock, written, handle } = programSide({ kind: 'servo', value: 0 }, true)
   clock.advance(100n * MS)
   servoOf(handle).write(180)
@@ -166,7 +166,7 @@ test('HANDLES 15.6: a rehearsal leaves no motion behind', () => {
   expect(clock.due).toBe(null)
 })
 
-test('HANDLES 15.3: the owner of a PWM that is brokered limits it, too', async () => {
+test('HANDLES 15.3: the owner limits a brokered PWM too', async () => {
   const text = JSON.stringify({
     model: 'sim',
     handles: { lamp: { kind: 'pwm', line: 4, frequencyHz: 50, slew: 5, via: 'broker' } },
@@ -192,7 +192,7 @@ test('HANDLES 15.3: the owner of a PWM that is brokered limits it, too', async (
   handle.close()
 })
 
-/** A simulated servo, at the owner's side and as a program has it. */
+/** A simulated servo: the owner's side and the program's handle. */
 function owned(slew = 100) {
   const text = JSON.stringify({
     model: 'sim',
@@ -215,7 +215,7 @@ function owned(slew = 100) {
   return { clock, world, backend, handle, arm, moves, shown, value: () => world.pin('arm').value }
 }
 
-test('HANDLES 15.3: a program that goes around its SDK moves no faster', () => {
+test('HANDLES 15.3: a program that bypasses its SDK moves no faster', () => {
   const { clock, world, shown, value } = owned()
   clock.advance(1000n * MS)
   for (let i = 0; i < 400; i++) {
@@ -228,20 +228,20 @@ test('HANDLES 15.3: a program that goes around its SDK moves no faster', () => {
   expect(value()).toBe(180)
 })
 
-test('HANDLES 15.3: what a program of the SDK writes arrives as it was written', () => {
+test('HANDLES 15.3: the owner does not delay writes that the SDK has limited', () => {
   const { clock, arm, moves, value } = owned()
   clock.advance(500n * MS)
   arm.write(100)
   while (arm.value !== 100) {
     clock.advance(MS)
-    // the owner is never behind: in a gap between two programs nothing is under way
+    // the owner is never behind: between two programs no motion is under way
     expect(value()).toBe(arm.value)
   }
   expect(moves().at(-1)).toMatchObject({ value: 100, fence: 1 })
   expect(clock.due).toBe(null)
 })
 
-test('HANDLES 15.3: when the fence is raised, what was under way arrives, and no more', () => {
+test('HANDLES 15.3: when the fence rises, a motion ends after at most a burst', () => {
   const { clock, world, backend, moves, value } = owned()
   clock.advance(1000n * MS)
   world.write('arm', 180, 1)
@@ -256,7 +256,7 @@ test('HANDLES 15.3: when the fence is raised, what was under way arrives, and no
   expect(moves().at(-1)).toMatchObject({ fence: 2 })
 })
 
-test('HANDLES 15.5: the body goes to its levels at once', () => {
+test('HANDLES 15.5: writes of the body are not limited', () => {
   const { clock, world, backend, handle, value } = owned()
   clock.advance(1000n * MS)
   world.write('arm', 180, 1)

@@ -1,4 +1,4 @@
-/** What dependencies get in the place of i2c-bus, spi-device and serialport: the interface, over granted handles. */
+/** The replacements of i2c-bus, spi-device and serialport: their interfaces, on granted handles. */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
@@ -23,7 +23,7 @@ afterAll(() => folder.remove())
 const IMU = 0x68
 const handlesOf = (...handles: Handle[]) => new Map(handles.map((handle) => [handle.name, handle]))
 
-test('i2c-bus: before run it says so; in run a bus has the granted addresses, however it is opened', async () => {
+test('i2c-bus: opening throws before run; in run, every bus has the granted addresses', async () => {
   expect(() => openBusSync(1)).toThrow('i2c-bus is used before the program runs: use it inside run')
   const { devices } = simulatedChips(folder.path, { [IMU]: 'mpu6050' })
   const handles = handlesOf(...devices)
@@ -60,7 +60,7 @@ function spi(name: string): SpiDevice & { sent: number[][] } {
   return { name, kind: 'spi', sent, transfer, close: () => {} }
 }
 
-test('spi-device: one message is one selection of the chip, unless it says otherwise', async () => {
+test('spi-device: a message selects the chip once, unless it asks for more', async () => {
   const adc = spi('adc')
   const device = within(handlesOf(adc), () => openSpiSync(0, 0, { mode: 0, maxSpeedHz: 1_000_000 }))
   const [first, second] = [Buffer.alloc(2), Buffer.alloc(1)]
@@ -98,7 +98,7 @@ describe.runIf(process.platform === 'linux')('serialport', () => {
     'board.json',
   )
 
-  /** The program's end, and a terminal at the other one. */
+  /** The program's end, and the terminal at the other end. */
   function line() {
     const backend = new SimBackend({ world: new World(), folder: null, links })
     const entry = board.handles.gps
@@ -124,7 +124,7 @@ describe.runIf(process.platform === 'linux')('serialport', () => {
     return { handle, lease, type: (text: string) => writeSync(other, text), read, leave }
   }
 
-  test('is a stream both ways, opens and closes as the package does', async () => {
+  test('is a duplex stream that opens and closes as the package does', async () => {
     const { handle, type, read, leave } = line()
     const port = within(handlesOf(handle), () => new SerialPort({ path: '/dev/ttyUSB0', baudRate: 9600 }))
     port.write('early,')
@@ -157,7 +157,7 @@ describe.runIf(process.platform === 'linux')('serialport', () => {
     leave()
   })
 
-  test('opened by hand, with a path first, and where there is no line', async () => {
+  test('open() by hand, with a path as first argument, and without a handle', async () => {
     const { handle, lease, type, leave } = line()
     const port = within(handlesOf(handle), () => new SerialPort('gps', { path: '', autoOpen: false }))
     expect(port.isOpen).toBe(false)
@@ -167,7 +167,7 @@ describe.runIf(process.platform === 'linux')('serialport', () => {
     const first = new Promise((done) => port.once('data', (bytes) => done(String(bytes))))
     type('x')
     expect(await first).toBe('x')
-    // a parked program: its port is silent, and no error
+    // the port of a parked program emits neither data nor an error
     lease.live = false
     port.on('error', (error) => expect.fail(String(error)))
     type('for the successor')

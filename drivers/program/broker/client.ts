@@ -1,20 +1,22 @@
 /**
- * Invariant: a request returns, or throws, within its deadline, and a reply is only ever given to its own request.
+ * The program's side of the broker: synchronous requests over one end of a socket pair.
  *
- * Synchronous over one end of a socket pair. The descriptor is made non-blocking by a net.Socket that never reads;
- * what is not there yet is waited for in short sleeps (HANDLES 7.8).
+ * Invariant: a request returns or throws within its deadline, and never gets the reply to another request
+ * (test/drivers/broker.test.ts).
+ *
+ * A net.Socket that never reads makes the descriptor non-blocking; the client waits in short sleeps (HANDLES 7.8).
  */
 import { readSync, writeSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { HardwareError, hardwareFault } from '../../errors.ts'
 import { encodeRequest, FrameError, MAX_PAYLOAD, type Reply, ReplyReader } from './protocol.ts'
 
-/** Tries before the first sleep: about the time of a round trip to an owner that is not busy. */
+/** Tries before the first sleep, which take about as long as a round trip to an idle body. */
 const EAGER_TRIES = 4
 const SLEEP_MS = 0.03
 const sleeper = new Int32Array(new SharedArrayBuffer(4))
 
-/** What brokered handles need; the rehearsal gives them one that answers with zeros. */
+/** The part of the client that handles use. A rehearsal passes one that answers with zeros. */
 export interface BrokerPort {
   request(id: number, op: number, fence: number, payload: Uint8Array): Uint8Array
 }
@@ -32,14 +34,14 @@ export class BrokerClient implements BrokerPort {
   constructor(fd: number, options: { deadlineMs: number }) {
     this.#fd = fd
     this.#deadlineMs = options.deadlineMs
-    // the option is Node's own, and not in its types: opens the handle, sets O_NONBLOCK, never reads
+    // manualStart, which Node's types do not have: open the handle and set O_NONBLOCK, but do not read
     const silent = { fd, manualStart: true, readable: true, writable: true }
     this.#socket = new Socket(silent).unref()
   }
 
   /**
-   * Throws what the owner answered; `busy` after the deadline (the request MAY still be carried out, under its fence);
-   * `no-device` when the owner is gone, from then on at once.
+   * Throws the error that the body answered; `busy` after the deadline (the body MAY still carry the request out, under
+   * its fence); `no-device` when the body is gone, and at once from then on.
    */
   request(id: number, op: number, fence: number, payload: Uint8Array): Uint8Array {
     if (this.#dead !== null) throw this.#dead
@@ -65,7 +67,7 @@ export class BrokerClient implements BrokerPort {
   #fault(error: unknown): HardwareError {
     if (error instanceof FrameError) return new HardwareError('other', error.message, { cause: error })
     const fault = hardwareFault('broker', error)
-    // a closed socket never comes back; what the owner answered says nothing about the socket
+    // a closed socket stays closed; an error in a reply says nothing about the socket
     if (fault !== error && fault.kind === 'no-device') this.#dead = fault
     return fault
   }
@@ -76,16 +78,16 @@ export class BrokerClient implements BrokerPort {
   }
 
   #send(frame: Uint8Array, until: number): void {
-    // HANDLES 7.9: a frame that was cut by a full socket is finished before the next begins
+    // a frame that was sent in part is completed before the next one (HANDLES 7.9)
     const bytes = this.#unsent.length === 0 ? frame : Buffer.concat([this.#unsent, frame])
-    const owed = this.#unsent.length
+    const frameEnd = this.#unsent.length
     let at = 0
     for (let tries = 0; at < bytes.length; ) {
       const sent = attempt(() => writeSync(this.#fd, bytes, at))
       if (sent !== null) at += sent
       else if (!pause(++tries, until)) {
-        // a frame of which nothing was sent is withdrawn
-        this.#unsent = new Uint8Array(bytes.subarray(at, at <= owed ? owed : undefined))
+        // keep the unsent part of a begun frame; drop the new frame if none of it was sent
+        this.#unsent = new Uint8Array(bytes.subarray(at, at <= frameEnd ? frameEnd : undefined))
         throw new HardwareError('busy', `no room for a request within ${this.#deadlineMs} ms`)
       }
     }
@@ -100,7 +102,7 @@ export class BrokerClient implements BrokerPort {
         if (pause(++tries, until)) continue
         throw new HardwareError('busy', `no answer from the owner of the hardware within ${this.#deadlineMs} ms`)
       }
-      // HANDLES 7.10: replies to requests that were given up are skipped
+      // skip late replies to requests that timed out (HANDLES 7.10)
       const reply = this.#replies(got).find((each) => each.request === request)
       if (reply !== undefined) return reply
     }
@@ -110,7 +112,7 @@ export class BrokerClient implements BrokerPort {
     try {
       return this.#reader.push(this.#chunk.subarray(0, got))
     } catch (error) {
-      // a broken stream never heals
+      // the frame boundaries are lost, so the stream is unusable
       this.#dead = new HardwareError('other', 'the owner of the hardware sent a malformed reply', { cause: error })
       throw this.#dead
     }
@@ -127,7 +129,7 @@ function attempt(call: () => number): number | null {
   }
 }
 
-/** False when the deadline has passed. */
+/** Waits a moment before the next try. False when the deadline has passed. */
 function pause(tries: number, until: number): boolean {
   if (tries <= EAGER_TRIES) return true
   if (performance.now() >= until) return false

@@ -1,4 +1,4 @@
-/** Invariant: a brokered handle writes under the fence of its lease, and never without one. */
+/** Makes brokered handles: each operation is a request to the body, with the fence of the program's lease. */
 
 import { HardwareError } from '../../errors.ts'
 import { AttachedAnalog } from '../analog.ts'
@@ -13,7 +13,7 @@ import { BrokeredSpi } from './spi.ts'
 
 const NOTHING = new Uint8Array(0)
 
-/** The client is shared by all handles of a program: closing a handle leaves it open. */
+/** All handles of a program share the client, so closing a handle does not close it. */
 export function adoptBrokered(grant: Grant, lease: Lease, client: BrokerPort, pacing: Pacing = {}): Handle {
   if (grant.kind === 'i2c') return new BrokeredI2c(grant, lease, client)
   if (grant.kind === 'analog') return new AttachedAnalog(grant, new BrokeredI2c(grant, lease, client), pacing)
@@ -70,7 +70,7 @@ export class BrokeredI2c extends BrokeredDevice implements I2cDevice {
 
   #transfer(op: number, length: number, bytes: Uint8Array): Uint8Array {
     this.check()
-    // HANDLES 7.4
+    // the payload starts with two bytes of length (HANDLES 7.4)
     if (!Number.isInteger(length) || length < 0 || length > MAX_PAYLOAD || bytes.length > MAX_PAYLOAD - 2) {
       throw new HardwareError('other', `${this.name}: expected at most ${MAX_PAYLOAD - 2} bytes a transfer`)
     }

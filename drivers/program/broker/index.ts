@@ -1,3 +1,3 @@
-/** Invariant: what a program needs of the broker, and nothing of the owner's side. */
+/** The program's side of the broker. */
 export { BrokerClient, type BrokerPort } from './client.ts'
 export { adoptBrokered } from './handles.ts'

@@ -1,7 +1,9 @@
 /**
- * Invariant: a frame is decoded only when it is complete, and its length is refused before anything is kept.
+ * Encodes and decodes the frames between programs and the broker (HANDLES 7).
  *
- * Pure: bytes in, bytes out (HANDLES 7). `length` counts what follows it. Little endian.
+ * Invariant: a frame with an invalid length is refused before any of it is kept (test/drivers/codec.test.ts).
+ *
+ * Little endian; `length` counts the bytes after it.
  * request: u16 length, u32 request id, u16 handle id, u8 op, u32 fence, payload
  * reply:   u16 length, u32 request id, u8 status, payload, or utf8 `kind NUL message` when the status is not 0
  */
@@ -12,7 +14,7 @@ const REQUEST_HEAD = 11
 const REPLY_HEAD = 5
 const MAX_MESSAGE = 300
 
-/** HANDLES 7.4: the operations. `get` and `set` carry one double; the i2c ones a u16 length, bytes, or both; that of SPI bytes. */
+/** Operations (HANDLES 7.4). `get` and `set` carry a double, I2C ones a u16 length and bytes, the SPI one bytes. */
 export const OP = { get: 1, set: 2, i2cRead: 3, i2cWrite: 4, i2cTransfer: 5, spiTransfer: 6 } as const
 
 export const KINDS: readonly HardwareErrorKind[] = [
@@ -91,11 +93,11 @@ function decodeReply(body: Uint8Array): Reply {
   return { request, result: new HardwareError(kind, message) }
 }
 
-/** HANDLES 7.2: a stream of frames of one direction. Throws FrameError for a length out of range; then it is over. */
+/** Splits a stream of frames. Throws FrameError for an invalid length; after that it is unusable (HANDLES 7.2). */
 class FrameReader<T> {
   readonly #head: number
   readonly #decode: (body: Uint8Array) => T
-  #rest: Uint8Array = new Uint8Array(0)
+  #unread: Uint8Array = new Uint8Array(0)
 
   constructor(head: number, decode: (body: Uint8Array) => T) {
     this.#head = head
@@ -104,10 +106,10 @@ class FrameReader<T> {
 
   push(chunk: Uint8Array): T[] {
     let bytes = chunk
-    if (this.#rest.length > 0) {
-      bytes = new Uint8Array(this.#rest.length + chunk.length)
-      bytes.set(this.#rest)
-      bytes.set(chunk, this.#rest.length)
+    if (this.#unread.length > 0) {
+      bytes = new Uint8Array(this.#unread.length + chunk.length)
+      bytes.set(this.#unread)
+      bytes.set(chunk, this.#unread.length)
     }
     const frames: T[] = []
     let at = 0
@@ -120,7 +122,7 @@ class FrameReader<T> {
       frames.push(this.#decode(bytes.subarray(at + 2, at + 2 + length)))
       at += 2 + length
     }
-    this.#rest = copied(bytes, at)
+    this.#unread = copied(bytes, at)
     return frames
   }
 }
@@ -137,7 +139,7 @@ export class ReplyReader extends FrameReader<Reply> {
   }
 }
 
-/** A copy also of a Buffer, whose own `slice` shares the memory that the next read fills. */
+/** A real copy: Buffer's own `slice` shares memory, which the next read overwrites. */
 function copied(bytes: Uint8Array, from: number): Uint8Array {
   return new Uint8Array(bytes.subarray(from))
 }

@@ -1,4 +1,4 @@
-/** Invariant: a transfer goes to the owner under the fence of the lease, and never without one (HANDLES 3.4, 7.4). */
+/** A brokered SPI device: each transfer is a request to the body, with the fence of the lease (HANDLES 3.4, 7.4). */
 
 import { HardwareError } from '../../errors.ts'
 import type { SpiDevice } from '../handle.ts'

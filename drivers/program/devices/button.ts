@@ -1,16 +1,17 @@
 /**
- * Invariant: presses and releases alternate.
+ * A push button on an input.
  *
- * Bounces are the board's business: `debounceMs` of the input, which the body keeps, so that a swap in the middle of a
- * bounce is no second press.
+ * Invariant: presses and releases alternate, also when an edge is lost (test/drivers/inputs.test.ts).
+ *
+ * The body debounces (`debounceMs` of the input), so that a swap in the middle of a bounce causes no second press.
  */
 import type { Edge, Input, Level } from '../handle.ts'
 import { lastEdge, setLastEdge } from '../lastedge.ts'
 
 export interface ButtonOptions {
-  /** Level of the input while the button is held down. Default 1; 0 for a button to ground with a pull up. */
+  /** Level of the input while the button is down. Default 1; use 0 for a button to ground with a pull-up. */
   pressedLevel?: Level
-  /** How long it is held until that is a hold. Default 500. */
+  /** How long the button must be down for a hold. Default 500. */
   holdMs?: number
 }
 
@@ -25,7 +26,7 @@ export class Button {
   readonly #listeners: Record<Event, Set<Listener>> = { press: new Set(), release: new Set(), hold: new Set() }
   readonly #unsubscribe: () => void
   #pressed: boolean
-  /** No edge was heard yet: the first one may already be in what was read. */
+  /** true until the first edge: the level that was read may already include that edge. */
   #fresh = true
   #since = 0n
   #held = 0
@@ -38,13 +39,13 @@ export class Button {
     const last = lastEdge(input)
     if (this.#pressed && last?.level === pressedLevel) {
       this.#since = BigInt(last.ns)
-      // what reaches to holdMs already was told by the predecessor, or is too late
+      // if this exceeds holdMs already, the predecessor has reported the hold, or it is too late for one
       this.#held = last.counted ?? 0
     }
     this.#unsubscribe = input.onEdge((edge) => this.#take(edge))
   }
 
-  /** The contact as it is now. */
+  /** The current state of the contact. */
   get isPressed(): boolean {
     return this.#input.read() === this.#pressedLevel
   }
@@ -59,22 +60,22 @@ export class Button {
   }
 
   /**
-   * Once for each press that lasts for `holdMs`, over swaps too: a successor's button goes on where this one was. After a
-   * crash, and with a program that had no button there, the time is that since the edge. Needs {@link tick}.
+   * Called once for each press that lasts for `holdMs`, also across a swap: the successor's button counts on. After a
+   * crash, or a predecessor without a button, the time since the edge counts. Needs {@link tick}.
    */
   onHold(listener: Listener): () => void {
     return this.#on('hold', listener)
   }
 
-  /** With the seconds since the last call; only holds need it. */
+  /** `dt`: seconds since the last call. Only holds need ticks. */
   tick(dt: number): void {
     if (!this.#pressed) return
     const before = this.#held
     this.#held += dt
-    this.#note()
+    this.#handOver()
     if (before >= this.#holdSeconds || this.#held < this.#holdSeconds) return
-    // an edge that came while the program was parked is not heard of
-    if (this.isPressed) this.#tell('hold', this.#since)
+    // read the input again: an edge during the time when the program was parked was not delivered
+    if (this.isPressed) this.#emit('hold', this.#since)
   }
 
   /** Stops listening; the input stays open. */
@@ -88,27 +89,27 @@ export class Button {
     return () => this.#listeners[event].delete(entry)
   }
 
-  /** For the successor: how far this press has been counted. */
-  #note(): void {
+  /** Stores the time of this press for the successor. */
+  #handOver(): void {
     setLastEdge(this.#input, { level: this.#pressedLevel, ns: Number(this.#since), counted: this.#held })
   }
 
   #take({ level, ns }: Edge): void {
     const pressed = level === this.#pressedLevel
-    // an edge between was lost
-    if (pressed === this.#pressed && !this.#fresh) this.#become(!pressed, ns)
+    // the edge between was lost: report it now
+    if (pressed === this.#pressed && !this.#fresh) this.#change(!pressed, ns)
     this.#fresh = false
-    this.#become(pressed, ns)
+    this.#change(pressed, ns)
   }
 
-  #become(pressed: boolean, ns: bigint): void {
+  #change(pressed: boolean, ns: bigint): void {
     this.#pressed = pressed
     this.#since = ns
     this.#held = 0
-    this.#tell(pressed ? 'press' : 'release', ns)
+    this.#emit(pressed ? 'press' : 'release', ns)
   }
 
-  #tell(event: Event, ns: bigint): void {
+  #emit(event: Event, ns: bigint): void {
     for (const listener of [...this.#listeners[event]]) listener(ns)
   }
 }

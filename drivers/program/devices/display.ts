@@ -1,5 +1,5 @@
 /**
- * Invariant: a display that is on is not configured again (HANDLES 12.14), and only what changed is sent.
+ * A display with an SSD1306. A display that is on is not configured again (HANDLES 12.14), and only changes are sent.
  *
  * "SSD1306, 128 x 64 Dot Matrix OLED/PLED Segment/Common Driver with Controller" (Solomon Systech, revision 1.1; section
  * numbers are its own).
@@ -27,23 +27,23 @@ const SETUP = [
 ] as const
 
 export interface DisplayOptions {
-  /** `shown` of the predecessor of this program: then even the first `flush` sends only what changed. '' is unknown. */
+  /** `shown` of the previous program's display: then even the first `flush` sends only changes. '': unknown. */
   shown?: string
-  /** true: takes the chip as it is, also when it is off. Default false. */
+  /** true: never configures the chip, also when it is off. Default false. */
   adopt?: boolean
 }
 
-/** An SSD1306 with 128 x 64 pixels. What is drawn is seen after `flush`. */
+/** An SSD1306 with 128 x 64 pixels. Drawing becomes visible with `flush`. */
 export class Display {
   readonly width = WIDTH
   readonly height = HEIGHT
   readonly #i2c: I2cDevice
-  /** As in the chip's RAM: a byte is eight pixels, the topmost lowest; pages of 128 (8.7). */
+  /** The layout of the chip's RAM: pages of 128 bytes; a byte is eight pixels, the lowest bit at the top (8.7). */
   readonly #drawn = new Uint8Array(WIDTH * PAGES)
-  /** What the chip has; null where nobody knows. */
+  /** The content of the chip's RAM; null while it is unknown. */
   #sent: Uint8Array | null = null
 
-  /** Throws what the handle throws. A display that was off is cleared, and is on after its first `flush`. */
+  /** Throws errors of the handle. A display that was off is configured, and the first `flush` switches it on. */
   constructor(i2c: I2cDevice, { shown = '', adopt = false }: DisplayOptions = {}) {
     this.#i2c = i2c
     if (shown !== '') {
@@ -59,7 +59,7 @@ export class Display {
     this.#command(...SETUP)
   }
 
-  /** What the chip shows, for the `shown` of a successor: keep it in the state. 1368 characters; '' before a `flush`. */
+  /** The shown picture: keep it in the state, for `shown` of the next program. 1368 characters; '' before a `flush`. */
   get shown(): string {
     return this.#sent === null ? '' : Buffer.from(this.#sent).toString('base64')
   }
@@ -68,7 +68,7 @@ export class Display {
     this.#drawn.fill(0)
   }
 
-  /** x from the left, y from the top, whole numbers; what lies outside is left out. */
+  /** x from the left, y from the top, whole numbers. A pixel outside of the display is ignored. */
   pixel(x: number, y: number, lit = true): void {
     if (!(x >= 0 && x < WIDTH && y >= 0 && y < HEIGHT)) return
     const at = (y >> 3) * WIDTH + x
@@ -84,8 +84,9 @@ export class Display {
   }
 
   /**
-   * Text with its upper left corner at x, y: 21 characters of 6 x 8 pixels in a line, `scale` times as large. What was
-   * below it is gone. Printable ASCII; anything else is a question mark. `\n` begins a new line at x.
+   * Text with its upper left corner at x, y: 21 characters of 6 x 8 pixels in a line, enlarged by `scale`. It
+   * overwrites the background. Printable ASCII; any other character is drawn as a question mark. `\n` begins a new line
+   * at x.
    */
   text(x: number, y: number, text: string, scale = 1): void {
     const [width, height] = [(GLYPH_WIDTH + 1) * scale, (GLYPH_HEIGHT + 1) * scale]
@@ -100,7 +101,7 @@ export class Display {
     }
   }
 
-  /** Sends what changed since the last time, page by page: two transfers for each of the eight that changed. */
+  /** Sends the changes since the last `flush`: two transfers for each of the eight pages that has any. */
   flush(): void {
     const known = this.#sent
     const sent = known ?? this.#drawn.map((byte) => ~byte)
@@ -110,7 +111,7 @@ export class Display {
       const first = now.findIndex((byte, column) => byte !== sent[from + column])
       if (first < 0) continue
       const last = now.findLastIndex((byte, column) => byte !== sent[from + column])
-      // 10.1.3 to 10.1.5: the mode as well, which is another one where another program set the chip up
+      // 10.1.3 to 10.1.5; sets the mode too, as another program may have set up another one
       this.#command(0x20, 0x00, 0x21, first, last, 0x22, page, page)
       this.#i2c.write(Uint8Array.of(DATA, ...now.subarray(first, last + 1)))
       sent.set(now, from)
@@ -125,7 +126,7 @@ export class Display {
     this.#command(DISPLAY_ON)
   }
 
-  /** Dark, and asleep; what is shown comes back with `on`. */
+  /** Switches the display off and puts it to sleep. `on` brings the picture back. */
   off(): void {
     this.#command(DISPLAY_OFF)
   }

@@ -1,8 +1,9 @@
 /**
- * Invariant: a chip that ranges already is not started again (HANDLES 12.14), and a distance is one whose status is good.
+ * A distance sensor VL53L0X. A chip that ranges already is not started again (HANDLES 12.14).
  *
- * VL53L0X (ST DocID029104). The data sheet leaves the registers to ST's API 1.0.2, whose names are used here; the chip's
- * own settings are kept, as Linux's drivers/iio/proximity/vl53l0x-i2c.c does: about 30 measurements a second, 1.2 m.
+ * The data sheet (ST DocID029104) does not describe the registers; their names here are those of ST's API 1.0.2. The
+ * chip's default settings are kept, as in Linux's drivers/iio/proximity/vl53l0x-i2c.c: about 30 measurements a second,
+ * up to 1.2 m.
  */
 import type { I2cDevice } from '../handle.ts'
 import { checkIdentity, readRegister, readRegisters, writeRegister } from './registers.ts'
@@ -15,26 +16,26 @@ const IDENTIFICATION_MODEL_ID = 0xc0
 
 const BACK_TO_BACK = 0x02
 const NEW_SAMPLE_READY = 0x04
-/** From RESULT_INTERRUPT_STATUS on: the status of the range at 1 (bits 3 to 6), the range in mm at 11. */
+/** Bytes from RESULT_INTERRUPT_STATUS on: the range's status is byte 1 (bits 3 to 6), the range in mm is at 11. */
 const RESULT_LENGTH = 13
-/** VL53L0X_get_pal_range_status: what a good range has there. */
+/** VL53L0X_get_pal_range_status: the status of a valid range. */
 const RANGE_VALID = 11
-/** A measurement takes about 33 ms. */
+/** Time without a measurement after which the chip is started again; one takes about 33 ms. */
 const SILENCE_SECONDS = 0.5
 
 export interface DistanceOptions {
-  /** true: takes the chip as it is, and never starts it. Default false. */
+  /** true: never starts the chip. Default false. */
   adopt?: boolean
 }
 
-/** A VL53L0X, which measures on and on by itself. */
+/** A VL53L0X, which measures continuously by itself. */
 export class Distance {
   readonly #i2c: I2cDevice
   readonly #adopt: boolean
   #mm: number | null = null
   #silence = 0
 
-  /** Throws what the handle throws, and `no-device` when another chip is there. */
+  /** Throws errors of the handle, and `no-device` when another chip has this address. */
   constructor(i2c: I2cDevice, { adopt = false }: DistanceOptions = {}) {
     this.#i2c = i2c
     this.#adopt = adopt
@@ -42,7 +43,7 @@ export class Distance {
     if (!adopt && readRegister(i2c, SYSTEM_INTERRUPT_CONFIG_GPIO) !== NEW_SAMPLE_READY) this.#start()
   }
 
-  /** mm, by the last measurement; null when nothing is in sight, and before the first. */
+  /** mm, from the last measurement; null when nothing is in range, and before the first measurement. */
   get mm(): number | null {
     return this.#mm
   }
@@ -52,8 +53,8 @@ export class Distance {
   }
 
   /**
-   * Takes a measurement that is there; true when there was a new one. With the seconds since the last call: a chip that
-   * says nothing for 0.5 s, as after a loss of its supply, is started again, and `mm` is null until it measures.
+   * Fetches a new measurement; false when there is none. `dt`: seconds since the last call. A chip without measurements
+   * for 0.5 s, as after a loss of its supply, is started again, and `mm` is null until it measures.
    */
   tick(dt: number): boolean {
     const result = readRegisters(this.#i2c, RESULT_INTERRUPT_STATUS, RESULT_LENGTH)

@@ -1,14 +1,14 @@
 /**
- * Invariant: a page that holds the bytes already is not written again, as each write wears it, and no write crosses a
- * page.
+ * An EEPROM 24C32 ("AT24C32", Atmel 0336; its section names are quoted below) or a relative with addresses of two
+ * bytes, up to 24C512.
  *
- * "AT24C32" (Atmel 0336; section names are its own), and its kin with two bytes of address, up to 24C512.
+ * Only pages whose bytes differ are written, as each write wears the memory. No write crosses a page.
  */
 import { HardwareError } from '../../errors.ts'
 import type { I2cDevice } from '../handle.ts'
 import { unexpected } from './registers.ts'
 
-/** "Write Cycle Timing": at most 10 ms, in which the chip does not answer. */
+/** "Write Cycle Timing": the chip does not answer for at most 10 ms after a write. */
 const CYCLE_MS = 12
 
 export interface EepromOptions {
@@ -18,7 +18,7 @@ export interface EepromOptions {
   pageBytes?: number
 }
 
-/** A 24C32, which keeps bytes without power. */
+/** A 24C32 or relative: memory that keeps its bytes without power. */
 export class Eeprom {
   readonly #i2c: I2cDevice
   readonly #pageBytes: number
@@ -30,7 +30,7 @@ export class Eeprom {
     this.bytes = bytes
   }
 
-  /** Throws `other` for what lies beyond the end. Waits for a write cycle that still goes on, up to 12 ms. */
+  /** Throws `other` for bytes beyond the end. Waits for a write cycle to end, up to 12 ms. */
   read(at: number, length: number): Uint8Array {
     this.#check(at, length)
     const got = new Uint8Array(length)
@@ -45,8 +45,8 @@ export class Eeprom {
   }
 
   /**
-   * Writes what differs. Each page that does takes about 5 ms, for which the next call waits, not this one; a program
-   * that ends meanwhile has written it nevertheless.
+   * Writes the pages that differ. Each takes the chip about 5 ms, for which the next access waits, but not this call
+   * after its last page. The chip completes a write even if the program ends meanwhile.
    */
   write(at: number, bytes: Uint8Array): void {
     this.#check(at, bytes.length)
@@ -60,7 +60,7 @@ export class Eeprom {
     }
   }
 
-  /** "Acknowledge Polling": asks until the chip answers. */
+  /** "Acknowledge Polling": repeats the call until the chip answers. */
   #answered<T>(call: () => T): T {
     for (let waited = 0; ; waited++) {
       try {

@@ -1,12 +1,13 @@
 /**
- * Invariant: each edge counts once, in the order of the times of both lines, whichever message came first.
+ * A quadrature encoder on two inputs.
  *
- * Edges of one line arrive in order, those of two lines need not: they wait until somebody asks, and are sorted then.
+ * Invariant: each edge counts once, in the order of time over both lines (test/drivers/inputs.test.ts). Edges of
+ * different lines may arrive out of order, so they are collected, and sorted when the position is read.
  */
 import type { Edge, Input } from '../handle.ts'
 
 export interface EncoderOptions {
-  /** Where it stands, in counts: what the predecessor of this program counted. Default 0. */
+  /** The position to start from, in counts; for example the previous program's. Default 0. */
   position?: number
   /** true: counts the other way. Default false. */
   inverted?: boolean
@@ -24,7 +25,7 @@ export class Encoder {
   readonly #inputs: Record<Line, Input>
   readonly #sign: 1 | -1
   readonly #levels: Record<Line, number>
-  /** Lines of which no edge was heard yet: what was read there may already be the level after it. */
+  /** Lines without an edge so far: the level that was read may already be the one after the first edge. */
   readonly #fresh = new Set<Line>(['a', 'b'])
   readonly #unsubscribe: (() => void)[] = []
   #waiting: Waiting[] = []
@@ -46,19 +47,19 @@ export class Encoder {
     }
   }
 
-  /** Counts; they rise when the edges of `a` come before those of `b`. */
+  /** Counts. The position rises when the edges of `a` come before those of `b`. */
   get position(): number {
     this.#count()
     return this.#position
   }
 
-  /** Of the last count: 1, -1, or 0 before the first. */
+  /** Direction of the last count: 1 or -1; 0 before the first. */
   get direction(): -1 | 0 | 1 {
     this.#count()
     return this.#direction
   }
 
-  /** Edges that were lost: the position may be off by twice as many. */
+  /** Number of lost edges. The position may be off by twice as much. */
   get missed(): number {
     this.#count()
     return this.#missed
@@ -79,7 +80,7 @@ export class Encoder {
     if (this.#waiting.length === 0) return
     const edges = this.#waiting.sort((one, other) => (one.ns < other.ns ? -1 : one.ns > other.ns ? 1 : 0))
     this.#waiting = []
-    // so that each line is at the level before its first edge
+    // set each line to the level before its first edge
     for (const { line, level } of edges) {
       if (this.#fresh.delete(line)) this.#levels[line] = 1 - level
     }
@@ -89,7 +90,7 @@ export class Encoder {
         continue
       }
       this.#levels[line] = level
-      // an edge of a to the other level than b's, or of b to that of a, is a step forward
+      // forward: a changes to another level than b's, or b changes to the level of a
       const { a, b } = this.#levels
       this.#direction = ((line === 'a') === (a !== b) ? this.#sign : -this.#sign) as -1 | 1
       this.#position += this.#direction

@@ -1,7 +1,8 @@
 /**
- * Invariant: a chip that measures with these settings is not configured again (HANDLES 12.14).
+ * A sensor for temperature, pressure and humidity, BME280. A chip that measures with these settings already is not
+ * configured again (HANDLES 12.14).
  *
- * "BME280" (Bosch BST-BME280-DS002, revision 1.6; section numbers are its own).
+ * Data sheet Bosch BST-BME280-DS002, revision 1.6; section numbers are those of the data sheet.
  */
 import { HardwareError } from '../../errors.ts'
 import type { I2cDevice } from '../handle.ts'
@@ -18,18 +19,18 @@ const CONFIG = 0xf5
 const PRESS = 0xf7
 const DATA_LENGTH = 8
 
-/** 3.5.3, "indoor navigation": pressure 16 times, temperature twice, humidity once, filter 16, 0.5 ms between. */
+/** 3.5.3, "indoor navigation": oversampling of pressure 16, temperature 2, humidity 1; filter 16; 0.5 ms standby. */
 const HUMIDITY = 0x01
 const MEASURE = (2 << 5) | (5 << 2) | 3
 const FILTER = 4 << 2
-/** 5.4.7, 5.4.8: what is there before the first measurement, and instead of one that was skipped. */
+/** 5.4.7, 5.4.8: the data before the first measurement, and of a skipped one. */
 const NOTHING = 0x80000
-/** Table 1, and what lies in all bits being 1. */
+/** Bounds of a plausible temperature: table 1 with a margin. A reading of all ones lies outside. */
 const LEAST_C = -45
 const MOST_C = 90
 
 export interface EnvironmentOptions {
-  /** true: takes the chip as it is, and never configures it. Default false. */
+  /** true: never configures the chip. Default false. */
   adopt?: boolean
 }
 
@@ -47,14 +48,14 @@ export class Environment {
   readonly #i2c: I2cDevice
   readonly #trim: Trim
 
-  /** Throws what the handle throws, and `no-device` when another chip is there: a BMP280 has 0x58. */
+  /** Throws errors of the handle, and `no-device` for another chip, such as a BMP280, whose identity is 0x58. */
   constructor(i2c: I2cDevice, { adopt = false }: EnvironmentOptions = {}) {
     this.#i2c = i2c
     checkIdentity(i2c, ID, 'BME280', 0x60)
     this.#trim = trimOf(readRegisters(i2c, CALIB00, CALIB00_LENGTH), readRegisters(i2c, CALIB26, CALIB26_LENGTH))
     const [humidity, , measure, config] = readRegisters(i2c, CTRL_HUM, 4)
     if (adopt || (humidity === HUMIDITY && measure === MEASURE && config === FILTER)) return
-    // 5.4.6: config is taken in sleep only; 5.4.3: ctrl_hum counts from the next write to ctrl_meas on
+    // 5.4.6: config can be written in sleep only; 5.4.3: ctrl_hum takes effect with the next write to ctrl_meas
     if (measure !== 0) writeRegister(i2c, CTRL_MEAS, 0)
     writeRegister(i2c, CONFIG, FILTER)
     writeRegister(i2c, CTRL_HUM, HUMIDITY)
@@ -62,8 +63,8 @@ export class Environment {
   }
 
   /**
-   * The last measurement; null while there is none yet, and for good when the chip lost its settings with its supply: make
-   * the device again then. Throws `bus` when what came cannot be.
+   * The last measurement; null before the first one. It stays null after a chip has lost its supply and its settings:
+   * then create a new Environment. Throws `bus` for an impossible temperature.
    */
   read(): Climate | null {
     const [p2 = 0, p1 = 0, p0 = 0, t2 = 0, t1 = 0, t0 = 0, h1 = 0, h0 = 0] = readRegisters(
@@ -90,7 +91,7 @@ export class Environment {
   }
 }
 
-/** 4.2.2, table 16; each list from 1 on. */
+/** 4.2.2, table 16; the lists begin with a dummy, so that indexes are those of the data sheet. */
 interface Trim {
   readonly t: readonly number[]
   readonly p: readonly number[]
@@ -118,7 +119,7 @@ function trimOf(first: Uint8Array, second: Uint8Array): Trim {
   }
 }
 
-/** Appendix 8.1: the temperature in 1/5120 degrees C, which the other two take. */
+/** Appendix 8.1: the temperature in 1/5120 degrees C, an input of the other two formulas. */
 function fineOf({ t }: Trim, raw: number): number {
   const [, t1 = 0, t2 = 0, t3 = 0] = t
   const off = raw / 16_384 - t1 / 1024
@@ -131,7 +132,7 @@ function pressureOf({ p }: Trim, raw: number, fine: number): number {
   const t = fine / 2 - 64_000
   const offset = ((t * t * p6) / 32_768 + t * p5 * 2) / 4 + p4 * 65_536
   const scale = (1 + (t * t * p3) / 524_288 / 524_288 / 32_768 + (t * p2) / 524_288 / 32_768) * p1
-  // only in a rehearsal
+  // only in a rehearsal, whose reads are zeros
   if (scale === 0) return 0
   const pressure = ((1_048_576 - raw - offset / 4096) * 6250) / scale
   return pressure + ((p9 * pressure * pressure) / 2 ** 31 + (pressure * p8) / 32_768 + p7) / 16

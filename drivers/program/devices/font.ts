@@ -1,4 +1,4 @@
-/** Invariant: each printable ASCII character has a picture of its own, five pixels wide and seven high. */
+/** A font of the printable ASCII characters, five pixels wide and seven high. */
 
 const FIRST = ' '.charCodeAt(0)
 const LAST = '~'.charCodeAt(0)
@@ -45,7 +45,7 @@ const PICTURES = [
   '.###. #.#.# #...# .###. #.... ....# #.... ####. ..##. .#### ..#.. .#.#. #...# .###. ##### ...## ..#.. ##... .....',
 ] as const
 
-/** Whether a pixel of a character is lit; beside its picture none is. What has no picture looks like a question mark. */
+/** Whether a pixel of a character is lit; none beyond its picture is. Other characters look like a question mark. */
 export function isLit(character: string, x: number, y: number): boolean {
   if (x >= GLYPH_WIDTH || y >= GLYPH_HEIGHT) return false
   const code = character.charCodeAt(0)

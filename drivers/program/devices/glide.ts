@@ -1,9 +1,9 @@
-/** Invariant: a glide is a straight way from one value to another, by the time it is told; it knows no clock. */
+/** Moves a value linearly from one number to another. It has no clock: the caller passes the elapsed time. */
 export class Glide {
   readonly #from: number
   readonly #to: number
   readonly #seconds: number
-  #gone = 0
+  #elapsed = 0
 
   constructor(from: number, to: number, seconds: number) {
     this.#from = from
@@ -12,13 +12,13 @@ export class Glide {
   }
 
   get isDone(): boolean {
-    return this.#gone >= this.#seconds
+    return this.#elapsed >= this.#seconds
   }
 
-  /** The value `dt` seconds later; at the end the exact one. */
+  /** The value `dt` seconds later; at the end exactly the target. */
   next(dt: number): number {
-    this.#gone += dt
+    this.#elapsed += dt
     if (this.isDone) return this.#to
-    return this.#from + (this.#to - this.#from) * (this.#gone / this.#seconds)
+    return this.#from + (this.#to - this.#from) * (this.#elapsed / this.#seconds)
   }
 }

@@ -1,9 +1,9 @@
 /**
- * Invariant: of a bus only the addresses of its handles answer; nothing is opened, and nothing else is reached.
+ * The interface of the package i2c-bus 5.2.3 over i2c handles, for chip drivers that expect a bus: synchronous, with
+ * callbacks, and with promises. Every call is made at once; only the callback comes later.
  *
- * The interface of the package i2c-bus 5.2.3, for chip drivers that are given a bus: synchronous, with a callback, and
- * with promises. A call takes place at once, whatever its form; the callback comes later. What such drivers call a device
- * that does not answer (`code` ENXIO) is also what they get for an address that was not granted.
+ * Invariant: only the addresses of the given handles answer (test/drivers/i2cbus.test.ts). Any other address fails as
+ * an absent device does, with `code` ENXIO, which drivers written for i2c-bus know.
  */
 import { HardwareError } from '../../errors.ts'
 import type { I2cDevice } from '../handle.ts'
@@ -46,7 +46,7 @@ const FIRST = 0x03
 const LAST = 0x77
 const SMBUS_BLOCK = 32
 
-/** A bus of the given handles. Throws `other` when two of them have one address: a bus has each once. */
+/** A bus with the devices of the given handles. Throws `other` when two handles have the same address. */
 export function i2cBus(...handles: I2cDevice[]): I2cBus {
   return new I2cBus(handles)
 }
@@ -59,9 +59,9 @@ export class I2cBus {
   constructor(handles: readonly I2cDevice[]) {
     for (const handle of handles) {
       const other = this.#devices.get(handle.address)
-      // on paper no handle knows its address
+      // address 0: no board is known (`describe`)
       if (other !== undefined && handle.address !== 0) {
-        throw new HardwareError('other', `${handle.name}: its address is that of ${other.name}, on another bus`)
+        throw new HardwareError('other', `${handle.name}: has the same address as ${other.name}, on another bus`)
       }
       this.#devices.set(handle.address, handle)
     }
@@ -129,7 +129,7 @@ export class I2cBus {
     return this.#send(address, command, ...buffer.subarray(0, length))
   }
 
-  /** Of the granted addresses those that answer. */
+  /** The granted addresses whose devices answer. */
   scanSync(start?: number, end?: number): number[] {
     const from = start ?? FIRST
     const to = end ?? start ?? LAST
@@ -304,7 +304,7 @@ export class PromisifiedI2cBus {
   async close(): Promise<void> {}
 }
 
-/** What hardware refuses goes to the callback; what is no argument is thrown at once, as i2c-bus does. */
+/** Passes hardware errors to the callback, and throws at once for invalid arguments, as i2c-bus does. */
 function later<T>(done: (error: Error | null, value: T) => void, call: () => T): void {
   let value: T
   try {
@@ -335,7 +335,7 @@ function checkBuffer(length: number, buffer: Bytes, most: number = Number.POSITI
   if (buffer.length < length) throw new Error(`Buffer must contain at least ${length} bytes`)
 }
 
-/** The `code` of the system's error, where there is one: drivers written for i2c-bus look at it. */
+/** Copies the `code` of the system's error to the error: drivers written for i2c-bus test it. */
 function withCode(error: unknown): unknown {
   const code = (error as { cause?: { code?: unknown } | null }).cause?.code
   if (typeof code === 'string') return Object.assign(error as Error, { code })

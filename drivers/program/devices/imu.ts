@@ -1,13 +1,14 @@
 /**
- * Invariant: a chip that is awake with these settings is not configured again (HANDLES 12.14).
+ * A motion sensor MPU6050. A chip that is awake with these settings is not configured again (HANDLES 12.14).
  *
- * "MPU-6000 and MPU-6050 Register Map and Descriptions", revision 4.2 (RM-MPU-6000A; section numbers are its own).
+ * "MPU-6000 and MPU-6050 Register Map and Descriptions", revision 4.2 (RM-MPU-6000A; section numbers are those of the
+ * document).
  */
 import { HardwareError } from '../../errors.ts'
 import type { I2cDevice } from '../handle.ts'
 import { checkIdentity, readRegister, readRegisters, unexpected, writeRegister } from './registers.ts'
 
-/** The configurations of the gyroscope and of the accelerometer follow it. */
+/** The next two registers configure the gyroscope and the accelerometer. */
 const CONFIG = 0x1a
 const ACCEL_XOUT_H = 0x3b
 const PWR_MGMT_1 = 0x6b
@@ -38,14 +39,16 @@ export interface ImuOptions {
   /** Low pass of the chip. Default 44: its delay is 5 ms. */
   filterHz?: (typeof FILTERS_HZ)[number]
   /**
-   * Seconds over which pitch and roll follow gravity instead of the gyroscope. Default 0.5: more is steadier, and slower
-   * to lose the gyroscope's drift.
+   * Time constant in seconds with which pitch and roll follow gravity instead of the gyroscope. Default 0.5. More is
+   * steadier, and corrects the gyroscope's drift more slowly.
    */
   settleSeconds?: number
-  /** What the predecessor of this program knew, degrees; without, or null, the first tick takes them from gravity. */
+  /**
+   * Degrees to start from, for example the previous program's. Absent or null: the first tick takes them from gravity.
+   */
   pitch?: number | null
   roll?: number | null
-  /** true: takes the chip as it is, with the ranges that it has, and never configures it. Default false. */
+  /** true: never configures the chip, and uses the ranges that it has. Default false. */
   adopt?: boolean
 }
 
@@ -66,7 +69,9 @@ export class Imu {
   #pitch: number | null
   #roll: number | null
 
-  /** Throws what the handle throws, `no-device` when another chip is there, and `other` for settings it does not have. */
+  /**
+   * Throws errors of the handle, `no-device` for another chip, and `other` for settings that the chip does not have.
+   */
   constructor(i2c: I2cDevice, options: ImuOptions = {}) {
     const { accelRange = 2, gyroRange = 250, filterHz = 44, settleSeconds = 0.5, adopt = false } = options
     this.#i2c = i2c
@@ -105,7 +110,7 @@ export class Imu {
     return this.#gyro
   }
 
-  /** degrees C, of the chip, at the last tick. */
+  /** Temperature of the chip in degrees C, at the last tick. */
   get temperature(): number {
     return this.#temperature
   }
@@ -121,9 +126,9 @@ export class Imu {
   }
 
   /**
-   * Reads everything in one transfer, and brings pitch and roll forward by `dt`, the seconds since the last call:
-   * `every(5, (dt) => { imu.tick(dt); … })`. They are exact about one axis at a time, which is what a robot does that
-   * stands or balances. Throws `bus` when nothing but ones came: pitch and roll are as before then.
+   * Reads all measurements in one transfer and updates pitch and roll. `dt`: seconds since the last call, as in
+   * `every(5, (dt) => { imu.tick(dt); … })`. Pitch and roll are exact while the robot turns about one axis at a time,
+   * as when it stands or balances. Throws `bus` when all bits read are ones; pitch and roll stay as they were.
    */
   tick(dt: number): void {
     const bytes = readRegisters(this.#i2c, ACCEL_XOUT_H, 14)
@@ -140,13 +145,13 @@ export class Imu {
     const gyro = vector(8, this.#gyroScale)
     this.#accel = accel
     this.#gyro = gyro
-    // 4.18
+    // 4.18: degrees C = TEMP_OUT / 340 + 36.53
     this.#temperature = view.getInt16(6) / 340 + 36.53
     this.#pitch = this.#mixed(this.#pitch, gyro.y * dt, degreesOf(-accel.x, Math.hypot(accel.y, accel.z)), dt)
     this.#roll = this.#mixed(this.#roll, gyro.x * dt, degreesOf(accel.y, accel.z), dt)
   }
 
-  /** The complementary filter: quick changes by the gyroscope, slow ones by gravity, and the short way round. */
+  /** Complementary filter: fast changes from the gyroscope, slow ones from gravity, the short way round the circle. */
   #mixed(angle: number | null, turned: number, gravity: number, dt: number): number {
     if (angle === null) return gravity
     const predicted = angle + turned

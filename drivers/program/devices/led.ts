@@ -1,10 +1,10 @@
-/** Invariant: a LED knows nothing but its output; what it shows survives a swap, and nothing changes it but the caller. */
+/** An LED on an output or a PWM. Its state is that of the output, so it survives a swap. */
 import { HardwareError } from '../../errors.ts'
 import type { Level, Output, Pwm } from '../handle.ts'
 import { Glide } from './glide.ts'
 import { unexpected } from './registers.ts'
 
-/** A LED on a line, or on a PWM where it can be dimmed. It has no timer: what takes time goes on in {@link tick}. */
+/** An LED on an output, or on a PWM, which can dim it. It has no timer: effects advance in {@link tick}. */
 export class Led {
   readonly #output: Output | Pwm
   #step: ((dt: number) => void) | null = null
@@ -17,12 +17,12 @@ export class Led {
     return this.#output.value > 0
   }
 
-  /** Brightness, 0 to 1; from before this program, too. */
+  /** Brightness, 0 to 1; also one that the previous program set. */
   get value(): number {
     return this.#output.value
   }
 
-  /** Whether `blink`, `pulse` or `fade` goes on. */
+  /** True while `blink`, `pulse` or `fade` is running. */
   get isRunning(): boolean {
     return this.#step !== null
   }
@@ -39,31 +39,31 @@ export class Led {
     this.set(!this.isOn)
   }
 
-  /** As `on` or `off`. Each of the four ends what goes on. */
+  /** As `on` or `off`. `on`, `off`, `toggle` and `set` end a running effect. */
   set(level: Level | boolean): void {
     this.stop()
     this.#output.write(level ? 1 : 0)
   }
 
-  /** 0 to 1. Throws `unsupported` on a line, for anything between. */
+  /** 0 to 1. On an output, values between throw `unsupported`. */
   brightness(part: number): void {
     this.stop()
     this.#write(part)
   }
 
-  /** On and off, `ms` each, beginning with the other one after `ms`. */
+  /** On and off for `ms` each. The first change comes after `ms`. */
   blink(ms = 500): void {
     const seconds = this.#seconds(ms)
-    let gone = 0
+    let elapsed = 0
     this.#step = (dt) => {
-      gone += dt
-      if (gone < seconds) return
-      gone %= seconds
+      elapsed += dt
+      if (elapsed < seconds) return
+      elapsed %= seconds
       this.#output.write(this.isOn ? 0 : 1)
     }
   }
 
-  /** Brighter and darker, `ms` each way, from the present brightness on. PWM only, else it throws `unsupported`. */
+  /** Brighter and darker, `ms` each way, from the current brightness. Throws `unsupported` without a PWM. */
   pulse(ms = 1000): void {
     const seconds = this.#seconds(ms)
     let phase = this.value * seconds
@@ -71,12 +71,12 @@ export class Led {
       phase = (phase + dt) % (2 * seconds)
       this.#write(Math.min(phase, 2 * seconds - phase) / seconds)
     }
-    this.#dimmed()
+    this.#requirePwm()
   }
 
-  /** To a brightness, within `ms`. PWM only, else it throws `unsupported`. */
+  /** Changes to a brightness within `ms`. Throws `unsupported` without a PWM. */
   fade(part: number, ms = 1000): void {
-    this.#dimmed()
+    this.#requirePwm()
     const glide = new Glide(this.value, this.#checked(part), this.#seconds(ms))
     this.#step = (dt) => {
       this.#write(glide.next(dt))
@@ -84,12 +84,12 @@ export class Led {
     }
   }
 
-  /** Ends what goes on; the brightness stays as it is now. */
+  /** Ends a running effect; the brightness stays. */
   stop(): void {
     this.#step = null
   }
 
-  /** To be called as often as it shall change, with the seconds since the last call: `every(20, (dt) => led.tick(dt))`. */
+  /** Advances effects by `dt` seconds; call it often: `every(20, (dt) => led.tick(dt))`. */
   tick(dt: number): void {
     this.#step?.(dt)
   }
@@ -98,13 +98,13 @@ export class Led {
     const output = this.#output
     if (output.kind === 'pwm') output.write(this.#checked(part))
     else if (part === 0 || part === 1) output.write(part)
-    else this.#dimmed()
+    else this.#requirePwm()
   }
 
-  #dimmed(): void {
+  #requirePwm(): void {
     if (this.#output.kind === 'pwm') return
     this.stop()
-    throw new HardwareError('unsupported', `${this.#output.name}: a line is on or off; dimming needs a PWM`)
+    throw new HardwareError('unsupported', `${this.#output.name}: an output is on or off; dimming needs a PWM`)
   }
 
   #checked(part: number): number {

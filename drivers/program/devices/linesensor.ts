@@ -1,14 +1,14 @@
 /**
- * Invariant: nothing is ever written to the expander: after power-on its pins are inputs.
+ * A line sensor: up to eight reflectance sensors with digital outputs (a QTR-8 behind comparators, or TCRT5000 modules
+ * in a row) on the pins of a PCF8574 (TI SCPS068), pin 0 leftmost.
  *
- * Eight reflectance sensors with digital outputs (a QTR-8 behind comparators, or TCRT5000 modules in a row) on the pins
- * of a PCF8574 (TI SCPS068, 8.3.1), pin 0 leftmost.
+ * Nothing is written to the chip: its pins are inputs after power-on (8.3.1).
  */
 import type { I2cDevice } from '../handle.ts'
 import { unexpected } from './registers.ts'
 
 export interface LineSensorOptions {
-  /** How many there are, from pin 0 on. Default 8. */
+  /** Number of sensors, from pin 0 on. Default 8. */
   sensors?: number
   /** Level of a pin over the line. Default 1: a dark line on a bright floor. */
   lineLevel?: 0 | 1

@@ -1,8 +1,9 @@
 /**
- * Invariant: one reading is one message of three bytes, and the chip keeps nothing between two of them.
+ * An analog-to-digital converter MCP3008 or MCP3004. A reading is one message of three bytes, and the chip keeps no
+ * state between readings.
  *
- * MCP3008 and MCP3004, data sheet Microchip DS21295D: figure 6-1 has the three bytes, table 5-2 the inputs, equation 4-2
- * the code. SPI mode 0 or 3; at most 1.35 MHz at 2.7 V and 3.6 MHz at 5 V.
+ * Data sheet Microchip DS21295D: figure 6-1 has the three bytes, table 5-2 the inputs, equation 4-2 the code. SPI mode
+ * 0 or 3; at most 1.35 MHz at 2.7 V and 3.6 MHz at 5 V.
  */
 import { HardwareError } from '../../errors.ts'
 import type { SpiDevice } from '../handle.ts'
@@ -10,7 +11,7 @@ import type { SpiDevice } from '../handle.ts'
 const START = 0x01
 const SINGLE = 0x80
 const STEPS = 1024
-/** In the second byte that comes in. */
+/** Bit of the second received byte; 0 when a chip answers. */
 const NULL_BIT = 0x04
 
 export interface Mcp3008Options {
@@ -23,7 +24,7 @@ export class Mcp3008 {
   /** V at VREF. */
   readonly reference: number
 
-  /** Throws RangeError for a reference that is none. */
+  /** Throws RangeError for a reference that is not above 0. */
   constructor(spi: SpiDevice, { reference = 3.3 }: Mcp3008Options = {}) {
     if (!(reference > 0)) throw new RangeError(`expected the volts at VREF, got ${reference}`)
     this.#spi = spi
@@ -36,15 +37,15 @@ export class Mcp3008 {
   }
 
   /**
-   * 0 to 1023. Throws what the handle throws, `no-device` when nothing answers, RangeError for a channel that is not there.
+   * 0 to 1023. Throws errors of the handle, `no-device` when no chip answers, RangeError for a channel outside 0 to 7.
    */
   raw(channel: number): number {
     return this.#convert(SINGLE | (checked(channel) << 4))
   }
 
   /**
-   * V between an input and its neighbour (0 and 1, 2 and 3, 4 and 5, 6 and 7), of which `channel` is the positive one; 0
-   * where the neighbour is higher.
+   * V between two neighbours (0 and 1, 2 and 3, 4 and 5, 6 and 7); `channel` is the positive input. 0 when the other
+   * input is higher.
    */
   difference(channel: number): number {
     return (this.#convert(checked(channel) << 4) * this.reference) / STEPS
@@ -52,9 +53,9 @@ export class Mcp3008 {
 
   #convert(control: number): number {
     const [, high = 0, low = 0] = this.#spi.transfer(Uint8Array.of(START, control, 0))
-    // MISO of a chip that is off, or not there, is pulled up
+    // without a chip, or with one that is off, MISO is pulled up
     if (high & NULL_BIT) {
-      throw new HardwareError('no-device', `${this.#spi.name}: expected an MCP3008, and nothing answers`)
+      throw new HardwareError('no-device', `${this.#spi.name}: expected an MCP3008, but no chip answers`)
     }
     return ((high & 3) << 8) | low
   }

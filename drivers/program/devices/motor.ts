@@ -1,17 +1,17 @@
 /**
- * Invariant: the direction of a bridge changes only while its PWM is off, and the speed survives a swap.
+ * A DC motor behind a bridge. Its state is that of its outputs, so the speed survives a swap.
  *
- * A PWM with a `slew` is not off at once: the way changes in a later tick then.
+ * Invariant: the direction changes only while the PWM is off (test/drivers/outputs.test.ts). A PWM with `slew` is not
+ * off at once: then the direction changes in a later tick.
  */
 import { HardwareError } from '../../errors.ts'
 import type { Output, Pwm } from '../handle.ts'
 import { unexpected } from './registers.ts'
 
 /**
- * How the bridge is wired.
- * `pwm` alone: a transistor, one way only. With `direction`: one line that says the way (DRV8838, Cytron). With
- * `forward` and `reverse` lines: two that say it (L298, TB6612), which can brake. Two PWM without a third: DRV8833. The
- * `min` of a PWM has to be 0, so that it can be off.
+ * How the bridge is wired. `pwm` alone: a transistor, forward only. `pwm` and `direction`: one output for the direction
+ * (DRV8838, Cytron). `pwm`, `forward` and `reverse`: two outputs for the direction, which can brake (L298, TB6612).
+ * `forward` and `reverse` as PWM: DRV8833. The `min` of a PWM must be 0, so that the motor can be off.
  */
 export type MotorPins =
   | { readonly pwm: Pwm; readonly direction?: Output }
@@ -19,11 +19,13 @@ export type MotorPins =
   | { readonly forward: Pwm; readonly reverse: Pwm }
 
 export interface MotorOptions {
-  /** true: the motor is mounted, or wired, the other way round. Default false. */
+  /** true: the motor is mounted or wired the other way round. Default false. */
   inverted?: boolean
 }
 
-/** One way to wire a motor. A change is tried again until it gives true. */
+/**
+ * One way to wire a motor. `drive`, `brake` and `coast` return false while they must wait, and are repeated until true.
+ */
 interface Bridge {
   readonly name: string
   /** -1 to 1 */
@@ -37,7 +39,7 @@ interface Bridge {
 export class Motor {
   readonly #bridge: Bridge
   readonly #sign: number
-  /** What could not be done at once. */
+  /** A change that is still waiting for the PWM to be off. */
   #pending: (() => boolean) | null = null
 
   constructor(pins: MotorPins, { inverted = false }: MotorOptions = {}) {
@@ -47,7 +49,7 @@ export class Motor {
     else this.#bridge = oneLine(pins.pwm, pins.direction)
   }
 
-  /** What it is driven with; from before this program, too. 0 also when it brakes. */
+  /** The current speed; also one that the previous program set. 0 also while braking. */
   get speed(): number {
     return this.#sign * this.#bridge.speed() || 0
   }
@@ -56,7 +58,7 @@ export class Motor {
     return this.speed !== 0
   }
 
-  /** -1 to 1. Throws `other` for anything else, `unsupported` for a way that the wiring does not have. */
+  /** -1 to 1. Throws `other` for anything else, `unsupported` for a direction that the wiring does not have. */
   run(speed: number): void {
     if (!(speed >= -1 && speed <= 1)) throw unexpected(this.#bridge.name, 'a speed from -1 to 1', speed)
     this.#do(() => this.#bridge.drive(this.#sign * speed))
@@ -72,22 +74,22 @@ export class Motor {
     this.run(-Math.abs(speed))
   }
 
-  /** Nothing drives it; whether it runs out or is held is the wiring's affair. */
+  /** Stops driving; the wiring determines whether the motor coasts or brakes. */
   stop(): void {
     this.#do(() => this.#bridge.drive(0))
   }
 
-  /** Shorts the motor, which holds it. Throws `unsupported` for a wiring that cannot. */
+  /** Brakes by shorting the motor. Throws `unsupported` for a wiring that cannot brake. */
   brake(): void {
     this.#do(() => this.#bridge.brake())
   }
 
-  /** Lets it run out. Throws `unsupported` for a wiring that cannot. */
+  /** Lets the motor coast. Throws `unsupported` for a wiring that cannot. */
   coast(): void {
     this.#do(() => this.#bridge.coast())
   }
 
-  /** Needed with a `slew` only: goes on with a change that had to wait for it. */
+  /** Needed only with a `slew`: continues a change that waits for the PWM to be off. */
   tick(): void {
     if (this.#pending?.()) this.#pending = null
   }
@@ -97,7 +99,7 @@ export class Motor {
   }
 }
 
-/** Whether it is off by now. */
+/** Switches the PWM off. False when its `slew` needs more time. */
 function off(pwm: Pwm): boolean {
   pwm.write(0)
   return pwm.value === 0
@@ -105,8 +107,8 @@ function off(pwm: Pwm): boolean {
 
 function oneLine(pwm: Pwm, direction: Output | undefined): Bridge {
   const { name } = pwm
-  const cannot = (what: string): never => {
-    throw new HardwareError('unsupported', `${name}: a motor wired with ${what}`)
+  const cannot = (why: string): never => {
+    throw new HardwareError('unsupported', `${name}: a motor wired with ${why}`)
   }
   return {
     name,
@@ -121,8 +123,8 @@ function oneLine(pwm: Pwm, direction: Output | undefined): Bridge {
       pwm.write(Math.abs(speed))
       return true
     },
-    brake: () => cannot('fewer than two lines cannot choose to brake: stop() is all there is'),
-    coast: () => cannot('fewer than two lines cannot choose to coast: stop() is all there is'),
+    brake: () => cannot('no second direction line cannot brake: use stop()'),
+    coast: () => cannot('no second direction line cannot coast: use stop()'),
   }
 }
 
@@ -130,7 +132,7 @@ function twoLines(pwm: Pwm, forward: Output, reverse: Output): Bridge {
   const turned = (ahead: 0 | 1, back: 0 | 1): boolean => {
     if (forward.value === ahead && reverse.value === back) return true
     if (!off(pwm)) return false
-    // first the one that falls: both high would brake
+    // write the output that falls first: both high would brake
     if (ahead === 0) forward.write(0)
     reverse.write(back)
     if (ahead === 1) forward.write(1)

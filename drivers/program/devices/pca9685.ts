@@ -1,8 +1,9 @@
 /**
- * Invariant: a chip that already runs at its frequency is not configured again: a successor takes it over without a
- * glitch (HANDLES 12.14).
+ * A PWM and servo controller PCA9685. A chip that already runs at the frequency is not configured again, so a successor
+ * takes it over without a glitch (HANDLES 12.14).
  *
- * Data sheet "PCA9685, 16-channel, 12-bit PWM Fm+ I2C-bus LED controller", revision 4 (NXP; section numbers are its own).
+ * Data sheet "PCA9685, 16-channel, 12-bit PWM Fm+ I2C-bus LED controller", revision 4 (NXP; section numbers are those
+ * of the data sheet).
  */
 import { HardwareError } from '../../errors.ts'
 import type { I2cDevice, Pwm, Servo } from '../handle.ts'
@@ -31,24 +32,24 @@ const STARTUP_MS = 0.6
 const CHANNELS = 16
 
 export interface Pca9685Options {
-  /** 24 to 1526; of all channels. */
+  /** 24 to 1526; the same for all channels. */
   frequencyHz: number
-  /** What its oscillator does, from {@link Pca9685.oscillatorHz}. Default 25 MHz, from which chips are up to 10 % away. */
+  /** The real oscillator frequency, from {@link Pca9685.oscillatorHz}. Default 25 MHz; chips differ by up to 10 %. */
   oscillatorHz?: number
-  /** true: takes the chip as it is, at whatever frequency, and never configures it. Default false. */
+  /** true: never configures the chip, whatever its frequency. Default false. */
   adopt?: boolean
 }
 
-/** Of one servo: from what it does at which pulse. */
+/** The pulses and angles of one servo. */
 export interface ServoCalibration {
-  /** Pulses at the lower and at the upper angle; no pulse is outside of them. Default 500 and 2500. */
+  /** Pulses at the lower and the upper angle, and the limits of every pulse. Default 500 and 2500. */
   minUs?: number
   maxUs?: number
-  /** Angles at these. Default [0, 180]. */
+  /** Angles at these pulses. Default [0, 180]. */
   degrees?: readonly [lowest: number, highest: number]
-  /** us that its horn is off: added to every pulse, within the limits. Default 0. */
+  /** us that are added to every pulse, within the limits, when the horn is mounted off centre. Default 0. */
   trimUs?: number
-  /** true: mounted the other way round, so that the upper angle has the shorter pulse. Default false. */
+  /** true: mounted the other way round: the upper angle has the shorter pulse. Default false. */
   reversed?: boolean
 }
 
@@ -57,8 +58,8 @@ export class Pca9685 {
   readonly #periodNs: number
 
   /**
-   * The oscillator of a chip that was asked for a frequency and gives another one, by an oscilloscope or a meter. The
-   * figure belongs to the chip: write it where the chip is made. Throws RangeError for frequencies that are none.
+   * The oscillator frequency of a chip, from the frequency that was set and the one that an oscilloscope or a meter
+   * shows. Pass the result as `oscillatorHz` for this chip. Throws RangeError for invalid frequencies.
    */
   static oscillatorHz(askedHz: number, measuredHz: number, oscillatorHz: number = OSCILLATOR_HZ): number {
     const prescale = prescaleOf(oscillatorHz, askedHz)
@@ -69,8 +70,8 @@ export class Pca9685 {
   }
 
   /**
-   * Reads two registers; writes none when the chip is awake at this frequency. Throws what the handle throws, and `other`
-   * for a frequency that the chip does not have.
+   * Reads two registers, and writes none when the chip is awake at this frequency. Throws errors of the handle, and
+   * `other` for a frequency that the chip does not have.
    */
   constructor(i2c: I2cDevice, { frequencyHz, oscillatorHz = OSCILLATOR_HZ, adopt = false }: Pca9685Options) {
     this.#i2c = i2c
@@ -85,7 +86,7 @@ export class Pca9685 {
     const mode = readRegister(i2c, MODE1)
     const found = readRegister(i2c, PRE_SCALE)
     if (!adopt) this.#configure(mode, found, wanted)
-    // no chip has less, but a rehearsal reads zeros
+    // a chip has at least LEAST_PRESCALE; a rehearsal reads zeros
     const prescale = adopt && found >= LEAST_PRESCALE ? found : wanted
     this.#periodNs = Math.round((((prescale + 1) * STEPS) / oscillatorHz) * 1e9)
   }
@@ -96,8 +97,8 @@ export class Pca9685 {
   }
 
   /**
-   * A channel as a servo, in degrees, at the pulses of its calibration. Throws as `channel` does, and `other` for a
-   * calibration that is none, or a longest pulse that does not fit into the period.
+   * A channel as a servo, in degrees, with the pulses of its calibration. Throws as `channel` does, and `other` for an
+   * invalid calibration, also when the longest pulse does not fit into the period.
    */
   servo(number: number, calibration: ServoCalibration = {}): Servo {
     return new ServoChannel(this.#channel(number), calibration)
@@ -113,7 +114,7 @@ export class Pca9685 {
   #configure(mode: number, found: number, wanted: number): void {
     const awake = (mode & ~(SLEEP | RESTART)) | AUTO_INCREMENT
     if (found === wanted && (mode & SLEEP) === 0) {
-      // HANDLES 12.14; without auto-increment the bytes of a pulse would all go into one register
+      // auto-increment is needed: without it all bytes of a pulse would go into one register
       if ((mode & AUTO_INCREMENT) === 0) writeRegister(this.#i2c, MODE1, awake)
       return
     }
@@ -124,35 +125,35 @@ export class Pca9685 {
     }
     writeRegister(this.#i2c, MODE1, awake)
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, STARTUP_MS)
-    // 7.3.1.1: what ran before the sleep goes on
+    // 7.3.1.1: restarts the channels that ran before the sleep
     if (readRegister(this.#i2c, MODE1) & RESTART) writeRegister(this.#i2c, MODE1, awake | RESTART)
   }
 }
 
-/** The lowest and the highest in whole Hz, as the data sheet has them: 24 and 1526. */
+/** The lowest and highest frequency in whole Hz; at 25 MHz 24 and 1526, as in the data sheet. */
 function frequenciesOf(oscillatorHz: number): [number, number] {
   const of = (prescale: number) => Math.ceil(oscillatorHz / (STEPS * (prescale + 1)))
   return [of(MOST_PRESCALE), of(LEAST_PRESCALE)]
 }
 
-/** Null: the chip has no such frequency. */
+/** null when the chip does not have this frequency. */
 function prescaleOf(oscillatorHz: number, frequencyHz: number): number | null {
   const [least, most] = frequenciesOf(oscillatorHz)
   if (!(frequencyHz >= least && frequencyHz <= most)) return null
   return Math.max(LEAST_PRESCALE, Math.round(oscillatorHz / (STEPS * frequencyHz)) - 1)
 }
 
-/** Steps of the chip's counter are 4.9 us at 50 Hz: a pulse is the nearest one that is not outside of the limits. */
+/** The chip counts in steps, 4.9 us at 50 Hz. A pulse is rounded to the nearest step within the limits. */
 class ServoChannel implements Servo {
   readonly kind = 'servo'
   readonly name: string
   readonly range: readonly [number, number]
   readonly #channel: Channel
   readonly #scale: ServoScale
-  /** Steps. */
+  /** Limits of a pulse, in steps. */
   readonly #least: number
   readonly #most: number
-  /** Of the period. */
+  /** Part of the period. */
   readonly #trim: number
   readonly #reversed: boolean
 
@@ -173,7 +174,7 @@ class ServoChannel implements Servo {
     this.#reversed = reversed
   }
 
-  /** Of the pulse that the chip has; a chip that was not driven yet shows the end with the shorter pulse. */
+  /** Angle of the pulse that the chip has. A channel without pulses shows the angle of the shortest one. */
   get value(): number {
     const degrees = degreesOf(this.#scale, this.#channel.value - this.#trim)
     return this.#turned(Math.min(this.range[1], Math.max(this.range[0], degrees)))
@@ -214,16 +215,16 @@ class Channel implements Pwm {
     this.#bytes = Uint8Array.of(this.#register, 0, 0, 0, 0)
   }
 
-  /** What the chip has, also from before this program; read from it the first time. */
+  /** Duty cycle of the chip, also one that the previous program set; read from the chip the first time. */
   get value(): number {
-    this.#value ??= this.#present()
+    this.#value ??= this.#readDuty()
     return this.#value
   }
 
   /** One transfer: the chip takes the four bytes over at its end (7.3.2, OCH 0). Steps are 1/4096 of the period. */
   write(duty: number): void {
     if (!this.#open) throw new HardwareError('revoked', `${this.name}: the handle is closed`)
-    // HANDLES 6.4: written so that NaN fails it
+    // in this form the test also refuses NaN (HANDLES 6.4)
     if (!(duty >= 0 && duty <= 1)) {
       throw new HardwareError('other', `${this.name}: expected a duty cycle from 0 to 1, got ${duty}`)
     }
@@ -239,7 +240,7 @@ class Channel implements Pwm {
     this.#open = false
   }
 
-  #present(): number {
+  #readDuty(): number {
     const [onLow = 0, onHigh = 0, offLow = 0, offHigh = 0] = readRegisters(this.#i2c, this.#register, 4)
     if (offHigh & FULL) return 0
     if (onHigh & FULL) return 1

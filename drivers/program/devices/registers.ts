@@ -1,4 +1,4 @@
-/** Invariant: a chip is written to only where a register is not as it should be (HANDLES 12.14). */
+/** Register access and checks that the device drivers share. */
 import { HardwareError } from '../../errors.ts'
 import type { I2cDevice } from '../handle.ts'
 
@@ -14,7 +14,7 @@ export function writeRegister(i2c: I2cDevice, at: number, value: number): void {
   i2c.write(Uint8Array.of(at, value))
 }
 
-/** Throws `no-device` when another chip is there. 0 is what a rehearsal reads, and no chip's identity (HANDLES 12.15). */
+/** Throws `no-device` for another chip. Accepts 0, which no chip has: a rehearsal reads zeros (HANDLES 12.15). */
 export function checkIdentity(i2c: I2cDevice, at: number, chip: string, wanted: number): void {
   const got = readRegister(i2c, at)
   if (got === wanted || got === 0) return
@@ -22,7 +22,7 @@ export function checkIdentity(i2c: I2cDevice, at: number, chip: string, wanted: 
   throw new HardwareError('no-device', `${i2c.name}: ${text}`)
 }
 
-/** A refusal of a value that is none, in the words of all devices. */
+/** The error for an invalid value. */
 export function unexpected(name: string, expected: string, got: unknown): HardwareError {
   return new HardwareError('other', `${name}: expected ${expected}, got ${String(got)}`)
 }

@@ -1,9 +1,9 @@
-/** Invariant: the three parts change together, in one call; the colour survives a swap. */
+/** An RGB LED on three PWM. The colour is that of the PWM, so it survives a swap. */
 import type { Pwm } from '../handle.ts'
 import { Glide } from './glide.ts'
 import { unexpected } from './registers.ts'
 
-/** Each part 0 to 255. */
+/** Each value from 0 to 255. */
 export interface Color {
   readonly red: number
   readonly green: number
@@ -11,7 +11,7 @@ export interface Color {
 }
 
 export interface RgbLedOptions {
-  /** true: the common leg is the positive one, so that a low line shines. Default false. */
+  /** true: the LED has a common anode, so it lights while a line is low. Default false. */
   anode?: boolean
 }
 
@@ -19,11 +19,11 @@ const PARTS = ['red', 'green', 'blue'] as const
 const BLACK: Color = { red: 0, green: 0, blue: 0 }
 const WHITE: Color = { red: 255, green: 255, blue: 255 }
 
-/** Three LEDs on three PWM handles. It has no timer: what takes time goes on in {@link tick}. */
+/** Three LEDs on three PWM handles. It has no timer: effects advance in {@link tick}. */
 export class RgbLed {
   readonly #pwms: { readonly red: Pwm; readonly green: Pwm; readonly blue: Pwm }
   readonly #anode: boolean
-  /** What `on` shows after `off`. */
+  /** The colour that `on` shows. */
   #color: Color
   #step: ((dt: number) => void) | null = null
 
@@ -37,7 +37,7 @@ export class RgbLed {
     return PARTS.some((part) => this.value[part] > 0)
   }
 
-  /** What it shows; from before this program, too. */
+  /** The current colour; also one that the previous program set. */
   get value(): Color {
     const partOf = ({ value }: Pwm) => Math.round(255 * (this.#anode ? 1 - value : value))
     const { red, green, blue } = this.#pwms
@@ -48,14 +48,14 @@ export class RgbLed {
     return this.#step !== null
   }
 
-  /** `#ff8000`, or parts from 0 to 255. Throws `other` for what is none. */
+  /** `#ff8000`, or values from 0 to 255. Throws `other` for anything else. */
   color(color: string | Color): void {
     this.stop()
     this.#color = this.#parsed(color)
     this.#write(this.#color)
   }
 
-  /** The last colour that was not off; white at first. */
+  /** Shows the last colour that was not black; white at first. */
   on(): void {
     this.color(this.#color)
   }
@@ -70,19 +70,19 @@ export class RgbLed {
     else this.on()
   }
 
-  /** The colour, and nothing, `ms` each. */
+  /** The colour and black in turn, `ms` each. */
   blink(ms = 500): void {
     if (!(ms > 0)) throw unexpected(this.#pwms.red.name, 'a time of more than 0 ms', ms)
-    let gone = 0
+    let elapsed = 0
     this.#step = (dt) => {
-      gone += dt * 1000
-      if (gone < ms) return
-      gone %= ms
+      elapsed += dt * 1000
+      if (elapsed < ms) return
+      elapsed %= ms
       this.#write(this.isOn ? BLACK : this.#color)
     }
   }
 
-  /** To a colour, within `ms`. */
+  /** Changes to a colour within `ms`. */
   fade(color: string | Color, ms = 1000): void {
     if (!(ms > 0)) throw unexpected(this.#pwms.red.name, 'a time of more than 0 ms', ms)
     const [from, to] = [this.value, this.#parsed(color)]
@@ -96,12 +96,12 @@ export class RgbLed {
     }
   }
 
-  /** Ends what goes on; the colour stays as it is now. */
+  /** Ends a running effect; the colour stays. */
   stop(): void {
     this.#step = null
   }
 
-  /** To be called as often as it shall change, with the seconds since the last call. */
+  /** Advances effects by `dt` seconds; call it often. */
   tick(dt: number): void {
     this.#step?.(dt)
   }

@@ -1,4 +1,4 @@
-/** Invariant: the pulse stays between its two limits, whatever angle is asked for. */
+/** A hobby servo on a servo handle or a PWM. Its angle is that of the handle, so it survives a swap. */
 import { HardwareError } from '../../errors.ts'
 import type { Pwm, Servo as ServoHandle } from '../handle.ts'
 import { degreesOf, dutyOf, type ServoScale } from '../servo.ts'
@@ -6,10 +6,12 @@ import { Glide } from './glide.ts'
 import { unexpected } from './registers.ts'
 
 export interface ServoOptions {
-  /** Angle at the shortest and at the longest pulse; default 0 and 180. Of a servo handle: limits within its range. */
+  /**
+   * On a pwm: angles at the shortest and longest pulse; default 0 and 180. On a servo handle: limits within its range.
+   */
   minDegrees?: number
   maxDegrees?: number
-  /** Over a pwm handle only. Default 0.5 and 2.5: what most hobby servos take for their full travel. */
+  /** On a pwm handle only. Default 0.5 and 2.5, the full travel of most hobby servos. */
   minPulseMs?: number
   maxPulseMs?: number
 }
@@ -18,24 +20,24 @@ export interface SweepOptions {
   /** Default: the limits. */
   from?: number
   to?: number
-  /** Each way. Default 1000. */
+  /** Time for each way. Default 1000. */
   ms?: number
 }
 
-/** What the two kinds of handle have in common, in degrees. */
+/** The two kinds of handle, in degrees. */
 interface Arm {
   readonly value: number
   write(degrees: number): void
 }
 
-/** A hobby servo. It has no timer: what takes time goes on in {@link tick}. */
+/** A hobby servo. It has no timer: movements advance in {@link tick}. */
 export class Servo {
   readonly #name: string
   readonly #arm: Arm
   readonly #degrees: readonly [number, number]
   #step: ((dt: number) => void) | null = null
 
-  /** Throws `other` for limits that are none, `unsupported` when the longest pulse does not fit into the period of a pwm. */
+  /** Throws `other` for invalid limits, `unsupported` when the longest pulse does not fit into the period of a pwm. */
   constructor(handle: Pwm | ServoHandle, options: ServoOptions = {}) {
     const range = handle.kind === 'servo' ? handle.range : ([0, 180] as const)
     const { minDegrees = range[0], maxDegrees = range[1] } = options
@@ -45,20 +47,20 @@ export class Servo {
       throw new HardwareError('other', `${handle.name}: expected the lower limits of a servo below the upper ones`)
     }
     this.#arm =
-      handle.kind === 'servo' ? withinRange(handle, this.#degrees, options) : over(handle, this.#degrees, options)
+      handle.kind === 'servo' ? withinRange(handle, this.#degrees, options) : onPwm(handle, this.#degrees, options)
   }
 
-  /** Angle of the last pulse, also of one that the predecessor of this program sent. */
+  /** The current angle; also one that the previous program set. */
   get degrees(): number {
     return this.#arm.value
   }
 
-  /** Whether a way that takes time, or a sweep, goes on. */
+  /** True during a timed movement or a sweep. */
   get isMoving(): boolean {
     return this.#step !== null
   }
 
-  /** Angles beyond the limits go to the limit. With `ms`, it takes that long. Throws `other` for what is no number. */
+  /** Moves to an angle, within `ms`. An angle beyond the limits goes to the limit. Throws `other` for NaN. */
   to(degrees: number, ms = 0): void {
     const target = this.#within(degrees)
     if (!(ms >= 0)) throw unexpected(this.#name, 'a time of 0 ms or more', ms)
@@ -83,12 +85,12 @@ export class Servo {
     this.to((this.#degrees[0] + this.#degrees[1]) / 2, ms)
   }
 
-  /** To and fro, beginning where it is, towards `to`. */
+  /** Moves to and fro between `from` and `to`, from the current angle towards `to` first. */
   sweep(options: SweepOptions = {}): void {
     const { from = this.#degrees[0], to = this.#degrees[1], ms = 1000 } = options
     if (!(ms > 0)) throw unexpected(this.#name, 'a time of more than 0 ms', ms)
     let [start, end] = [this.#within(from), this.#within(to)]
-    const seconds = (way: number) => (end === start ? 0 : (Math.abs(way / (end - start)) * ms) / 1000)
+    const seconds = (distance: number) => (end === start ? 0 : (Math.abs(distance / (end - start)) * ms) / 1000)
     const onwards = () => {
       const now = this.#within(this.degrees)
       return new Glide(now, end, seconds(end - now))
@@ -102,12 +104,12 @@ export class Servo {
     }
   }
 
-  /** Ends what goes on, and holds the present angle. */
+  /** Ends a movement and holds the current angle. */
   stop(): void {
     this.#step = null
   }
 
-  /** To be called as often as it shall move, with the seconds since the last call: `every(20, (dt) => servo.tick(dt))`. */
+  /** Advances movements by `dt` seconds; call it often: `every(20, (dt) => servo.tick(dt))`. */
   tick(dt: number): void {
     this.#step?.(dt)
   }
@@ -118,7 +120,7 @@ export class Servo {
   }
 }
 
-/** The board file has the pulses. */
+/** A servo handle, whose pulses the board file sets, with limits within its range. */
 function withinRange(handle: ServoHandle, [from, to]: readonly [number, number], options: ServoOptions): Arm {
   const [lowest, highest] = handle.range
   if (options.minPulseMs !== undefined || options.maxPulseMs !== undefined) {
@@ -134,7 +136,7 @@ function withinRange(handle: ServoHandle, [from, to]: readonly [number, number],
   return handle
 }
 
-function over(pwm: Pwm, degrees: readonly [number, number], options: ServoOptions): Arm {
+function onPwm(pwm: Pwm, degrees: readonly [number, number], options: ServoOptions): Arm {
   const { minPulseMs = 0.5, maxPulseMs = 2.5 } = options
   if (!(minPulseMs >= 0 && minPulseMs < maxPulseMs)) {
     throw new HardwareError('other', `${pwm.name}: expected the lower limits of a servo below the upper ones`)

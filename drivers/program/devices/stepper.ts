@@ -1,53 +1,55 @@
 /**
+ * A stepper motor, through a step/direction driver or four coils. A successor continues from the present coils.
+ *
  * Invariant: one tick makes at most one change of the coils, or one half of a pulse, so that no step is too short for
- * the motor or its driver, however late a tick comes; a successor goes on from the coils as they are.
+ * the motor or its driver, however late a tick comes (test/drivers/outputs.test.ts).
  */
 import type { Output } from '../handle.ts'
 import { unexpected } from './registers.ts'
 
 /**
- * `step` and `direction` of a driver (A4988, DRV8825, TMC2209), which counts rising edges, or four coils in the order in
- * which they pull (ULN2003, L298).
+ * `step` and `direction` of a driver, which steps at rising edges (A4988, DRV8825, TMC2209), or four coils in the order
+ * of their phases (ULN2003, L298).
  */
 export type StepperPins =
   | { readonly step: Output; readonly direction: Output }
   | { readonly coils: readonly [Output, Output, Output, Output] }
 
 export interface StepperOptions {
-  /** Of one turn, the driver's micro steps included. Default 200. */
+  /** Steps of one turn, with the driver's micro steps. Default 200. */
   stepsPerRevolution?: number
   /** Default 60. */
   rpm?: number
-  /** Coils only: half steps, of which a turn has twice as many. Default false. */
+  /** Coils only: true for half steps; a turn has twice as many. Default false. */
   halfSteps?: boolean
-  /** rpm by which it gets faster and slower in a second, in a trapezoid. 0, the default: at once. */
+  /** Change of speed in rpm a second, for a trapezoidal profile. 0, the default: full speed at once. */
   acceleration?: number
-  /** With an acceleration: rpm at which it can start and stop at once (its pull-in rate). Default 0. */
+  /** With an acceleration: rpm at which the motor can start and stop at once (its pull-in rate). Default 0. */
   startRpm?: number
-  /** Where it stands, in steps: what the predecessor of this program counted. Default 0. */
+  /** The position to start from, in steps; for example the previous program's. Default 0. */
   position?: number
-  /** Instead: how the predecessor's was moving, from its `motion`. */
+  /** Instead of `position`: the `motion` of the previous program's stepper, which continues. */
   motion?: StepperMotion | undefined
 }
 
-/** JSON: a place in the state of a program carries a motion over a swap. */
+/** A motion as JSON: kept in a program's state, it continues across a swap. */
 export interface StepperMotion {
   /** Steps. */
   readonly position: number
-  /** Steps; `cw` and `ccw` are on and on. */
+  /** Steps; `cw` and `ccw`: until `stop`. */
   readonly target: number | 'cw' | 'ccw'
   /** Steps a second, counterclockwise when negative. */
   readonly speed: number
-  /** Of the next step, what is over: 0 to 2. */
+  /** Elapsed part of the next step, 0 to 2. */
   readonly part: number
 }
 
-/** Coils that pull, in half steps; every second one, from the second on, is a full step with two coils. */
+/** Energised coils for each half step. The entries with two coils are the full steps. */
 const HALF_STEPS = [0b0001, 0b0011, 0b0010, 0b0110, 0b0100, 0b1100, 0b1000, 0b1001] as const
 
 /**
- * A stepper motor. It moves in {@link tick} only: with step and direction at most one step in two ticks, with coils one
- * in each, which bounds the rpm.
+ * A stepper motor. It moves only in {@link tick}: with step and direction at most one step in two ticks, with coils one
+ * in each, which limits the rpm.
  */
 export class Stepper {
   readonly #pins: StepperPins
@@ -57,10 +59,10 @@ export class Stepper {
   #position: number
   #target: number
   #due = 0
-  /** Steps a second, and which way. Without an acceleration the way alone counts. */
+  /** Steps a second, and the direction. Without an acceleration only the direction matters. */
   #speed = 0
   #way: -1 | 0 | 1 = 0
-  /** Steps a second, and that again in a second; 0: at once. */
+  /** Start speed in steps a second, and acceleration in steps a second squared; 0: full speed at once. */
   readonly #startSpeed: number
   readonly #acceleration: number
 
@@ -90,24 +92,24 @@ export class Stepper {
     return this.#rpm
   }
 
-  /** Turns a minute, more than 0; from the next step on. */
+  /** Turns a minute, above 0. Takes effect with the next step. */
   set rpm(rpm: number) {
     if (!(rpm > 0)) throw unexpected(this.#name, 'more than 0 turns a minute', rpm)
     this.#rpm = rpm
   }
 
-  /** Steps, counted from the `position` it was given. */
+  /** Steps, counted from the `position` of the options. */
   get position(): number {
     return this.#position
   }
 
-  /** How it moves now, for the successor: `state.motion = stepper.motion` after each tick. */
+  /** The current motion, for the successor: `state.motion = stepper.motion` after each tick. */
   get motion(): StepperMotion {
     const target = Number.isFinite(this.#target) ? this.#target : this.#target > 0 ? 'cw' : 'ccw'
     return { position: this.#position, target, speed: this.#way * this.#speed, part: this.#due }
   }
 
-  /** Which way it goes: 1 clockwise, -1, or 0 while it stands. While it brakes to turn round, still the old way. */
+  /** 1 clockwise, -1 counterclockwise, 0 at rest. While the motor brakes to reverse, still the old direction. */
   get direction(): -1 | 0 | 1 {
     const ahead = Math.sign(this.#target - this.#position) as -1 | 0 | 1
     return this.#acceleration === 0 ? ahead : this.#way || ahead
@@ -117,7 +119,7 @@ export class Stepper {
     return this.direction !== 0
   }
 
-  /** So many steps more, counterclockwise when negative. After `run` they count from where it is. */
+  /** Adds steps to the target, counterclockwise when negative. After `run`, they count from the current position. */
   step(steps: number): void {
     this.moveTo((Number.isFinite(this.#target) ? this.#target : this.#position) + steps)
   }
@@ -130,30 +132,30 @@ export class Stepper {
     this.step(-Math.abs(steps))
   }
 
-  /** To a position, in whole steps. */
+  /** Moves to a position, in whole steps. */
   moveTo(position: number): void {
     if (!Number.isInteger(position)) throw unexpected(this.#name, 'a whole number of steps', position)
     this.#target = position
   }
 
-  /** On and on, until `stop`. */
+  /** Turns until `stop`. */
   run(direction: 1 | -1 = 1): void {
     this.#target = direction * Number.POSITIVE_INFINITY
   }
 
-  /** Stands still, with an acceleration after the way that it needs to brake; the coils keep pulling. */
+  /** Stops; with an acceleration, after braking. The coils stay energised. */
   stop(): void {
     this.#target = this.#position + this.#way * this.#brakingSteps()
   }
 
-  /** Coils only: stops at once and lets the motor go. */
+  /** Stops at once; switches coils off, so that the motor turns freely. */
   release(): void {
     this.#target = this.#position
     this.#stand()
     if ('coils' in this.#pins) this.#pull(0)
   }
 
-  /** To be called often, with the seconds since the last call: `every(1, (dt) => stepper.tick(dt))`. */
+  /** Moves on by `dt` seconds; call it often: `every(1, (dt) => stepper.tick(dt))`. */
   tick(dt: number): void {
     const direction = this.#acceleration === 0 ? this.#go(dt) : this.#ramp(dt)
     if ('step' in this.#pins && this.#pins.step.value === 1) return this.#pins.step.write(0)
@@ -167,18 +169,19 @@ export class Stepper {
     this.#pins.step.write(1)
   }
 
-  /** At its speed at once. */
+  /** Without an acceleration: full speed at once. */
   #go(dt: number): -1 | 0 | 1 {
     this.#way = Math.sign(this.#target - this.#position) as -1 | 0 | 1
     this.#speed = this.#way === 0 ? 0 : this.#stepsOf(this.#rpm)
-    // what a late tick missed is not made up for: the motor would lose steps
+    // a late tick does not catch up: faster steps would be lost by the motor
     this.#due = this.#way === 0 ? 0 : Math.min(2, this.#due + dt * this.#speed)
     return this.#way
   }
 
   /**
-   * As fast as it may be: what it has gained since the last tick, its rpm, and what it can still lose on the way that is
-   * left, v = sqrt(start^2 + 2 a s) ("AVR446: linear speed control of stepper motor", Atmel, equations of section 2).
+   * The highest speed within three limits: the acceleration since the last tick, the rpm, and the speed from which the
+   * motor can brake in the remaining distance, v = sqrt(start^2 + 2 a s) ("AVR446: linear speed control of stepper
+   * motor", Atmel, equations of section 2).
    */
   #ramp(dt: number): -1 | 0 | 1 {
     if (this.#way === 0) {
@@ -186,7 +189,7 @@ export class Stepper {
       if (this.#way === 0) return 0
       this.#speed = this.#startSpeed
     }
-    // a pause of several steps: the motor stands
+    // ticks paused for several steps: the motor has stopped
     if (this.#due + dt * this.#speed > 2) this.#speed = Math.max(this.#startSpeed, Math.min(this.#speed, 1 / dt))
     const change = this.#acceleration * dt
     const left = (this.#target - this.#position) * this.#way - this.#due
@@ -195,7 +198,7 @@ export class Stepper {
     const before = this.#speed
     this.#speed = Math.max(Math.min(before + change, most), before - change, 0)
     if (left <= 0 && this.#speed <= this.#startSpeed) {
-      // it has gone too far, and turns round at the next tick
+      // past the target: reverse with the next tick
       this.#stand()
       return 0
     }
@@ -203,7 +206,7 @@ export class Stepper {
     return this.#way
   }
 
-  /** With one step to go it is this slow, unless its target was moved nearer than it can brake. */
+  /** True when the motor is slow enough to stop here. It is not if the target was moved nearer than it can brake. */
   #canStand(dt: number): boolean {
     const a = this.#acceleration
     return a === 0 || this.#speed <= Math.sqrt(this.#startSpeed ** 2 + 2 * a) + a * dt
@@ -217,8 +220,8 @@ export class Stepper {
 
   #brakingSteps(): number {
     if (this.#acceleration === 0) return 0
-    const way = (this.#speed ** 2 - this.#startSpeed ** 2) / (2 * this.#acceleration)
-    return Math.max(0, Math.ceil(way))
+    const steps = (this.#speed ** 2 - this.#startSpeed ** 2) / (2 * this.#acceleration)
+    return Math.max(0, Math.ceil(steps))
   }
 
   #stepsOf(rpm: number): number {
@@ -233,7 +236,7 @@ export class Stepper {
     const { coils } = this.#pins as { coils: readonly Output[] }
     const pulled = coils.reduce((bits, coil, index) => bits | (coil.value << index), 0)
     const now = HALF_STEPS.indexOf(pulled as (typeof HALF_STEPS)[number])
-    // full steps are the odd ones; let go, it begins with the first of them
+    // full steps have odd indexes; with all coils off, begin with the first of them
     const next = now < 0 ? 1 : now + direction * (this.#stride === 2 && now % 2 === 0 ? 1 : this.#stride)
     this.#pull(HALF_STEPS[(next + 8) % 8] as number)
   }

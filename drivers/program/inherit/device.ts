@@ -1,4 +1,6 @@
-/** Invariant: a device on a bus is reached only while its lease is live and its handle is open (HANDLES 3.4). */
+/**
+ * Base class of inherited devices. They are used only while their lease is live and the handle is open (HANDLES 3.4).
+ */
 
 import { HardwareError, hardwareFault } from '../../errors.ts'
 import { revoked } from '../attached.ts'
@@ -31,12 +33,12 @@ export abstract class InheritedDevice {
     if (!this.#lease.live || !this.#open) throw revoked(this.name, this.#open)
   }
 
-  /** One read(2); returns what it got. Throws the system's error. */
+  /** One read(2); returns the number of bytes read. Throws the system's error. */
   protected readSome(bytes: Uint8Array): number {
     return this.#io.read(this.fd, bytes)
   }
 
-  /** One write(2); returns how much it took. Throws the system's error. */
+  /** One write(2); returns the number of bytes written. Throws the system's error. */
   protected writeSome(bytes: Uint8Array): number {
     return this.#io.write(this.fd, bytes)
   }

@@ -1,9 +1,10 @@
 /**
- * Invariant: the descriptor has its address from the body, and nothing here can change that: a transfer is read(2),
- * write(2) or one SMBus call, or goes over the owner (HANDLES 12.5).
+ * An I2C device through its inherited descriptor, which the body has bound to its address. A transfer is read(2),
+ * write(2) or one SMBus call; all others go through the broker (HANDLES 12.5).
  *
- * include/uapi/linux/i2c-dev.h and i2c.h, Documentation/i2c/dev-interface.rst. struct i2c_smbus_ioctl_data: u8 read_write,
- * u8 command, u32 size at 4, pointer to the data at 8. union i2c_smbus_data as a block: u8 length, 32 bytes, one to spare.
+ * include/uapi/linux/i2c-dev.h and i2c.h, Documentation/i2c/dev-interface.rst. struct i2c_smbus_ioctl_data: u8
+ * read_write, u8 command, u32 size at 4, pointer to the data at 8. union i2c_smbus_data as a block: u8 length, 32
+ * bytes, one unused.
  */
 
 import { HardwareError } from '../../errors.ts'
@@ -15,7 +16,7 @@ import type { System } from './system.ts'
 import type { HandleTransports } from './transports.ts'
 
 export const I2C_SMBUS_IOCTL = 0x0720
-/** As the broker carries them (HANDLES 7.2); the kernel takes 8192. */
+/** The limit of the broker (HANDLES 7.2), so that both ways accept the same; the kernel's is 8192. */
 const MAX_TRANSFER = 4094
 export const I2C_SMBUS_READ = 1
 const I2C_SMBUS_WRITE = 0
@@ -27,14 +28,14 @@ export class InheritedI2c extends InheritedDevice implements I2cDevice {
   readonly address: number
   readonly #reading: SmbusCall | null
   readonly #writing: SmbusCall | null
-  readonly #owner: BrokeredI2c | null
+  readonly #brokered: BrokeredI2c | null
 
   constructor(grant: Grant, lease: Lease, transports: HandleTransports) {
     super(grant, lease, transports)
     this.address = grant.address ?? 0
     this.#reading = transports.system === null ? null : new SmbusCall(transports.system, I2C_SMBUS_READ)
     this.#writing = transports.system === null ? null : new SmbusCall(transports.system, I2C_SMBUS_WRITE)
-    this.#owner = transports.broker === null ? null : new BrokeredI2c(grant, lease, transports.broker)
+    this.#brokered = transports.broker === null ? null : new BrokeredI2c(grant, lease, transports.broker)
   }
 
   read(length: number): Uint8Array {
@@ -51,7 +52,7 @@ export class InheritedI2c extends InheritedDevice implements I2cDevice {
     return bytes
   }
 
-  /** A register number and at most 32 bytes of data are an SMBus call: the same bytes on the bus, in half the time. */
+  /** A register number and at most 32 bytes of data go as one SMBus call: same bytes on the bus, half the time. */
   write(bytes: Uint8Array): void {
     this.check()
     this.#checkLength(bytes.length)
@@ -72,7 +73,7 @@ export class InheritedI2c extends InheritedDevice implements I2cDevice {
     }
   }
 
-  /** Reading registers, one byte of number and at most 32 of data, is one call to the kernel; the rest is brokered. */
+  /** One register number and at most 32 bytes of data are one SMBus call. Other transfers go through the broker. */
   writeRead(bytes: Uint8Array, length: number): Uint8Array {
     this.check()
     const smbus = this.#reading
@@ -81,12 +82,12 @@ export class InheritedI2c extends InheritedDevice implements I2cDevice {
       this.ioctl(smbus.system, I2C_SMBUS_IOCTL, smbus.bytes)
       return smbus.answer(length)
     }
-    if (this.#owner !== null) return this.#owner.writeRead(bytes, length)
+    if (this.#brokered !== null) return this.#brokered.writeRead(bytes, length)
     throw new HardwareError('unsupported', `${this.name}: there is no broker for this transfer`)
   }
 
   override close(): void {
-    this.#owner?.close()
+    this.#brokered?.close()
     super.close()
   }
 
@@ -96,7 +97,7 @@ export class InheritedI2c extends InheritedDevice implements I2cDevice {
   }
 }
 
-/** Buffers that are made once; the kernel is told their address once. */
+/** The buffers of an SMBus call, allocated once and reused. */
 class SmbusCall {
   readonly system: System
   readonly bytes = fixedBytes(8 + POINTER_SIZE)
@@ -124,7 +125,7 @@ class SmbusCall {
     for (let i = 1; i < bytes.length; i++) this.#block[i] = bytes[i] as number
   }
 
-  /** A copy: the next call comes into the same place. */
+  /** A copy, since the next call overwrites the buffer. */
   answer(length: number): Uint8Array {
     const bytes = new Uint8Array(length)
     for (let i = 0; i < length; i++) bytes[i] = this.#block[1 + i] as number

@@ -1,4 +1,4 @@
-/** Invariant: adopting a grant makes no system call; the descriptor is used as the body left it. */
+/** Makes handles from inherited descriptors, without any system call: the body has opened and configured them. */
 
 import { HardwareError } from '../../errors.ts'
 import { AttachedAnalog } from '../analog.ts'
@@ -18,8 +18,8 @@ export type { System } from './system.ts'
 export type { FileIo, HandleTransports, Serving } from './transports.ts'
 
 /**
- * `system` may be null when {@link needsSystem} says so. Throws `unsupported` when the kind does not go with the
- * encoding, `no-device` when there is no descriptor.
+ * `system` may be null when {@link needsSystem} is false. Throws `unsupported` when kind and encoding do not fit,
+ * `no-device` without a descriptor.
  */
 export function adopt(grant: Grant, lease: Lease, transports: HandleTransports): Handle {
   const { kind, encoding } = grant

@@ -1,8 +1,9 @@
 /**
- * Invariant: a write to a line is one ioctl on bytes that were made beforehand, and no other ioctl is ever used.
+ * An input or output through an inherited line request of the GPIO character device, version 2, with one line
+ * (include/uapi/linux/gpio.h).
  *
- * The descriptor is a line request of the GPIO character device, version 2, of one line (include/uapi/linux/gpio.h,
- * HANDLES 11.4). Levels are logical there: the kernel knows of active-low.
+ * A write is one ioctl on prepared bytes; the two value ioctls are the only ones used (HANDLES 11.4). Levels are
+ * logical: the kernel applies active-low.
  */
 import { HardwareError, hardwareFault } from '../../errors.ts'
 import { iowr } from '../../ioctl.ts'
@@ -17,7 +18,7 @@ const MASK_AT = 8
 export const GPIO_V2_LINE_GET_VALUES_IOCTL = iowr(0xb4, 0x0e, LINE_VALUES_SIZE)
 export const GPIO_V2_LINE_SET_VALUES_IOCTL = iowr(0xb4, 0x0f, LINE_VALUES_SIZE)
 
-/** The first line of a request, and no other. */
+/** The argument of a value ioctl for the first line of a request. */
 export function lineValues(level: number): Uint8Array {
   const bytes = new Uint8Array(LINE_VALUES_SIZE)
   bytes[0] = level

@@ -1,6 +1,6 @@
 /**
- * Invariant: the granted descriptor listens for as long as the body holds it: a server gets a copy of it each time, and
- * closing the server closes that copy alone (HANDLES 17.3).
+ * A listening socket through its inherited descriptor. A server gets a copy of the descriptor, because it closes what
+ * it listens on, and the socket must stay open for the next program (HANDLES 17.3).
  */
 
 import { HardwareError } from '../../errors.ts'
@@ -16,7 +16,7 @@ export class InheritedListening implements ListeningSocket {
   readonly #transports: HandleTransports
   #open = true
 
-  /** Without a descriptor, or without `means.serving`, nothing is served: a rehearsal, or simulated time. */
+  /** Without a descriptor or `transports.serving`, as in a rehearsal or in simulated time, nothing is served. */
   constructor({ name, port, fd }: Grant, transports: HandleTransports) {
     this.name = name
     this.port = port ?? null
@@ -27,7 +27,7 @@ export class InheritedListening implements ListeningSocket {
   serve(server: NodeServer): void {
     if (!this.#open) throw revoked(this.name, false)
     if (server.listening) {
-      const instead = `give it to ${this.name}.serve instead of calling listen`
+      const instead = `call ${this.name}.serve(server) instead of server.listen`
       throw new HardwareError('other', `${this.name}: this server listens already: ${instead}`)
     }
     const { serving, system } = this.#transports

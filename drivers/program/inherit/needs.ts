@@ -1,9 +1,9 @@
-/** Invariant: this file needs no other: a loader asks it before anything of a program is there. */
+/** Imports types only, so that a loader can use it before it loads anything else. */
 import type { Grant } from '../handle.ts'
 
 const NEEDED: ReadonlySet<string> = new Set(['line', 'i2c', 'spi', 'listen'])
 
-/** True when one of the grants is used by calls that Node does not have: ioctl, or dup of a descriptor. */
+/** True when a grant needs system calls that Node does not have: ioctl, or dup of a descriptor. */
 export function needsSystem(grants: readonly Grant[]): boolean {
   return grants.some(({ encoding }) => NEEDED.has(encoding ?? ''))
 }

@@ -1,7 +1,7 @@
 /**
- * Invariant: a write to an inherited descriptor is one system call on a buffer that was made beforehand.
+ * Ports on inherited descriptors: a write is one system call with a buffer that was allocated before.
  *
- * Nothing here opens, configures or seeks: the body did (HANDLES 3.1).
+ * Nothing here opens or configures hardware: the body has done so (HANDLES 3.1).
  */
 import { closeSync, readSync, writeSync } from 'node:fs'
 import { HardwareError, hardwareFault } from '../../errors.ts'
@@ -14,7 +14,7 @@ const ZERO = Buffer.from('0')
 const ONE = Buffer.from('1')
 const ASCII_ONE = 0x31
 
-/** A descriptor of the child's table. */
+/** Base class: a port on a descriptor of this process. */
 export class FdPort implements Port {
   readonly name: string
   readonly fd: number
@@ -38,7 +38,7 @@ export class FdPort implements Port {
   }
 }
 
-/** HANDLES 4: one record on a pipe, stamped with the fence and the time of the write. */
+/** Writes one record to a pipe, with the fence and the time of the write (HANDLES 4). */
 export class RecordPort extends FdPort {
   readonly #id: number
   readonly #lease: Lease
@@ -61,7 +61,7 @@ export class RecordPort extends FdPort {
   }
 }
 
-/** HANDLES 5.1: `0` or `1` at position 0. */
+/** Writes `0` or `1` at position 0 (HANDLES 5.1). */
 export class LevelTextPort extends FdPort {
   override write(value: number): void {
     try {
@@ -72,7 +72,7 @@ export class LevelTextPort extends FdPort {
   }
 }
 
-/** HANDLES 5.2: the duty in ns, as decimal text that ends with a newline, at position 0. */
+/** Writes the pulse in ns at position 0, as decimal text with a newline (HANDLES 5.2). */
 export class DutyTextPort extends FdPort {
   readonly #periodNs: number
   readonly #bytes = Buffer.alloc(24)
@@ -92,7 +92,7 @@ export class DutyTextPort extends FdPort {
   }
 }
 
-/** HANDLES 5.2, of a servo: its pulse. */
+/** Writes the pulse for an angle of a servo (HANDLES 5.2). */
 export class AngleTextPort extends DutyTextPort {
   readonly #scale: ServoScale
 
@@ -106,7 +106,7 @@ export class AngleTextPort extends DutyTextPort {
   }
 }
 
-/** HANDLES 5.3: one byte at position 0. The edges come from the body, the only reader of an edge descriptor. */
+/** Reads a level: one byte at position 0 (HANDLES 5.3). Edges come from the body instead. */
 export class LevelPort extends FdPort {
   readonly #bytes = Buffer.alloc(1)
 

@@ -1,5 +1,6 @@
 /**
- * Invariant: a record is 24 bytes and is applied whole or not at all (HANDLES 4).
+ * The record of a program's write to a simulated output, PWM or servo: 24 bytes, applied whole or not at all
+ * (HANDLES 4).
  *
  * | at | size | little endian |
  * |---|---|---|
@@ -19,7 +20,7 @@ export interface WriteRecord {
   value: number
 }
 
-/** HANDLES 4.1. `view` covers RECORD_SIZE bytes. */
+/** Encodes a record into `view`, which must cover RECORD_SIZE bytes (HANDLES 4.1). */
 export function encodeRecord(view: DataView, id: number, fence: number, ns: bigint, value: number): void {
   view.setUint16(0, RECORD_MAGIC, true)
   view.setUint16(2, id, true)
@@ -29,20 +30,20 @@ export function encodeRecord(view: DataView, id: number, fence: number, ns: bigi
 }
 
 /**
- * Cuts a stream of bytes into records. Bytes that begin no record are skipped one by one until a magic is found, so a
- * program that writes rubbish harms only its own writes (HANDLES 4.4).
+ * Splits a stream of bytes into records. Bytes that begin no record are skipped until the next magic number, so a
+ * program that writes garbage harms only its own writes (HANDLES 4.4).
  */
 export class RecordReader {
-  #rest = new Uint8Array(0)
-  /** Bytes that were skipped. */
+  #unread = new Uint8Array(0)
+  /** Number of skipped bytes. */
   skipped = 0
 
   push(chunk: Uint8Array, onRecord: (record: WriteRecord) => void): void {
     let bytes = chunk
-    if (this.#rest.length > 0) {
-      bytes = new Uint8Array(this.#rest.length + chunk.length)
-      bytes.set(this.#rest)
-      bytes.set(chunk, this.#rest.length)
+    if (this.#unread.length > 0) {
+      bytes = new Uint8Array(this.#unread.length + chunk.length)
+      bytes.set(this.#unread)
+      bytes.set(chunk, this.#unread.length)
     }
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     let at = 0
@@ -60,7 +61,7 @@ export class RecordReader {
       })
       at += RECORD_SIZE
     }
-    // a copy: the caller fills the chunk again, and slice of a Buffer shares its memory
-    this.#rest = new Uint8Array(bytes.subarray(at))
+    // a copy, since the caller reuses the chunk; Buffer's slice would share its memory
+    this.#unread = new Uint8Array(bytes.subarray(at))
   }
 }

@@ -1,6 +1,4 @@
-/**
- * Invariant: neither reading nor writing waits: the descriptor is non-blocking, as the body opened it (HANDLES 12.13).
- */
+/** A serial line through its inherited descriptor, which is non-blocking: no read or write waits (HANDLES 12.13). */
 import { HardwareError } from '../../errors.ts'
 import type { Grant, Lease, SerialPort } from '../handle.ts'
 import { InheritedDevice } from './device.ts'
@@ -28,10 +26,10 @@ export class InheritedSerial extends InheritedDevice implements SerialPort {
     try {
       got = this.readSome(bytes)
     } catch (error) {
-      if (wouldWait(error) || this.#unheard(error)) return NOTHING
+      if (wouldWait(error) || this.#isUnheard(error)) return NOTHING
       throw this.fault(error)
     }
-    // a terminal says so when it was unplugged, or hung up
+    // end of file: the adapter was unplugged, or the terminal hung up
     if (got === 0) throw new HardwareError('no-device', `${this.name}: the serial line is gone`)
     return bytes.subarray(0, got)
   }
@@ -43,16 +41,18 @@ export class InheritedSerial extends InheritedDevice implements SerialPort {
       try {
         written += this.writeSome(bytes.subarray(written))
       } catch (error) {
-        if (this.#unheard(error)) return
+        if (this.#isUnheard(error)) return
         if (!wouldWait(error)) throw this.fault(error)
-        const message = `${this.name}: the serial line takes no more now, ${written} of ${bytes.length} bytes went out`
+        const message = `${this.name}: the serial line's buffer is full: took ${written} of ${bytes.length} bytes`
         throw Object.assign(new HardwareError('busy', message, { cause: error }), { written })
       }
     }
   }
 
-  /** HANDLES 9.10: nobody is at the other end (EIO), or nobody who reads. A wire does not wait for them. */
-  #unheard(error: unknown): boolean {
+  /**
+   * On a simulated line: nobody is at the other end (EIO), or nobody reads. Like a wire, it drops bytes (HANDLES 9.10).
+   */
+  #isUnheard(error: unknown): boolean {
     return this.#simulated && (wouldWait(error) || (error as { code?: unknown }).code === 'EIO')
   }
 }

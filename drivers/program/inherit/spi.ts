@@ -1,10 +1,10 @@
 /**
- * Invariant: one transfer is one SPI_IOC_MESSAGE of one part, at the mode and speed that the body set, which no other
- * call of ours changes (HANDLES 12.11).
+ * An SPI device through its inherited descriptor: a transfer is one SPI_IOC_MESSAGE with one part, at the mode and
+ * speed that the body has set (HANDLES 12.11).
  *
  * include/uapi/linux/spi/spidev.h, struct spi_ioc_transfer, 32 bytes on every architecture: u64 tx_buf, u64 rx_buf at 8,
  * u32 len at 16, u32 speed_hz, u16 delay_usecs, u8 bits_per_word, u8 cs_change, u8 tx_nbits, rx_nbits, word_delay_usecs.
- * Zeros in them mean what the device was set to.
+ * A zero in a setting means the device's own setting.
  */
 import { HardwareError } from '../../errors.ts'
 import { iow } from '../../ioctl.ts'
@@ -18,7 +18,7 @@ const TRANSFER_SIZE = 32
 const LENGTH_AT = 16
 /** SPI_IOC_MESSAGE(1) */
 export const SPI_IOC_MESSAGE_1 = iow(0x6b, 0, TRANSFER_SIZE)
-/** What spidev buffers by default (its parameter bufsiz). */
+/** spidev's default buffer size (its parameter bufsiz). */
 const MAX_MESSAGE = 4096
 
 export class InheritedSpi extends InheritedDevice implements SpiDevice {

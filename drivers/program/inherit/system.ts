@@ -1,8 +1,7 @@
 /**
- * Invariant: this file names system calls, it does not make them: a program's bundle holds no native code.
- *
- * drivers/owner/linux/system.ts implements it (koffi); a child gets it from its loader, and only when one of its grants needs
- * it.
+ * The system calls that some handles need beyond Node's own. Only an interface, so that a program's bundle contains no
+ * native code: drivers/owner/linux/system.ts implements it with koffi, and the loader passes that to a child whose
+ * grants need it.
  */
 export interface System {
   /**
@@ -10,8 +9,8 @@ export interface System {
    * Error with `code` (`EPERM`, `EBUSY` …) as node:fs does.
    */
   ioctl(fd: number, request: number, argument: Uint8Array): number
-  /** fcntl(2) F_DUPFD_CLOEXEC: another descriptor of the same open file, closed on exec. A rehearsal has none. */
+  /** fcntl(2) F_DUPFD_CLOEXEC: another descriptor of the same open file, close-on-exec. Absent in a rehearsal. */
   duplicate?(fd: number): number
-  /** Address of the first byte of a buffer, for structures that hold pointers. It must be kept, and not resized. */
+  /** Address of a buffer, for structures with pointers. The caller must keep the buffer, and not resize it. */
   address(bytes: Uint8Array): bigint
 }

@@ -1,11 +1,13 @@
-/** Invariant: a handle is given all that it needs beside its descriptor, and finds nothing by itself. */
+/**
+ * Everything that a handle needs besides its descriptor. It is passed in, so that a rehearsal can pass harmless parts.
+ */
 import { closeSync, readSync, writeSync } from 'node:fs'
 import type { Pacing } from '../attached.ts'
 import type { BrokerPort } from '../broker/client.ts'
 import type { NodeServer } from '../handle.ts'
 import type { System } from './system.ts'
 
-/** read(2), write(2) and close(2), as node:fs has them; a rehearsal gives its own, which touch no descriptor. */
+/** read(2), write(2) and close(2), as in node:fs. A rehearsal passes functions that touch no descriptor. */
 export interface FileIo {
   read(fd: number, bytes: Uint8Array): number
   write(fd: number, bytes: Uint8Array): number
@@ -13,17 +15,17 @@ export interface FileIo {
 }
 
 export interface HandleTransports extends Pacing {
-  /** null where the loader gives none: what needs it is `unsupported` */
+  /** null when the loader has none: handles that need it are `unsupported` */
   readonly system: System | null
-  /** For the transfers of an inherited i2c device that go over the owner (HANDLES 12.5). */
+  /** For the transfers of an inherited i2c device that its descriptor cannot make (HANDLES 12.5). */
   readonly broker: BrokerPort | null
   readonly io?: FileIo
-  /** Who opens and closes servers as the program's turn begins and ends; absent where nothing is served. */
+  /** Opens and closes servers when the program's turn begins and ends. Absent: nothing is served. */
   readonly serving?: Serving
 }
 
 export interface Serving {
-  /** `open` gives a descriptor of the socket, which the server closes. */
+  /** `open` returns a new descriptor of the socket, which the server closes. */
   add(name: string, server: NodeServer, open: () => number): void
 }
 

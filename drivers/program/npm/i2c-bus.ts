@@ -1,6 +1,6 @@
 /**
- * In the place of the package i2c-bus 5.2.3, for dependencies that open a bus themselves: whatever its number, the bus has
- * the `i2c` handles that the program was granted, by their addresses.
+ * Replaces the package i2c-bus 5.2.3 in bundles, for dependencies that open a bus themselves. Whatever its number, the
+ * bus has the `i2c` handles that the program was granted, by address.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { type I2cBus, i2cBus, type PromisifiedI2cBus } from '../devices/i2cbus.ts'
@@ -10,7 +10,7 @@ follow(new AsyncLocalStorage())
 
 type Opened = (error: Error | null, bus?: I2cBus) => void
 
-/** `forceAccess` does nothing: an address that the kernel holds is none of the board's handles. */
+/** The option `forceAccess` has no effect: an address that a kernel driver uses cannot be a handle. */
 export function openSync(busNumber: number, _options?: object): I2cBus {
   if (!Number.isInteger(busNumber) || busNumber < 0) throw new Error(`Invalid I2C bus number ${busNumber}`)
   return i2cBus(...grantedOf('i2c', 'i2c-bus'))

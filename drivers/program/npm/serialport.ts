@@ -1,7 +1,7 @@
 /**
- * In the place of the package serialport 8 to 13, for dependencies that open a port themselves: a stream over the program's
- * `serial` handle. `path` may be the name of the handle, and has to be where there are several. Speed and framing are those of
- * the board file. Modem lines are not to be had.
+ * Replaces the package serialport 8 to 13 in bundles, for dependencies that open a port themselves: a stream over the
+ * program's `serial` handle. `path` may be the name of the handle, and must be if there are several. Speed and framing
+ * are those of the board file. There are no modem lines.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { Duplex } from 'node:stream'
@@ -10,11 +10,11 @@ import type { SerialPort as SerialHandle } from '../handle.ts'
 
 follow(new AsyncLocalStorage())
 
-/** Between two looks at the line. */
-const LOOK_MS = 5
-/** Until what the line did not take is offered again. */
-const BUSY_MS = 2
-const MOST = 4096
+/** Time between two reads of the line. */
+const POLL_MS = 5
+/** Time until bytes that did not fit into the line's buffer are written again. */
+const RETRY_MS = 2
+const READ_BYTES = 4096
 
 export interface OpenOptions {
   path: string
@@ -32,14 +32,14 @@ export class SerialPort extends Duplex {
   #handle: SerialHandle | null = null
   #timer: NodeJS.Timeout | null = null
 
-  /** As from version 10 on, one object; before, the path came first. */
+  /** From version 10 on the argument is one object; before, the path came first. */
   constructor(...given: [OpenOptions, Done?] | [string, (OpenOptions | Done)?, Done?]) {
     const [first, ...rest] = given
     const options = (
       typeof first === 'string' ? { ...(isObject(rest[0]) ? rest[0] : {}), path: first } : first
     ) as OpenOptions
     super({ highWaterMark: options.highWaterMark ?? 64 * 1024 })
-    const done = [...rest].find((one): one is Done => typeof one === 'function')
+    const done = [...rest].find((value): value is Done => typeof value === 'function')
     this.#settings = options
     this.path = options.path
     this.baudRate = options.baudRate ?? 9600
@@ -71,7 +71,7 @@ export class SerialPort extends Duplex {
 
   close(done?: Done): void {
     const failed = this.isOpen ? null : new Error('Port is not open')
-    this.#rest()
+    this.#stopPolling()
     this.isOpen = false
     this.#handle = null
     setImmediate(() => {
@@ -80,10 +80,10 @@ export class SerialPort extends Duplex {
     })
   }
 
-  /** What arrived, and was not read, is forgotten. */
+  /** Drops the bytes that arrived and were not read. */
   flush(done?: Done): void {
-    while ((this.#handle?.read(MOST).length ?? 0) > 0) {
-      // more of it
+    while ((this.#handle?.read(READ_BYTES).length ?? 0) > 0) {
+      // until nothing is left
     }
     setImmediate(() => done?.(null))
   }
@@ -106,11 +106,11 @@ export class SerialPort extends Duplex {
   }
 
   override _read(): void {
-    this.#timer ??= setInterval(() => this.#look(), LOOK_MS)
+    this.#timer ??= setInterval(() => this.#poll(), POLL_MS)
   }
 
   override _write(bytes: Uint8Array, _encoding: string, done: (error?: Error | null) => void): void {
-    // as the package does: what is written before it is open waits
+    // as in the package: data written before the port is open waits
     if (this.#handle === null) {
       this.once('open', () => this._write(bytes, _encoding, done))
       return
@@ -121,32 +121,32 @@ export class SerialPort extends Duplex {
     } catch (error) {
       const { kind, written } = error as { kind?: unknown; written?: unknown }
       if (kind !== 'busy' || typeof written !== 'number') return done(error as Error)
-      setTimeout(() => this._write(bytes.subarray(written), _encoding, done), BUSY_MS)
+      setTimeout(() => this._write(bytes.subarray(written), _encoding, done), RETRY_MS)
     }
   }
 
   override _destroy(error: Error | null, done: Done): void {
-    this.#rest()
+    this.#stopPolling()
     this.isOpen = false
     done(error)
   }
 
-  #look(): void {
+  #poll(): void {
     if (this.#handle === null) return
     try {
-      const bytes = this.#handle.read(MOST)
-      if (bytes.length > 0 && !this.push(Buffer.from(bytes))) this.#rest()
+      const bytes = this.#handle.read(READ_BYTES)
+      if (bytes.length > 0 && !this.push(Buffer.from(bytes))) this.#stopPolling()
     } catch (error) {
-      this.#rest()
-      // a parked program's: its successor reads on
+      this.#stopPolling()
+      // revoked: this program is parked, and its successor reads the line
       if ((error as { kind?: unknown }).kind !== 'revoked') this.destroy(error as Error)
     }
   }
 
-  #rest(): void {
+  #stopPolling(): void {
     if (this.#timer !== null) clearInterval(this.#timer)
     this.#timer = null
   }
 }
 
-const isObject = (one: unknown): one is OpenOptions => typeof one === 'object' && one !== null
+const isObject = (value: unknown): value is OpenOptions => typeof value === 'object' && value !== null

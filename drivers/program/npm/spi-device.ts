@@ -1,6 +1,7 @@
 /**
- * In the place of the package spi-device 3.1, for dependencies that open a device themselves: the program's `spi` handle,
- * whatever bus and device they name. Mode and speed are those of the board file, and what they ask for changes nothing.
+ * Replaces the package spi-device 3.1 in bundles, for dependencies that open a device themselves. Whatever bus and
+ * device they open, they get the program's `spi` handle. Mode and speed are those of the board file; their options are
+ * ignored.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { follow, grantedOne } from '../granted.ts'
@@ -17,7 +18,7 @@ export interface SpiTransfer {
   byteLength: number
   sendBuffer?: Uint8Array
   receiveBuffer?: Uint8Array
-  /** After the transfer the chip is deselected for a moment. */
+  /** true: the chip is deselected for a moment after this transfer. */
   chipSelectChange?: boolean
 }
 export type SpiMessage = SpiTransfer[]
@@ -32,14 +33,14 @@ class SpiDevice {
 
   /** Throws what the handle throws. */
   transferSync(message: SpiMessage): this {
-    let together: SpiTransfer[] = []
+    let parts: SpiTransfer[] = []
     for (const transfer of message) {
-      together.push(transfer)
+      parts.push(transfer)
       if (transfer.chipSelectChange !== true) continue
-      this.#once(together)
-      together = []
+      this.#transferSelected(parts)
+      parts = []
     }
-    if (together.length > 0) this.#once(together)
+    if (parts.length > 0) this.#transferSelected(parts)
     return this
   }
 
@@ -80,8 +81,8 @@ class SpiDevice {
     return null
   }
 
-  /** With the chip selected from the first byte to the last. */
-  #once(parts: readonly SpiTransfer[]): void {
+  /** One message of the handle, in which the chip stays selected from the first byte to the last. */
+  #transferSelected(parts: readonly SpiTransfer[]): void {
     const sent = Buffer.alloc(parts.reduce((sum, { byteLength }) => sum + byteLength, 0))
     let at = 0
     for (const { byteLength, sendBuffer } of parts) {
