@@ -1,4 +1,4 @@
-/** Chips of a simulated world as handles in this process: the brokered classes, without the socket between. */
+/** Chips of a simulated world as brokered handles in this process, without a socket. */
 
 import { parseBoard } from '../../drivers/board/board.ts'
 import { grantOf } from '../../drivers/owner/backend.ts'

@@ -1,8 +1,8 @@
-/** A handle of a simulated chip that counts what goes over it. */
+/** A handle of a simulated chip that counts its transfers. */
 import type { I2cDevice } from '../../drivers/program/handle.ts'
 
 export interface Counted extends I2cDevice {
-  /** Transfers that only write: a pointer that is set for a read is none. */
+  /** Transfers that write registers; setting the pointer for a read does not count. */
   writes: number
   transfers: number
 }

@@ -36,7 +36,7 @@ export async function bundle(entry: string, folder: string, name = 'host.mjs'): 
 
 /** Where `startHost` puts the broker's socket in the child's table; inherited descriptors follow. */
 const BROKER_FD = 3
-/** For tests in which the owner answers: none of them is to fail because this process had to wait for its turn. */
+/** Long, so that no test fails because this process was not scheduled in time. */
 const ANSWERED_MS = 30_000
 
 export interface Host {
@@ -54,7 +54,7 @@ export async function startHost(
   fds: readonly number[],
   options: { deadlineMs?: number } = {},
 ): Promise<Host> {
-  // a bundle in a temporary folder finds koffi there, as the runtime's loader does beside its own file
+  // so that a bundle in a temporary folder finds koffi, which the runtime's loader finds beside its own file
   const env = { NODE_PATH: fileURLToPath(new URL('../../node_modules', import.meta.url)) }
   const child = spawn(process.execPath, [program], { stdio: ['pipe', 'pipe', 'inherit', 'pipe', ...fds], env })
   const waiting: ((line: string) => void)[] = []

@@ -1,4 +1,4 @@
-/** What a program does to its handles when it is told to: in a process of its own (children/host.ts), or in the test's. */
+/** Runs a test's commands on handles, in a process of its own (children/host.ts) or in the test's process. */
 
 import { loadSystem } from '../../drivers/owner/linux/system.ts'
 import { adoptBrokered, type BrokerPort } from '../../drivers/program/broker/index.ts'
@@ -16,7 +16,7 @@ export type Command =
   | { op: 'heard' }
   | { op: 'time'; handle: string; method: string; args: unknown[]; times: number }
 
-/** `broker` is asked for once, when the handles are adopted. */
+/** `broker` is called once, when the handles are adopted. */
 export function performer(broker: (fd: number, deadlineMs: number) => BrokerPort): (command: Command) => unknown {
   const lease: Lease = { live: false, fence: 0 }
   const handles = new Map<string, Handle>()

@@ -1,4 +1,4 @@
-/** The ways to hardware that the contract suite runs over. Each rig is the owner's side of one child. */
+/** The kinds of handles that the contract suite tests. Each rig is the owner's side of one child. */
 import { closeSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
@@ -17,7 +17,7 @@ import { type Command, performer } from './performer.ts'
 
 export interface Rig {
   host: Pick<Host, 'send' | 'call' | 'end'>
-  /** Present value at the owner's side. */
+  /** Current value at the owner's side. */
   observe(handle: string): number
   setInput(level: Level): void
   /** The owner gives a fence; what `stale` says of the last one is for rigs with `fences`. */
@@ -27,11 +27,11 @@ export interface Rig {
 
 export interface RigKind {
   name: string
-  /** Why it cannot be had here. */
+  /** Why this machine cannot run it. */
   absent?: string
   fences: boolean
   i2c: boolean
-  /** Has a servo `boom` with a slew limit. */
+  /** true: there is a servo `boom` with a slew limit. */
   slew: boolean
   start(program: string, folder: string): Promise<Rig>
 }
@@ -94,7 +94,7 @@ function simulated(name: string, via: 'inherit' | 'broker'): RigKind {
   }
 }
 
-/** As the test kit has it: no process, no descriptor, no socket. */
+/** Handles as in medulla/test: no process, no descriptor, no socket. */
 const inProcess: RigKind = {
   name: 'in the process of a test',
   fences: true,
@@ -139,7 +139,7 @@ function servo(name: string, id: number): Grant {
   return { name, id, kind: 'servo', via: 'inherit', fd, encoding: 'text', periodNs: PERIOD, pulsesNs, min: -45, max: 45, value: 0 } // biome-ignore format: one line
 }
 
-/** What the kernel's own descriptors look like to a program, on plain files. */
+/** Plain files in place of the kernel's descriptors. */
 const text: RigKind = {
   name: 'inherited text',
   fences: false,

@@ -1,4 +1,4 @@
-/** The handles that programs hold, over a variable in place of hardware. */
+/** Real handles of programs, on variables in place of hardware. */
 
 import type { Clock } from '../../drivers/clock.ts'
 import { attach, type Port } from '../../drivers/program/attached.ts'
@@ -7,7 +7,7 @@ import { deliverEdge } from '../../drivers/program/inherit/index.ts'
 
 const lease: Lease = { live: true, fence: 1 }
 
-/** A port onto a variable: the handles above it are the real ones. */
+/** A port that reads and writes a variable. */
 export class Wire implements Port {
   readonly written: number[] = []
   level = 0
@@ -26,7 +26,7 @@ export function handle(kind: Grant['kind'], more: Partial<Grant> = {}, clock?: C
   return { wire, handle: attach({ name: 'it', id: 1, kind, via: 'inherit', ...more }, lease, wire, pacing) }
 }
 
-/** Of a kind that has values: the handle, and what was written to it. */
+/** A handle with a value, and the values written to it. */
 export function wired<K extends SupportedKind>(
   kind: K,
   more: Partial<Grant> = {},
@@ -36,7 +36,7 @@ export function wired<K extends SupportedKind>(
   return [made as HandleByKind[K], wire.written]
 }
 
-/** An input whose line goes to a level at a time; the handle hears of it. */
+/** An input whose test sets its level at a given time and delivers the edge. */
 export class TestInput {
   readonly input: Input
   readonly #wire: Wire
@@ -49,7 +49,7 @@ export class TestInput {
     this.input = made.handle as Input
   }
 
-  /** `ms` may have parts; without `heard` the edge is lost. */
+  /** `ms` may be a fraction. With `heard` false the edge is lost. */
   at(ms: number, level: Level, heard = true): void {
     this.#wire.level = level
     this.#seqno++

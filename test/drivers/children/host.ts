@@ -1,4 +1,4 @@
-/** A program that does to its handles what its parent says, one JSON line each, and answers on stdout. */
+/** A program that runs its parent's commands on its handles: one JSON line each, with answers on stdout. */
 import { createInterface } from 'node:readline'
 import { HardwareError } from '../../../drivers/errors.ts'
 import { BrokerClient } from '../../../drivers/program/broker/index.ts'
