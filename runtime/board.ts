@@ -1,4 +1,4 @@
-/** Invariant: a board file is judged by the code that a runtime would read it with, and nothing is opened for it. */
+/** The board commands of `main.ts`: check a board file, make a new one, show a header. No device is opened for them. */
 import type { BoardCheck, BoardReport } from '../deploy/shared/board.ts'
 import { Refusal } from '../deploy/shared/errors.ts'
 import { advise } from '../drivers/board/advice.ts'
@@ -38,7 +38,7 @@ export function checkBoard(text: string, file: string): BoardCheck {
   }
 }
 
-/** A board file to edit, for `given`. Throws `usage` for a model that there is not. */
+/** The text of a new board file for the model `given`. Throws `usage` for an unknown model. */
 export function boardFor(given: string | undefined): { text: string } {
   return { text: newBoard(modelOf(given)) }
 }

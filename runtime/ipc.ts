@@ -11,22 +11,22 @@ import type { EndpointKeys } from './store/home.ts'
 
 export const IPC_MAX_LINE = 256 * 1024
 
-/** The endpoint's descriptors (HANDOVER 8.15). 0 and 1 are /dev/null, 2 is a pipe that the body reads. */
+/** The endpoint's descriptor table (HANDOVER 8.15). 0 and 1 are /dev/null, 2 is a pipe that the body reads. */
 export const ENDPOINT_FD = { body: 3, urgent: 4, listener: 5, firstStaged: 6 } as const
-/** As many as there are pushes at once. Each has at most LIMITS.bundle bytes. */
+/** One staging file for each push that may run at the same time. Each has at most LIMITS.bundle bytes. */
 export const STAGED_FILES = 3
 
 const id = z.number().int().nonnegative().max(Number.MAX_SAFE_INTEGER)
 const slot = z.string().regex(NAME_PATTERN)
 export const fingerprint = z.string().regex(/^SHA256:[A-Za-z0-9+/]{43}$/)
 
-/** of a handle, as the board file has it */
+/** Names of handles in the board file. */
 export const HANDLE_NAME = /^[A-Za-z][A-Za-z0-9_-]{0,39}$/
 const handle = z.string().regex(HANDLE_NAME)
 const paramName = z.string().regex(/^[A-Za-z][A-Za-z0-9_-]{0,39}$/)
 const paramValue = z.union([z.number(), z.boolean(), z.string().max(64)])
 
-/** Of the shape alone: what a program allows is the body's to say. */
+/** Checks the shape only. Whether the program declares these parameters and values is checked by the body. */
 export const ParamChange = z.union([
   z
     .strictObject({ set: z.record(paramName, paramValue) })
@@ -34,16 +34,16 @@ export const ParamChange = z.union([
   z.strictObject({ reset: z.union([z.literal('all'), z.array(paramName).max(LIMITS.params)]) }),
 ])
 
-/** Opaque to the endpoint; the body says what it means (HANDOVER 8.10). */
+/** The endpoint passes an order on unread; the body checks the signature and parses the order (HANDOVER 8.10). */
 const signedOrder = z.strictObject({ order: z.string().max(LIMITS.order), sig: z.string().max(LIMITS.signature) })
 
-/** Endpoint to body. Each request has an id; answers carry it. `cancel` ends a following stream. */
+/** Endpoint to body. Each request has an id, and its answers carry the same id. `cancel` ends a stream that follows. */
 export const EndpointMessage = z.discriminatedUnion('op', [
   z.strictObject({
     op: z.literal('install'),
     id,
     slot,
-    /** which of the files that the endpoint was given holds the opened bundle */
+    /** index of the staging file that holds the opened bundle */
     staged: z
       .number()
       .int()
@@ -51,7 +51,7 @@ export const EndpointMessage = z.discriminatedUnion('op', [
       .max(STAGED_FILES - 1),
     length: z.number().int().positive().max(LIMITS.bundle),
     pusher: fingerprint,
-    /** for force and retry */
+    /** the operator's signed order for `--force` or a retry; null for a plain push */
     order: signedOrder.nullable(),
   }),
   z.strictObject({ op: z.literal('nonce'), id }),
@@ -62,7 +62,7 @@ export const EndpointMessage = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('status'), id }),
   z.strictObject({ op: z.literal('releases'), id, slot }),
   z.strictObject({ op: z.literal('counter'), id, program: slot }),
-  /** `slot` null: of all slots; `since` in ms since 1970, `ago` in ms before now */
+  /** `slot` null: the logs of all slots; `since` in ms since 1970, `ago` in ms before now */
   z.strictObject({
     op: z.literal('logs'),
     id,
@@ -75,12 +75,12 @@ export const EndpointMessage = z.discriminatedUnion('op', [
   }),
   z.strictObject({ op: z.literal('params'), id, slot }),
   z.strictObject({ op: z.literal('config-values'), id }),
-  /** until it is cancelled (HANDOVER 12.1) */
+  /** keeps a spare child for the slot until `cancel` (HANDOVER 12.1) */
   z.strictObject({ op: z.literal('spare'), id, slot }),
   z.strictObject({ op: z.literal('receipts'), id, limit: z.number().int().min(1).max(10_000) }),
   z.strictObject({ op: z.literal('board'), id }),
   z.strictObject({ op: z.literal('pins'), id, names: z.array(handle).max(64).nullable(), follow: z.boolean() }),
-  /** a push by a known operator was refused before it reached the body: to be logged */
+  /** a push by a known operator was refused before it reached the body; the body writes it to the log */
   z.strictObject({
     op: z.literal('refused'),
     id,
@@ -90,11 +90,11 @@ export const EndpointMessage = z.discriminatedUnion('op', [
     message: z.string().max(500),
   }),
   /**
-   * is this operator certificate good, and which role has it? (the body owns the operators list) `cert` is the JSON text
-   * of a SignedCertificate, `noise` base64; answered by `done` with value null or {fingerprint, role, name}
+   * asks whether an operator certificate is valid, and for its role (the body owns the operators list); `cert` is the JSON
+   * text of a SignedCertificate, `noise` base64; answered by `done` with value null or {fingerprint, role, name}
    */
   z.strictObject({ op: z.literal('who'), id, cert: z.string().max(8192), noise: z.string().max(64) }),
-  /** public keys (`ssh-ed25519 AAAA…`) whose releases may be opened: answered by `done` with value string[] */
+  /** asks for the public keys (`ssh-ed25519 AAAA…`) whose releases may be opened; answered by `done` with value string[] */
   z.strictObject({ op: z.literal('signers'), id }),
   z.strictObject({ op: z.literal('cancel'), id }),
   z.strictObject({ op: z.literal('listening'), id }),
@@ -103,7 +103,7 @@ export const EndpointMessage = z.discriminatedUnion('op', [
 export type EndpointMessage = z.infer<typeof EndpointMessage>
 
 /**
- * Body to endpoint. `config` comes first, unasked. An answer to a request is any number of `item` (stream elements: a
+ * Body to endpoint. `config` is the first message. An answer to a request is any number of `item` (stream elements: a
  * PushEvent, LogLine, SpareEvent, SignedReceipt, PinChange, ParamReport or ConfigInfo), then one `done` (value for `status`, `board`,
  * `params`, `config-values`, `releases`, `counter`, `nonce`, `operators`, `who` and `signers`) or one `error`.
  */
@@ -119,5 +119,5 @@ export type BodyMessage =
   | { op: 'item'; id: number; item: unknown }
   | { op: 'done'; id: number; value?: unknown }
   | { op: 'error'; id: number; error: { code: string; message: string; hint?: string } }
-  /** operators changed: sessions must be asked about again */
+  /** the list of operators changed: the endpoint asks `who` again for each open session */
   | { op: 'operators' }

@@ -1,4 +1,4 @@
-/** The runtime's log: NDJSON on stderr, the only file of the runtime that prints, but for the one line in main.ts. */
+/** The runtime's log: NDJSON on stderr. No other file of the runtime prints, except main.ts its results on stdout. */
 import { destination, type Logger, pino } from 'pino'
 
 export type { Logger } from 'pino'
@@ -10,15 +10,15 @@ export function createLog(name: 'body' | 'endpoint'): Logger {
 
 let raw: ReturnType<typeof destination> | null = null
 
-/** A line of the endpoint's log, which may hold anything: written as JSON, so that it cannot steer a terminal. */
+/** Prints a line of the endpoint's log. The line is hostile: it is re-encoded as JSON, so control characters are escaped. */
 export function passOn(line: string): void {
-  let said: unknown
+  let entry: unknown
   try {
-    said = JSON.parse(line)
+    entry = JSON.parse(line)
   } catch {
-    said = { name: 'endpoint', msg: line }
+    entry = { name: 'endpoint', msg: line }
   }
-  // pino's own goes silent when nobody reads it any more, and process.stderr would end this process
+  // when the reader of stderr is gone, a pino destination drops lines, while process.stderr would end this process
   raw ??= destination({ fd: 2, sync: true })
-  raw.write(`${JSON.stringify(said)}\n`)
+  raw.write(`${JSON.stringify(entry)}\n`)
 }

@@ -2,10 +2,11 @@
 /**
  * The runtime's bin, started by systemd on a robot and by `medulla sim` on a laptop.
  *
- * `main.js --home DIR [--sim] [--port N] [--host H] [--name NAME] [--board FILE] [--trace FILE]` runs; one NDJSON line
- * `{"event":"listening",…}` on stdout when it is up. `main.js trust --home DIR --card FILE` and `main.js card --home DIR`
- * answer with one JSON line, as do `main.js doctor --home DIR [--board FILE]`, `main.js board check --board FILE` and
- * `main.js board new|header --model MODEL`; `main.js scenario` is told in testkit/command.ts. A refusal is `{"event":"error","error":{code,message,hint}}` on stdout and exit 3.
+ * `main.js --home DIR [--sim] [--port N] [--host H] [--name NAME] [--board FILE] [--trace FILE]` runs the runtime, and
+ * prints `{"event":"listening",…}` on stdout when it accepts connections. These commands print one line of JSON and exit:
+ * `main.js trust --home DIR --card FILE`, `main.js card --home DIR`, `main.js doctor --home DIR [--board FILE]`,
+ * `main.js board check --board FILE` and `main.js board new|header --model MODEL`. For `main.js scenario` see
+ * testkit/command.ts. A refusal is `{"event":"error","error":{code,message,hint}}` on stdout and exit 3.
  */
 import { readFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
@@ -37,7 +38,7 @@ function refuse(error: unknown): void {
 const text = { type: 'string' } as const
 
 async function main(): Promise<void> {
-  // a terminal that goes away ends nothing; a body reads its operators again
+  // closing the terminal does not end the runtime; the body's own handler of SIGHUP reads the operators again
   process.on('SIGHUP', () => {})
   const { values, positionals } = parseArgs({
     allowPositionals: true,
@@ -60,9 +61,9 @@ async function main(): Promise<void> {
       fail: text,
       vcd: text,
       role: text,
-      // its output is always JSON
+      // accepted and ignored: the output is always JSON
       json: { type: 'boolean', default: false },
-      // of `medulla sim`: a robot without its terminal would be left over
+      // set by `medulla sim`, so that the simulated robot ends with the CLI even when the CLI is killed
       'until-stdin-ends': { type: 'boolean', default: false },
     },
   })
@@ -101,14 +102,14 @@ async function main(): Promise<void> {
   )
   if (!values['until-stdin-ends']) return
   process.stdin.once('close', () => process.kill(process.pid, 'SIGTERM'))
-  // it ends by itself when all else has ended
+  // unref: an open stdin must not keep the process alive after the body has ended
   process.stdin
     .on('error', () => {})
     .resume()
     .unref()
 }
 
-/** The home is not opened: it may be another's, or not there. */
+/** Does not open the home: it may belong to another user, or not exist yet. */
 async function doctor(home: string, board?: string): Promise<void> {
   const [{ gather }, { judge }] = await Promise.all([import('./doctor/gather.ts'), import('./doctor/judge.ts')])
   say(judge(await gather({ home, ...(board === undefined ? {} : { board }) })))
@@ -125,7 +126,7 @@ async function aboutBoard(
   if (what !== 'check' || file === undefined)
     throw new Refusal('usage', 'expected board check --board FILE, board new or board header')
   const unreadable = (error: NodeJS.ErrnoException) => {
-    throw new Refusal('bad-board', `${file} cannot be read: ${error.code ?? error.message}`, 'medulla board new')
+    throw new Refusal('bad-board', `cannot read ${file}: ${error.code ?? error.message}`, 'medulla board new')
   }
   say(checkBoard(await readFile(file, 'utf8').catch(unreadable), file))
 }
@@ -135,7 +136,7 @@ async function simulated(what: string | undefined, values: ScenarioArguments): P
   const { scenarioCommand } = await import('./testkit/command.ts')
   const write = process.stdout.write.bind(process.stdout)
   await scenarioCommand(values, (line) => void write(`${JSON.stringify(line)}\n`))
-  // what the program left behind does not keep this process
+  // timers and sockets that the program left open would keep this process alive
   process.exit(0)
 }
 
@@ -150,7 +151,7 @@ async function withHome<T>(dir: string, name: string | undefined, use: (home: Op
   }
 }
 
-/** Works beside a running body, which watches the list of operators; the list has a lock of its own. */
+/** Safe while a body runs: the list of operators has its own lock, and the body watches the file. */
 async function trust(dir: string, card?: string, role?: string, name?: string): Promise<void> {
   if (card === undefined) throw new Refusal('usage', 'expected --card FILE: an operator card, or an OpenSSH public key')
   if (role !== undefined && !(role in ROLE_RANK))
@@ -161,14 +162,14 @@ async function trust(dir: string, card?: string, role?: string, name?: string): 
   say({ event: 'trusted', fingerprint: added.fingerprint, name: added.name, role: added.role })
 }
 
-/** A certificate, or the line of an OpenSSH public key. */
+/** Reads an operator's certificate, or the line of an OpenSSH public key. */
 async function readOperator(file: string): Promise<SignedCertificate | string> {
   const hint = 'on the laptop: medulla trust --export > me.json'
   try {
     const written = (await readFile(file, 'utf8')).trim()
     return written.startsWith('{') ? (JSON.parse(written) as SignedCertificate) : written
   } catch (cause) {
-    const why = (cause as NodeJS.ErrnoException).code ?? 'it is no JSON'
+    const why = (cause as NodeJS.ErrnoException).code ?? 'it is not JSON'
     throw new Refusal('usage', `cannot read an operator's card from ${file}: ${why}`, hint, { cause })
   }
 }

@@ -1,9 +1,9 @@
-/** Invariant: the runtime finds its own files also when it was bundled, where code no longer lies in its own folder. */
+/** Finds the runtime's own files, also in the bundled build, where a module's code is no longer in the module's folder. */
 import { fileURLToPath } from 'node:url'
 
 const HERE = import.meta.url
 const ROOT = HERE.slice(0, HERE.lastIndexOf('/runtime/') + '/runtime/'.length)
 
-/** `sdk/loader.js` and the like, below runtime/. */
+/** `name` is a path below runtime/, like `sdk/loader.js`. */
 export const runtimeUrl = (name: string): URL => new URL(name, ROOT)
 export const runtimePath = (name: string): string => fileURLToPath(runtimeUrl(name))

@@ -1,4 +1,4 @@
-/** Invariant: says what fence, limits and confinement the runtime would have here (HANDLES 10, 13). */
+/** Reports which fence, limits and confinement programs would have on this machine (HANDLES 10, 13). */
 import type { Board } from '../../drivers/board/types.ts'
 import { type Facts, TOOLS } from './facts.ts'
 import { act, type Finding, ok, problem, run, warning, write } from './finding.ts'
@@ -18,12 +18,12 @@ function tools({ noTools, bwrap }: Facts): Finding {
     return problem(about, `missing: ${noTools.join(', ')}`, run(`sudo apt install ${packages.join(' ')}`))
   }
   const optional = bwrap ? 'and bwrap' : 'and not bwrap, which is optional'
-  return ok(about, `${Object.keys(TOOLS).join(', ')} are there, ${optional}`)
+  return ok(about, `${Object.keys(TOOLS).join(', ')} are installed, ${optional}`)
 }
 
 function confinement({ confine, user, board: { file } }: Facts, board: Board | null): Finding {
   const about = 'confine'
-  if (confine.ok) return ok(about, 'programs can be confined: a user, a root and a seccomp filter of their own')
+  if (confine.ok) return ok(about, 'programs can be confined: own user, own root folder, seccomp filter')
   if (board?.model === 'sim') return ok(about, `not here (${confine.why}); a simulated board does not need it`)
   const found = `programs cannot be confined: ${confine.why}`
   if (board?.unconfined === true) return warning(about, `${found}; the board says "unconfined": true`)
@@ -47,19 +47,17 @@ function groups({ groups: now, model, cmdline, firmware, user }: Facts, board: B
   else {
     const found = `v2 at ${mount} without ${absent.join(' and ')}: programs have no limit of ${absent.join(' and ')}`
     const disabled = cmdline.includes('cgroup_disable=memory') || isPi(model)
-    // the firmware of a Pi turns memory off; the last word on the line counts
+    // the firmware of a Pi disables the memory controller; the last of several words on the line wins
     const line = absent.includes('memory') && disabled ? 'cgroup_enable=memory' : 'systemd.unified_cgroup_hierarchy=1'
     findings.push(simulated ? ok(about, found) : warning(about, found, write(line, boot), run('sudo reboot')))
   }
   if (!kill && !simulated) {
-    findings.push(
-      warning(about, 'there is no cgroup.kill: the fence is weak', run('sudo apt full-upgrade && sudo reboot')),
-    )
+    findings.push(warning(about, 'no cgroup.kill: the fence is weak', run('sudo apt full-upgrade && sudo reboot')))
   }
   if (!writable && !simulated) {
-    const why = user.uid === 0 ? 'it is read-only here' : `${user.name} may not divide it`
-    const fix = user.uid === 0 ? act('run it outside of this container') : act('run the runtime as root')
-    findings.push(warning(about, `the group ${own ?? '?'} cannot be divided: ${why}`, fix, delegate))
+    const why = user.uid === 0 ? 'it is mounted read-only' : `${user.name} may not write it`
+    const fix = user.uid === 0 ? act('run the runtime outside of this container') : act('run the runtime as root')
+    findings.push(warning(about, `cannot make groups below ${own ?? '?'}: ${why}`, fix, delegate))
   }
   return findings
 }

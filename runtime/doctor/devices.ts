@@ -1,4 +1,4 @@
-/** Invariant: looks at hardware through read-only calls: no line is requested, no channel exported, no bus used. */
+/** Reads which devices there are, with read-only calls: no line is requested, no channel exported, no bus used. */
 import {
   accessSync,
   closeSync,
@@ -30,13 +30,13 @@ const W1 = '/sys/bus/w1/devices'
 
 type Hardware = Pick<Facts, 'chips' | 'sysfsGpio' | 'i2c' | 'i2cDrivers' | 'spi' | 'serial' | 'w1' | 'pwm'>
 
-/** `groupNames`: names of groups by number. */
+/** `groupNames`: group names by gid. */
 export function readDevices(groupNames: ReadonlyMap<number, string>): Hardware {
   const device = (path: string): Device => ({ path, open: mayOpen(path), group: groupOf(path, groupNames) })
   const nodes = (pattern: RegExp) => numbered('/dev', pattern).map((name) => device(`/dev/${name}`))
   const system = systemOrNull()
   return {
-    chips: nodes(/^gpiochip\d+$/).map((node) => ({ ...node, ...ask(system, node.path) })),
+    chips: nodes(/^gpiochip\d+$/).map((node) => ({ ...node, ...queryChip(system, node.path) })),
     sysfsGpio: listed('/sys/class').includes('gpio'),
     i2c: nodes(/^i2c-\d+$/),
     i2cDrivers: boundDrivers(),
@@ -49,7 +49,7 @@ export function readDevices(groupNames: ReadonlyMap<number, string>): Hardware {
   }
 }
 
-/** null where there is no koffi: then the chips cannot be asked. */
+/** null without koffi: then GPIO chips cannot be queried, as that takes ioctl(2). */
 function systemOrNull(): LinuxSystem | null {
   try {
     return loadSystem()
@@ -58,7 +58,7 @@ function systemOrNull(): LinuxSystem | null {
   }
 }
 
-function ask(system: LinuxSystem | null, path: string): Pick<Chip, 'label' | 'lines' | 'used'> {
+function queryChip(system: LinuxSystem | null, path: string): Pick<Chip, 'label' | 'lines' | 'used'> {
   let fd: number | undefined
   try {
     if (system === null) throw new Error('no koffi')
@@ -83,14 +83,14 @@ function ask(system: LinuxSystem | null, path: string): Pick<Chip, 'label' | 'li
 
 function pwmChip(name: string, device: Device): PwmChip {
   let channels = 0
-  let behind = '?'
+  let parent = '?'
   try {
     channels = Number(readFileSync(join(PWM, name, 'npwm'), 'latin1'))
-    behind = basename(readlinkSync(join(PWM, name, 'device')))
+    parent = basename(readlinkSync(join(PWM, name, 'device')))
   } catch {
-    // it has gone meanwhile
+    // the chip was removed meanwhile
   }
-  return { ...device, number: Number(name.slice('pwmchip'.length)), channels, device: behind }
+  return { ...device, number: Number(name.slice('pwmchip'.length)), channels, device: parent }
 }
 
 function boundDrivers(): Record<string, string> {
@@ -105,7 +105,7 @@ function boundDrivers(): Record<string, string> {
   return found
 }
 
-/** A PC has the names of four, whether or not there is a UART behind (PORT_UNKNOWN is 0). */
+/** A PC has /dev/ttyS0 to ttyS3 even without a UART; their type is then 0, PORT_UNKNOWN. */
 function isPort(name: string): boolean {
   try {
     return readFileSync(`/sys/class/tty/${name}/type`, 'latin1').trim() !== '0'

@@ -1,54 +1,54 @@
 /**
- * Invariant: what is known of a machine is plain data; the judges (machine.ts, hardware.ts, confine.ts) see nothing else,
- * so that a machine can be made up.
+ * The facts about a machine, as plain data. machine.ts, hardware.ts and confine.ts judge these facts alone, so tests can
+ * judge machines that nobody has at hand.
  */
 import type { CanConfine } from '../body/sandbox/confinement.ts'
 
 export interface Device {
   readonly path: string
-  /** This user may read and write it. */
+  /** Whether this user may read and write the device. */
   readonly open: boolean
-  /** Name of the group it belongs to. */
+  /** Name of the device file's group. */
   readonly group: string
 }
 
 export interface Port extends Device {
-  /** Where a link leads: /dev/serial0 to /dev/ttyAMA0. */
+  /** The path with symbolic links resolved: /dev/serial0 is /dev/ttyAMA0. */
   readonly target: string
 }
 
 export interface Chip extends Device {
-  /** null when it could not be asked. */
+  /** null when the chip could not be queried. */
   readonly label: string | null
   readonly lines: number
-  /** Lines that somebody has, with the consumer. */
+  /** Lines in use, with the consumer's name. */
   readonly used: Readonly<Record<number, string>>
 }
 
 export interface PwmChip extends Device {
   readonly number: number
   readonly channels: number
-  /** As `fe20c000.pwm`. */
+  /** Name of the parent device, like `fe20c000.pwm`. */
   readonly device: string
 }
 
 export interface Groups {
-  /** Where cgroup v2 is mounted; null: nowhere. */
+  /** Where cgroup v2 is mounted; null: it is not mounted. */
   readonly mount: string | null
-  /** Controllers that v2 has in its root. */
+  /** Controllers in the root group. */
   readonly controllers: readonly string[]
-  /** The group of this process, its controllers, and whether it may be divided. */
+  /** The group of this process, its controllers, and whether this user may make groups below it. */
   readonly own: string | null
   readonly ownControllers: readonly string[]
   readonly writable: boolean
-  /** cgroup.kill is there. */
+  /** Whether groups have a file cgroup.kill. */
   readonly kill: boolean
 }
 
 export const MODULES = ['koffi', 'i2c-bus', 'onoff', 'epoll', 'pigpio'] as const
 export type NativeModule = (typeof MODULES)[number]
 
-/** Commands that the runtime starts, and the package of Debian that has them. */
+/** Commands that the runtime starts, and the Debian package of each. */
 export const TOOLS = {
   sh: 'dash',
   setpriv: 'util-linux',
@@ -73,22 +73,22 @@ export interface Facts {
   readonly node: {
     readonly version: string
     readonly path: string
-    /** The first file or folder of Node or of this installation that a program's user could not read. */
+    /** The first file or folder of Node or of this installation that other users may not read. */
     readonly closed: string | null
   }
   readonly chips: readonly Chip[]
   readonly sysfsGpio: boolean
   readonly i2c: readonly Device[]
-  /** Devices that a kernel driver has: `1-0068` to its name. */
+  /** I2C devices that a kernel driver uses: `1-0068` to the driver's name. */
   readonly i2cDrivers: Readonly<Record<string, string>>
   readonly spi: readonly Device[]
   readonly serial: readonly Port[]
-  /** What the kernel has found on 1-wire buses, as `28-0316a279f5ff`; null: there is no bus. */
+  /** Devices that the kernel found on 1-wire buses, like `28-0316a279f5ff`; null: there is no bus. */
   readonly w1: readonly string[] | null
   readonly pwm: readonly PwmChip[]
-  /** null: it loads; else what was said. */
+  /** null: the module loads; else the first line of the error. */
   readonly modules: Readonly<Record<NativeModule, string | null>>
-  /** Those that are missing. */
+  /** Missing commands. */
   readonly noTools: readonly Tool[]
   readonly bwrap: boolean
   readonly confine: CanConfine
@@ -99,10 +99,10 @@ export interface Facts {
   readonly firmware: string
   /** Bits of get_throttled; null where there is no such firmware. */
   readonly throttled: number | null
-  /** null: could not be asked. */
+  /** Whether the clock is synchronised; null: unknown. */
   readonly clockSet: boolean | null
   readonly realtime: {
-    /** A command was started under SCHED_FIFO. */
+    /** Whether a command could be started under SCHED_FIFO. */
     readonly works: boolean
     /** sched_rt_runtime_us; -1 is no limit, null unknown. */
     readonly runtimeUs: number | null
@@ -112,11 +112,11 @@ export interface Facts {
   readonly home: {
     readonly dir: string
     readonly there: boolean
-    /** This user may not look into it. */
+    /** Whether this user may not read the folder. */
     readonly closed: boolean
-    /** pid of the runtime that has it */
+    /** pid of the runtime that holds the home's lock */
     readonly running: number | null
   }
-  /** Board file; `text` null: it cannot be read, and `error` says why. */
+  /** The board file; `text` is null when it cannot be read, and `error` holds the error code. */
   readonly board: { readonly file: string; readonly text: string | null; readonly error: string }
 }

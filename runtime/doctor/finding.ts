@@ -1,4 +1,4 @@
-/** Invariant: what is only missing, and nobody asked for, is never a problem. */
+/** Findings of the doctor. Rule: a missing thing is a problem only if the board file needs it, otherwise a warning or ok. */
 import type { Finding, Fix } from '../../deploy/shared/doctor.ts'
 import type { Board, BoardHandle } from '../../drivers/board/types.ts'
 
@@ -22,7 +22,7 @@ export const act = (advice: string): Fix => ({ do: advice })
 export const run = (command: string): Fix => ({ run: command })
 export const write = (line: string, to: string): Fix => ({ write: line, to })
 
-/** Handles of a real board by name; none when the board is simulated or not known. */
+/** The board's handles of these kinds, by name; none when the board is simulated or unknown. */
 export function handles<K extends BoardHandle['kind']>(
   board: Board | null,
   ...kinds: K[]
@@ -34,7 +34,7 @@ export function handles<K extends BoardHandle['kind']>(
   )
 }
 
-/** As `"led", "lamp" and 3 more`. */
+/** Like `"led", "lamp", "horn" and 3 more`. */
 export function names(list: readonly string[]): string {
   const shown = list.slice(0, 3).map((name) => JSON.stringify(name))
   const more = list.length - shown.length

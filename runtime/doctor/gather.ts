@@ -1,4 +1,4 @@
-/** Invariant: facts are read and nothing is changed; what cannot be read is a fact, too. */
+/** Reads the facts of this machine, and changes nothing. A file that cannot be read does not end the doctor. */
 import { spawnSync } from 'node:child_process'
 import { accessSync, constants, existsSync, readFileSync, statSync } from 'node:fs'
 import { hostname, release, userInfo } from 'node:os'
@@ -17,7 +17,7 @@ const COMMAND_MS = 10_000
 
 export interface DoctorOptions {
   home: string
-  /** board.json in the home otherwise */
+  /** Absent: board.json in the home. */
   board?: string
 }
 
@@ -72,41 +72,44 @@ function user(names: ReadonlyMap<number, string>): Facts['user'] {
   try {
     name = userInfo().username
   } catch {
-    // a user id without a name
+    // this uid has no name
   }
   return { uid, name, groups: (process.getgroups?.() ?? []).map((gid) => names.get(gid) ?? String(gid)) }
 }
 
-/** group(5) */
+/** `text` is /etc/group, group(5). Group names by gid. */
 export function groupNames(text: string): Map<number, string> {
   const lines = text.split('\n').map((line) => line.split(':'))
   return new Map(lines.flatMap(([name, , gid]) => (name && gid ? [[Number(gid), name] as const] : [])))
 }
 
-/** proc_meminfo(5) */
+/** `text` is /proc/meminfo, proc_meminfo(5). */
 export function memoryOf(text: string): Facts['memory'] {
   const mb = (key: string) => Math.floor(Number(new RegExp(`^${key}:\\s*(\\d+) kB`, 'm').exec(text)?.[1] ?? 0) / 1024)
   return { totalMb: mb('MemTotal'), availableMb: mb('MemAvailable') }
 }
 
-/** Folders are mounted into a program's root as they are, so those above them do not matter (HANDLES 13.4). */
+/**
+ * The first path of Node or of this installation that a program's user may not read; null if there is none. The folders are
+ * mounted into the program's root, so the modes of their parent folders do not matter (HANDLES 13.4).
+ */
 function closedPath(): string | null {
   let root = dirname(HERE)
   while (root !== dirname(root) && !existsSync(join(root, 'package.json'))) root = dirname(root)
   const paths = [root]
   for (const part of relative(root, LOADER).split(sep)) paths.push(join(paths.at(-1) ?? root, part))
   const node = process.execPath.startsWith('/usr/') ? [] : [dirname(process.execPath), process.execPath]
-  return [...node, ...paths].find((path) => !forOthers(path)) ?? null
+  return [...node, ...paths].find((path) => !othersMayRead(path)) ?? null
 }
 
-function forOthers(path: string): boolean {
+function othersMayRead(path: string): boolean {
   const stat = statSync(path, { throwIfNoEntry: false })
   if (stat === undefined) return true
   const needed = stat.isDirectory() ? 0o5 : 0o4
   return (stat.mode & needed) === needed
 }
 
-/** In a process of its own: a native module that does not fit may end it. */
+/** Loads the modules in a child process, because a native module built for another Node may crash the process. */
 function tryModules(): Facts['modules'] {
   const script = `
     const { dirname, join } = require('node:path')
@@ -129,7 +132,10 @@ function tryModules(): Facts['modules'] {
   const said = new Map(
     stdout.split('\n').flatMap((line) => (line === '' ? [] : [JSON.parse(line) as [string, string]])),
   )
-  const entry = (name: NativeModule) => [name, said.has(name) ? (said.get(name) ?? null) : 'it ends the process']
+  const entry = (name: NativeModule) => [
+    name,
+    said.has(name) ? (said.get(name) ?? null) : 'loading it ends the process',
+  ]
   return Object.fromEntries(MODULES.map(entry))
 }
 
@@ -163,7 +169,10 @@ function readGroups(): Groups {
   }
 }
 
-/** The root has none of its own; where there is no other group, its kernel version says enough. */
+/**
+ * Looks for cgroup.kill in the groups below the root: the root group never has that file. Without any other group the
+ * answer is yes, as the kernel's version is judged elsewhere.
+ */
 function hasKill(mount: string, own: string): boolean {
   const groups = [own, ...listed(mount).map((name) => join(mount, name))].filter(
     (group) => group !== mount && existsSync(join(group, 'cgroup.events')),
@@ -171,7 +180,7 @@ function hasKill(mount: string, own: string): boolean {
   return groups.every((group) => existsSync(join(group, 'cgroup.kill')))
 }
 
-/** The mount of cgroup v2, and the folder of the group that is said in /proc/self/cgroup. */
+/** The mount point of cgroup v2, and the folder of this process's group. `self` is /proc/self/cgroup. */
 export function placeOfGroup(mountinfo: string, self: string): { mount: string; own: string } | null {
   const mounted = mountinfo.split('\n').find((line) => line.includes(' - cgroup2 '))
   const [, , , root, mount] = mounted?.split(' ') ?? []
@@ -180,11 +189,11 @@ export function placeOfGroup(mountinfo: string, self: string): { mount: string; 
   return { mount, own: join(mount, root === '/' ? path : path.slice(root.length)) }
 }
 
-/** From the firmware's driver, or else its own command. */
+/** get_throttled from the firmware driver's file in sysfs, or from vcgencmd. */
 function throttled(): number | null {
   const platform = '/sys/devices/platform'
   for (const soc of listed(platform).filter((name) => name.startsWith('soc'))) {
-    for (const name of listed(join(platform, soc)).filter((one) => one.endsWith('firmware'))) {
+    for (const name of listed(join(platform, soc)).filter((file) => file.endsWith('firmware'))) {
       const text = readOr(join(platform, soc, name, 'get_throttled')).trim()
       if (text !== '') return Number.parseInt(text, 16)
     }

@@ -1,4 +1,4 @@
-/** Invariant: every handle of a real board is looked at, and nothing is sent to a pin or a bus. */
+/** Judges the machine's devices against the handles of the board file. */
 
 import { gpioChipOf } from '../../drivers/board/models.ts'
 import type { Board, PwmEntry } from '../../drivers/board/types.ts'
@@ -6,7 +6,7 @@ import type { Chip, Device, Facts, NativeModule } from './facts.ts'
 import { act, type Finding, type Fix, handles, names, ok, problem, run, warning, write } from './finding.ts'
 import { HEADER_PWM, isPi, modelOf } from './models.ts'
 
-/** Versions are those of package.json. */
+/** What installs a module. The versions are those of package.json. */
 const INSTALL: Record<NativeModule, string> = {
   koffi: 'npm install koffi@3.3.4',
   'i2c-bus': 'sudo apt install build-essential python3 && npm install i2c-bus@5.2.3',
@@ -17,7 +17,7 @@ const INSTALL: Record<NativeModule, string> = {
 const CONSUMER = 'medulla:'
 
 export function aboutHardware(facts: Facts, board: Board | null): Finding[] {
-  if (board?.model === 'sim') return [ok('gpio', 'not looked at: the board is simulated')]
+  if (board?.model === 'sim') return [ok('gpio', 'not checked: the board is simulated')]
   return [
     ...gpio(facts, board),
     ...lines(facts, board),
@@ -35,32 +35,30 @@ export function aboutHardware(facts: Facts, board: Board | null): Finding[] {
 function gpio({ chips, model: name, modules }: Facts, board: Board | null): Finding[] {
   const about = 'gpio'
   const machine = modelOf(name)
-  // a board of another model is a problem already
+  // a board file for another model is reported as a problem by machine.ts
   const mistaken = machine !== null && board !== null && board.model !== machine && board.model !== 'linux'
   const wanted = mistaken ? gpioChipOf(machine) : (board?.chip ?? gpioChipOf(machine ?? 'linux'))
   if (chips.length === 0) {
-    const found = 'there is no /dev/gpiochip*: no pin can be driven here'
+    const found = 'no /dev/gpiochip*: no pin can be driven on this machine'
     const fix = isPi(name) ? run('sudo apt full-upgrade && sudo reboot') : run('medulla sim')
     return [board === null && !isPi(name) ? warning(about, found, fix) : problem(about, found, fix)]
   }
-  const shown = chips.map(({ path, label }) => `${path} ${label ?? '(cannot be asked)'}`).join(', ')
+  const shown = chips.map(({ path, label }) => `${path} ${label ?? '(label unknown)'}`).join(', ')
   if (wanted === undefined || chips.some(({ label }) => label === wanted)) {
     const others = chips
       .filter(({ label }) => label === wanted)
       .flatMap(({ used }) => Object.entries(used))
       .filter(([, user]) => !user.startsWith(CONSUMER))
       .map(([line, user]) => `GPIO${line} ${user === '?' ? '' : JSON.stringify(user)}`.trim())
-    return [ok(about, others.length === 0 ? shown : `${shown}; taken: ${others.join(', ')}`)]
+    return [ok(about, others.length === 0 ? shown : `${shown}; in use: ${others.join(', ')}`)]
   }
-  // what keeps them from being asked is said elsewhere
+  // labels are unknown without koffi or permission, which modules() and permissions() report
   if (modules.koffi !== null || chips.some(({ open }) => !open)) return [warning(about, shown)]
   const labels = chips.map(({ label }) => label ?? '?').join(' or ')
-  return [
-    problem(about, `no chip has the label ${wanted}; there is ${shown}`, write(`"chip": "${labels}"`, 'board.json')),
-  ]
+  return [problem(about, `no chip has the label ${wanted}; found ${shown}`, write(`"chip": "${labels}"`, 'board.json'))]
 }
 
-/** Each line of the board: is it there, and whose is it? */
+/** Whether each line of the board file exists and is free. */
 function lines({ chips, home }: Facts, board: Board | null): Finding[] {
   const chip: Chip | undefined = chips.find(({ label }) => label !== null && label === board?.chip)
   if (chip === undefined) return []
@@ -70,33 +68,34 @@ function lines({ chips, home }: Facts, board: Board | null): Finding[] {
     const about = 'line'
     const number = Number(entry.line.slice('GPIO'.length))
     if (number >= chip.lines) {
-      const beyond = `"${name}": ${entry.line} is not there, ${chip.label ?? chip.path} has ${chip.lines} lines`
+      const beyond = `"${name}": ${entry.line} does not exist, ${chip.label ?? chip.path} has ${chip.lines} lines`
       found.push(problem(about, beyond, write(`"line": "GPIO0" to "GPIO${chip.lines - 1}"`, 'board.json')))
       continue
     }
     const user = chip.used[number]
-    // the kernel keeps 31 bytes of it
+    // the kernel cuts a consumer's name to 31 bytes
     const ours = user !== undefined && user === `${CONSUMER}${name}`.slice(0, 31)
     if (user === undefined || (ours && home.running !== null)) free.push(name)
     else if (ours) {
-      const held = `"${name}": ${entry.line} is held by a runtime of another home, or by what keeps the levels of a dead one`
+      const held = `"${name}": ${entry.line} is held by a runtime with another home, or by the guard of a dead one`
       found.push(warning(about, held, run('pgrep -af medulla')))
     } else {
       const held = `"${name}": ${entry.line} is held by ${user === '?' ? 'the kernel' : JSON.stringify(user)}`
-      found.push(problem(about, held, act('end what holds it, or use another line')))
+      found.push(problem(about, held, act('end the process that holds the line, or use another line')))
     }
   }
-  if (free.length > 0) found.unshift(ok('lines', `${names(free)}: there and free`))
+  if (free.length > 0) found.unshift(ok('lines', `${names(free)}: present and free`))
   return found
 }
 
 function sysfs({ sysfsGpio }: Facts, board: Board | null): Finding {
   const about = 'sysfs'
   const users = handles(board, 'output', 'input').filter(([, { driver }]) => driver === 'sysfs')
-  if (sysfsGpio) return ok(about, '/sys/class/gpio is there (legacy; not needed)')
-  if (users.length === 0) return ok(about, 'no /sys/class/gpio, and nothing needs it')
+  if (sysfsGpio) return ok(about, '/sys/class/gpio exists (legacy; not needed)')
+  if (users.length === 0) return ok(about, 'no /sys/class/gpio, and no handle needs it')
   const list = names(users.map(([name]) => name))
-  return problem(about, `no /sys/class/gpio, which ${list} names as driver`, write('"driver": "cdev"', 'board.json'))
+  const found = `no /sys/class/gpio, but "driver": "sysfs" is set for ${list}`
+  return problem(about, found, write('"driver": "cdev"', 'board.json'))
 }
 
 function i2c({ i2c: buses, i2cDrivers, model, firmware }: Facts, board: Board | null): Finding[] {
@@ -110,7 +109,7 @@ function i2c({ i2c: buses, i2cDrivers, model, firmware }: Facts, board: Board | 
   const absent = users.filter(([, { bus }]) => !there.includes(`/dev/i2c-${bus}`))
   if (absent.length > 0) {
     const [first] = absent
-    const found = `/dev/i2c-${first?.[1].bus} is not there, which ${names(absent.map(([name]) => name))} needs`
+    const found = `no /dev/i2c-${first?.[1].bus}, needed by ${names(absent.map(([name]) => name))}`
     findings.push(missing(about, found, true, enable))
   } else if (there.length === 0) findings.push(missing(about, 'no /dev/i2c-*', users.length > 0, enable))
   else findings.push(ok(about, there.join(', ')))
@@ -121,7 +120,7 @@ function i2c({ i2c: buses, i2cDrivers, model, firmware }: Facts, board: Board | 
     findings.push(
       problem(
         about,
-        `"${name}": the kernel driver ${driver} has the chip at 0x${address.toString(16)}`,
+        `"${name}": the kernel driver ${driver} uses the chip at 0x${address.toString(16)}`,
         run(`echo ${device} | sudo tee /sys/bus/i2c/devices/${device}/driver/unbind`),
       ),
     )
@@ -139,7 +138,7 @@ function spi({ spi: devices, model, firmware }: Facts, board: Board | null): Fin
   const [first] = absent
   if (first === undefined) return missing('spi', 'no /dev/spidev*', false, enable)
   const [name, { bus, select }] = first
-  return missing('spi', `/dev/spidev${bus}.${select} is not there, which "${name}" needs`, true, enable)
+  return missing('spi', `no /dev/spidev${bus}.${select}, needed by "${name}"`, true, enable)
 }
 
 function pwm(facts: Facts, board: Board | null): Finding[] {
@@ -151,16 +150,14 @@ function pwm(facts: Facts, board: Board | null): Finding[] {
     : [act('enable a PWM chip in the device tree of this board')]
   if (chips.length === 0) {
     const found =
-      users.length === 0
-        ? 'no chip in /sys/class/pwm'
-        : `no PWM chip, which ${names(users.map(([name]) => name))} needs`
+      users.length === 0 ? 'no chip in /sys/class/pwm' : `no PWM chip, needed by ${names(users.map(([name]) => name))}`
     return [missing(about, found, users.length > 0, overlay)]
   }
   const shown = chips.map(({ number, channels, device }) => `pwmchip${number} (${channels} channels, ${device})`)
   return [ok(about, shown.join(', ')), ...users.flatMap(([name, entry]) => channel(facts, board, name, entry, overlay))]
 }
 
-/** Numbers of chips are those of this boot: on a Pi 5 the header's was pwmchip2 in 6.6 and is pwmchip0 in 6.12. */
+/** Chip numbers differ from kernel to kernel: on a Pi 5 the header's chip was pwmchip2 in 6.6 and is pwmchip0 in 6.12. */
 function channel(
   { pwm: chips }: Facts,
   board: Board | null,
@@ -174,20 +171,20 @@ function channel(
   const line = (chip: number, number = at.channel) =>
     write(`"channel": { "chip": ${chip}, "channel": ${number} }`, 'board.json')
   if (header !== undefined && header.number !== at.chip) {
-    const found = `"${name}": pwmchip${at.chip} is not the header's, which is pwmchip${header.number}`
+    const found = `"${name}": pwmchip${at.chip} does not reach the header, pwmchip${header.number} does`
     return [problem(about, found, line(header.number))]
   }
   const chip = chips.find(({ number }) => number === at.chip)
   if (chip === undefined) {
     const fix = overlay[0] ?? line(chips[0]?.number ?? 0)
-    return [problem(about, `"${name}": pwmchip${at.chip} is not there`, fix, ...overlay.slice(1))]
+    return [problem(about, `"${name}": no pwmchip${at.chip}`, fix, ...overlay.slice(1))]
   }
   if (at.channel < chip.channels) return []
-  const found = `"${name}": pwmchip${at.chip} has ${chip.channels} channels, from 0 on, and no ${at.channel}`
+  const found = `"${name}": pwmchip${at.chip} has channels 0 to ${chip.channels - 1}, not ${at.channel}`
   return [problem(about, found, line(at.chip, chip.channels - 1))]
 }
 
-/** Of the firmware's overlays/README: alternative function 0 is 4 there, 5 (or 3 of an RP1) is 2. */
+/** Source: the firmware's overlays/README. Its number for alternative function 0 is 4, for 5 (3 on an RP1) it is 2. */
 function overlayOf(used: readonly string[]): string {
   const outer = used.some((line) => line === 'GPIO12' || line === 'GPIO13')
   return outer ? 'dtoverlay=pwm-2chan,pin=12,func=4,pin2=13,func2=4' : 'dtoverlay=pwm-2chan'
@@ -201,7 +198,7 @@ function serial({ serial: devices, cmdline, model }: Facts, board: Board | null)
   for (const [name, { path }] of users) {
     if (there.includes(path)) continue
     const enable = isPi(model) ? run('sudo raspi-config nonint do_serial_hw 0 && sudo reboot') : run('ls /dev/tty*')
-    findings.push(problem(about, `${path} is not there, which "${name}" needs`, enable))
+    findings.push(problem(about, `no ${path}, needed by "${name}"`, enable))
   }
   const targets = users.map(([, { path }]) => devices.find((device) => device.path === path)?.target ?? path)
   const used = targets.map((path) => path.slice('/dev/'.length))
@@ -209,10 +206,10 @@ function serial({ serial: devices, cmdline, model }: Facts, board: Board | null)
   const shared = consoles.find((tty) => used.includes(tty))
   if (shared !== undefined) {
     const off = isPi(model) ? run('sudo raspi-config nonint do_serial_cons 1 && sudo reboot') : run('cat /proc/cmdline')
-    findings.push(problem(about, `the kernel writes its console to /dev/${shared}, which the board uses`, off))
+    findings.push(problem(about, `the kernel's console is on /dev/${shared}, which the board file uses`, off))
   }
   if (findings.length > 0) return findings
-  return [ok(about, there.length === 0 ? 'no serial port, and nothing needs one' : there.join(', '))]
+  return [ok(about, there.length === 0 ? 'no serial port, and no handle needs one' : there.join(', '))]
 }
 
 function modules({ modules: said }: Facts, board: Board | null): Finding[] {
@@ -231,11 +228,10 @@ function modules({ modules: said }: Facts, board: Board | null): Finding[] {
   const findings = list
     .filter((name) => said[name] !== null && needed[name])
     .map((name) => problem('packages', `${name} does not load: ${said[name]}`, run(INSTALL[name])))
-  const rest = unused.length === 0 ? '' : `; not needed: ${unused.join(', ')}`
-  return [...findings, ok('packages', `${loaded.length === 0 ? 'none' : loaded.join(', ')} load${rest}`)]
+  const others = unused.length === 0 ? '' : `; not needed: ${unused.join(', ')}`
+  return [...findings, ok('packages', `${loaded.length === 0 ? 'none' : loaded.join(', ')} load${others}`)]
 }
 
-/** Of an unprivileged user; root may open everything. */
 function temperature({ w1, model, firmware }: Facts, board: Board | null): Finding[] {
   const users = handles(board, 'temperature')
   const [first] = users
@@ -244,19 +240,19 @@ function temperature({ w1, model, firmware }: Facts, board: Board | null): Findi
   const absent = users.find(([, { device }]) => !(w1 ?? []).includes(device))
   if (absent === undefined) return [ok(about, users.map(([, { device }]) => device).join(', '))]
   const [name, { device }] = absent
-  const what = `the sensor ${device} is not there, which "${name}" needs`
+  const what = `no sensor ${device}, needed by "${name}"`
   if (w1 === null) {
     const overlay = isPi(model)
       ? write('dtoverlay=w1-gpio', `${firmware}/config.txt`)
       : act('enable a 1-wire bus in the device tree of this board')
-    return [problem(about, `no 1-wire bus: ${what}`, overlay)]
+    return [problem(about, `no 1-wire bus, so ${what}`, overlay)]
   }
-  const found = w1.length === 0 ? 'nothing is' : `there is ${w1.join(', ')}`
-  return [
-    problem(about, `${what}; on the bus ${found}`, act('check its wires, and 4.7 kOhm from the data line to 3.3 V')),
-  ]
+  const found = w1.length === 0 ? 'nothing' : w1.join(', ')
+  const fix = act("check the sensor's wires, and 4.7 kOhm from the data line to 3.3 V")
+  return [problem(about, `${what}; on the bus: ${found}`, fix)]
 }
 
+/** Which devices this user may not open; root may open all. */
 function permissions({ user, chips, i2c: buses, spi: selects, pwm: pwms, serial: ports }: Facts): Finding {
   const about = 'user'
   if (user.uid === 0) return ok(about, 'root')
@@ -274,5 +270,5 @@ function permissions({ user, chips, i2c: buses, spi: selects, pwm: pwms, serial:
 function missing(about: string, found: string, needed: boolean, fix: readonly Fix[]): Finding {
   const [first, ...more] = fix
   if (needed && first !== undefined) return problem(about, found, first, ...more)
-  return warning(about, `${found}; needed only by handles of that kind`, ...fix)
+  return warning(about, `${found}; only handles of that kind need it`, ...fix)
 }

@@ -1,4 +1,4 @@
-/** Invariant: the same facts always give the same report; no file, no clock, no call of the system. */
+/** Turns facts into the doctor's report. Pure: reads no file and no clock, makes no system call. */
 import type { DoctorReport } from '../../deploy/shared/doctor.ts'
 import { parseBoard } from '../../drivers/board/board.ts'
 import type { Board } from '../../drivers/board/types.ts'

@@ -1,17 +1,17 @@
-/** Invariant: says of the computer itself, without its pins, whether a robot can live on it. */
+/** Judges the computer without its pins: model, kernel, Node, power, clock, memory, real-time priority, home. */
 import type { Board } from '../../drivers/board/types.ts'
 import type { Facts } from './facts.ts'
 import { act, type Finding, ok, problem, run, warning, write } from './finding.ts'
 import { isPi, modelOf } from './models.ts'
 
 const NODE = [20, 19] as const
-/** GPIO character device v2, and cgroup.kill, came with these. */
+/** The first kernels with version 2 of the GPIO character device, and with cgroup.kill. */
 const KERNEL = { lines: [5, 10], kill: [5, 14] } as const
-/** What a Node process of its own needs beside the one that it replaces. */
+/** Memory that a candidate's Node process needs beside the running program. */
 const CANDIDATE_MB = 60
 const SERVICE = "the runtime's service, under [Service]"
 
-/** Bits of get_throttled: now, and 16 higher since the start. */
+/** The bits of get_throttled from bit 0: what is so now. From bit 16: what was so at any time since the start. */
 const POWER = ['under-voltage', 'frequency capped', 'throttled', 'soft temperature limit'] as const
 
 export function aboutMachine(facts: Facts, board: Board | null): Finding[] {
@@ -37,7 +37,7 @@ function model({ model: name, platform, arch, board: { file } }: Facts, board: B
       const found = `this is not a Raspberry Pi (${what})${simulated}`
       return simulated === '' ? warning(about, found, run('medulla sim')) : ok(about, found)
     }
-    const found = `${what} is not one of pi3, pi4, pi5 and zero2w, which are supported`
+    const found = `${what} is not a supported model (pi3, pi4, pi5, zero2w)`
     return warning(about, found, write('"model": "linux", "chip": "LABEL"', file))
   }
   const found = `${name}: "model": "${known}"`
@@ -50,17 +50,17 @@ function model({ model: name, platform, arch, board: { file } }: Facts, board: B
 function kernel({ platform, kernel: release, arch }: Facts): Finding {
   const about = 'kernel'
   if (platform !== 'linux') {
-    return problem(about, `hardware is driven through Linux, this is ${platform}`, run('medulla sim'))
+    return problem(about, `hardware needs Linux, this is ${platform}`, run('medulla sim'))
   }
   const update = run('sudo apt update && sudo apt full-upgrade && sudo reboot')
   if (!atLeast(release, KERNEL.lines)) {
-    return problem(about, `${release}: below 5.10 there is no GPIO character device v2`, update)
+    return problem(about, `${release}: kernels below 5.10 have no GPIO character device v2`, update)
   }
   if (!atLeast(release, KERNEL.kill)) {
-    return warning(about, `${release}: below 5.14 there is no cgroup.kill, so the fence is weak`, update)
+    return warning(about, `${release}: kernels below 5.14 have no cgroup.kill, so the fence is weak`, update)
   }
   if (arch !== 'arm64' && arch !== 'x64') {
-    const found = `${release}, but a Node for ${arch}: programs can be confined on a 64-bit system only`
+    const found = `${release}, but Node is built for ${arch}: programs can be confined on a 64-bit system only`
     return problem(about, found, act('install the 64-bit Raspberry Pi OS, and Node for arm64'))
   }
   return ok(about, `${release}, ${arch}`)
@@ -72,37 +72,35 @@ function node({ node: { version, path, closed } }: Facts): Finding {
     return problem(
       about,
       `Node ${version}, expected ${NODE.join('.')} or newer`,
-      act('install it from nodejs.org, or Debian 13: apt install nodejs'),
+      act('install Node from nodejs.org, or on Debian 13: apt install nodejs'),
     )
   }
   if (closed === null) return ok(about, `${version}, ${path}`)
   return problem(
     about,
-    `programs run as users of their own, and those cannot read ${closed}`,
+    `programs run as their own users, which cannot read ${closed}`,
     run(`sudo chmod -R o+rX ${closed}`),
   )
 }
 
-/** Of what is on now, and what was since the start. */
 function power({ throttled, model: name }: Facts): Finding {
   const about = 'power'
-  if (throttled === null) return ok(about, isPi(name) ? 'the firmware does not say' : 'no Raspberry Pi firmware to ask')
+  if (throttled === null) return ok(about, isPi(name) ? 'the firmware reports nothing' : 'no Raspberry Pi firmware')
   const set = (shift: number) => POWER.filter((_, bit) => (throttled >> (bit + shift)) & 1)
   const [now, before] = [set(0), set(16)]
   if (now.length === 0 && before.length === 0) return ok(about, 'no under-voltage, not throttled since the start')
   const fix = [...now, ...before].includes('under-voltage')
-    ? act('use a supply of 5.1 V with a short, thick cable, and another one for motors')
-    : act('keep it below 80 degrees, with a heat sink or a fan')
+    ? act('use a 5.1 V supply with a short, thick cable, and a separate supply for motors')
+    : act('keep the Pi below 80 degrees, with a heat sink or a fan')
   if (now.length > 0) return problem(about, `now: ${now.join(', ')}`, fix)
   return warning(about, `since the start: ${before.join(', ')}`, fix)
 }
 
 function clock({ clockSet }: Facts): Finding {
   const about = 'clock'
-  if (clockSet === null) return ok(about, 'the kernel cannot be asked without koffi')
+  if (clockSet === null) return ok(about, 'unknown: asking the kernel needs koffi')
   if (clockSet) return ok(about, 'synchronised')
-  const found =
-    'not synchronised: it decides how new a bundle file may be, whether one has expired, and the dates of receipts'
+  const found = 'not synchronised: a wrong clock refuses good bundles as too new or expired, and misdates receipts'
   return warning(about, found, run('sudo timedatectl set-ntp true'))
 }
 
@@ -112,7 +110,7 @@ function memory({ memory: { availableMb, totalMb } }: Facts, board: Board | null
   const found = `${availableMb} of ${totalMb} MB are free`
   if (availableMb >= needed) return ok(about, found)
   const fix = run('ps -eo rss,comm --sort=-rss | head')
-  return problem(about, `${found}: a swap runs two programs at once and needs ${needed}`, fix)
+  return problem(about, `${found}: a swap runs two programs at once and needs ${needed} MB`, fix)
 }
 
 function realtime({ realtime: { works, runtimeUs, preemptRt } }: Facts, board: Board | null): Finding {
@@ -127,20 +125,20 @@ function realtime({ realtime: { works, runtimeUs, preemptRt } }: Facts, board: B
   }
   if (wanted > 0 && runtimeUs === -1) {
     const fix = run('sudo sysctl -w kernel.sched_rt_runtime_us=950000')
-    return warning(about, `SCHED_FIFO without limit: a program in an endless loop takes its CPU for ever`, fix)
+    return warning(about, 'SCHED_FIFO has no limit: a program in an endless loop blocks its CPU for ever', fix)
   }
   return ok(about, `SCHED_FIFO works, ${kind}`)
 }
 
 function home({ home: { dir, there, closed, running }, user }: Facts): Finding {
   const about = 'home'
-  if (closed) return warning(about, `${user.name} may not look into ${dir}`, run('sudo medulla doctor'))
-  if (running !== null) return ok(about, `${dir}: a runtime has it, pid ${running}`)
+  if (closed) return warning(about, `${user.name} may not read ${dir}`, run('sudo medulla doctor'))
+  if (running !== null) return ok(about, `${dir}: in use by a runtime, pid ${running}`)
   if (there) return ok(about, dir)
-  return warning(about, `no robot lives in ${dir} yet`, run(`sudo medulla runtime --home ${dir}`))
+  return warning(about, `no robot in ${dir} yet`, run(`sudo medulla runtime --home ${dir}`))
 }
 
-/** The first two numbers of a version. */
+/** Compares the first two numbers of a version. */
 function atLeast(version: string, [major, minor]: readonly [number, number]): boolean {
   const [, a = '0', b = '0'] = /^v?(\d+)\.(\d+)/.exec(version) ?? []
   return Number(a) > major || (Number(a) === major && Number(b) >= minor)

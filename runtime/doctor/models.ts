@@ -1,9 +1,9 @@
-/** Invariant: what a Raspberry Pi calls itself says which `model` its board file has. */
+/** Maps the model name in a Raspberry Pi's device tree to the `model` of its board file. */
 import type { Model } from '../../drivers/board/models.ts'
 
 type PiModel = Extract<Model, 'pi3' | 'pi4' | 'pi5' | 'zero2w'>
 
-/** /proc/device-tree/model of those that are supported; 400 and 500 are a 4 and a 5 in a keyboard. */
+/** /proc/device-tree/model of the supported boards; the 400 and the 500 are a Pi 4 and a Pi 5 in a keyboard. */
 const NAMES: readonly [RegExp, PiModel][] = [
   [/^Raspberry Pi Zero 2\b/, 'zero2w'],
   [/^Raspberry Pi (?:3|Compute Module 3)\b/, 'pi3'],
@@ -11,7 +11,7 @@ const NAMES: readonly [RegExp, PiModel][] = [
   [/^Raspberry Pi (?:5|500|Compute Module 5)\b/, 'pi5'],
 ]
 
-/** Device names of the PWM block that reaches the header; its number differs from kernel to kernel. */
+/** Device name of the PWM block that reaches the header; its pwmchip number differs from kernel to kernel. */
 export const HEADER_PWM: Partial<Record<Model, string>> = {
   pi3: '3f20c000.pwm',
   zero2w: '3f20c000.pwm',

@@ -11,7 +11,7 @@ beforeEach(() => {
 })
 afterEach(() => laptop.close())
 
-test('board new: a file to edit that checks, and one that is there is not replaced', async () => {
+test('board new writes a file that board check accepts, and does not replace an existing file', async () => {
   const file = join(laptop.dir, 'board.json')
   expect(await laptop.run('board', 'new', '--model', 'pi4')).toEqual({
     status: 0,
@@ -50,7 +50,7 @@ test('board new: a file to edit that checks, and one that is there is not replac
   })
 })
 
-test('HANDLES 8.7: board check shows a mistake in its line, and what to write', async () => {
+test('HANDLES 8.7: board check shows the line of a mistake, and what to write', async () => {
   writeFileSync(
     join(laptop.dir, 'b.json'),
     '{\n  "model": "pi4",\n  "handles": {\n    "led": { "kind": "ouput", "line": 17 }\n  }\n}\n',
@@ -78,7 +78,7 @@ test('HANDLES 8.7: board check shows a mistake in its line, and what to write', 
   ])
 })
 
-test('HANDLES 8.9: board check --json has the handles and the advice', async () => {
+test('HANDLES 8.9: board check --json prints the handles and the advice', async () => {
   const board = join(ROOT, 'robots/blink/board.pi4.json')
   const { status, events } = await laptop.json('board', 'check', board)
   expect(status).toBe(0)
@@ -94,7 +94,7 @@ test('HANDLES 8.9: board check --json has the handles and the advice', async () 
   )
 })
 
-test('usage: board wants to know what; a file that is not there is refused', async () => {
+test('board without a subcommand is a usage error; board check refuses a missing file', async () => {
   expect(await laptop.run('board')).toEqual({
     status: 2,
     stdout: '',
@@ -103,7 +103,7 @@ test('usage: board wants to know what; a file that is not there is refused', asy
   expect(await laptop.run('board', 'new')).toMatchObject({ status: 2, stderr: expect.stringContaining('--model') })
   expect(await laptop.run('board', 'check')).toMatchObject({
     status: 3,
-    stderr: expect.stringMatching(/board\.json cannot be read: ENOENT\nmedulla: hint: medulla board new/),
+    stderr: expect.stringMatching(/cannot read .*board\.json: ENOENT\nmedulla: hint: medulla board new/),
   })
   for (const what of ['new', 'check']) {
     const { status, stdout } = await laptop.run('board', what, '--help')
@@ -111,7 +111,7 @@ test('usage: board wants to know what; a file that is not there is refused', asy
   }
 })
 
-test('a code frame: at the edges of a file, with tabs, and a mark that ends with its line', () => {
+test('a code frame works at the edges of a file, with tabs, and cuts its mark at the end of the line', () => {
   expect(codeFrame('\t{ "a": 1', { line: 1, column: 4, length: 99 })).toEqual(['> 1 |  { "a": 1', '    |    ^^^^^^'])
   expect(codeFrame('{\r\n', { line: 2, column: 1, length: 1 })).toEqual(['  1 | {', '> 2 |', '    | ^'])
 })

@@ -1,4 +1,4 @@
-/** The doctor on made-up machines: each fault alone, with what it finds and the fix. */
+/** Judges made-up machines: each has one fault, with the expected finding and fix. */
 import { expect, test } from 'vitest'
 import type { Finding } from '../../deploy/shared/doctor.ts'
 import type { Facts } from '../../runtime/doctor/facts.ts'
@@ -20,7 +20,7 @@ const BOARD = {
   },
 }
 
-/** A Pi 4 with everything that BOARD wants. */
+/** A Pi 4 with every device that BOARD needs. */
 const PI4: Facts = {
   host: 'arm',
   platform: 'linux',
@@ -66,15 +66,15 @@ function board(more: object, handles: object = BOARD.handles): Pick<Facts, 'boar
   return { board: { ...PI4.board, text: JSON.stringify({ ...BOARD, handles, ...more }) } }
 }
 
-/** What is not ok on the machine. */
+/** The findings that are not ok. */
 function faults(changed: Partial<Facts>): Finding[] {
   return judge({ ...PI4, ...changed }).findings.filter(({ severity }) => severity !== 'ok')
 }
 
-test('a good robot has nothing to mend', () => {
+test('a machine without a fault has findings of severity ok only', () => {
   expect(faults({})).toEqual([])
   expect(judge(PI4)).toMatchObject({ host: 'arm', machine: 'Raspberry Pi 4 Model B Rev 1.4', board: '/b.json' })
-  expect(judge(PI4).findings.find(({ about }) => about === 'gpio')?.found).toContain('taken: GPIO42 "ACT"')
+  expect(judge(PI4).findings.find(({ about }) => about === 'gpio')?.found).toContain('in use: GPIO42 "ACT"')
 })
 
 const WATER = { water: { kind: 'temperature', device: '28-0316a279f5ff' } }
@@ -133,8 +133,8 @@ test.each<[title: string, Partial<Facts>, severity: string, found: string, fix: 
     'endless loop',
     { run: 'sudo sysctl -w kernel.sched_rt_runtime_us=950000' },
   ],
-  ['home', { home: { ...PI4.home, there: false } }, 'warning', 'no robot lives', { run: expect.any(String) }],
-  ['home', { home: { ...PI4.home, closed: true } }, 'warning', 'may not look', { run: 'sudo medulla doctor' }],
+  ['home', { home: { ...PI4.home, there: false } }, 'warning', 'no robot in', { run: expect.any(String) }],
+  ['home', { home: { ...PI4.home, closed: true } }, 'warning', 'may not read', { run: 'sudo medulla doctor' }],
   [
     'line',
     { chips: [{ ...header, used: { 17: 'gpio-fan' } }, expander] },
@@ -147,14 +147,14 @@ test.each<[title: string, Partial<Facts>, severity: string, found: string, fix: 
     'line',
     { chips: [{ ...header, used: { 17: 'medulla:led' } }] },
     'warning',
-    'a runtime of another home',
+    'a runtime with another home',
     { run: 'pgrep -af medulla' },
   ],
   [
     'line',
     { ...board({}, { led: { kind: 'output', line: 'GPIO53' } }), chips: [{ ...header, lines: 28 }] },
     'problem',
-    'GPIO53 is not there',
+    'GPIO53 does not exist',
     { write: '"line": "GPIO0" to "GPIO27"', to: 'board.json' },
   ],
   ['gpio', { ...board({}, LED), chips: [] }, 'problem', 'no /dev/gpiochip*', { run: expect.any(String) }],
@@ -172,72 +172,72 @@ test.each<[title: string, Partial<Facts>, severity: string, found: string, fix: 
       modules: { ...PI4.modules, onoff: null, epoll: null },
     },
     'problem',
-    '"led" names as driver',
+    '"driver": "sysfs" is set for "led"',
     { write: '"driver": "cdev"', to: 'board.json' },
   ],
+  ['i2c', { i2c: [] }, 'problem', 'no /dev/i2c-1, needed by "imu"', { run: 'sudo raspi-config nonint do_i2c 0' }],
   [
     'i2c',
-    { i2c: [] },
-    'problem',
-    '/dev/i2c-1 is not there, which "imu" needs',
+    { ...board({}, LED), i2c: [] },
+    'warning',
+    'only handles of that kind need it',
     { run: 'sudo raspi-config nonint do_i2c 0' },
   ],
-  ['i2c', { ...board({}, LED), i2c: [] }, 'warning', 'needed only by', { run: 'sudo raspi-config nonint do_i2c 0' }],
   [
     'i2c',
     { i2cDrivers: { '1-0068': 'rtc-ds1307' } },
     'problem',
-    'rtc-ds1307 has the chip at 0x68',
+    'rtc-ds1307 uses the chip at 0x68',
     { run: 'echo 1-0068 | sudo tee /sys/bus/i2c/devices/1-0068/driver/unbind' },
   ],
-  ['spi', { spi: [] }, 'problem', 'which "display" needs', { run: 'sudo raspi-config nonint do_spi 0' }],
+  ['spi', { spi: [] }, 'problem', 'needed by "display"', { run: 'sudo raspi-config nonint do_spi 0' }],
   [
     'pwm',
     { pwm: [] },
     'problem',
-    'which "servo" needs',
+    'needed by "servo"',
     { write: 'dtoverlay=pwm-2chan', to: '/boot/firmware/config.txt' },
   ],
   [
     'pwm',
     { pwm: [pwmchip(1, 'fe20c800.pwm')] },
     'problem',
-    'pwmchip0 is not there',
+    'no pwmchip0',
     { write: 'dtoverlay=pwm-2chan', to: '/boot/firmware/config.txt' },
   ],
   [
     'pwm',
     { pwm: [pwmchip(0, '107d517a80.pwm'), pwmchip(2, 'fe20c000.pwm')] },
     'problem',
-    "not the header's, which is pwmchip2",
+    'does not reach the header, pwmchip2 does',
     { write: '"channel": { "chip": 2, "channel": 0 }', to: 'board.json' },
   ],
   [
     'temperature',
     board({}, WATER),
     'problem',
-    'no 1-wire bus: the sensor 28-0316a279f5ff is not there, which "water" needs',
+    'no 1-wire bus, so no sensor 28-0316a279f5ff, needed by "water"',
     { write: 'dtoverlay=w1-gpio', to: '/boot/firmware/config.txt' },
   ],
   [
     'temperature',
     { ...board({}, WATER), w1: ['28-000000000001'] },
     'problem',
-    'which "water" needs; on the bus there is 28-000000000001',
-    { do: 'check its wires, and 4.7 kOhm from the data line to 3.3 V' },
+    'needed by "water"; on the bus: 28-000000000001',
+    { do: "check the sensor's wires, and 4.7 kOhm from the data line to 3.3 V" },
   ],
   [
     'serial',
     { serial: [] },
     'problem',
-    '/dev/serial0 is not there',
+    'no /dev/serial0',
     { run: 'sudo raspi-config nonint do_serial_hw 0 && sudo reboot' },
   ],
   [
     'serial',
     { cmdline: 'console=ttyAMA0,115200 console=tty1' },
     'problem',
-    'console to /dev/ttyAMA0',
+    'console is on /dev/ttyAMA0',
     { run: 'sudo raspi-config nonint do_serial_cons 1 && sudo reboot' },
   ],
   [
@@ -280,7 +280,7 @@ test.each<[title: string, Partial<Facts>, severity: string, found: string, fix: 
     'cgroup',
     { groups: { ...PI4.groups, writable: false } },
     'warning',
-    'cannot be divided',
+    'cannot make groups below',
     { do: expect.any(String) },
   ],
   ['board', board({ chpi: 'x' }), 'problem', 'chpi', { do: 'write "chip"' }],
@@ -298,7 +298,7 @@ test.each<[title: string, Partial<Facts>, severity: string, found: string, fix: 
   expect(first?.fix[0]).toEqual(fix)
 })
 
-test('an unprivileged user is told the groups of what he may not open, and that confinement wants root', () => {
+test('an unprivileged user gets the groups of the closed devices as a fix, and the hint that confinement needs root', () => {
   const findings = faults({
     user: { uid: 1000, name: 'pi', groups: ['pi', 'spi'] },
     chips: closed(PI4.chips),
@@ -311,12 +311,12 @@ test('an unprivileged user is told the groups of what he may not open, and that 
   ])
 })
 
-test('a line of the runtime that runs here is no problem', () => {
+test('a line that the running runtime of this home holds is not a problem', () => {
   const chips = [{ ...header, used: { 17: 'medulla:led' } }]
   expect(faults({ chips, home: { ...PI4.home, running: 77 } })).toEqual([])
 })
 
-test("a Pi 5 of kernel 6.6 has the header's PWM elsewhere", () => {
+test("the header's PWM chip of a Pi 5 is found by its device, as its number differs in kernel 6.6", () => {
   const pi5 = {
     model: 'Raspberry Pi 5 Model B Rev 1.0',
     chips: [{ ...header, label: 'pinctrl-rp1', lines: 54 }],
@@ -329,7 +329,7 @@ test("a Pi 5 of kernel 6.6 has the header's PWM elsewhere", () => {
   expect(faults({ ...pi5, ...board({ model: 'pi5' }, { servo }) })).toEqual([])
 })
 
-test('a laptop is told that it is no Pi, and to simulate', () => {
+test('on a laptop the doctor warns that it is not a Pi and suggests medulla sim', () => {
   const laptop = {
     arch: 'x64',
     model: null,
@@ -342,15 +342,15 @@ test('a laptop is told that it is no Pi, and to simulate', () => {
   expect(findings[0]?.found).toContain('not a Raspberry Pi')
   expect(findings.map(({ severity }) => severity)).not.toContain('problem')
   expect(JSON.stringify(findings)).not.toContain('raspi-config')
-  // a board of a Pi cannot run there
+  // a Pi's board file is a problem on a laptop
   expect(faults({ ...laptop, ...board({}) }).filter(({ severity }) => severity === 'problem')).not.toEqual([])
-  // a simulated one can
+  // a simulated board is not
   const simulated = JSON.stringify({ model: 'sim', handles: LED })
   expect(faults({ ...laptop, board: { ...PI4.board, text: simulated } })).toEqual([])
   expect(faults({ platform: 'darwin' })[0]).toMatchObject({ about: 'kernel', fix: [{ run: 'medulla sim' }] })
 })
 
-test('every problem has a fix, on a machine with nothing', () => {
+test('every problem of a machine without devices has a fix', () => {
   const { findings } = judge({
     ...PI4,
     kernel: '4.19.0',
@@ -374,11 +374,11 @@ test.each([
   ['Raspberry Pi Zero W Rev 1.1', null],
   ['Raspberry Pi 2 Model B Rev 1.1', null],
   [null, null],
-])('the device tree says %s: %s', (name, model) => {
+])('the device-tree model %s is the board model %s', (name, model) => {
   expect(modelOf(name)).toBe(model)
 })
 
-test('files of the kernel', () => {
+test("meminfo, group and cgroup files are parsed, also of a hybrid hierarchy and a container's", () => {
   expect(memoryOf('MemTotal:        3884184 kB\nMemFree: 1 kB\nMemAvailable:    3174400 kB\n')).toEqual({
     totalMb: 3793,
     availableMb: 3100,
@@ -400,7 +400,7 @@ test('files of the kernel', () => {
   expect(placeOfGroup('', '0::/\n')).toBeNull()
 })
 
-test('this machine can be looked at, whatever it is', async () => {
+test('gather works on the machine that runs the tests', async () => {
   const facts = await gather({ home: '/nonexistent' })
   expect(facts).toMatchObject({ platform: process.platform, home: { there: false, running: null } })
   expect(facts.board).toMatchObject({ text: null, error: 'ENOENT' })
@@ -408,7 +408,7 @@ test('this machine can be looked at, whatever it is', async () => {
   expect(judge(facts).findings.length).toBeGreaterThan(10)
 })
 
-test('a DS18B20 that the kernel has found is well, and without one nothing is said of 1-wire', () => {
+test('a DS18B20 that the kernel has found is ok, and without a temperature handle there is no finding about 1-wire', () => {
   const about = (changed: Partial<Facts>) =>
     judge({ ...PI4, ...changed }).findings.filter((finding) => finding.about === 'temperature')
   expect(about({ ...board({}, WATER), w1: ['28-0316a279f5ff', '28-000000000001'] })).toMatchObject([

@@ -173,7 +173,7 @@ test('an operator needs a name, and has it alone', async () => {
   })
   expect((await trust(home, 'broken.json')).error).toEqual({
     code: 'usage',
-    message: expect.stringMatching(/^cannot read an operator's card from .*broken\.json: it is no JSON$/),
+    message: expect.stringMatching(/^cannot read an operator's card from .*broken\.json: it is not JSON$/),
     hint: 'on the laptop: medulla trust --export > me.json',
   })
   expect(list()).toBe(before)
