@@ -6,7 +6,7 @@ export type ConfigValues<C extends ConfigNames> = { readonly [K in C[number]]: s
 const MAX_NAMES = 32
 const NAME = /^[A-Z][A-Z0-9_]{0,63}$/
 
-/** What the author wrote, checked. Throws TypeError with what to write instead (BUNDLE 4.5). */
+/** Checks the `config` of a program. Throws TypeError that says what to write instead (BUNDLE 4.5). */
 export function configNames(given: unknown = []): string[] {
   if (!Array.isArray(given)) throw new TypeError(`config: expected a list of names like ['MQTT_URL', 'TOKEN']`)
   if (given.length > MAX_NAMES) throw new TypeError(`config: ${given.length} names, at most ${MAX_NAMES}`)
@@ -19,7 +19,7 @@ export function configNames(given: unknown = []): string[] {
   return [...given]
 }
 
-/** Of each name its value, else an empty text, as where a program is described. It cannot be written. */
+/** What a program sees as `config`: read-only; a name without a value has an empty text, as when a program is described. */
 export function configView(
   names: ConfigNames | undefined,
   values: Readonly<Record<string, string>>,

@@ -1,6 +1,6 @@
 /**
- * Invariant: when `confineSelf` returns, no thread of this process has a capability, none can get one, and each is under
- * the filter (HANDLES 13.3, 13.7). Nothing of the program has run by then.
+ * Invariant: when `confineSelf` returns, no thread of this process has a capability or can get one, and every thread is
+ * under the filter (HANDLES 13.3, 13.7; test/runtime/confinement.test.ts). The loader calls it before any program code runs.
  */
 import { readFileSync } from 'node:fs'
 import { loadSystem } from '../../drivers/owner/linux/system.ts'
@@ -16,10 +16,10 @@ const PR_SET_DUMPABLE = 4
 const SECCOMP_SET_MODE_FILTER = 1
 const SECCOMP_FILTER_FLAG_TSYNC = 1
 
-/** Throws when the process is not confined as `init` says it is. */
+/** Throws when the process is not confined as `confine` requires. */
 export function confineSelf({ confine, grants }: Pick<Init, 'confine' | 'grants'>): void {
   if (confine === null) return
-  // the folder that is writable; the one it started in is not even there
+  // /tmp is writable; the folder in which the process was started does not exist in its new root
   process.chdir('/tmp')
   if (confine.filter === 'install') {
     if (!isArch(process.arch)) throw new Error(`there is no filter for ${process.arch}`)
@@ -29,15 +29,15 @@ export function confineSelf({ confine, grants }: Pick<Init, 'confine' | 'grants'
   if (process.getuid?.() === 0) throw new Error('not confined: the program would run as root')
 }
 
-/** What the endpoint does to itself before it reads its first byte from the network. */
+/** How the endpoint confines itself before it reads its first byte from the network. */
 export interface ServerConfine {
-  /** It has a user of its own, in a root of its own; null: it runs as the body's user. */
+  /** The uid of the endpoint's own user, in its own root; null: the endpoint runs as the body's user. */
   user: number | null
-  /** False where there is no filter for this machine, or nothing to install it with. */
+  /** False when there is no filter for this architecture, or koffi is missing. */
   seccomp: boolean
 }
 
-/** HANDOVER 8.14, 8.15. Throws when the process is not confined as `confine` says it is. */
+/** Confines the endpoint (HANDOVER 8.14, 8.15). Throws when the process is not confined as `confine` requires. */
 export function confineServer({ user, seccomp }: ServerConfine): void {
   if (process.platform !== 'linux') return
   if (user !== null) process.chdir('/tmp')
@@ -54,7 +54,7 @@ export function confineServer({ user, seccomp }: ServerConfine): void {
 const NO_CAPABILITY = { CapPrm: '0'.repeat(16), CapEff: '0'.repeat(16), CapBnd: '0'.repeat(16) }
 const FILTERED = { NoNewPrivs: '1', Seccomp: '2' }
 
-/** Fields of proc_pid_status(5). Throws for the first that differs. */
+/** `expected`: fields of proc_pid_status(5). Throws for the first field that differs. */
 function expectStatus(expected: Readonly<Record<string, string>>): void {
   const status = readFileSync('/proc/self/status', 'utf8')
   for (const [name, value] of Object.entries(expected)) {
@@ -63,7 +63,7 @@ function expectStatus(expected: Readonly<Record<string, string>>): void {
   }
 }
 
-/** seccomp(2), for every thread there is and for those to come. */
+/** Installs the filter by seccomp(2) for all present threads; later threads inherit it. */
 export function install(arch: Arch, program: Uint8Array): void {
   const system = loadSystem()
   // struct sock_fprog

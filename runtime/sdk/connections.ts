@@ -1,6 +1,6 @@
 /**
- * Invariant: nobody who connected to a server is cut off by its closing before the deadline: whoever is to be told
- * something is told it, and every connection ends with a FIN (HANDLES 17.5; test/e2e/listen.test.ts).
+ * Invariant: closing a server cuts off no connection before the deadline: pending responses are sent, and every connection
+ * ends with a FIN (HANDLES 17.5; test/e2e/listen.test.ts).
  */
 import { Server as HttpServer, type ServerResponse } from 'node:http'
 import { Server as HttpsServer } from 'node:https'
@@ -8,12 +8,12 @@ import { Server as NetServer, type Socket } from 'node:net'
 import { Server as TlsServer } from 'node:tls'
 
 interface Connection {
-  /** It has asked for something, or is no HTTP any more. */
+  /** A request has come, or the connection no longer speaks HTTP. */
   used: boolean
   readonly answers: Set<ServerResponse>
 }
 
-/** What is connected to one server. */
+/** The connections of one server. */
 export class Connections {
   readonly server: NetServer
   readonly #open = new Map<Socket, Connection>()
@@ -21,11 +21,11 @@ export class Connections {
   #closing = false
   #changed: () => void = () => {}
 
-  /** Wraps the server's emit(): a listener of our own would change Node's behaviour, as one for `upgrade` does. */
+  /** Wraps the server's emit(), as a listener of ours could change Node's behaviour: one for `upgrade` does. */
   constructor(server: NetServer) {
     this.server = server
     this.#isHttp = server instanceof HttpServer || server instanceof HttpsServer
-    // of TLS the socket that speaks it, which ends with a close_notify
+    // for TLS track the TLS socket: ending that one sends a close_notify
     const connected = server instanceof TlsServer ? 'secureConnection' : 'connection'
     const emit = server.emit
     server.emit = (event: string, ...args: unknown[]): boolean => {
@@ -40,24 +40,25 @@ export class Connections {
     return this.#open.size
   }
 
-  /** Accepts again. */
+  /** The server accepts again after a close(). */
   reopen(): void {
     this.#closing = false
   }
 
   /**
-   * Stops listening, then lets every connection come to its end: what is asked is answered with `Connection: close`, who
-   * was just accepted may still ask, what is idle or no HTTP gets a FIN. `changed` is called whenever a connection ended.
+   * Stops listening, then winds every connection down: a pending request is answered with `Connection: close`, a connection
+   * that was just accepted may still send a request, an idle or non-HTTP connection gets a FIN. `changed` is called whenever a
+   * connection has ended.
    */
   close(changed: () => void): void {
     this.#closing = true
     this.#changed = changed
-    // not that of HTTP, which resets idle connections whose next request is under way
+    // http.Server's close() would reset idle connections, also those whose next request is on its way
     if (this.server.listening) NetServer.prototype.close.call(this.server)
     for (const [socket, connection] of this.#open) this.#wind(socket, connection)
   }
 
-  /** A FIN to everybody. */
+  /** Sends a FIN on every connection. */
   end(): void {
     for (const socket of this.#open.keys()) socket.end()
   }

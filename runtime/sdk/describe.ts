@@ -1,4 +1,4 @@
-/** Invariant: describing a program touches no hardware and starts no loop; it is one dry call of `run`. */
+/** Describes a program for its manifest, by one call of `run` on paper handles: no hardware, no ticks. */
 
 import { configNames } from './config.ts'
 import { paperHandle } from './dummies.ts'
@@ -8,13 +8,13 @@ import { declare, type Params, paramsView, valuesOf } from './params.ts'
 import { type Description, type Needs, type RobotSpec, SpecError, suggestion } from './spec.ts'
 import { type Init, SDK_VERSION, WIRE } from './wire.ts'
 
-/** `entering` is called before `run` is. */
+/** `entering` is called just before `run`. */
 export function describe(spec: RobotSpec<Needs, unknown, Params>, entering: () => void = () => {}): Description {
   const initial = spec.state?.initial()
   const handles = new Map(Object.entries(spec.needs).map(([name, kind]) => [name, paperHandle(name, kind)]))
   const init = { program: 'describe', version: '0.0.0', slot: 'main', dataDir: '/run/medulla/data' } as Init
   const nothing = () => {}
-  const outside: StageHooks = {
+  const hooks: StageHooks = {
     why: () => 'rehearsal',
     log: nothing,
     afterTick: () => true,
@@ -24,20 +24,20 @@ export function describe(spec: RobotSpec<Needs, unknown, Params>, entering: () =
   }
   const declared = declare(spec.params)
   const params = paramsView(valuesOf(declared, {}))
-  const instance = new Instance({ spec, init, handles, params }, outside, initial ?? {})
+  const instance = new Instance({ spec, init, handles, params }, hooks, initial ?? {})
   let mistake: SpecError | null = null
-  const wrong = (found: SpecError): void => {
+  const keepFirst = (found: SpecError): void => {
     mistake ??= found
   }
   const see = (context: object): object => {
     const { config } = context as { config: object }
-    return watched({ ...context, config: watched(config, 'config has no', wrong) }, 'run() is given no', wrong)
+    return watched({ ...context, config: watched(config, 'config has no', keepFirst) }, 'run() is given no', keepFirst)
   }
   entering()
   try {
     instance.begin(false, see)
   } catch {
-    // paper handles read zeros: a program that checks a chip's identity may throw here, and its rates stay unknown
+    // paper handles read zeros, so a program that checks a chip's identity may throw here; its rates stay unknown
   }
   if (mistake !== null) throw mistake
   return {
@@ -53,17 +53,17 @@ export function describe(spec: RobotSpec<Needs, unknown, Params>, entering: () =
   }
 }
 
-/** What anybody may ask an object for: a promise, JSON. */
+/** Names that the language reads on any object: `await` reads `then`, JSON.stringify reads `toJSON`. */
 const ASKED_OF_ALL = ['then', 'toJSON']
 
-/** A name that run() takes and nobody has given, as `run({ lde })`, is a mistake of writing; so is one in `config`. */
-function watched(given: object, isWithout: string, onMistake: (mistake: SpecError) => void): object {
+/** Reading an unknown name, as in `run({ lde })` or `config.TOKN`, throws and reports a typing mistake of the author. */
+function watched(given: object, hasNo: string, onMistake: (mistake: SpecError) => void): object {
   return new Proxy(given, {
     get(target, name, receiver) {
       if (typeof name === 'symbol' || name in target || ASKED_OF_ALL.includes(name)) {
         return Reflect.get(target, name, receiver)
       }
-      const mistake = new SpecError(name, `${isWithout} '${name}'${suggestion(name, Object.keys(target))}`)
+      const mistake = new SpecError(name, `${hasNo} '${name}'${suggestion(name, Object.keys(target))}`)
       onMistake(mistake)
       throw mistake
     },

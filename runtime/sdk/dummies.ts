@@ -1,8 +1,8 @@
 /**
- * Invariant: nothing done through a dummy handle reaches hardware.
+ * Invariant: nothing done through a dummy handle reaches hardware (HANDOVER 4.2; test/runtime/dummies.test.ts).
  *
- * Plain objects for `describe`, and the real handle classes over a scratch file for rehearsals, so that the code that
- * will run in the takeover is the code that was compiled before it (HANDOVER 4.2).
+ * A rehearsal gets the real handle classes over a scratch file, so that the code of the takeover is compiled before the
+ * takeover. `describe` gets plain objects.
  */
 
 import { HardwareError } from '../../drivers/errors.ts'
@@ -14,13 +14,13 @@ import { FD } from './wire.ts'
 
 const GET = 1
 const NOTHING = new Uint8Array(0)
-/** What a rehearsal asks of its dummies at most: then it waits for an answer that a dummy does not give. */
+/** More requests than this in one rehearsal: the program waits in a loop for an answer that a dummy never gives. */
 const MOST_REQUESTS = 10_000
 const NOTHING_YET = Object.assign(new Error('nothing has arrived'), { code: 'EAGAIN' })
 
 /**
- * Answers every request with zeros, and remembers that somebody relied on one. Where there is a real broker it is asked
- * for the present value instead, a few times, so that the way to the body and back is warm too (HANDLES 7.6).
+ * Answers every request with zeros, and records that the program relied on such an answer (`asked`). With a real broker,
+ * the first few requests also read the present value there, to warm up the path to the body and back (HANDLES 7.6).
  */
 export class ZeroBroker implements BrokerPort {
   asked = false
@@ -33,7 +33,7 @@ export class ZeroBroker implements BrokerPort {
     this.#real = real
   }
 
-  /** HANDOVER 13.5: whatever is asked from now on throws. */
+  /** Every later request throws (HANDOVER 13.5). */
   end(): void {
     this.#ended = true
   }
@@ -44,16 +44,16 @@ export class ZeroBroker implements BrokerPort {
     this.asked = true
     throw new HardwareError(
       'other',
-      `a dummy was asked ${MOST_REQUESTS} times: what the program waits for does not come`,
+      `a dummy handle was asked ${MOST_REQUESTS} times: the program waits for a value that a dummy never gives`,
     )
   }
 
-  /** HANDLES 12.15: what inherited handles need, and none of it leads to a device. `system` acts on the scratch file. */
+  /** The transports of inherited handles; none of them reaches a device (HANDLES 12.15). `system` acts on the scratch file. */
   transports(encoding: Encoding | undefined, system: System | null): HandleTransports {
     const io: FileIo = {
       read: (_fd, bytes) => {
         this.#count()
-        // a program that reads until nothing is left has to come to an end
+        // EAGAIN, not zeros: a program may read a serial line until it is empty
         if (encoding === 'serial' || encoding === 'pty') throw NOTHING_YET
         this.asked = true
         return bytes.length
@@ -68,7 +68,7 @@ export class ZeroBroker implements BrokerPort {
     const noted: System = {
       ioctl: (fd, request, argument) => {
         this.#count()
-        // any line may be low; a chip may not be all zeros
+        // a line at level 0 is a plausible answer, a chip with zeros in all registers is not
         if (encoding !== 'line' && !isSmbusWrite(encoding, argument)) this.asked = true
         return system.ioctl(fd, request, argument)
       },
@@ -91,14 +91,14 @@ export class ZeroBroker implements BrokerPort {
   }
 }
 
-/** struct i2c_smbus_ioctl_data begins with the direction; nothing is answered to a write. */
+/** A write has no answer to rely on. The first byte of struct i2c_smbus_ioctl_data is the direction. */
 const isSmbusWrite = (encoding: Encoding | undefined, argument: Uint8Array): boolean =>
   encoding === 'i2c' && argument[0] !== I2C_SMBUS_READ
 
-/** FIOCLEX: sets close-on-exec, takes no argument, and is allowed wherever Node runs. */
+/** FIOCLEX sets close-on-exec, takes no argument, and passes the seccomp filter on every descriptor. */
 const HARMLESS = 0x5451
 
-/** HANDLES 11.13: the way into the kernel and back, to the scratch file and with nothing to do there; answers are 0. */
+/** Replaces every ioctl by a harmless one on the scratch file: the path into the kernel stays the same, answers are 0 (HANDLES 11.13). */
 export class ScratchSystem implements System {
   readonly #real: System
   readonly #fd: number
@@ -133,7 +133,7 @@ export function rehearsalHandles(
   )
 }
 
-/** For `describe` on the laptop, where there are no descriptors at all. */
+/** A handle for `describe`: on the laptop there are no descriptors. */
 export function paperHandle(name: string, kind: SupportedKind): Handle {
   const nothing = () => {}
   const shared = { name, kind, value: 0, periodNs: 20_000_000, close: nothing, write: nothing }

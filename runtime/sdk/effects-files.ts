@@ -1,6 +1,6 @@
 /**
- * Files at the gate. In a round reading works, writing goes nowhere, and what is answered later never is; at the top level
- * the file system is read-only.
+ * Gates the file system. In a round of a rehearsal, synchronous reads work, writes are dropped, and asynchronous calls never
+ * settle. At the top level of a program the file system is read-only.
  */
 import { EventEmitter } from 'node:events'
 import fs from 'node:fs'
@@ -8,17 +8,17 @@ import { devNull } from 'node:os'
 import { type Call, exchange, type Target } from './exchange.ts'
 import type { Gate, Round } from './gate.ts'
 
-/** Names of functions that change what is at a path. Each is there with `Sync`, with a callback, and as a promise. */
+/** Functions that change the file at a path. Each exists with `Sync`, with a callback, and as a promise. */
 const BY_PATH = ['writeFile', 'appendFile', 'rename', 'unlink', 'rm', 'rmdir', 'mkdir', 'mkdtemp', 'copyFile', 'cp', 'symlink', 'link', 'truncate', 'chmod', 'lchmod', 'chown', 'lchown', 'utimes', 'lutimes'] // biome-ignore format: a list
-/** Those that change what a descriptor is of. */
+/** Functions that change the file of a descriptor. */
 const BY_FD = ['write', 'writev', 'ftruncate', 'fsync', 'fdatasync', 'fchmod', 'fchown', 'futimes', 'close']
-/** Those that only read. */
+/** Functions that only read. */
 const READS = /^(?:read|access|exists|f?stat|lstat|statfs|opendir|realpath|glob)/
 
-/** open(2): anything but O_RDONLY */
+/** Flags of open(2) that write or create. */
 const ACCESS_MODE = fs.constants.O_WRONLY | fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_TRUNC
 
-/** A FileHandle. */
+/** Whether `path` is a FileHandle of fs.promises. */
 const isHandle = (path: unknown): boolean => typeof path === 'object' && path !== null && 'fd' in path
 
 const isWriting = (path: unknown, flags: unknown): boolean =>
@@ -30,14 +30,14 @@ export function gateFiles(gate: Gate, ownFds: number): void {
   const readOnly = (name: string, path: unknown) => gate.refusal(`EROFS: ${name} '${String(path)}'`, 'EROFS')
 
   for (const name of BY_PATH) {
-    // mkdtempSync alone answers something that programs use: a path, of a folder that a rehearsal does not make
+    // only mkdtempSync returns a value that programs use: the path of a folder, which a rehearsal does not make
     const answer = (args: unknown[]) => (name === 'mkdtemp' ? `${String(args[0])}XXXXXX` : undefined)
     exchange(target, `${name}Sync`, (real) => sync(real, answer, name))
     exchange(target, name, (real) => called(real, name))
     exchange(fs.promises as unknown as Target, name, (real) => promised(real, name))
   }
 
-  /** `answer` is that of a round. A file that is open already may be written to: it was opened by who may. */
+  /** `answer` makes the return value in a round. Descriptors pass outside of rounds, as opening the file was checked. */
   function sync(real: Call, answer: (args: unknown[]) => unknown, name: string): Call {
     return function (this: unknown, ...args: unknown[]) {
       const { round } = gate
@@ -77,7 +77,7 @@ export function gateFiles(gate: Gate, ownFds: number): void {
     exchange(target, name, (real) =>
       function (this: unknown, ...args: unknown[]) {
         if (gate.round === undefined) return real.apply(this, args)
-        // a logger of the top level would wait for it for ever
+        // the callback must come: a logger that the top level made would wait for it for ever
         const done = args.at(-1)
         if (typeof done === 'function') process.nextTick(done as Call, null, length(args), args[1])
         return undefined
@@ -92,7 +92,7 @@ export function gateFiles(gate: Gate, ownFds: number): void {
     }
   }
 
-  /** Handles write with this: nothing is asked that is not needed. */
+  /** Handles write through this function at every tick, so it checks as little as possible. */
   function writeSync(real: Call): Call {
     return function (this: unknown, ...args: unknown[]) {
       const fd = args[0] as number
@@ -140,7 +140,7 @@ export function gateFiles(gate: Gate, ownFds: number): void {
       return real.apply(this, args)
     }) // biome-ignore format: one call
 
-  // reads that are answered later
+  // asynchronous reads
   for (const [module, answer] of [
     [target, () => undefined],
     [fs.promises as unknown as Target, () => new Promise(() => {})],
@@ -170,7 +170,7 @@ const sizeOf = (bytes: unknown): number =>
 const sizesOf = (list: unknown): number =>
   (Array.isArray(list) ? list : []).reduce((sum: number, bytes) => sum + sizeOf(bytes), 0)
 
-/** Of nothing: as fs.watch gives them. */
+/** A watcher like that of fs.watch, which never reports a change. */
 function blindWatcher(): object {
   const watcher = new EventEmitter()
   const itself = () => watcher

@@ -1,6 +1,6 @@
 /**
- * Timers at the gate: in a round none ever fires; those of the top level that are due while the gate is closed fire when it
- * opens, an interval once.
+ * Gates timers. In a round of a rehearsal no timer ever fires. A timer of the top level that is due while the gate is closed
+ * fires when the gate opens; an interval then fires once.
  */
 import timers from 'node:timers'
 import timersPromises from 'node:timers/promises'
@@ -20,7 +20,7 @@ export function gateTimers(gate: Gate): void {
     }
     own[name] = global[name]
   }
-  // what a round could clear is not its own: its own timers are cleared already
+  // a round's own timers are cleared already, so a timer that a round clears belongs to the program outside of it
   for (const name of ['clearTimeout', 'clearInterval', 'clearImmediate']) {
     exchange(global, name, never(gate, false))
     own[name] = global[name]
@@ -32,12 +32,12 @@ export function gateTimers(gate: Gate): void {
       function (this: unknown, ...args: unknown[]) {
         const [call] = args
         if (gate.round === undefined || typeof call !== 'function') return real.apply(this, args)
-        // Node forgets the context of an exception in a microtask
+        // Node reports an exception of a microtask without its async context, so the loader could not tell that it is a rehearsal's
         return real.call(this, () => {
           try {
             call()
           } catch {
-            // of a rehearsal
+            // an exception in a rehearsal does not count
           }
         })
       },
@@ -49,12 +49,12 @@ export function gateTimers(gate: Gate): void {
       function (this: unknown, ...args: unknown[]) {
         const [call, ...given] = args
         if (gate.round === undefined || typeof call !== 'function') return real.apply(process, args)
-        // after an exception Node goes on with the queue in the next turn of the loop: the live run would wait for each
+        // after an exception Node runs the rest of the queue one turn of the loop later, which would delay the live run
         return real.call(process, () => {
           try {
             call(...given)
           } catch {
-            // of a rehearsal
+            // an exception in a rehearsal does not count
           }
         })
       },
@@ -76,7 +76,7 @@ export function gateTimers(gate: Gate): void {
 }
 
 const nothing = (): void => {}
-/** Of a Timeout of Node, and of nothing else. */
+/** Whether a Timeout has fired or was cleared. `_destroyed` is a field of Node's Timeout only. */
 const isGone = (timer: object): boolean => (timer as { _destroyed?: boolean })._destroyed === true
 
 function gated(gate: Gate, real: Call, clear: Call): Call {
@@ -89,7 +89,7 @@ function gated(gate: Gate, real: Call, clear: Call): Call {
     const [call] = args
     if (gate.isLive || typeof call !== 'function') {
       const timer = real.apply(this, args) as object
-      // an immediate is gone before anybody could end it
+      // an immediate runs in this turn of the loop, so there is no need to keep it
       if (real.name !== 'setImmediate' && gate.isOwned) {
         gate.prune(isGone)
         gate.keep(timer, () => clear(timer))
@@ -109,7 +109,7 @@ function gated(gate: Gate, real: Call, clear: Call): Call {
   }
 }
 
-/** As `gated`, for timers that are promises. */
+/** Like `gated`, for timers that return a promise. */
 function promises(gate: Gate, real: Call): Call {
   return async function (this: unknown, ...args: unknown[]) {
     if (gate.round !== undefined) return new Promise(nothing)
@@ -129,7 +129,7 @@ async function* gatedTicks(gate: Gate, ticks: AsyncIterable<unknown>): AsyncGene
 const mayFire = (gate: Gate): Promise<void> | undefined =>
   gate.isLive || gate.isLoading ? undefined : new Promise((resolve) => gate.defer({}, 'a timer', resolve))
 
-/** What `for await` waits for and never gets. */
+/** An iterator whose next value never comes. */
 function endless(): AsyncIterator<never> & AsyncIterable<never> {
   const iterator = {
     next: () => new Promise<never>(() => {}),

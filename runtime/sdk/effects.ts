@@ -1,7 +1,6 @@
 /**
- * Puts a gate (gate.ts) between everything in this process and what Node does for it, once and for good: prototypes are
- * changed, and functions of Node's modules exchanged, so that every package meets it. What native code does by itself is
- * out of its reach.
+ * Installs the gate (gate.ts) between all code of this process and Node, once. It patches prototypes and replaces functions
+ * of Node's modules, so that every package passes through the gate. Effects of native code are out of its reach.
  */
 import childProcess from 'node:child_process'
 import dgram from 'node:dgram'
@@ -15,7 +14,7 @@ import { gateTimers } from './effects-timers.ts'
 import { type Call, exchange, type Gated, never, type Target } from './exchange.ts'
 import type { Gate } from './gate.ts'
 
-/** `ownFds`: descriptors below this are the runtime's, which the SDK writes to. */
+/** `ownFds`: descriptors below this number belong to the runtime; the SDK writes to them. */
 export function installGate(gate: Gate, ownFds: number): void {
   gateTimers(gate)
   gateListeners(gate)
@@ -27,7 +26,7 @@ export function installGate(gate: Gate, ownFds: number): void {
   syncBuiltinESMExports()
 }
 
-/** What a round adds to something that outlives it, as a server or a signal, is taken off at its end. */
+/** A listener that a round adds to an emitter that outlives the round is removed at the round's end. */
 function gateListeners(gate: Gate): void {
   exchange(
     EventEmitter as unknown as Target,
@@ -74,14 +73,14 @@ function gateListeners(gate: Gate): void {
 }
 
 function gateNetwork(gate: Gate): void {
-  /** Closed with the run that has opened it. */
+  /** Closes a socket or server at the end of the run that opened it. */
   const kept = (of: object): void => {
     const emitter = of as net.Socket | net.Server | dgram.Socket
     gate.keep(of, () => ('destroy' in emitter ? emitter.destroy() : emitter.close(() => {})))
     emitter.once('close', () => gate.forget(of))
     if (emitter instanceof net.Server) emitter.on('connection', kept)
   }
-  /** Begins when the gate opens; in a round never. */
+  /** The call is made when the gate opens; in a round never. */
   const deferred =
     (what: (args: unknown[]) => string, prepare: (on: object) => void = () => {}) =>
     (real: Call): Gated =>
@@ -96,20 +95,20 @@ function gateNetwork(gate: Gate): void {
             if ((this as { destroyed?: boolean }).destroyed !== true) real.apply(this, args)
           })
         } else if ('destroy' in this) {
-          // so that its place in a pool is free again, and what waits for that place gets the same
+          // a connection pool must get its slot back, so that waiting requests are dropped in turn
           const end = () => (this as net.Socket).destroy()
           if (round.ended) process.nextTick(end)
           else round.undo.push(end)
         }
         return this
       }
-  /** A round does it to what it made itself. Of anything else `answer` is what it sees; its callback hears that it is done. */
+  /** In a round the call is made only on objects that the round made. On others it is dropped: it returns `answer` and calls back. */
   const dropped =
     (answer: (on: object) => unknown, forget = false) =>
     (real: Call): Gated =>
       function (this: object, ...args: unknown[]) {
         const { round } = gate
-        // stdout is made when it is first asked for, and is nobody's own
+        // Node makes stdout at its first use, which may be in a round; it outlives the round all the same
         const { _isStdio } = this as { _isStdio?: boolean }
         if (round === undefined || (round.made.has(this) && _isStdio !== true)) {
           if (forget && !gate.isOpen) gate.forget(this)
@@ -124,16 +123,16 @@ function gateNetwork(gate: Gate): void {
   exchange(
     server,
     'listen',
-    deferred(([port]) => `a server (listen ${said(port)})`),
+    deferred(([port]) => `a server (listen ${addressText(port)})`),
   )
   exchange(server, 'close', dropped(itself, true))
   const socket = net.Socket.prototype as unknown as Target
-  // so that what is written meanwhile waits
+  // a socket that is `connecting` buffers what is written
   const connecting = (on: object) => Object.assign(on, { connecting: true })
   exchange(
     socket,
     'connect',
-    deferred(([to]) => `a connection (connect ${said(to)})`, connecting),
+    deferred(([to]) => `a connection (connect ${addressText(to)})`, connecting),
   )
   socket.write = Duplex.prototype.write
   exchange(
@@ -147,12 +146,12 @@ function gateNetwork(gate: Gate): void {
   exchange(
     udp,
     'bind',
-    deferred(([port]) => `a socket (bind ${said(port)})`),
+    deferred(([port]) => `a socket (bind ${addressText(port)})`),
   )
   exchange(
     udp,
     'connect',
-    deferred(([port]) => `a socket (connect ${said(port)})`),
+    deferred(([port]) => `a socket (connect ${addressText(port)})`),
   )
   exchange(udp, 'send', (real) => {
     const later = deferred(() => 'a datagram (send)')(real)
@@ -164,8 +163,8 @@ function gateNetwork(gate: Gate): void {
   exchange(globalThis as unknown as Target, 'fetch', never(gate, true))
 }
 
-/** A port, a path, or Node's own list of arguments. */
-function said(to: unknown): string {
+/** The address as text. `to` is a port, a path, options, or Node's normalised list of arguments. */
+function addressText(to: unknown): string {
   const first = Array.isArray(to) ? to[0] : to
   if (typeof first !== 'object' || first === null) return String(first)
   const { host, port, path } = first as { host?: unknown; port?: unknown; path?: unknown }
@@ -174,7 +173,7 @@ function said(to: unknown): string {
 
 function gateChildren(gate: Gate): void {
   const running = new Set<childProcess.ChildProcess>()
-  // a helper ends with its program, also where it has left the process group (HANDOVER 13.8)
+  // a child process ends with its program, also when it has left the process group (HANDOVER 13.8)
   process.on('exit', () => {
     for (const child of running) end(child)
   })
@@ -228,18 +227,18 @@ function gateChildren(gate: Gate): void {
   })) // biome-ignore format: as its neighbours
 }
 
-/** With all that is in its group, where it leads one. */
+/** Kills a child, and its process group if it leads one. */
 function end({ pid = 0 }: childProcess.ChildProcess): void {
-  for (const one of [-pid, pid]) {
+  for (const target of [-pid, pid]) {
     try {
-      process.kill(one, 'SIGKILL')
+      process.kill(target, 'SIGKILL')
     } catch {
-      // it leads no group, or is gone
+      // the child leads no group, or has ended
     }
   }
 }
 
-/** The child process that a rehearsal gets: it is never started, prints nothing, and drops what is written to its stdin. */
+/** The child process that a rehearsal gets: never started, prints nothing, drops what is written to its stdin. */
 function inertChild(child: childProcess.ChildProcess, file: string, argv: string[], stdio: unknown): number {
   const streams = [0, 1, 2].map((at) => {
     const wanted = Array.isArray(stdio) ? stdio[at] : stdio
@@ -307,7 +306,7 @@ function gateProcess(gate: Gate): void {
     (real) =>
       function (this: unknown, ...args: unknown[]) {
         if (gate.round !== undefined) return true
-        // 0 asks whether a process is there
+        // signal 0 only asks whether a process exists
         if (!gate.isLive && args[1] !== 0) throw gate.refusal(`process.kill(${args.map(String).join(', ')})`)
         return real.apply(this, args)
       },
@@ -319,7 +318,7 @@ function gateProcess(gate: Gate): void {
       name,
       (real) =>
         function (this: unknown, ...args: unknown[]) {
-          // umask without an argument is a question
+          // umask() without an argument only reads
           if (gate.round === undefined || args.length === 0) return real.apply(this, args)
           return name === 'umask' ? 0 : undefined
         },

@@ -1,15 +1,15 @@
-/** How effects.ts puts its functions in the place of Node's. */
+/** Replaces functions of Node by gated ones, for effects.ts. */
 import type { Gate } from './gate.ts'
 
 export type Call = (this: unknown, ...args: unknown[]) => unknown
-/** What stands in the place of one, whatever it expects as `this`. */
+/** The replacement of a function, with any `this`. */
 export type Gated = (this: never, ...args: unknown[]) => unknown
 /** A module of Node, or a prototype. */
 export type Target = Record<string, unknown>
 
 const OF_EVERY_FUNCTION: ReadonlySet<PropertyKey> = new Set(['length', 'name', 'prototype', 'arguments', 'caller'])
 
-/** Exchanges a function, if it is there; the new one has the properties of the old one, as util.promisify.custom. */
+/** Replaces a function, if it exists. The new function gets the properties of the old one, like util.promisify.custom. */
 export function exchange(target: Target, name: string, by: (real: Call) => Gated): void {
   const real = target[name]
   if (typeof real !== 'function') return
@@ -21,7 +21,7 @@ export function exchange(target: Target, name: string, by: (real: Call) => Gated
   target[name] = gated
 }
 
-/** In a round the answer never comes. */
+/** A call that is dropped in a round: it returns undefined, or a promise that never settles. */
 export const never =
   (gate: Gate, isPromise: boolean) =>
   (real: Call): Call =>

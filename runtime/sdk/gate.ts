@@ -1,74 +1,73 @@
 /**
- * Invariant: what a program does to the world reaches it only while the program drives the hardware
+ * Invariant: a program's effects on the world happen only while the program drives the hardware
  * (HANDOVER 13; test/runtime/gate.test.ts).
  *
- * The gate stands between a program, with all its packages, and what Node does for it: connections, servers, processes,
- * workers, timers, files that are written, output. effects.ts puts it there, once for a process and before anything of a
- * program runs. There are three situations:
- * - in a round of a rehearsal, and in whatever comes of one later, nothing passes and nothing comes back;
- * - outside of a round while the gate is closed (the program loads, or is parked), connections and servers begin when it
- *   opens, timers that are due wait for that, and processes, workers and written files are refused;
- * - while it is open everything passes.
+ * The gate stands between a program, with all its packages, and Node: connections, servers, processes, workers, timers,
+ * written files, output. effects.ts installs it once in a process, before any program code runs. There are three cases:
+ * - in a round of a rehearsal, and in callbacks that a round caused, every effect is dropped and no answer comes;
+ * - outside of a round, while the gate is closed (the program loads, or is parked), connections and servers begin when the
+ *   gate opens, due timers fire then, and processes, workers and written files are refused;
+ * - while the gate is open, everything passes.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { fileURLToPath } from 'node:url'
 import { NOT_LIVE } from './wire.ts'
 
-/** One call of a rehearsal, and all that came of it. */
+/** One call of a rehearsal, and all callbacks that it caused. */
 export interface Round {
-  /** The program got an empty answer for something that did not happen, so what it does next says little. */
+  /** The program got an empty answer for a dropped effect, so an exception after that is not counted against it. */
   relied: boolean
   ended: boolean
-  /** Undo what the round did to things that outlive it. */
+  /** Functions that undo what the round did to objects that outlive it. */
   readonly undo: (() => void)[]
-  /** Emitters that it made; every other one outlives it. */
+  /** Emitters that the round made; every other emitter outlives the round. */
   readonly made: WeakSet<object>
-  /** Descriptors that it opened. */
+  /** Descriptors that the round opened. */
   readonly fds: Set<number>
 }
 
-/** One call of `run` that drives the hardware, and all that came of it. */
+/** One call of `run` that drives the hardware, and all callbacks that it caused. */
 interface LiveRun {
-  /** Another one follows in this process: this one's doings are as those of a rehearsal. */
+  /** `run` was called anew in this process: late callbacks of this run are treated like those of a rehearsal. */
   ended: boolean
 }
 
-/** What is open, and how it is closed. */
+/** An open resource: the run that opened it, and how to close it. */
 interface Kept {
   readonly run: LiveRun | null
   readonly close: () => void
 }
 
-/** What begins when the gate opens. */
+/** An effect that begins when the gate opens. `what` is its name in messages. */
 interface Deferred {
   readonly of: object
   readonly what: string
   readonly begin: () => void
 }
 
-/** loading: the top level runs. closed: it waits, or is parked. entering: `run` is called live. */
+/** loading: the top level runs. closed: the program waits or is parked. entering: `run` is being called live. */
 type Situation = 'loading' | 'closed' | 'entering' | 'open'
 
-/** What the loader gives the SDK of it. */
+/** The part of the gate that the SDK uses. */
 export interface GatePort {
   /** Calls `fn` as a round of a rehearsal. */
   rehearse<T>(fn: (round: Round) => T): T
-  /** Before `run` is called live: all passes, and connections and servers begin with `open`. */
+  /** To be called before `run` is called live: from now on effects pass, but connections and servers begin with `open`. */
   enter(): void
-  /** The program drives the hardware: what waited begins in later turns of the event loop. */
+  /** The program drives the hardware: deferred effects begin in later turns of the event loop. */
   open(): void
-  /** It does not any more. */
+  /** The program no longer drives the hardware. */
   close(): void
   /** Calls `fn` as a part of the present live run. */
   act<T>(fn: () => T): T
-  /** Ends that run with all that is open of it: `run` is about to be called again. */
+  /** Ends the present live run and closes what it opened, because `run` is about to be called again. */
   renew(): void
 }
 
-/** A top level that takes longer, and has begun something that cannot begin yet, waits for it. */
+/** A top level that takes longer than this, and has a deferred effect, is taken to wait for that effect for ever. */
 const STUCK_MS = 2000
 
-/** Timers that may be gone before anybody looks. */
+/** So many kept timers may have ended before `prune` looks at them. */
 const PRUNE = 1000
 
 const newRound = (): Round => ({ relied: false, ended: false, undo: [], made: new WeakSet(), fds: new Set() })
@@ -80,7 +79,7 @@ const endless = (what: string): Error =>
   new Error(`the top level waits, and ${what} begins only when the program drives the hardware: move it into onLive`)
 
 export class Gate implements GatePort {
-  /** In a round, synchronously: asked where every ns counts. */
+  /** A round runs right now, synchronously. A plain field, as every write of a handle reads it. */
   rehearsing = false
   readonly #context = new AsyncLocalStorage<{ readonly round: Round; readonly run: LiveRun | null }>()
   #run: LiveRun | null = null
@@ -88,14 +87,14 @@ export class Gate implements GatePort {
   #situation: Situation
   #deferred: Deferred[] = []
   #pruneAt = PRUNE
-  /** A rehearsal has begun, so robot() was called: from then on a top level that waits is not stuck. */
+  /** A rehearsal has begun, so robot() was called: from then on a waiting top level is not stuck. */
   #rehearsed = false
 
   constructor(situation: 'loading' | 'open') {
     this.#situation = situation
   }
 
-  /** The round that the running code belongs to, whenever it runs. */
+  /** The round that the running code belongs to, also in a callback long after the round. */
   get round(): Round | undefined {
     const context = this.#context.getStore()
     return context === undefined || context.run?.ended === false ? undefined : context.round
@@ -110,12 +109,12 @@ export class Gate implements GatePort {
     return this.#situation === 'open'
   }
 
-  /** Effects pass outside of rounds, except connections and servers that are yet to begin. */
+  /** Outside of rounds effects pass, except that connections and servers still wait while `entering`. */
   get isLive(): boolean {
     return this.#situation === 'open' || this.#situation === 'entering'
   }
 
-  /** Timers of the top level run: it may wait for them. */
+  /** Timers fire while the top level runs, as the top level may await them. */
   get isLoading(): boolean {
     return this.#situation === 'loading'
   }
@@ -130,7 +129,7 @@ export class Gate implements GatePort {
     } finally {
       this.rehearsing = before
       round.ended = true
-      // as its own doing: what comes of it is inert, too
+      // in the round's context, so that callbacks of the undo functions are dropped too
       this.#context.run({ round, run: null }, () => {
         for (const undo of round.undo.splice(0).reverse()) undo()
       })
@@ -138,7 +137,8 @@ export class Gate implements GatePort {
   }
 
   /**
-   * `importing` is the top level of the program. Throws when it waits for what begins only later: that would never end.
+   * `importing` is the import of the program. Throws when the top level waits for an effect that begins only when the gate
+   * opens: that import would never end.
    */
   async loading(importing: Promise<unknown>): Promise<void> {
     let timer: NodeJS.Timeout | undefined
@@ -156,7 +156,7 @@ export class Gate implements GatePort {
     }
   }
 
-  /** Calls `fn` as if no round were under way: it is the runtime's, not the program's. */
+  /** Calls `fn`, which is the runtime's code, outside of any round. */
   aside<T>(fn: () => T): T {
     return this.#context.run(undefined as never, fn)
   }
@@ -167,7 +167,7 @@ export class Gate implements GatePort {
 
   open(): void {
     this.#situation = 'open'
-    // in turns of their own: never in the gap, and an exception of one is one of the program
+    // one turn of the event loop for each: none runs in the gap, and an exception is reported as the program's
     for (const { begin } of this.#deferred.splice(0)) realImmediate(begin)
   }
 
@@ -192,19 +192,19 @@ export class Gate implements GatePort {
     this.#run = null
   }
 
-  /** It is open, and belongs to the run that has opened it, until `forget`. */
+  /** Remembers an open resource of the present run until `forget(of)`. */
   keep(of: object, close: () => void): void {
     this.#kept.set(of, { run: this.#context.getStore()?.run ?? null, close })
   }
 
-  /** What is kept and goes away without a word, as a timer: `isGone` of it is asked now and then. */
+  /** Forgets resources that end without an event, like timers: those for which `isGone` is true. Looks only now and then. */
   prune(isGone: (of: object) => boolean): void {
     if (this.#kept.size < this.#pruneAt) return
     for (const of of this.#kept.keys()) if (isGone(of)) this.#kept.delete(of)
     this.#pruneAt = 2 * this.#kept.size + PRUNE
   }
 
-  /** `begin` is called when the gate opens, unless `forget(of)` comes before. */
+  /** Calls `begin` when the gate opens, unless `forget(of)` is called before. */
   defer(of: object, what: string, begin: () => void): void {
     this.#deferred.push({ of, what, begin })
   }
@@ -214,12 +214,12 @@ export class Gate implements GatePort {
     if (this.#deferred.length > 0) this.#deferred = this.#deferred.filter((each) => each.of !== of)
   }
 
-  /** `code` is NOT_LIVE, or what packages know how to live with. */
+  /** `code` is NOT_LIVE, or a code that packages handle, like EROFS. */
   refusal(what: string, code: string = NOT_LIVE): Error {
     const message = `${what}: only a program that drives the hardware may do that; do it in run or in onLive, not at the top level`
     const error = Object.assign(new Error(message), { code })
     const own = fileURLToPath(import.meta.url)
-    // the first place is one of the program
+    // without the gate's own frames, so that the first frame is the program's
     const lines = (error.stack ?? '')
       .split('\n')
       .filter((line) => !line.includes(own) && !line.includes(import.meta.url))

@@ -1,4 +1,4 @@
-/** Invariant: a program gets exactly the handles of its grants, all under one lease. */
+/** Makes a program's handles from its grants, all under one lease. */
 
 import { HardwareError, type HardwareErrorKind } from '../../drivers/errors.ts'
 import { adoptBrokered, BrokerClient, type BrokerPort } from '../../drivers/program/broker/index.ts'
@@ -7,14 +7,14 @@ import { adopt, type HandleTransports } from '../../drivers/program/inherit/inde
 import type { Host } from './host.ts'
 import { FD } from './wire.ts'
 
-/** null when nothing is brokered; of an inherited i2c device some transfers are (HANDLES 12.5). */
+/** null when no grant needs the broker. An inherited i2c device needs it for some transfers (HANDLES 12.5). */
 export function brokerOf({ init, broker }: Pick<Host, 'init' | 'broker'>): BrokerPort | null {
   if (broker !== undefined) return ownErrors(broker)
   if (init.grants.every((grant) => grant.via === 'inherit' && grant.kind !== 'i2c')) return null
   return new BrokerClient(FD.broker, { deadlineMs: init.brokerDeadlineMs })
 }
 
-/** What another copy of this code threw becomes ours: a program asks for `instanceof HardwareError`. */
+/** A program may hold another copy of this code, and asks for `instanceof HardwareError`: rethrows as its own class. */
 function ownErrors(broker: BrokerPort): BrokerPort {
   return {
     request(id, op, fence, payload) {

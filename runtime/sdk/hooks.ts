@@ -1,4 +1,4 @@
-/** What the parts of a running program know of each other: types alone. */
+/** The types by which the parts of a running program know each other. */
 import type { Handle } from '../../drivers/program/handle.ts'
 import type { Params, ParamValue } from './params.ts'
 import type { Needs, RobotSpec, Why } from './spec.ts'
@@ -7,18 +7,18 @@ import type { Init, LogLevel } from './wire.ts'
 
 export type AnySpec = RobotSpec<Needs, unknown, Params>
 
-/** What an instance can reach besides its handles; a rehearsal's reaches nothing. */
+/** What an instance reaches besides its handles. In a rehearsal these functions do nothing. */
 export interface StageHooks extends TickerHooks {
   /** Why `run` is called. */
   why(): Why | 'rehearsal'
   log(text: string, level: LogLevel): void
-  /** A hold was released. */
+  /** The last hold was released. */
   released(): void
-  /** An error in one line, with its place where that is known. */
+  /** An error in one line, with its place in the author's files if known. */
   textOf(error: unknown): string
 }
 
-/** The stage that an instance is on. */
+/** What an instance reads of its stage. */
 export interface OnStage {
   readonly spec: AnySpec
   readonly init: Init
@@ -26,7 +26,7 @@ export interface OnStage {
   readonly params: Readonly<Record<string, ParamValue>>
 }
 
-/** Where records go and come from: a FIFO (position null), or a place in the scratch file. */
+/** A file for handover records: a FIFO (position null), or a position in the scratch file. */
 export interface Mailbox {
   readonly fd: number
   readonly position: number | null

@@ -1,4 +1,4 @@
-/** What a program's SDK is given by what it runs in. */
+/** What the SDK in a program gets from the loader or from a simulation. */
 import type { BrokerPort } from '../../drivers/program/broker/index.ts'
 import type { System } from '../../drivers/program/inherit/index.ts'
 import type { GatePort } from './gate.ts'
@@ -7,7 +7,7 @@ import type { SocketsPort } from './sockets.ts'
 import type { Pace } from './ticker.ts'
 import type { Entered, FromProgram, Init, ToProgram } from './wire.ts'
 
-/** The files of a program: of a process, descriptors of its table (HANDOVER 3.3). */
+/** The files of a program. In a process these are descriptors of its table (HANDOVER 3.3). */
 export interface ProgramFiles {
   readonly outbox: number
   readonly inbox: number
@@ -17,30 +17,30 @@ export interface ProgramFiles {
   readonly handoverIn: Mailbox
 }
 
-/** What the loader provides (loader.ts), or a simulation. */
+/** Provided by loader.ts, or by a simulation. */
 export interface Host {
   readonly init: Init
-  /** Present when a grant needs it. */
+  /** null when no grant uses ioctl(2). */
   readonly system: System | null
   readonly places: ProgramFiles
-  /** What the program does to the world goes through it. */
+  /** All effects of the program pass through the gate. */
   readonly gate: GatePort
-  /** Its servers and connections; absent where it has none. */
+  /** The program's servers and connections; absent in a simulation. */
   readonly sockets?: SocketsPort
-  /** Absent: the broker's socket in the table. */
+  /** Absent: the broker's socket in the descriptor table. */
   readonly broker?: BrokerPort
   /** Absent: the event loop. */
   readonly pace?: Pace
   send(message: FromProgram): void
-  /** How far the first rehearsal has come. */
+  /** Reports how far the first rehearsal has come. */
   enter?(place: Entered): void
-  /** An error with its place in the author's files, in one line and with its calls. Absent: an older runtime. */
+  /** An error with its place in the author's files: in one line, and with its stack. Absent: an older runtime. */
   explain?(error: unknown): { text: string; stack: string }
-  /** Collects garbage now, so that it is not done in the gap. */
+  /** Collects garbage now, so that no collection runs in the gap. */
   collect(): void
   listen(onMessage: (message: ToProgram) => void): void
-  /** What the program throws outside of any call of ours. */
+  /** Sets the handler of errors that the program throws outside of the SDK's calls. */
   onUncaught(caught: (error: unknown) => void): void
-  /** Nothing of the program runs after it. */
+  /** Ends the program: no code of it runs after this call. */
   exit(status: number): void
 }

@@ -1,22 +1,22 @@
-/** Invariant: what a program declared can be started any number of times, and each start is a program of its own. */
+/** What `robot()` may find as its host: the runtime, the builder or a simulation. */
 import type { GatePort } from './gate.ts'
 import type { Host } from './host.ts'
 import type { Description } from './spec.ts'
 
-/** A program as `robot()` declared it, with the SDK that it was built with. */
+/** A program as declared by `robot()`, with the SDK it was built with. Each `start` makes an independent program. */
 export interface Declared {
   describe(): Description
   start(host: Host): void
 }
 
-/** The builder: hears what the program is about to do, then what it is. */
+/** The builder, which only needs the description. */
 interface Describing {
   readonly gate: Rehearsing
   describe(description: Description): void
   enter?(place: 'run'): void
 }
 
-/** What `robot()` can find: a process of the runtime, the builder, or a simulation. */
+/** A process of the runtime, the builder, or a simulation. */
 export type Hosts = Host | Describing | { readonly gate: Rehearsing; declare(program: Declared): void }
 
 type Rehearsing = Pick<GatePort, 'rehearse'>

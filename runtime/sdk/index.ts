@@ -1,5 +1,5 @@
 /**
- * Invariant: this module is all that a robot program imports from the runtime; it is bundled into the program.
+ * The module `medulla`, which robot programs import. It is bundled into each program.
  *
  * ```ts
  * import { robot } from 'medulla'
@@ -37,8 +37,8 @@ const HOST = Symbol.for('medulla.host')
 /**
  * Declares the program; call it once, at the top of the file. `run` is called when the program becomes the one that
  * drives the hardware: at its start, or at the moment it takes over from another. Before that it is rehearsed several
- * times on dummy handles, where nothing that it does reaches anything: no connection is made, no timer fires, no file is
- * written. It must not keep anything outside `state` that it cannot make again.
+ * times on dummy handles, without effects: no connection is made, no timer fires, no file is written. Whatever `run` keeps
+ * outside of `state` must be something that the next program can make again.
  */
 export function robot<const N extends Needs>(
   needs: N,

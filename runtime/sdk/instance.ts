@@ -1,6 +1,6 @@
 /**
- * Invariant: an instance is one call of the program's `run`, with its own handles, lease, schedule and state; the live
- * one and every rehearsal are made by the same code.
+ * One call of the program's `run`, with its schedule, holds and state. The live instance and those of rehearsals are made
+ * by the same code.
  */
 import { kept, within } from '../../drivers/program/granted.ts'
 import { type Handle, isDriven, type LastEdge } from '../../drivers/program/handle.ts'
@@ -22,17 +22,17 @@ export class Instance {
   readonly #checks: (() => boolean | string | undefined)[] = []
   readonly #spec: AnySpec
   readonly #stage: OnStage
-  readonly #outside: StageHooks
+  readonly #hooks: StageHooks
 
-  constructor(stage: OnStage, outside: StageHooks, state: unknown) {
+  constructor(stage: OnStage, hooks: StageHooks, state: unknown) {
     this.#spec = stage.spec
     this.#stage = stage
-    this.#outside = outside
+    this.#hooks = hooks
     this.state = state
-    this.ticker = new Ticker(outside)
+    this.ticker = new Ticker(hooks)
   }
 
-  /** Calls `run` once, with what `see` makes of its context; throws what it throws. */
+  /** Calls `run` with its context, which `see` may wrap. Throws what `run` throws. */
   begin(tookOver: boolean, see = (context: object): object => context): void {
     const { init, params, handles } = this.#stage
     const context: Context<unknown> = {
@@ -44,23 +44,23 @@ export class Instance {
         version: init.version,
         slot: init.slot,
         tookOver,
-        why: this.#outside.why(),
+        why: this.#hooks.why(),
         dataDir: init.dataDir,
       },
       every: (ms, fn) => this.ticker.add(ms, kept(handles, fn)),
       log: (...values: unknown[]) => {
         const { text, level } = logged(values)
-        this.#outside.log(text, level)
+        this.#hooks.log(text, level)
       },
       health: (check) => this.#checks.push(check),
       hold: (reason) => this.#hold(String(reason)),
       onLive: (fn) => this.onLive.push(kept(handles, fn)),
       onStop: (fn) => this.stops.push(kept(handles, fn)),
     }
-    const all = see(Object.assign(Object.fromEntries(handles), context))
+    const argument = see(Object.assign(Object.fromEntries(handles), context))
     watch(
-      within(handles, () => this.#spec.run(all as never)),
-      this.#outside.failed,
+      within(handles, () => this.#spec.run(argument as never)),
+      this.#hooks.failed,
     )
   }
 
@@ -68,11 +68,11 @@ export class Instance {
     const key = Symbol(reason)
     this.holds.set(key, reason)
     return () => {
-      if (this.holds.delete(key) && this.holds.size === 0) this.#outside.released()
+      if (this.holds.delete(key) && this.holds.size === 0) this.#hooks.released()
     }
   }
 
-  /** null when healthy, else the reason. */
+  /** null when the program is healthy, else the reason. */
   unhealthy(): string | null {
     for (const check of this.#checks) {
       try {
@@ -80,7 +80,7 @@ export class Instance {
         if (answer === false) return 'the program says that it is not healthy'
         if (typeof answer === 'string') return answer
       } catch (error) {
-        return `the health check failed: ${this.#outside.textOf(error)}`
+        return `the health check failed: ${this.#hooks.textOf(error)}`
       }
     }
     return null

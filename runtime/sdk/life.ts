@@ -1,22 +1,22 @@
 /**
- * Invariant: what a program does besides control (`onLive`) begins after it drives the hardware, and is ended before another
- * program drives it (HANDOVER 13.6; test/runtime/life.test.ts).
+ * Invariant: `onLive` functions begin after the program drives the hardware, and have ended, or timed out, before another
+ * program drives it (HANDOVER 13.6; test/testkit/life.test.ts).
  */
 import type { OnLive, Why } from './spec.ts'
 import { messageOf } from './state.ts'
 import type { LogLevel } from './wire.ts'
 
-/** Longer than connections need. One that takes longer is told of, not ended: it may wait for a network for days. */
+/** Longer than connecting needs. A slower onLive is logged, but not ended, as it may wait for a network for days. */
 const SLOW_MS = 10_000
 
 type Log = (text: string, level: LogLevel) => void
 
-/** The functions of one instance. */
+/** The onLive functions of one instance, and their ends. */
 export class Life {
   readonly #onLive: readonly OnLive[]
   readonly #log: Log
   readonly #failed: (error: unknown) => void
-  /** What each gave back, once it has; null before the beginning and after the end. */
+  /** The result of each function; null before the beginning and after the end. */
   #begun: Promise<unknown>[] | null = null
   #ending: Promise<void> | null = null
 
@@ -30,10 +30,10 @@ export class Life {
     return this.#begun !== null
   }
 
-  /** In a later turn of the event loop: never in the gap. What a function throws is a crash. */
+  /** Calls the functions in a later turn of the event loop, never in the gap. An exception in one is a crash. */
   begin(why: Why): void {
     if (this.#ending !== null) return void this.#ending.then(() => this.begin(why))
-    // one that goes on without having been ended needs no other beginning
+    // after an undone swap the program may go on without having been ended: its onLive is still running
     if (this.#onLive.length === 0 || this.#begun !== null) return
     const begun: Promise<unknown>[] = this.#onLive.map((fn) =>
       new Promise(setImmediate).then(() => (this.#begun === begun ? fn(why) : null)),
@@ -46,7 +46,7 @@ export class Life {
       .finally(() => clearTimeout(slow))
   }
 
-  /** Calls the ends, and waits for them at most `ms`: with as much of them done the program goes on. */
+  /** Calls the ends, and waits for them for at most `ms`. */
   end(ms: number): Promise<void> {
     this.#ending ??= this.#end(ms).finally(() => {
       this.#ending = null
@@ -65,7 +65,7 @@ export class Life {
     this.#begun = null
   }
 
-  /** Waits for all of `work`, at most `ms`; what fails or is late is in the log. */
+  /** Waits for all of `work`, for at most `ms`. Failures and lateness are logged. */
   async within(ms: number, what: string, work: readonly Promise<unknown>[]): Promise<void> {
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<void>((resolve) => {

@@ -1,8 +1,8 @@
 /**
- * Invariant: the loader is the runtime's own file, never the bundle's; nothing of a program runs before it is done.
+ * The first file of every program's process. It belongs to the runtime, not to the bundle.
  *
- * It reads two lines from descriptor 3: `cell`, with which it confines itself, and `init`, with which it provides the host
- * object to the SDK and imports the program (HANDOVER 3.7). The effects gate is in place by then (HANDOVER 13.1).
+ * It installs the effects gate (HANDOVER 13.1), then reads from descriptor 3: at `cell` it confines itself; at `init` it
+ * hands the host object to the SDK and imports the program (HANDOVER 3.7).
  */
 import { readFileSync } from 'node:fs'
 import { Socket } from 'node:net'
@@ -27,7 +27,7 @@ import {
 } from './wire.ts'
 
 const control = new Socket({ fd: FD.control, readable: true, writable: true })
-// the body is gone: nothing will ever say stop (HANDOVER 9.5)
+// without a body nothing could stop this program (HANDOVER 9.5)
 control.on('close', () => process.exit(1))
 control.on('error', () => process.exit(1))
 
@@ -35,18 +35,18 @@ const send = (message: FromProgram): void => {
   control.write(`${JSON.stringify(message)}\n`)
 }
 
-// the author's own frame may lie below many of a package
+// the author's own frame may lie below many frames of a package
 Error.stackTraceLimit = 30
 const gate = new Gate('loading')
 installGate(gate, FD.firstGrant)
 const sockets = new Sockets(gate)
 let uncaught: (error: unknown) => void = fail
-// what comes of a rehearsal does not count, however late (HANDOVER 13.4)
+// an exception that a rehearsal caused does not count, however late it comes (HANDOVER 13.4)
 process.on('uncaughtException', (error) => {
   if (gate.round === undefined) uncaught(error)
 })
 process.on('unhandledRejection', (reason) => {
-  // the program has a listener of its own
+  // a listener besides this one means that the program handles rejections itself
   if (gate.round === undefined && process.listenerCount('unhandledRejection') === 1) uncaught(reason)
 })
 
@@ -76,11 +76,11 @@ control.on('data', (text: string) => {
   }
 })
 
-/** HANDLES 13.7 */
+/** Confines this process before any program is imported (HANDLES 13.7). */
 async function enter({ grants, confine }: CellMessage): Promise<Entered> {
-  // koffi is native, and costs 4 ms and 4 MB: only where a grant is used by ioctl
+  // loading koffi costs 4 ms and 4 MB, so it is loaded only when a grant needs ioctl(2)
   const system = needsSystem(grants) ? (await import('../../drivers/owner/linux/system.ts')).loadSystem() : null
-  // the data folder is shared with the next program, which is another user of the same group
+  // the next program runs as another user of the same group, and must be able to write the data folder
   if (confine !== null) process.umask(0o007)
   if (confine !== null) (await import('./confined.ts')).confineSelf({ grants, confine })
   send({ t: 'waiting' })
@@ -128,7 +128,7 @@ async function load(message: InitMessage): Promise<void> {
   }
 }
 
-/** By the map of the build, where the bundle has one. */
+/** Maps an error's places to the author's files by the bundle's source map, if it has one. */
 function explained(error: unknown): Explained {
   return explain(thrownBy(error), (file) =>
     programFile !== '' && file.endsWith('/program.mjs') ? sourceMap() : undefined,

@@ -1,13 +1,13 @@
 /**
- * Invariant: a parameter always has a value that its declaration allows, and only the body changes it.
+ * Invariant: a parameter always has a value that its declaration allows, and only the body changes it (HANDOVER 11;
+ * test/runtime/params.test.ts).
  *
- * The declaration is checked when the program is built; each value again by the body, before the program hears of it
- * (HANDOVER 11).
+ * The build checks the declaration; the body checks each new value before it sends it to the program.
  */
 
 export type ParamValue = number | boolean | string
 
-/** `min` and `max` are allowed values; with `step` only whole steps from `min` (or 0) are. `unit` is for people. */
+/** `min` and `max` are inclusive. With `step` only whole steps from `min` (or 0) are allowed. `unit` is only shown. */
 export interface NumberParam {
   readonly value: number
   readonly min?: number
@@ -22,7 +22,7 @@ export interface ChoiceParam {
   readonly value: string
   readonly choices: readonly string[]
 }
-/** What a manifest holds; `value` is the default. */
+/** A parameter's declaration as the manifest holds it; `value` is the default. */
 export type Declaration = NumberParam | BooleanParam | ChoiceParam
 
 /** `gain: 1.2` and `armed: false` are short for `{ value }`. */
@@ -40,11 +40,11 @@ const MAX_PARAMS = 64
 const MAX_CHOICES = 32
 const NAME = /^[A-Za-z][A-Za-z0-9_-]{0,39}$/
 const UNIT = /^[\x21-\x7e°µΩ²³]{1,16}$/u
-/** No comma and no space around it: a list of them is read by people. */
+/** No commas and spaces, as lists of choices are shown to people. */
 const CHOICE = /^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$/
 const KEYS = { number: ['value', 'min', 'max', 'step', 'unit'], choice: ['value', 'choices'], boolean: ['value'] }
 
-/** The long form of each. Throws TypeError with what to write instead (HANDOVER 11.1). */
+/** Checks declarations and returns their long forms. Throws TypeError that says what to write instead (HANDOVER 11.1). */
 export function declare(params: Params = {}): Record<string, Declaration> {
   const names = Object.keys(params)
   if (names.length > MAX_PARAMS) throw new TypeError(`params: ${names.length} of them, at most ${MAX_PARAMS}`)
@@ -96,7 +96,7 @@ function checkNumber(at: string, { min, max, step, unit }: Record<string, unknow
   }
 }
 
-/** Null when it may have this value; else what was expected and got (HANDOVER 11.2). */
+/** Null when the declaration allows `value`; else a text with what was expected and what came (HANDOVER 11.2). */
 export function misfit(declared: Declaration, value: unknown): string | null {
   if ('choices' in declared) {
     if (declared.choices.includes(value as string)) return null
@@ -126,7 +126,7 @@ function inRange({ min, max, step }: NumberParam, value: number): boolean {
   if (value < (min ?? value) || value > (max ?? value)) return false
   if (step === undefined) return true
   const steps = (value - (min ?? 0)) / step
-  // 0.3 is three steps of 0.1, but not to a computer
+  // 0.3 is three steps of 0.1, but 0.3 / 0.1 is 2.9999999999999996 in floating point
   return Math.abs(steps - Math.round(steps)) <= 1e-9 * Math.max(1, Math.abs(steps))
 }
 
@@ -135,7 +135,7 @@ const shown = (value: unknown): string => {
   return text.length > 60 ? `${text.slice(0, 57)}…` : text
 }
 
-/** What each has: what was set, where that fits, else the default. */
+/** The value of each parameter: the value in `set` if the declaration allows it, else the default. */
 export function valuesOf(
   declared: Readonly<Record<string, Declaration>>,
   set: Readonly<Record<string, unknown>>,
@@ -148,7 +148,7 @@ export function valuesOf(
   )
 }
 
-/** Adds the defaults of what has no value, and answers the same record. */
+/** Adds the defaults of parameters without a value to `values`, and returns it. */
 export function complete(values: Record<string, ParamValue>, params: Params = {}): Record<string, ParamValue> {
   for (const name of Object.keys(params)) {
     const each = params[name] as Params[string]
@@ -157,7 +157,7 @@ export function complete(values: Record<string, ParamValue>, params: Params = {}
   return values
 }
 
-/** What a program sees: reads are live, a write throws. */
+/** What a program sees as `params`: reads give the present value, a write throws. */
 export function paramsView(values: Readonly<Record<string, ParamValue>>): Readonly<Record<string, ParamValue>> {
   const view = Object.create(null) as Record<string, ParamValue>
   for (const name of Object.keys(values)) {

@@ -1,7 +1,6 @@
 /**
- * Invariant: the SDK does what the body says, and nothing that only the body may decide: it never makes its own lease live.
- *
- * Turns control messages into moves of the live stage (HANDOVER 3, 6, 7).
+ * Turns the body's control messages into moves of the live stage (HANDOVER 3, 6, 7). The program never makes its own lease
+ * live: that takes a `start`, an `arm` or a `resume` of the body.
  */
 import type { BrokerPort } from '../../drivers/program/broker/index.ts'
 import type { Lease } from '../../drivers/program/handle.ts'
@@ -29,9 +28,9 @@ import {
   type ToProgram,
 } from './wire.ts'
 
-/** A tick nearer than this is waited for. */
+/** When the next tick is nearer than this, a yield waits for it. */
 const SOON_MS = 20
-/** Lines of log. */
+/** Limits on lines of the program's log. */
 const LOG_PER_SECOND = 500
 const LOG_BURST = 2000
 
@@ -39,8 +38,8 @@ const LOG_BURST = 2000
 const cut = (text: string): string => text.slice(0, MAX_LOG_TEXT)
 
 /**
- * For a promise that the program returned and that was rejected. It is thrown outside of the promise, so that it reaches
- * the same handler as any other exception, which ends the program.
+ * Throws the error of a promise that the program returned. It throws outside of the promise, so that the error reaches the
+ * same handler as any other exception, which ends the program.
  */
 const thrown = (error: unknown): void =>
   process.nextTick(() => {
@@ -59,15 +58,15 @@ export class Program {
   #yield: Yield | null = null
   #why: Why = 'start'
   #life: Life
-  /** Whether what is not control has been ended, for a yield. */
-  #over: 'no' | 'ending' | 'yes' = 'no'
-  /** Whose life it is. */
-  #lives: Instance | null = null
+  /** Whether onLive and the servers have been ended, for a yield. */
+  #lifeEnded: 'no' | 'ending' | 'yes' = 'no'
+  /** The instance whose onLive functions `#life` holds. */
+  #lifeOwner: Instance | null = null
   /** The swap whose hold was already reported. */
-  #told = ''
+  #heldSwap = ''
   #mayLog = LOG_BURST
   #loggedAt = 0
-  /** Lines of log that were not sent since the last heartbeat. */
+  /** Log lines dropped since the last heartbeat. */
   #dropped = 0
 
   constructor(spec: AnySpec, host: Host) {
@@ -86,7 +85,7 @@ export class Program {
       log: (text, level) => this.#log(text, level),
       failed: thrown,
       afterTick: () => this.#yield !== null && this.#yieldNow(),
-      // not from inside a tick
+      // after the tick that released the hold
       released: () => setImmediate(() => this.#yieldNow()),
       textOf,
       pace: host.pace,
@@ -99,7 +98,7 @@ export class Program {
       this.#fatal(failCode(error, 'died-at-start'), error)
       return
     }
-    // compiles it now: there is nothing to yield yet
+    // no yield is asked for yet: this call only compiles the function, before the first swap
     this.#yieldNow()
     host.listen((message) => this.#hear(message))
     setInterval(() => this.#heartbeat(), host.init.heartbeatMs)
@@ -149,14 +148,14 @@ export class Program {
     this.#why = why
     this.#host.gate.enter()
     try {
-      // HANDOVER 7.8
+      // the outputs keep their levels: the handles must know them (HANDOVER 7.8)
       this.#stage.carry(values)
       const { gate } = this.#host
       if (snapshot === null) {
         gate.act(() => this.#stage.begin(this.#spec.state?.initial() ?? {}, null, fence, false, edges))
       } else {
         const { state, meta } = this.#stage.load(this.#inbox, snapshot)
-        // a crash, not a swap: the schedule of a dead program means nothing
+        // after a crash the old deadlines are long past: the schedule starts anew
         gate.act(() => this.#stage.begin(state, { ...meta, schedule: [] }, fence, false, edges))
       }
     } catch (error) {
@@ -166,12 +165,12 @@ export class Program {
     this.#live()
   }
 
-  /** HANDOVER 13.6: `run` was called, and drives the hardware. */
+  /** The program drives the hardware now: starts ticks, onLive, deferred effects and servers (HANDOVER 13.6). */
   #live(): void {
     const { instance } = this.#stage
-    this.#over = 'no'
-    if (instance !== this.#lives) this.#life = this.#lifeOf(instance?.onLive ?? [])
-    this.#lives = instance
+    this.#lifeEnded = 'no'
+    if (instance !== this.#lifeOwner) this.#life = this.#lifeOf(instance?.onLive ?? [])
+    this.#lifeOwner = instance
     const { gate, sockets } = this.#host
     gate.act(() => {
       instance?.ticker.start()
@@ -195,7 +194,7 @@ export class Program {
     }
   }
 
-  /** HANDOVER 4.4: everything that can fail in a takeover is tried on the real state while the old program still runs. */
+  /** Tries the takeover on the real state while the old program still runs, so that a failure costs nothing (HANDOVER 4.4). */
   #preload({ swap, snapshot, own }: Extract<ToProgram, { t: 'preload' }>): void {
     try {
       if (own === undefined || own === null) this.#stage.own = own
@@ -226,31 +225,34 @@ export class Program {
     else this.#host.gate.close()
   }
 
-  /** HANDOVER 13.7, HANDLES 17.5: before a yield; when it is not over yet, it is being ended, and the yield follows. */
+  /**
+   * Whether the program may yield: onLive and the servers have ended (HANDOVER 13.7, HANDLES 17.5). If not, this call begins
+   * to end them, and the yield follows by itself.
+   */
   #isLifeOver(): boolean {
     const { instance } = this.#stage
     if (instance === null || instance.holds.size > 0) return true
-    if (this.#over !== 'no') return this.#over === 'yes'
+    if (this.#lifeEnded !== 'no') return this.#lifeEnded === 'yes'
     const { endMs } = this.#host.init
     const wanted = this.#yield
     let isLater = false
-    const over = () => {
+    const onEnded = () => {
       if (this.#yield !== wanted) return
-      this.#over = 'yes'
+      this.#lifeEnded = 'yes'
       if (isLater) this.#yieldSoon()
     }
-    this.#over = 'ending'
-    this.#part(endMs, this.#life.isOn ? this.#life.end(endMs) : null, over)
+    this.#lifeEnded = 'ending'
+    this.#drain(endMs, this.#life.isOn ? this.#life.end(endMs) : null, onEnded)
     isLater = true
-    return this.#isOver()
+    return this.#hasLifeEnded()
   }
 
-  #isOver(): boolean {
-    return this.#over === 'yes'
+  #hasLifeEnded(): boolean {
+    return this.#lifeEnded === 'yes'
   }
 
-  /** `done` comes at once when there is nobody to part from. */
-  #part(ms: number, ends: Promise<void> | null, done: () => void): void {
+  /** Drains the servers and waits for `ends`. Calls `done` synchronously when there is nothing to wait for. */
+  #drain(ms: number, ends: Promise<void> | null, done: () => void): void {
     const { sockets } = this.#host
     if (sockets !== undefined) sockets.drain(ms, ends, done)
     else if (ends === null) done()
@@ -258,8 +260,8 @@ export class Program {
   }
 
   /**
-   * HANDOVER 6.7: a program yields right after a tick, when its next one is farthest away; when none is near, at once.
-   * Shortly before, a snapshot is given ahead, so that little is left for the switch and its code is warm.
+   * Yields right after the next tick, when the one after that is farthest away; at once, if no tick is near (HANDOVER 6.7).
+   * Shortly before that tick a snapshot is given ahead, which leaves little to do in the switch and warms up its code.
    */
   #yieldSoon(): void {
     const { instance } = this.#stage
@@ -274,7 +276,7 @@ export class Program {
       try {
         this.#stage.giveAhead(this.#outbox, this.#host.places.handoverOut, swap, fence, stateVersion)
       } catch {
-        // the yield itself will say why
+        // the yield meets the same error and reports it
       }
     })
   }
@@ -286,8 +288,8 @@ export class Program {
     if (wanted === null || instance === null) return false
     if (instance.holds.size > 0) {
       const [reason = ''] = instance.holds.values()
-      if (this.#told !== wanted.swap) this.#send({ t: 'held', swap: wanted.swap, reason: cut(reason) })
-      this.#told = wanted.swap
+      if (this.#heldSwap !== wanted.swap) this.#send({ t: 'held', swap: wanted.swap, reason: cut(reason) })
+      this.#heldSwap = wanted.swap
       return false
     }
     if (!this.#isLifeOver()) return false
@@ -301,7 +303,7 @@ export class Program {
     return true
   }
 
-  /** HANDOVER 7.4: back from a parked state, or with the successor's migrated one. */
+  /** The swap was undone: goes on with the parked state, or with the successor's migrated state (HANDOVER 7.4). */
   #resume({ fence, snapshot, values }: Extract<ToProgram, { t: 'resume' }>): void {
     this.#yield = null
     this.#why = 'rollback'
@@ -311,17 +313,17 @@ export class Program {
       if (instance === null) throw new ProgramFailure('takeover-failed', 'resumed before it ever ran')
       instance.ticker.before(null)
       if (lease.live) {
-        // called off before it yielded: it never stopped
+        // the swap was called off before this program yielded, so it never stopped
         lease.fence = fence
       } else if (snapshot === null) {
-        // HANDOVER 7.8: also where a handle's value was moving to is forgotten
+        // the outputs may have changed meanwhile; this also forgets a servo's move under way (HANDOVER 7.8)
         this.#stage.carry(values)
         lease.fence = fence
         lease.live = true
         instance.ticker.align([], monotonicNs())
       } else {
         const { state, meta } = this.#stage.load(this.#inbox, snapshot)
-        // `run` is called once more: what it made the first time would be there twice
+        // `run` is called again: without this the timers and connections of its first call would exist twice
         this.#host.gate.renew()
         this.#host.sockets?.forget()
         this.#host.gate.act(() => this.#stage.begin(state, meta, fence, true))
@@ -349,7 +351,7 @@ export class Program {
     const { seqnos, handles, lease } = this.#stage
     const name = this.#host.init.grants.find((grant) => grant.id === id)?.name ?? ''
     const handle = handles.get(name)
-    // HANDOVER 6.6: an edge that the predecessor saw is not seen again
+    // the predecessor has already seen edges up to this number (HANDOVER 6.6)
     if (handle === undefined || !lease.live || seqno <= (seqnos[name] ?? 0)) return
     seqnos[name] = seqno
     deliverEdge(handle, { level, ns: BigInt(ns), seqno })
@@ -367,7 +369,7 @@ export class Program {
     this.#dropped = 0
   }
 
-  /** HANDOVER 11.3: the body has checked them; between two ticks. */
+  /** The body has checked the values. A message is handled between two ticks, so a tick sees all of them or none (HANDOVER 11.3). */
   #setParams(values: Readonly<Record<string, ParamValue>>): void {
     const { params } = this.#host.init
     for (const name of Object.keys(values)) {
@@ -375,18 +377,18 @@ export class Program {
     }
   }
 
-  /** HANDOVER 9.3: control ends now, the rest is awaited. */
+  /** Ticks end now; onStop and the ends of onLive are awaited (HANDOVER 9.3). */
   #stop(): void {
     const { instance } = this.#stage
     instance?.ticker.stop()
     const { stopMs } = this.#host.init
     const stops = (instance?.stops ?? []).map(async (stop) => stop())
-    const exit = () => this.#part(stopMs / 16, null, () => this.#host.exit(0))
+    const exit = () => this.#drain(stopMs / 16, null, () => this.#host.exit(0))
     if (stops.length === 0 && !this.#life.isOn) return exit()
     void Promise.all([this.#life.within(stopMs, 'onStop', stops), this.#life.end(stopMs)]).then(exit)
   }
 
-  /** HANDOVER 9.4: the body has no time for more, and a program that sends more is not read for a while. */
+  /** Limits the rate here, because the body pauses reading a program that sends too much (HANDOVER 9.4). */
   #log(text: string, level: LogLevel): void {
     const now = performance.now()
     this.#mayLog = Math.min(LOG_BURST, this.#mayLog + ((now - this.#loggedAt) / 1000) * LOG_PER_SECOND)
@@ -399,7 +401,7 @@ export class Program {
     this.#send({ t: 'log', level, text: cut(text) })
   }
 
-  /** A late callback of a parked program finds its handles revoked, the gate closed: they do their work, it is no crash. */
+  /** A late callback of a parked program meets revoked handles or a closed gate. Those errors are not a crash. */
   #uncaught(error: unknown): void {
     const { kind, code } = Object(error) as { kind?: unknown; code?: unknown }
     if ((kind === 'revoked' || code === NOT_LIVE) && !this.#stage.lease.live && this.#stage.instance !== null) return

@@ -1,8 +1,8 @@
 /**
- * Invariant: a rehearsal is the takeover itself between two stages on a scratch file: give, take, one tick of each.
+ * Rehearses the takeover between two stages on a scratch file: give, take, one tick of each (HANDOVER 4.2, 4.4).
  *
- * It compiles the code that will run in the gap, and finds programs that cannot take over while the old one still runs
- * (HANDOVER 4.2, 4.4).
+ * A rehearsal compiles the code that will run in the gap, and finds programs that cannot take over while the old program
+ * still runs.
  */
 import { writeSync } from 'node:fs'
 import type { BrokerPort } from '../../drivers/program/broker/index.ts'
@@ -17,26 +17,26 @@ import { handOver, takeOver, type Yield } from './switch.ts'
 import { monotonicNs, rest } from './ticker.ts'
 import type { FromProgram, Meta, Snapshot } from './wire.ts'
 
-/** A rehearsal of a slow program is cut here, after the round that passed it. */
+/** No further round begins after this time. */
 const BUDGET_NS = 300e6
 const COMPILERS_MS = 0.25
 const MAILBOX_AT = 4096
 const SWAP = '00'.repeat(16)
 const WANTED: Yield = { t: 'yield', swap: SWAP, fence: 0, to: 'successor', stateVersion: 0 }
 
-/** What a rehearsal sees of the loader. */
+/** What a rehearsal uses of the host. */
 type Backstage = Pick<Host, 'init' | 'system' | 'places' | 'gate' | 'enter'> & { textOf(error: unknown): string }
 
 const nothing = (): void => {}
 
-/** A rehearsal tells nobody; a failure is thrown, to end it. */
-const told = (message: FromProgram): void => {
+/** Takes the messages of a rehearsal: none is sent to the body, and `failed` ends the rehearsal by an exception. */
+const throwIfFailed = (message: FromProgram): void => {
   if (message.t === 'failed') throw new ProgramFailure(message.code, message.message)
 }
 
 /**
- * `real` is the predecessor's state, migrated, when there is one; without it the initial state is used.
- * Throws what the program throws, except after it relied on a dummy's answer: then the note says so.
+ * `real` is the predecessor's migrated state, or null for the initial state. Throws what the program throws, except after
+ * the program relied on a dummy's answer: then the note says so.
  */
 export function rehearse(
   spec: AnySpec,
@@ -49,11 +49,11 @@ export function rehearse(
   const began = monotonicNs()
   const reader = new StateReader(places.outbox)
   const mailbox: Mailbox = { fd: places.scratch, position: MAILBOX_AT }
-  // an input reads its level at position 0
+  // a dummy input reads its level at position 0
   writeSync(places.scratch, '0\n', 0)
   const wanted = real === null ? init.rehearsals : Math.min(5, init.rehearsals)
   const { gate } = host
-  // bytes go from round to round, as they would from program to program: fresh ones each time would be a lot of garbage
+  // a byte state goes from round to round, as from program to program: a fresh one each time would be much garbage
   let state = real === null ? gate.rehearse(() => spec.state?.initial() ?? {}) : real.state
   let rounds = 0
   for (; rounds < wanted && monotonicNs() - began < BUDGET_NS; rounds++) {
@@ -65,15 +65,15 @@ export function rehearse(
       old.begin(state, meta, 0, meta !== null)
       if (rounds === 0) host.enter?.('every')
       old.instance?.ticker.once(monotonicNs())
-      handOver(old, outbox, mailbox, WANTED, told)
+      handOver(old, outbox, mailbox, WANTED, throwIfFailed)
       const fresh = dummyStage(spec, host, broker)
-      // compilers work beside: what they have done by the end of the rehearsal, they do not do in the gap
+      // V8's compiler threads run beside this one: give them time now, so that they have finished before the gap
       rest(COMPILERS_MS)
-      takeOver(fresh, mailbox, reader, WANTED, nothing, told)
+      takeOver(fresh, mailbox, reader, WANTED, nothing, throwIfFailed)
       fresh.instance?.ticker.once(monotonicNs())
       state = state instanceof Uint8Array ? fresh.instance?.state : (spec.state?.initial() ?? {})
       if (rounds === 0) host.enter?.('rehearsed')
-      // HANDOVER 13.5: what the round left behind cannot use its handles
+      // late callbacks of the round must find their handles revoked (HANDOVER 13.5)
       fresh.lease.live = false
     }
     let relied = (): boolean => broker.asked
@@ -92,12 +92,12 @@ export function rehearse(
   return { rounds, note: null }
 }
 
-/** A state larger than this is read ahead, but not copied to play with. */
+/** A state larger than this is read ahead, but not copied for a trial start. */
 const PLAY_BYTES = 64 * 1024
 
 /**
- * HANDOVER 6.9: reads what will be read at the switch, and plays its start once on dummies, so that code and data are in
- * the caches when the record comes. Whatever fails here will be told by the takeover itself.
+ * Reads the snapshot ahead and starts once on dummies, so that code and data are in the caches when the record comes
+ * (HANDOVER 6.9). An error is ignored here: the takeover meets it again and reports it.
  */
 export function warmUp(
   stage: Stage,
@@ -118,14 +118,14 @@ export function warmUp(
     })
     broker.end()
   } catch {
-    // not now
+    // the takeover reports it
   }
 }
 
 function dummyStage(spec: AnySpec, { init, system, textOf }: Backstage, broker: ZeroBroker): Stage {
   const scratch = system === null ? null : new ScratchSystem(system)
   const lease: Lease = { live: false, fence: 0 }
-  const outside: StageHooks = {
+  const hooks: StageHooks = {
     why: () => 'rehearsal',
     log: nothing,
     afterTick: () => true,
@@ -133,5 +133,5 @@ function dummyStage(spec: AnySpec, { init, system, textOf }: Backstage, broker: 
     failed: nothing,
     textOf,
   }
-  return new Stage(spec, init, rehearsalHandles(init.grants, lease, broker, scratch), lease, outside)
+  return new Stage(spec, init, rehearsalHandles(init.grants, lease, broker, scratch), lease, hooks)
 }

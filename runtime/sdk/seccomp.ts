@@ -1,8 +1,9 @@
 /**
- * Invariant: on a granted descriptor only the calls of its encoding are allowed; everywhere else only what is listed here
- * is denied (HANDLES 13.8 to 13.12).
+ * Invariant: on a granted descriptor only the system calls of its encoding are allowed; on other descriptors only the calls
+ * listed here are denied (HANDLES 13.8 to 13.12; test/runtime/seccomp.test.ts).
  *
- * The filter sees numbers, never memory: which address an SPI message or an SMBus command holds is out of its sight.
+ * The filter sees the numbers in a call's arguments, never the memory they point to: it cannot check the contents of an SPI
+ * message or an SMBus command.
  */
 import type { Encoding, Grant } from '../../drivers/program/handle.ts'
 import { BPF, DATA, type Instruction, load, RET, ret, when } from './bpf.ts'
@@ -13,7 +14,7 @@ export const isArch = (text: string): text is Arch => Object.hasOwn(SYSCALLS, te
 
 /** linux/audit.h */
 export const AUDIT_ARCH = { x64: 0xc000003e, arm64: 0xc00000b7 } as const
-/** x32 calls of x86-64 */
+/** Bit of the numbers of x32 calls on x86-64. */
 const X32 = 0x40000000
 
 const EPERM = RET.errno(1)
@@ -27,12 +28,12 @@ export const IOCTL = {
   spiMessage: 0x40206b00,
 } as const
 
-/** asm-generic/ioctls.h: what Node and libc ask of a file of their own. TCGETS TCGETS2 TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX */
+/** asm-generic/ioctls.h, those that Node and libc need on their own files: TCGETS TCGETS2 TIOCGWINSZ FIONREAD FIONBIO FIONCLEX FIOCLEX */
 const HARMLESS = [0x5401, 0x802c542a, 0x5413, 0x541b, 0x5421, 0x5450, 0x5451]
 
-/** F_GETFD F_SETFD F_GETFL: what can be done to a granted descriptor without touching the open file that others share. */
+/** F_GETFD F_SETFD F_GETFL: they do not change the open file that a granted descriptor shares with other processes. */
 const FCNTL_OWN = [1, 2, 3]
-/** F_DUPFD_CLOEXEC: a server closes the descriptor that it listens on, so each gets a copy (HANDLES 17.3). */
+/** F_DUPFD_CLOEXEC: a server closes its listening descriptor, so each server gets a copy (HANDLES 17.3). */
 const FCNTL_COPY = 1030
 
 /** linux/sched.h: CLONE_NEWNS NEWCGROUP NEWUTS NEWIPC NEWUSER NEWPID NEWNET */
@@ -44,7 +45,7 @@ const CLONE_THREAD = 0x00010000
 const PR_SET_PDEATHSIG = 1
 const AF_INET = [2, 10]
 
-/** HANDLES 13.10: never, whatever they are tried on. */
+/** Always denied (HANDLES 13.10). */
 const DENIED = [
   // other processes
   ...['ptrace', 'process_vm_readv', 'process_vm_writev', 'process_madvise', 'pidfd_getfd', 'kcmp'],
@@ -52,45 +53,47 @@ const DENIED = [
   // mounts and namespaces
   ...['mount', 'umount2', 'pivot_root', 'chroot', 'move_mount', 'fsopen', 'fsconfig', 'fsmount', 'fspick', 'open_tree'],
   ...['mount_setattr', 'unshare', 'setns', 'open_by_handle_at', 'quotactl', 'quotactl_fd', 'fanotify_init'],
-  // large, and of no use to a robot program
+  // large attack surface, and of no use to a robot program
   ...['bpf', 'perf_event_open', 'userfaultfd', 'add_key', 'request_key', 'keyctl', 'lookup_dcookie', 'syslog'],
-  // the machine
+  // control of the whole machine
   ...['init_module', 'finit_module', 'delete_module', 'kexec_load', 'kexec_file_load', 'reboot', 'swapon', 'swapoff'],
   ...['acct', 'settimeofday', 'clock_settime', 'clock_adjtime', 'adjtimex', 'sethostname', 'setdomainname'],
   ...['vhangup', 'iopl', 'ioperm', 'modify_ldt'],
 ] as const satisfies readonly Syscall[]
 
 /**
- * Denied to a process that only serves (HANDOVER 8.14). `connect`, and `sendto` with MSG_FASTOPEN, turn a socket that it
- * was given into a connection to somewhere else. Signals: without root, endpoint and body are of one user.
+ * Also denied to the endpoint, which only serves (HANDOVER 8.14). `connect`, and `sendto` with MSG_FASTOPEN, would turn a
+ * given socket into an outgoing connection. Signals are denied because without root endpoint and body run as one user.
  */
 const DENIED_TO_SERVER = [
   ...['fork', 'vfork', 'execve', 'execveat', 'connect', 'bind', 'sendto'],
   ...['kill', 'tkill', 'tgkill', 'rt_sigqueueinfo', 'rt_tgsigqueueinfo', 'pidfd_open', 'pidfd_send_signal'],
 ] as const satisfies readonly Syscall[]
 
-/** HANDLES 13.11. `connect`, `bind` and `sendto` with MSG_FASTOPEN would take a connection that was accepted elsewhere. */
+/** Denied without network (HANDLES 13.11): `connect`, `bind` and `sendto` with MSG_FASTOPEN could redirect an accepted connection. */
 const WITHOUT_NETWORK = ['sendmsg', 'sendmmsg', 'sendto', 'connect', 'bind'] as const satisfies readonly Syscall[]
 
-/** HANDLES 13.12: "not there" makes libc and libuv take the older way. */
-/** io_uring_enter is not among them: a ring of libuv from before the filter (Node 24) would end the process (HANDLES 13.14). */
+/**
+ * Answered with ENOSYS, so that libc and libuv fall back to older calls (HANDLES 13.12). io_uring_enter is not in the list:
+ * Node 24's libuv makes a ring before the filter is installed, and would end the process at ENOSYS (HANDLES 13.14).
+ */
 const ABSENT = ['clone3', 'io_uring_setup', 'io_uring_register'] as const satisfies readonly Syscall[]
 
-/** HANDLES 13.9, with the descriptor as first argument: ways to read from it. */
+/** Calls that read from the descriptor in their first argument: denied on inputs' lines (HANDLES 13.9). */
 const READS = ['read', 'pread64', 'readv', 'preadv', 'preadv2', 'splice', 'tee', 'copy_file_range'] as const
-/** Ways to give it another number, and to change the file that others share. */
+/** Calls that give a descriptor another number, or change the open file that other processes share. */
 const CHANGES = ['dup', 'dup2', 'dup3', 'flock', 'ftruncate', 'fallocate'] as const
 
 export interface FilterOptions {
   arch: Arch
-  /** Those of `init`; brokered ones have no descriptor. */
+  /** The grants of the `cell` message; brokered grants have no descriptor. */
   grants: readonly Pick<Grant, 'fd' | 'kind' | 'encoding'>[]
   network: boolean
-  /** The endpoint: it accepts connections, makes none, and starts and signals no process (HANDOVER 8.14). */
+  /** For the endpoint: it accepts connections, makes none, and neither starts nor signals processes (HANDOVER 8.14). */
   server?: boolean
 }
 
-/** HANDLES 13.8 to 13.12 as a program for seccomp(2). */
+/** The filter of HANDLES 13.8 to 13.12, as a program for seccomp(2). */
 export function filter({ arch, grants, network, server = false }: FilterOptions): Instruction[] {
   const table: Partial<Record<Syscall, number>> = SYSCALLS[arch]
   const on = (names: readonly Syscall[], block: readonly Instruction[]): Instruction[] => {
@@ -147,7 +150,7 @@ export function filter({ arch, grants, network, server = false }: FilterOptions)
   ]
 }
 
-/** HANDLES 13.8: by encoding on what was granted, the harmless ones elsewhere. */
+/** On a granted descriptor the ioctls of its encoding are allowed, on all others the harmless ones (HANDLES 13.8). */
 function ioctls(
   grants: FilterOptions['grants'],
   granted: readonly number[],

@@ -1,9 +1,9 @@
 /**
- * Invariant: the servers of a program accept only while it is the one that runs, and its connections have come to an end
- * before another one drives (HANDLES 17.4, 17.5, 17.7, 17.8; test/e2e/listen.test.ts, test/e2e/servers.test.ts).
+ * Invariant: a program's servers accept connections only while the program drives the hardware, and its connections have
+ * ended before another program does (HANDLES 17.4, 17.5, 17.7, 17.8; test/e2e/listen.test.ts, test/e2e/servers.test.ts).
  *
- * It is the loader's, as the gate is: it knows every server and every connection of a program, whichever package made it.
- * What it does is done in turns of the event loop of their own, never between the revocation of one lease and the next.
+ * Installed by the loader, like the gate: it knows every server and every connection of the program, whichever package made
+ * them. Its work runs in separate turns of the event loop, never in the gap of a swap.
  */
 import dgram from 'node:dgram'
 import net from 'node:net'
@@ -14,36 +14,37 @@ import { Connections } from './connections.ts'
 import { type Call, exchange, type Target } from './exchange.ts'
 import type { Gate } from './gate.ts'
 
-/** What the loader gives the SDK of it. */
+/** The part of `Sockets` that the SDK uses. */
 export interface SocketsPort extends Serving {
-  /** The program runs: its servers accept, those that were closed for a yield again. */
+  /** The program runs: its servers accept, including those that were closed for a yield. */
   accept(): void
-  /** `run` is called anew: what an earlier call of it has opened is not opened again. */
+  /** `run` is called anew: servers that an earlier call opened are not opened again. */
   forget(): void
   /**
-   * Lets all clients go, `ends` (what the program itself does for that) being under way: `done` comes when all have gone, at
-   * once if there are none, or after `ms`, when those that are left are cut off. From then on nothing connects.
+   * Closes all servers and winds their connections down. `ends` is what the program itself does at its end, under way. Calls
+   * `done` when all connections have ended, synchronously if there are none, or after `ms`, when the others are cut off. From
+   * then on the program cannot connect.
    */
   drain(ms: number, ends: Promise<void> | null, done: () => void): void
 }
 
 interface Served {
   readonly connections: Connections
-  /** of the handle, where it has one */
+  /** Name of the `listen` handle; null: the server listens by itself. */
   readonly name: string | null
-  /** of a server that was there before `run`: it outlives a call of `run` */
+  /** The top level made the server, before `run`: it outlives a call of `run`. */
   readonly isTop: boolean
-  /** Listens, or goes on listening. */
+  /** Listens, unless the server already does. */
   open(): void
-  /** It listened when it was closed for a yield. */
+  /** The server listened when it was closed for a yield. */
   wasOpen: boolean
 }
 
 /** Between two attempts at an address that is in use. */
 const AGAIN_MS = 20
-/** The longest that a server waits for its address: a predecessor has closed its own by then. */
+/** How long a server retries an address in use: by then the predecessor has closed its server. */
 const TCP_MS = 500
-/** The same of UDP: what a predecessor has not closed goes with it, at the commit. */
+/** The same for UDP: a socket that the predecessor leaves open closes with its process, at the commit. */
 const UDP_MS = 5000
 
 const realTimeout = setTimeout
@@ -51,15 +52,15 @@ const realImmediate = setImmediate
 
 export class Sockets implements SocketsPort {
   readonly #served = new Map<net.Server, Served>()
-  /** Connections that the program made. */
+  /** Outgoing connections of the program. */
   readonly #clients = new Set<net.Socket>()
   readonly #gate: Gate
   #isOpen = false
-  /** Nothing connects or listens: a yield is near. */
+  /** A yield is near: new connections and servers are deferred. */
   #isClosing = false
   #drain = 0
 
-  /** To be put in place after the gate: it sees what the program asks for, and asks the gate for it. */
+  /** To be made after the gate is installed: its patches call the gate's. */
   constructor(gate: Gate) {
     this.#gate = gate
     const sockets = this
@@ -98,7 +99,7 @@ export class Sockets implements SocketsPort {
     )
   }
 
-  /** HANDLES 17.4: one server for each handle. */
+  /** Serves on the descriptor of a `listen` handle; one server for each handle (HANDLES 17.4). */
   add(name: string, given: NodeServer, descriptor: () => number): void {
     const server = given as net.Server
     if (this.#served.has(server)) throw new HardwareError('busy', `${name}: this server has an address already`)
@@ -128,7 +129,7 @@ export class Sockets implements SocketsPort {
     this.#isOpen = false
     const all = [...this.#served.values()]
     let isEnded = ends === null
-    // before that somebody may still be accepted, in this very turn
+    // until the servers are closed, this turn of the loop may still accept connections
     let isClosed = false
     let isOver = false
     const finish = () => {
@@ -163,11 +164,11 @@ export class Sockets implements SocketsPort {
       isEnded = true
       look()
     })
-    // what the program says at its end, as a close frame, comes before our FIN
+    // one turn later: what the program sends at its end, like a WebSocket close frame, goes out before our FIN
     realImmediate(close)
   }
 
-  /** What the program connected to gets a FIN, and no new connection begins. */
+  /** Ends the program's outgoing connections with a FIN; new ones are deferred. */
   #endClients(done: () => void): void {
     this.#isClosing = true
     const clients = [...this.#clients].filter(({ destroyed }) => !destroyed)
@@ -187,7 +188,7 @@ export class Sockets implements SocketsPort {
     served.open()
   }
 
-  /** A server that listens by itself. */
+  /** Tracks a server that the program itself calls `listen` on. */
   #listens(server: net.Server, real: Call, args: unknown[]): void {
     const again = withoutCallback(args)
     const isTop = !this.#gate.isLive
@@ -201,14 +202,14 @@ export class Sockets implements SocketsPort {
       listen(sameAddress)
     }
     let sameAddress = again
-    // port 0 is another one each time
+    // with port 0, listening again must take the port that the system chose the first time
     server.once('listening', () => {
       const address = server.address()
       if (address !== null && typeof address === 'object') sameAddress = atPort(again, address.port)
     })
     this.#served.set(server, { name: null, isTop: known?.isTop ?? isTop, connections, open, wasOpen: false })
     server.once('close', () => {
-      // by the program itself
+      // closed by the program itself
       if (this.#isOpen && !server.listening) this.#served.delete(server)
     })
   }
@@ -224,10 +225,10 @@ export class Sockets implements SocketsPort {
 
 type Failing = net.Server | dgram.Socket
 
-/** The emitters that wait for their address, and until when. */
+/** Servers and sockets that retry an address in use, and until when. */
 const waiting = new WeakMap<Failing, { until: number; again: () => void }>()
 
-/** An address that is in use is tried again for `ms` before `on` tells of it. */
+/** Retries an address in use for `ms` before `on` emits the error. */
 function retry(on: Failing, ms: number, again: () => void): void {
   const isNew = !waiting.has(on)
   waiting.set(on, { until: performance.now() + ms, again })
@@ -246,13 +247,13 @@ function retry(on: Failing, ms: number, again: () => void): void {
 
 const withoutCallback = (args: readonly unknown[]): unknown[] => args.filter((arg) => typeof arg !== 'function')
 
-/** A descriptor that somebody gave cannot be listened on again. */
+/** Whether `listen` was given a descriptor, which cannot be opened a second time. */
 function isDescriptor(first: unknown): boolean {
   const options = Array.isArray(first) ? first[0] : first
   return typeof options === 'object' && options !== null && ('fd' in options || '_handle' in options)
 }
 
-/** The arguments of `listen`, at the port that the server had. */
+/** The arguments of `listen` with another port. */
 function atPort(args: readonly unknown[], port: number): unknown[] {
   const [first, ...rest] = args
   if (typeof first === 'object' && first !== null) return [{ ...first, port }, ...rest]

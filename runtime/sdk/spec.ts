@@ -1,4 +1,4 @@
-/** Invariant: what a program asks for is fixed by one call of `robot()`, before anything runs. */
+/** The types of what authors give to `robot()`, and the check of it. */
 
 import { nearest } from '../../drivers/board/nearest.ts'
 import { HANDLE_KINDS, type HandleByKind, type SupportedKind } from '../../drivers/program/handle.ts'
@@ -13,8 +13,8 @@ export type Handles<N extends Needs> = { readonly [K in keyof N]: HandleByKind[N
 
 /**
  * State that survives swaps and crashes: a JSON object, or one Uint8Array (up to 64 MiB).
- * `initial` makes the first one. `migrate.up` turns an older version's state into this one's, `migrate.down` turns this
- * one's into an older version's, for a rollback; each throws when it cannot.
+ * `initial` makes the first state. `migrate.up` turns the state of an older version into this version's, `migrate.down` turns
+ * this version's into an older version's, for a rollback. Each throws when it cannot.
  */
 export interface StateSpec<S> {
   readonly version: number
@@ -26,14 +26,14 @@ export interface StateSpec<S> {
 }
 
 /**
- * Why a program drives the hardware: it was started (pushed to an empty slot, `medulla start`, the robot was switched on),
- * started again after a crash, it replaced another one, or it goes on because the one that had replaced it was undone.
+ * Why a program drives the hardware. `start`: it was pushed to an empty slot, started by `medulla start`, or the robot was
+ * switched on. `restart`: it crashed. `swap`: it replaced another program. `rollback`: its replacement was undone.
  */
 export type Why = 'start' | 'restart' | 'swap' | 'rollback'
 
-/** Ends what `onLive` began: closes, says goodbye. */
+/** Ends what `onLive` began: closes connections, says goodbye. */
 export type End = () => unknown
-/** Gives back its end, or a promise of it, or nothing. */
+/** Returns its end, a promise of its end, or nothing. */
 export type OnLive = (why: Why) => unknown
 
 /** What `run` receives besides the handles, under their own names. */
@@ -46,13 +46,13 @@ export interface Context<S, P extends Params = Params, C extends ConfigNames = r
    */
   readonly params: ParamValues<P>
   /**
-   * The declared config values of the robot, as they were when the program was started; in its rehearsals, too. Where a
-   * program is built, and described for that, each is an empty text.
+   * The declared config values of the robot, as they were when the program was started; also in rehearsals. While a program
+   * is built, each value is an empty text.
    */
   readonly config: ConfigValues<C>
   /**
-   * What runs: program name, version, slot, whether it took over from another, and its data folder. `why` is `rehearsal`
-   * where `run` is called on dummy handles.
+   * About this program: its name, version and slot, whether it took over from another program, and its data folder. `why` is
+   * `rehearsal` when `run` is called on dummy handles.
    */
   readonly info: {
     readonly program: string
@@ -61,15 +61,15 @@ export interface Context<S, P extends Params = Params, C extends ConfigNames = r
     readonly tookOver: boolean
     readonly why: Why | 'rehearsal'
     /**
-     * Path of a folder that stays over swaps, crashes and restarts, and goes with the slot: for data that is no `state`. It
-     * holds `limits.dataMb` of the board file; a program whose folder stays above that is ended.
+     * Path of a folder for data that is not `state`. It belongs to the slot and stays over swaps, crashes and restarts. It may
+     * hold `limits.dataMb` of the board file; a program whose folder stays above that is ended.
      */
     readonly dataDir: string
   }
   /**
    * Calls `fn` every `ms` (0.1 and up) with the seconds since its last call. After a swap the predecessor's deadlines
-   * go on. A missed deadline is skipped, not made up for. An exception, and a promise that rejects, ends the program. Called
-   * late, as after an `await`, the first call is a period from now.
+   * go on. A missed deadline is skipped, not made up for. An exception or a rejected promise ends the program. When `every`
+   * itself is called late, as after an `await`, `fn` is first called one period later.
    */
   every(ms: number, fn: TickFn): void
   /**
@@ -78,15 +78,15 @@ export interface Context<S, P extends Params = Params, C extends ConfigNames = r
    */
   log(value: unknown, level: LogLevel): void
   log(...values: unknown[]): void
-  /** Asked at every heartbeat; false or a text means unhealthy, which undoes a swap in its trial. */
+  /** `check` is called at every heartbeat. False or a text means unhealthy, which undoes a swap that is in its trial. */
   health(check: () => boolean | string | undefined): void
   /** No swap until the returned function is called: `const release = hold('arm is moving')`. */
   hold(reason: string): () => void
   /**
-   * For what is not control: servers, clients, helper processes. `fn` is called when this program drives the hardware, in a
-   * turn of the event loop of its own, and never in a rehearsal; what it throws ends the program. The function that it gives
-   * back is called, and awaited for half of `timing.yieldMs`, before another program takes over, and at a requested stop. When
-   * a swap is undone and the program goes on, `fn` is called again.
+   * For servers, clients and helper processes. `fn` is called once the program drives the hardware, in a separate turn of the
+   * event loop, and never in a rehearsal; an exception ends the program. The function that `fn` returns is called, and awaited
+   * for half of `timing.yieldMs`, before another program takes over, and at a requested stop. When a swap is undone and the
+   * program goes on, `fn` is called again.
    */
   onLive(fn: OnLive): void
   /** Called at a requested stop, with the handles still live, and awaited for 0.8 s. */
@@ -99,15 +99,15 @@ export interface RobotSpec<N extends Needs, S, P extends Params, C extends Confi
   /**
    * Numbers with their range, booleans and choices that people may change while the program runs:
    * `{ kp: { value: 1.2, min: 0, max: 5 }, mode: { value: 'slow', choices: ['slow', 'fast'] }, armed: false }`.
-   * What was set stays over swaps, crashes and restarts, until it is reset.
+   * A set value stays over swaps, crashes and restarts, until it is reset.
    */
   readonly params?: P
   /**
-   * Names of texts that the robot keeps for its programs, secret ones too: `['MQTT_URL', 'TOKEN']`. `medulla config set
-   * TOKEN` sets one; a program is not started while one of its names is not set.
+   * Names of config values, which the robot keeps for its programs, also secrets: `['MQTT_URL', 'TOKEN']`. `medulla config
+   * set TOKEN` sets one. A program does not start while one of its names has no value.
    */
   readonly config?: C
-  /** One that is async and rejects ends the program, as one that throws. */
+  /** May be async. An exception or a rejection ends the program. */
   run(context: Handles<N> & Context<S, P, C>): unknown
 }
 
@@ -115,7 +115,7 @@ const RESERVED = ['state', 'params', 'config', 'info', 'every', 'log', 'health',
 
 const HANDLE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 
-/** A mistake in what `robot()` was given; `mistake` is the word of the author's file that is wrong. */
+/** A mistake in the arguments of `robot()`; `mistake` is the wrong word in the author's file. */
 export class SpecError extends TypeError {
   readonly mistake: string
   constructor(mistake: string, message: string) {
@@ -124,13 +124,13 @@ export class SpecError extends TypeError {
   }
 }
 
-/** `; did you mean 'needs'?`, or what there is. */
+/** `; did you mean 'needs'?`, or the list of known words. */
 export function suggestion(word: string, known: readonly string[]): string {
   const near = nearest(word, known)
   return near === null ? `, expected one of ${known.join(', ')}` : `; did you mean '${near}'?`
 }
 
-/** Throws SpecError with what to change; `build` shows it, in its place, before anything leaves the laptop. */
+/** Throws SpecError with what to change. `medulla build` shows the message at the author's line. */
 export function checkSpec<N extends Needs, S, P extends Params>(spec: RobotSpec<N, S, P>): void {
   const { needs, state, params, config, run } = Object(spec) as Record<string, unknown>
   if (run === undefined && needs === undefined && Object.values(Object(spec)).every(isKind)) {

@@ -1,9 +1,9 @@
 /**
- * Invariant: the lease is live only between `take` (or `begin`, or `resume`) and `give`, and `give` ends it before it
- * writes the record (design invariant "Writer", HANDOVER 4.1, 6.1).
+ * Invariant: the lease is live only between `take` (or `begin`, or `resume`) and `give`, and `give` ends the lease before it
+ * writes the record (HANDOVER 4.1, 6.1; test/testkit/swap.test.ts, test/kernel/swaps.rig.ts).
  *
- * A stage is a set of handles under one lease, and the instance on it. The live program has one; each rehearsal makes two
- * on dummy handles and swaps between them, so that the very code of the gap is compiled before it (HANDOVER 4.2).
+ * A stage is a set of handles under one lease, with the instance that uses them. The live program has one stage. Each
+ * rehearsal makes two on dummy handles and swaps between them, so that the code of the gap is compiled before (HANDOVER 4.2).
  */
 import { readSync, writeSync } from 'node:fs'
 import type { Handle, Lease } from '../../drivers/program/handle.ts'
@@ -46,29 +46,29 @@ export class Stage {
   readonly params: Readonly<Record<string, ParamValue>>
   readonly seqnos: Record<string, number> = {}
   instance: Instance | null = null
-  /** HANDOVER 5.9: set where the predecessor is a program of another name; null: the initial state. */
+  /** Set when the predecessor is a program of another name (HANDOVER 5.9): this program's own last state; null: the initial one. */
   own: { meta: Meta; state: Buffer } | null | undefined
-  readonly #outside: StageHooks
+  readonly #hooks: StageHooks
   readonly #record = new RecordBuffer()
 
-  constructor(spec: AnySpec, init: Init, handles: ReadonlyMap<string, Handle>, lease: Lease, outside: StageHooks) {
+  constructor(spec: AnySpec, init: Init, handles: ReadonlyMap<string, Handle>, lease: Lease, hooks: StageHooks) {
     this.spec = spec
     this.init = init
     this.handles = handles
     this.lease = lease
-    // one record for all stages of a program: a change reaches the live one and every rehearsal
+    // all stages of a program share this record, so a change reaches the live stage and every rehearsal
     this.params = paramsView(complete(init.params, spec.params))
-    this.#outside = outside
+    this.#hooks = hooks
   }
 
   /**
-   * Starts fresh (`meta` null) or on a decoded state; `edges` are those that the body knows of, where no predecessor does.
-   * Program code runs from here on; returns when it became live.
+   * Makes the lease live and calls `run`, on an initial state (`meta` null) or a decoded one. `edges`: the last edges as the
+   * body knows them, when no predecessor hands them over. Returns the time at which the lease became live.
    */
   begin(state: unknown, meta: Meta | null, fence: number, tookOver: boolean, edges?: LastEdges): number {
-    // a program that gets back the state of its successor is called again, with the handles that it had (HANDOVER 7.4)
+    // the program resumes with its successor's state: `run` is called again, with the same handles (HANDOVER 7.4)
     if (this.instance !== null) for (const handle of this.handles.values()) renewed(handle)
-    const instance = new Instance(this, this.#outside, state)
+    const instance = new Instance(this, this.#hooks, state)
     if (meta !== null) {
       this.carry(meta.values)
       Object.assign(this.seqnos, meta.seqnos)
@@ -83,7 +83,7 @@ export class Stage {
     return live
   }
 
-  /** HANDLES 3.6 */
+  /** Tells the handles the present values of their outputs, without writing them (HANDLES 3.6). */
   carry(values: Values): void {
     for (const name in values) {
       const handle = this.handles.get(name)
@@ -91,7 +91,7 @@ export class Stage {
     }
   }
 
-  /** HANDLES 3.13 */
+  /** Tells input handles the last edge before the takeover (HANDLES 3.13). */
   #carryEdges(edges: LastEdges, now: number): void {
     for (const name in edges) {
       const [handle, edge] = [this.handles.get(name), edges[name]]
@@ -101,17 +101,17 @@ export class Stage {
   }
 
   textOf(error: unknown): string {
-    return this.#outside.textOf(error)
+    return this.#hooks.textOf(error)
   }
 
-  /** `copy`: program code may change what it gets, and the reader will read on. */
+  /** `copy`: to be set when the reader will read again, because the state may be a view of the reader's buffer. */
   load(reader: StateReader, snapshot: Snapshot, copy = false): { state: unknown; meta: Meta; changed: number } {
     const { meta, state: view, changed } = reader.read(snapshot)
     const decoded = decodeState(copy ? Buffer.from(view) : view, meta.encoding)
     return { state: migrateUp(this.spec.state, decoded, meta.stateVersion), meta, changed }
   }
 
-  /** What a takeover begins with: the predecessor's handles, and its state unless it is another program. */
+  /** State and meta for a takeover: the predecessor's, but this program's own state if the predecessor has another name. */
   inherit(reader: StateReader, snapshot: Snapshot, copy = false): { state: unknown; meta: Meta; changed: number } {
     const { own } = this
     if (own === undefined) return this.load(reader, snapshot, copy)
@@ -124,11 +124,11 @@ export class Stage {
     return { state, meta: { ...meta, schedule: [] }, changed }
   }
 
-  /** Writes a snapshot and nothing else; `version` is the reader's: an older one gets the state migrated down to it. */
+  /** Writes a snapshot. `version` is the reader's state version: for an older one the state is migrated down. */
   snapshot(outbox: Outbox, version: number | null): { snapshot: Snapshot; meta: Meta } {
     const instance = this.instance as Instance
     let { bytes, meta } = instance.encode(this.seqnos)
-    // a reader without a state takes none; a newer one migrates up by itself (HANDOVER 5.6)
+    // a reader without state (0) ignores the snapshot's; a newer reader migrates up by itself (HANDOVER 5.6)
     if (version !== null && version > 0 && version < meta.stateVersion) {
       const down = encodeState(migrateDown(this.spec.state, instance.state, version))
       bytes = down.bytes
@@ -148,13 +148,13 @@ export class Stage {
     return { snapshot, revokedNs, sentNs }
   }
 
-  /** HANDOVER 6.9: what the successor can warm up with; the lease stays. */
+  /** Gives the successor a snapshot to warm up with; the lease stays live (HANDOVER 6.9). */
   giveAhead(outbox: Outbox, to: Mailbox, swap: string, fence: number, version: number): void {
     const { snapshot } = this.snapshot(outbox, version)
     this.#write(to, { kind: 'ahead', swap, fence, snapshot, revokedNs: 0, sentNs: 0 })
   }
 
-  /** HANDOVER 7.2: as `give`, in an older version and without a record: the body reads it. */
+  /** Like `give`, but for the body, which reads the snapshot without a record (HANDOVER 7.2). */
   giveBack(outbox: Outbox, version: number): Given {
     this.lease.live = false
     const revokedNs = monotonicNs()
@@ -163,9 +163,9 @@ export class Stage {
   }
 
   /**
-   * Blocks in read(2) until the record of this swap is there (HANDOVER 6.4), loads the state and goes live. Null when the
-   * predecessor ended without one. Throws StateError or ProgramFailure before the lease is live, what the program throws
-   * after it. `ahead` gets a snapshot to warm up with.
+   * Blocks in read(2) until the record of this swap comes (HANDOVER 6.4), loads the state and goes live. Null when the
+   * predecessor ended without a record. Throws StateError or ProgramFailure before the lease is live, the program's own errors
+   * after. `ahead` is called with a snapshot to warm up with.
    */
   take(
     from: Mailbox,

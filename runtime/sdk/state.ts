@@ -1,4 +1,4 @@
-/** Invariant: state that cannot come back as it was is refused while the old program still runs. */
+/** Encodes, checks and migrates a program's state. State that JSON would change is refused while the old program still runs. */
 import type { StateSpec } from './spec.ts'
 import type { FailCode } from './wire.ts'
 
@@ -8,7 +8,7 @@ export class ProgramFailure extends Error {
   constructor(code: FailCode, message: string, options?: { cause?: unknown }) {
     super(message, options)
     this.code = code
-    // the place to look at is that of the cause, not the one where the SDK noticed
+    // the stack to show is the cause's, in the author's code, not the SDK's
     this.stack = ''
   }
 }
@@ -17,7 +17,7 @@ export type Encoding = 'json' | 'bytes'
 
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
-/** A Uint8Array travels as it is (no copy here), everything else as JSON. Throws `bad-state` (HANDOVER 5.5). */
+/** Encodes a Uint8Array as its own bytes, without a copy, everything else as JSON. Throws `bad-state` (HANDOVER 5.5). */
 export function encodeState(state: unknown): { encoding: Encoding; bytes: Uint8Array } {
   if (state instanceof Uint8Array) return { encoding: 'bytes', bytes: state }
   const lost = unserialisable(state ?? null)
@@ -31,7 +31,7 @@ export function decodeState(bytes: Buffer, encoding: Encoding): unknown {
     : JSON.parse(bytes.toString())
 }
 
-/** Names the first place where JSON would lose something (HANDOVER 5.5). */
+/** The first place that would not survive JSON, as text; null if there is none (HANDOVER 5.5). */
 export function unserialisable(value: unknown, place = 'state', depth = 0): string | null {
   if (depth > 100) return `${place} is nested deeper than 100`
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return null
@@ -55,7 +55,7 @@ export function unserialisable(value: unknown, place = 'state', depth = 0): stri
   return null
 }
 
-/** HANDOVER 5.6, 5.8: a program without state starts fresh; an older state goes up, a newer one is refused. */
+/** Migrates an older state up; refuses a newer one. A program without state gets an empty object (HANDOVER 5.6, 5.8). */
 export function migrateUp<S>(spec: StateSpec<S> | undefined, old: unknown, from: number): S {
   if (spec === undefined) return {} as S
   if (from === spec.version) return old as S

@@ -1,25 +1,25 @@
 /**
- * Invariant: a snapshot is used only after every byte of it was hashed by the reader against the root in the record
- * (HANDOVER 5.7).
+ * Invariant: a snapshot is used only after its reader has hashed every byte and compared with the root in the record
+ * (HANDOVER 5.7; test/runtime/state.test.ts).
  *
- * A state area is a tmpfs file with one writer: meta and the list of chunk hashes at 0, the state at 512 KiB
- * (HANDOVER 5). Large state is written ahead; at the switch only chunks that changed since are written, hashed and read.
+ * A state area is a tmpfs file with one writer: meta and the list of chunk hashes at 0, the state at 512 KiB (HANDOVER 5).
+ * Large state is written ahead; at the switch only the chunks that changed since then are written, hashed and read.
  */
 import { hash } from 'node:crypto'
 import { readSync, writeSync } from 'node:fs'
 import type { Meta, Snapshot } from './wire.ts'
 
-/** HANDOVER 5.2 */
+/** Bytes in a chunk, which has a hash of its own (HANDOVER 5.2). */
 const CHUNK = 8 * 1024
 const HASH = 32
-/** So many chunks are first compared at once: of a large state little changes in a tick. */
+/** So many chunks are first compared in one go, because little of a large state changes in a tick. */
 const SPAN = 32
 const DATA_AT = 512 * 1024
-/** HANDOVER 5.3: 64 MiB of state at most. */
+/** HANDOVER 5.3 */
 export const MAX_STATE = 64 * 1024 * 1024
 const MAX_META = 64 * 1024
 
-/** The state, the meta or the hashes are not what the record says, or too large. */
+/** State, meta or hashes do not match the record, or are too large. */
 export class StateError extends Error {}
 
 const sha256 = (bytes: Uint8Array): Buffer => hash('sha256', bytes, 'buffer')
@@ -29,7 +29,7 @@ function parseMeta(bytes: Buffer, length: number): Meta {
   try {
     return JSON.parse(bytes.toString('utf8', 0, length)) as Meta
   } catch {
-    // what JSON.parse says would quote it
+    // the message of JSON.parse is not passed on, as it quotes the text
     throw new StateError('meta is not JSON')
   }
 }
@@ -40,13 +40,13 @@ function grow(buffer: Buffer, size: number): Buffer {
 
 export interface ReadState {
   meta: Meta
-  /** A view of the reader's buffer: whoever keeps it must not read another snapshot. */
+  /** A view of the reader's buffer, valid until the next read. */
   state: Buffer
-  /** How many chunks had changed since the last read. */
+  /** Number of chunks that changed since the last read. */
   changed: number
 }
 
-/** All steps at once. */
+/** Runs all steps. */
 function whole<T>(steps: Generator<void, T>): T {
   for (;;) {
     const { done, value } = steps.next()
@@ -54,10 +54,10 @@ function whole<T>(steps: Generator<void, T>): T {
   }
 }
 
-/** The writing side, one for each child over its own outbox. */
+/** The writing side: a child has one, over its own outbox. */
 export class Outbox {
   readonly #fd: number
-  /** What the file holds, to find out what changed. */
+  /** A copy of the file's contents, to find changed chunks. */
   #shadow: Buffer = Buffer.allocUnsafeSlow(0)
   #shadowLength = 0
   #list: Buffer = Buffer.allocUnsafeSlow(CHUNK)
@@ -67,12 +67,12 @@ export class Outbox {
     this.#fd = fd
   }
 
-  /** Writes a consistent snapshot; only chunks that differ from the one before are written and hashed. */
+  /** Writes a consistent snapshot. Only chunks that differ from the last snapshot are written and hashed. */
   write(state: Uint8Array, meta: Meta): Snapshot & { changed: number } {
     return whole(this.writing(state, meta))
   }
 
-  /** As `write`, in steps of {@link SPAN} chunks at most: for who has other things to do meanwhile. */
+  /** Like `write`, in steps of at most {@link SPAN} chunks, so that the caller can do other work in between. */
   *writing(state: Uint8Array, meta: Meta): Generator<void, Snapshot & { changed: number }> {
     const length = state.length
     if (length > MAX_STATE) throw new StateError(`state is ${length} bytes, at most ${MAX_STATE}`)
@@ -103,20 +103,20 @@ export class Outbox {
     return { ...this.#writeRooted(meta, this.#list, chunkCount * HASH), chunkCount, length, changed }
   }
 
-  /** HANDOVER 5.2: a small state stands in the place of the list; one write, one hash. */
+  /** Writes a small state in the place of the list of hashes: one write, one hash (HANDOVER 5.2). */
   #writeWhole(bytes: Buffer, meta: Meta): Snapshot & { changed: number } {
     const { length } = bytes
     return { ...this.#writeRooted(meta, bytes, length), chunkCount: 0, length, changed: 1 }
   }
 
-  /** Meta and what follows it, which the root covers. */
-  #writeRooted(meta: Meta, rest: Buffer, restLength: number): { metaLength: number; root: string } {
+  /** Writes meta and `tail` (the list of hashes, or a small state), the bytes that the root covers. */
+  #writeRooted(meta: Meta, tail: Buffer, tailLength: number): { metaLength: number; root: string } {
     const text = JSON.stringify(meta)
-    this.#rooted = grow(this.#rooted, text.length * 3 + restLength)
+    this.#rooted = grow(this.#rooted, text.length * 3 + tailLength)
     const metaLength = this.#rooted.write(text)
     if (metaLength > MAX_META) throw new StateError(`meta is ${metaLength} bytes, at most ${MAX_META}`)
-    rest.copy(this.#rooted, metaLength, 0, restLength)
-    const rooted = this.#rooted.subarray(0, metaLength + restLength)
+    tail.copy(this.#rooted, metaLength, 0, tailLength)
+    const rooted = this.#rooted.subarray(0, metaLength + tailLength)
     writeSync(this.#fd, rooted, 0, rooted.length, 0)
     return { metaLength, root: sha256hex(rooted) }
   }
@@ -133,11 +133,11 @@ export class Outbox {
   }
 }
 
-/** The reading side: over the predecessor's outbox, or over the inbox that the body fills. */
+/** The reading side, over the predecessor's outbox or over the inbox that the body fills. */
 export class StateReader {
   readonly #fd: number
   #data: Buffer = Buffer.allocUnsafeSlow(0)
-  /** Hashes of the chunks in #data, computed here. */
+  /** Hashes of the chunks in #data, computed by this reader. */
   #own: Buffer = Buffer.allocUnsafeSlow(0)
   #have = 0
   #haveLength = 0
@@ -148,15 +148,14 @@ export class StateReader {
   }
 
   /**
-   * Reads a snapshot. Chunks whose hash is already held from an earlier read are not read again.
-   * The returned `state` is a view of the reader's buffer: whoever keeps it must not read another snapshot.
-   * Throws {@link StateError} when any byte differs from what `snapshot.root` promises.
+   * Reads a snapshot. Chunks whose hash is known from an earlier read are not read again. The returned `state` is a view of
+   * the reader's buffer, valid until the next read. Throws {@link StateError} when any byte does not match `snapshot.root`.
    */
   read(snapshot: Snapshot): ReadState {
     return whole(this.reading(snapshot))
   }
 
-  /** As `read`, in steps of {@link SPAN} chunks at most: for who has other things to do meanwhile. */
+  /** Like `read`, in steps of at most {@link SPAN} chunks, so that the caller can do other work in between. */
   *reading(snapshot: Snapshot): Generator<void, ReadState> {
     const { metaLength, chunkCount, length } = snapshot
     const fits = metaLength > 0 && metaLength <= MAX_META && length >= 0 && length <= MAX_STATE
@@ -190,7 +189,7 @@ export class StateReader {
       this.#fill(this.#data, start, size, DATA_AT + start)
       sha256(this.#data.subarray(start, start + size)).copy(this.#own, i * HASH)
       if (rooted.compare(this.#own, i * HASH, i * HASH + HASH, at, at + HASH) !== 0) {
-        // what is held is still what its own hashes say, so the next read goes on from here
+        // #data still matches #own, so the next read can go on from here
         throw new StateError(`chunk ${i} of the state does not match its hash`)
       }
       changed++

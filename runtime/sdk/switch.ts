@@ -1,7 +1,6 @@
 /**
- * Invariant: what the live program and a rehearsal do at the switch is this code and no other (HANDOVER 4.2).
- *
- * The two halves of a handover, with what is told to the body about each.
+ * The two halves of a handover, with the messages to the body about each. The live program and its rehearsals run this same
+ * code (HANDOVER 4.2).
  */
 import type { Mailbox } from './hooks.ts'
 import type { Given, Stage } from './stage.ts'
@@ -27,19 +26,19 @@ export function handOver(stage: Stage, outbox: Outbox, to: Mailbox, wanted: Yiel
     given =
       wanted.to === 'body' ? stage.giveBack(outbox, stateVersion) : stage.give(outbox, to, swap, fence, stateVersion)
   } catch (error) {
-    // HANDOVER 6.8: nobody has the record, so this program is still the only writer
+    // the record was not sent, so this program is still the only writer (HANDOVER 6.8)
     stage.lease.live = true
     send({ t: 'failed', swap, code: failCode(error, 'takeover-failed'), message: stage.textOf(error) })
     return false
   }
-  // from here on the successor may be live: whatever happens now, this lease stays ended
-  // a pipe wakes its reader on the writer's core: leave that core to it, the body can wait
+  // from here on the successor may be live, so this lease must stay ended whatever happens
+  // a pipe wakes its reader on the writer's core: sleep, so that the successor gets the core before the body is told
   if (wanted.to === 'successor' && to.position === null) rest(REST_MS)
   send({ t: 'yielded', swap, ...given })
   return true
 }
 
-/** Returns once this program runs, or when it told the body that it does not; throws what the program throws once live. */
+/** Returns once this program runs, or has sent the body why not. Throws what the program throws once live. */
 export function takeOver(
   stage: Stage,
   from: Mailbox,

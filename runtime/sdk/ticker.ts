@@ -1,29 +1,30 @@
 /**
- * Invariant: between any two ticks the event loop turns at least once, so a real-time loop still hears and heartbeats.
+ * One loop serves all `every()` of a program. It sleeps on a timer while the next deadline is far away, and on a futex for
+ * the last stretch, because timers are too coarse.
  *
- * One loop serves every `every()`. It sleeps on a timer while the next deadline is far, and on a futex for the last
- * stretch, where timers are too coarse (HANDOVER 4.6).
+ * Between any two ticks the event loop turns at least once, so that messages are read and heartbeats sent even at full load
+ * (HANDOVER 4.6).
  */
 
-/** ns of CLOCK_MONOTONIC; the same clock in every process of the robot. Exact to 1 ns for 104 days, then to 2 ns. */
+/** ns of CLOCK_MONOTONIC, which all processes of the robot share. Exact to 1 ns for 104 days of uptime, then to 2 ns. */
 export const monotonicNs = (): number => Number(process.hrtime.bigint())
 
 const TIMER_SLACK_NS = 2_500_000
-/** How long before a tick `soon` runs: long enough for its work, short enough to leave the caches warm. */
+/** How long before a tick the work of `before()` runs: long enough to finish, short enough that the caches stay warm. */
 const SOON_NS = 350_000
-/** A loop that never has that much time is not waited for. */
+/** After so many ticks without that much time before them, the work is dropped. */
 const SOON_TRIES = 5
-const cell = new Int32Array(new SharedArrayBuffer(4))
+const futex = new Int32Array(new SharedArrayBuffer(4))
 
 /** Puts this thread to sleep; the event loop does not turn. */
 export function rest(ms: number): void {
-  Atomics.wait(cell, 0, 0, ms)
+  Atomics.wait(futex, 0, 0, ms)
 }
 
-/** What `every()` calls; it may be async, and its answer counts for nothing else. */
+/** What `every()` calls. It may be async: of its result only a rejection matters. */
 export type TickFn = (dt: number) => unknown
 
-/** Deadline and last call of an `every()`, in ns of CLOCK_MONOTONIC. */
+/** Period, next deadline and last call of an `every()`; the times in ns of CLOCK_MONOTONIC. */
 export interface TickTimes {
   readonly ms: number
   dueNs: number
@@ -43,19 +44,19 @@ export interface TickerHooks {
   readonly pace?: Pace | undefined
 }
 
-/** Runs a ticker in a time of its own, in the place of the event loop; told when the ticker starts. */
+/** Drives a ticker in simulated time instead of the event loop; called when the ticker starts. */
 export type Pace = (ticker: Ticker) => void
 
 export class Ticker {
   readonly ticks: Tick[] = []
   count = 0
   overruns = 0
-  /** Worst lateness since it was last read, in us. */
+  /** Worst lateness of a tick since the field was last reset, in us. */
   lateUs = 0
   #running = false
   #wake: (() => void) | null = null
   readonly #hooks: TickerHooks
-  /** What the predecessor left; null before the deadlines are set. */
+  /** The predecessor's schedule; null until the deadlines are set. */
   #before: readonly TickTimes[] | null = null
   #soon: (() => void) | null = null
   #tries = 0
@@ -64,7 +65,7 @@ export class Ticker {
     this.#hooks = hooks
   }
 
-  /** One that is added once the deadlines are set, as after an `await`, begins a period from now (HANDOVER 4.8). */
+  /** A tick that is added after the deadlines were set, as after an `await`, is first due one period from now (HANDOVER 4.8). */
   add(ms: number, fn: TickFn): void {
     if (!(ms >= 0.1 && ms <= 86_400_000)) throw new RangeError(`every(): expected 0.1 to 86400000 ms, got ${ms}`)
     const tick = { ms, fn, dueNs: 0, lastNs: 0 }
@@ -77,7 +78,7 @@ export class Ticker {
     this.#wake?.()
   }
 
-  /** Sets deadlines: those of a predecessor's schedule where the period is the same, else now (HANDOVER 4.5). */
+  /** Sets the deadlines: the predecessor's for an `every()` with the same period, else now (HANDOVER 4.5). */
   align(schedule: readonly TickTimes[], now: number): void {
     this.#before = schedule
     this.ticks.forEach((tick, i) => {
@@ -105,7 +106,7 @@ export class Ticker {
     return this.#running
   }
 
-  /** Runs `work` once, shortly before a tick; until then `afterTick` is not asked. Null takes it back. */
+  /** Runs `work` once, shortly before a tick; until then `afterTick` is not called. Null cancels it. */
   before(work: (() => void) | null): void {
     this.#soon = work
     this.#tries = 0
@@ -124,13 +125,13 @@ export class Ticker {
     this.#wake?.()
   }
 
-  /** One tick of each, now: used by rehearsals. */
+  /** Calls every tick once, for a rehearsal. */
   once(now: number): void {
-    // those that a tick adds are not due
+    // a copy: a tick that is added by a tick is not due
     for (const tick of [...this.ticks]) this.#run(tick, now)
   }
 
-  /** For a pace, at `dueNs`: the tick, with what comes before and after it. */
+  /** For a `Pace`: runs the tick that is due at `dueNs`, with the work before and after it. */
   fire(): void {
     const next = this.#next()
     if (next === undefined) return
@@ -197,7 +198,7 @@ export class Ticker {
     tick.lastNs = now
     tick.dueNs += period
     if (tick.dueNs <= now) {
-      // a missed deadline is not made up for: the next one is a whole period away
+      // a missed deadline is not made up for: the next is a whole period away
       this.overruns++
       tick.dueNs = now + period
     }
@@ -207,14 +208,14 @@ export class Ticker {
   }
 }
 
-/** The times of a predecessor's `every()`, where it is the same and has not stood still. */
+/** The times of the predecessor's `every()`, or null if its period differs or its deadline is more than two periods off. */
 function carriedBy(before: TickTimes | undefined, ms: number, now: number): Omit<TickTimes, 'ms'> | null {
   const period = ms * 1e6
   if (before === undefined || before.ms !== ms || Math.abs(before.dueNs - now) > 2 * period) return null
   return { dueNs: before.dueNs, lastNs: before.lastNs > 0 ? before.lastNs : now - period }
 }
 
-/** Hears of the rejection of what may be a promise. */
+/** Calls `failed` if `answer` is a promise that rejects. */
 export function watch(answer: unknown, failed: (error: unknown) => void): void {
   const { then } = Object(answer) as { then?: unknown }
   if (typeof then === 'function') then.call(answer, undefined, failed)

@@ -1,15 +1,15 @@
 /**
- * Invariant: what crosses between body and program is one of these messages or one of these records, and nothing else.
+ * The messages and records between body and program. Pure: bytes in, bytes out.
  *
- * Control messages are NDJSON on the child's descriptor 3 (HANDOVER 3). A handover is one fixed-size record in the
- * predecessor's FIFO (HANDOVER 6). This file is pure: bytes in, bytes out.
+ * Control messages are NDJSON on the child's descriptor 3 (HANDOVER 3). A handover is a fixed-size record in the
+ * predecessor's FIFO (HANDOVER 6).
  */
 import type { Grant, LastEdge } from '../../drivers/program/handle.ts'
 import type { ParamValue } from './params.ts'
 
-/** Version of this protocol; a release states the one it was built with (HANDOVER 3.1). */
+/** Version of this protocol. A release states the version it was built with (HANDOVER 3.1). */
 export const WIRE = 3
-/** `code` of an error that says that the program does not drive the hardware (HANDOVER 13.2). */
+/** `code` of the error for an effect that is allowed only while the program drives the hardware (HANDOVER 13.2). */
 export const NOT_LIVE = 'ERR_NOT_LIVE'
 export const SDK_VERSION = '0.1.0'
 
@@ -31,11 +31,14 @@ export const FD = {
   firstGrant: 11,
 } as const
 
-/** First to every child, before it has a program (HANDOVER 3.7). */
+/** The first message to every child, before it has a program (HANDOVER 3.7). */
 export interface CellMessage {
   t: 'cell'
   grants: Grant[]
-  /** set: the loader puts on its filter, or finds it installed, and imports the program only when confined (HANDLES 13.7) */
+  /**
+   * The loader installs the filter, or checks that it is installed, and imports the program only when confined
+   * (HANDLES 13.7). null: this robot does not confine its programs.
+   */
   confine: { network: boolean; filter: 'install' | 'installed' } | null
 }
 
@@ -49,26 +52,27 @@ export interface InitMessage {
   slot: string
   program: string
   version: string
-  /** Lifetime number of this child in its slot, from 1. */
+  /** Number of this child in its slot, counted from 1. */
   generation: number
   role: 'first' | 'candidate'
   heartbeatMs: number
   rehearsals: number
   brokerDeadlineMs: number
-  /** How long the ends of `onLive` are awaited before a yield, and `onStop` with them at a stop. */
+  /** How long the ends of `onLive` are awaited before a yield. */
   endMs: number
+  /** How long `onStop` and the ends of `onLive` are awaited at a stop. */
   stopMs: number
   params: Record<string, ParamValue>
 }
 
-/** Before `init`: a value that the manifest names, one message each (HANDOVER 15.2). */
+/** Before `init`: one config value that the manifest names (HANDOVER 15.2). */
 export interface ConfigMessage {
   t: 'config'
   name: string
   value: string
 }
 
-/** What a program knows of itself. */
+/** What the loader collects from the first messages for the SDK. */
 export type Init = InitMessage &
   Omit<CellMessage, 't'> & {
     /** Absent: the loader of an older runtime. */
@@ -84,7 +88,7 @@ export interface Snapshot {
   root: string
 }
 
-/** What goes with the state: everything the successor needs to go on as if nothing had happened (HANDOVER 5.4). */
+/** What the successor needs besides the state to go on without a jump (HANDOVER 5.4). */
 export interface Meta {
   stateVersion: number
   encoding: 'json' | 'bytes'
@@ -100,7 +104,7 @@ export interface Meta {
 
 export type LastEdges = Readonly<Record<string, LastEdge>>
 
-/** What handles are driven to, by name (HANDOVER 7.8). */
+/** The values to which outputs are driven, by handle name (HANDOVER 7.8). */
 export type Values = Readonly<Record<string, number>>
 
 export type ToProgram =
@@ -118,8 +122,10 @@ export type ToProgram =
     }
   /** running program: write a snapshot ahead for a reader of this state version (0: it has none), keep running */
   | { t: 'copy'; swap: string; stateVersion: number }
-  /** candidate: read that snapshot, try to decode and migrate it */
-  /** ... or, with `own`, that of this program in its inbox, or its initial one (null): the snapshot is another program's */
+  /**
+   * candidate: read the predecessor's snapshot, try to decode and migrate it. `own` is set when the predecessor is a program of
+   * another name: then use this program's own snapshot in the inbox, or the initial state (null)
+   */
   | { t: 'preload'; swap: string; snapshot: Snapshot; own?: Snapshot | null }
   /** candidate: block on the FIFO until the record of this swap and fence arrives */
   | { t: 'arm'; swap: string; fence: number }
@@ -134,15 +140,15 @@ export type ToProgram =
   | { t: 'stop' }
 
 export type FromProgram =
-  /** of the loader: confined, waiting for `init` */
+  /** sent by the loader: confined, waiting for `init` */
   | { t: 'waiting' }
   | { t: 'ready'; rehearsals: number; rehearseMs: number; note?: string }
   | { t: 'copied'; swap: string; snapshot: Snapshot }
   | { t: 'preloaded'; swap: string }
   | { t: 'armed'; swap: string }
-  /** parked, the record (or the snapshot for the body) is out */
+  /** parked: the record, or the snapshot for the body, was written */
   | { t: 'yielded'; swap: string; snapshot: Snapshot; revokedNs: number; sentNs: number }
-  /** times of CLOCK_MONOTONIC in ns: revoked (from the record), received, loaded, live */
+  /** taken over; times in ns of CLOCK_MONOTONIC, revokedNs and sentNs from the record; startedNs: `run` has returned */
   | {
       t: 'took'
       swap: string
@@ -157,19 +163,19 @@ export type FromProgram =
     }
   | { t: 'started'; fence: number }
   | { t: 'resumed'; fence: number; fromInbox: boolean }
-  /** not taken: the record did not come, or could not be used */
+  /** the step of this swap failed; this program has not taken over, or still runs */
   | { t: 'failed'; swap: string; code: FailCode; message: string }
   /** the old program ended before it handed over */
   | { t: 'orphan'; swap: string }
   | { t: 'checkpoint'; n: number; snapshot: Snapshot; stateVersion: number; encoding: 'json' | 'bytes' }
-  /** `dropped`: lines of log that were not sent since the last one */
+  /** heartbeat; `dropped`: log lines dropped since the last heartbeat */
   | { t: 'hb'; ticks: number; lateUs: number; overruns: number; dropped?: number }
   | { t: 'unhealthy'; reason: string }
   | { t: 'held'; swap: string; reason: string }
   | { t: 'log'; level: LogLevel; text: string }
-  /** of the author's code, what is called next in the first rehearsal: for when it never returns */
+  /** the part of the author's code that the first rehearsal calls next, so that the body can name a part that never returns */
   | { t: 'enter'; place: Entered }
-  /** `stack`: more of it, for the log */
+  /** the program ends itself after an error; `stack` is for the log */
   | { t: 'fatal'; code: FailCode; message: string; stack?: string }
 
 export const ENTERED = ['run', 'every', 'rehearsed'] as const
@@ -180,14 +186,14 @@ export const FAIL_CODES = ['died-at-start', 'died-in-trial', 'migrate-failed', '
 export type FailCode = (typeof FAIL_CODES)[number]
 
 export const RECORD_SIZE = 128
-/** 'MDHS' and 'MDHA' */
+/** A record begins with `MDHS` (state) or `MDHA` (ahead), here as little-endian numbers. */
 const [MAGIC, STATE] = [Buffer.from('MDH'), 0x5348444d]
 const AHEAD = 0x4148444d
 const SWAP_AT = 56
 const ROOT_AT = 72
 
 export interface HandoverRecord {
-  /** `ahead` comes shortly before `state`: a snapshot to warm up with, which gives nothing (HANDOVER 6.9) */
+  /** `ahead` comes shortly before `state`: a snapshot to warm up with, which does not hand over (HANDOVER 6.9) */
   kind: 'ahead' | 'state'
   /** 32 hex digits */
   swap: string
@@ -197,7 +203,7 @@ export interface HandoverRecord {
   sentNs: number
 }
 
-/** One record's bytes, and the same as numbers: both ends are on one machine, so numbers are in its own byte order. */
+/** One record, as bytes and as numbers over the same buffer. Both ends are on one machine, so byte order does not matter. */
 export class RecordBuffer {
   readonly bytes = Buffer.from(new ArrayBuffer(RECORD_SIZE))
   readonly #u32 = new Uint32Array(this.bytes.buffer)
@@ -217,8 +223,8 @@ export class RecordBuffer {
   }
 
   /**
-   * HANDOVER 6.11: of `length` bytes that are no record, what may be the beginning of one moves to the front. Returns how
-   * many bytes that is.
+   * Resynchronises after rubbish in the FIFO (HANDOVER 6.11): drops the bytes before a possible beginning of a record, moves
+   * the remaining bytes to the front, and returns their number.
    */
   skip(length: number): number {
     for (let at = length === RECORD_SIZE ? 1 : 0; at < length; at++) {
@@ -230,7 +236,7 @@ export class RecordBuffer {
     return 0
   }
 
-  /** Null for anything that is not a record of this version (HANDOVER 6.4: it is skipped). */
+  /** Null if the bytes are not a record of this version; the reader then skips them (HANDOVER 6.4). */
   decode(): HandoverRecord | null {
     const magic = this.#u32[0]
     if ((magic !== STATE && magic !== AHEAD) || this.#u32[1] !== WIRE) return null
