@@ -1,6 +1,6 @@
 /**
- * Invariant: a simulated program is what its slot sees of a process: it hears the same messages in the same order, its
- * files are those of a run folder, and nothing of it runs while it is frozen or after its end.
+ * A simulated program: what a slot sees of a process, without a process. It gets the same messages in the same order, has
+ * the files of a run folder, and none of its code runs while it is frozen or after its end.
  */
 import { closeSync, ftruncateSync, openSync } from 'node:fs'
 import { HardwareError } from '../../drivers/errors.ts'
@@ -28,11 +28,11 @@ export interface ActorOptions {
   readonly init: Omit<Init, 't' | 'wire' | 'file' | 'grants' | 'role' | 'confine'>
   onMessage(message: FromProgram): void
   onExit(): void
-  /** What the program threw, with its stack, before the slot hears of it. */
+  /** Called with an uncaught error of the program, before the slot hears of it. */
   onThrown(error: unknown): void
 }
 
-/** A checkpoint that nobody but the test has asked for. */
+/** Number of a checkpoint that `state()` asks for and the slot must not see. */
 const PRIVATE = -1
 
 export class Actor implements ProgramInstance, Owner {
@@ -49,10 +49,10 @@ export class Actor implements ProgramInstance, Owner {
   readonly #late = new Set<() => void>()
   #hear: ((message: ToProgram) => void) | null = null
   #uncaught: (error: unknown) => void = () => {}
-  /** HANDOVER 6.4: it would block in read(2) until the record is there. */
+  /** Continues the takeover once the record is there; a process would block in read(2) until then (HANDOVER 6.4). */
   #armed: (() => void) | null = null
   #successor: Actor | null = null
-  #asked: unknown = null
+  #stateCopy: unknown = null
 
   constructor(options: ActorOptions) {
     this.options = options
@@ -74,7 +74,7 @@ export class Actor implements ProgramInstance, Owner {
     if (predecessor !== null) predecessor.#successor = this
   }
 
-  /** The deadline of its next tick, in ns; infinite while it has none. */
+  /** Deadline of the program's next tick, in ns; infinite while there is none. */
   get dueNs(): number {
     return this.ticker?.running && this.alive && !this.#frozen ? this.ticker.dueNs : Number.POSITIVE_INFINITY
   }
@@ -105,7 +105,7 @@ export class Actor implements ProgramInstance, Owner {
       pace: (ticker) => {
         this.ticker = ticker
       },
-      send: (message) => this.#tell(message),
+      send: (message) => this.#toSlot(message),
       explain: explained,
       collect: () => {},
       listen: (hear) => {
@@ -137,7 +137,7 @@ export class Actor implements ProgramInstance, Owner {
     }
   }
 
-  /** As an exception that nobody catches ends a process. */
+  /** Ends the program, as an uncaught exception ends a process. */
   caught(error: unknown): void {
     if (!this.alive) return
     this.options.onThrown(error)
@@ -149,18 +149,18 @@ export class Actor implements ProgramInstance, Owner {
     if (ticker !== null) this.run(() => ticker.fire())
   }
 
-  /** What comes from outside is heard at once, what comes of the doings of a program or its slot after them. */
+  /** Edges and parameters from the test arrive at once; messages that a program or the slot causes arrive in a microtask. */
   send(message: ToProgram): void {
     const hear = () => this.run(() => this.#deliver(message))
     if (this.options.time.owner === null && (message.t === 'edge' || message.t === 'params')) hear()
     else queueMicrotask(hear)
   }
 
-  /** A copy of the state, as a swap would carry it. Throws what the swap would say. */
+  /** A copy of the state, as a swap would carry it. Throws the error that the swap would report. */
   state(): unknown {
-    this.#asked = undefined
+    this.#stateCopy = undefined
     this.run(() => this.#hear?.({ t: 'checkpoint', n: PRIVATE }))
-    return this.#asked
+    return this.#stateCopy
   }
 
   freeze(): Promise<boolean> {
@@ -189,7 +189,7 @@ export class Actor implements ProgramInstance, Owner {
 
   end(): void {
     if (!this.alive) return
-    // nothing comes through its FIFO any more (HANDOVER 6.4)
+    // the successor then reads the end of the FIFO, as after the death of a process (HANDOVER 6.4)
     ftruncateSync(this.#places.handoverOut.fd)
     this.alive = false
     this.#successor?.read()
@@ -202,19 +202,19 @@ export class Actor implements ProgramInstance, Owner {
       this.#hear?.(message)
       return
     }
-    // an older record would be read again and again
+    // the file stands in for a FIFO: without this an older record would be read again
     ftruncateSync(this.#places.handoverIn.fd)
     this.#armed = () => this.#hear?.(message)
-    this.#tell({ t: 'armed', swap: message.swap })
+    this.#toSlot({ t: 'armed', swap: message.swap })
   }
 
-  #tell(message: FromProgram): void {
+  #toSlot(message: FromProgram): void {
     if (message.t === 'checkpoint' && message.n === PRIVATE) {
       const { state } = new StateReader(this.#places.outbox).read(message.snapshot)
-      this.#asked = decodeState(state, message.encoding)
+      this.#stateCopy = decodeState(state, message.encoding)
       return
     }
-    // as it would come through the socket of a process
+    // encoded and parsed, as over the socket of a process
     const heard = parseFromProgram(JSON.stringify(message))
     this.fatal = lastWords(heard) ?? this.fatal
     if (heard === null) return this.end()
@@ -229,7 +229,7 @@ export class Actor implements ProgramInstance, Owner {
     if (message.t === 'yielded') this.#successor?.read()
   }
 
-  /** The record is there, or there will be none. */
+  /** Continues a takeover that waits: the record was written, or the predecessor has ended. */
   read(): void {
     const armed = this.#armed
     this.#armed = null

@@ -1,8 +1,7 @@
 /**
- * Invariant: what happens here is what the body of a robot does: its own slot, owner and lifecycle, over a simulated
- * world, in the time of the simulation.
+ * The body of a simulated robot: the real slot, owner and lifecycle, over a simulated world, in simulated time.
  *
- * Only what a slot is given differs: programs that are no processes (actor.ts), and a memory in the place of the disk.
+ * Two things differ from a robot's body: programs are not processes (actor.ts), and memory takes the place of the disk.
  */
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -33,7 +32,7 @@ import { placed } from './places.ts'
 import { Recorder } from './recorder.ts'
 import { Time } from './time.ts'
 
-/** As if it had been installed on the robot. */
+/** A program as installed on the robot. */
 export interface Installed extends Runnable {
   readonly loaded: Loaded
 }
@@ -53,15 +52,15 @@ export interface BodyOptions {
   readonly rehearsals: number
   readonly seed: number
   readonly epochMs: number
-  /** What was not asked for is thrown by the call in which it happens. */
+  /** An unexpected crash, or undone swap, is thrown by the call in which it happens. */
   readonly strict: boolean
-  /** What the program prints is in its log only, as on a robot. */
+  /** Output of the program goes to its log only, as on a robot. */
   readonly capture: boolean
-  /** Config values by name, as if they had been set on the robot. */
+  /** Config values of the robot, by name. */
   readonly config: Readonly<Record<string, string>>
 }
 
-/** Events without a turn of the event loop, at most: a process that simulates hears its signals. */
+/** Most events without a turn of the event loop: the process must go on handling its signals. */
 const STRETCH = 4096
 /** Longer than every deadline of a swap together. */
 const SWAP_NS = 120_000_000_000n
@@ -74,7 +73,7 @@ export class Body {
   readonly slot: Slot
   readonly recorder: Recorder
   readonly receipts: Receipt[] = []
-  /** What a crash was: the last thing that was thrown. */
+  /** The last uncaught error of a program. */
   thrown: unknown = null
   readonly #options: BodyOptions
   readonly #actors = new Set<Actor>()
@@ -84,7 +83,7 @@ export class Body {
   #committed: Installed[] = []
   readonly #checkpoints = new Map<string, Checkpoint>()
   #failure: SimulationError | null = null
-  /** Somebody waits for the end of a swap, or has asked for the crash. */
+  /** The caller waits for the end of a swap, or asked for the crash: a failure is then no surprise. */
   #expected = false
 
   constructor(options: BodyOptions) {
@@ -100,7 +99,7 @@ export class Body {
     this.slot = this.time.act(() => new Slot(SLOT, this.#env()))
     for (const handle of this.owner.all) {
       const value = handle.value()
-      // it changes without being written, and nobody tells
+      // temperatures change without a write, and no change is reported
       if (value !== undefined && handle.kind !== 'temperature') this.recorder.begin(handle.name, value)
       handle.onEdge(({ level, ns, seqno }) => this.slot.edge({ id: handle.id, level, ns: String(ns), seqno }))
     }
@@ -111,12 +110,12 @@ export class Body {
     return this.#options.board
   }
 
-  /** What a program was told at the start. */
+  /** The date at the start of the simulation. */
   get date(): Date {
     return new Date(this.#options.epochMs)
   }
 
-  /** The program that runs, or ran last. */
+  /** The newest program that is alive. */
   get actor(): Actor | null {
     return ([...this.#actors].findLast((actor) => actor.alive) ?? null) as Actor | null
   }
@@ -125,18 +124,18 @@ export class Body {
     return this.slot.runs as Installed | null
   }
 
-  /** What rollback goes back to. */
+  /** The program to which a rollback goes back. */
   get previous(): Installed | null {
     return this.#committed.findLast((each) => each !== this.running) ?? null
   }
 
-  /** Throws Refusal when the board has not what the program needs. */
+  /** Throws Refusal when the board or the config lacks something that the program needs. */
   install(loaded: Loaded): Installed {
     const { program, version } = loaded
-    const said = loaded.declared.describe()
-    const claimed = { format: MANIFEST_FORMAT, entry: 'program.mjs', program, version, ...said }
-    // what a program said has no type before it is read back strictly
-    const manifest = parseManifest(encodeManifest(claimed as unknown as Manifest))
+    const description = loaded.declared.describe()
+    const unchecked = { format: MANIFEST_FORMAT, entry: 'program.mjs', program, version, ...description }
+    // parseManifest checks the description strictly, as it comes from the program
+    const manifest = parseManifest(encodeManifest(unchecked as unknown as Manifest))
     const refusal = unmet(manifest.needs, { handles: this.owner.kinds(), leased: {}, slot: SLOT })
     if (refusal !== null) throw refusal
     const missing = unset(manifest.config, new Set(Object.keys(this.#options.config)))
@@ -160,7 +159,7 @@ export class Body {
     }
   }
 
-  /** As a robot that is switched on with this program on its disk. */
+  /** Starts the program like a robot that is switched on with this program on its disk. */
   async begin(installed: Installed, params: Readonly<Record<string, ParamValue>>): Promise<void> {
     this.#committed = [installed]
     if (Object.keys(params).length > 0) await this.set(params)
@@ -168,19 +167,19 @@ export class Body {
     await this.go(this.time.clock.now() + SWAP_NS, () => this.slot.state === 'running')
   }
 
-  /** Of the program that runs, or is about to. Throws Refusal `bad-param`. */
+  /** Sets parameters of the program that runs or is about to run. Throws Refusal `bad-param`. */
   async set(params: Readonly<Record<string, ParamValue>>): Promise<void> {
     const runs = await this.slot.params.program()
-    // it is saved later, in a time that has to pass
+    // not awaited: saving takes simulated time
     const saved = this.slot.params.change({ set: { ...params } }, runs, 'the test')
     saved.catch(() => {})
     await this.time.turn()
   }
 
-  /** Returns when the new program has taken over: its trial begins. Throws SimulationError when it did not get there. */
+  /** Returns when the new program has taken over and its trial begins. Throws SimulationError if it did not take over. */
   async swap(to: Installed, kind: Upgrade['kind']): Promise<Upgrade> {
     const far = this.time.clock.now() + SWAP_NS
-    // one that comes in the trial of another waits for its end
+    // a swap during another program's trial waits for the end of that trial
     await this.go(far, () => ['idle', 'running', 'cooling'].includes(this.slot.state))
     this.slot.reserve()
     const from = this.slot.goesBackTo
@@ -203,7 +202,7 @@ export class Body {
     throw new SimulationError(code, message, { cause: placed(this.thrown) })
   }
 
-  /** As a SIGKILL. The slot drives the safe levels, and starts the program again later. */
+  /** Ends the program as SIGKILL does. The slot drives the safe levels, and later starts the program again. */
   async crash(): Promise<void> {
     this.#expected = true
     try {
@@ -215,17 +214,17 @@ export class Body {
   }
 
   async stop(): Promise<void> {
-    // a swap in its trial ends with it
+    // a swap in its trial ends with the stop, which is no failure
     this.#expected = true
     await this.#finish(this.slot.stop('stop', null).then(() => {}))
     await this.close()
   }
 
-  /** Nothing runs, and nothing is open, afterwards. */
+  /** Ends all programs and closes everything. */
   async close(): Promise<void> {
     this.#expected = true
     this.#failure = null
-    // what was changed last is still to be saved
+    // close() also saves the last changes, which takes simulated time
     await this.#finish(this.slot.close())
     for (const actor of this.#actors) actor.end()
     await this.time.turn()
@@ -233,7 +232,7 @@ export class Body {
     leftovers.delete(this.#folder)
   }
 
-  /** Lets time pass until `end` (of the clock), or until `done` says so. */
+  /** Lets simulated time pass until `end` on the clock, or until `done` returns true. */
   async go(end: bigint, done: () => boolean = () => false): Promise<void> {
     const { time } = this
     const { clock } = time
@@ -258,7 +257,7 @@ export class Body {
     }
   }
 
-  /** Lets time pass until it is done. */
+  /** Lets simulated time pass until `work` has settled. */
   async #finish(work: Promise<void>): Promise<void> {
     let over = false
     const watched = work.finally(() => {
@@ -334,7 +333,7 @@ export class Body {
       unfit: () => null,
       canGoBack: () => this.#committed.length > 1,
       crashed: (_slot, cause) => {
-        if (!this.#expected) this.#failure = this.#told('crashed', cause)
+        if (!this.#expected) this.#failure = this.#failureOf('crashed', cause)
       },
       runOf: () => null,
       saveRun: async () => {},
@@ -357,7 +356,7 @@ export class Body {
         this.receipts.push(receipt)
         const { outcome, code = 'internal', reason: message = '', said } = entry
         if ((outcome === 'rolled-back' || outcome === 'called-off') && !this.#expected)
-          this.#failure = this.#told(outcome, { code, message, ...(said !== undefined && { said }) })
+          this.#failure = this.#failureOf(outcome, { code, message, ...(said !== undefined && { said }) })
         return receipt
       },
       commit: async (_slot, runnable) => {
@@ -380,13 +379,13 @@ export class Body {
     for (const line of text.split('\n')) if (line !== '') this.slot.log.add(stream, line, this.#fence)
   }
 
-  #told(outcome: Outcome, cause: Cause): SimulationError {
+  #failureOf(outcome: Outcome, cause: Cause): SimulationError {
     const what = outcome === 'crashed' ? 'the program crashed' : 'the swap was undone'
     const text = `at ${this.time.ns / 1e6} ms ${what}: ${cause.said ?? cause.message}`
     return new SimulationError(cause.code, text, { cause: placed(this.thrown) })
   }
 
-  /** Of the whole simulation. */
+  /** One data folder for the whole simulation. */
   #dataDir(): string {
     const path = join(this.#folder, 'data')
     mkdirSync(path, { recursive: true })
@@ -405,7 +404,7 @@ export class Body {
   }
 }
 
-/** Of simulations that nobody stopped. */
+/** Folders of simulations that were not stopped; removed when this process exits. */
 const leftovers = new Set<string>()
 process.on('exit', () => {
   for (const folder of leftovers) rmSync(folder, { recursive: true, force: true })

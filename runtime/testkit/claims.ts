@@ -1,8 +1,8 @@
-/** Invariant: what is claimed of a handle is the whole of what it did, from the first to the last time that is named. */
+/** `assertStatesAndTimes`: compares all values of a handle between two times with the expected ones. */
 import { AssertionError } from 'node:assert'
 import type { Moment } from './recorder.ts'
 
-/** A value, and the ms since the start from which the handle has it. */
+/** A value, and the time in ms since the start at which the handle took it. */
 export type StateAndTime = readonly [value: number, ms: number]
 
 export interface Tolerance {
@@ -12,7 +12,7 @@ export interface Tolerance {
   readonly value?: number
 }
 
-/** Throws AssertionError with both lists. The first state may have begun before the time that is given for it. */
+/** Throws AssertionError that holds both lists. The first state may have begun before its time. */
 export function assertStatesAndTimes(
   name: string,
   changes: readonly Moment[],
@@ -41,4 +41,4 @@ export function assertStatesAndTimes(
 }
 
 const shown = (state: StateAndTime | undefined): string =>
-  state === undefined ? 'no other one' : `${state[0]} from ${state[1]} ms on`
+  state === undefined ? 'no further state' : `${state[0]} from ${state[1]} ms on`

@@ -1,9 +1,9 @@
 /**
- * Invariant: whoever started this process hears how the scenario ended, or that it goes on; silence means that the program
- * does not give way.
+ * `main.js scenario`: runs a scenario for the CLI.
  *
- * `main.js scenario`: says which programs it wants (`programs`), reads one line that says where they are built, and then
- * tells what happens, one NDJSON object a line, to the `verdict`.
+ * It prints NDJSON: first `programs`, the programs it needs. Then it reads one line from stdin with the built files, runs the
+ * scenario, and prints steps, log lines and at last the `verdict`. A `time` line every 500 ms shows that it goes on: silence
+ * means that the program blocks the process.
  */
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { access, readFile } from 'node:fs/promises'
@@ -20,15 +20,15 @@ import { type Simulation, simulate } from './simulation.ts'
 
 const DEFAULT_TIMEOUT_MS = 60_000
 const PULSE_MS = 500
-/** Lines of a dump that are written at once. */
+/** Lines of a dump in one write. */
 const PART = 4096
 
 export interface ScenarioArguments {
   readonly file?: string | undefined
-  /** In the place of the scenario's own. */
+  /** `program`, `board` and `timeout` override those of the scenario. */
   readonly program?: string | undefined
   readonly board?: string | undefined
-  /** Where there is no other. */
+  /** The board when neither the command line nor the scenario names one. */
   readonly 'default-board'?: string | undefined
   readonly timeout?: string | undefined
   readonly expect?: string | undefined
@@ -36,7 +36,7 @@ export interface ScenarioArguments {
   readonly vcd?: string | undefined
 }
 
-/** What was built, by the path that the scenario has. */
+/** The built programs, by the path in the scenario. */
 type Built = Readonly<Record<string, { file: string; program: string; version: string }>>
 type Say = (line: object) => void
 
@@ -46,10 +46,10 @@ export async function scenarioCommand(given: ScenarioArguments, say: Say): Promi
   const program = given.program ?? scenario.program
   if (program === undefined) throw new Refusal('usage', 'no program', 'name one, or add "program" to the scenario')
   say({ event: 'programs', paths: [program, ...scenario.steps.flatMap(({ swap }) => swap ?? [])] })
-  const built = await answer()
+  const built = await readBuilt()
   const source = (path: string): Named => sourceOf(path, built)
   let sim: Simulation | null = null
-  // taken before the simulation puts its own time in their place
+  // before the simulation replaces setInterval by its own
   const pulse = setInterval(() => say({ event: 'time', ms: sim?.ms ?? 0 }), PULSE_MS)
   try {
     sim = await started(scenario, source(program), await boardFile(given, scenario), say)
@@ -85,7 +85,7 @@ async function read(file: string | undefined): Promise<Scenario> {
   if (file === undefined) return NO_SCENARIO
   const path = resolve(file)
   const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    throw new Refusal('bad-scenario', `${file} cannot be read: ${error.code ?? error.message}`)
+    throw new Refusal('bad-scenario', `cannot read ${file}: ${error.code ?? error.message}`)
   })
   try {
     return parseScenario(text, path)
@@ -107,7 +107,7 @@ async function boardFile(given: ScenarioArguments, scenario: Scenario): Promise<
   const named = given.board ?? scenario.board
   if (named !== undefined) {
     await access(named).catch(() => {
-      throw new Refusal('bad-board', `${named} cannot be read`)
+      throw new Refusal('bad-board', `cannot read ${named}`)
     })
     return named
   }
@@ -115,13 +115,13 @@ async function boardFile(given: ScenarioArguments, scenario: Scenario): Promise<
   return given['default-board']
 }
 
-/** The one line on stdin. */
-async function answer(): Promise<Built> {
+/** Reads the one line on stdin. */
+async function readBuilt(): Promise<Built> {
   for await (const line of createInterface({ input: process.stdin })) return JSON.parse(line) as Built
   throw new Refusal('interrupted', 'nothing was built')
 }
 
-/** Each call is a module of its own. */
+/** Each load evaluates the module anew, as the URL's query differs. */
 function sourceOf(path: string, built: Built): Named {
   const found = built[path]
   if (found === undefined) throw new Refusal('build-failed', `${path} was not built`)

@@ -1,5 +1,5 @@
 /**
- * Invariant: this is all of `medulla/test`: what a robot program's own tests import.
+ * The module `medulla/test`, which the tests of robot programs import.
  *
  * ```ts
  * import { simulate } from 'medulla/test'

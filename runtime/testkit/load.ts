@@ -1,8 +1,8 @@
 /**
- * Invariant: loading a program runs its top level and nothing else of it.
+ * Loads a program for a simulation. Only the program's top level runs.
  *
- * A file is bundled first, as for a robot, and so is new with each load; what a function imports is whatever its test
- * runner makes of it, and is evaluated once.
+ * A file is bundled as for a robot, and evaluated anew by each load. A module that a function imports is loaded by the test
+ * runner, and evaluated once.
  */
 import { readFileSync, rmSync } from 'node:fs'
 import { mkdtemp, readFile, realpath } from 'node:fs/promises'
@@ -16,18 +16,18 @@ import type { Declared, Hosts } from '../sdk/hosts.ts'
 import { remember } from './places.ts'
 import { gatePort } from './rehearsals.ts'
 
-/** A file of a program, or what imports one: `() => import('./program.ts')`. */
+/** A program: its file, or a function that imports it, like `() => import('./program.ts')`. */
 export type Source = string | URL | Edited | Named | (() => unknown)
 
-/** A file of a program, with a text that it does not have yet. */
+/** A program's file with another text than on disk. */
 export interface Edited {
   readonly file: string
   readonly text: string
 }
 
 /**
- * The program as it is after somebody has replaced `from`, which stands in it once, by `to`: a new version to swap to.
- * Throws RangeError when `from` is not there, or more than once.
+ * The program with `from` replaced by `to`: a new version to swap to. Throws RangeError unless the file has `from` exactly
+ * once.
  */
 export function edited(program: string | URL, from: string, to: string): Edited {
   const file = pathOf(program)
@@ -36,7 +36,7 @@ export function edited(program: string | URL, from: string, to: string): Edited 
   throw new RangeError(`${file}: expected ${JSON.stringify(from)} once, got it ${parts.length - 1} times`)
 }
 
-/** A program that was built before, under its name. */
+/** A program that is already built, with its name and version. */
 export interface Named {
   readonly program: string
   readonly version: string
@@ -47,12 +47,12 @@ export interface Loaded {
   readonly declared: Declared
   readonly program: string
   readonly version: string
-  /** The folder of its file; null when a function imports it. */
+  /** The folder of the program's file; null when a function imports it. */
   readonly folder: string | null
 }
 
 const HOST = Symbol.for('medulla.host')
-/** By the module, as it is evaluated once. */
+/** Programs by module: a second import of the module does not call robot() again. */
 const known = new WeakMap<object, Declared>()
 let queue: Promise<unknown> = Promise.resolve()
 
@@ -72,7 +72,7 @@ export async function load(source: Source): Promise<Loaded> {
   return { declared, program: nameOf(about.name, file), version: about.version ?? '0.0.0', folder }
 }
 
-/** As a build names it: without a package.json after its folder. */
+/** The name that `medulla build` gives: that of package.json, or else the folder's. */
 function nameOf(name: string | undefined, file: string): string {
   const folder = basename(dirname(file))
     .toLowerCase()
@@ -80,7 +80,7 @@ function nameOf(name: string | undefined, file: string): string {
   return name?.replace(/^@[^/]*\//, '') ?? (/^[a-z0-9]/.test(folder) ? folder : basename(file, extname(file)))
 }
 
-/** One at a time: `robot()` finds its host in a global. */
+/** Imports one program at a time, because `robot()` finds its host in a global. */
 function declaredBy(importing: () => Promise<unknown>): Promise<Declared> {
   const loaded = queue.then(async () => {
     const seen: Declared[] = []
@@ -93,8 +93,8 @@ function declaredBy(importing: () => Promise<unknown>): Promise<Declared> {
       delete place[HOST]
     }
     const [declared = typeof module === 'object' && module !== null ? known.get(module) : undefined, second] = seen
-    if (declared === undefined) throw new TypeError('what was loaded is no robot program: it does not call robot()')
-    if (second !== undefined) throw new TypeError('a program calls robot() once, this one called it again')
+    if (declared === undefined) throw new TypeError('this is not a robot program: it does not call robot()')
+    if (second !== undefined) throw new TypeError('this program calls robot() more than once')
     if (typeof module === 'object' && module !== null) known.set(module, declared)
     return declared
   })
@@ -110,8 +110,8 @@ async function importBundled(file: string, text: string | undefined): Promise<un
   const library = { sdk: own('../sdk/index'), drivers: own('../../drivers/index') }
   const bundler = new Bundler({ ...library, readable: true })
   const folder = await mkdtemp(join(tmpdir(), 'medulla-simulate-'))
-  // a program reads the files that came with it while it runs
-  leaveNone.add(folder)
+  // kept until this process exits, because the program reads its asset files while it runs
+  leftovers.add(folder)
   const root = await realpath(dirname(file))
   const entry = { root, entry: basename(file), assets: await assetsOf(root) }
   try {
@@ -125,17 +125,17 @@ async function importBundled(file: string, text: string | undefined): Promise<un
   }
 }
 
-/** Folders of programs, until this process ends. */
-const leaveNone = new Set<string>()
+/** Folders of bundled programs; removed when this process exits. */
+const leftovers = new Set<string>()
 process.once('exit', () => {
-  for (const folder of leaveNone) rmSync(folder, { recursive: true, force: true })
+  for (const folder of leftovers) rmSync(folder, { recursive: true, force: true })
 })
 
 async function assetsOf(root: string): Promise<string[]> {
   return assetPatterns((await aboutIn(root)).medulla)
 }
 
-/** Its package.json, or nothing. */
+/** The folder's package.json, or an empty object. */
 async function aboutIn(folder: string): Promise<{ name?: string; version?: string; medulla?: unknown }> {
   const text = await readFile(join(folder, 'package.json'), 'utf8').catch(() => '{}')
   return parseJsonText(text) as { name?: string; version?: string; medulla?: unknown }

@@ -1,25 +1,25 @@
-/** Where in its author's files a simulated program has thrown: it runs from a bundle, or as a test runner has loaded it. */
+/** Maps errors of simulated programs to places in the author's files, from a bundle or from what the test runner loaded. */
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { compactMap } from '../../deploy/shared/sourcemap.ts'
 import { type Explained, explain, type FindMap, thrownBy } from '../../deploy/shared/stack.ts'
 
 interface Bundle {
-  /** esbuild's, of the program without its first `shift` lines */
+  /** esbuild's source map, for the bundle without its first `shift` lines */
   readonly map: string
   readonly shift: number
   /** folder of the program */
   readonly root: string
-  /** files that `medulla` and `medulla/drivers` mean */
+  /** files that the imports `medulla` and `medulla/drivers` resolve to */
   readonly library: readonly string[]
 }
 
 const OWN = [new URL('../', import.meta.url).href, new URL('../../drivers/', import.meta.url).href]
-/** Programs that are remembered: each has a map of some 200 KB. */
+/** So many bundles are remembered, as each has a map of about 200 KB. */
 const MOST = 32
 const bundles = new Map<string, Bundle>()
 
-/** Its file is removed when it is loaded. */
+/** Remembers the bundle loaded from `url`. */
 export function remember(url: string, bundle: Bundle): void {
   bundles.set(url, bundle)
   const [oldest] = bundles.keys()
@@ -30,7 +30,7 @@ export function explained(error: unknown): Explained {
   return explain(thrownBy(error), mapOf)
 }
 
-/** The error with a stack of the author's own files in the place of that of the bundle. */
+/** Replaces the error's stack by one with places in the author's files. */
 export function placed(error: unknown): unknown {
   if (!(error instanceof Error)) return error
   const { stack, place } = explained(error)
@@ -48,7 +48,7 @@ function mapOf(file: string): ReturnType<FindMap> {
   try {
     return readFileSync(`${path}.map`, 'utf8')
   } catch {
-    // a test runner has looked up the places already
+    // no map: the test runner has already mapped the places in the stack
     return { root: [...bundles.values()].find(({ root }) => path.startsWith(`${root}/`))?.root ?? process.cwd() }
   }
 }

@@ -1,11 +1,11 @@
-/** Invariant: every change of a handle's value is kept, in order, or the simulation ends with an error. */
+/** Records every change of every handle's value, in order of time. */
 import type { Change } from '../../drivers/owner/sim/trace.ts'
 
-/** Of all handles together: 16 bytes each. */
+/** Limit for all handles together; a change takes 16 bytes. */
 const MAX_CHANGES = 10_000_000
 
 export interface Moment {
-  /** Since the start of the simulation. */
+  /** ms since the start of the simulation. */
   readonly ms: number
   readonly value: number
 }
@@ -21,13 +21,13 @@ export class Recorder {
   readonly #most: number
   #count = 0
 
-  /** `now` gives ns since the start. */
+  /** `now` returns ns since the start. */
   constructor(now: () => number, most = MAX_CHANGES) {
     this.#now = now
     this.#most = most
   }
 
-  /** The value at the start. */
+  /** Records the value at the start. */
   begin(name: string, value: number): void {
     this.#records.set(name, { ns: [0], values: [value] })
   }
@@ -40,7 +40,7 @@ export class Recorder {
     record.values.push(value)
   }
 
-  /** Now, since the start. */
+  /** The present time, in ns since the start. */
   get ns(): number {
     return this.#now()
   }
@@ -57,11 +57,11 @@ export class Recorder {
   /** The value at the start, then every change. Throws for a handle that has no values. */
   of(name: string): Moment[] {
     const record = this.#records.get(name)
-    if (record === undefined) throw new RangeError(`${name}: no such handle, or one without values`)
+    if (record === undefined) throw new RangeError(`${name}: the board has no such handle, or it has no value`)
     return record.ns.map((ns, at) => ({ ms: ns / 1e6, value: record.values[at] as number }))
   }
 
-  /** Every change of every handle but the first ones, in order of time. */
+  /** Every change of every handle, in order of time, without the values at the start. */
   *all(): Generator<{ ns: number; name: string; value: number }> {
     const cursors = [...this.#records].map(([name, record]) => ({ name, record, at: 1 }))
     for (;;) {

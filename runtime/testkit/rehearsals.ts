@@ -1,17 +1,17 @@
 /**
- * The effects gate in a process that simulates: programs and their tests share it, so it is always open, and only what belongs
- * to a rehearsal does not pass (HANDOVER 13.3).
+ * The effects gate in a process that simulates. Programs and their tests share one process, so the gate is always open, and
+ * only effects of rehearsals are dropped (HANDOVER 13.3).
  */
 import { installGate } from '../sdk/effects.ts'
 import { Gate, type GatePort } from '../sdk/gate.ts'
 
 const gate = new Gate('open')
-let isThere = false
+let isInstalled = false
 
-/** Of one program. */
+/** The gate as one program sees it. */
 export function gatePort(): GatePort {
-  if (!isThere) installGate(gate, 0)
-  isThere = true
+  if (!isInstalled) installGate(gate, 0)
+  isInstalled = true
   const nothing = () => {}
   return {
     rehearse: (fn) => gate.rehearse(fn),
@@ -23,5 +23,5 @@ export function gatePort(): GatePort {
   }
 }
 
-/** Whatever runs now is a rehearsal, or came of one. */
+/** Whether the running code belongs to a rehearsal, or to a callback that one caused. */
 export const inRehearsal = (): boolean => gate.round !== undefined

@@ -1,6 +1,6 @@
 /**
- * Invariant: a scenario passes only when every step came true, the expected text was seen and the forbidden one was not,
- * all before its time was over.
+ * Runs a scenario. Invariant: it passes only if every step came true, the log had the expected text and not the forbidden
+ * one, all within the scenario's time (test/testkit/scenario.test.ts).
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { Level } from '../../drivers/program/handle.ts'
@@ -13,16 +13,16 @@ export type Verdict =
   | { readonly passed: false; readonly late: boolean; readonly why: string }
 
 export interface RunnerOptions {
-  /** A line of the log that has to come, and one that must not. */
+  /** A text that the log must have, and one that it must not have. */
   readonly expect?: string | undefined
   readonly fail?: string | undefined
   readonly timeoutMs: number
-  /** The built program of a step. */
+  /** The built program for a path in a step. */
   source(path: string): Named
   onStep?(index: number, step: Step): void
 }
 
-/** What did not come true; `late`: there was no time left for it. */
+/** Something in the scenario did not come true. `late`: because its time was over. */
 class Untrue extends Error {
   readonly late: boolean
   constructor(message: string, late = false) {
@@ -54,7 +54,7 @@ export async function runScenario(sim: Simulation, { steps }: Scenario, options:
 class Run {
   readonly #sim: Simulation
   readonly #options: RunnerOptions
-  /** Lines of the log that were looked at, for each text. */
+  /** Number of log lines that were searched. */
   #looked = 0
   #seen = false
   #forbidden: string | null = null
@@ -67,7 +67,7 @@ class Run {
   async step(step: Step): Promise<void> {
     const sim = this.#sim
     if (step.at !== undefined) {
-      if (step.at < sim.ms) throw new Untrue(`it is ${sim.ms} ms already, ${step.at} ms is over`)
+      if (step.at < sim.ms) throw new Untrue(`at ${step.at} ms: the simulation is already at ${sim.ms} ms`)
       await this.#pass(step.at - sim.ms)
     }
     if (step.delay !== undefined) await this.#pass(step.delay)
@@ -91,11 +91,11 @@ class Run {
     this.#check()
   }
 
-  /** What is still awaited when all steps are done. */
+  /** After the last step: waits for the expected text, or without steps until the time is over. */
   async end(steps: boolean): Promise<void> {
     const { expect, timeoutMs } = this.#options
     if (expect === undefined) {
-      // without steps and without a text there is only the forbidden one to wait for
+      // without steps and without an expected text only the forbidden text can decide
       if (!steps) await this.#pass(timeoutMs - this.#sim.ms)
       return
     }
@@ -124,13 +124,13 @@ class Run {
   #state(wanted: Readonly<Record<string, unknown>>): void {
     const state = (this.#sim.state ?? {}) as Record<string, unknown>
     for (const [key, value] of Object.entries(wanted)) {
-      // what the scenario's parser made has no prototype
+      // structuredClone, as objects of the scenario's parser have no prototype
       if (isDeepStrictEqual(state[key], structuredClone(value))) continue
-      throw new Untrue(`expected ${key} of the state ${JSON.stringify(value)}, got ${JSON.stringify(state[key])}`)
+      throw new Untrue(`expected state.${key} ${JSON.stringify(value)}, got ${JSON.stringify(state[key])}`)
     }
   }
 
-  /** Lets time pass until it is so; `within` (default: all the time there is) is not more than that. */
+  /** Lets simulated time pass until `done`, for at most `within` and at most the scenario's remaining time. */
   async #until(done: () => boolean, within: number | undefined, why: string): Promise<void> {
     const { timeoutMs } = this.#options
     const left = Math.max(0, timeoutMs - this.#sim.ms)
@@ -141,7 +141,7 @@ class Run {
     this.#check()
     if (done() || (wait === within && why === '')) return
     const over = `within ${wait} ms`
-    throw new Untrue(`${why || 'it did not come true'} ${over}`, wait < (within ?? Number.POSITIVE_INFINITY))
+    throw new Untrue(`${why || 'this did not come true'} ${over}`, wait < (within ?? Number.POSITIVE_INFINITY))
   }
 
   async #pass(ms: number): Promise<void> {
@@ -151,7 +151,7 @@ class Run {
     if (ms > left) throw new Untrue(`the ${this.#options.timeoutMs} ms are over`, true)
   }
 
-  /** True when the forbidden text was seen. */
+  /** Searches new log lines for both texts. True when the forbidden text was found. */
   #look(): boolean {
     const { log } = this.#sim
     const { expect, fail } = this.#options

@@ -1,6 +1,6 @@
 /**
- * Invariant: a step of a scenario that was parsed has at most one time and one action, and a line of the log that it waits
- * for after an action; every time and name in it is of its kind.
+ * Parses scenario files. In a parsed scenario each step has at most one of `at` and `delay`, and at most one action,
+ * besides a `wait-log` after it.
  */
 import { dirname, resolve } from 'node:path'
 import * as z from 'zod'
@@ -25,38 +25,38 @@ const setting = z.union([z.number(), z.boolean(), z.string()], { error: 'expecte
 const byHandle = <T extends z.ZodType>(type: T) => z.record(z.string(), type)
 const yes = z.literal(true)
 
-/** What a step can do. */
+/** The actions of a step. */
 const actions = {
   pull: byHandle(z.literal([0, 1]))
     .optional()
-    .describe('pulls lines of inputs to a level'),
-  release: z.string().optional().describe('lets the line of an input go'),
+    .describe('pulls the lines of inputs to a level'),
+  release: z.string().optional().describe('releases the line of an input'),
   poke: byHandle(byHandle(z.unknown())).optional().describe('changes what chips sense, or gives them a fault'),
   param: byHandle(setting).optional().describe('changes parameters of the program'),
   'wait-log': z
     .string()
     .min(1)
     .optional()
-    .describe('takes the first line with this text that no earlier wait-log took or passed over; waits for one'),
-  expect: byHandle(value).optional().describe('handles that have these values, now or `within` a time'),
-  state: byHandle(z.unknown()).optional().describe('what the state of the program has'),
+    .describe('waits for the next log line with this text: the first that no earlier wait-log took or passed over'),
+  expect: byHandle(value).optional().describe('expects these values of handles, now or `within` a time'),
+  state: byHandle(z.unknown()).optional().describe("expects these values in the program's state"),
   states: byHandle(z.array(z.tuple([value, duration])).min(1))
     .optional()
-    .describe('all that handles did: [value, since when] from the first to the last'),
+    .describe('expects exactly these values of handles: [value, from when], from the first time to the last'),
   swap: z.string().min(1).optional().describe('replaces the program by another: a file or a folder'),
-  rollback: yes.optional().describe('goes back to the program before'),
+  rollback: yes.optional().describe('goes back to the previous program'),
   crash: yes.optional().describe('ends the program as a crash does'),
 } as const
 const ACTIONS = Object.keys(actions) as (keyof typeof actions)[]
-/** Those that a `wait-log` in the same step does not follow: they look themselves. */
+/** Actions that only check: no `wait-log` may follow in the same step. */
 const LOOKS: readonly string[] = ['expect', 'state', 'states']
 
 const step = z
   .strictObject({
-    at: duration.optional().describe('first waits for this time, counted from the start'),
-    delay: duration.optional().describe('first lets so much time pass'),
+    at: duration.optional().describe('first waits until this time, counted from the start'),
+    delay: duration.optional().describe('first lets this time pass'),
     within: duration.optional().describe('how long wait-log and expect may take'),
-    tolerance: z.number().min(0).optional().describe('of values in expect and states'),
+    tolerance: z.number().min(0).optional().describe('allowed deviation of values in expect and states'),
     ...actions,
   })
   .superRefine((given, context) => {
@@ -74,26 +74,26 @@ const step = z
 const scenario = z.strictObject({
   $schema: z.string().optional(),
   name: z.string().min(1).max(120).optional(),
-  program: z.string().min(1).optional().describe('a file or a folder, seen from here'),
-  board: z.string().min(1).optional().describe('a board file, seen from here'),
+  program: z.string().min(1).optional().describe('a file or a folder, relative to this file'),
+  board: z.string().min(1).optional().describe('a board file, relative to this file'),
   params: byHandle(setting).optional(),
-  config: byHandle(z.string()).optional().describe('values of the names in the config of the program'),
-  seed: z.number().int().optional().describe('for Math.random'),
-  timeout: duration.optional().describe('simulated time in which all has to come true; default 60s'),
-  crashes: z.enum(['fail', 'allow']).default('fail').describe('what a crash, or a swap that is undone, means'),
+  config: byHandle(z.string()).optional().describe("config values that the program's `config` names"),
+  seed: z.number().int().optional().describe('seed of Math.random'),
+  timeout: duration.optional().describe('simulated time for the whole scenario; default 60s'),
+  crashes: z.enum(['fail', 'allow']).default('fail').describe('whether a crash, or an undone swap, fails the scenario'),
   steps: z.array(step).max(MAX_STEPS).default([]),
 })
 
 export type Step = z.output<typeof step>
 export type Scenario = z.output<typeof scenario>
-/** An empty one: a program that just runs. */
+/** Without a scenario file the program just runs. */
 export const NO_SCENARIO: Scenario = { crashes: 'fail', steps: [] }
 
 export function scenarioJsonSchema(): Record<string, unknown> {
   return z.toJSONSchema(scenario, { io: 'input', unrepresentable: 'any' })
 }
 
-/** `file` is where paths start from. Throws BoardError for the first mistake, with its place. */
+/** Paths are relative to `file`. Throws BoardError for the first mistake, with its place. */
 export function parseScenario(text: string, file: string): Scenario {
   let json: ReturnType<typeof parseJson>
   try {
@@ -109,11 +109,11 @@ export function parseScenario(text: string, file: string): Scenario {
     throw new BoardError(file, place, why, fix, json.locate(place))
   }
   const found = parsed.data
-  const seen = (path: string) => resolve(dirname(file), path)
+  const absolute = (path: string) => resolve(dirname(file), path)
   return {
     ...found,
-    ...(found.program === undefined ? {} : { program: seen(found.program) }),
-    ...(found.board === undefined ? {} : { board: seen(found.board) }),
-    steps: found.steps.map((each) => (each.swap === undefined ? each : { ...each, swap: seen(each.swap) })),
+    ...(found.program === undefined ? {} : { program: absolute(found.program) }),
+    ...(found.board === undefined ? {} : { board: absolute(found.board) }),
+    steps: found.steps.map((each) => (each.swap === undefined ? each : { ...each, swap: absolute(each.swap) })),
   }
 }

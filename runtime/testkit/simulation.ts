@@ -1,4 +1,7 @@
-/** Invariant: nothing happens in a simulation but in a call of its methods, and the same calls give the same trace. */
+/**
+ * `simulate`: runs a program on a simulated board in simulated time. Invariant: time passes only in calls of the simulation,
+ * and the same calls give the same trace (test/testkit/swap.test.ts).
+ */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -20,49 +23,49 @@ import { vcdLines } from './vcd.ts'
 
 export interface SimulateOptions {
   /**
-   * The board: a file, or what would be in it. Default: `board.json` beside the program, where that is a file. A board of
-   * another model is simulated with the same handles.
+   * The board: a file, or its content as an object. Default: `board.json` beside the program's file. The board of a real robot
+   * is simulated with the same handles.
    */
   board?: string | URL | object
-  /** In the place of the defaults that the program declares. */
+  /** Values of parameters, instead of the declared defaults. */
   params?: Readonly<Record<string, ParamValue>>
-  /** Values of the names in the program's `config`: each of them has to be here. */
+  /** Config values. All names in the program's `config` must have one. */
   config?: Readonly<Record<string, string>>
-  /** For Math.random. Default 1. */
+  /** Seed of Math.random. Default 1. */
   seed?: number
-  /** What `Date` says at the start. Default: the first of January 2026. */
+  /** The date at the start. Default: the first of January 2026. */
   date?: Date
-  /** How often `run` is tried on dummy handles before it counts (HANDOVER 4.2). Default 1; a robot does it 20 times. */
+  /** How often the program is rehearsed on dummy handles (HANDOVER 4.2). Default 1; on a robot it is 20. */
   rehearsals?: number
   /**
-   * `throw` (the default): a crash, or a swap that was undone, is thrown by the call in which it happens, after the robot
-   * has dealt with it. `log`: it is only in the log and the receipts.
+   * `throw` (the default): a crash, or an undone swap, is thrown by the call in which it happens, after the robot has dealt
+   * with it. `log`: it is only in the log and the receipts.
    */
   crashes?: 'throw' | 'log'
-  /** `log`: what the program prints is in its log only, as on a robot. Default `leave`: it is printed. */
+  /** `log`: the program's output goes to its log only, as on a robot. `leave` (the default): it is printed. */
   output?: 'leave' | 'log'
-  /** Hears each line of the log as it comes. */
+  /** Called with each line of the log as it comes. */
   onLog?: (line: SimulatedLine) => void
 }
 
 export interface SimulatedLine {
-  /** Since the start of the simulation. */
+  /** ms since the start of the simulation. */
   readonly ms: number
-  /** `log`, `stdout`, `stderr`: of the program; `runtime`: about it. */
+  /** `log`, `stdout`, `stderr`: written by the program; `runtime`: written by the robot about it. */
   readonly stream: LogLine['stream']
   readonly level: LogLevel
   readonly text: string
 }
 
-/** One upgrade, which goes on after `swap` has returned. */
+/** A swap, whose trial goes on after `swap()` has returned. */
 export interface Swap {
-  /** `trial`, then what became of it. */
+  /** `trial`, then the outcome in the receipt. */
   readonly outcome: 'trial' | Receipt['outcome']
-  /** Bytes of state that were carried over. */
+  /** Bytes of state that were handed over. */
   readonly stateBytes: number
 }
 
-/** Starts a program on a simulated board, as a robot that is switched on. Time stands still until it is told to pass. */
+/** Starts a program on a simulated board, like a robot that is switched on. Time passes only in calls of the simulation. */
 export async function simulate(program: Source, options: SimulateOptions = {}): Promise<Simulation> {
   const loaded = await load(program)
   const body = new Body({
@@ -88,10 +91,10 @@ export async function simulate(program: Source, options: SimulateOptions = {}): 
 export class Simulation {
   readonly #body: Body
   readonly #log: SimulatedLine[] = []
-  /** Lines at the head of the log that a wait has taken or passed over. */
+  /** Number of log lines that a wait for a text has taken or passed over. */
   #passed = 0
 
-  /** By {@link simulate} alone. */
+  /** Use {@link simulate}. */
   constructor(body: Body, onLog?: (line: SimulatedLine) => void) {
     this.#body = body
     body.slot.log.follow(({ stream, level, text }) => {
@@ -101,14 +104,14 @@ export class Simulation {
     })
   }
 
-  /** Since the start. */
+  /** ms since the start. */
   get ms(): number {
     return this.#body.time.ns / 1e6
   }
 
   /**
-   * Lets time pass: ms, or a text as `500ms`, `2s`, `10m`, `1h`. What is due at its very end happens, too. Ends before it
-   * when `done` is true, which is looked at after each thing that happens; true when it was.
+   * Lets time pass: ms, or a text like `500ms`, `2s`, `10m`, `1h`, including events that are due at the very end. Returns
+   * early when `done`, called after each event, returns true. Returns whether `done` is true.
    */
   async run(duration: Duration, done?: () => boolean): Promise<boolean> {
     const ns = BigInt(Math.round(durationMs(duration) * 1e6))
@@ -118,19 +121,19 @@ export class Simulation {
   }
 
   /**
-   * Lets time pass until `done` is true, or until the log has a line with this text: the first one that no earlier wait for
-   * a text has taken or passed over. That may be a line of before this call. At most `limit` (default 1m), then it throws.
+   * Lets time pass until `done` returns true, or until the log has a line with this text: the first one that no earlier wait
+   * for a text has taken or passed over. That may be a line from before this call. Throws after `limit` (default 1m).
    */
   async until(done: (() => boolean) | string, limit: Duration = '1m'): Promise<void> {
     if (await this.run(limit, typeof done === 'string' ? this.nextLine(done) : done)) return
     throw new Error(
-      `after ${durationMs(limit)} ms: ${typeof done === 'string' ? `nothing logged ${JSON.stringify(done)}` : 'it is still not so'}`,
+      `after ${durationMs(limit)} ms: ${typeof done === 'string' ? `nothing logged ${JSON.stringify(done)}` : 'the condition is still false'}`,
     )
   }
 
   /**
-   * For `run`: a test that becomes true with the first line of the log that has this text and that no earlier test of this
-   * kind has taken or passed over.
+   * A `done` for `run`: true from the first line of the log with this text that no earlier wait for a text has taken or passed
+   * over.
    */
   nextLine(text: string): () => boolean {
     let at = this.#passed
@@ -148,18 +151,18 @@ export class Simulation {
   /** The level of an output or input, the duty cycle of a PWM, the degrees of a servo. */
   value(name: string): number {
     const value = this.#handle(name).value()
-    if (value === undefined) throw new RangeError(`${name}: has no value`)
+    if (value === undefined) throw new RangeError(`${name}: this handle has no value`)
     return value
   }
 
-  /** Pulls the line of an input to a level, as a button does. The program hears of it before this returns. */
+  /** Pulls the line of an input to a level, as a button does. The program's `onEdge` is called before this returns. */
   pull(name: string, level: Level): void {
     const driver = this.#body.board.wires.find(([, to]) => to === name)?.[0]
     if (driver !== undefined) throw new RangeError(`${name}: the board wires it to ${driver}, which is stronger`)
     this.#body.time.act(() => this.#body.world.pull(name, level))
   }
 
-  /** Lets it go: it falls back to the pull that the board gives it. */
+  /** Ends a `pull`: the line goes back to the level of its pull resistor in the board file. */
   release(name: string): void {
     this.#body.time.act(() => this.#body.world.pull(name, null))
   }
@@ -170,8 +173,8 @@ export class Simulation {
   }
 
   /**
-   * Calls `world` every `ms` with the seconds since its last call: a model of what the robot moves and what it senses then.
-   * It comes before a tick of the program that is due at the same time. What it throws is thrown by the call that lets
+   * Calls `world` every `ms` with the seconds since its last call: a model of what the robot moves, and of what it then
+   * senses. It runs before a tick of the program that is due at the same time. An exception is thrown by the call that lets
    * time pass.
    */
   every(ms: number, world: (dt: number) => void): void {
@@ -185,19 +188,19 @@ export class Simulation {
     clock.after(period, step)
   }
 
-  /** What there is to know of the chip behind an i2c handle. */
+  /** The state of the simulated chip behind a handle. */
   chip(name: string): ChipSnapshot {
     const chip = this.#body.world.chip(name)
-    if (chip === null) throw new RangeError(`${name}: there is no chip`)
+    if (chip === null) throw new RangeError(`${name}: this handle has no simulated chip`)
     return chip
   }
 
-  /** Every value that a handle has had, from the start on. */
+  /** All values of a handle since the start, with their times. */
   changes(name: string): Moment[] {
     return this.#body.recorder.of(name)
   }
 
-  /** `[[1, 0], [0, 500]]`: level 1 from the start, level 0 from 500 ms on, and nothing else in between. */
+  /** `[[1, 0], [0, 500]]`: level 1 from the start, level 0 from 500 ms on, no other level in between. */
   assertStatesAndTimes(name: string, expected: readonly StateAndTime[], tolerance: Tolerance = {}): void {
     assertStatesAndTimes(name, this.changes(name), expected, tolerance)
   }
@@ -207,7 +210,7 @@ export class Simulation {
     return `${[...this.vcdLines()].join('\n')}\n`
   }
 
-  /** The same line by line: an hour can have millions of them. */
+  /** `vcd()` line by line: an hour can have millions of lines. */
   vcdLines(): Generator<string> {
     const { recorder, owner, board, date } = this.#body
     const kinds = owner.kinds()
@@ -215,7 +218,7 @@ export class Simulation {
     return vcdLines(recorder, { scope: board.name ?? 'board', date, isLevel })
   }
 
-  /** What the program, and its robot about it, has written. */
+  /** All lines that the program, and the robot about it, have written. */
   get log(): readonly SimulatedLine[] {
     return this.#log
   }
@@ -236,9 +239,9 @@ export class Simulation {
   }
 
   /**
-   * Replaces the program by another, with all that a robot does: rehearsal, state, migration, the values of outputs, the
-   * deadlines of `every`. Time passes until the old one yields. Returns when the new one has taken over; its trial goes on
-   * as time does. Throws SimulationError with a code, as `migrate-failed`, when the old one runs on.
+   * Replaces the program by another, as a robot does: rehearsal, state, migration, values of outputs, deadlines of `every`.
+   * Time passes until the old program yields. Returns when the new program has taken over; its trial goes on as time passes.
+   * Throws SimulationError with a code, like `migrate-failed`, when the old program runs on.
    */
   async swap(program: Source): Promise<Swap> {
     const body = this.#body
@@ -246,7 +249,7 @@ export class Simulation {
     return swapOf(body, await body.time.during(() => body.swap(installed, 'push')))
   }
 
-  /** Goes back to the program before this one. */
+  /** Goes back to the previous program. */
   async rollback(): Promise<Swap> {
     const body = this.#body
     const { previous } = body
@@ -254,12 +257,12 @@ export class Simulation {
     return swapOf(body, await body.time.during(() => body.swap(previous, 'rollback')))
   }
 
-  /** Ends the program as a crash does: safe levels now, and a start from the last checkpoint as time goes on. */
+  /** Ends the program as a crash does: safe levels now, and later a start from the last checkpoint. */
   crash(): Promise<void> {
     return this.#body.time.during(() => this.#body.crash())
   }
 
-  /** Stops the program: its `onStop`, then the safe levels. Ends the simulation; what it was can still be looked at. */
+  /** Stops the program: its `onStop`, then the safe levels. Ends the simulation; values, log and receipts stay readable. */
   stop(): Promise<void> {
     return this.#body.time.during(() => this.#body.stop())
   }
@@ -290,7 +293,7 @@ async function boardOf(given: SimulateOptions['board'], { folder }: Loaded): Pro
   return asSimulated(await readFile(file, 'utf8'), file)
 }
 
-/** A real board's handles can be simulated as well. */
+/** Parses a board; one for a real robot becomes a simulated board with the same handles. */
 function asSimulated(text: string, file: string): Board {
   const board = parseBoard(text, file)
   if (board.model === 'sim') return board

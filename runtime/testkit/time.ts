@@ -1,9 +1,10 @@
 /**
- * Invariant: while a simulation acts, everybody in this process sees its time and no other; before and after, the real one.
+ * Simulated time. Invariant: during a call into a simulation all code of this process sees simulated time; before and after
+ * the call it sees the real time (test/testkit/simulate.test.ts).
  *
- * A program asks for the time through what JavaScript and Node give to everybody, and so does the slot around it. These
- * few globals are exchanged for the length of each call into the simulation: timers, Date, performance.now, hrtime, and
- * Math.random, which gets a seed. What a program imports from node:timers keeps the real time.
+ * Programs, and the slot around them, read the time through globals. These are replaced for the length of each call into the
+ * simulation: timers, Date, performance.now, hrtime, and Math.random, which gets a seed. Imports from node:timers keep the
+ * real time.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { promisify } from 'node:util'
@@ -11,29 +12,29 @@ import { promiseHooks } from 'node:v8'
 import { VirtualClock } from '../../drivers/owner/sim/clock.ts'
 import { inRehearsal } from './rehearsals.ts'
 
-/** ns. More than the longest period of `every()`, so that no time is ever below 0. */
+/** Start of the clock, in ns. More than the longest period of `every()`, so that no time is below 0. */
 const START_NS = 100_000_000_000_000n
 const RealDate = Date
 const realImmediate = setImmediate
 
-/** Whoever set a timer. */
+/** The program to which running code, or a timer, belongs. */
 export interface Owner {
   readonly alive: boolean
-  /** Calls now, later (while it is frozen) or never (after its end), and takes what the call throws. */
+  /** Calls now, after a freeze, or never if the program has ended. Catches the errors of the call. */
   run(call: () => void): void
-  /** What nobody catches, as an exception that ends a process. */
+  /** Takes an uncaught error, which ends the program. */
   caught(error: unknown): void
 }
 
-/** Whose code runs, also after an `await`. */
+/** The program whose code runs, also after an `await`. */
 const owners = new AsyncLocalStorage<Owner | null>()
 
-/** Calls what is no part of any program. */
+/** Calls code that belongs to no program. */
 export const asBody = <T>(call: () => T): T => owners.run(null, call)
-/** Calls a part of a program. */
+/** Calls code of a program. */
 export const asProgram = <T>(owner: Owner, call: () => T): T => owners.run(owner, call)
 
-/** What setTimeout gives: the methods of Node's own, which programs may call. */
+/** What setTimeout returns, with the methods of Node's Timeout. */
 class Timer {
   readonly #set: () => () => void
   #cancel: () => void
@@ -63,25 +64,25 @@ class Timer {
   }
 }
 
-/** The globals are one for all: what lasts over turns of the event loop waits for its turn. */
+/** Only one simulation can replace the globals at a time: calls that last over turns of the event loop queue up. */
 let queue: Promise<void> = Promise.resolve()
 
 export interface TimeOptions {
-  /** For Math.random. */
+  /** Seed of Math.random. */
   readonly seed: number
-  /** What Date says at the start. */
+  /** The date at the start, in ms since 1970. */
   readonly epochMs: number
-  /** Gets what is written to stdout and stderr; absent: the process's own. */
+  /** Called with all that is written to stdout and stderr; absent: it is printed. */
   readonly output?: ((stream: 'stdout' | 'stderr', text: string) => void) | undefined
 }
 
 export class Time {
   readonly clock = new VirtualClock(START_NS)
-  /** Whose code runs at the moment; null: the body's. */
+  /** The program whose code runs synchronously; null: the body's code runs. */
   owner: Owner | null = null
-  /** Something waits for a turn of the event loop. */
+  /** Promises or microtasks are pending, so the event loop must turn before time passes. */
   astir = false
-  /** Gets what timers throw that were set outside of any call of a program, as after an `await` of its own. */
+  /** Called with errors of timers that have no known owner. */
   onLoose: (error: unknown) => void = () => {}
   readonly #epochMs: number
   #random: number
@@ -96,12 +97,12 @@ export class Time {
     this.#output = output
   }
 
-  /** Since the start. */
+  /** ns since the start. */
   get ns(): number {
     return Number(this.clock.now() - START_NS)
   }
 
-  /** Acts at once; also amid another simulation, which goes on with its own time. */
+  /** Calls synchronously in simulated time, also during a call into another simulation. */
   act<T>(call: () => T): T {
     this.#enter()
     try {
@@ -111,7 +112,7 @@ export class Time {
     }
   }
 
-  /** As `act`, over turns of the event loop; waits for other simulations of this process. */
+  /** Like `act`, for asynchronous calls. Waits for other simulations of this process. */
   async during<T>(call: () => Promise<T>): Promise<T> {
     const before = queue
     let done = (): void => {}
@@ -128,7 +129,7 @@ export class Time {
     }
   }
 
-  /** Lets the event loop turn: every promise that can go on has gone on afterwards. */
+  /** Turns the event loop once: afterwards every promise that could go on has gone on. */
   turn(): Promise<void> {
     return new Promise((resolve) => realImmediate(resolve))
   }
@@ -142,7 +143,7 @@ export class Time {
   #leave(): void {
     if (--this.#depth > 0) return
     for (const restore of this.#restore) restore()
-    // Node tells of rejections when the microtasks of this turn are done
+    // Node reports unhandled rejections after the microtasks of this turn
     realImmediate(unguard)
   }
 
@@ -212,7 +213,7 @@ export class Time {
   }
 
   #timer(call: Call, args: unknown[], ns: bigint, again: boolean): Timer {
-    // in a rehearsal no timer fires (HANDOVER 13.3)
+    // in a rehearsal timers never fire (HANDOVER 13.3)
     if (inRehearsal()) return new Timer(() => () => {})
     const owner = this.owner ?? owners.getStore() ?? null
     const work = (): void => call(...args)
@@ -230,7 +231,7 @@ export class Time {
     return timer
   }
 
-  /** Timers that were set before the simulation acted are not its own. */
+  /** Clears simulated timers; timers that were set outside of the simulation are real, and cleared as such. */
   #clear(): (timer: unknown) => void {
     const real = clearTimeout
     return (timer) => {
@@ -252,7 +253,7 @@ const TRAPPED = ['uncaughtException', 'unhandledRejection'] as const
 let guards = 0
 let unset: (() => void)[] = []
 
-/** While a simulation acts, what a program of it throws or rejects is that program's crash, and not its test's. */
+/** During a call into a simulation, an uncaught error of a program crashes that program and does not fail its test. */
 function guard(): void {
   if (guards++ > 0) return
   unset = TRAPPED.map((event) => {
@@ -279,10 +280,10 @@ function unguard(): void {
 
 type Call = (...args: unknown[]) => void
 
-/** ms as Node takes them, at least 1, in ns. */
+/** A timer's ms, at least 1 as in Node, in ns. */
 const millis = (ms: unknown): bigint => BigInt(Math.round(Math.max(1, Number(ms) || 1) * 1e6))
 
-/** Puts `value` in the place of a property; what it returns puts it back. */
+/** Replaces a property. Returns a function that restores the property. */
 function put(target: object, key: string, value: unknown): () => void {
   const before = Object.getOwnPropertyDescriptor(target, key)
   Object.defineProperty(target, key, {

@@ -1,8 +1,6 @@
 /**
- * Invariant: a value change dump as IEEE 1364-2001, clause 18, has it: a header, every value at time 0, then what changed,
- * each time once.
- *
- * GTKWave and others show it. Levels are wires of one bit, everything else is a real number. Times are ns.
+ * Writes a value change dump (IEEE 1364-2001, clause 18), which GTKWave opens: a header, all values at time 0, then the
+ * changes, with each time once. Levels are wires of one bit, other values are real numbers. Times are ns.
  */
 import type { Recorder } from './recorder.ts'
 
@@ -11,14 +9,14 @@ const FIRST = 33
 const CODES = 94
 
 export interface VcdOptions {
-  /** Of the scope that the handles are in. */
+  /** Name of the scope that holds the handles. */
   readonly scope: string
   readonly date: Date
-  /** Handles that have the values 0 and 1 alone. */
+  /** Whether a handle has only the values 0 and 1. */
   readonly isLevel: (name: string) => boolean
 }
 
-/** Lines, without their ends. */
+/** The lines of the dump, without line ends. */
 export function* vcdLines(recorder: Recorder, { scope, date, isLevel }: VcdOptions): Generator<string> {
   const names = recorder.names()
   const codes = new Map(names.map((name, index) => [name, code(index)]))
@@ -52,7 +50,7 @@ function code(index: number): string {
   return index < CODES ? char : code(Math.floor(index / CODES) - 1) + char
 }
 
-/** A simple identifier: a hyphen would have to be escaped, which not every reader knows. */
+/** A simple identifier. Other characters, like a hyphen, would need an escape that not every reader knows. */
 const identifier = (name: string): string => name.replace(/[^A-Za-z0-9_]/g, '_')
 
 function unique(name: string, taken: Set<string>): string {

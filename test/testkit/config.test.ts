@@ -13,7 +13,7 @@ const program = (greeting = 'hello') =>
     },
   })
 
-test('BUNDLE 4.5, HANDOVER 15.2: a program in a test sees the values of its names, and no others', async () => {
+test('BUNDLE 4.5, HANDOVER 15.2: a simulated program sees the config values that it names, and no others', async () => {
   const config = { URL: 'mqtt://here', TOKEN: 'abc', OTHER: 'no' }
   const sim = await simulate(() => program(), { board, config })
   expect(sim.log.at(-1)?.text).toBe("hello mqtt://here [ 'URL', 'TOKEN' ]")
@@ -22,7 +22,7 @@ test('BUNDLE 4.5, HANDOVER 15.2: a program in a test sees the values of its name
   await sim.stop()
 })
 
-test('HANDOVER 15.3: without a value it is not started, and the hint says what to write', async () => {
+test('HANDOVER 15.3: a program with a missing config value does not start, and the hint shows how to give the value', async () => {
   await expect(simulate(() => program(), { board, config: { URL: 'mqtt://here' } })).rejects.toMatchObject({
     code: 'missing-config',
     message: 'program needs TOKEN, which is not given to the simulation',
@@ -30,7 +30,7 @@ test('HANDOVER 15.3: without a value it is not started, and the hint says what t
   })
 })
 
-test('a value that is not in the list is a mistake of types, and told at the build', async () => {
+test('reading a config name that is not declared is a type error, and an error with a suggestion at load', async () => {
   const mistaken = () =>
     robot({
       needs: {},
@@ -43,7 +43,7 @@ test('a value that is not in the list is a mistake of types, and told at the bui
   )
 })
 
-test('what is set cannot be written by the program', async () => {
+test('a program cannot write its config values', async () => {
   const writes = () =>
     robot({
       needs: {},

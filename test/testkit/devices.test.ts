@@ -75,7 +75,7 @@ const chips = () =>
     },
   })
 
-test('HANDLES 12.14: a swap initialises no chip, and what is shown and sensed goes on', async () => {
+test('HANDLES 12.14: a swap initialises no chip, and displays, servos and sensors go on', async () => {
   const sim = await simulate(chips, { board })
   sim.poke('air', 'temperature', 21.5)
   sim.poke('tof', 'distance', 432)
@@ -97,7 +97,7 @@ test('HANDLES 12.14: a swap initialises no chip, and what is shown and sensed go
   await sim.run('2s')
   const after = CHIPS.map((name) => sim.chip(name))
   expect(sim.receipts.at(-1)).toMatchObject({ outcome: 'committed' })
-  // the EEPROM was read: its pointer is elsewhere, its write cycle over; nothing else has changed
+  // the EEPROM was read, so its pointer moved and its write cycle ended; nothing else has changed
   const moved = { pointer: 0, busy: false }
   for (const [index, name] of CHIPS.entries()) {
     expect({ ...after[index], ...moved }, name).toEqual({ ...before[index], ...moved })
@@ -105,7 +105,7 @@ test('HANDLES 12.14: a swap initialises no chip, and what is shown and sensed go
   await sim.stop()
 })
 
-test('devices keep their times in simulated time', async () => {
+test('Led, Button, Sonar and Stepper keep their timing in simulated time', async () => {
   const heard: string[] = []
   const sim = await simulate(
     () =>
@@ -143,7 +143,7 @@ test('devices keep their times in simulated time', async () => {
   const steps = sim.changes('step').filter(({ value }) => value === 1)
   expect(steps).toHaveLength(100)
   expect((steps[99]?.ms ?? 0) - (steps[0]?.ms ?? 0)).toBeCloseTo(990, 0)
-  // sound that is on its way for 4 ms
+  // an echo after 4 ms
   sim.pull('echo', 1)
   await sim.run(4)
   sim.pull('echo', 0)

@@ -5,11 +5,11 @@ import { expect, test } from 'vitest'
 
 const board = { handles: { key: { kind: 'input', line: 27, pull: 'down', debounceMs: 5 } } }
 
-/** ms at which `onHold` was told, and the ns of the press that it was told. */
+/** Calls of `onHold`: their time, and the time of the press that they were given. */
 let holds: { ms: number; pressMs: number }[] = []
 let sim: Simulation
 
-/** A program that counts holds of these lengths; none: it has no button. */
+/** A program with one Button for each of these hold times. */
 const program =
   (...holdMs: number[]) =>
   () =>
@@ -30,10 +30,10 @@ const program =
       },
     })
 
-/** Pressed at 1 s and held down, while `during` happens. */
+/** Presses the key at 1 s and holds it down during `during`. Returns the times of the calls of `onHold`. */
 async function held(first: () => unknown, during: () => Promise<unknown>): Promise<number[]> {
   holds = []
-  // `run` asks for the time of the simulation, which is not there before it has begun
+  // `run` reads sim.ms already while `simulate` runs
   sim = { ms: 0 } as Simulation
   sim = await simulate(first as never, { board, crashes: 'log' })
   await sim.run('1s')
@@ -48,7 +48,7 @@ async function held(first: () => unknown, during: () => Promise<unknown>): Promi
 const three = program(3000)
 const at = (ms: number) => sim.run(ms - sim.ms)
 
-test('HANDLES 3.13: a hold goes on over a swap, and is told once, at its time', async () => {
+test('HANDLES 3.13: a hold goes on over a swap, and onHold is called once, at its time', async () => {
   const due = await held(three, () => sim.run('4s'))
   expect(due).toHaveLength(1)
   expect(Math.abs((due[0] ?? 0) - 4005)).toBeLessThanOrEqual(10)
@@ -63,7 +63,7 @@ test('HANDLES 3.13: a hold goes on over a swap, and is told once, at its time', 
   }
 })
 
-test('a hold is told once whatever the instant of the swap around it', async () => {
+test('onHold is called once, whatever the instant of a swap around its time', async () => {
   for (let swapAt = 3985; swapAt <= 4025; swapAt += 5) {
     const swapped = async () => {
       await at(swapAt)
@@ -73,7 +73,7 @@ test('a hold is told once whatever the instant of the swap around it', async () 
   }
 })
 
-test('a hold that was told is not told again by one successor or the next', async () => {
+test('onHold is not called again in later programs while the key stays down', async () => {
   const twice = async () => {
     await at(4500)
     await sim.swap(three as never)
@@ -99,7 +99,7 @@ test('the next press after a swap is counted from its own edge', async () => {
   expect(await held(three, again)).toEqual([])
 })
 
-test('a longer hold of the successor counts from the press, a shorter one is not told late', async () => {
+test("a successor's longer hold time counts from the press; a shorter one that has passed does not call onHold", async () => {
   const change = (next: () => unknown) => async () => {
     await at(4500)
     await sim.swap(next as never)
@@ -110,7 +110,7 @@ test('a longer hold of the successor counts from the press, a shorter one is not
   expect(await held(three, change(program(1000)))).toHaveLength(1)
 })
 
-test('two buttons on one input, a short hold and a long one, are each told once over a swap', async () => {
+test('two Buttons on one input with different hold times each call onHold once over a swap', async () => {
   const both = program(500, 3000)
   const swapped = async () => {
     await at(2000)
@@ -119,7 +119,7 @@ test('two buttons on one input, a short hold and a long one, are each told once 
   expect(await held(both, swapped)).toHaveLength(2)
 })
 
-test('a press from before a program without a button, or of before a crash, counts from its edge', async () => {
+test('a press made before a program without a Button, or before a crash, counts from its edge', async () => {
   const taken = await held(program(), async () => {
     await at(2000)
     await sim.swap(three as never)

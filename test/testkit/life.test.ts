@@ -1,4 +1,4 @@
-/** In simulated time, as on a robot: rehearsals are inert, what is async crashes and begins as it should. */
+/** Rehearsals, onLive, async ticks and async run() in simulated time, which behave as on a robot. */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -9,7 +9,7 @@ import { expect, onTestFinished, test } from 'vitest'
 
 const board = { handles: { led: { kind: 'output', line: 17 } } }
 
-test('HANDOVER 9.12: an async tick, or run, that rejects is a crash: told by the call, and the program starts again', async () => {
+test('HANDOVER 9.12: an async tick or run that rejects is a crash: sim.run throws it, and the program starts again', async () => {
   const program = () =>
     robot({ led: 'output' }, ({ led, every, info, log }) => {
       log(`live ${info.why}`)
@@ -42,7 +42,7 @@ test('HANDOVER 9.12: an async tick, or run, that rejects is a crash: told by the
   await logged.stop()
 })
 
-test('HANDOVER 4.8: every() after an await, and from a tick, begins a period from then', async () => {
+test('HANDOVER 4.8: every() called after an await, or in a tick, is first due one period later', async () => {
   const dts: string[] = []
   const sim = await simulate(
     () =>
@@ -65,7 +65,7 @@ test('HANDOVER 4.8: every() after an await, and from a tick, begins a period fro
   await sim.stop()
 })
 
-test('HANDOVER 13.3: a rehearsal in a test reaches nothing either', async () => {
+test('HANDOVER 13.3: a rehearsal in a simulation has no effects: no timer, no server, no file', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'medulla-life-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
   let fired = 0
@@ -93,7 +93,7 @@ test('HANDOVER 13.3: a rehearsal in a test reaches nothing either', async () => 
   await sim.stop()
 })
 
-test('HANDOVER 13.7: a swap that is called off while the program holds does not touch its life', async () => {
+test('HANDOVER 13.7: a swap that is called off because of a hold does not end onLive', async () => {
   const sim = await simulate(
     () =>
       robot({ led: 'output' }, ({ led, every, hold, log, onLive }) => {

@@ -1,4 +1,4 @@
-/** What a simulated program throws or logs is told as a robot tells it: by the same check, with the line of its file. */
+/** Errors of simulated programs name the line of the author's file, as on a robot. */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
@@ -19,7 +19,7 @@ async function started(body: readonly string[], options: object = {}): Promise<S
   return sim
 }
 
-test('a crash names the line, and its cause has the calls of the program alone', async () => {
+test('a crash names the line, and the stack of its cause has only frames of the program', async () => {
   const sim = await started([
     '  let n = 0',
     '  every(100, () => {',
@@ -41,7 +41,7 @@ test('a crash names the line, and its cause has the calls of the program alone',
   expect(sim.log.map(({ text }) => text).join('\n')).toContain('at deep (lib/deep.ts:2:9)')
 })
 
-test('a program that throws in run is not started, and the line is told', async () => {
+test('a program that throws in run does not start, and the error names the line', async () => {
   await expect(started(["  throw new Error('no legs')"])).rejects.toThrow('no legs at program.ts:4:9')
 })
 

@@ -33,7 +33,7 @@ const blink: Run = ({ led, button, every, log }) => {
   button.onEdge(({ level }) => log(`button ${level}`))
 }
 
-test('every kind of step, in order', async () => {
+test('a scenario with every kind of step runs them in order', async () => {
   const steps = [
     { expect: { led: 0 } },
     { at: '1s', expect: { led: 1 } },
@@ -76,14 +76,14 @@ test.each<[string, Run, object[], string, boolean, number]>([
     false,
     0,
   ],
-  ['a state', blink, [{ state: { n: 1 } }], 'steps[0]: expected n of the state 1, got undefined', false, 0],
+  ['a state', blink, [{ state: { n: 1 } }], 'steps[0]: expected state.n 1, got undefined', false, 0],
   ['a handle', blink, [{ expect: { lid: 1 } }], 'steps[0]: lid: the board has no such handle', false, 0],
   ['a poke', blink, [{ poke: { led: { x: 1 } } }], 'steps[0]: led: only a chip can be poked', false, 0],
   [
     'a time that is over',
     blink,
     [{ at: '2s' }, { at: '1s' }],
-    'steps[1]: it is 2000 ms already, 1000 ms is over',
+    'steps[1]: at 1000 ms: the simulation is already at 2000 ms',
     false,
     2000,
   ],
@@ -102,11 +102,11 @@ test.each<[string, Run, object[], string, boolean, number]>([
     false,
     1000,
   ],
-])('what does not come true: %s', async (_, run, steps, why, late, ms) => {
+])('a scenario fails with the step and the reason: %s', async (_, run, steps, why, late, ms) => {
   expect(await verdict(run, steps)).toEqual({ passed: false, late, why, ms })
 })
 
-test('texts: one has to come, after the steps or before; another must not, whenever', async () => {
+test('the expected text may come before or after the steps end; the forbidden text fails the scenario at any time', async () => {
   const late: Run = ({ log }) => void setTimeout(() => log('here it is'), 5000)
   expect(await verdict(late, [], { expect: 'it is' })).toEqual({ passed: true, ms: 5000 })
   expect(await verdict(late, [{ at: '9s' }], { expect: 'it is' })).toEqual({ passed: true, ms: 9000 })
@@ -145,11 +145,11 @@ test.each<[string, object[], number]>([
   ['that is to come', [{ 'wait-log': 'hello' }, { 'wait-log': 'second 3' }], 3000],
   ['with the same text, one after the other', Array(3).fill({ 'wait-log': 'second' }), 3000],
   ['for all that a swap brought', [{ swap: 'other' }, { 'wait-log': '/here/other', within: 0 }], 0],
-])('wait-log takes a line %s', async (_, steps, ms) => {
+])('wait-log finds a line %s', async (_, steps, ms) => {
   expect(await verdict(talker, steps)).toEqual({ passed: true, ms })
 })
 
-test('wait-log takes no line that an earlier one took or passed over', async () => {
+test('wait-log ignores lines that an earlier wait-log took or passed over', async () => {
   const passed = [{ 'wait-log': '2.5 s' }, { 'wait-log': '25 ticks', within: '3s' }]
   expect(await verdict(talker, passed)).toMatchObject({
     passed: false,
@@ -159,7 +159,7 @@ test('wait-log takes no line that an earlier one took or passed over', async () 
   expect(await verdict(talker, taken)).toMatchObject({ passed: false, ms: 3000 })
 })
 
-test('until(text) of a simulation takes the lines in the same way', async () => {
+test('until(text) of a simulation takes log lines in the same order as wait-log', async () => {
   const sim = await simulate(() => robot(needs, talker), { board })
   await sim.until('hello', 0)
   sim.pull('button', 1)
@@ -195,7 +195,7 @@ test.each([
   ['{ "steps": [ { "within": "1s" } ] }', ':1:14: steps[0]: expected at, delay or one of pull, release'],
   ['{ "steps": ', ':1:12: expected a value, got the end of the file'],
   [`{ "steps": [${'{"at":1},'.repeat(1001)}] }`, 'steps: expected at most 1000'],
-])('a mistake and its place: %.60s', (text, message) => {
+])('a mistake in a scenario file is reported with its place: %.60s', (text, message) => {
   let thrown = ''
   try {
     parseScenario(text, 's.json')

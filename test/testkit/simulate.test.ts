@@ -26,7 +26,7 @@ beforeEach(() => {
 })
 afterEach(() => expect(open()).toBe(before))
 
-test('an example runs on the board that lies beside it, or on a given one', async () => {
+test('an example runs on a given board file, with all values of its led recorded', async () => {
   const sim = await simulate(() => import('../../robots/blink/v1/program.ts'), { board: file('blink/board.json') })
   expect(sim.ms).toBe(0)
   await sim.run('120ms')
@@ -48,7 +48,7 @@ test('an example runs on the board that lies beside it, or on a given one', asyn
   expect(sim.value('led')).toBe(0)
 })
 
-test('a button: pulled, wired and debounced; the program has heard of it when the call returns', async () => {
+test('an input is inverted and debounced, and onEdge is called before pull or run returns', async () => {
   const edges: string[] = []
   const sim = await simulate(
     () =>
@@ -73,7 +73,7 @@ test('a button: pulled, wired and debounced; the program has heard of it when th
   await sim.stop()
 })
 
-test('a chip is poked and looked at; its faults arrive as the hardware errors that a program asks for', async () => {
+test('a simulated chip can be poked and read; its faults reach the program as HardwareError', async () => {
   const sim = await simulate(
     () =>
       robot({ imu: 'i2c', arm: 'pwm' }, ({ imu, arm, every, log }) => {
@@ -103,7 +103,7 @@ test('a chip is poked and looked at; its faults arrive as the hardware errors th
   expect(sim.value('arm')).toBe(0.9)
 })
 
-test('time is that of the simulation wherever a program asks for it, and the real one outside', async () => {
+test('timers, Date, performance.now and hrtime are simulated during a call, and real outside of it', async () => {
   const seen: number[] = []
   const sim = await simulate(
     () =>
@@ -147,7 +147,7 @@ test('time is that of the simulation wherever a program asks for it, and the rea
   expect(sim.log.at(-1)?.text).toBe('stopped')
 })
 
-test('what a program throws is thrown by the call in which it happens, after the safe levels', async () => {
+test('an error of a program is thrown by the call in which it happens, after the safe levels are driven', async () => {
   let thrown = 0
   const sim = await simulate(
     () =>
@@ -173,13 +173,13 @@ test('what a program throws is thrown by the call in which it happens, after the
     cause: expect.objectContaining({ message: 'four is too much' }),
   })
   expect([sim.ms, sim.value('lamp')]).toEqual([6000, 0])
-  // HANDOVER 9.2: 0.1 s later, from the checkpoint of 5 s
+  // the program starts again 0.1 s later, from the checkpoint of 5 s (HANDOVER 9.2)
   await sim.run(100)
   expect([sim.state, sim.value('lamp')]).toEqual([{ n: 4 }, 1])
   await sim.stop()
 })
 
-test('a crash on demand: safe levels at once, then a start from the last checkpoint', async () => {
+test('crash() drives the safe levels at once, and the program starts again from its last checkpoint', async () => {
   const sim = await simulate(() => import('../../robots/blink/v1/program.ts'), { board: file('blink/board.json') })
   await sim.run('12s')
   expect([sim.state, sim.value('led')]).toEqual([{ blinks: 121 }, 1])
@@ -193,7 +193,7 @@ test('a crash on demand: safe levels at once, then a start from the last checkpo
   await sim.stop()
 })
 
-test('parameters: given at the start, changed live', async () => {
+test('parameters can be given at the start and changed while the program runs', async () => {
   const sim = await simulate(
     () =>
       robot({
@@ -215,7 +215,7 @@ test('parameters: given at the start, changed live', async () => {
   await sim.stop()
 })
 
-test('until: a condition, or a line of the log, and an end to waiting', async () => {
+test('until() waits for a condition or a log line, and throws after its limit', async () => {
   const sim = await simulate(() => import('../../robots/blink/v2/program.ts'), { board: file('blink/board.json') })
   await sim.until(() => sim.value('tail') === 1)
   expect(sim.ms).toBe(200)
@@ -224,7 +224,7 @@ test('until: a condition, or a line of the log, and an end to waiting', async ()
   await sim.stop()
 })
 
-test('simulations of one process wait for each other', async () => {
+test('calls into several simulations of one process run one after the other', async () => {
   const start = () => simulate(() => import('../../robots/blink/v1/program.ts'), { board: file('blink/board.json') })
   const [one, two] = await Promise.all([start(), start()])
   await Promise.all([one.run('1s'), two.run('500ms'), one.run('1s')])
@@ -246,11 +246,11 @@ test.each([
     board,
     /not me/,
   ],
-])('refused: %s', async (_, program, given, message) => {
+])('simulate() refuses %s', async (_, program, given, message) => {
   await expect(simulate(program, given === undefined ? {} : { board: given })).rejects.toThrow(message)
 })
 
-test('a slew limit and an ADC go by the same time; a serial line is refused by name', async () => {
+test('a slew limit and an ADC work in simulated time; a serial line is refused by name', async () => {
   const kinds = {
     boom: { kind: 'servo', line: 12, minUs: 1000, maxUs: 2000, degrees: [-45, 45], initial: 0, slew: 100 },
     pot: { kind: 'analog', adc: 'ads1115', bus: 1, address: '0x48', channel: 2, fullScale: 4.096 },
@@ -275,7 +275,7 @@ test('a slew limit and an ADC go by the same time; a serial line is refused by n
   await expect(simulate(() => robot({}, () => {}), { board: { handles: port } })).rejects.toThrow('gps: serial lines')
 })
 
-test('HANDLES 17.1: in simulated time nothing listens, and a program with a port runs all the same', async () => {
+test('HANDLES 17.1: in simulated time a program with a listen handle runs, and its server does not listen', async () => {
   const server = createServer()
   const sim = await simulate(
     () =>
@@ -290,7 +290,7 @@ test('HANDLES 17.1: in simulated time nothing listens, and a program with a port
   await sim.stop()
 })
 
-test('times are ms, or say their unit, and end at a day; a record of changes has an end, too', async () => {
+test('durations are ms or have a unit, up to a day; a recorder takes a limited number of changes', async () => {
   const times = [20, '20ms', '20 ms', '2.5s', '10m', '24h', '500us']
   expect(times.map(durationMs)).toEqual([20, 20, 20, 2500, 600_000, 86_400_000, 0.5])
   for (const wrong of ['25h', -1, Number.NaN, '1 year', '', '1e3ms'])

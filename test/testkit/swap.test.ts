@@ -21,7 +21,7 @@ test('P5: a swap carries state, outputs and deadlines; a held output has no edge
   expect(swap.outcome).toBe('trial')
   await sim.run('2s')
   expect(swap.outcome).toBe('committed')
-  // the predecessor's deadlines go on: nothing happens but every 50 ms
+  // the predecessor's deadlines go on: all changes are at multiples of 50 ms
   const led = sim.changes('led')
   expect(led.every(({ ms }) => ms % 50 === 0)).toBe(true)
   expect(sim.changes('enable').slice(1)).toEqual([{ ms: 0, value: 1 }])
@@ -42,7 +42,7 @@ test('P5: a swap carries state, outputs and deadlines; a held output has no edge
 test.each([
   ['throws-in-migrate', 'migrate-failed'],
   ['unserialisable', 'bad-state'],
-])('a swap that does not get there: %s: %s, and the old program runs on', async (name, code) => {
+])('a swap to %s fails with %s, and the old program runs on', async (name, code) => {
   const sim = await simulate(program('counter'), { board: counted })
   await sim.run('1s')
   const before = sim.state
@@ -53,7 +53,7 @@ test.each([
   await sim.stop()
 })
 
-test('a program that fails in its trial is undone, and the call in which it happens says so', async () => {
+test('a swap whose new program throws in its trial is undone, and sim.run throws the cause', async () => {
   const sim = await simulate(blink('v1'), { board })
   await sim.run(500)
   const swap = await sim.swap(() =>
@@ -73,7 +73,7 @@ test('a program that fails in its trial is undone, and the call in which it happ
   await sim.stop()
 })
 
-test('a program that holds is not swapped, and says why', async () => {
+test('a swap fails with yield-timeout and the reason while the program holds', async () => {
   const sim = await simulate(
     () =>
       robot({ led: 'output' }, ({ every, hold }) => {
@@ -119,14 +119,14 @@ async function life(seed: number) {
   return { vcd: sim.vcd(), log: sim.log, receipts: sim.receipts }
 }
 
-test('G3: the same calls give the same trace, to the byte; another seed another one', async () => {
+test('G3: the same calls give the same trace to the byte, and another seed gives another trace', async () => {
   const first = await life(7)
   expect(first.vcd.length).toBeGreaterThan(5000)
   expect(await life(7)).toEqual(first)
   expect((await life(8)).vcd).not.toBe(first.vcd)
 })
 
-test('an hour at 100 Hz', { tags: ['slow'] }, async () => {
+test('an hour of a 100 Hz program is simulated without a lost tick', { tags: ['slow'] }, async () => {
   const sim = await simulate(
     () =>
       robot({

@@ -12,7 +12,7 @@ interface Dump {
   end: number
 }
 
-/** A reader by IEEE 1364-2001, clause 18.2: it knows nothing of the writer, and refuses what the grammar does not have. */
+/** A reader written from IEEE 1364-2001, clause 18.2, independent of the writer. It refuses all that the grammar does not allow. */
 function read(text: string): Dump {
   const words = text.split(/\s+/).filter((word) => word !== '')
   const dump: Dump = { timescale: '', scope: '', vars: {}, end: 0 }
@@ -40,7 +40,8 @@ function read(text: string): Dump {
       byCode.set(code, found)
       dump.vars[name] = found
     } else if (keyword === '$enddefinitions') defining = false
-    else if (!['$date', '$version', '$comment', '$upscope'].includes(keyword)) throw new Error(`what is ${keyword}`)
+    else if (!['$date', '$version', '$comment', '$upscope'].includes(keyword))
+      throw new Error(`unknown keyword ${keyword}`)
   }
   const change = (code: string, value: number): void => {
     const found = byCode.get(code)
@@ -58,7 +59,7 @@ function read(text: string): Dump {
     else if (word === '$end' && dumping) dumping = false
     else if (/^[01]/.test(word)) change(word.slice(1), Number(word[0]))
     else if (word.startsWith('r')) change(take(), Number(word.slice(1)))
-    else throw new Error(`what is ${word}`)
+    else throw new Error(`unknown word ${word}`)
   }
   return dump
 }
@@ -122,7 +123,7 @@ test('a dump holds every handle, its first value and every change, in ns', async
   await sim.stop()
 })
 
-test('more handles than there are codes of one character', () => {
+test('a dump with more handles than one-character codes gives each its own code', () => {
   const recorder = new Recorder(() => 5)
   for (let at = 0; at < 300; at++) recorder.begin(`line${at}`, at % 2)
   const options = { scope: 'many', date: new Date(0), isLevel: () => true }

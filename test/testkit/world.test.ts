@@ -5,7 +5,7 @@ import { expect, test } from 'vitest'
 const blink = new URL('../../robots/blink/v1/program.ts', import.meta.url)
 const board = new URL('../../robots/blink/board.json', import.meta.url)
 
-test('a model of the world goes on in simulated time, and before a tick that is due with it', async () => {
+test('a model of the world runs in simulated time, before a tick that is due at the same time', async () => {
   const seen: string[] = []
   const sim = await simulate(
     () =>
@@ -24,7 +24,7 @@ test('a model of the world goes on in simulated time, and before a tick that is 
   await sim.stop()
 })
 
-test('what a model throws is thrown by the call that lets time pass', async () => {
+test("a model's exception is thrown by the call that lets time pass", async () => {
   const sim = await simulate(blink, { board })
   sim.every(7, () => {
     throw new Error('off the table')
@@ -34,7 +34,7 @@ test('what a model throws is thrown by the call that lets time pass', async () =
   await sim.stop()
 })
 
-test('an edited program is a new version of it', async () => {
+test('edited() makes a new version to swap to, and refuses a text that is not in the file', async () => {
   const sim = await simulate(blink, { board })
   await sim.run(100)
   const swap = await sim.swap(edited(blink, 'every(50,', 'every(25,'))
