@@ -16,7 +16,7 @@ async function press(sim: Simulation): Promise<void> {
   await sim.run('50ms')
 }
 
-/** No joint has turned faster than its board allows, in any time from 100 ms on. */
+/** Expects that no joint has turned faster than the board allows, averaged over 100 ms. */
 function expectSlow(sim: Simulation): void {
   for (const joint of JOINTS) {
     const changes = sim.changes(joint)
@@ -31,7 +31,7 @@ function expectSlow(sim: Simulation): void {
 
 const said = (sim: Simulation) => sim.log.filter(({ stream }) => stream === 'log').map(({ text }) => text)
 
-test('a press carries a thing from the one side to the other, no faster than the board allows', async () => {
+test('a press carries a thing from one side to the other, no faster than the board allows', async () => {
   const sim = await simulate(PROGRAM)
   await sim.run('1s')
   for (const joint of JOINTS) expect(sim.changes(joint)).toHaveLength(1)
@@ -50,7 +50,7 @@ test('a press carries a thing from the one side to the other, no faster than the
   await sim.stop()
 })
 
-test('replaced in the middle of a motion, it goes on from where it is', async () => {
+test('a new version pushed during a motion goes on from where the arm is', async () => {
   const sim = await simulate(PROGRAM)
   await sim.run('100ms')
   await press(sim)
@@ -64,13 +64,13 @@ test('replaced in the middle of a motion, it goes on from where it is', async ()
   await sim.stop()
 })
 
-test('it is not replaced while the gripper holds something', async () => {
+test('a push waits while the gripper holds something', async () => {
   const sim = await simulate(PROGRAM)
   await press(sim)
   await sim.until('lifts')
   const asked = sim.ms
   await sim.swap(edited(PROGRAM, 'base: 30', 'base: 40'))
-  // the push has waited until the thing was put down
+  // the swap waited until the thing was put down
   expect(said(sim).slice(-2)).toEqual(['lets go', 'goes on: lets go'])
   expect(sim.ms - asked).toBeGreaterThan(2000)
   await sim.until('has carried 1', '30s')
@@ -78,7 +78,7 @@ test('it is not replaced while the gripper holds something', async () => {
   await sim.stop()
 })
 
-test('on a board that does not wait so long, the push is called off, and the arm carries on', async () => {
+test('a push is called off after timing.yieldMs, and the arm carries on', async () => {
   const sim = await simulate(PROGRAM, { board: { ...board, timing: { yieldMs: 200 } }, crashes: 'log' })
   await press(sim)
   await sim.until('lifts')
@@ -89,7 +89,7 @@ test('on a board that does not wait so long, the push is called off, and the arm
   await sim.stop()
 })
 
-test('after a crash it holds on to what it has', async () => {
+test('after a crash the gripper still holds the thing, and the arm finishes', async () => {
   const sim = await simulate(PROGRAM, { crashes: 'log' })
   await press(sim)
   await sim.until('lifts')

@@ -1,12 +1,12 @@
-// Takes a thing from the one side to the other, each time the button is pressed.
+// Carries a thing from one side to the other each time the button is pressed.
 import { robot } from 'medulla'
 import { Button } from 'medulla/drivers'
 
-/** Angles in degrees; a joint that is not named stays where it is. Change one while the arm works. */
+/** Angles in degrees; a joint without an angle stays where it is. Change an angle while the arm works. */
 interface Step {
   name: string
   to: { base?: number; shoulder?: number; elbow?: number; gripper?: number }
-  /** The gripper holds something: this program is not replaced before it has put that down. */
+  /** The gripper holds the thing: the program must not be replaced before it has put the thing down. */
   loaded?: boolean
 }
 const OPEN = 80
@@ -26,21 +26,21 @@ const STEPS: readonly Step[] = [
 
 robot({
   needs: { base: 'servo', shoulder: 'servo', elbow: 'servo', gripper: 'servo', button: 'input' },
-  // The angles need no place here: a servo handle knows what was last written to it, by this program or one before it.
+  // Angles need not be in the state: a servo handle knows the last written value, also of the program before.
   state: {
     version: 1,
     initial: () => ({
       step: 0, // of STEPS
-      waited: 0, // seconds in its place
-      carried: 0, // things so far
+      waited: 0, // seconds since the joints have reached this step
+      carried: 0, // number of things carried
     }),
   },
   params: {
-    pause: { value: 0.3, min: 0, max: 5, unit: 's' }, // between two steps, as a servo is behind its signal
+    pause: { value: 0.3, min: 0, max: 5, unit: 's' }, // between two steps, because a servo lags behind its signal
   },
   run({ base, shoulder, elbow, gripper, button, state, params, every, hold, log, info }) {
     const joints = { base, shoulder, elbow, gripper }
-    // A version with fewer steps may find itself behind the last one.
+    // A new version with fewer steps may get a step number that it does not have.
     const current = () => STEPS[state.step] ?? REST
 
     let release: (() => void) | null = null
@@ -57,7 +57,7 @@ robot({
       }
     }
 
-    // After a crash it may hold something, too.
+    // Also after a crash the gripper may hold the thing.
     guard()
     if (info.tookOver) log(`goes on: ${current().name}`)
 
@@ -70,7 +70,7 @@ robot({
       let there = true
       for (const [name, angle] of Object.entries(current().to)) {
         const joint = joints[name as keyof typeof joints]
-        // The board file says how fast it may turn (slew); the value is how far it has come.
+        // The joint turns at the speed that the board file allows (slew); `value` is where it is now.
         joint.write(angle)
         if (Math.abs(joint.value - angle) > 0.5) there = false
       }

@@ -10,22 +10,22 @@ const IMU_HEIGHT = 0.05
 const TOP_SPEED = 1
 const MOTOR_SECONDS = 0.05
 const DEGREES = 180 / Math.PI
-/** What the gyroscope shows at rest, degrees/s. */
+/** Reading of the gyroscope at rest, degrees/s. */
 const DRIFT = 0.3
-/** Parts of a step: the fall is faster than the chip is read. */
+/** Integration steps between two readings of the chip, because the pendulum falls fast. */
 const PARTS = 5
 
 class Pendulum {
   readonly sim: Simulation
-  /** Somebody holds it upright. */
+  /** The robot is held upright. */
   held = true
-  /** Somebody pushes it, m/s². */
+  /** Acceleration by a push, m/s². */
   push = 0
-  /** Above 0 it leans forward. */
+  /** Lean in rad; above 0 forward. */
   lean = 0.02
   #turning = 0
   speed = 0
-  /** m from where it was let go. */
+  /** Distance driven since it was let go, m. */
   way = 0
   /** The greatest lean since this was set to 0, degrees. */
   worst = 0
@@ -54,13 +54,13 @@ class Pendulum {
     this.#sense(ahead, fall)
   }
 
-  /** m/s that the motor tends to; the right one is mounted the other way round. */
+  /** Speed that a wheel tends to, m/s; the right motor is mounted the other way round. */
   #wanted(side: 'left' | 'right'): number {
     const way = this.sim.value(`${side}Direction`) === 1 ? -1 : 1
     return TOP_SPEED * way * this.sim.value(`${side}Pwm`)
   }
 
-  /** What the chip feels: gravity, the wheels, and its own way round them. */
+  /** Sets what the chip measures: gravity, the acceleration of the wheels, and its own motion around the axle. */
   #sense(ahead: number, fall: number): void {
     const [sin, cos] = [Math.sin(this.lean), Math.cos(this.lean)]
     const forward = ahead * cos + IMU_HEIGHT * fall - GRAVITY * sin
@@ -69,7 +69,7 @@ class Pendulum {
     this.sim.poke('imu', 'gyro', [0, this.#turning * DEGREES + DRIFT, 0])
   }
 
-  /** Held until it stands by itself. */
+  /** Holds the robot until its program balances, then lets it go. */
   async letGo(): Promise<void> {
     await this.sim.until('stands')
     this.held = false
@@ -78,7 +78,7 @@ class Pendulum {
 
 const speeds = (sim: Simulation) => [sim.value('leftPwm'), sim.value('rightPwm')]
 
-test('it stands for a minute, pushed and replaced meanwhile', async () => {
+test('the robot balances for a minute, also while it is pushed and its program is replaced', async () => {
   const sim = await simulate(PROGRAM)
   const robot = new Pendulum(sim)
   await robot.letGo()
@@ -106,12 +106,12 @@ test('it stands for a minute, pushed and replaced meanwhile', async () => {
   expect(speeds(sim)).toEqual([0, 0])
 })
 
-test('parameters change while it stands', async () => {
+test('changed parameters take effect while the robot balances', async () => {
   const sim = await simulate(PROGRAM)
   const robot = new Pendulum(sim)
   await robot.letGo()
   await sim.run('4s')
-  // its gyroscope drifts: it thinks that it leans forward a little, and rolls backward
+  // the gyroscope drifts: the program measures a small lean forward that is not there, and rolls backward
   const { speed } = robot
   expect(speed).toBeLessThan(-0.02)
   await sim.param('trim', 0.3)
@@ -122,7 +122,7 @@ test('parameters change while it stands', async () => {
   await sim.stop()
 })
 
-test('after a crash it lies there until it is held upright', async () => {
+test('after a crash the motors stay off until the robot is held upright', async () => {
   const sim = await simulate(PROGRAM, { crashes: 'log' })
   const robot = new Pendulum(sim)
   await robot.letGo()
@@ -137,7 +137,7 @@ test('after a crash it lies there until it is held upright', async () => {
   await sim.stop()
 })
 
-test('a version that lets it fall is undone; the motors rest until it is held upright', async () => {
+test('a version that lets the robot fall is undone; the motors stay off until it is held upright', async () => {
   const sim = await simulate(PROGRAM, { crashes: 'log' })
   const robot = new Pendulum(sim)
   await robot.letGo()

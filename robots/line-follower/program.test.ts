@@ -10,10 +10,10 @@ const WHEELS_APART = 0.12
 const BAR_AHEAD = 0.08
 const BAR_HALF = 0.035
 
-/** m from the line: a bent ring, about 4.5 m long, driven to the left. Below 0 outside of it. */
+/** Distance from the line in m, below 0 outside of it. The line is a bent ring, about 4.5 m long, driven to the left. */
 const off = (x: number, y: number) => 0.7 * (1 + 0.12 * Math.cos(3 * Math.atan2(y, x))) - Math.hypot(x, y)
 
-/** The robot on its track: what the motors do to it, and what the bar sees then. */
+/** A model of the robot on its track: moves it by its motors, and sets what the bar senses. */
 class Track {
   readonly sim: Simulation
   #x = 0.784
@@ -21,9 +21,9 @@ class Track {
   #heading = Math.PI / 2
   #left = 0
   #right = 0
-  /** How far it has come round, in turns. */
+  /** Number of rounds driven. */
   turns = 0
-  /** The greatest deviation from the middle of the bar; 1 is its end. */
+  /** Greatest deviation of the line from the middle of the bar; 1 is the end of the bar. */
   worst = 0
   /** Seconds without a line. */
   lost = 0
@@ -50,13 +50,13 @@ class Track {
     this.sim.poke('bar', 'line', line)
   }
 
-  /** m/s that the motor tends to. */
+  /** Speed that a wheel tends to, m/s. */
   #wanted(side: 'left' | 'right'): number {
     const way = this.sim.value(`${side}Direction`) === 1 ? -1 : 1
     return TOP_SPEED * way * this.sim.value(`${side}Pwm`)
   }
 
-  /** Where the line is below the bar, -1 (left) to 1 (right); null when it is not. */
+  /** Position of the line below the bar, -1 (left) to 1 (right); null when there is none. */
   #line(): number | null {
     const [east, north] = [Math.cos(this.#heading), Math.sin(this.#heading)]
     const at = (side: number) =>
@@ -71,7 +71,7 @@ class Track {
 
 const speeds = (sim: Simulation) => [sim.value('leftPwm'), sim.value('rightPwm')]
 
-test('it stays on a bent line all the way round, also over a swap', async () => {
+test('the robot stays on a bent line all the way round, also over a swap', async () => {
   const sim = await simulate(PROGRAM)
   const track = new Track(sim)
   await sim.run('9s')
@@ -89,7 +89,7 @@ test('it stays on a bent line all the way round, also over a swap', async () => 
   expect(speeds(sim)).toEqual([0, 0])
 })
 
-test('a parameter changes its speed while it drives', async () => {
+test('a parameter changes the speed while the robot drives', async () => {
   const sim = await simulate(PROGRAM, { params: { speed: 0.2 } })
   const track = new Track(sim)
   await sim.run('4s')
@@ -101,7 +101,7 @@ test('a parameter changes its speed while it drives', async () => {
   await sim.stop()
 })
 
-test('a version that loses the line is undone, and the old one finds it again', async () => {
+test('a version that loses the line is undone, and the old version finds the line again', async () => {
   const sim = await simulate(PROGRAM, { crashes: 'log' })
   const track = new Track(sim)
   await sim.run('2s')
@@ -116,7 +116,7 @@ test('a version that loses the line is undone, and the old one finds it again', 
   await sim.stop()
 })
 
-test('without a line it goes on over a gap, turns to where it was, and gives up', async () => {
+test('without a line the robot drives on over a gap, then circles to the side of the line, then gives up', async () => {
   const sim = await simulate(PROGRAM)
   sim.poke('bar', 'line', 0.4)
   await sim.run('100ms')

@@ -1,9 +1,9 @@
-// The robot's link to a broker: what it is told, what it tells, and how it leaves.
+// The robot's link to an MQTT broker: subscribes, publishes, and ends without a last will.
 import mqtt from 'mqtt'
 
 export interface Link {
   say(topic: 'button' | 'lamp', value: string): void
-  /** Says goodbye, so that the broker does not tell of a robot that is lost. */
+  /** Disconnects properly, so that the broker does not publish the last will. */
   end(): Promise<void>
 }
 
@@ -18,7 +18,7 @@ export function connect({ url, id, onLamp, log }: LinkOptions): Link {
   const client = mqtt.connect(url, {
     clientId: id,
     reconnectPeriod: 1000,
-    // what the broker tells the others when the robot is lost
+    // published by the broker when it loses the robot
     will: { topic: `${id}/online`, payload: Buffer.from('no'), qos: 1, retain: true },
   })
   let fault = ''
@@ -29,7 +29,7 @@ export function connect({ url, id, onLamp, log }: LinkOptions): Link {
     client.publish(`${id}/online`, 'yes', { retain: true })
   })
   client.on('message', (_, payload) => onLamp(payload.toString() === 'on'))
-  // it tries again by itself
+  // the client reconnects by itself
   client.on('error', ({ message }) => {
     if (message !== fault) log(`no broker: ${message}`)
     fault = message

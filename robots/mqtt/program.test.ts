@@ -4,7 +4,7 @@ import { Aedes } from 'aedes'
 import { expect, test } from 'vitest'
 import { connect } from './link.ts'
 
-test('it is told, tells, and leaves with a goodbye', async () => {
+test('a link receives and publishes messages, and its end sends no last will', async () => {
   const broker = await Aedes.createBroker()
   const server = createServer(broker.handle).listen(0)
   await once(server, 'listening')
@@ -14,9 +14,9 @@ test('it is told, tells, and leaves with a goodbye', async () => {
   broker.on('clientDisconnect', ({ id }) => gone.push(id))
 
   const subscribed = once(broker, 'subscribe')
-  const told: boolean[] = []
+  const received: boolean[] = []
   const url = `mqtt://127.0.0.1:${(server.address() as AddressInfo).port}`
-  const link = connect({ url, id: 'lamp-1', onLamp: (on) => told.push(on), log: () => {} })
+  const link = connect({ url, id: 'lamp-1', onLamp: (on) => received.push(on), log: () => {} })
   link.say('button', 'pressed')
   await expect.poll(() => said.toSorted()).toEqual(['lamp-1/button pressed', 'lamp-1/online yes'])
   await subscribed
@@ -31,11 +31,11 @@ test('it is told, tells, and leaves with a goodbye', async () => {
     }
     broker.publish(packet, () => {})
   }
-  await expect.poll(() => told).toEqual([true, false])
+  await expect.poll(() => received).toEqual([true, false])
 
   await link.end()
   await expect.poll(() => gone).toEqual(['lamp-1'])
-  // no last will
+  // the broker did not publish the last will
   expect(said).not.toContain('lamp-1/online no')
   server.close()
   await new Promise<void>((resolve) => broker.close(resolve))

@@ -1,4 +1,4 @@
-// A lamp and a button on MQTT: ID/lamp/set switches the lamp, ID/button tells of the button.
+// A lamp and a button on MQTT: ID/lamp/set switches the lamp, ID/button reports the button.
 import { robot } from 'medulla'
 import { connect, type Link } from './link.ts'
 
@@ -10,8 +10,8 @@ robot({
   state: { version: 1, initial: () => ({ on: false }) },
   run({ lamp, button, state, every, onLive, log }) {
     let link: Link | null = null
-    // The robot drives the hardware now, and nobody else has its id. What is given back ends the link before another program
-    // connects: the broker sees one robot, all the time.
+    // This program drives the hardware now. The function that is returned ends the link before another program connects, so
+    // the broker never sees two clients with this id.
     onLive(() => {
       const live = connect({ url: BROKER, id: ID, onLamp: (on) => Object.assign(state, { on }), log })
       live.say('lamp', state.on ? 'on' : 'off')
@@ -23,7 +23,7 @@ robot({
     })
 
     button.onEdge(({ level }) => link?.say('button', level === 1 ? 'pressed' : 'released'))
-    // Control goes on while there is no broker.
+    // Control goes on without a broker.
     every(20, () => {
       if (lamp.value === Number(state.on)) return
       lamp.write(state.on)

@@ -1,10 +1,10 @@
-// The program in simulated time, on a simulated board: an hour takes seconds.
+// Runs the program on a simulated board in simulated time: an hour takes seconds.
 import { simulate } from 'medulla/test'
 import { expect, test } from 'vitest'
 
 const board = { handles: { led: { kind: 'output', line: 'GPIO17', safe: 0 } } }
 
-test('it blinks, a new version goes on counting, and the led is off when it stops', async () => {
+test('the led blinks, a new version goes on counting, and the led is off after a stop', async () => {
   const sim = await simulate(() => import('./program.ts'), { board })
   await sim.run('600ms')
   sim.assertStatesAndTimes('led', [

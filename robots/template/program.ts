@@ -1,10 +1,10 @@
-// template: blinks a led, and remembers across swaps how often it did.
+// template: blinks a led, and keeps the number of blinks over swaps.
 import { robot } from 'medulla'
 
 robot({
-  // Names from the robot's board file, and what they are: output, input, pwm or i2c.
+  // Handles by their names in the robot's board file, with their kinds: output, input, pwm, i2c, …
   needs: { led: 'output' },
-  // Survives swaps and crashes. Change `version` when its shape changes, and add `migrate: { up, down }`.
+  // Kept over swaps and crashes. When the shape of the state changes, raise `version` and add `migrate: { up, down }`.
   state: { version: 1, initial: () => ({ blinks: 0 }) },
   run({ led, state, every, log }) {
     log(`template goes on at blink ${state.blinks}`)

@@ -7,7 +7,7 @@ const PROGRAM = new URL('program.ts', import.meta.url)
 const V1 = new URL('v1/program.ts', import.meta.url)
 const board = new URL('board.json', import.meta.url)
 
-/** Every printable character by its picture, 6 x 8 pixels: what the display shows can be read with it. */
+/** Every printable character by its picture of 6 x 8 pixels, to read text off the simulated display. */
 const font = new Map<string, string>()
 const WIDTH = 6
 const HEIGHT = 8
@@ -58,7 +58,7 @@ async function press(sim: Simulation): Promise<void> {
   await sim.run('50ms')
 }
 
-test('it shows what it measures, and a page with the lowest and the highest of each', async () => {
+test('the display shows the measured values, and a page with the lowest and highest of each', async () => {
   const sim = await simulate(PROGRAM)
   sim.poke('sensor', 'temperature', 21.5)
   sim.poke('sensor', 'humidity', 48)
@@ -82,7 +82,7 @@ test('it shows what it measures, and a page with the lowest and the highest of e
   await sim.stop()
 })
 
-test('a sensor that is gone is on the display, and is found again', async () => {
+test('the display shows the error of a missing sensor, and the sensor is found again', async () => {
   const sim = await simulate(PROGRAM)
   await sim.run('1s')
   sim.poke('sensor', 'nack-next', 3)
@@ -93,7 +93,7 @@ test('a sensor that is gone is on the display, and is found again', async () => 
   await sim.stop()
 })
 
-test('a new version shows the same page, and sends to no chip but what it changes', async () => {
+test('a new version shows the same page, and sends only changed pixels to the display', async () => {
   const sim = await simulate(PROGRAM)
   await press(sim)
   await sim.run('2s')
@@ -113,7 +113,7 @@ test('a new version shows the same page, and sends to no chip but what it change
   await sim.stop()
 })
 
-test('from version 1 of the state to 2, back, and there again: what both know is kept', async () => {
+test('the temperatures are kept from state version 1 to 2, back to 1, and to 2 again', async () => {
   const sim = await simulate(V1, { board })
   const at = async (temperature: number) => {
     sim.poke('sensor', 'temperature', temperature)

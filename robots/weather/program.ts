@@ -1,8 +1,8 @@
-// Shows temperature, humidity and pressure, and keeps the lowest and the highest of each. A press turns the page.
+// Shows temperature, humidity and pressure, and keeps the lowest and highest value of each. A press turns the page.
 import { HardwareError, robot } from 'medulla'
 import { Button, Display, Environment } from 'medulla/drivers'
 
-/** What is measured, in the units of people. */
+/** The measured quantities, in the units on the display. */
 const QUANTITIES = {
   temperature: { title: 'Temperature', unit: 'C', digits: 1 },
   humidity: { title: 'Humidity', unit: '%', digits: 0 },
@@ -16,8 +16,8 @@ interface Range {
   max: number
 }
 interface State extends Record<Quantity, Range | null> {
-  page: number // 0 is the overview, then one for each quantity
-  shown: string // what is on the display, so that a new version sends only what it changes
+  page: number // 0 is the overview, the next pages show one quantity each
+  shown: string // content of the display, so that a new version sends only what it changes
 }
 
 robot({
@@ -26,7 +26,7 @@ robot({
     version: 2,
     initial: (): State => ({ temperature: null, humidity: null, pressure: null, page: 0, shown: '' }),
     migrate: {
-      // Version 1 knew the temperature only, and a rollback to it must find what it knows.
+      // Version 1 knew only the temperature. `down` gives a rollback to version 1 the state that it knows.
       up: (old): State => {
         const { temperature } = old as Pick<State, 'temperature'>
         return { temperature, humidity: null, pressure: null, page: 0, shown: '' }
@@ -35,7 +35,7 @@ robot({
     },
   },
   run({ sensor, display, button, state, every, log, info }) {
-    // After a crash nobody knows what the display shows; after a swap the state does.
+    // After a swap the state holds what the display shows; after a crash that is unknown.
     let screen = new Display(display, info.tookOver && state.shown !== '' ? { shown: state.shown } : {})
     let environment: Environment | null = null
     let now: Record<Quantity, number> | null = null
@@ -59,10 +59,10 @@ robot({
       state.shown = screen.shown
     }
 
-    /** A wire that comes loose is no reason to end: the chip is looked for again a second later. */
+    /** A loose wire must not end the program: the next measurement, a second later, looks for the chip again. */
     const measure = () => {
       try {
-        // The chip is set up at the very first start; later it is found as it should be.
+        // Only the very first start sets the chip up: later Environment finds it set up.
         environment ??= new Environment(sensor)
         const climate = environment.read()
         now = climate && { ...climate, pressure: climate.pressure / 100 }
@@ -86,7 +86,7 @@ robot({
       }
       draw()
     })
-    // Once in a minute everything is sent again, in case the display has lost something.
+    // A new Display sends everything again, once a minute, in case the display has lost its content.
     every(60_000, () => {
       screen = new Display(display)
     })

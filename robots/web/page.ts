@@ -1,4 +1,4 @@
-// The page, and who looks at it: a server of HTTP and WebSockets that knows nothing of robots.
+// The web page: a server of HTTP and WebSockets, independent of the robot.
 import { createServer, type Server } from 'node:http'
 import { type WebSocket, WebSocketServer } from 'ws'
 
@@ -10,9 +10,9 @@ export interface Shown {
 
 export interface Page {
   server: Server
-  /** Tells everybody who looks, when it has changed. */
+  /** Sends the values to all open pages, if they have changed. */
   show(now: Shown): void
-  /** Says goodbye to everybody: their browsers come back by themselves. */
+  /** Closes all WebSockets; the pages connect again by themselves. */
   close(): void
 }
 
@@ -66,7 +66,7 @@ const HTML = `<!doctype html>
       at('version').textContent = version
       at('link').textContent = 'connected'
     }
-    // a new program has come, or the robot is away
+    // another program took over, or the robot cannot be reached
     socket.onclose = () => {
       at('link').textContent = 'not connected'
       setTimeout(connect, 200)

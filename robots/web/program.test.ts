@@ -5,7 +5,7 @@ import { expect, test } from 'vitest'
 import { WebSocket } from 'ws'
 import { pageServer } from './page.ts'
 
-test('the lamp is as bright as it was, and a press is full light', async () => {
+test('the lamp has the brightness in the state, and full brightness while the button is pressed', async () => {
   const sim = await simulate(new URL('program.ts', import.meta.url))
   await sim.run('2s')
   expect(sim.value('lamp')).toBeCloseTo(0.5)
@@ -18,7 +18,7 @@ test('the lamp is as bright as it was, and a press is full light', async () => {
   await sim.stop()
 })
 
-test('whoever looks at the page sees what changes, and changes it; what is no brightness is ignored', async () => {
+test('the page shows changes, sets the brightness, and ignores a value that is not a brightness', async () => {
   const wanted: number[] = []
   const page = pageServer((brightness) => wanted.push(brightness))
   page.show({ brightness: 0.5, pressed: false, version: '1.0.0' })

@@ -1,4 +1,4 @@
-// A lamp with a web page: whoever opens http://ROBOT:8080 sees and changes how bright it is.
+// A lamp with a web page: http://ROBOT:8080 shows and changes its brightness.
 import { robot } from 'medulla'
 import { pageServer } from './page.ts'
 
@@ -10,13 +10,13 @@ robot({
       state.brightness = brightness
     })
     page.show({ brightness: state.brightness, pressed: false, version: info.version })
-    // The runtime has the port: nobody is refused while one program takes over from another.
+    // The runtime keeps the port open, so no client is refused while one program takes over from another.
     web.serve(page.server)
-    // The WebSockets are told why they end, before another program takes over.
+    // Before another program takes over, close the WebSockets with a reason.
     onLive(() => () => page.close())
 
     every(20, () => {
-      // A press is full light.
+      // While the button is pressed, the lamp is at full brightness.
       const pressed = button.read() === 1
       const brightness = pressed ? 1 : state.brightness
       if (lamp.value !== brightness) lamp.write(brightness)

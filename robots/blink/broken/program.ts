@@ -1,4 +1,4 @@
-// Takes over, and throws a moment later: the robot goes back to the program before it, with the state.
+// Takes over and throws a moment later: the robot undoes the swap, and the previous program goes on with the state.
 import { robot } from 'medulla'
 
 robot({

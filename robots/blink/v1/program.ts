@@ -1,4 +1,4 @@
-// A led at 10 Hz. `enable` is switched on once and then held: no swap may touch it.
+// Blinks a led at 10 Hz. `enable` is switched on once, and must keep its level over every swap.
 import { robot } from 'medulla'
 
 robot({

@@ -1,4 +1,4 @@
-// The same state, another pattern: two quick flashes of the led, answered by the tail light.
+// The same state as v1, another pattern: two quick flashes of the led, then two of the tail light.
 import { robot } from 'medulla'
 
 const LED = [1, 0, 1, 0, 0, 0, 0, 0] as const

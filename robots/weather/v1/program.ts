@@ -1,4 +1,4 @@
-// Shows the temperature, and keeps the lowest and the highest. The first version of ../program.ts.
+// Shows the temperature, and keeps the lowest and highest value. The first version of ../program.ts.
 import { robot } from 'medulla'
 import { Display, Environment } from 'medulla/drivers'
 
