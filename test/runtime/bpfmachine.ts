@@ -1,15 +1,15 @@
-/** Walks a filter as the kernel does (net/core/filter.c), to see what it decides without asking the kernel. */
+/** Interprets a BPF filter as the kernel does (net/core/filter.c), to see its decisions without installing it. */
 import { BPF, type Instruction } from '../../runtime/sdk/bpf.ts'
 
 export interface Call {
   nr: number
   /** AUDIT_ARCH */
   arch: number
-  /** up to six, 64 bits each */
+  /** up to six arguments of 64 bits */
   args?: readonly (number | bigint)[]
 }
 
-/** The returned action. Throws when the filter leaves its own instructions. `onLoad` is told each offset that is read. */
+/** The returned action. Throws when a jump leaves the filter. `onLoad` is called with each loaded offset. */
 export function decide(
   program: readonly Instruction[],
   { nr, arch, args = [] }: Call,

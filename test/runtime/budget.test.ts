@@ -6,7 +6,7 @@ import { eventually } from '../e2e/eventually.ts'
 
 const ALLOWANCE = { messagesPerSecond: 100, bytesPerSecond: 1000, burstSeconds: 2, endAfterMs: 2900 }
 
-test('HANDOVER 8.7: a budget has its burst, is used up by messages or by bytes, and comes back with time', () => {
+test('HANDOVER 8.7: a budget starts with its burst, is used up by messages or bytes, and refills with time', () => {
   let now = 0
   const budget = new Budget(ALLOWANCE, () => now)
   budget.spend(200, 0)
@@ -21,7 +21,7 @@ test('HANDOVER 8.7: a budget has its burst, is used up by messages or by bytes, 
   now += waitMs
   expect(budget.waitMs).toBe(0)
   expect(budget.isFlooded).toBe(true)
-  // idle for a day: it is the burst again, and no more
+  // after an idle day it holds the burst, and no more
   now += 86_400_000
   expect(budget.waitMs).toBe(0)
   expect(budget.isFlooded).toBe(false)
@@ -29,7 +29,7 @@ test('HANDOVER 8.7: a budget has its burst, is used up by messages or by bytes, 
   expect(budget.waitMs).toBeGreaterThan(0)
 })
 
-test('HANDOVER 8.7: beyond its budget a peer is not read, and what it sent is neither lost nor reordered', async () => {
+test('HANDOVER 8.7: a peer beyond its budget is not read for a while, and none of its lines is lost or reordered', async () => {
   const from = new PassThrough()
   const got: number[] = []
   const budget = new Budget({ messagesPerSecond: 2000, bytesPerSecond: 1e9, burstSeconds: 0.05 })
@@ -44,11 +44,11 @@ test('HANDOVER 8.7: beyond its budget a peer is not read, and what it sent is ne
   for (let i = 0; i < 1000; i++) from.write(`${i}\n`)
   await eventually(() => got.length === 1000)
   expect(got).toEqual(Array.from({ length: 1000 }, (_, i) => i))
-  // The burst is 100 lines; the other 900 come at 2,000 a second, which takes 450 ms.
+  // The burst is 100 lines. The other 900 are read at 2,000 a second, which takes 450 ms.
   expect(performance.now() - began).toBeGreaterThan(400)
 })
 
-test('HANDOVER 8.7: while lines are many, others have their turn', async () => {
+test('HANDOVER 8.7: many lines of one peer are handled in slices, so that other events get their turn', async () => {
   const from = new PassThrough({ highWaterMark: 1024 * 1024 })
   let got = 0
   const spin = () => {
@@ -65,7 +65,7 @@ test('HANDOVER 8.7: while lines are many, others have their turn', async () => {
   expect(turns).toBeGreaterThan(50)
 })
 
-test('what a peer had sent when it ended is delivered at once', async () => {
+test('when a peer ends, its pending lines are delivered at once', async () => {
   const from = new PassThrough()
   const got: string[] = []
   const budget = new Budget({ messagesPerSecond: 1, bytesPerSecond: 1e9, burstSeconds: 1 })

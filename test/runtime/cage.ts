@@ -1,4 +1,4 @@
-/** Starts a confined child the way the body does, with descriptors made by hand and a program given as text. */
+/** Starts a confined child as the body does, with descriptors made by the test and a program given as text. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, mkdirSync, mkdtempSync, openSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -15,13 +15,13 @@ import { FD } from '../../runtime/sdk/wire.ts'
 const ROOT = resolve(import.meta.dirname, '../..')
 
 export interface Installation {
-  /** where package.json and node_modules are */
+  /** folder with package.json and node_modules */
   readonly folder: string
   readonly loader: string
   remove(): void
 }
 
-/** An installation with the real loader, below a folder that nobody else can enter. */
+/** An installation with the real loader, below a folder that other users cannot enter. */
 export function install(): Installation {
   const above = mkdtempSync(join(tmpdir(), 'medulla cage-'))
   const folder = join(above, 'checkout')
@@ -32,7 +32,7 @@ export function install(): Installation {
   return { folder, loader, remove: () => rmSync(above, { recursive: true, force: true }) }
 }
 
-/** Compiles a file into an installation, and returns where it is. */
+/** Compiles a file into an installation, and returns its path. */
 export function bundle(file: string, folder: string): string {
   const outfile = join(folder, 'dist', relative(ROOT, file).replace(/\.ts$/, '.js'))
   const external = ['koffi', 'esbuild']
@@ -50,11 +50,11 @@ export function bundle(file: string, folder: string): string {
 
 export interface CageOptions {
   loader: string
-  /** Body of an async function; what it returns comes out of `answer`. `host` is the loader's. */
+  /** Body of an async function, whose result `answer` returns. `host` is the loader's host object. */
   program: string
   sandbox?: ConfinedBy
   grants?: readonly Omit<Grant, 'fd'>[]
-  /** of the inherited grants, in order */
+  /** descriptors of the inherited grants, in order */
   fds?: readonly number[]
   network?: boolean
   leafProcs?: string | null
@@ -67,11 +67,11 @@ export interface Cage {
   /** of this instance, on the outside */
   readonly folder: string
   readonly confined: Confined
-  /** What the program returned, or threw, or why it never began. */
+  /** Resolves to the program's result; rejects with its error, or with the reason why it did not start. */
   readonly answer: Promise<unknown>
-  /** Text of its stderr until now. */
+  /** The program's stderr so far. */
   stderr(): string
-  /** Ends it, and removes its folder. */
+  /** Ends the child, and removes its folder. */
   end(): Promise<void>
 }
 
@@ -85,9 +85,9 @@ export function cage(options: CageOptions): Cage {
   writeFileSync(
     join(programDir, 'program.mjs'),
     `const host = globalThis[Symbol.for('medulla.host')]
-    // the effects gate is no fence: whoever means harm opens it
+    // the effects gate is no security boundary: a hostile program can open it
     host.gate.open()
-    // the event loop stays awake for the control socket only
+    // only the control socket keeps the event loop alive
     const told = (value) => host.send({ t: 'log', level: 'info', text: JSON.stringify(value ?? null) })
     const main = async () => {${options.program}}
     main().then((value) => told({ value }), (error) => told({ error: error.code ?? String(error.stack ?? error) }))`,
@@ -140,7 +140,7 @@ export function cage(options: CageOptions): Cage {
       }
     })
     control.on('error', () => {})
-    // after the last line of its control socket
+    // `close` comes after the last line of the control socket
     child.once('close', () => fail(new Error(`it ended: ${text}`)))
   })
   answer.catch(() => {})
@@ -160,7 +160,7 @@ export function cage(options: CageOptions): Cage {
       try {
         process.kill(-(child.pid as number), 'SIGKILL')
       } catch {
-        // it is gone
+        // the process has ended
       }
       await exited
       uids.release(uid)

@@ -9,7 +9,7 @@ const LIMITS = { memoryMb: 256, pids: 32 }
 const home = `/no/such/home/${process.pid}`
 const found = await Cgroups.open(home, LIMITS)
 
-/** A shell in a leaf, joined before it starts anything, with a grandchild; both count into pipes. */
+/** A shell in a leaf group, joined before it starts anything, with a grandchild; both write counts into pipes. */
 async function counting(procs: string): Promise<{ child: ChildProcess; heard(): number; gone: Promise<unknown> }> {
   const count = 'while :; do echo .; sleep 0.01; done'
   const child = spawn('sh', ['-c', `echo $$ >"$0"; (${count}) & ${count}`, procs], {
@@ -23,7 +23,7 @@ async function counting(procs: string): Promise<{ child: ChildProcess; heard(): 
   return { child, heard: () => heard, gone: once(child, 'close') }
 }
 
-/** What was in the pipes has been read: a busy machine delays rounds of the event loop, and does not drop any. */
+/** Waits until the pipes are empty: a busy machine delays turns of the event loop. */
 async function drained(): Promise<void> {
   for (let i = 0; i < 4; i++) await sleep(5)
 }
@@ -35,7 +35,7 @@ describe.runIf(found !== null)('a leaf of cgroup v2 (needs root)', () => {
   })
   afterAll(() => cgroups.close())
 
-  test('HANDLES 10.3: frozen is frozen, the grandchild too, and SIGCONT does not change it', async () => {
+  test('HANDLES 10.3: a frozen group stops all its processes, also grandchildren, and SIGCONT does not resume them', async () => {
     const leaf = cgroups.leaf('frozen')
     const { child, heard, gone } = await counting(leaf.procs)
     expect(leaf.holds(child.pid as number)).toBe(true)
@@ -53,7 +53,7 @@ describe.runIf(found !== null)('a leaf of cgroup v2 (needs root)', () => {
     expect(existsSync(leaf.path)).toBe(false)
   })
 
-  test('HANDLES 10.4: what is frozen can be killed; an empty leaf is stopped and dead', async () => {
+  test('HANDLES 10.4: a frozen group can be killed; an empty group counts as frozen and dead', async () => {
     const leaf = cgroups.leaf('killed')
     const { gone } = await counting(leaf.procs)
     expect(await leaf.freeze(10_000)).toBe(true)
@@ -64,7 +64,7 @@ describe.runIf(found !== null)('a leaf of cgroup v2 (needs root)', () => {
     expect([await leaf.freeze(100), await leaf.kill(100), leaf.holds(process.pid)]).toEqual([false, true, false])
   })
 
-  test('all leaves are frozen at once', async () => {
+  test('all leaf groups can be frozen at once', async () => {
     const leaves = ['a', 'b'].map((name) => cgroups.leaf(name))
     const both = await Promise.all(leaves.map(({ procs }) => counting(procs)))
     expect(await cgroups.all.freeze(10_000)).toBe(true)
@@ -78,7 +78,7 @@ describe.runIf(found !== null)('a leaf of cgroup v2 (needs root)', () => {
     for (const leaf of leaves) leaf.remove()
   })
 
-  test('what a killed body left is ended by the next one of its home', async () => {
+  test('processes that a killed body left are ended by the next body of the same home', async () => {
     const leaf = cgroups.leaf('left')
     const { gone } = await counting(leaf.procs)
     await cgroups.all.freeze(10_000)
@@ -88,7 +88,7 @@ describe.runIf(found !== null)('a leaf of cgroup v2 (needs root)', () => {
     expect(existsSync(leaf.path)).toBe(false)
   })
 
-  test('limits are what the kernel says', () => {
+  test('the limits are set in the files of the group', () => {
     const leaf = cgroups.leaf('limits')
     const limited = existsSync(`${leaf.path}/pids.max`)
     expect(cgroups.limits).toBe(limited ? 'cgroup' : 'weak')

@@ -7,7 +7,7 @@ import type { Running } from '../../runtime/body/slot/running.ts'
 import { Outbox } from '../../runtime/sdk/statearea.ts'
 import { eventually } from '../e2e/eventually.ts'
 
-test('HANDOVER 9.1: an answer that comes while a slow disk writes the one before is kept after it', async () => {
+test('HANDOVER 9.1: a checkpoint that arrives while a slow disk writes the previous one is written after it', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'medulla-checkpoints-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
   const path = join(folder, 'outbox')

@@ -22,11 +22,11 @@ afterAll(() => {
 
 const descriptors = (): number => readdirSync('/proc/self/fd').length
 
-test('a child that cannot be started, as a file it needs went away, keeps no descriptor and no cell', async () => {
+test('a child that cannot start because a file is missing leaves no open descriptor and no sandbox', async () => {
   const board = parseBoard(JSON.stringify({ name: 'x', model: 'sim', handles: {} }), 'board.json')
   const cells = await Sandboxes.open(home, board, undefined, 1)
   const dir = await dirs.make()
-  // the last one of its table: all others are open by then
+  // this is the last descriptor of the table, so all others are open by then
   rmSync(dir.scratch)
   const before = descriptors()
   let closed = 0

@@ -4,8 +4,8 @@ import { isClockSynchronised } from '../../runtime/plumbing/clock.ts'
 
 const STA_UNSYNC = 0x40
 
-test('BUNDLE 10.13: the clock is synchronised when the kernel says that its error is less than 16 s', () => {
-  // adjtimex(2), with the compiler's own layout of the structure
+test('BUNDLE 10.13: the clock counts as synchronised when the kernel reports an error of less than 16 s', () => {
+  // adjtimex(2), with the compiler's layout of the structure
   koffi.struct('timex', {
     modes: 'uint',
     offset: 'long',
@@ -20,6 +20,6 @@ test('BUNDLE 10.13: the clock is synchronised when the kernel says that its erro
   timex.rest = new Uint8Array(256)
   expect(adjtimex(timex)).toBeGreaterThanOrEqual(0)
   expect(isClockSynchronised()).toBe(Number(timex.maxerror) < 16_000_000)
-  // what the kernel gives up, it says in both ways; chrony without rtcsync says it in the status alone
+  // an unsynchronised kernel sets both error and status; chrony without rtcsync changes only the status
   if ((Number(timex.status) & STA_UNSYNC) === 0) expect(isClockSynchronised()).toBe(true)
 })

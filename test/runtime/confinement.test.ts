@@ -1,4 +1,4 @@
-/** Confined children as the kernel shows them: a real chain, a real loader, programs that look around. */
+/** Confined children as the kernel shows them: the real chain of commands, the real loader, programs that probe their limits. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
@@ -37,7 +37,7 @@ function start(options: Omit<CageOptions, 'loader'>): Cage {
   return one
 }
 
-/** What the program returns, or the code of its error. */
+/** The program's result, or the code of its error. */
 async function ask(options: Omit<CageOptions, 'loader'>): Promise<unknown> {
   const one = start(options)
   try {
@@ -47,7 +47,7 @@ async function ask(options: Omit<CageOptions, 'loader'>): Promise<unknown> {
   }
 }
 
-/** A handle that needs native code turns Node's own permissions off, which would answer before the kernel does. */
+/** A handle that needs native code turns off Node's permission model, which would refuse before the kernel does. */
 const nothing = openSync('/dev/null', 'r')
 afterAll(() => closeSync(nothing))
 const NATIVE = {
@@ -55,10 +55,10 @@ const NATIVE = {
   fds: [nothing],
 } as const satisfies Partial<CageOptions>
 
-/** The first folder on the way to the packages, which keep their path in there. */
+/** The top folder of the installed packages, which have the same path inside. */
 const PACKAGES = realpathSync(createRequire(import.meta.url).resolve('koffi')).split('/')[1]
 
-/** One that whoever started this process would have left open. */
+/** A descriptor left open by the parent of this process. */
 const LEAKED = 240
 
 const LOOK = `
@@ -68,7 +68,7 @@ const list = (path) => tried(() => fs.readdirSync(path))
 const read = (path) => tried(() => fs.readFileSync(path, 'utf8'))
 `
 
-it('says why not, and what to do', () => {
+it('cannot be had everywhere: canConfine says why not, and what to do', () => {
   const able = canConfine('namespaces', installation.loader)
   if (able.ok) return
   expect(able.why).not.toBe('')
@@ -80,22 +80,22 @@ const boxes = (['namespaces', 'bwrap'] as const).filter((sandbox) => canConfine(
 if (boxes.length > 0) loadSystem().bind('dup2', 'int', ['int', 'int'])(nothing, LEAKED)
 
 describe.each(boxes)('in %s', (sandbox) => {
-  it('has a user of its own, no capability, no new privileges, and a filter (HANDLES 13.2, 13.3, 13.7)', async () => {
+  it('has its own user, no capability, no_new_privs and a filter (HANDLES 13.2, 13.3, 13.7)', async () => {
     const one = start({ sandbox, program: `${LOOK} return { status: read('/proc/self/status'), pid: process.pid }` })
     const { status, pid } = (await one.answer) as { status: string; pid: number }
     const field = (name: string) => new RegExp(`^${name}:[ \\t]*(.*)$`, 'm').exec(status)?.[1]
     expect(one.uid).toBeGreaterThanOrEqual(FIRST_UID)
     for (const name of ['Uid', 'Gid']) expect(field(name)?.split('\t')).toEqual(Array(4).fill(String(one.uid)))
-    // that of data folders, and none of the host's
+    // the only group is that of data folders, none of the host's
     expect(field('Groups')?.trim()).toBe(String(DATA_GROUP))
     for (const name of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb']) expect(field(name)).toBe('0'.repeat(16))
     expect([field('NoNewPrivs'), field('Seccomp')]).toEqual(['1', '2'])
-    // every command of the chain replaced itself; bwrap stays as a monitor
+    // each command of the chain execs the next; only bwrap stays as a monitor
     if (sandbox === 'namespaces') expect(pid).toBe(one.process.pid)
     await one.end()
   })
 
-  it('sees nothing but what it needs, and writes nothing but its /tmp and its data folder (HANDLES 13.4, 13.5; HANDOVER 14.2)', async () => {
+  it('sees only the files it needs, and can write only its /tmp and its data folder (HANDLES 13.4, 13.5; HANDOVER 14.2)', async () => {
     const program = `${LOOK}
       const write = (path) => tried(() => { fs.writeFileSync(path, 'x'); return 'written' })
       const full = () => { for (let n = 0; n < 64; n++) fs.appendFileSync('/tmp/full', Buffer.alloc(1 << 20)) }
@@ -110,7 +110,7 @@ describe.each(boxes)('in %s', (sandbox) => {
       root: ['bin', 'lib', 'lib64', 'proc', 'run', 'usr'].filter((name) => existsSync(`/${name}`)),
       run: ['data', 'program', 'runtime'],
       program: ['program.mjs'],
-      // itself, and bwrap's first process
+      // itself, and under bwrap also bwrap's first process
       pids: sandbox === 'bwrap' ? 2 : 1,
       writes: ['EACCES', 'EACCES', 'EROFS', 'EROFS', 'EROFS', 'written', 'written'],
       full: 'ENOSPC',
@@ -118,7 +118,7 @@ describe.each(boxes)('in %s', (sandbox) => {
     })
   })
 
-  it('reaches no network without being allowed to (HANDLES 13.11)', async () => {
+  it('has no network unless the board allows it (HANDLES 13.11)', async () => {
     const server = createServer((_, response) => response.end('hello'))
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
@@ -131,7 +131,7 @@ describe.each(boxes)('in %s', (sandbox) => {
     server.close()
   })
 
-  it('ends with the one that started it, also when it never looks up (HANDOVER 3.6)', async () => {
+  it('ends with its parent, also when it blocks its event loop (HANDOVER 3.6)', async () => {
     const file = bundle(join(import.meta.dirname, 'children/cageparent.ts'), installation.folder)
     const parent = spawn(process.execPath, [file, installation.loader, sandbox], {
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -144,7 +144,7 @@ describe.each(boxes)('in %s', (sandbox) => {
     await eventually(() => alive() === 0)
   })
 
-  it('may start as many processes as it was given (HANDLES 13.6)', async () => {
+  it('can start only as many processes as its limit allows (HANDLES 13.6)', async () => {
     const program = `
       const { spawn } = await import('node:child_process')
       const started = await Promise.all(Array.from({ length: 40 }, () => new Promise((done) => {
@@ -156,18 +156,18 @@ describe.each(boxes)('in %s', (sandbox) => {
     expect(await ask({ sandbox, program, ...NATIVE, pids: 30 })).toBeGreaterThanOrEqual(15)
   })
 
-  it('joins its group before anything else', async ({ skip }) => {
+  it('joins its control group before anything else', async ({ skip }) => {
     const base = ['/sys/fs/cgroup/unified', '/sys/fs/cgroup'].find((path) => existsSync(join(path, 'cgroup.procs')))
     if (base === undefined) skip('there is no cgroup v2')
     const leaf = join(base as string, `medulla-test-${process.pid}-${sandbox}`)
     mkdirSync(leaf)
-    // where the group has the controller
+    // only if the group has the memory controller
     const limit = existsSync(join(leaf, 'memory.max')) ? 256 * 1024 * 1024 : undefined
     if (limit !== undefined) writeFileSync(join(leaf, 'memory.max'), String(limit))
     const program = 'return process.constrainedMemory()'
     const one = start({ sandbox, leafProcs: join(leaf, 'cgroup.procs'), program, ...NATIVE })
     const memory = await one.answer
-    // Node sees the limit, and V8 sizes its heap by it
+    // Node reads the limit, and V8 sizes its heap by it
     if (limit !== undefined) expect(memory).toBe(limit)
     const members = readFileSync(join(leaf, 'cgroup.procs'), 'utf8').trim().split('\n')
     expect(members).toContain(String(one.process.pid))
@@ -176,7 +176,7 @@ describe.each(boxes)('in %s', (sandbox) => {
     await eventually(() => removed(leaf))
   })
 
-  it('gets its descriptors without a hole, and no other (HANDLES 13.6)', async () => {
+  it('gets its descriptors without holes, and no others (HANDLES 13.6)', async () => {
     const program = `${LOOK}
       const open = (fd) => tried(() => { fs.fstatSync(fd); return true }) === true
       const given = Array.from({ length: 12 }, (_, fd) => open(fd))
@@ -193,14 +193,14 @@ describe.each(boxes)('in %s', (sandbox) => {
 })
 
 describe.skipIf(!boxes.includes('bwrap'))('Node under bwrap', () => {
-  it('has its own permissions on top where no handle needs native code (HANDLES 13.13)', async () => {
+  it("also has Node's permission model when no handle needs native code (HANDLES 13.13)", async () => {
     const program = `${LOOK}
       const { spawnSync } = await import('node:child_process')
       const native = () => process.dlopen({ exports: {} }, '/usr/lib/x.node')
       return { etc: list('/usr'), tmp: list('/tmp'), spawn: tried(() => spawnSync('/usr/bin/true').status), native: tried(native) }`
     expect(await ask({ sandbox: 'bwrap', program })).toEqual({
       etc: 'ERR_ACCESS_DENIED',
-      // empty, but for an installation that lies below /tmp itself
+      // empty, unless the installation itself lies below /tmp
       tmp: expect.any(Array),
       spawn: 'ERR_ACCESS_DENIED',
       native: 'ERR_DLOPEN_DISABLED',
@@ -209,7 +209,7 @@ describe.skipIf(!boxes.includes('bwrap'))('Node under bwrap', () => {
 })
 
 describe('the loader', () => {
-  it('imports no program when it is not confined as it was told (HANDLES 13.7)', async () => {
+  it('imports no program when the process is not confined as required (HANDLES 13.7)', async () => {
     const own = Array.from({ length: 7 }, () => 'ignore' as const)
     const child = spawn(process.execPath, [installation.loader], {
       stdio: ['ignore', 'ignore', 'ignore', 'pipe', ...own],
@@ -226,19 +226,19 @@ describe('the loader', () => {
 })
 
 describe('uids', () => {
-  it('are given once, and again only when everything is taken', () => {
+  it('are not reused before all others were used', () => {
     const uids = new Uids(UID_COUNT - 1)
     const [last, first] = [uids.take(), uids.take()]
     expect([last, first]).toEqual([FIRST_UID + UID_COUNT - 1, FIRST_UID])
     uids.release(first)
-    // not at once: somebody may still look at the dead one
+    // a uid is not reused at once, as processes of the dead program may still be ending
     expect(uids.take()).toBe(FIRST_UID + 1)
     const seen = new Set(Array.from({ length: 100 }, () => uids.take()))
     expect(seen.size).toBe(100)
   })
 })
 
-/** False while somebody is still ending in it. */
+/** False while processes are still ending in the group. */
 function removed(group: string): boolean {
   try {
     rmdirSync(group)

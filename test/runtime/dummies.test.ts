@@ -1,4 +1,4 @@
-/** What a rehearsal gives a program instead of its devices. */
+/** The dummy handles that a program gets in a rehearsal. */
 import { closeSync, fstatSync, openSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { join } from 'node:path'
@@ -52,7 +52,7 @@ function rehearsal() {
   }
 }
 
-test('HANDLES 12.15: reads are zeros, writes go nowhere, and who relied on a zero is known', () => {
+test('HANDLES 12.15: reads return zeros, writes are dropped, and relying on a zero is recorded', () => {
   const { broker, imu, adc, gps, led, requests } = rehearsal()
   led.write(1)
   imu.write(Uint8Array.of(1, 2))
@@ -69,14 +69,14 @@ test('HANDLES 12.15: reads are zeros, writes go nowhere, and who relied on a zer
   for (const handle of [imu, adc, gps]) handle.close()
 })
 
-test.each(['imu', 'adc'] as const)('an answer of %s is one that was relied on', (name) => {
+test.each(['imu', 'adc'] as const)('a read from %s counts as relied on', (name) => {
   const { broker, imu, adc } = rehearsal()
   if (name === 'imu') imu.writeRead(Uint8Array.of(0), 1)
   else adc.transfer(Uint8Array.of(0))
   expect(broker.asked).toBe(true)
 })
 
-test('HANDLES 12.15: no descriptor is touched, also where the scratch file has another number', () => {
+test('HANDLES 12.15: no granted descriptor is used, whatever the number of the scratch file', () => {
   const fd = openSync(join(folder.path, 'scratch'), 'w+')
   const { imu, gps } = rehearsal()
   imu.write(new Uint8Array(100))
@@ -86,7 +86,7 @@ test('HANDLES 12.15: no descriptor is touched, also where the scratch file has a
   closeSync(fd)
 })
 
-test('HANDLES 12.15: an analog input reads 0 V at once, and that is an answer that was relied on', () => {
+test('HANDLES 12.15: an analog input reads 0 V without waiting, and that counts as relied on', () => {
   for (const name of ['pot', 'far'] as const) {
     const { broker, [name]: input } = rehearsal()
     expect(input.read()).toBe(0)

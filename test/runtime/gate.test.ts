@@ -1,4 +1,4 @@
-/** The effects gate: each kind of effect in each situation, in a process of its own. */
+/** The effects gate: each kind of effect in each situation, in separate processes. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -9,9 +9,9 @@ import { build } from 'esbuild'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 
 interface Said {
-  /** Every effect that says so when it has happened. */
+  /** Every effect that reports back when it has happened. */
   all: string[]
-  /** Of what came back. */
+  /** Effects that came back. */
   results: Record<string, string>
   kept: { listeners: number }
   files: string[]
@@ -45,9 +45,9 @@ async function said(situation: string): Promise<Said> {
   return { ...(JSON.parse(lines.pop() ?? '') as Omit<Said, 'output'>), output: lines.join('\n') }
 }
 
-test.concurrent('HANDOVER 13.3, 13.4: nothing of a rehearsal reaches the world, comes back or counts', async () => {
+test.concurrent('HANDOVER 13.3, 13.4: no effect of a rehearsal happens or comes back, and its errors do not count', async () => {
   const { results, kept, files, logged, output } = await said('rehearsal')
-  // reading what is there is all that a rehearsal may do
+  // a rehearsal may only read files synchronously
   expect(results).toEqual({ readFileSync: 'came back' })
   expect({ kept, files, logged, output }).toEqual({
     kept: { listeners: 0 },
@@ -57,7 +57,7 @@ test.concurrent('HANDOVER 13.3, 13.4: nothing of a rehearsal reaches the world, 
   })
 })
 
-test.concurrent('HANDOVER 13.2: while the gate is closed, what can wait waits, and the rest is refused', async () => {
+test.concurrent('HANDOVER 13.2: while the gate is closed, connections, servers and timers wait, and other effects are refused', async () => {
   const { results, files } = await said('closed')
   const refused = Object.keys(results).filter((name) => results[name]?.startsWith('refused'))
   expect(refused.sort()).toEqual(
@@ -69,7 +69,7 @@ test.concurrent('HANDOVER 13.2: while the gate is closed, what can wait waits, a
   expect(files).toEqual(['closed-log'])
 })
 
-test.concurrent('HANDOVER 13.2: a program that drives the hardware may do everything', async () => {
+test.concurrent('HANDOVER 13.2: while the program drives the hardware, all effects pass', async () => {
   const { all, results, kept, files, logged, output } = await said('live')
   const { 'uncaught Error: thrown': thrown, 'uncaught Error: rejected': rejected, ...rest } = results
   expect([thrown, rejected]).toEqual(['came back', 'came back'])

@@ -22,18 +22,18 @@ import {
 
 useGuards()
 
-test('G10: descriptors that crossed a UNIX socket are the open files of the dead body (HANDLES 14.1)', async () => {
+test("G10: the next body gets the dead body's open files over a UNIX socket (HANDLES 14.1)", async () => {
   const { body, content, lose } = rig({ imu, led: output(1), motor: pwm, brake: output('hold') })
   const first = body()
   expect(await first.report()).toMatchObject({ opened: ['imu', 'led', 'motor', 'brake'], adopted: [], rescue: null })
-  // nobody can open it any more: whoever has it got it from the guard
+  // the file was deleted, so a process that has it open got it from the guard
   lose('brake')
   await first.kill()
   const second = body()
   const { opened, adopted, rescue } = await second.report()
   expect(opened).toEqual([])
   expect(rescue).toMatchObject({ confirmed: true, failed: [] })
-  // HANDLES 14.3: driven where a safe level is declared, and known to be
+  // the guard drives declared safe levels, and the next body knows it (HANDLES 14.3)
   expect(content('led')).toBe('1')
   expect(content('motor')).toBe('1500000\n')
   expect(content('imu')).toBe('9')
@@ -46,25 +46,28 @@ test('G10: descriptors that crossed a UNIX socket are the open files of the dead
   await second.end()
 })
 
-test.skipIf(!mayGroup)('programs are frozen before the levels are driven, and ended after (HANDLES 14.2)', async () => {
-  const cgroup = group()
-  const { body, content } = rig({ led: output(0), brake: output('hold') }, { cgroup, programs: 3 })
-  const first = body()
-  const { programs } = await first.report()
-  await eventually(() => content('led') === '7')
-  await first.kill()
-  await eventually(() => content('led') === '0')
-  const second = body({ programs: 0 })
-  const { rescue } = await second.report()
-  expect(rescue?.confirmed).toBe(true)
-  expect(programs.filter(running)).toEqual([])
-  expect(readFileSync(join(cgroup, 'cgroup.freeze'), 'utf8').trim()).toBe('0')
-  expect(content('led')).toBe('0')
-  expect(content('brake')).toBe('7')
-  await second.end()
-})
+test.skipIf(!mayGroup)(
+  'programs are frozen before the safe levels are driven, and killed after (HANDLES 14.2)',
+  async () => {
+    const cgroup = group()
+    const { body, content } = rig({ led: output(0), brake: output('hold') }, { cgroup, programs: 3 })
+    const first = body()
+    const { programs } = await first.report()
+    await eventually(() => content('led') === '7')
+    await first.kill()
+    await eventually(() => content('led') === '0')
+    const second = body({ programs: 0 })
+    const { rescue } = await second.report()
+    expect(rescue?.confirmed).toBe(true)
+    expect(programs.filter(running)).toEqual([])
+    expect(readFileSync(join(cgroup, 'cgroup.freeze'), 'utf8').trim()).toBe('0')
+    expect(content('led')).toBe('0')
+    expect(content('brake')).toBe('7')
+    await second.end()
+  },
+)
 
-test('without a control group programs are killed by their pids (HANDLES 14.2)', async () => {
+test('without a control group programs are killed by pid (HANDLES 14.2)', async () => {
   const { body, content } = rig({ led: output(0) }, { programs: 3 })
   const first = body()
   const { programs } = await first.report()
@@ -78,7 +81,7 @@ test('without a control group programs are killed by their pids (HANDLES 14.2)',
   await second.end()
 })
 
-test('levels are driven in time also when a program cannot be stopped (HANDLES 14.2)', async () => {
+test('safe levels are driven in time also when a program cannot be stopped (HANDLES 14.2)', async () => {
   const scale = 0.2
   const { body } = rig({ led: output(0) }, { programs: 1, loose: true })
   const first = body({}, { MEDULLA_TIME_SCALE: String(scale) })
@@ -91,13 +94,13 @@ test('levels are driven in time also when a program cannot be stopped (HANDLES 1
   const { seen = 0, safe = 0, ended = 0 } = rescue ?? {}
   expect(rescue).toMatchObject({ confirmed: false, failed: [] })
   expect(BigInt(safe) - BigInt(seen)).toBeGreaterThan(BigInt(100e6 * scale))
-  // five times what this guard was told to take
+  // five times this guard's limit
   expect(Number(BigInt(safe) - BigInt(seen)) / 1e6).toBeLessThan(SAFE_WITHIN_MS * Math.max(busy, load()))
   expect(BigInt(ended)).toBeGreaterThan(BigInt(safe))
   await second.end()
 })
 
-test('a body that ends in good order takes its guard with it, which writes nothing (HANDLES 14.10)', async () => {
+test('when a body ends in order, its guard ends too, without writing a level (HANDLES 14.10)', async () => {
   const { body, content, listens } = rig({ led: output(1) })
   const only = body()
   const { guard } = await only.report()
@@ -108,7 +111,7 @@ test('a body that ends in good order takes its guard with it, which writes nothi
   expect(listens()).toBe(false)
 })
 
-test('a handle whose entry has changed is let go before it is opened anew (HANDLES 14.6)', async () => {
+test('a handle whose board entry has changed is released before it is opened anew (HANDLES 14.6)', async () => {
   const { order, body } = rig({ led: output(1), lamp: output(1), old: output(1) })
   const first = body()
   const { guard } = await first.report()
@@ -120,14 +123,14 @@ test('a handle whose entry has changed is let go before it is opened anew (HANDL
   expect(adopted.map(([name]) => name)).toEqual(['led'])
   expect(holds(guard)).toEqual([order.files.led])
   await second.kill()
-  // the old guard serves again, with what it still has
+  // the old guard serves the remaining handles
   const third = body({ about: { ...ABOUT, chip: 'another' }, handles: { led } })
   expect(await third.report()).toMatchObject({ opened: ['led'], adopted: [] })
   expect(holds(guard)).toEqual([])
   await third.end()
 })
 
-test('a next body that dies half-way loses nothing (HANDLES 14.6)', async () => {
+test('when the next body dies during the takeover, no handle is lost (HANDLES 14.6)', async () => {
   const { body, content, lose } = rig({ led: output(1) })
   const first = body()
   await first.report()
@@ -144,7 +147,7 @@ test('a next body that dies half-way loses nothing (HANDLES 14.6)', async () => 
   expect(() => content('led')).toThrow('ENOENT')
 })
 
-test('200 handles go over, too', async () => {
+test('200 handles are passed to the next body', async () => {
   const handles = Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`led${i}`, output(1)]))
   const { body, content } = rig(handles)
   const first = body()
@@ -187,26 +190,32 @@ test('a guard that does not answer is ended, and the handles are opened anew (HA
   await second.end()
 })
 
-test.skipIf(process.getuid?.() !== 0)('only its own user may take the handles over (HANDLES 14.5)', async () => {
-  const { order, body } = rig({ led: output(1) })
-  const first = body()
-  await first.report()
-  await first.kill()
-  const script = `const s = require('net').connect(${JSON.stringify(join(order.folder, 'guard.sock'))})
+test.skipIf(process.getuid?.() !== 0)(
+  'only a process of the same user can take the handles (HANDLES 14.5)',
+  async () => {
+    const { order, body } = rig({ led: output(1) })
+    const first = body()
+    await first.report()
+    await first.kill()
+    const script = `const s = require('net').connect(${JSON.stringify(join(order.folder, 'guard.sock'))})
     s.on('error', ({ code }) => console.log(code)).on('data', () => console.log('data')).on('end', () => console.log('end'))`
-  const stranger = spawn(process.execPath, ['-e', script], {
-    uid: 65534,
-    gid: 65534,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  const [said] = await Promise.all([new Promise((resolve) => stranger.stdout?.once('data', resolve))])
-  expect(String(said).trim()).toBe('EACCES')
-  const second = body()
-  expect((await second.report()).opened).toEqual([])
-  await second.end()
-})
+    const stranger = spawn(process.execPath, ['-e', script], {
+      uid: 65534,
+      gid: 65534,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    const [said] = await Promise.all([new Promise((resolve) => stranger.stdout?.once('data', resolve))])
+    expect(String(said).trim()).toBe('EACCES')
+    const second = body()
+    expect((await second.report()).opened).toEqual([])
+    await second.end()
+  },
+)
 
-test('safe levels are there within the stated time', { tags: ['slow'], timeout: 300_000 * SCALE }, async () => {
+test('safe levels are driven within the time of the specification', {
+  tags: ['slow'],
+  timeout: 300_000 * SCALE,
+}, async () => {
   const cgroup = mayGroup ? group() : null
   const { body, content } = rig({ led: output(0) }, { cgroup, programs: 2 })
   const took: number[] = []
@@ -226,7 +235,7 @@ test('safe levels are there within the stated time', { tags: ['slow'], timeout: 
   expect(Math.max(...took)).toBeLessThan(SAFE_WITHIN_MS * SCALE)
 })
 
-test('the input of the emergency stop: the guard stops, drives, latches and tells the body (HANDLES 6.7, 14.12)', async () => {
+test("at the emergency stop's input the guard stops programs, drives levels, latches and tells the body (HANDLES 6.7, 14.12)", async () => {
   const { body, content, pull, guarded } = stoppable()
   const only = body()
   const { programs } = await only.report()
@@ -234,13 +243,13 @@ test('the input of the emergency stop: the guard stops, drives, latches and tell
   pull('stop', 1)
   expect(await only.line()).toEqual({ stopped: 'the input stop' })
   expect(content('led')).toBe('0')
-  // nobody writes any more: frozen, or killed where there is no control group
+  // the programs no longer write: they are frozen, or killed without a control group
   if (!mayGroup) expect(programs.filter(running)).toEqual([])
   expect((await eventually(guarded))?.reason).toBe('the input stop')
   only.say('release')
   expect(await only.line()).toEqual({ done: false })
   pull('stop', 0)
-  // at once: the guard looks when it is asked
+  // at once, because the guard reads the input also when it is asked
   only.say('release')
   expect(await only.line()).toEqual({ done: true })
   expect(content('led')).toBe('0')
@@ -262,7 +271,7 @@ test.each(['hang', 'SIGSTOP'] as const)(
     await eventually(() => content('led') === '0')
     expect(performance.now() - from).toBeLessThan(SAFE_WITHIN_MS * SCALE * Math.max(before, load()))
     expect((await eventually(guarded))?.reason).toBe('the input stop')
-    // the next body knows, whatever became of the file
+    // the next body knows the stop, also without the file
     await only.kill()
     const second = body({ programs: 0 })
     expect((await second.report()).latch?.reason).toBe('the input stop')
@@ -270,23 +279,26 @@ test.each(['hang', 'SIGSTOP'] as const)(
   },
 )
 
-test.each(['hang', 'SIGSTOP'] as const)('a body that stands still counts as gone: %s (HANDLES 14.11)', async (how) => {
-  const { body, content } = stoppable({ bodyMs: 500 })
-  const first = body()
-  const { programs } = await first.report()
-  await eventually(() => content('led') === '7')
-  const ended = new Promise((resolve) => first.process.once('exit', (_, signal) => resolve(signal)))
-  if (how === 'hang') first.say('hang')
-  else first.process.kill('SIGSTOP')
-  expect(await ended).toBe('SIGKILL')
-  await eventually(() => content('led') === '0')
-  const second = body({ programs: 0 })
-  expect((await second.report()).rescue).toMatchObject({ cause: 'hung', confirmed: true, failed: [] })
-  expect(programs.filter(running)).toEqual([])
-  await second.end()
-})
+test.each(['hang', 'SIGSTOP'] as const)(
+  'a body that stands still is treated as dead: %s (HANDLES 14.11)',
+  async (how) => {
+    const { body, content } = stoppable({ bodyMs: 500 })
+    const first = body()
+    const { programs } = await first.report()
+    await eventually(() => content('led') === '7')
+    const ended = new Promise((resolve) => first.process.once('exit', (_, signal) => resolve(signal)))
+    if (how === 'hang') first.say('hang')
+    else first.process.kill('SIGSTOP')
+    expect(await ended).toBe('SIGKILL')
+    await eventually(() => content('led') === '0')
+    const second = body({ programs: 0 })
+    expect((await second.report()).rescue).toMatchObject({ cause: 'hung', confirmed: true, failed: [] })
+    expect(programs.filter(running)).toEqual([])
+    await second.end()
+  },
+)
 
-test('a body that is busy, and says so now and then, is left alone (HANDLES 14.11)', async () => {
+test('a busy body that still sends signs of life is left alone (HANDLES 14.11)', async () => {
   const { body } = stoppable({ bodyMs: 500 })
   const only = body()
   const { guard } = await only.report()
@@ -312,7 +324,7 @@ test.each(['/dev/full', '/dev/null'])(
   },
 )
 
-test('an order of the body goes the same way (HANDLES 14.12)', async () => {
+test('an emergency stop ordered by the body is executed as one of the input (HANDLES 14.12)', async () => {
   const { body, content, guarded } = stoppable()
   const only = body()
   await only.report()
@@ -324,7 +336,7 @@ test('an order of the body goes the same way (HANDLES 14.12)', async () => {
   await only.end()
 })
 
-test('the service ends the body alone, starts it again, and lets it write no dump (HANDLES 14.9)', () => {
+test('the systemd service kills only the body, restarts it, and allows no core dump (HANDLES 14.9)', () => {
   const lines = readFileSync(join(ROOT, 'runtime/medulla.service'), 'utf8').split('\n')
   for (const line of ['KillMode=process', 'Restart=always', 'Delegate=yes', 'OOMPolicy=continue', 'LimitCORE=0'])
     expect(lines).toContain(line)

@@ -1,4 +1,4 @@
-/** Bodies of the least kind, and their guards: children/guardbody.ts, started as a runtime would start it. */
+/** Starts minimal bodies (children/guardbody.ts) with their guards, as a runtime starts them. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import {
   closeSync,
@@ -38,7 +38,7 @@ export const mayGroup = CGROUPS !== undefined && process.getuid?.() === 0
 
 let dist: string
 
-/** Builds the body and the guard before the tests of a file, and removes them after. Call it outside of any test. */
+/** Builds body and guard before the tests of a file, and removes them after. To be called outside of tests. */
 export function useGuards(): void {
   beforeAll(buildGuards)
   afterAll(() => rmSync(dist, { recursive: true, force: true }))
@@ -110,7 +110,7 @@ export class Body {
     this.process.stdin?.write(`${text}\n`)
   }
 
-  /** SIGKILL, and the time just before it. */
+  /** Sends SIGKILL, and returns the time just before. */
   async kill(): Promise<bigint> {
     const ended = new Promise((resolve) => this.process.once('exit', resolve))
     const at = process.hrtime.bigint()
@@ -128,7 +128,7 @@ export class Body {
 
 const guards = new Set<number>()
 
-/** A test that fails leaves none behind. */
+/** Kills all bodies, also after a failed test. */
 function cleanUp(pid: number | null): void {
   if (pid === null || guards.has(pid)) return
   guards.add(pid)
@@ -175,7 +175,7 @@ export const input: BoardHandle = {
 
 export const imu: BoardHandle = { kind: 'i2c', bus: 1, address: 0x68, via: 'inherit' }
 
-/** A folder with a file for each handle, as sysfs has them, and a home for the socket. */
+/** A folder with a file for each handle, like those in sysfs, and a home for the socket. */
 export function rig(handles: Record<string, BoardHandle>, options: Partial<BodyOrder> = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'medulla-guard-'))
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
@@ -192,7 +192,7 @@ export function rig(handles: Record<string, BoardHandle>, options: Partial<BodyO
   }
 }
 
-/** What a process has open below the temporary folder; nothing when it is gone. */
+/** The files that a process has open below the temporary folder; empty when the process has ended. */
 export function holds(pid: number): string[] {
   try {
     return readdirSync(`/proc/${pid}/fd`)
@@ -217,7 +217,7 @@ export function group(): string {
 export const running = (pid: number) => existsSync(`/proc/${pid}`) && !/^State:\s+[ZX]/m.test(status(pid))
 const status = (pid: number) => readFileSync(`/proc/${pid}/status`, 'utf8')
 
-/** A board with an emergency stop, a file for its latch, and programs in a control group where there may be one. */
+/** A board with an emergency stop, a latch file, and programs in a control group if one can be made. */
 export function stoppable(changes: Partial<BodyOrder> = {}) {
   const cgroup = mayGroup ? group() : null
   const bench = rig({ led: output(0), stop: input }, { cgroup, programs: 2, stopInput: 'stop', ...changes })

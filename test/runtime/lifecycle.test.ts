@@ -13,8 +13,8 @@ import {
 } from '../../runtime/body/slot/lifecycle.ts'
 
 /**
- * Every row, as `state event > next: actions (reason)`; `blame` where it is held against the candidate. What is not here
- * changes nothing (HANDOVER 2.3).
+ * Every row, as `state event > next: actions (reason)`; `blame` when it is held against the candidate. All other pairs
+ * change nothing (HANDOVER 2.3).
  */
 const CELLS = `
 idle launch > starting: spawn-next
@@ -135,7 +135,7 @@ waiting launch > starting: spawn-next
 waiting start > restarting: spawn-committed
 waiting stop > idle: stopped
 `
-/** preparing to arming share these; SAME is the state itself. */
+/** Rows that the states from preparing to arming share; SAME is the state itself. */
 const UPGRADING = `
 spawn-failed > running: kill-next end-upgrade (not-spawned)
 unhealthy > SAME: (unfit)
@@ -144,7 +144,7 @@ current-failed > running: kill-next end-upgrade (old-ended)
 current-died > cooling: safe-levels kill-current kill-next end-upgrade restart-later (old-ended)
 stop > stopping: kill-next end-upgrade stop-current (interrupted)
 `
-/** Wherever a slot is, but for one that was closed. */
+/** Rows of all states but `closed`. */
 const EVERYWHERE = `
 halt > idle: safe-levels kill-next kill-current kill-old cancel-restart end-upgrade stopped (estopped)
 unfenced > idle: safe-levels kill-next kill-current kill-old cancel-restart end-upgrade (unfenced)
@@ -161,7 +161,7 @@ const expected = new Map(
     ...open.flatMap((s) => lines(EVERYWHERE).map((l) => `${s} ${l}`)),
   ].map((line) => line.split(' > ') as [string, string]),
 )
-/** Under --force a deadline that force is no answer to is a plain one. */
+/** With --force these deadlines are handled as without it. */
 for (const state of open) {
   const plain = expected.get(`${state} deadline`)
   if (plain !== undefined && !expected.has(`${state} forced-deadline`)) expected.set(`${state} forced-deadline`, plain)
@@ -187,27 +187,27 @@ test('HANDOVER 2.7: slot.ts assigns and compares no state by its name', () => {
   expect(source.match(/#state(?:: State)? = (?!state\b).*/g)).toEqual(["#state: State = 'idle'"])
 })
 
-/** What only a candidate can bring about, and what can come whatever there is. */
+/** Events that need a candidate, and events that can always come. */
 const CANDIDATE = new Set<Event>([
   ...(['spawn-failed', 'refused', 'nothing-stored', 'ready', 'started', 'preloaded', 'armed', 'took'] as const),
   ...(['next-failed', 'bad-copy', 'next-died', 'next-orphaned'] as const),
 ])
 const ANYBODY = new Set<Event>(['stop', 'halt', 'unfenced', 'close', 'deadline', 'forced-deadline'])
 
-/** What the actions do to roles, the lease and the upgrade, with everything that must never be. */
+/** A model of the actions' effects on roles, lease and upgrade, with checks of all that must never happen. */
 class Model {
   state: State = 'idle'
   current = false
   next = false
   old = false
-  /** parked: has given its lease away */
+  /** parked: gave its lease away */
   parked = false
   upgrade = false
   ended = 0
   safe = true
 
   can(event: Event): boolean {
-    // While the commit is written nothing else is handled.
+    // While the commit is being written no other event is handled.
     const written = event === 'committed' || event === 'commit-failed'
     if (this.state.startsWith('committing')) return written
     if (written) return false
@@ -262,7 +262,7 @@ class Model {
       this.parked = false
     } else if (action === 'safe-levels') this.safe = true
     else if (action === 'finish-commit' || action === 'end-upgrade') {
-      // the emergency stop comes when it comes
+      // an emergency stop can come at any time
       if (!this.upgrade && (event === 'halt' || event === 'unfenced')) return
       expect(this.upgrade).toBe(true)
       this.upgrade = false
@@ -271,7 +271,7 @@ class Model {
   }
 }
 
-test('G12: any walk keeps one writer, ends each upgrade once, and never idles above safe levels', () => {
+test('G12: random walks keep one writer, end each upgrade once, and reach idle only with safe levels', () => {
   fc.assert(
     fc.property(fc.array(fc.constantFrom(...EVENTS), { maxLength: 60 }), (events) => {
       const model = new Model()

@@ -22,7 +22,7 @@ const beatAfter = (ms: number) => {
   monitor.beat()
 }
 
-test('HANDOVER 7.1: three heartbeats within the trial prove nothing: the last must come after it', () => {
+test('HANDOVER 7.1: a trial with three heartbeats is passed only if the last one comes after its end', () => {
   monitor.beginTrial(1000)
   for (let i = 0; i < 9; i++) beatAfter(100)
   expect(said).toEqual([])
@@ -32,7 +32,7 @@ test('HANDOVER 7.1: three heartbeats within the trial prove nothing: the last mu
   expect(said).toEqual(['proved'])
 })
 
-test('HANDOVER 7.1: after the end of the trial it still takes three', () => {
+test('HANDOVER 7.1: also after the end of the trial three heartbeats are needed', () => {
   monitor.beginTrial(100)
   beatAfter(150)
   beatAfter(100)
@@ -41,13 +41,13 @@ test('HANDOVER 7.1: after the end of the trial it still takes three', () => {
   expect(said).toEqual(['proved'])
 })
 
-test('HANDOVER 9.2: silence is lost, once, in the trial and after it; a program at rest is not watched', () => {
+test('HANDOVER 9.2: silence is reported once, in the trial and after it; a parked program is not watched', () => {
   monitor.beginTrial(100)
   beatAfter(200)
   vi.advanceTimersByTime(249)
   expect(said).toEqual([])
   vi.advanceTimersByTime(1)
-  // what has come meanwhile is read first
+  // heartbeats that arrived meanwhile are read first
   vi.advanceTimersByTime(1)
   expect(said).toEqual(['lost'])
   monitor.beat()
@@ -59,7 +59,7 @@ test('HANDOVER 9.2: silence is lost, once, in the trial and after it; a program 
   expect(said).toEqual(['lost'])
 })
 
-test('HANDOVER 7.1: heartbeats that were sent in the trial prove nothing when a late body reads them after its end', async () => {
+test('HANDOVER 7.1: heartbeats sent during the trial do not count as later ones when a late body reads them after its end', async () => {
   vi.useRealTimers()
   const [program, body] = await connection()
   body.on('data', (beats: Buffer) => {
@@ -69,7 +69,7 @@ test('HANDOVER 7.1: heartbeats that were sent in the trial prove nothing when a 
   monitor.beginTrial(100)
   program.write(Buffer.alloc(5))
   stall(150)
-  // only then did the program hang
+  // the program hangs after these
   await expect.poll(() => said).toEqual(['lost'])
   for (const socket of [program, body]) socket.destroy()
 })

@@ -32,7 +32,7 @@ async function sealed(order: object, by: Signer): Promise<SignedOrder> {
 const refused = (code: string, message: RegExp | string = /./) =>
   expect.objectContaining({ code, message: expect.stringMatching(message) })
 
-test('HANDOVER 8.10: each order of an operator is good once', async () => {
+test('HANDOVER 8.10: an order of an operator works once', async () => {
   const wishes: Wish[] = [
     { order: 'start', slot: 'main' },
     { order: 'rollback', slot: 'main', program: 'arm', target: DIGEST, from: null },
@@ -53,7 +53,7 @@ test('HANDOVER 8.10: each order of an operator is good once', async () => {
   }
 })
 
-test('HANDOVER 8.10: an order of a stranger, of an observer, for another robot, or with another word in it', async () => {
+test('HANDOVER 8.10: an order of a stranger or observer, for another robot, or with an altered text is refused', async () => {
   const start = { order: 'start', slot: 'main' } as const
   const cases: [SignedOrder, string, RegExp | string][] = [
     [await signed(start, { by: stranger }), 'unknown-operator', 'not signed by an operator'],
@@ -71,14 +71,14 @@ test('HANDOVER 8.10: an order of a stranger, of an observer, for another robot, 
   const good = await signed(start)
   cases.push([{ ...good, order: good.order.replace('main', 'arm') }, 'bad-signature', /./])
   cases.push([{ ...good, sig: 'AAAA' }, 'bad-signature', /./])
-  // the same text signed as something else
+  // the same text signed for another purpose
   const bytes = Buffer.from(good.order)
   cases.push([{ ...good, sig: toBase64(await ann.sign('release@medulla', bytes)) }, 'bad-signature', /./])
   for (const [order, code, message] of cases) expect(() => desk.check(order)).toThrow(refused(code, message))
   expect(desk.check(good)).toMatchObject({ order: start })
 })
 
-test('HANDOVER 2.9: a stop makes stale what was given out before it for the slot, an emergency stop all that moves', async () => {
+test('HANDOVER 2.9: a stop makes earlier nonces of the slot stale, an emergency stop those of all starting orders', async () => {
   const start = (slot: string) => signed({ order: 'start', slot })
   const orders = { main: await start('main'), arm: await start('arm'), release: await signed({ order: 'release' }) }
   const change = await signed({ order: 'params', slot: 'main', change: { reset: 'all' } })
@@ -91,7 +91,7 @@ test('HANDOVER 2.9: a stop makes stale what was given out before it for the slot
   expect(desk.check(await start('main'))).toMatchObject({ order: { slot: 'main' } })
 })
 
-test('HANDOVER 8.10: asking for values keeps nobody from giving an order', async () => {
+test('HANDOVER 8.10: requesting many nonces does not block orders of others', async () => {
   const first = await signed({ order: 'release' })
   for (let n = 0; n < 10_000; n++) desk.nonce()
   expect(desk.check(first)).toMatchObject({ order: { order: 'release' } })

@@ -32,7 +32,7 @@ test('HANDLES 16.3: the inputs of one converter go to one slot', () => {
   owner.close()
 })
 
-test('HANDOVER 7.8: what the handles of a slot are driven to', () => {
+test('HANDOVER 7.8: the owner reports the present output values of a slot', () => {
   const handles = {
     arm: { kind: 'servo', line: 18, initial: 30 },
     led: { kind: 'output', line: 1, initial: 1 },

@@ -44,7 +44,7 @@ test.each<[string, Params, RegExp]>([
   ['a name with a space', { 'a b': 1 }, /a name is a letter/],
   ['a name of the prototype', JSON.parse('{"__proto__": 1}'), /a name is a letter/],
   ['65 of them', Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`p${i}`, i])), /65 of them, at most 64/],
-])('HANDOVER 11.1: %s is refused at build with what to write', (_, params, message) => {
+])('HANDOVER 11.1: %s is refused at build, with what to write instead', (_, params, message) => {
   expect(() => checkSpec({ needs: {}, params, run: () => {} } satisfies RobotSpec<Needs, object, Params>)).toThrow(
     message,
   )
@@ -52,14 +52,14 @@ test.each<[string, Params, RegExp]>([
 
 test('a program sees its parameters by their own types', () => {
   const seen: ParamValues<typeof GOOD> = { kp: 2, duty: 0.3, mode: 'fast', armed: true, gain: 1 }
-  // @ts-expect-error: none of its choices
+  // @ts-expect-error: not one of the choices
   const wrong: ParamValues<typeof GOOD> = { ...seen, mode: 'none' }
-  // @ts-expect-error: not for the program to write
+  // @ts-expect-error: a program cannot write parameters
   seen.kp = 3
   expect(wrong.mode).toBe('none')
 })
 
-test('HANDOVER 11.2: what fits, and what is said of what does not', () => {
+test('HANDOVER 11.2: allowed values pass, and others are refused with what was expected', () => {
   const { kp, duty, mode, armed } = declare(GOOD) as Record<string, Declaration>
   for (const [declared, value] of [[kp, 0], [kp, 5], [duty, 0.7], [mode, 'fast'], [armed, true]] as const) // biome-ignore format: a table
     expect(misfit(declared as Declaration, value)).toBeNull()
@@ -71,7 +71,7 @@ test('HANDOVER 11.2: what fits, and what is said of what does not', () => {
   expect(misfit(armed as Declaration, 1)).toBe('expected true or false, got 1')
 })
 
-test('HANDOVER 11.3: the view is live, and a program cannot write it', () => {
+test('HANDOVER 11.3: params gives present values, and a program cannot write it', () => {
   const values = valuesOf(declare(GOOD), { kp: 2, mode: 'none', other: 1 })
   const view = paramsView(values) as Record<string, unknown>
   expect({ ...view }).toEqual({ kp: 2, duty: 0.3, mode: 'slow', armed: false, gain: 2 })
@@ -88,7 +88,7 @@ const of = (params: Record<string, ManifestParam>, program = 'rover', takesState
   manifest: { params, ...(takesStateOf === undefined ? {} : { takesStateOf }) } as Manifest,
 })
 
-/** A slot that runs one program, on a disk of a list. */
+/** The parameters of a slot with one program, whose disk is an array. */
 function slot(declared: Record<string, ManifestParam>, set: Record<string, number | boolean | string> = {}) {
   const sent: ToProgram[] = []
   const saved: Record<string, number | boolean | string>[] = []
@@ -108,7 +108,7 @@ function slot(declared: Record<string, ManifestParam>, set: Record<string, numbe
 
 const KP = { kp: { value: 1.2, min: 0, max: 5 }, mode: { value: 'slow', choices: ['slow', 'fast'] } }
 
-test('HANDOVER 11.2: all of a change or nothing', async () => {
+test('HANDOVER 11.2: a change is applied as a whole, or not at all', async () => {
   const { params, sent, saved } = slot(KP)
   expect(() => params.change({ set: { kp: 2, mode: 'no' } }, of(KP), 'ann')).toThrow(
     'mode: expected slow or fast, got "no"',
@@ -129,12 +129,12 @@ test('HANDOVER 11.2: all of a change or nothing', async () => {
   expect(saved.at(-1)).toEqual({})
 })
 
-test('HANDOVER 11.6: 10,000 changes at once: two messages, two writes, one line for each who made them', async () => {
+test('HANDOVER 11.6: 10,000 changes at once cause two messages, two writes, and one log line for each author', async () => {
   const { params, sent, saved, notes } = slot(KP)
   const answers = Array.from({ length: 10_000 }, (_, i) =>
     params.change({ set: { kp: (i % 500) / 100 } }, of(KP), i % 2 === 0 ? 'ann' : 'bob'),
   )
-  // nothing of its own for each of them
+  // all changes share one pending write
   expect(new Set(answers).size).toBe(1)
   await Promise.all(answers)
   await params.change({ set: { kp: 3 } }, of(KP), 'ann')
@@ -147,7 +147,7 @@ test('HANDOVER 11.6: 10,000 changes at once: two messages, two writes, one line 
   expect(notes[2]).toBe('params: kp 4.99 -> 3, by ann')
 })
 
-test('HANDOVER 11.4, 11.5: at a commit what no longer fits is forgotten and said; a parked program hears what is set', async () => {
+test('HANDOVER 11.4, 11.5: a commit removes and reports values that are no longer allowed; a parked program gets new values', async () => {
   const { params, sent, saved, notes, running } = slot(KP, { kp: 4, mode: 'fast', old: 1 })
   const next = { kp: { value: 1, max: 3 }, mode: { value: 'fast', choices: ['fast', 'faster'] } }
   expect(params.values(of(next))).toEqual({ kp: 1, mode: 'fast' })
@@ -166,7 +166,7 @@ test('HANDOVER 11.4, 11.5: at a commit what no longer fits is forgotten and said
   expect(saved.at(-1)).toEqual({})
 })
 
-test('HANDOVER 11.8: what is set belongs to a program, is kept while another one runs, and goes along with a new name', async () => {
+test('HANDOVER 11.8: set values belong to a program name, are kept while another runs, and follow a renaming', async () => {
   const { params, saved } = slot(KP, { kp: 4 })
   const boat = of(KP, 'boat')
   expect(params.values(boat)).toEqual({ kp: 1.2, mode: 'slow' })
@@ -174,7 +174,7 @@ test('HANDOVER 11.8: what is set belongs to a program, is kept while another one
   await params.change({ set: { mode: 'fast' } }, boat, 'ann')
   expect(params.values(of(KP))).toEqual({ kp: 4, mode: 'slow' })
   expect(params.values(boat)).toEqual({ kp: 1.2, mode: 'fast' })
-  // under a new name, which says whose state it takes
+  // renamed, with takesStateOf
   const tank = of(KP, 'tank', 'rover')
   expect(params.values(tank)).toEqual({ kp: 4, mode: 'slow' })
   expect(params.settle(tank)).toEqual([])

@@ -32,7 +32,7 @@ afterAll(() => {
 const refused = (code: string, message: RegExp) =>
   expect.objectContaining({ code, message: expect.stringMatching(message) })
 
-test('HANDLES 9.11: an input is pressed as its program reads it, and let go; a chip is poked', () => {
+test('HANDLES 9.11: an input can be pressed and released in logical levels; a chip can be poked', () => {
   const pins = new Pins({ owner, world })
   expect(pins.present(['button'])).toMatchObject([{ value: 0 }])
   expect(pins.poke('button', null, '1')).toMatchObject({ name: 'button', value: 1 })
@@ -47,7 +47,7 @@ test('HANDLES 9.11: an input is pressed as its program reads it, and let go; a c
   expect(() => pins.poke('ghost', null, '1')).toThrow(refused('missing-handle', /no handle ghost/))
 })
 
-test('HANDLES 9.11: nothing of a real board is poked', () => {
+test('HANDLES 9.11: handles of a real board cannot be poked', () => {
   expect(() => new Pins({ owner, world: null }).poke('button', null, '1')).toThrow(
     refused('usage', /this board is real/),
   )

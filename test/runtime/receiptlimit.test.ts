@@ -8,7 +8,7 @@ import { eventually } from '../e2e/eventually.ts'
 const MINUTE = 60_000
 const HOUR = 60 * MINUTE
 
-/** A limit with a clock of its own; windows end by the real one, `scale` minutes long. */
+/** A limit with a clock set by the test; windows end by the real clock, after `scale` minutes. */
 function bed(scale = 1) {
   const clock = { now: 0 }
   const written: Entry[] = []
@@ -31,7 +31,7 @@ function bed(scale = 1) {
   return { clock, written, limit, of, many, sum }
 }
 
-test('HANDOVER 8.18: of 10,000 refusals 48 are recorded at once, a new kind still is, and the rest is one receipt with its number', async () => {
+test('HANDOVER 8.18: of 10,000 refusals 48 get receipts, a new kind still gets one, and one receipt counts the others', async () => {
   const { clock, written, limit, of, many, sum } = bed()
   await many(10_000, 'op1')
   expect(written).toHaveLength(48)
@@ -51,7 +51,7 @@ test('HANDOVER 8.18: of 10,000 refusals 48 are recorded at once, a new kind stil
   expect(sum('op1')).toBe(10_023)
 })
 
-test('HANDOVER 8.18: afterwards it is one a minute for each operator, two a minute for all', async () => {
+test('HANDOVER 8.18: after the burst one refusal a minute is recorded for each operator, two for all', async () => {
   const { clock, written, many } = bed()
   for (let minute = 0; minute < 600; minute++) {
     for (const pusher of ['op1', 'op2', 'op3', 'op4', 'op5', 'op6']) await many(20, pusher)
@@ -60,7 +60,7 @@ test('HANDOVER 8.18: afterwards it is one a minute for each operator, two a minu
   expect(written.length).toBeLessThanOrEqual(192 + 6 + 2 * 600)
 })
 
-test('HANDOVER 8.18: whoever was refused nothing for an hour is recorded, whatever others do', async () => {
+test('HANDOVER 8.18: a refusal of an operator without refusals for an hour is recorded, whatever others do', async () => {
   const { clock, written, of, many } = bed()
   for (const pusher of ['op1', 'op2', 'op3', 'op4', 'op5', 'op6']) await many(500, pusher)
   expect(written.length).toBeLessThan(192 + 6)
@@ -70,7 +70,7 @@ test('HANDOVER 8.18: whoever was refused nothing for an hour is recorded, whatev
   expect(await of('op7')).toMatchObject({ pusher: 'op7' })
 })
 
-test('HANDOVER 8.18: operators whom nobody knows share one account, and memory is kept for 64 parties', async () => {
+test('HANDOVER 8.18: unknown operators share one limit, and limits are kept for at most 64 parties', async () => {
   const { written, limit, of, many } = bed()
   for (let i = 0; i < 5000; i++) await of(`SHA256:${i}`, { outcome: 'estopped' })
   expect(written).toHaveLength(48)
@@ -82,14 +82,14 @@ test('HANDOVER 8.18: operators whom nobody knows share one account, and memory i
   expect(counted).toBe(5000 + 1000)
 })
 
-test('HANDOVER 8.18: a window that ends writes the number by itself', async () => {
+test('HANDOVER 8.18: the count is written when its window ends', async () => {
   const { written, many } = bed(0.0005)
   await many(100, 'op1')
   await eventually(() => written.length === 49)
   expect(written.at(-1)).toMatchObject({ outcome: 'refused', slot: 'main', code: 'role', count: 52 })
 })
 
-test('HANDOVER 8.19: stops, starts, releases and pushes that are called off have the same limits; any other end is recorded', async () => {
+test('HANDOVER 8.19: stops, starts, releases and called-off pushes have the same limits; other outcomes are always recorded', async () => {
   const { written, many } = bed()
   await many(200, undefined, { outcome: 'stopped' })
   await many(200, 'op1', { outcome: 'released' })

@@ -7,7 +7,7 @@ import { causeOf, type Evidence } from '../../runtime/body/slot/verdict.ts'
 const { timing } = parseBoard(JSON.stringify({ model: 'sim', handles: {} }), 'board.json')
 const NOTHING: Evidence = { said: null, ending: null, held: null, deadlineMs: null, entered: null, ranMs: null }
 
-test('HANDOVER 3.9: whatever a program says is one line in quotation marks, of bounded length', () => {
+test('HANDOVER 3.9: a text of a program is shown as one quoted line of bounded length', () => {
   fc.assert(
     fc.property(fc.string({ unit: 'binary', maxLength: 2000 }), (text) => {
       expect(oneLine(text).length).toBeLessThanOrEqual(MAX_SAID)
@@ -22,7 +22,7 @@ test('HANDOVER 3.9: whatever a program says is one line in quotation marks, of b
   )
 })
 
-test('HANDOVER 9.11: a crash says after which run and how, and what the program said is apart from it', () => {
+test("HANDOVER 9.11: a crash has the length of the run and the exit, and the program's text separately", () => {
   const said = { code: 'bad-state', message: '', said: 'boom' } as const
   const died = { ...NOTHING, ending: 'exit code 1', ranMs: 9012 }
   expect(causeOf('crashed', died, timing)).toEqual({

@@ -7,11 +7,11 @@ import type { Arch } from '../../runtime/sdk/seccomp.ts'
 
 const HEADERS: Record<Arch, readonly string[]> = {
   x64: ['/usr/include/x86_64-linux-gnu/asm/unistd_64.h', '/usr/include/asm/unistd_64.h'],
-  // arm64 has the generic table
+  // arm64 uses the generic table
   arm64: ['/usr/include/asm-generic/unistd.h'],
 }
 
-/** Those that runtime/sdk/seccomp.ts names, and seccomp(2) itself. */
+/** The calls that runtime/sdk/seccomp.ts names, and seccomp(2). */
 const USED = `
   seccomp ioctl read pread64 readv preadv preadv2 splice tee copy_file_range sendfile fcntl dup dup2 dup3 flock ftruncate
   fallocate clone clone3 prctl socket sendmsg sendmmsg io_uring_setup io_uring_register
@@ -26,7 +26,7 @@ const USED = `
   .trim()
   .split(/\s+/)
 
-/** Name to number, by number; null when the headers are not there. */
+/** Names to numbers, sorted by number; null when the headers are missing. */
 export function tableOf(arch: Arch): Record<string, number> | null {
   const header = HEADERS[arch].find((path) => existsSync(path))
   if (header === undefined) return null

@@ -1,4 +1,4 @@
-/** What the filter decides, walked by an interpreter on both machines, and seen from the kernel on this one. */
+/** Decisions of the seccomp filter: interpreted for both architectures, and by the kernel on this machine. */
 import { spawnSync } from 'node:child_process'
 import { closeSync, mkdtempSync, openSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -65,7 +65,7 @@ describe.each(ARCHES)('the filter of %s', (arch) => {
     expect(call('ioctl', OUTPUT, SET_CONFIG)).toBe(EPERM)
   })
 
-  it('looks at as much of an int as the kernel does', () => {
+  it('checks the low half of an int argument, as the kernel does', () => {
     const high = 0xdeadbeef_00000000n
     expect(call('ioctl', high | BigInt(OUTPUT), high | BigInt(IOCTL.lineSet))).toBe(ALLOW)
     expect(call('ioctl', high | BigInt(OUTPUT), high | BigInt(SET_CONFIG))).toBe(EPERM)
@@ -73,7 +73,7 @@ describe.each(ARCHES)('the filter of %s', (arch) => {
     expect(call('fcntl', high | BigInt(INPUT), high | 4n)).toBe(EPERM)
   })
 
-  it('leaves the edges of a line to the body (HANDLES 13.9)', () => {
+  it('denies reading edges of a line, which belong to the body (HANDLES 13.9)', () => {
     for (const name of ['read', 'pread64', 'readv', 'preadv', 'preadv2', 'splice', 'tee', 'copy_file_range'] as const) {
       expect([name, call(name, INPUT)]).toEqual([name, EPERM])
       expect([name, call(name, I2C)]).toEqual([name, ALLOW])
@@ -82,7 +82,7 @@ describe.each(ARCHES)('the filter of %s', (arch) => {
     expect(call('sendfile', INPUT, OTHER)).toBe(ALLOW)
   })
 
-  it('keeps granted descriptors at their numbers and their files as they are (HANDLES 13.9)', () => {
+  it('denies copying granted descriptors and changing their open files (HANDLES 13.9)', () => {
     const changes = ['dup', 'dup3', 'flock', 'ftruncate', 'fallocate', ...(arch === 'x64' ? ['dup2'] : [])] as Syscall[]
     for (const { fd } of GRANTS) {
       for (const name of changes) expect([name, fd, call(name, fd)]).toEqual([name, fd, EPERM])
@@ -95,7 +95,7 @@ describe.each(ARCHES)('the filter of %s', (arch) => {
     expect(call('fcntl', OTHER, 4)).toBe(ALLOW)
   })
 
-  it('lets a listening socket be copied, closed on exec, and nothing else of it be changed (HANDLES 17.3)', () => {
+  it('allows copying a listening socket and setting close-on-exec, nothing else (HANDLES 17.3)', () => {
     const listens = filter({ arch, grants: [{ fd: 20, kind: 'listen', encoding: 'listen' }], network: false })
     const on = (name: Syscall, ...args: number[]) =>
       decide(listens, { nr: nrOf(arch, name), arch: AUDIT_ARCH[arch], args })
@@ -103,11 +103,11 @@ describe.each(ARCHES)('the filter of %s', (arch) => {
     expect(allowed).toEqual([1, 2, 3, 1030])
     expect(on('dup', 20)).toBe(EPERM)
     expect(on('ioctl', 20, FIONBIO)).toBe(EPERM)
-    // of the copy
+    // on the copy
     expect(on('ioctl', 21, FIONBIO)).toBe(ALLOW)
   })
 
-  it('denies what reaches other processes, the kernel and the machine, wherever it is tried (HANDLES 13.10)', () => {
+  it('denies calls on other processes, the kernel and the machine (HANDLES 13.10)', () => {
     const denied: Syscall[] = ['ptrace', 'pidfd_getfd', 'process_vm_writev', 'kcmp', 'bpf', 'mount', 'unshare', 'setns']
     denied.push('keyctl', 'perf_event_open', 'userfaultfd', 'open_by_handle_at', 'reboot', 'clock_settime')
     if (arch === 'x64') denied.push('iopl', 'ioperm', 'modify_ldt')
@@ -121,7 +121,7 @@ describe.each(ARCHES)('the filter of %s', (arch) => {
     expect(call('prctl', 15)).toBe(ALLOW)
   })
 
-  it('HANDOVER 8.14: lets the endpoint make no connection and no process, and signal none', () => {
+  it('HANDOVER 8.14: denies the endpoint connections, new processes and signals', () => {
     const server = filter({ arch, grants: [], network: false, server: true })
     const serves = (name: Syscall, ...args: number[]) =>
       decide(server, { nr: nrOf(arch, name), arch: AUDIT_ARCH[arch], args })
@@ -130,13 +130,13 @@ describe.each(ARCHES)('the filter of %s', (arch) => {
     denied.push('ptrace', 'process_vm_readv', 'bpf', 'mount', 'keyctl', 'kexec_load', 'finit_module')
     if (arch === 'x64') denied.push('fork', 'vfork')
     for (const name of denied) expect([name, serves(name, 2)]).toEqual([name, EPERM])
-    // what fork(3) does, a thread of glibc, and a thread in another namespace
+    // the flags of fork(3), of a glibc thread, and of a thread in another namespace
     expect([0x1200011, 0x3d0f00, 0x10010000].map((flags) => serves('clone', flags))).toEqual([EPERM, ALLOW, EPERM])
     expect(serves('clone3')).toBe(ENOSYS)
     for (const name of ['read', 'ftruncate', 'dup'] as const) expect([name, serves(name, 6)]).toEqual([name, ALLOW])
   })
 
-  it('lets sockets and messages through only with the network (HANDLES 13.11)', () => {
+  it('allows sockets and messages only with network (HANDLES 13.11)', () => {
     const domains = [1, 2, 10, 16, 17, 40]
     const socket = (with_: readonly Instruction[]) =>
       domains.filter(
@@ -150,14 +150,14 @@ describe.each(ARCHES)('the filter of %s', (arch) => {
     }
   })
 
-  it('ends a process that speaks another call convention', () => {
+  it('kills a process that uses the calls of another architecture', () => {
     // AUDIT_ARCH_I386, AUDIT_ARCH_ARM
     for (const other of [0x40000003, 0x40000028]) expect(decide(program, { nr: 1, arch: other })).toBe(RET.kill)
     const x32 = decide(program, { nr: 0x40000000 + 16, arch: AUDIT_ARCH[arch], args: [OUTPUT, SET_CONFIG] })
     expect(x32).toBe(arch === 'x64' ? ENOSYS : ALLOW)
   })
 
-  it('comes to a decision for every call', () => {
+  it('decides every call', () => {
     const word = fc.integer({ min: 0, max: 0xffffffff })
     const any = fc.record({ nr: fc.integer({ min: 0, max: 600 }), args: fc.array(word, { maxLength: 3 }) })
     const decided = ({ nr, args }: { nr: number; args: number[] }) =>
@@ -165,7 +165,7 @@ describe.each(ARCHES)('the filter of %s', (arch) => {
     fc.assert(fc.property(any, decided), { numRuns: 2000 })
   })
 
-  it('allows what it does not name by the number alone, which the kernel remembers and skips the filter', () => {
+  it('allows other calls by number alone, so that the kernel can cache the decision and skip the filter', () => {
     const named = new Set<number>(Object.values(SYSCALLS[arch]))
     for (let nr = 0; nr < 470; nr++) {
       if (named.has(nr)) continue
@@ -175,7 +175,7 @@ describe.each(ARCHES)('the filter of %s', (arch) => {
     }
   })
 
-  it('has room for every line of a Pi', () => {
+  it('fits a program with every line of a Pi', () => {
     const many = Array.from({ length: 54 }, (_, n) => ({ fd: 11 + n, kind: 'output', encoding: 'line' }) as const)
     const program = filter({ arch, grants: many, network: false })
     const last = { nr: nrOf(arch, 'ioctl'), arch: AUDIT_ARCH[arch] }
@@ -186,7 +186,7 @@ describe.each(ARCHES)('the filter of %s', (arch) => {
   })
 })
 
-/** Installs the filter in a process of its own, and says what the kernel answers. */
+/** Installs the filter in a child process, and returns the kernel's answers. */
 const able = process.platform === 'linux' && isArch(process.arch)
 describe.skipIf(!able)('the kernel under the filter', () => {
   const folder = mkdtempSync(join(tmpdir(), 'medulla-seccomp-'))
@@ -208,7 +208,7 @@ describe.skipIf(!able)('the kernel under the filter', () => {
   })
   afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
-  /** descriptor 11 is a granted input line, 12 a granted i2c device, in the eyes of the filter. */
+  /** For the filter, descriptor 11 is a granted input line, and 12 a granted i2c device. */
   function run(what: string): Record<string, string> {
     const fds = Array.from({ length: 10 }, () => openSync('/dev/null', 'r+'))
     const child = spawnSync(process.execPath, [file, what], {
@@ -222,10 +222,10 @@ describe.skipIf(!able)('the kernel under the filter', () => {
     return JSON.parse(child.stdout) as Record<string, string>
   }
 
-  it('refuses by errno', () => {
+  it('refuses with errno', () => {
     expect(run('calls')).toEqual({
       'SET_CONFIG on a line': 'EPERM',
-      // the file is /dev/null: the kernel was asked
+      // ENOTTY of /dev/null: the call passed the filter
       'GET_VALUES on a line': 'ENOTTY',
       'I2C_SLAVE on i2c': 'EPERM',
       'SMBUS on i2c': 'ENOTTY',
@@ -253,7 +253,7 @@ describe.skipIf(!able)('the kernel under the filter', () => {
     })
   })
 
-  it('lets Node work', () => {
+  it('does not keep Node from working', () => {
     expect(run('node')).toEqual({
       file: 'hello',
       copy: 'hello',
@@ -268,13 +268,13 @@ describe.skipIf(!able)('the kernel under the filter', () => {
     })
   })
 
-  it('ends a process that calls as a 32 bit program does', ({ skip }) => {
+  it('kills a process that makes a 32-bit call', ({ skip }) => {
     if (process.arch !== 'x64') skip('there is no such way in')
     const source = join(folder, 'old.c')
     writeFileSync(source, 'int main(void){int r;__asm__ volatile("int $0x80":"=a"(r):"a"(20));return 0;}')
     const built = spawnSync('gcc', ['-O', '-o', join(folder, 'old'), source])
     if (built.status !== 0) skip('there is no gcc')
-    // a kernel that takes no such calls ends the process itself
+    // a kernel without 32-bit calls kills the process itself
     const { signal } = spawnSync(join(folder, 'old'))
     expect(run(join(folder, 'old'))).toEqual({ ended: signal ?? 'SIGSYS' })
   })

@@ -1,4 +1,4 @@
-/** What a person who writes `robot()` wrongly is told at the build, before anything leaves the laptop. */
+/** Messages for mistakes in `robot()`, which the build shows before anything leaves the laptop. */
 import { expect, test } from 'vitest'
 import { checkSpec } from '../../runtime/sdk/spec.ts'
 

@@ -23,15 +23,18 @@ afterEach(() => {
 
 const bytes = (length: number, seed = 1) => Uint8Array.from({ length }, (_, i) => (i * 31 + seed * 7) & 255)
 
-test.each([0, 1, 1000, 8192, 8193, 100_000])('a state of %i bytes comes back with its meta', (length) => {
-  const state = bytes(length)
-  const snapshot = new Outbox(fd).write(state, META)
-  const read = new StateReader(fd).read(snapshot)
-  expect(Buffer.compare(read.state, state)).toBe(0)
-  expect(read.meta).toEqual(META)
-})
+test.each([0, 1, 1000, 8192, 8193, 100_000])(
+  'a state of %i bytes is read as it was written, with its meta',
+  (length) => {
+    const state = bytes(length)
+    const snapshot = new Outbox(fd).write(state, META)
+    const read = new StateReader(fd).read(snapshot)
+    expect(Buffer.compare(read.state, state)).toBe(0)
+    expect(read.meta).toEqual(META)
+  },
+)
 
-test('only chunks that changed are written and read again', () => {
+test('only changed chunks are written and read again', () => {
   const outbox = new Outbox(fd)
   const reader = new StateReader(fd)
   const state = bytes(1024 * 1024)
@@ -62,7 +65,7 @@ test.each([
   ['the meta', 3],
   ['the chunk list', 110],
   ['the state', 512 * 1024 + 40_000],
-])('HANDOVER 5.7: a byte of %s changed after the record: nothing of it is used', (_, at) => {
+])('HANDOVER 5.7: a snapshot with a byte of %s changed after the record is not used', (_, at) => {
   const snapshot = new Outbox(fd).write(bytes(50_000), META)
   writeSync(fd, Buffer.from([0xee]), 0, 1, at)
   expect(() => new StateReader(fd).read(snapshot)).toThrow(StateError)
@@ -83,7 +86,7 @@ test('HANDOVER 5.3: a state over 64 MiB and impossible sizes are refused', () =>
   expect(() => new StateReader(fd).read({ ...snapshot, length: 8_000 })).toThrow('ends early')
 })
 
-test('HANDOVER 6.3: a record comes back, and anything else is skipped', () => {
+test('HANDOVER 6.3: a record is decoded as it was encoded, and other bytes are skipped', () => {
   const snapshot = { metaLength: 120, chunkCount: 64, length: 1_048_576, root: 'ab'.repeat(32) }
   const record = {
     kind: 'state' as const,
@@ -105,7 +108,7 @@ test('HANDOVER 6.3: a record comes back, and anything else is skipped', () => {
   }
 })
 
-test('HANDOVER 5.5: what JSON would lose is named', () => {
+test('HANDOVER 5.5: a value that JSON would lose is named with its place', () => {
   const lost: [unknown, string][] = [
     [{ a: Number.NaN }, 'state.a is NaN'],
     [{ a: { b: [1, Number.POSITIVE_INFINITY] } }, 'state.a.b[1] is Infinity'],
@@ -121,7 +124,7 @@ test('HANDOVER 5.5: what JSON would lose is named', () => {
   expect(unserialisable(circle)).toContain('nested deeper')
 })
 
-test('any JSON state comes back equal', () => {
+test('any JSON state is decoded equal', () => {
   fc.assert(
     fc.property(fc.jsonValue(), (value) => {
       const { bytes: encoded, encoding } = encodeState(value)
@@ -132,7 +135,7 @@ test('any JSON state comes back equal', () => {
   )
 })
 
-test('G11: state goes up and down through the versions, and a way that is missing is refused by name', () => {
+test('G11: state is migrated up and down between versions, and a missing migration is refused by name', () => {
   const spec = {
     version: 3,
     initial: () => ({ n: 0 }),

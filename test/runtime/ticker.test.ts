@@ -4,7 +4,7 @@ import { Ticker } from '../../runtime/sdk/ticker.ts'
 const MS = 1e6
 const NOW = 1e12
 
-/** The ticker of a program with one `every(20)`, and what it was told. */
+/** The ticker of a program with one `every(20)`, and the dt of its calls. */
 function program(ms = 20): { ticker: Ticker; dts: number[] } {
   const dts: number[] = []
   const ticker = new Ticker({ afterTick: () => false, failed: () => {} })
@@ -12,7 +12,7 @@ function program(ms = 20): { ticker: Ticker; dts: number[] } {
   return { ticker, dts }
 }
 
-/** One that has ticked at NOW, and has its next tick 20 ms later. */
+/** A schedule with the last tick at NOW and the next one 20 ms later. */
 function ran(): Ticker {
   const { ticker } = program()
   ticker.align([], NOW)
@@ -24,14 +24,14 @@ test('HANDOVER 4.5: after a takeover the deadlines go on, and dt is the time sin
   const { ticker, dts } = program()
   ticker.align(ran().schedule(), NOW + 3 * MS)
   expect(ticker.dueNs).toBe(NOW + 20 * MS)
-  // late by the takeover: dt says so, the deadline after it does not move
+  // the first tick is late by the takeover: dt includes it, and the next deadline does not move
   ticker.once(NOW + 22.5 * MS)
   ticker.once(NOW + 40 * MS)
   expect(dts).toEqual([22.5, 17.5])
   expect(ticker.dueNs).toBe(NOW + 60 * MS)
 })
 
-test('HANDOVER 4.5: another period begins at once, with a dt of its own', () => {
+test('HANDOVER 4.5: with another period the first tick is due at once, with a dt of one period', () => {
   const { ticker, dts } = program(5)
   ticker.align(ran().schedule(), NOW + 3 * MS)
   expect(ticker.dueNs).toBe(NOW + 3 * MS)
@@ -39,7 +39,7 @@ test('HANDOVER 4.5: another period begins at once, with a dt of its own', () => 
   expect(dts).toEqual([5])
 })
 
-test('HANDOVER 7.4: a schedule that is old, or none, gives a dt of one period', () => {
+test('HANDOVER 7.4: with an old schedule, or none, the first dt is one period', () => {
   for (const schedule of [ran().schedule(), []]) {
     const { ticker, dts } = program()
     ticker.align(schedule, NOW + 500 * MS)

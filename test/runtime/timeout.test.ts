@@ -7,7 +7,7 @@ import { connection, stall } from './stalled.ts'
 const timeout = new Timeout()
 afterEach(() => timeout.clear())
 
-// the first is late by less than what gets extra time, the second by more
+// the first delay is too short for extra time, the second is not
 test.each([40, 200])(
   'HANDOVER 10.3: what came in %i ms in which this process stood still is read before a deadline counts',
   async (ms) => {
@@ -18,7 +18,7 @@ test.each([40, 200])(
     timeout.set(20, () => {
       late = true
     })
-    // the heartbeat is in the socket, and the timer is overdue when the loop goes on
+    // when the loop goes on, the heartbeat is in the socket, and the timer is overdue
     program.write('heartbeat')
     stall(ms)
     await sleep(200)
@@ -27,7 +27,7 @@ test.each([40, 200])(
   },
 )
 
-test('HANDOVER 10.3: after standing still, the other gets as long again, at most 100 ms', async () => {
+test('HANDOVER 10.3: after this process stood still, a deadline is extended by as long, at most 100 ms', async () => {
   let lateAfter = 0
   const from = performance.now()
   timeout.set(30, () => {
@@ -38,7 +38,7 @@ test('HANDOVER 10.3: after standing still, the other gets as long again, at most
   expect(lateAfter).toBeGreaterThanOrEqual(499)
 })
 
-test('a deadline that nothing meets is late once, and one that is cleared or replaced is not', async () => {
+test('a missed deadline is reported once, a cleared or replaced one is not', async () => {
   const said: string[] = []
   timeout.set(10, () => said.push('replaced'))
   timeout.set(10, () => said.push('late'))

@@ -1,4 +1,4 @@
-/** State on its way through versions of a program, by the code that the SDK and the body use at every handover. */
+/** Random walks of a state through versions of a program, with the code of the SDK and the body. */
 import { closeSync, existsSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -34,7 +34,7 @@ const INIT: Init = {
 }
 
 type State = Record<string, unknown>
-/** Versions that know a field, first and last, and the value that it has when a version meets it anew. */
+/** The first and last version that knows a field, and the field's initial value. */
 interface Field {
   since: number
   until: number
@@ -44,7 +44,7 @@ type Fields = Readonly<Record<string, Field>>
 
 const knows = (version: number, { since, until }: Field): boolean => since <= version && version <= until
 
-/** A program as people write them: it takes what it knows, and begins anew what it does not find. */
+/** A typical program: `migrate` keeps known fields, and sets missing ones to their initial values. */
 function program(version: number, fields: Fields): AnySpec {
   const adapt = (from: State, known: number, wanted: number): State =>
     Object.fromEntries(
@@ -89,7 +89,7 @@ const stage = (version: number, fields: Fields): Stage => {
   return new Stage(program(version, fields), INIT, new Map(), { live: false, fence: 0 }, outside)
 }
 
-/** One program hands over to the next: at a swap; or the body does, after an undoing or a crash. */
+/** Hands the state to the next program: from program to program at a swap, or by the body after an undone swap or a crash. */
 const WAYS = ['record', 'inbox', 'checkpoint'] as const
 type Way = (typeof WAYS)[number]
 
@@ -120,7 +120,7 @@ async function handOver(old: Stage, from: number, next: Stage, to: number, way: 
   }
 }
 
-/** Small ones, and now and then one of many chunks. JSON has no -0. */
+/** Small values, and now and then one of many chunks. JSON has no -0. */
 const value = fc
   .oneof(
     { weight: 9, arbitrary: fc.jsonValue({ maxDepth: 3 }) },
@@ -142,7 +142,7 @@ const walk = fc.record({
   }),
 })
 
-test('P10, G11: 1,000 random states on random walks through four versions: no field that both sides know is lost or changed', async () => {
+test('P10, G11: on random walks of 1,000 states through four versions no field that both versions know is lost or changed', async () => {
   let hopped = 0
   await fc.assert(
     fc.asyncProperty(walk, async ({ fields, values, start, hops }) => {
@@ -151,7 +151,7 @@ test('P10, G11: 1,000 random states on random walks through four versions: no fi
       let [version, current] = [start, stage(start, fields)]
       current.begin(structuredClone(expected), null, 1, false)
       for (const { to, way } of hops) {
-        // nobody is there who could migrate a checkpoint down
+        // after a crash no running program could migrate a checkpoint down
         if (way === 'checkpoint' && to < version) continue
         const next = stage(to, fields)
         await handOver(current, version, next, to, way)
@@ -169,7 +169,7 @@ test('P10, G11: 1,000 random states on random walks through four versions: no fi
   expect(hopped).toBeGreaterThan(2000)
 })
 
-test('HANDOVER 6.11: rubbish of any length before the record, also what looks like the beginning of one, is skipped', () => {
+test('HANDOVER 6.11: rubbish of any length before the record is skipped, also if it looks like the beginning of a record', () => {
   const part = fc.oneof(
     fc.uint8Array({ minLength: 1, maxLength: 300 }),
     fc.constantFrom('M', 'MD', 'MDHS', 'MDHSMDHA', `${'x'.repeat(125)}MDH`).map((text) => Buffer.from(text)),
@@ -194,7 +194,7 @@ test('HANDOVER 6.11: rubbish of any length before the record, also what looks li
   )
 })
 
-test('HANDOVER 5.8: a state of a newer version is refused by name, also by a program that can migrate up', async () => {
+test('HANDOVER 5.8: a state of a newer version is refused by name, also by a program with migrate.up', async () => {
   const fields = { n: { since: 1, until: VERSIONS, fresh: 0 } }
   const old = stage(3, fields)
   old.begin({ n: 1 }, null, 1, false)

@@ -1,4 +1,4 @@
-/** Starts a confined program that never looks up, says its uid, and waits to be killed. */
+/** Starts a confined program that blocks its event loop, prints its uid, and waits to be killed. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { ConfinedBy } from '../../../runtime/body/sandbox/confinement.ts'
 import { cage } from '../cage.ts'

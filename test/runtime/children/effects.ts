@@ -1,6 +1,6 @@
 /**
- * Everything that a program may do to the world, behind the gate: `FOLDER SITUATION`, then one line of JSON on stdout with what
- * came of each, `{ name: 'came back' | 'refused: CODE' }`. What did nothing is absent.
+ * Tries every kind of effect behind the gate. Arguments: `FOLDER SITUATION`. Prints one line of JSON with the outcome of
+ * each, `{ name: 'came back' | 'refused: CODE' }`. Effects without any outcome are absent.
  */
 import childProcess, { execFileSync, execSync, spawn, spawnSync } from 'node:child_process'
 import dgram from 'node:dgram'
@@ -16,7 +16,7 @@ import { installGate } from '../../../runtime/sdk/effects.ts'
 import { Gate } from '../../../runtime/sdk/gate.ts'
 
 const [folder = '', situation = ''] = process.argv.slice(2)
-// before the gate, and for the report alone
+// taken before the gate is installed, for the report
 const { writeFileSync, writeSync } = fs
 const realTimeout = setTimeout
 
@@ -141,19 +141,19 @@ function act(): void {
 }
 
 if (situation === 'rehearsal') for (let i = 0; i < 5; i++) gate.rehearse(act)
-// after the top level: until then it may wait for its timers
+// after the top level, which may wait for its timers
 if (situation !== 'rehearsal') await gate.loading(Promise.resolve())
 if (situation === 'live') gate.enter()
 if (situation !== 'rehearsal') act()
 if (situation === 'live' || situation === 'rehearsal') gate.open()
 
-// what leaves a file, a line or an exception says nothing else
+// effects that show only by a file, a line or an exception
 const silent =
   /^(?:write|append|mkdir|mkdtemp|copy|symlink)\w*Sync$|^openSync|^console|^stdout|^a file|^a rejection|^an exception/
 const all = Object.keys(EFFECTS).filter((name) => !silent.test(name))
 const moment = () => new Promise<void>((resolve) => realTimeout(resolve, 500))
 const afterwards = ['what was made before', 'a listener of something that outlives', 'a listener of a signal']
-// live, for everything; else nothing is waited for that would show
+// live: wait until all effects came back; otherwise wait a fixed time
 do await moment()
 while (situation === 'live' && all.some((name) => !afterwards.includes(name) && results[name] === undefined))
 resolveLater()

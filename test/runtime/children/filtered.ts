@@ -1,5 +1,5 @@
 /**
- * Puts the filter on this process, tries things, and prints what came of them. Descriptors 11 and 12 play granted ones. Built
+ * Installs the filter in this process, makes calls, and prints their results. Descriptors 11 and 12 stand for granted ones. Built
  * and started by seccomp.test.ts.
  */
 import { fork, spawnSync } from 'node:child_process'
@@ -49,7 +49,7 @@ parentPort.on('message', () => {
 })
 parentPort.postMessage('ready')`
 
-/** Has loaded its addon: a thread that is ended while it does that takes the process with it. */
+/** The worker has loaded its addon. A worker that is terminated before would end the process. */
 async function thread(): Promise<Worker> {
   const worker = new Worker(WORKER, { eval: true, workerData: new URL('node_modules/', import.meta.url).pathname })
   await once(worker, 'message')

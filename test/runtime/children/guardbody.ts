@@ -1,6 +1,6 @@
 /**
- * A body of the least kind: handles on plain files, programs that write them without pause, and the real Guard. It says
- * what it has in one line, and ends in good order when told `end`.
+ * A minimal body: handles on plain files, programs that write them without pause, and the real Guard. It prints its state
+ * in one line, and ends in order at the command `end`.
  */
 import { spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
@@ -17,21 +17,21 @@ export interface BodyOrder {
   /** name to path */
   files: Record<string, string>
   cgroup: string | null
-  /** Programs, each with every handle. */
+  /** Number of programs; each has every handle. */
   programs: number
-  /** Not leaders of a group, so that the guard cannot end them. */
+  /** The programs do not lead process groups, so that the guard cannot end them. */
   loose?: boolean
-  /** The handle that is the emergency stop's input, at level 1. */
+  /** Name of the emergency stop's input, whose level is 1. */
   stopInput?: string
   /** Path of the latch file. */
   latch?: string
-  /** The guard watches this body so. ms */
+  /** Time in ms after which the guard treats this body as dead. */
   bodyMs?: number
-  /** `heir`: dies before it has a guard of its own. */
+  /** `heir`: dies before it has its own guard. */
   role: 'body' | 'heir'
 }
 
-/** Writes its descriptors from 3 on for ever. */
+/** Writes its descriptors from 3 on, for ever. */
 const PROGRAM = `
   const { writeSync } = require('node:fs')
   const fds = Array.from({ length: Number(process.argv[1]) }, (_, i) => i + 3)
@@ -90,7 +90,7 @@ function say(line: object): void {
   process.stdout.write(`${JSON.stringify(line)}\n`)
 }
 
-// alive until it is told to end, or killed
+// keeps the process alive until `end`, or until it is killed
 setInterval(() => {}, 60_000)
 main(JSON.parse(process.argv[2] ?? '{}') as BodyOrder).catch((error: unknown) => {
   say({ note: `failed: ${error instanceof Error ? error.stack : String(error)}` })

@@ -1,6 +1,6 @@
 /**
- * An endpoint that was taken over: started by a real body in place of its own, confined as its own is, and then it tries
- * what it must not be able to do. It says what came of it on its log, one line of JSON with `taken`.
+ * Plays a compromised endpoint: a real body starts it in place of its own, confined in the same way, and it tries
+ * what it must not be able to do. It logs the results, in one line of JSON with `taken`.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -13,7 +13,7 @@ import { SYSCALLS } from '../../../runtime/sdk/seccomp-tables.ts'
 
 interface Targets {
   home: string
-  /** of the robot's program */
+  /** pid of the robot's program */
   programPid: number
   bodyPid: number
   port: number
@@ -24,7 +24,7 @@ const CLONE_NEWUSER = 0x10000000
 const S_IFCHR = 0o020000
 const DEV_MEM = 0x101
 
-/** Written when their pids are known. */
+/** Written by the test when the pids are known. */
 async function targets(): Promise<Targets> {
   const file = new URL('targets.json', import.meta.url)
   while (!existsSync(file)) await new Promise((resolve) => setTimeout(resolve, 20))
@@ -94,14 +94,14 @@ function attempts({ home, programPid, bodyPid, port }: Targets): Record<string, 
   }
 }
 
-/** What the body answers to a push of 4 KiB of rubbish that are staged in the first file. */
+/** The body's answer to a push of 4 KiB of rubbish in the first staging file. */
 function pushRubbish(): Promise<unknown> {
   writeSync(ENDPOINT_FD.firstStaged, Buffer.alloc(4096, 7), 0, 4096, 0)
   const pusher = `SHA256:${'A'.repeat(43)}`
   const message = {
     op: 'install',
     id: 1,
-    // main may be starting still
+    // main may still be starting
     slot: 'other',
     staged: 0,
     length: 4096,
@@ -131,7 +131,7 @@ link.setEncoding('utf8').on('data', async (text: string) => {
   link.removeAllListeners('data')
   const config = JSON.parse(held.slice(0, held.indexOf('\n')))
   confineServer(config.confine)
-  // without its keys, of which none must be in what was sent either
+  // drops its keys first, which must not be in the messages either
   const { keys, ...told } = config
   const status = readFileSync('/proc/self/status', 'utf8')
   const processes = readdirSync('/proc').filter((name) => /^\d/.test(name))
