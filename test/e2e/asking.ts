@@ -2,7 +2,7 @@ import type { SpareEvent } from '../../deploy/shared/api.ts'
 import { eventually } from './eventually.ts'
 import type { TestRobot } from './robot.ts'
 
-/** Processes of programs, and spares. */
+/** Finds processes of programs and of spare children. */
 export const loadersOf = (robot: TestRobot): number[] =>
   robot.children().flatMap(({ pid, command }) => (command.includes('sdk/loader.js') ? [pid] : []))
 
@@ -18,10 +18,10 @@ export class Asking {
     this.#ended = (async () => {
       for await (const event of robot.client.spare('main', this.#abort.signal)) this.events.push(event)
     })()
-    this.#ended.catch(() => {}) // a robot that goes away
+    this.#ended.catch(() => {}) // the robot may be stopped meanwhile
   }
 
-  /** The process that waits, once it does. What was told last may be of one that runs by now. */
+  /** The spare child's pid, once it waits. The last event may still name a child that has become a program since. */
   async ready(): Promise<number> {
     return eventually(async () => {
       if (this.events.at(-1)?.ready !== true) return false
@@ -32,7 +32,7 @@ export class Asking {
     })
   }
 
-  /** Why there is none any more. */
+  /** Why there is no spare child any more. */
   gone(): Promise<string> {
     return eventually(() => {
       const last = this.events.at(-1)

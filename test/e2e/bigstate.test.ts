@@ -1,10 +1,10 @@
-/** How much state there may be. */
+/** A swap with the largest allowed state. */
 import { expect, test } from 'vitest'
 import { TestRobot } from './robot.ts'
 import { expectNoTickLost } from './trace.ts'
 
 test('HANDOVER 5.3: 64 MiB of state are handed over, and no tick is lost', async () => {
-  // time for a busy machine; a state lies in the memory of both programs, and of the body, several times
+  // long deadlines for a busy machine, and much memory: both programs and the body hold several copies of the state
   const timing = { yieldMs: 5000, takeoverMs: 10_000, heartbeatMs: 10_000, readyMs: 30_000, checkpointMs: 600_000 }
   const large = await TestRobot.start(timing, {}, { more: { limits: { memoryMb: 1024 } } })
   try {

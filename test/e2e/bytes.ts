@@ -1,13 +1,13 @@
-/** Recorded and broken bytes. */
+/** Payloads of recorded bundles, and random bytes. */
 import { gunzipSync } from 'node:zlib'
 import { parseInner } from '../../deploy/shared/bundle/inner.ts'
 
-/** The unpacked payload of an opened bundle: the program as it is on the robot. */
+/** The unpacked payload of an opened bundle. */
 export async function payloadOf(inner: Uint8Array): Promise<Uint8Array> {
   return gunzipSync((await parseInner(inner)).payload)
 }
 
-/** mulberry32: the same numbers in every run. */
+/** mulberry32, for the same numbers in every run. */
 export function seeded(seed: number): () => number {
   let a = seed
   return () => {

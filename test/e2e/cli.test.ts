@@ -1,4 +1,4 @@
-/** The laptop's command line and the robot's, as a user runs them. */
+/** The built command lines of laptop and robot. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
@@ -36,7 +36,7 @@ let port = 0
 
 const medulla = (...args: string[]) => run(CLI, args, env)
 
-/** As `medulla`, with --json: what it prints on stdout is one object a line. */
+/** Runs `medulla` with --json, and parses the lines on stdout. */
 async function json(...args: string[]): Promise<{ status: number | null; lines: Record<string, unknown>[] }> {
   const { status, stdout } = await medulla(...args, '--json')
   const lines = stdout.split('\n').filter((line) => line !== '')
@@ -50,7 +50,7 @@ async function push(
   return { status, result: lines.at(-1) as Extract<PushEvent, { event: 'result' }> }
 }
 
-/** A project folder, as `medulla new` would make one: each version is an edit of the same program. */
+/** A project folder like those of `medulla new`. Each version is an edit of the same program. */
 function project(name: string, version: string): string {
   const dir = join(folder, 'project')
   mkdirSync(dir, { recursive: true })
@@ -80,7 +80,7 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true })
 })
 
-test('S1: ~/.ssh/id_ed25519 is the identity: both sides trust each other, and there is nothing to generate', async () => {
+test('S1: with ~/.ssh/id_ed25519 as the key, laptop and robot trust each other without keygen', async () => {
   const card = join(folder, 'me.json')
   const exported = await medulla('trust', '--export')
   expect(exported.status, exported.stderr).toBe(0)
@@ -107,7 +107,7 @@ test('P2: one command pushes one program to one robot', async () => {
   expect(JSON.stringify(lines)).toContain('"program":"counter"')
 })
 
-test('P11: every end has its exit code, and --json says the same in NDJSON', async () => {
+test('P11: each outcome of a push has its exit code, and --json reports the same in NDJSON', async () => {
   // committed
   const good = await push(project('counter', '1.1.0'))
   expect(good).toMatchObject({ status: 0, result: { event: 'result', outcome: 'committed' } })
@@ -126,7 +126,7 @@ test('P11: every end has its exit code, and --json says the same in NDJSON', asy
   const unbuilt = await json('push', broken)
   expect(unbuilt.status).toBe(6)
   expect(unbuilt.lines.at(-1)).toMatchObject({ event: 'error', error: { code: 'build-failed' } })
-  // no such robot; a wrong command line; nobody there
+  // unknown robot; wrong command line; nothing listens at the address
   expect((await json('push', broken, '-d', 'leg')).lines.at(-1)).toMatchObject({ error: { code: 'unknown-robot' } })
   expect((await medulla('push', '--no-such-option')).status).toBe(2)
   const empty = createServer().listen(0, '127.0.0.1')
@@ -139,12 +139,12 @@ test('P11: every end has its exit code, and --json says the same in NDJSON', asy
   expect(away.lines.at(-1)).toMatchObject({ event: 'error', error: { code: 'unreachable' } })
   rmSync(join(env.MEDULLA_CONFIG, 'robots.json'))
   await medulla('trust', 'arm', `127.0.0.1:${port}`, '--card', join(home, 'robot.json'))
-  // the failure as people read it
+  // the failure without --json
   const told = await medulla('push', source('needs-ghost'))
   expect(told.stderr).toMatch(/^medulla: error: .*ghost.*\nmedulla: hint: .+\n$/s)
 })
 
-test('G11: push, push, rollback: the state goes up, and down again, and no tick is lost', async () => {
+test('G11: the state is migrated up by a push and down by a rollback, and no tick is lost', async () => {
   expect(await push(project('counter', '2.0.0'))).toMatchObject({ status: 0 })
   const mark = trace.mark()
   const up = await push(project('counter-v2', '3.0.0'))
@@ -163,7 +163,7 @@ test('G11: push, push, rollback: the state goes up, and down again, and no tick 
   expect(verified.status, verified.stderr).toBe(0)
 })
 
-test('killed in the middle of an upload: the robot keeps nothing of it, and the next push works', async () => {
+test('when the CLI is killed during an upload, the robot keeps none of it, and the next push works', async () => {
   const before = receipts().length
   let sent = 0
   const wire = await tapWire(port, (chunk, direction) => {
@@ -171,7 +171,7 @@ test('killed in the middle of an upload: the robot keeps nothing of it, and the 
     sent += chunk.length
     return sent > 200_000 ? null : chunk
   })
-  // large enough that it is not one frame
+  // large enough for more than one frame
   const large = project('counter', '4.0.0')
   writeFileSync(join(large, 'map.ts'), `export const map = '${randomBytes(300_000).toString('base64')}'\n`)
   appendFileSync(join(large, 'program.ts'), "\nimport { map } from './map.ts'\nexport const size = map.length\nconsole.log(map.at(-1))\n") // biome-ignore format: one call
@@ -222,13 +222,13 @@ test.each([
   expect(error.hint.length).toBeGreaterThan(5)
 })
 
-test('the same through the command line, and a port in use: exit 3 with a code and a hint', async () => {
+test('medulla sim with a wrong board file, or a port in use, exits 3 with a code and a hint', async () => {
   const bad = await json('sim', '--name', 'tiny', '--port', '0', '--board', join(folder, 'bad.json'))
   expect(bad.status).toBe(3)
   expect(bad.lines.at(-1)).toMatchObject({ error: { code: 'bad-board', hint: expect.any(String) } })
   const taken = await json('sim', '--name', 'tiny', '--port', String(port))
   expect(taken.status).toBe(3)
   expect(taken.lines.at(-1)).toMatchObject({ error: { code: 'port-in-use', hint: expect.stringContaining('--port') } })
-  // whoever has the port serves on
+  // the process that has the port goes on serving
   expect((await medulla('status', '-d', 'arm')).status).toBe(0)
 })

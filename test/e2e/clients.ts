@@ -1,13 +1,13 @@
-/** Clients of a program's servers, as a test counts what happened to them. */
+/** Clients of a program's servers, which count their answers and errors. */
 
 import { once } from 'node:events'
 import { type Agent, request } from 'node:http'
 import { connect, createServer, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 
-/** The first of `count` ports that nobody has at the moment, and that the kernel gives to nobody by itself. */
+/** The first of `count` ports that are free at the moment and outside of the kernel's ephemeral range. */
 export async function freePort(count = 1): Promise<number> {
-  // test files run beside each other, in processes with numbers that follow each other
+  // by pid, because test files run at the same time, in processes with consecutive pids
   let port = 18_000 + ((process.pid * 8) % 8000)
   for (let free = 0; free < count; port++) free = (await isFree(port)) ? free + 1 : 0
   return port - count
@@ -24,7 +24,7 @@ async function isFree(port: number): Promise<boolean> {
 
 export type Where = { port: number } | { socketPath: string }
 
-/** One request on a connection of its own, or on that of the agent: its answer, or the code of its failure. */
+/** One request on a new connection, or on the agent's. Resolves to the answer, or to the error's code. */
 export function ask(where: Where, path = '/', agent: Agent | false = false): Promise<{ text: string; close: boolean }> {
   return new Promise((resolve, reject) => {
     const to = 'port' in where ? { host: '127.0.0.1', ...where } : where
@@ -41,7 +41,7 @@ export function ask(where: Where, path = '/', agent: Agent | false = false): Pro
   })
 }
 
-/** Connects and asks again and again, on a new connection each time, until it is stopped. */
+/** Sends requests one after the other, each on a new connection, until it is stopped. */
 export class Visitor {
   readonly answers = new Map<string, number>()
   readonly failures: string[] = []
@@ -72,7 +72,7 @@ export class Visitor {
   }
 }
 
-/** A connection that asks once and stays; how it ended, and with which error. */
+/** A connection that sends one request and stays open; records how it ended, and with which error. */
 export async function keptAlive(port: number, path = '/'): Promise<{ socket: Socket; ended: Promise<string> }> {
   const socket = connect({ host: '127.0.0.1', port })
   let how = 'closed'

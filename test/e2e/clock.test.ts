@@ -1,4 +1,4 @@
-/** Clocks that are wrong: of the laptop, of the robot, in either direction. A push from source works all the same. */
+/** Wrong clocks of laptop or robot, in either direction. A push from source must work with all of them. */
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
@@ -13,7 +13,7 @@ const YEARS_MS = 10 * 365 * DAY_MS
 
 let robot: TestRobot
 let laptop: Laptop
-/** Each test has a program of its own, so that there is no floor. */
+/** Each test has its own program, because a program's floor stays. */
 let program: string
 let path: string
 let tests = 0
@@ -24,7 +24,7 @@ beforeAll(async () => {
 })
 beforeEach(() => {
   program = `steady-${++tests}`
-  // its folder names it
+  // a program is named by its folder
   const folder = join(laptop.dir, program)
   mkdirSync(folder)
   path = join(folder, 'program.ts')
@@ -35,7 +35,7 @@ afterAll(async () => {
   await robot?.close()
 })
 
-/** The command line of a laptop whose clock is off. */
+/** The CLI on a laptop with a shifted clock. */
 function medulla(offMs: number, ...args: string[]): Promise<Ended> {
   return laptop.start(args, { NODE_OPTIONS: `--import=${CLOCK}`, MEDULLA_TEST_CLOCK_MS: String(offMs) }).ended
 }
@@ -47,17 +47,17 @@ async function push(offMs: number): Promise<string> {
   return stderr
 }
 
-/** What the robot has committed of the program. */
+/** The program's committed counter on the robot. */
 const floor = async (): Promise<number> => (await robot.client.counter(program)).least - 1
 
-/** The robot starts again, and its clock is off from then on. */
+/** Restarts the robot with a shifted clock. */
 async function restart(offMs: number): Promise<void> {
   writeFileSync(join(robot.folder, 'clock-ms'), String(offMs))
   await robot.end()
   await robot.begin()
 }
 
-test('BUNDLE 6.6: a laptop whose clock is ten years behind pushes over what others pushed, and they over that', async () => {
+test("BUNDLE 6.6: a laptop with a clock ten years behind can push over others' releases, and they over its", async () => {
   expect(await push(0)).not.toContain('clock')
   const first = await floor()
   expect(await push(-YEARS_MS)).toContain("the robot's clock is 3650 days ahead of this computer's")
@@ -66,7 +66,7 @@ test('BUNDLE 6.6: a laptop whose clock is ten years behind pushes over what othe
   expect(await floor()).toBeGreaterThan(first + 1)
 })
 
-test('BUNDLE 6.6: a laptop whose clock is ten years ahead pushes, and keeps nobody out', async () => {
+test('BUNDLE 6.6: a laptop with a clock ten years ahead can push, and does not block later pushes of others', async () => {
   const told = await push(YEARS_MS)
   expect(told).toContain("the robot's clock is 3650 days behind this computer's")
   expect(told).toContain('sudo timedatectl set-ntp true')
@@ -74,7 +74,7 @@ test('BUNDLE 6.6: a laptop whose clock is ten years ahead pushes, and keeps nobo
   await push(0)
 })
 
-test('BUNDLE 6.8: a floor that is ten years ahead rises by one with each push from source', async () => {
+test('BUNDLE 6.8: a floor ten years ahead rises by one with each push from source', async () => {
   await restart(YEARS_MS)
   await push(YEARS_MS)
   await restart(0)
@@ -87,7 +87,7 @@ test('BUNDLE 6.8: a floor that is ten years ahead rises by one with each push fr
   expect(await robot.push('steady', { program, counter: far + 100_000 })).toMatchObject({ code: 'ahead-of-clock' })
 })
 
-test('a robot from the drawer, whose clock is ten years behind, takes a push, and goes on when its clock is right', async () => {
+test('a robot with a clock ten years behind takes a push, and further pushes after its clock was corrected', async () => {
   await restart(-YEARS_MS)
   expect(await push(0)).toContain("the robot's clock is 3650 days behind this computer's")
   await restart(0)
@@ -95,7 +95,7 @@ test('a robot from the drawer, whose clock is ten years behind, takes a push, an
   expect(Math.abs((await floor()) - Date.now())).toBeLessThan(DAY_MS)
 })
 
-test('a bundle file of a wrong clock is refused in one sentence with the clocks, and what to type works', async () => {
+test('a bundle file made with a wrong clock is refused with both clocks, and the command in the hint works', async () => {
   const file = join(laptop.dir, 'steady.medulla')
   const build = (offMs: number, ...more: string[]) => medulla(offMs, 'build', path, '-o', file, ...more)
   // ahead
@@ -121,7 +121,7 @@ test('a bundle file of a wrong clock is refused in one sentence with the clocks,
   expect(await laptop.run('build', path, '--above', 'soon')).toMatchObject({ status: 2 })
 })
 
-test('the clocks of both, the robot years behind and the laptop years ahead: the floor goes by the robot', {
+test('with a robot years behind and a laptop years ahead, the floor follows the clock of the robot', {
   tags: ['slow'],
 }, async () => {
   await restart(-YEARS_MS)
@@ -132,7 +132,7 @@ test('the clocks of both, the robot years behind and the laptop years ahead: the
   await push(0)
 })
 
-test('BUNDLE 10.14: an owner has the floor forgotten, and what was older is new again; the receipt says who', async () => {
+test('BUNDLE 10.14: an owner resets the floor, older releases are accepted again, and a receipt names the owner', async () => {
   await push(0)
   const high = await floor()
   const file = join(laptop.dir, `${program}.medulla`)

@@ -1,4 +1,4 @@
-/** Config values over the whole way: sealed on a laptop, opened by the body, seen by the programs that name them. */
+/** Config values from end to end: sealed on a laptop, opened by the body, read by the programs that name them. */
 import {
   chmodSync,
   closeSync,
@@ -32,7 +32,7 @@ afterAll(async () => robot?.close())
 
 const logged = (text: string) => eventually(async () => (await robot.logs()).find((line) => line.text.includes(text)))
 const names = async () => (await robot.client.config()).values.map(({ name, time }) => [name, time !== null])
-/** The order as it goes through the endpoint. */
+/** The order as the endpoint sees it. */
 const order = async (name: string, value: string, client = robot.client) => {
   const recipient = configRecipient((await client.config()).key, robot.identity.id)
   return client.sign({ order: 'set-config', name, sealed: await sealConfigValue(value, recipient) })
@@ -51,7 +51,7 @@ function filesBelow(folder: string): string[] {
 const filesWith = (folder: string, text: string) =>
   filesBelow(folder).filter((path) => readFileSync(path).includes(text))
 
-/** Whether a process has these bytes anywhere in what it may write to; for root. */
+/** Whether a process has these bytes anywhere in its writable memory. Needs root. */
 function hasInMemory(pid: number, bytes: Buffer): boolean {
   const fd = openSync(`/proc/${pid}/mem`, 'r')
   try {
@@ -65,7 +65,7 @@ function hasInMemory(pid: number, bytes: Buffer): boolean {
         try {
           return part.subarray(0, readSync(fd, part, 0, length, Number.parseInt(from, 16))).includes(bytes)
         } catch {
-          return false // reserved, and not there
+          return false // reserved, not mapped
         }
       })
   } finally {
@@ -73,7 +73,7 @@ function hasInMemory(pid: number, bytes: Buffer): boolean {
   }
 }
 
-test('BUNDLE 10.15, HANDOVER 15.3: a program whose values are not set is refused before it runs', async () => {
+test('BUNDLE 10.15, HANDOVER 15.3: a program with missing config values is refused before it runs', async () => {
   const pushed = await robot.push('config')
   expect(pushed).toMatchObject({
     outcome: 'refused',
@@ -84,7 +84,7 @@ test('BUNDLE 10.15, HANDOVER 15.3: a program whose values are not set is refused
   expect(robot.programPid).toBeUndefined()
 })
 
-test('HANDOVER 15.4: an observer sees names, and sets and unsets nothing', async () => {
+test('HANDOVER 15.4: an observer can list names, and cannot set or unset values', async () => {
   const eve = await robot.connect(robot.others.eve)
   onTestFinished(() => eve.close())
   expect((await eve.config()).values).toEqual([])
@@ -93,7 +93,7 @@ test('HANDOVER 15.4: an observer sees names, and sets and unsets nothing', async
   expect(await names()).toEqual([])
 })
 
-test('HANDOVER 15.1, 15.2: what is set reaches the program that names it, and stands nowhere but in one file', async () => {
+test('HANDOVER 15.1, 15.2: a value reaches the program that names it, and is stored in one file only', async () => {
   const set = await robot.client.setConfig('SECRET', SECRET)
   expect(set).toEqual({ name: 'SECRET', time: expect.stringMatching(/Z$/), by: 'ann', uses: [] })
   await robot.client.setConfig('GREETING', 'hello')
@@ -125,17 +125,17 @@ test('HANDOVER 15.1, 15.2: what is set reaches the program that names it, and st
   expect(said + robot.stderr).not.toContain(SECRET)
 })
 
-test('HANDOVER 15.5: what the program prints of a value has its name in the place of the value', async () => {
+test("HANDOVER 15.5: a value in the program's output is replaced by its name", async () => {
   expect(await logged('printed: ')).toMatchObject({ stream: 'stdout', text: 'printed: [SECRET]' })
 })
 
-test('BUNDLE 13.3: the endpoint gets sealed bytes, which its key does not open', async () => {
+test("BUNDLE 13.3: the endpoint gets a sealed value, which the endpoint's key cannot open", async () => {
   const { order: text } = await order('SECRET', SECRET)
   expect(text).not.toContain(SECRET)
   const sealed = Buffer.from((JSON.parse(text) as { sealed: string }).sealed, 'base64')
   expect(sealed.toString('latin1')).toMatch(/^age-encryption\.org\/v1\n-> X25519 /)
   await expect(openSealed(sealed, robot.ageSecret)).rejects.toMatchObject({ code: 'wrong-robot' })
-  // two lengths of a value look the same
+  // values of two lengths have sealed texts of the same length
   const other = JSON.parse((await order('SECRET', 'short')).order) as { sealed: string }
   expect(Buffer.from(other.sealed, 'base64').length).toBe(sealed.length)
 })
@@ -159,7 +159,7 @@ test('BUNDLE 13.2: a key that the robot has not signed is refused on the laptop'
   ).toThrow()
 })
 
-test('HANDOVER 15.4: a change counts from the next start, and the log says who made it', async () => {
+test('HANDOVER 15.4: a change takes effect at the next start, and the log says who made it', async () => {
   const { pid } = await robot.running()
   const bob = await robot.connect(robot.others.bob)
   onTestFinished(() => bob.close())
@@ -176,7 +176,7 @@ test('HANDOVER 15.4: a change counts from the next start, and the log says who m
   await logged('swap: morning')
 })
 
-test('HANDOVER 15.2, 15.5: a rehearsal sees the values, and what it throws is told without them', async () => {
+test('HANDOVER 15.2, 15.5: a rehearsal sees the values, and its error is reported without them', async () => {
   await robot.client.setConfig('GREETING', 'throw')
   const pushed = await robot.push('config', { version: '1.2.0' })
   expect(pushed).toMatchObject({ outcome: 'rolled-back', code: 'died-at-start' })
@@ -186,7 +186,7 @@ test('HANDOVER 15.2, 15.5: a rehearsal sees the values, and what it throws is to
   await robot.client.setConfig('GREETING', 'hello')
 })
 
-test('HANDOVER 15.3, 9.9: a program whose value is unset is not started again, says what it waits for, and starts by order', async () => {
+test('HANDOVER 15.3, 9.9: a program whose value was unset is not restarted, its slot says why, and it starts by order', async () => {
   const before = await robot.running()
   expect(await robot.client.unsetConfig('SECRET')).toMatchObject({ time: null, by: null, uses: [{ runs: true }] })
   await expect(robot.client.unsetConfig('SECRET')).rejects.toMatchObject({ code: 'not-found' })
@@ -216,7 +216,7 @@ test('HANDOVER 15.3, 9.9: a program whose value is unset is not started again, s
   await robot.running()
 })
 
-test('HANDOVER 8.10, BUNDLE 13.2: an order counts once, and no order that was sealed to a key of an earlier process', async () => {
+test('HANDOVER 8.10, BUNDLE 13.2: a set-config order works once, and not if sealed to the key of an earlier process', async () => {
   const once = await order('GREETING', 'hello')
   await carriedOut(once)
   await robot.client.setConfig('GREETING', 'evening')
@@ -232,7 +232,7 @@ test('HANDOVER 8.10, BUNDLE 13.2: an order counts once, and no order that was se
   await expect(carriedOut(stale)).rejects.toMatchObject({ code: 'stale-order', message: /another key/ })
 })
 
-test('BUNDLE 13.1, 13.3: what is no sealed value is refused, and nothing of it is kept', async () => {
+test('BUNDLE 13.1, 13.3: a malformed sealed value is refused, and nothing of it is stored', async () => {
   const { key } = await robot.client.config()
   const recipient = configRecipient(key, robot.identity.id)
   const { seal } = await import('../../deploy/shared/bundle/seal.ts')
@@ -259,7 +259,7 @@ test('BUNDLE 13.1, 13.3: what is no sealed value is refused, and nothing of it i
   expect(readFileSync(join(robot.home, 'config.json'))).toEqual(before)
 })
 
-test('BUNDLE 13.1, HANDOVER 15.6: a robot keeps 64 values, and takes a bounded number of changes at once', {
+test('BUNDLE 13.1, HANDOVER 15.6: a robot stores at most 64 values, and limits the number of pending changes', {
   tags: ['slow'],
 }, async () => {
   const entry = { value: 'x', time: new Date(0).toISOString(), by: robot.owner.signer.fingerprint }
@@ -286,7 +286,7 @@ test('BUNDLE 13.1, HANDOVER 15.6: a robot keeps 64 values, and takes a bounded n
   expect(full.receipts().filter(({ reason }) => reason === 'config N1: set')).toHaveLength(changes)
 })
 
-test('HANDOVER 15.2: 32 values of 4096 bytes reach a program, whatever is in them', { tags: ['slow'] }, async () => {
+test('HANDOVER 15.2: 32 values of 4096 arbitrary bytes reach a program', { tags: ['slow'] }, async () => {
   const all = Array.from({ length: 32 }, (_, at) => `N${at}`)
   const file = join(robot.folder, 'large.ts')
   writeFileSync(
@@ -301,14 +301,14 @@ robot({
   )
   const big = await TestRobot.start()
   onTestFinished(() => big.close())
-  // six characters each, where they go as JSON
+  // control characters, which take six bytes each in JSON
   for (const [at, name] of all.entries()) await big.client.setConfig(name, '\x01'.repeat(4095) + (at % 10))
   await big.commit('large', { file })
   const said = await eventually(async () => (await big.logs()).find(({ text }) => text.startsWith('large ')))
   expect(said.text).toBe(['large', ...all.map((_, at) => `4096 ${at % 10}`)].join(' '))
 })
 
-test('HANDOVER 15.1: a change that the disk does not take is refused, and nothing changed; a file that was open is closed', async () => {
+test('HANDOVER 15.1: a change that cannot be written to disk is refused without effect, and leaves no open file', async () => {
   const preload = fileURLToPath(new URL('children/badfs.mjs', import.meta.url))
   const other = await TestRobot.start({}, {}, { preload })
   onTestFinished(() => other.close())
@@ -330,7 +330,7 @@ test('HANDOVER 15.1: a change that the disk does not take is refused, and nothin
   expect((await other.client.config()).values).toMatchObject([{ name: 'TOKEN' }])
 })
 
-test('HANDOVER 15.3: a release that needs a value which was unset is not gone back to', async () => {
+test('HANDOVER 15.3: a rollback to a release that needs an unset value is refused', async () => {
   await robot.commit('counter', { version: '9.0.0' })
   await robot.client.unsetConfig('SECRET')
   const back = robot.client.carryOut<PushEvent>(await robot.order('main', { program: 'config' }))

@@ -1,4 +1,4 @@
-/** The whole robot with its programs confined: what one of them sees, and what the robot says of it. */
+/** A whole robot with confined programs: what a program can reach, and what the robot reports. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, describe, expect, test } from 'vitest'
@@ -22,18 +22,18 @@ describe.skipIf(boxes.length === 0).each(boxes)('in %s (needs root)', (sandbox) 
     })
   }
 
-  test('a program reaches nothing but its handles, and the robot says so (HANDLES 13.1 to 13.5, 13.11)', async () => {
+  test('a program can reach only its handles, and status says so (HANDLES 13.1 to 13.5, 13.11)', async () => {
     robot = await TestRobot.start({}, {}, { sandbox })
     const { confined } = await robot.commit('looks-around')
     expect(confined).toBe(true)
     expect(await robot.client.status()).toMatchObject({ confined: true })
     const seen = await told('1.0.0')
     const { pid } = await robot.running()
-    // Node's own permissions answer before the kernel does
+    // Node's permission model refuses before the kernel does
     const denied = sandbox === 'bwrap' ? 'ERR_ACCESS_DENIED' : undefined
     expect(seen).toEqual({
       uid: expect.any(Number),
-      // bwrap: in a namespace of its own
+      // under bwrap the pid is that of the program's own namespace
       pid: sandbox === 'bwrap' ? expect.any(Number) : pid,
       cwd: '/tmp',
       root: seen.root === denied ? denied : expect.arrayContaining(['proc', 'run', 'tmp', 'usr']),
@@ -45,7 +45,7 @@ describe.skipIf(boxes.length === 0).each(boxes)('in %s (needs root)', (sandbox) 
       tmp: 'written',
       network: 'EPERM',
     })
-    // newer ones do not list it at all
+    // newer kernels do not list the file at all
     if (seen.root !== 'ERR_ACCESS_DENIED')
       for (const name of ['boot', 'dev', 'etc', 'home', 'root', 'sys', 'var']) expect(seen.root).not.toContain(name)
     expect(seen.uid).toBeGreaterThanOrEqual(FIRST_UID)
@@ -55,13 +55,13 @@ describe.skipIf(boxes.length === 0).each(boxes)('in %s (needs root)', (sandbox) 
     robot.receipts()
   })
 
-  test('HANDOVER 12.2, 3.7: a spare is confined before it has a program, and so is the program', {
+  test('HANDOVER 12.2, 3.7: a spare child is confined before it gets a program, and stays so after', {
     tags: ['slow'],
   }, async () => {
     const asking = new Asking(robot)
     const spare = await asking.ready()
     const status = readFileSync(`/proc/${spare}/status`, 'utf8')
-    // there the process that is seen from outside is bwrap's own
+    // under bwrap the visible process is bwrap's own
     if (sandbox === 'namespaces') {
       expect(Number(/^Uid:\s+(\d+)/m.exec(status)?.[1])).toBeGreaterThanOrEqual(FIRST_UID)
       expect(status).toMatch(/^CapEff:\s+0{16}$/m)
@@ -79,7 +79,7 @@ describe.skipIf(boxes.length === 0).each(boxes)('in %s (needs root)', (sandbox) 
     await asking.end()
   })
 
-  // bwrap lets it start nothing (HANDLES 13.13)
+  // under bwrap a program cannot start processes (HANDLES 13.13)
   test.skipIf(sandbox === 'bwrap')(
     'what it forks ends with it, also a daemon that left everything behind (HANDLES 10.3, 10.4)',
     async () => {
@@ -87,7 +87,7 @@ describe.skipIf(boxes.length === 0).each(boxes)('in %s (needs root)', (sandbox) 
       const before = await robot.running()
       const procs = join(groupOf(before.pid), 'cgroup.procs')
       const members = () => readFileSync(procs, 'utf8').split('\n').filter(Boolean).map(Number)
-      // RLIMIT_NPROC counts threads, of which each has about eleven
+      // RLIMIT_NPROC counts threads, and each Node process has about eleven
       const forked = await eventually(() => members().length > 1 && members())
       process.kill(before.pid, 'SIGKILL')
       await robot.running(before.pid)
@@ -95,7 +95,7 @@ describe.skipIf(boxes.length === 0).each(boxes)('in %s (needs root)', (sandbox) 
     },
   )
 
-  test('it ends with the body, however that ends (HANDLES 13.3)', async () => {
+  test('a confined program ends with the body, also after SIGKILL (HANDLES 13.3)', async () => {
     const { pid } = await robot.running()
     await robot.end('SIGKILL')
     await eventually(() => gone(pid))
@@ -104,7 +104,7 @@ describe.skipIf(boxes.length === 0).each(boxes)('in %s (needs root)', (sandbox) 
   })
 })
 
-/** cgroup v2, wherever it is mounted. */
+/** Folder of a process's group in cgroup v2, wherever that is mounted. */
 function groupOf(pid: number): string {
   const [, path = ''] = /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, 'utf8')) ?? []
   const mount = readFileSync('/proc/self/mounts', 'utf8').split('\n').find((line) => line.includes(' cgroup2 ')) // biome-ignore format: one call

@@ -1,4 +1,4 @@
-/** The folder of a slot that outlives its programs, and files that come with a program, on a robot as it runs. */
+/** A slot's data folder, and files that come with a program, on a running robot. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -16,7 +16,7 @@ const logged = (text: string | RegExp) =>
   eventually(async () => (await robot.logs()).findLast((line) => line.text.match(text)))
 const count = () => Number(readFileSync(join(robot.home, 'slots/main/data/count'), 'utf8'))
 
-test('HANDOVER 14.1, 14.3: what a program writes is there for its successor, and after a restart', {
+test('HANDOVER 14.1, 14.3: files in the data folder are there for the next program, and after a restart', {
   tags: ['slow'],
 }, async () => {
   await robot.commit('data', { program: 'data' })
@@ -36,7 +36,7 @@ test('HANDOVER 14.1, 14.3: what a program writes is there for its successor, and
   expect(Number(/found (\d+) in/.exec(again.text)?.[1])).toBeGreaterThanOrEqual(before)
 })
 
-test('HANDOVER 14.4: a program whose folder stays above its limit is ended, and the log says why', {
+test('HANDOVER 14.4: a program whose data folder stays above the limit is ended, and the log says why', {
   tags: ['slow'],
 }, async () => {
   await robot.client.setParams('main', { set: { fill: true } })
@@ -46,7 +46,7 @@ test('HANDOVER 14.4: a program whose folder stays above its limit is ended, and 
   await logged(/(?!.*deleted).*its data folder holds .* MB, and limits\.dataMb of the board is 4/)
 })
 
-test('HANDOVER 14.1: the folder of a slot that never committed anything is gone after the next start', {
+test('HANDOVER 14.1: the data folder of a slot without a commit is removed at the next start', {
   tags: ['slow'],
 }, async () => {
   await robot.client.setParams('main', { set: { fill: false } }).catch(() => {})
@@ -60,7 +60,7 @@ test('HANDOVER 14.1: the folder of a slot that never committed anything is gone 
   expect(existsSync(join(robot.home, 'slots/main/data/count'))).toBe(true)
 })
 
-test('BUNDLE 11.6: files that come with a program are read where the program asks for them', {
+test('BUNDLE 11.6: a program can read its bundled files at the paths of its sources', {
   tags: ['slow'],
 }, async () => {
   await robot.commit('assets', { program: 'assets' })

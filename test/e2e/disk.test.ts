@@ -1,4 +1,4 @@
-/** A disk that refuses, or is full: whatever is stopped, is stopped, and the robot goes on (HANDLES 6.7, 6.11). */
+/** A disk that is full or refuses writes: stops still work, and the robot goes on (HANDLES 6.7, 6.11). */
 import { spawnSync } from 'node:child_process'
 import { existsSync, rmSync, statfsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -23,7 +23,7 @@ async function robotWith(setup: Parameters<typeof TestRobot.start>[2]): Promise<
 }
 
 describe.each(['ENOSPC', 'EIO', 'EROFS'] as const)('HANDLES 6.11: every write fails with %s', (code) => {
-  test('an emergency stop stops, says that it is not on disk, and is released when the disk is back', async () => {
+  test('an emergency stop works, says that it was not written to disk, and can be released when the disk works again', async () => {
     const robot = await robotWith({ preload: BADFS })
     const { pid } = robot
     robot.fault(code)
@@ -41,7 +41,7 @@ describe.each(['ENOSPC', 'EIO', 'EROFS'] as const)('HANDLES 6.11: every write fa
     expect(robot.pid).toBe(pid)
   })
 
-  test('a slot is stopped, and the answer says what is not on disk', async () => {
+  test('medulla stop works, and the answer says what could not be written to disk', async () => {
     const robot = await robotWith({ preload: BADFS })
     robot.fault(code)
     const stopped = await robot.events(robot.client.stop('main'))
@@ -50,7 +50,7 @@ describe.each(['ENOSPC', 'EIO', 'EROFS'] as const)('HANDLES 6.11: every write fa
     expect((await robot.slot()).state).toBe('idle')
   })
 
-  test('a program that dies leaves safe levels, and is started again; a push is undone, and answered', async () => {
+  test('after a crash the safe levels are driven and the program restarts; a push is undone, and answered', async () => {
     const robot = await robotWith({ preload: BADFS })
     const { pid } = await robot.running()
     robot.fault(code)
@@ -65,7 +65,7 @@ describe.each(['ENOSPC', 'EIO', 'EROFS'] as const)('HANDLES 6.11: every write fa
   })
 })
 
-/** Mounts where it may: root, and a kernel that lets it. */
+/** Mounts a small tmpfs, if root may do so here. */
 function small(path: string): boolean {
   return spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=16m,mode=700', 'tmpfs', path]).status === 0
 }
@@ -111,7 +111,7 @@ test.skipIf(process.getuid?.() !== 0)(
     await robot.events(robot.client.release())
     await robot.end('SIGKILL')
     await robot.begin()
-    // stopped it was, and stopped it is
+    // the slot stays stopped after a restart
     expect((await robot.slot()).state).toBe('idle')
     expect(robot.programPid).toBeUndefined()
     expect(existsSync(join(robot.home, 'stops.latch'))).toBe(true)

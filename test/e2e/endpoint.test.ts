@@ -1,4 +1,4 @@
-/** What the endpoint of a whole robot may do, as the kernel shows it, and what one that was taken over tries in vain. */
+/** What the endpoint of a whole robot may do, as the kernel shows it, and what a compromised endpoint cannot do. */
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -51,7 +51,7 @@ function expectNoPrivileges(status: string, uid: number | null): void {
   expect([field(status, 'NoNewPrivs'), field(status, 'Seccomp')]).toEqual(['1', '2'])
 }
 
-/** A built runtime whose endpoint is a hostile one. */
+/** A copy of the built runtime, with test/runtime/children/takenendpoint.ts in the place of its endpoint. */
 const folder = mkdtempSync(join(tmpdir(), 'medulla-taken-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
@@ -78,11 +78,11 @@ interface Taken {
   processes: string[]
   root: string[]
   tried: Record<string, string>
-  /** the body's code for a push of rubbish */
+  /** the body's refusal code for a push of rubbish */
   rubbish: string
 }
 
-/** What an endpoint that was taken over says of a robot that runs a program. */
+/** The report of a compromised endpoint on a robot that runs a program. */
 async function taken(sandbox?: string): Promise<Taken> {
   const one = await TestRobot.start({}, {}, sandbox === undefined ? {} : { sandbox })
   robot = one
@@ -108,7 +108,7 @@ async function taken(sandbox?: string): Promise<Taken> {
   }
 }
 
-/** Refused to the endpoint whoever it runs as: by its filter. */
+/** Calls that the seccomp filter refuses to the endpoint, whatever its user. */
 const FILTERED = {
   ...{ ptrace: 'EPERM', readv: 'EPERM', killBody: 'EPERM', killProgram: 'EPERM', killAll: 'EPERM' },
   ...{ namespace: 'EPERM', chroot: 'EPERM', mount: 'EPERM', bpf: 'EPERM', keys: 'EPERM', module: 'EPERM' },
@@ -116,7 +116,7 @@ const FILTERED = {
 }
 
 describe.skipIf(boxes.length === 0)('as root', () => {
-  test('HANDOVER 8.13, 8.14: the endpoint has a user of its own, nothing to gain, and limits; status says so', async () => {
+  test('HANDOVER 8.13, 8.14: the endpoint has its own user, no capabilities, a filter and limits; status says so', async () => {
     robot = await TestRobot.start()
     const pid = robot.endpoint()
     const { endpoint } = await robot.client.status()
@@ -134,13 +134,13 @@ describe.skipIf(boxes.length === 0)('as root', () => {
     expect(limits).toMatch(/^Max processes +64 +64 /m)
     // dash, and bash
     expect(limits).toMatch(/^Max file size +(?:33554432|67108864) +/m)
-    // not dumpable: what /proc has of it belongs to root
+    // not dumpable: the endpoint's files in /proc belong to root
     expect(statSync(`/proc/${pid}/mem`).uid).toBe(0)
     expect(readFileSync(`/proc/${pid}/environ`, 'utf8')).not.toMatch(/AGE-SECRET|[0-9a-f]{64}/)
     expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).not.toContain(robot.home)
   })
 
-  test('HANDOVER 8.3, 8.15: after SIGKILL there is another endpoint, of another user, at the same port', async () => {
+  test('HANDOVER 8.3, 8.15: after SIGKILL a new endpoint serves the same port, as another user', async () => {
     robot = await TestRobot.start()
     const [pid, before] = [robot.endpoint(), (await robot.client.status()).endpoint]
     process.kill(pid, 'SIGKILL')
@@ -153,7 +153,7 @@ describe.skipIf(boxes.length === 0)('as root', () => {
     expect(robot.staged).toEqual([])
   })
 
-  test('HANDOVER 8.17: it ends with the body, however that ends', async () => {
+  test('HANDOVER 8.17: the endpoint ends with the body, also after SIGKILL', async () => {
     robot = await TestRobot.start()
     const pid = robot.endpoint()
     await robot.end('SIGKILL')
@@ -187,7 +187,7 @@ describe.skipIf(boxes.length === 0)('as root', () => {
         ...{ staged: 'EACCES', setuid: 'EPERM', setgroups: 'EPERM' },
       })
       expectNoPrivileges(found.status, Number(field(found.status, 'Uid')?.split('\t')[0]))
-      // of all processes it sees itself, and under bwrap that one's first process
+      // in /proc it sees only itself, and under bwrap also bwrap's first process
       expect(found.processes.length).toBeLessThanOrEqual(2)
       for (const name of ['dev', 'etc', 'home', 'root', 'sys', 'var']) expect(found.root).not.toContain(name)
 
@@ -201,20 +201,20 @@ describe.skipIf(boxes.length === 0)('as root', () => {
       expect(JSON.stringify(found)).not.toContain(one.ageSecret)
       expect(one.stderr).toContain('"msg":"\\u001b[2Jnot JSON"')
       expect(one.stderr).not.toContain('\x1b')
-      // the program that it could not reach
+      // the program, which the endpoint could not reach, still runs
       expect(existsSync(`/proc/${one.programPid}`)).toBe(true)
     },
   )
 
   test('HANDOVER 8.13: with --sandbox none the endpoint runs as root, under its filter', async () => {
     const found = await taken('none')
-    // what the rest of these tests is about: it is there to be read
+    // the counter-check: without a sandbox the endpoint can read the home
     expect(found.tried).toMatchObject({ ...FILTERED, identity: 'done', noise: 'done', store: 'done' })
     expectNoPrivileges(found.status, null)
   })
 })
 
-test('HANDOVER 8.15: a port in use is refused by its code; one that is taken while the endpoint is away is waited for', async () => {
+test('HANDOVER 8.15: a start with a port in use is refused; a new endpoint waits for a port taken meanwhile', async () => {
   robot = await TestRobot.start()
   const second = await run(RUNTIME, ['--home', join(robot.folder, 'other'), '--port', String(robot.port), '--sim', '--board', join(robot.home, 'board.json')]) // biome-ignore format: one call
   expect(second.status).toBe(3)
@@ -231,7 +231,7 @@ test('HANDOVER 8.15: a port in use is refused by its code; one that is taken whi
   await robot.reconnect()
 })
 
-test('HANDOVER 8.3, 8.14: without root the endpoint is under no_new_privs and its filter, and dies alone', async () => {
+test('HANDOVER 8.3, 8.14: without root the endpoint has no_new_privs and its filter, and its death ends no program', async () => {
   const home = mkdtempSync(join(tmpdir(), 'medulla-user-'))
   const user = 65534
   const main = [process.execPath, RUNTIME, '--home', home, '--sim', '--port', '0']
@@ -252,7 +252,7 @@ test('HANDOVER 8.3, 8.14: without root the endpoint is under no_new_privs and it
     if (isRoot) expect(field(status, 'Uid')?.split('\t')[0]).toBe(String(user))
     // not dumpable
     expect(statSync(`/proc/${pid}/mem`).uid).toBe(0)
-    // nobody reads any more what the runtime says, as with `medulla sim --keep`
+    // nobody reads the runtime's stderr any more, as with `medulla sim --keep`
     body.stdout.destroy()
     process.kill(pid, 'SIGKILL')
     await eventually(() => ![0, pid].includes(endpoint()))

@@ -16,7 +16,7 @@ const level = async (name: string): Promise<number | undefined> => {
 }
 
 describe('HANDLES 6.7: the emergency stop', () => {
-  test('ends what runs at safe levels, and is latched: nothing starts, not even after a restart', async () => {
+  test('ends all programs at safe levels and is latched: nothing starts, not even after a restart', async () => {
     const before = await robot.running()
     expect(await robot.events(robot.client.estop())).toMatchObject({ outcome: 'estopped' })
     expect(await level('led')).toBe(0)
@@ -35,18 +35,18 @@ describe('HANDLES 6.7: the emergency stop', () => {
     expect(before.program).toBe('counter')
   })
 
-  test('is released by an operator, which starts nothing; then the program starts from its checkpoint', async () => {
+  test('is released by an operator without starting anything; a start then goes on from the checkpoint', async () => {
     expect(await robot.events(robot.client.release())).toMatchObject({ outcome: 'released' })
     expect((await robot.client.status()).estop).toBeNull()
     expect(robot.programPid).toBeUndefined()
     expect(await robot.events(robot.client.start('main'))).toMatchObject({ outcome: 'started' })
     expect((await robot.running()).program).toBe('counter')
-    // HANDOVER 8.11
+    // the receipt names the operator who signed the start (HANDOVER 8.11)
     expect(robot.receipt()).toMatchObject({ outcome: 'started', pusher: robot.owner.signer.fingerprint })
     expect(await robot.events(robot.client.start('main'))).toMatchObject({ code: 'in-progress' })
   })
 
-  test('comes in the middle of a push: the push is called off', async () => {
+  test('calls off a push that is under way', async () => {
     const pushed = robot.push('slow-import', { version: '3.0.0' })
     await eventually(async () => (await robot.slot()).state === 'preparing')
     await robot.events(robot.client.estop())
@@ -55,7 +55,7 @@ describe('HANDLES 6.7: the emergency stop', () => {
     await robot.events(robot.client.release())
   })
 
-  test('comes beside a release, ten times: the stop stays, or the release was answered; nothing runs either way', async () => {
+  test('at the same time as a release either stays or was released before; nothing runs in both cases', async () => {
     expect(await robot.events(robot.client.start('main'))).toMatchObject({ outcome: 'started' })
     for (let i = 0; i < 10; i++) {
       const [stopped, released] = await Promise.all([
@@ -72,7 +72,7 @@ describe('HANDLES 6.7: the emergency stop', () => {
   })
 })
 
-test('HANDLES 6.8: a program that is late is ended, with safe levels, and started again', async () => {
+test('HANDLES 6.8: a program whose tick is later than timing.lateMs is ended, with safe levels, and restarted', async () => {
   const late = await TestRobot.start({ lateMs: 20, trialMs: 0 })
   try {
     const pushed = await late.push('late')

@@ -1,12 +1,12 @@
 import { timeScale } from '../../deploy/shared/timescale.ts'
 
-/** How much slower this machine is than those the times below were chosen on. */
+/** How much slower this machine is than the one for which the times below were chosen. */
 export const SCALE = timeScale()
 
-/** A look at /proc costs user-mode Linux 20 times what it costs here, and QEMU more: it is taken from the robot's time. */
+/** Reading /proc takes 20 times as long in user-mode Linux, and longer in QEMU, time that the robot then lacks. */
 const POLL_MS = ({ qemu: 50, uml: 20 }[process.env.MEDULLA_RIG_MACHINE ?? ''] ?? 5) * SCALE
 
-/** The first answer of `probe` that is not false, null or undefined. For what sends no event: files and processes. */
+/** Polls `probe` until it returns something other than false, null or undefined. For files and processes, which send no event. */
 export async function eventually<T>(
   probe: () => T | false | null | undefined | Promise<T | false | null | undefined>,
   ms = 30_000 * SCALE,

@@ -1,4 +1,4 @@
-/** A slot whose program cannot run, or crashes: what it waits for, what it says, and what a rollback goes back to. */
+/** A slot whose program cannot run, or crashes: what it waits for, what status says, and where a rollback goes. */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -33,7 +33,7 @@ const receiptsOf = (robot: TestRobot, outcome: string) => robot.receipts().filte
 const noted = async (robot: TestRobot, text: string, slot = 'main') =>
   (await robot.logs(slot)).filter((line) => line.stream === 'runtime' && line.text.includes(text))
 
-test('HANDOVER 9.9: a program whose handle the board has no more waits, says for what, and starts with the next board', async () => {
+test('HANDOVER 9.9: a program whose handle was removed from the board waits, says for what, and starts with a board that has it', async () => {
   const robot = await robotWith('counter')
   await robot.end()
   let led = {}
@@ -47,7 +47,7 @@ test('HANDOVER 9.9: a program whose handle the board has no more waits, says for
   expect(slot.waits).toContain("output 'led'")
   expect(slot.waits).toContain('change the board file and restart the runtime, or push another program')
   expect(slot.pid).toBeUndefined()
-  // longer than several waits of a backoff
+  // longer than several delays of the backoff
   await sleep(1000 * SCALE)
   expect(receiptsOf(robot, 'waiting')).toMatchObject([{ code: 'missing-handle', program: 'counter' }])
   expect(receiptsOf(robot, 'crashed')).toEqual([])
@@ -55,7 +55,7 @@ test('HANDOVER 9.9: a program whose handle the board has no more waits, says for
   const laptop = await laptopOf(robot)
   onTestFinished(() => laptop.close())
   expect((await laptop.run('status')).stdout).toContain("  waiting: program needs output 'led'")
-  // asked to, it says why not; a push that fails does not end the wait; neither has a receipt of its own
+  // a start order is refused with the reason; a failed push does not end the wait; neither writes a start receipt
   expect(await robot.events(robot.client.start('main'))).toMatchObject({ outcome: 'refused', code: 'missing-handle' })
   await robot.push('dies-in-trial', { program: 'counter', version: '2.0.0' })
   await waiting(robot)
@@ -69,7 +69,7 @@ test('HANDOVER 9.9: a program whose handle the board has no more waits, says for
   robot.check()
 })
 
-test('HANDOVER 9.9: a handle of another kind is waited for, and a push of another program goes on', async () => {
+test('HANDOVER 9.9: a slot waits when the handle has another kind, and a push of another program works', async () => {
   const robot = await robotWith('counter')
   await robot.end()
   changeBoard(robot, (handles) => {
@@ -82,7 +82,7 @@ test('HANDOVER 9.9: a handle of another kind is waited for, and a push of anothe
   expect((await robot.running()).waits).toBeUndefined()
 })
 
-test('HANDOVER 9.9: a damaged bundle with none before it is waited for', async () => {
+test('HANDOVER 9.9: a slot with a damaged bundle and no earlier release waits', async () => {
   const robot = await robotWith('counter')
   const { digest = '' } = await robot.slot()
   await robot.end()
@@ -95,7 +95,7 @@ test('HANDOVER 9.9: a damaged bundle with none before it is waited for', async (
   await robot.commit('counter', { version: '1.0.1' })
 })
 
-test('HANDOVER 9.9: under an emergency stop a slot waits for its release, which starts nothing, and for a start', async () => {
+test('HANDOVER 9.9: under an emergency stop a slot waits for the release, and then for a start order', async () => {
   const robot = await robotWith('counter')
   await robot.end()
   const latch = StopLatch.open(robot.home)
@@ -112,7 +112,7 @@ test('HANDOVER 9.9: under an emergency stop a slot waits for its release, which 
   await robot.running()
 })
 
-test('HANDOVER 9.9: a program whose handle another slot holds starts when that slot lets go of it', async () => {
+test('HANDOVER 9.9: a program whose handle another slot holds starts when that slot releases the handle', async () => {
   const robot = await robotWith('counter')
   await robot.events(robot.client.stop('main'))
   await robot.commit('counter', { to: 'other', program: 'taker' })
@@ -124,7 +124,7 @@ test('HANDOVER 9.9: a program whose handle another slot holds starts when that s
   robot.check()
 })
 
-test('HANDOVER 9.10, 9.11: a program that crashes often says so, and has few receipts', async () => {
+test('HANDOVER 9.10, 9.11: status counts repeated crashes, and they write few receipts', async () => {
   const robot = await robotWith('counter')
   await robot.commit('throws-later', { program: 'counter', version: '2.0.0' })
   const slot = await eventually(async () => {
@@ -152,7 +152,7 @@ test('HANDOVER 9.10, 9.11: a program that crashes often says so, and has few rec
   expect(stdout).toContain('  hint: medulla rollback goes back')
 })
 
-test('HANDOVER 7.11: a rollback goes to the last release that ran well, and the list says how each one ran', async () => {
+test('HANDOVER 7.11: a rollback goes to the last release that ran well, and the list shows how each release ran', async () => {
   const robot = await robotWith('counter')
   const crashes = (version: string) => () => receiptsOf(robot, 'crashed').some((each) => each.version === version)
   for (const version of ['2.0.0', '3.0.0']) {
@@ -162,7 +162,7 @@ test('HANDOVER 7.11: a rollback goes to the last release that ran well, and the 
     })
     await eventually(crashes(version))
   }
-  // a crash of the old program in the middle is no fault of the new one
+  // a crash of the old program during the swap is not held against the new one
   const releases = await eventually(async () => {
     await robot.push('dies-in-trial', { program: 'counter', version: '4.0.0' })
     const listed = await robot.client.releases('main')
@@ -179,16 +179,16 @@ test('HANDOVER 7.11: a rollback goes to the last release that ran well, and the 
   onTestFinished(() => laptop.close())
   const { stdout } = await laptop.run('rollback', '--list')
   expect(stdout).toMatch(/^digest +program +installed \(UTC\) +by +how it ran$/m)
-  // what has no room at the end of its row stands below it
+  // a text that does not fit its row is on the next line
   expect(stdout).toMatch(/counter 2\.0\.0 .* ann\s+crashed after [\d.]+ m?s( ×\d+)?$/m)
   expect(stdout).toMatch(/counter 1\.0\.0 .* ann\s+ran \d+ s$/m)
   expect(stdout).toMatch(/counter 4\.0\.0 .* ann\s+never committed$/m)
   const never = releases[3]?.digest.slice(7, 19) ?? ''
   expect((await laptop.run('rollback', never)).stderr).toContain('was never committed, so the robot did not keep it')
-  // a crash in between makes an order stale
+  // a crash makes an earlier order stale
   await eventually(async () => (await laptop.run('rollback')).status === 0)
   expect(await robot.running()).toMatchObject({ version: '1.0.0' })
-  // what is remembered is on disk
+  // the record of runs survives a restart
   await robot.end('SIGKILL')
   await robot.begin()
   await robot.running()

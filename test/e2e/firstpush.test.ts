@@ -1,4 +1,4 @@
-/** HANDOVER 2.8: a slot is there from its first commit on; until then, only while a push of it is under way. */
+/** A slot exists from its first commit on; before that only while a push to it is under way (HANDOVER 2.8). */
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -15,7 +15,7 @@ afterAll(async () => robot?.close())
 const slots = async () => (await robot.client.status()).slots.map(({ slot }) => slot)
 const onDisk = () => readdirSync(join(robot.home, 'slots'))
 
-/** That nothing is there of a slot with this name. */
+/** Expects that nothing is left of a slot with this name. */
 async function expectNone(name: string): Promise<void> {
   expect(await slots()).not.toContain(name)
   expect(onDisk()).not.toContain(name)
@@ -32,7 +32,7 @@ test('HANDOVER 2.8: a start of the default slot before its first commit is refus
   expect(onDisk()).not.toContain('main')
 })
 
-test('HANDOVER 2.8: 24 pushes to invented names are refused, and take no place', { tags: ['slow'] }, async () => {
+test('HANDOVER 2.8: 24 refused pushes to new slot names leave no slots', { tags: ['slow'] }, async () => {
   const { bytes } = await robot.bundle('needs-ghost')
   for (let i = 0; i < 24; i++) {
     expect(await ended(robot.client.push(`made-up-${i}`, bytes))).toMatchObject({ code: 'missing-handle' })
@@ -43,14 +43,14 @@ test('HANDOVER 2.8: 24 pushes to invented names are refused, and take no place',
   expect(await slots()).toEqual(['main'])
 })
 
-test('HANDOVER 2.8: a slot whose first program fails its trial is gone, and so is what it leased', {
+test('HANDOVER 2.8: a slot whose first program fails its trial is removed, and its handles are free', {
   tags: ['slow'],
 }, async () => {
   for (const [program, name] of [
     ['throws-at-import', 'fails-early'],
     ['exits-in-trial', 'fails-late'],
   ] as const) {
-    // main would hold its handles
+    // otherwise main would hold the same handles
     await robot.events(robot.client.stop('main'))
     const result = await robot.push(program, { to: name })
     expect(result.outcome, result.message).toBe('rolled-back')
@@ -60,7 +60,7 @@ test('HANDOVER 2.8: a slot whose first program fails its trial is gone, and so i
   }
 })
 
-test('HANDOVER 2.8: a stop during a first push ends it, and leaves nothing', async () => {
+test('HANDOVER 2.8: a stop during a first push ends the push, and leaves no slot', async () => {
   await robot.events(robot.client.stop('main'))
   const eve = await robot.connect(robot.others.eve)
   const { bytes } = await robot.bundle('slow-import')
@@ -83,7 +83,7 @@ test('HANDOVER 2.8: a stop during a first push ends it, and leaves nothing', asy
   await robot.running()
 })
 
-test('HANDOVER 2.8: whoever follows the log of a slot in its first push hears of it when it comes again', async () => {
+test('HANDOVER 2.8: a log stream of a slot that fails its first push goes on when the slot comes again', async () => {
   await robot.events(robot.client.stop('main'))
   const leave = new AbortController()
   const lines: string[] = []
@@ -107,7 +107,7 @@ test('HANDOVER 2.8: whoever follows the log of a slot in its first push hears of
   await following
 })
 
-test('HANDOVER 2.8: what was committed is there after a restart, what was not is not', { tags: ['slow'] }, async () => {
+test('HANDOVER 2.8: after a restart committed slots exist, and others do not', { tags: ['slow'] }, async () => {
   const { bytes } = await robot.bundle('needs-ghost')
   expect(await ended(robot.client.push('ghost', bytes))).toMatchObject({ code: 'missing-handle' })
   await robot.end()

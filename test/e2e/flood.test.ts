@@ -1,4 +1,4 @@
-/** What is refused again and again: by operators who send it, and by an endpoint that was taken over. */
+/** Floods of refused requests, sent by operators or by a compromised endpoint. */
 import { readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -24,7 +24,7 @@ function refusals(pusher: string): { receipts: Receipt[]; total: number } {
   return { receipts, total: receipts.reduce((sum, { count = 1 }) => sum + count, 0) }
 }
 
-test('HANDOVER 8.18: an observer is refused 2,000 times: the log grows by less than 100 KiB, another one is recorded, and the numbers add up', {
+test("HANDOVER 8.18: 2,000 refusals of an observer add less than 100 KiB to the log, another operator's is recorded, and the counts add up", {
   tags: ['slow'],
 }, async () => {
   const before = logBytes()
@@ -42,27 +42,27 @@ test('HANDOVER 8.18: an observer is refused 2,000 times: the log grows by less t
   }
   eve.close()
   expect(logBytes() - before).toBeLessThan(100 * 1024)
-  // what was counted is written when the runtime ends, at the latest
+  // the runtime writes pending counts when it ends
   await robot.end()
   const { receipts, total } = refusals(fingerprint('eve'))
   expect(total).toBe(2000)
   expect(receipts.length).toBeLessThan(60)
   expect(receipts.at(-1)).toMatchObject({ code: 'role', slot: 'main', reason: expect.stringMatching(/^\d+ more: /) })
   expect(receipts.at(-1)?.periodMs).toBeGreaterThan(0)
-  // on a slow machine more than one window ends
+  // on a slow machine more than one counting window ends
   expect(receipts.filter(({ count }) => count !== undefined).length).toBeLessThan(4)
   expect(logBytes() - before).toBeLessThan(100 * 1024)
   await robot.begin()
   await robot.running()
 })
 
-test('HANDOVER 8.19: an observer stops a slot 500 times: the stop is recorded, and the disk gets no more than 48 receipts of it', {
+test('HANDOVER 8.19: of 500 stops by an observer the first is recorded, and at most 48 receipts are written', {
   tags: ['slow'],
 }, async () => {
   const eve = await robot.connect(robot.others.eve)
   const before = robot.receipts().length
   const record = join(robot.home, 'slots/main/slot.json')
-  // with the first of them, how the program ran is written
+  // the first stop also records how the program ran
   for (let i = 0; i < 2; i++) await robot.events(eve.stop('main'))
   const { mtimeNs } = statSync(record, { bigint: true })
   for (let i = 2; i < 500; i++) expect(await robot.events(eve.stop('main'))).toMatchObject({ outcome: 'stopped' })
@@ -75,7 +75,7 @@ test('HANDOVER 8.19: an observer stops a slot 500 times: the stop is recorded, a
   eve.close()
 })
 
-/** The next endpoint sends these to the body; resolves once every id of `answered` has its answer. */
+/** Lets the next endpoint send these messages to the body. Resolves once every id in `answered` has its answer. */
 async function hostile(messages: object[], answered: ReadonlySet<number>): Promise<void> {
   const lines = join(robot.folder, 'fault')
   const answers = `${lines}.answers`
@@ -88,14 +88,14 @@ async function hostile(messages: object[], answered: ReadonlySet<number>): Promi
   }, 120_000)
 }
 
-/** A true endpoint again. */
+/** Starts a real endpoint again. */
 async function redeem(): Promise<void> {
   rmSync(join(robot.folder, 'fault'))
   process.kill(robot.children().find(({ command }) => command.includes('hostile.mjs'))?.pid ?? -1, 'SIGKILL')
   await robot.reconnect()
 }
 
-test('HANDOVER 8.18, 2.8: an endpoint that was taken over fills neither the disk nor the slots', {
+test('HANDOVER 8.18, 2.8: a compromised endpoint can fill neither the disk nor the slots', {
   tags: ['slow'],
 }, async () => {
   const before = logBytes()
@@ -119,7 +119,7 @@ test('HANDOVER 8.18, 2.8: an endpoint that was taken over fills neither the disk
   }
   await hostile(messages, answered)
   expect(readdirSync(join(robot.home, 'slots'))).toEqual(folders)
-  // of its longest reasons, which JSON makes seven times as long
+  // the longest allowed reasons, of characters that JSON makes seven times as long
   expect(logBytes() - before).toBeLessThan(64 * 6000)
   expect(robot.receipts().filter(({ pusher }) => pusher === unknown)).toEqual([])
   await redeem()
@@ -128,7 +128,7 @@ test('HANDOVER 8.18, 2.8: an endpoint that was taken over fills neither the disk
   robot.check()
 })
 
-test('HANDOVER 1.4: an endpoint that tells times of its own to the body is ended', async () => {
+test('HANDOVER 1.4: an endpoint that sends the body times of its own is ended', async () => {
   const marks = { start: 0, received: 1e9, opened: 2e9 }
   const push = { staged: 0, length: 4, pusher: fingerprint('oscar'), order: null }
   const before = robot.receipts().length

@@ -1,4 +1,4 @@
-/** A program that says what looks like the runtime's own words, and states times that cannot be. */
+/** A program whose texts imitate the runtime's, and which sends impossible times. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { LogLine, Receipt } from '../../deploy/shared/api.ts'
 import type { Laptop } from '../cli/medulla.ts'
@@ -19,7 +19,7 @@ afterAll(async () => {
 })
 
 const FORGED = 'emergency stop released'
-/** Text of the program in quotation marks is taken away: what is left is the runtime's. */
+/** Removes quoted text of the program: the remaining text must be the runtime's. */
 const unquoted = (text: string) => text.replace(/the program said: "(?:[^"\\]|\\.)*"/g, '')
 
 function expectOwnWords(text: string | undefined): void {
@@ -41,7 +41,7 @@ function expectReceipt({ reason, said }: Receipt): void {
   expect(said).not.toMatch(/[\p{Cc}\u2028\u2029]/u)
 }
 
-test.each(['1.1.0', '1.4.0'])('HANDOVER 3.9: what a program said before it crashed is quoted (%s)', async (version) => {
+test.each(['1.1.0', '1.4.0'])('HANDOVER 3.9: the last text of a crashed program is quoted (%s)', async (version) => {
   const { seq } = await robot.commit('forger', { version })
   const crash = await eventually(() => robot.receipts().find((r) => r.seq > seq && r.outcome === 'crashed'))
   expect(crash).toMatchObject({ code: 'crashed', program: 'forger', version })
@@ -54,7 +54,7 @@ test.each(['1.1.0', '1.4.0'])('HANDOVER 3.9: what a program said before it crash
   expect(await ended(robot.client.stop('main'))).toMatchObject({ outcome: 'stopped' })
 })
 
-test('HANDOVER 3.9: why a program is unfit, or holds, is quoted', async () => {
+test("HANDOVER 3.9: a program's reasons for being unhealthy or holding are quoted", async () => {
   await robot.commit('forger', { version: '1.2.0' })
   await eventually(async () => (await robot.slot()).lastError?.includes(FORGED))
   expectOwnWords((await robot.slot()).lastError)
@@ -77,7 +77,7 @@ test('HANDOVER 3.9: why a program is unfit, or holds, is quoted', async () => {
   await runtimeLines()
 })
 
-test('HANDOVER 3.9: the log as the CLI prints it says of each line whose it is', async () => {
+test('HANDOVER 3.9: the CLI shows for each log line whether program or runtime wrote it', async () => {
   const { stdout } = await laptop.run('logs', '--lines', '2000')
   for (const line of stdout.trim().split('\n')) expect(line).toMatch(/^\d\d:\d\d:\d\d\.\d{3} \S+ /)
   const forged = stdout.split('\n').filter((line) => line.includes(FORGED) && !line.includes('the program said: "'))
@@ -85,7 +85,7 @@ test('HANDOVER 3.9: the log as the CLI prints it says of each line whose it is',
   for (const line of forged) expect(line).not.toMatch(/^\S+ runtime/)
 })
 
-test('HANDOVER 3.10: times that a program states and that cannot be are not in the receipt', async () => {
+test('HANDOVER 3.10: impossible times sent by a program are not in the receipt', async () => {
   await robot.commit('counter', { version: '1.0.2', force: true })
   const { gapMs, phases, wallMs, stateBytes } = await robot.commit('forger', { program: 'counter', version: '2.0.0' })
   expect(gapMs).toBeGreaterThan(0)

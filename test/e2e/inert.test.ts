@@ -1,4 +1,4 @@
-/** What a program does besides its handles: once, when it drives the hardware, and not for longer than that. */
+/** A program's effects besides its handles: they happen once, and only while it drives the hardware. */
 import { execFileSync } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -16,7 +16,7 @@ const folder = mkdtempSync(join(tmpdir(), 'medulla-inert-'))
 const at = (name: string) => JSON.stringify(join(folder, name))
 const CHIP = { kind: 'i2c', bus: 1, address: '0x76', simulate: 'bme280' }
 const MORE = { handles: { led: { kind: 'output', line: 'GPIO17' }, env: CHIP } }
-/** A name of this run for helper processes. */
+/** Marks the helper processes of this run. */
 const SECONDS = `1000.${process.pid}`
 
 let connections = 0
@@ -51,7 +51,7 @@ function written(text: string): PushOptions & { file: string } {
   return { program: 'busy', version: `1.0.${version}`, file }
 }
 
-/** Processes of helpers that run. */
+/** Running helper processes. */
 const helpers = (): string[] =>
   execFileSync('ps', ['-eo', 'pid,stat,args'], { encoding: 'utf8' })
     .split('\n')
@@ -98,8 +98,8 @@ robot({ led: 'output' }, ({ led, every, health, info, log, onLive, onStop }) => 
 })
 `
 
-describe('HANDOVER 13: one life of a program', () => {
-  test('a first push does each thing once, however often it was rehearsed', async () => {
+describe('HANDOVER 13: effects of a program', () => {
+  test('each effect of a first push happens once, however often it was rehearsed', async () => {
     const before = connections
     await robot.commit('busy', written(BUSY()))
     expect(await seen('fired')).toEqual(['1.0.1 fired 1000'])
@@ -110,7 +110,7 @@ describe('HANDOVER 13: one life of a program', () => {
     expect(readFileSync(join(folder, 'written'), 'utf8')).toBe('x')
   })
 
-  test('a swap ends the life of the old program before the new one begins, and its helpers with it', async () => {
+  test('at a swap onLive of the old program and its helper processes end before the new onLive begins', async () => {
     const old = helpers()
     await robot.commit('busy', written(BUSY()))
     await seen('1.0.2 live')
@@ -121,20 +121,20 @@ describe('HANDOVER 13: one life of a program', () => {
     expect(open.size).toBe(1)
   })
 
-  test('a swap that is undone: the helpers of the new program are gone, and the old one lives again', async () => {
+  test('when a swap is undone, helpers of the new program are ended, and onLive of the old one begins again', async () => {
     const old = helpers()
     const { outcome } = await robot.push('busy', written(BUSY("health(() => 'too hot')")))
     expect(outcome).toBe('rolled-back')
     await seen('1.0.2 live rollback')
     expect(await logged('1.0.3 live')).toEqual(['1.0.3 live swap swap'])
     await eventually(() => helpers().length === 2)
-    // run is called again, with the state that was given back: what it made before is gone
+    // `run` is called again with the state that was given back; what its first call made is gone
     expect(helpers().filter((pid) => old.includes(pid))).toEqual([])
     expect(open.size).toBe(1)
     expect((await robot.slot()).restarts).toBe(0)
   })
 
-  test('HANDOVER 9.12: an async tick that rejects is a crash; what runs after it was not started by hand', async () => {
+  test('HANDOVER 9.12: an async tick that rejects is a crash, and the program restarts by itself', async () => {
     await robot.commit(
       'busy',
       written(
@@ -151,7 +151,7 @@ describe('HANDOVER 13: one life of a program', () => {
     await eventually(() => helpers().length === 2)
   })
 
-  test('HANDOVER 9.3: a stop awaits what the program has to say, and nothing of it is left', async () => {
+  test('HANDOVER 9.3: a stop awaits onStop and the end of onLive, and leaves no process', async () => {
     expect((await ended(robot.client.stop('main'))).outcome).toBe('stopped')
     expect(await logged('said goodbye')).toEqual(['1.0.4 said goodbye'])
     expect(await logged('1.0.4 over')).toHaveLength(1)
@@ -159,8 +159,8 @@ describe('HANDOVER 13: one life of a program', () => {
   })
 })
 
-describe('programs that once could not live', () => {
-  test('HANDOVER 13.5: one that waits in a loop for the answer of a chip is committed, and gets it', async () => {
+describe('programs that rehearsals once rejected', () => {
+  test('HANDOVER 13.5: a program that polls a chip in a loop is committed, and gets the answer', async () => {
     const text = `import { robot } from 'medulla'
 robot({ led: 'output', env: 'i2c' }, async ({ led, env, every, log }) => {
   while (env.writeRead(Uint8Array.of(0xd0), 1)[0] !== 0x60) await null
@@ -172,7 +172,7 @@ robot({ led: 'output', env: 'i2c' }, async ({ led, env, every, log }) => {
     await seen('the chip answers')
   })
 
-  test('an async run whose rehearsals reject is committed; its ticks begin with a dt of one period', async () => {
+  test('a program whose async run rejects in rehearsals is committed; its first dt is one period', async () => {
     const text = `import { robot } from 'medulla'
 robot({ led: 'output', env: 'i2c' }, async ({ led, env, every, log }) => {
   await new Promise((resolve) => setTimeout(resolve, 30))
@@ -189,7 +189,7 @@ robot({ led: 'output', env: 'i2c' }, async ({ led, env, every, log }) => {
     expect(await seen('first dt')).toEqual(['first dt true'])
   })
 
-  test('a rejection of run that nobody handles undoes the push', async () => {
+  test('an unhandled rejection of run undoes the push', async () => {
     const text = `import { robot } from 'medulla'
 robot({ led: 'output' }, async ({ led, every }) => {
   every(20, () => led.write(1))
@@ -202,7 +202,7 @@ robot({ led: 'output' }, async ({ led, every }) => {
     expect(message).toContain('the arm is not there')
   })
 
-  test('one that starts a process at its top level is not built, and is told where to start it', async () => {
+  test('a program that starts a process at its top level does not build, and the error says where to start it', async () => {
     const { file } = written(`import { spawn } from 'node:child_process'
 import { robot } from 'medulla'
 spawn('sleep', ['${SECONDS}'])

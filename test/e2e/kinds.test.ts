@@ -23,7 +23,7 @@ beforeAll(async () => {
 })
 afterAll(async () => robot?.close())
 
-/** HANDLES 15.3, for every span of the trace between two writes of programs. */
+/** Checks the slew limit between every two writes in the trace (HANDLES 15.3). */
 function expectNoJump(entries: readonly Entry[]): void {
   const moves = accepted(entries, 'arm').map(({ ns, value }) => ({ ms: Number(ns) / 1e6, value }))
   expect(moves.length).toBeGreaterThan(10)
@@ -36,7 +36,7 @@ function expectNoJump(entries: readonly Entry[]): void {
   expect(jumps).toEqual([])
 }
 
-test('HANDLES 15: swaps in the middle of a motion: it goes on from where it was, and never jumps', async () => {
+test('HANDLES 15: a servo goes on from where it is over swaps during its motion, and never jumps', async () => {
   const mark = robot.trace.mark()
   for (const version of ['1.1.0', '1.2.0', '1.3.0']) await robot.commit('arm', { version })
   await robot.trace.more('arm')
@@ -47,7 +47,7 @@ test('HANDLES 15: swaps in the middle of a motion: it goes on from where it was,
   expect([Math.min(...values), Math.max(...values)]).toEqual([0, 90])
 })
 
-test('HANDOVER 7.4, 7.8: an undone swap: no jump back, and dt is what it should be', async () => {
+test('HANDOVER 7.4, 7.8: after an undone swap the servo does not jump back, and dt is right', async () => {
   const mark = robot.trace.mark()
   expect(await robot.push('arm', { version: '2.0.0' })).toMatchObject({ outcome: 'rolled-back', code: 'unhealthy' })
   await robot.trace.more('arm')
@@ -57,14 +57,14 @@ test('HANDOVER 7.4, 7.8: an undone swap: no jump back, and dt is what it should 
   const [before, after] = [ticks[0]?.fence ?? 0, ticks.at(-1)?.fence ?? 0]
   expect(new Set(ticks.map(({ fence }) => fence)).size).toBe(3)
   expect(after).toBeGreaterThan(before)
-  // one period after a long pause, and the time since the last tick after a short one
+  // dt is one period after a long pause, and the time since the last tick after a short pause
   const first = ticks.find(({ fence }) => fence === after) as Entry
   const last = ticks.filter(({ fence }) => fence < after).at(-1) as Entry
   const pause = Number(first.ns - last.ns) / 1e9
   expect(Math.min(Math.abs(first.value - 0.02), Math.abs(first.value - pause))).toBeLessThan(0.015)
 })
 
-test('HANDLES 9.10, 16: a person asks on the serial line, over a link in the home, and gets volts', async () => {
+test('HANDLES 9.10, 16: a program answers on a simulated serial line, reached by a link in the home', async () => {
   const link = join(robot.home, 'serial', 'gps')
   const { handles } = await robot.slot()
   expect(handles.find(({ name }) => name === 'gps')).toMatchObject({ kind: 'serial', place: link })
@@ -76,7 +76,7 @@ test('HANDLES 9.10, 16: a person asks on the serial line, over a link in the hom
     try {
       said += bytes.toString('latin1', 0, readSync(fd, bytes))
     } catch {
-      // nothing yet
+      // no data yet
     }
     return said.includes('pot? 0.000 V\n')
   })
@@ -86,13 +86,13 @@ test('HANDLES 9.10, 16: a person asks on the serial line, over a link in the hom
   expect(await robot.running()).toMatchObject({ pid, restarts })
 })
 
-test('HANDLES 16.3: the other input of the converter goes to no other slot', async () => {
+test('HANDLES 16.3: the second input of a converter is refused to another slot', async () => {
   const refused = await robot.push('light', { to: 'lamp' })
   expect(refused).toMatchObject({ outcome: 'refused', code: 'handle-leased' })
   expect(refused.message).toContain("slot lamp needs 'light', which goes together with 'pot', and slot main holds that")
 })
 
-test('HANDLES 7.4, 18.1: an ADC on SPI and a temperature reach a program of another process', async () => {
+test('HANDLES 7.4, 18.1: a program reads an ADC on SPI and a temperature', async () => {
   await robot.commit('senses', { to: 'senses' })
   await eventually(async () => (await robot.logs('senses')).some(({ text }) => text === 'input 0 0 V, water 20 C'))
   const { handles } = await robot.slot('senses')
@@ -102,7 +102,7 @@ test('HANDLES 7.4, 18.1: an ADC on SPI and a temperature reach a program of anot
   ])
 })
 
-test('HANDLES 6.2, 15.5: stopped, the servo is at its safe angle, and with the runtime the link goes', async () => {
+test('HANDLES 6.2, 15.5: a stop moves the servo to its safe angle, and the link goes with the runtime', async () => {
   const mark = robot.trace.mark()
   expect(await robot.events(robot.client.stop('main'))).toMatchObject({ outcome: 'stopped' })
   await eventually(() => accepted(robot.trace.since(mark), 'arm').at(-1)?.value === 10)

@@ -1,11 +1,11 @@
-/** The command line of an operator of a test robot: every command is the built CLI, in a process of its own. */
+/** The laptop of a test robot's operator: runs the built CLI, each command in its own process. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Ended, Laptop } from '../cli/medulla.ts'
 import type { Named } from './programs.ts'
 import type { TestRobot } from './robot.ts'
 
-/** A laptop that the robot knows, and that knows no other robot. */
+/** A laptop that knows only this robot, and that the robot trusts. */
 export async function laptopOf(robot: TestRobot): Promise<Laptop> {
   const laptop = new Laptop()
   await ran(laptop.run('keygen'))
@@ -23,7 +23,7 @@ async function ran(command: Promise<Ended>): Promise<Ended> {
   return ended
 }
 
-/** `medulla push FILE`, of a program of test/programs. */
+/** Runs `medulla push FILE` with a program of test/programs. */
 export async function pushed(laptop: Laptop, robot: TestRobot, name: string, options: Named = {}): Promise<Ended> {
   const file = join(laptop.dir, `${name}.medulla`)
   writeFileSync(file, (await robot.bundle(name, options)).bytes)

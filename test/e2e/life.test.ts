@@ -1,4 +1,4 @@
-/** What fails by itself: a program, the endpoint, the power, a disk. */
+/** Deaths of a program, of the endpoint and of the whole robot, and failures of its disk. */
 import { existsSync, readFileSync, readlinkSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -16,10 +16,10 @@ beforeAll(async () => {
 })
 afterAll(async () => robot?.close())
 
-/** Counted far enough that a checkpoint, asked for every 100 ms, is on disk. */
+/** Waits until the program has counted so far that a checkpoint, asked for every 100 ms, is on disk. */
 const counted = (least: number) => eventually(() => (counts(robot.trace.read()).at(-1) ?? 0) > least)
 
-test('a program that is killed: safe levels are driven, and it goes on from its checkpoint', async () => {
+test('after a program is killed, safe levels are driven, and the program goes on from its checkpoint', async () => {
   const before = await robot.running()
   await counted(400 * SCALE)
   const mark = robot.trace.mark()
@@ -47,19 +47,19 @@ test('a program that is killed: safe levels are driven, and it goes on from its 
   robot.check()
 })
 
-test('HANDOVER 10.3: a body that stood still for longer than a heartbeat may take blames no program for it', async () => {
+test('HANDOVER 10.3: a body that stood still for longer than heartbeatMs ends no program for missing heartbeats', async () => {
   const before = await robot.running()
   for (const heartbeats of [1.2, 1.6]) {
     process.kill(robot.pid, 'SIGSTOP')
     await sleep(TIMING.heartbeatMs * SCALE * heartbeats)
     process.kill(robot.pid, 'SIGCONT')
-    // it hears of the stop only now
+    // the stop is handled only now
     await sleep(TIMING.heartbeatMs * SCALE * 0.2)
     expect(await robot.slot()).toMatchObject({ state: 'running', pid: before.pid, restarts: before.restarts })
   }
 })
 
-test('the endpoint is killed: programs do not notice, and the next push works', async () => {
+test('after the endpoint is killed, programs run on, and the next push works', async () => {
   const before = await robot.running()
   const mark = robot.trace.mark()
   const endpoint = robot.endpoint()
@@ -75,7 +75,7 @@ test('the endpoint is killed: programs do not notice, and the next push works', 
   robot.check()
 })
 
-test('the power is cut: the last committed program starts again with its checkpoint', async () => {
+test('after a power cut the last committed program starts again with its checkpoint', async () => {
   const before = await robot.running()
   const last = counts(robot.trace.read()).at(-1) ?? 0
   await counted(last + 300)
@@ -83,15 +83,15 @@ test('the power is cut: the last committed program starts again with its checkpo
   const instances = dirname(readlinkSync(`/proc/${before.pid}/cwd`))
   await robot.end('SIGKILL')
   const cut = process.hrtime.bigint()
-  // the trace is written in batches: its last entry may be from before the cut, and the program counted on at 1 kHz
+  // the trace is written in batches, so the program, at 1 kHz, may have counted on after the last entry
   const traced = accepted(robot.trace.read(), 'dial')
   const unseen = Number(cut - BigInt(traced.at(-1)?.ns ?? cut)) / 1e6
   const end = (counts(traced).at(-1) ?? 0) + Math.ceil(unseen)
-  // HANDOVER 3.6: nobody is left who could move a pin
+  // no process may be left that could move a pin (HANDOVER 3.6)
   await eventually(() => programs.every((pid) => !alive(pid)))
   expect(existsSync(instances)).toBe(true)
   await robot.begin()
-  // what was in memory for programs that are gone, is gone
+  // the run folders of dead programs are removed
   expect(existsSync(instances)).toBe(false)
   const after = await robot.running()
   expect(after).toMatchObject({ digest: before.digest, version: before.version })
@@ -103,10 +103,10 @@ test('the power is cut: the last committed program starts again with its checkpo
   robot.receipts()
 })
 
-test('what an operator stopped stays stopped over a restart, until the next push', async () => {
+test('a slot that an operator stopped stays stopped over a restart, until the next push', async () => {
   const before = (await robot.logs()).length
   expect(await ended(robot.client.stop('main'))).toMatchObject({ outcome: 'stopped' })
-  // nothing was wrong: nothing says so
+  // the restart logs nothing for a stopped slot
   expect((await robot.logs()).slice(before)).toEqual([])
   expect(await robot.logs('main', before + 5)).toHaveLength(before)
   expect(await ended(robot.client.start('main'))).toMatchObject({ outcome: 'started' })
@@ -127,7 +127,7 @@ test('what an operator stopped stays stopped over a restart, until the next push
   robot.receipts()
 })
 
-test('Y10: a byte changed on disk: it is not started, the last good one is', async () => {
+test('Y10: a release with a changed byte on disk is not started; the last good release is', async () => {
   const good = await robot.commit('counter', { version: '10.0.0' })
   const bad = await robot.commit('counter', { version: '10.1.0' })
   await robot.end()
@@ -137,7 +137,7 @@ test('Y10: a byte changed on disk: it is not started, the last good one is', asy
   expect(await robot.running()).toMatchObject({ digest: good.to, version: '10.0.0' })
   const said = (await robot.logs()).filter(({ stream }) => stream === 'runtime').map(({ text }) => text)
   expect(said.find((text) => text.startsWith('bad-hash:'))).toContain(bad.to)
-  // and once more: it is remembered
+  // the choice is kept over another restart
   await robot.end()
   await robot.begin()
   expect(await robot.running()).toMatchObject({ digest: good.to })
@@ -152,7 +152,7 @@ function alive(pid: number): boolean {
   }
 }
 
-test('a commit that cannot be written is undone: the old program runs on', async () => {
+test('a swap whose commit cannot be written is undone, and the old program runs on', async () => {
   const before = await robot.running()
   const folder = join(robot.home, 'slots', 'main')
   renameSync(folder, `${folder}.aside`)
@@ -165,7 +165,7 @@ test('a commit that cannot be written is undone: the old program runs on', async
   await robot.commit('steady', { retry: true })
 })
 
-test('HANDOVER 4.7: a bundle that cannot be written to the store is not started, and it is not its fault', async () => {
+test('HANDOVER 4.7: a bundle that cannot be stored is not started, and this is not held against the release', async () => {
   const before = await robot.running()
   const folder = join(robot.home, 'store')
   renameSync(folder, `${folder}.aside`)
@@ -180,7 +180,7 @@ test('HANDOVER 4.7: a bundle that cannot be written to the store is not started,
   expect(await robot.send(bytes)).toMatchObject({ outcome: 'committed' })
 })
 
-test('an operator is let in, and another kept out, while the robot runs', async () => {
+test('operators can be added and removed while the robot runs', async () => {
   const bob = await makeOperator(robot.folder, 'bob')
   await expect(robot.connect(bob)).rejects.toMatchObject({ code: 'unknown-operator' })
   await robot.trust(bob, 'observer')
@@ -189,7 +189,7 @@ test('an operator is let in, and another kept out, while the robot runs', async 
   client.close()
 })
 
-test('HANDOVER 9.2: a program that crashes again and again is started less and less often', async () => {
+test('HANDOVER 9.2: a program that crashes again and again is restarted with growing delays', async () => {
   const failing = await TestRobot.start({ restartMostMs: 400 })
   try {
     await failing.commit('throws-later')
@@ -200,7 +200,7 @@ test('HANDOVER 9.2: a program that crashes again and again is started less and l
       starts.push(performance.now())
     }
     expect((await failing.slot()).restarts).toBeGreaterThanOrEqual(4)
-    // Never sooner than 0.1 s after the run, which lasts 0.6 s; doubled each time, up to the board's most.
+    // The delay begins at 0.1 s after a run of 0.6 s, and doubles each time up to the board's limit.
     for (const [i, at] of starts.slice(1).entries())
       expect(at - (starts[i] ?? 0)).toBeGreaterThan(Math.min(100 * 2 ** i, 400))
   } finally {

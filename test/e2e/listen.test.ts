@@ -1,4 +1,4 @@
-/** A port that is a handle of the board: who connects over swaps, stops and undone swaps. */
+/** Clients of a `listen` handle over swaps, undone swaps and stops. */
 import { once } from 'node:events'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import WebSocket from 'ws'
@@ -20,7 +20,7 @@ beforeAll(async () => {
 })
 afterAll(async () => robot?.close())
 
-test('HANDLES 17: clients that connect all the time are never refused and never cut off, over 10 swaps', async () => {
+test('HANDLES 17: clients that connect all the time are neither refused nor cut off over 10 swaps', async () => {
   const visitors = [new Visitor({ port }), new Visitor({ port }, '/slow')]
   for (let n = 1; n <= 10; n++) await robot.commit('web', { version: version(n) })
   await ask({ port })
@@ -33,7 +33,7 @@ test('HANDLES 17: clients that connect all the time are never refused and never 
   robot.check()
 })
 
-test('HANDLES 17.5: a connection that is kept alive gets a FIN at the switch, and a request that runs its answer', async () => {
+test('HANDLES 17.5: at the switch an idle keep-alive connection gets a FIN, and a pending request its answer', async () => {
   const idle = await keptAlive(port)
   const asked = ask({ port }, '/slow')
   await robot.commit('web', { version: version(1) })
@@ -42,13 +42,13 @@ test('HANDLES 17.5: a connection that is kept alive gets a FIN at the switch, an
   expect((await ask({ port })).text).toBe(version(1))
 })
 
-test('HANDLES 17.5: an answer that has no end is ended with a FIN when the deadline is over', async () => {
+test('HANDLES 17.5: an endless answer is ended with a FIN at the deadline', async () => {
   const endless = await keptAlive(port, '/endless')
   await robot.commit('web', { version: version(2) })
   expect(await endless.ended).toBe('end')
 })
 
-test('HANDLES 17.5: a WebSocket ends with a FIN at the switch, and the next program takes new ones', async () => {
+test('HANDLES 17.5: a WebSocket ends with a FIN at the switch, and the next program accepts new ones', async () => {
   const open = async (path = '/') => {
     const socket = new WebSocket(`ws://127.0.0.1:${port}${path}`)
     const closed = once(socket, 'close').then(([code]) => code as number)
@@ -60,17 +60,17 @@ test('HANDLES 17.5: a WebSocket ends with a FIN at the switch, and the next prog
   const before = await open()
   const polite = await open('/polite')
   await robot.commit('web', { version: version(3) })
-  // no close frame came: RFC 6455 7.1.5
+  // 1006: no close frame came (RFC 6455 7.1.5)
   expect(await before.closed).toBe(1006)
   expect(before.failed).toEqual([])
-  // the end of onLive says why
+  // the end of onLive sends a close frame with a reason
   expect(await polite.closed).toBe(1001)
   const after = await open()
   expect(after.greeting).toBe(version(3))
   after.socket.close()
 })
 
-test('HANDLES 17.4: after an undone swap the old program accepts again, and nobody was refused meanwhile', async () => {
+test('HANDLES 17.4: after an undone swap the old program accepts again, and no client was refused meanwhile', async () => {
   const visitor = new Visitor({ port })
   const { outcome } = await robot.push('web-sick', { program: 'web', version: '2.0.0' })
   expect(outcome).toBe('rolled-back')
@@ -80,7 +80,7 @@ test('HANDLES 17.4: after an undone swap the old program accepts again, and nobo
   expect([...visitor.answers.keys()]).toEqual(expect.arrayContaining(['2.0.0', version(3)]))
 })
 
-test('HANDLES 17.6: while no program runs who connects waits, and the next program answers', async () => {
+test('HANDLES 17.6: clients that connect while no program runs wait, and the next program answers', async () => {
   await robot.events(robot.client.stop('main'))
   const waiting = ask({ port })
   await robot.commit('web', { version: version(4) })

@@ -1,11 +1,11 @@
-/** ms of processor time: many turns of the scheduler, so that a busy machine shows. */
+/** Length of the computation, in ms of processor time: many scheduler slices, so that load on the machine shows. */
 const WORK_MS = 50
-/** A bound that is stretched further says nothing any more. */
+/** Limit of the factor: a bound that is stretched further proves nothing. */
 const MOST = 4
 
 /**
- * How many times longer a computation takes at this moment than it would with a processor of its own: 1 on a free machine,
- * 2 when this process gets every other turn, at most 4. A test multiplies a bound of a spec by the load that it measured beside.
+ * How many times longer a computation takes at this moment than on a free processor: 1 on an idle machine,
+ * 2 when this process gets half of the slices, at most 4. A test multiplies a bound of a spec by the load measured meanwhile.
  */
 export function load(): number {
   const [began, before] = [performance.now(), process.cpuUsage()]

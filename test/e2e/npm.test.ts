@@ -1,4 +1,4 @@
-/** A chip driver from npm, bundled as it is, on the chip of a simulated robot. */
+/** An unchanged chip driver from npm on a simulated chip. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { eventually } from './eventually.ts'
 import { TestRobot } from './robot.ts'
@@ -16,7 +16,7 @@ beforeAll(async () => {
 })
 afterAll(async () => robot?.close())
 
-/** What the program says of a reading after the first so many. */
+/** The program's log line about a reading, after the given number of readings. */
 const reading = (after: number) =>
   eventually(async () => {
     const lines = (await robot.logs()).map(({ text }) => /^reading (\d+): (.*)$/.exec(text))
@@ -24,13 +24,13 @@ const reading = (after: number) =>
     return Number(count) > after && { count: Number(count), values }
   })
 
-test('a chip driver from npm runs unchanged on a robot, and goes on after a swap', { tags: ['slow'] }, async () => {
+test('a chip driver from npm runs unchanged on a robot, also after a swap', { tags: ['slow'] }, async () => {
   await robot.commit('npm-driver')
   const first = await reading(0)
   expect(first.values).toBe('z 1 g, 25.0 C')
   await robot.commit('npm-driver', { version: '2.0.0' })
   expect(await reading(first.count)).toMatchObject({ values: first.values })
-  // on at its first reading, and never off
+  // the driver switches the chip on at its first reading, and never off
   const written = accepted(robot.trace.read(), 'led').map(({ value }) => value)
   expect(written.length).toBeGreaterThan(10)
   expect(new Set(written.slice(1))).toEqual(new Set([1]))

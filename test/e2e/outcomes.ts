@@ -1,25 +1,25 @@
 /**
- * Everything a bad program can do, and what comes of it: the files are test/programs/NAME.ts. undone.test.ts and
- * running.test.ts walk these tables through the real CLI, and print how long the robot was without a good program.
+ * The bad programs of test/programs/NAME.ts, with the expected outcome of each. undone.test.ts and
+ * running.test.ts run these tables through the real CLI, and print how long the robot was without a good program.
  */
 
 import { EXIT } from '../../deploy/laptop/cli/exit.ts'
 import type { Outcome } from '../../deploy/shared/api.ts'
 import type { RefusalCode } from '../../deploy/shared/errors.ts'
 
-/** Pushed over a program that counts: it is executed, then undone, and the counter runs on. */
+/** Pushed over the counter: executed, then undone, and the counter runs on. */
 export interface Undone {
   name: string
   does: string
-  /** of the receipt, and of the message */
+  /** code in the receipt and in the message */
   code: RefusalCode
   /** part of the reason that the CLI shows */
   says?: string
-  /** it drove the hardware for a while: the receipt has a gap */
+  /** the program drove the hardware for a while, so the receipt has a gap */
   tookOver?: true
   /** the old program goes on with the state that the new one gave back, not with the one it parked with */
   givesBack?: true
-  /** found out by its silence: `timing.heartbeatMs` more, or `timing.takeoverMs`, which is as long here */
+  /** noticed only by its silence, so after `timing.heartbeatMs`, or `timing.takeoverMs`, which is as long here */
   silent?: true
 }
 
@@ -51,35 +51,35 @@ export const UNDONE: readonly Undone[] = [
   { name: 'spins-late', does: 'blocks it late in its trial', code: 'heartbeat-lost', tookOver: true, silent: true },
 ]
 
-/** As {@link UNDONE}, after `timing.readyMs`. */
+/** Like {@link UNDONE}, but undone only after `timing.readyMs`. */
 export const NEVER_READY: readonly Undone[] = [
   { name: 'blocks-at-import', does: 'never ends loading', code: 'never-ready', says: 'not ready within' },
   { name: 'blocks-in-run', does: 'never returns from run()', code: 'never-ready', says: 'not ready within' },
 ]
 
-/** What is done to a program that runs and misbehaves. */
+/** What the test does to a program that runs and misbehaves. */
 export type Step =
   /** the counter is pushed over it */
   | 'push'
   /** `medulla stop` */
   | 'stop'
-  /** nothing: it ends by itself, the outputs go to their safe levels, and it is started again */
+  /** nothing: the program ends by itself, the outputs go to their safe levels, and it restarts */
   | 'wait'
 
-/** It is committed, runs, and misbehaves. */
+/** Committed, then misbehaves while it runs. */
 export interface Misbehaves {
   name: string
   version?: string
   does: string
   step: Step
-  /** of the receipt that is left then */
+  /** outcome and code of the last receipt */
   outcome: Outcome
-  /** absent: a heap that is nearly full may be found out by its silence, or by its end */
+  /** absent: a program with a nearly full heap may be ended for its silence, or end by itself */
   code?: RefusalCode
   exit: number
-  /** part of what the CLI says: of the push or the stop, or `medulla status` after its end */
+  /** part of the CLI's output: of the push, of the stop, or of `medulla status` after the program's end */
   says: string
-  /** found out by its silence, or deaf to stop */
+  /** noticed only by its silence, or does not react to stop */
   silent?: true
   slow?: true
 }

@@ -1,4 +1,4 @@
-/** Whoever the robot knows may stop it, and nothing that others do keeps that out (HANDOVER 8.7, 8.8). */
+/** Every known operator can stop the robot, whatever load others cause (HANDOVER 8.7, 8.8). */
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import type { RobotClient } from '../../deploy/laptop/client.ts'
 import { eventually, SCALE } from './eventually.ts'
@@ -26,14 +26,14 @@ async function connect(name: string): Promise<RobotClient> {
   return client
 }
 
-test('observers who ask for everything and read nothing: an observer still stops the robot, and nobody is ended', async () => {
-  // until its lines fill the log, and more come
+test('while observers request everything and read nothing, another observer can stop the robot, and no session is ended', async () => {
+  // wait until the program's lines fill the log
   await eventually(async () => (await robot.slot()).log.dropped > 0)
   const before = endpoint()
   for (let i = 0; i < 8; i++) {
     for (const name of ['eve', 'mallory']) {
       const client = await connect(name)
-      // asked for, and never read
+      // requested, and never read
       void client.logs('main', { lines: 10_000, follow: i % 2 === 0 }).next()
     }
   }
@@ -45,7 +45,7 @@ test('observers who ask for everything and read nothing: an observer still stops
   expect(await robot.events(robot.client.release())).toMatchObject({ outcome: 'released' })
 })
 
-test('two observers with all their sessions: an owner gets in, and a request that is wrong is a 400', async () => {
+test('when two observers hold all their sessions, an owner can still connect, and a bad request gets a 400', async () => {
   for (let i = 0; i < 40; i++) await connect(i % 2 === 0 ? 'eve' : 'mallory')
   const before = endpoint()
   const owner = await robot.connect()
@@ -77,7 +77,7 @@ describe('HANDLES 6.6: while one program floods its channel', () => {
       await flooded.commit('counter')
       await flooded.commit('floods-control', { to: 'other', version })
       const { pid, fence } = await flooded.running()
-      // beyond its burst it is not read, so it is silent, and ended
+      // after its burst the program is not read, so its heartbeats are missed, and it is ended
       const other = await eventually(async () => {
         const slot = await flooded.slot('other')
         return slot.restarts > 0 && slot

@@ -1,4 +1,4 @@
-/** HANDOVER 5.9, 11.8: state, checkpoints and parameters belong to a program's name. */
+/** State, checkpoints and parameters belong to a program's name (HANDOVER 5.9, 11.8). */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeEach, expect, onTestFinished, test } from 'vitest'
@@ -12,7 +12,7 @@ beforeEach(async () => {
 })
 
 let count = 0
-/** Says with what state it begins; `state` is the text of its first one, `more` of further keys of robot(). */
+/** A program that logs the state it begins with. `state`: source of the initial state; `more`: of further keys of robot(). */
 function program(name: string, state: string, { version = 1, more = '', body = '' } = {}) {
   const folder = join(robot.home, '..', `owners-${++count}`, name)
   mkdirSync(folder, { recursive: true })
@@ -43,7 +43,7 @@ const counter = (options: object = {}) => program('counter', '{ laps: [] }', opt
 const last = async () => (await robot.logs()).findLast(({ text }) => text.startsWith('begins with'))?.text ?? ''
 const blinks = async () => Number(/"blinks":(\d+)/.exec(await last())?.[1])
 
-test('a program of another name begins with its own state, its outputs go on; the other one finds its state when it comes back', async () => {
+test('a program of another name begins with its own state and present outputs; the first one later gets its own state back', async () => {
   await robot.commit('blinky', blinky())
   const pushed = await robot.push('counter', counter())
   expect(pushed.message).toMatch(
@@ -55,19 +55,19 @@ test('a program of another name begins with its own state, its outputs go on; th
   expect(await blinks()).toBeGreaterThan(10)
 })
 
-test('a program of another name needs no way down or up to it, whatever its version', async () => {
+test('a program of another name needs no migration from the state of the other one, whatever the versions', async () => {
   await robot.commit('blinky', blinky({ version: 3 }))
   expect((await robot.push('counter', counter({ version: 1 }))).outcome).toBe('committed')
   expect((await robot.push('blinky', blinky({ version: 3 }))).outcome).toBe('committed')
   expect(await blinks()).toBeGreaterThan(10)
 })
 
-test('a program of another name that is undone leaves the old one with its state as it was', async () => {
+test('when a program of another name is undone, the old one goes on with its state unchanged', async () => {
   await robot.commit('blinky', blinky())
   const body = "let n = 0\n    every(5, () => { if (++n === 10) throw new Error('lost') })"
   const undone = await robot.push('counter', counter({ body }))
   expect(undone).toMatchObject({ outcome: 'rolled-back' })
-  // it never began anew
+  // the old program never began with a fresh state
   expect((await robot.logs()).filter(({ text }) => text.startsWith('begins with {"blinks"'))).toHaveLength(1)
   const ill = 'health(() => false)'
   const unfit = counter({ body: ill })
@@ -79,7 +79,7 @@ test('a program of another name that is undone leaves the old one with its state
   expect(await blinks()).toBeGreaterThan(10)
 })
 
-test('a crash starts a program from its own checkpoint, never from that of the one before', async () => {
+test('after a crash a program starts from its own checkpoint, never from that of another program', async () => {
   await robot.commit('blinky', blinky())
   await robot.commit('counter', counter({ body: 'state.laps = [1, 2]' }))
   const { pid } = await robot.running()
@@ -88,7 +88,7 @@ test('a crash starts a program from its own checkpoint, never from that of the o
   expect(await last()).toBe('begins with {"laps":[1,2]}, led 0, {}')
 })
 
-test('a program under a new name takes over state and parameters where it says so, in package.json or by --state-of', async () => {
+test('a renamed program takes over state and parameters with takesStateOf in package.json or with --state-of', async () => {
   const more = 'params: { speed: { value: 1, min: 0, max: 9 } },'
   await robot.commit('blinky', blinky({ more }))
   await robot.client.setParams('main', { set: { speed: 5 } })
@@ -106,7 +106,7 @@ test('a program under a new name takes over state and parameters where it says s
   expect(stdout).toContain('sparky goes on with the state of flashy')
   const [before, other] = [await blinks(), counter({ more })]
   expect(before).toBeGreaterThan(10)
-  // what was set for sparky is not for others
+  // parameters set for sparky do not apply to other programs
   await robot.commit('counter', other)
   expect(await last()).toContain('"speed":1')
 })

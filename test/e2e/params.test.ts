@@ -1,4 +1,4 @@
-/** Parameters over the whole way: laptop, endpoint, body, program, disk. */
+/** Parameters from end to end: laptop, endpoint, body, program, disk. */
 import { readFileSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { ParamChange } from '../../deploy/shared/api.ts'
@@ -18,12 +18,12 @@ const values = async (): Promise<Record<string, unknown>> => {
   const { params } = await robot.client.params('main')
   return Object.fromEntries(params.map(({ name, value }) => [name, value]))
 }
-/** The slot's record on disk: what was set, by the program's name (HANDOVER 11.8). */
+/** The slot's record on disk: set parameters by program name (HANDOVER 11.8). */
 const record = () => JSON.parse(readFileSync(`${robot.home}/slots/main/slot.json`, 'utf8'))
 const set = (change: Extract<ParamChange, { set: unknown }>['set']) => robot.client.setParams('main', { set: change })
 const logged = (text: string) => eventually(async () => (await robot.logs()).find((line) => line.text.includes(text)))
 
-test('HANDOVER 11.2, 11.7: a change is live at once, all of it or nothing; the log says who, and an observer only looks', async () => {
+test('HANDOVER 11.2, 11.7: a change takes effect at once and as a whole, the log names its author, and observers can only read', async () => {
   expect(await values()).toEqual({ step: 1, mode: 'slow', armed: false })
   const mark = robot.trace.mark()
   expect((await set({ step: 4, mode: 'fast' })).params[0]).toMatchObject({
@@ -55,7 +55,7 @@ test('HANDOVER 11.2, 11.7: a change is live at once, all of it or nothing; the l
   expectNoTickLost(robot.trace.since(mark))
 })
 
-test('HANDOVER 11.4: what was set stays over a swap, a crash and a restart of the runtime', {
+test('HANDOVER 11.4: set values stay over a swap, a crash and a restart of the runtime', {
   tags: ['slow'],
 }, async () => {
   await set({ armed: true })
@@ -75,7 +75,7 @@ test('HANDOVER 11.4: what was set stays over a swap, a crash and a restart of th
   await logged('runs with {"step":4,"mode":"fast","armed":true}')
 })
 
-test('HANDOVER 11.4, 11.5: a value that no longer fits is the default; it is back when the swap is undone, said when it is not', {
+test('HANDOVER 11.4, 11.5: a value that the new program does not allow becomes the default, reported at the commit; an undone swap restores it', {
   tags: ['slow'],
 }, async () => {
   const undone = await robot.push('dies-in-trial', { program: 'tunable', version: '1.9.0' })
@@ -89,7 +89,7 @@ test('HANDOVER 11.4, 11.5: a value that no longer fits is the default; it is bac
   )
   expect(await values()).toEqual({ step: 2, mode: 'fast', armed: 0 })
   await logged('step=4 was not kept')
-  // What no longer fits is forgotten on disk, too; what fits stays set (HANDOVER 11.4).
+  // On disk, too, values that are no longer allowed are removed, and allowed ones stay (HANDOVER 11.4).
   await eventually(() => record().paramSets.tunable?.step === undefined)
   expect(record().paramSets).toEqual({ tunable: { mode: 'fast' } })
   await robot.client.setParams('main', { reset: 'all' })
@@ -97,7 +97,7 @@ test('HANDOVER 11.4, 11.5: a value that no longer fits is the default; it is bac
   expect(record().paramSets).toEqual({ tunable: {} })
 })
 
-test('a slot that is stopped keeps what is set for its next start', { tags: ['slow'] }, async () => {
+test('values set while a slot is stopped apply at its next start', { tags: ['slow'] }, async () => {
   await robot.events(robot.client.stop('main'))
   await set({ step: 3 })
   expect(await values()).toEqual({ step: 3, mode: 'fast', armed: 0 })
@@ -112,7 +112,7 @@ test('HANDOVER 11.3: a program that writes a parameter is ended', async () => {
   expect(pushed.message).toContain('params.kp cannot be written by the program')
 })
 
-test('HANDOVER 11.6: changes as fast as a client can send them disturb no tick, and leave nothing behind', {
+test('HANDOVER 11.6: a flood of parameter changes delays no tick, and leaves little on disk and in the log', {
   tags: ['slow'],
 }, async () => {
   await robot.commit('tunable', { program: 'tunable', version: '3.0.0' })
@@ -124,7 +124,7 @@ test('HANDOVER 11.6: changes as fast as a client can send them disturb no tick, 
   const began = performance.now()
   const until = began + 2000
   let answered = 0
-  // as many sessions as a client has, each with its next change ready
+  // all sessions that a client may have, each sending one change after the other
   await Promise.all(
     Array.from({ length: 8 }, async () => {
       while (performance.now() < until) await set({ step: 1 + (answered++ % 9) })
@@ -134,7 +134,7 @@ test('HANDOVER 11.6: changes as fast as a client can send them disturb no tick, 
   expectNoTickLost(robot.trace.since(mark))
   expect(answered).toBeGreaterThan(8)
   expect(memory() - before).toBeLessThan(40_000)
-  // of the runtime one line with each write to disk, of which there is one in 100 ms
+  // the runtime logs one line for each write to disk, at most one in 100 ms
   const said = (await robot.logs()).slice(lines).filter(({ stream }) => stream === 'runtime')
   expect(said.length).toBeLessThanOrEqual(2 + (performance.now() - began) / 100)
 })

@@ -1,4 +1,4 @@
-/** Whatever a program throws on a robot, and wherever: push, log, status and receipts name the line of its author's file. */
+/** Errors of programs: push, log, status and receipts name the line in the author's file, wherever the program throws. */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeAll, expect, onTestFinished, test } from 'vitest'
@@ -13,7 +13,7 @@ beforeAll(async () => {
 })
 
 let count = 0
-/** As an author's file: what `run` holds begins in line 4. */
+/** An author's file, in which the body of `run` begins at line 4. */
 function author(body: string, top = ''): { program: string; version: string; file: string } {
   const folder = join(robot.home, '..', `author-${++count}`)
   mkdirSync(join(folder, 'lib'), { recursive: true })
@@ -49,14 +49,14 @@ test.each([
     '',
     'no picture (cause: EIO) at program.ts:4:9',
   ],
-])('a push whose program throws %s is undone with the line', async (_name, body, top, says) => {
+])('a push whose program throws %s is undone, and the message has the line', async (_name, body, top, says) => {
   const { outcome, message } = await undone(body, top)
   expect(outcome).toBe('rolled-back')
   expect(message).toContain(`the program said: ${JSON.stringify(says)}`)
   expect(robot.receipt().said).toBe(says)
 })
 
-test('a crash names the line in log, status and receipt, and its calls end where the code of the author ends', async () => {
+test("a crash names the line in log, status and receipt, and its stack has only frames of the author's code", async () => {
   const body = [
     '  let n = 0',
     '  const measure = (last: { mm: number }[]) => {',
@@ -83,13 +83,13 @@ test('a crash names the line in log, status and receipt, and its calls end where
   await eventually(async () => (await robot.push('placed', author('  led.write(1)'))).outcome === 'committed')
 })
 
-test('a place stays when the message is long', async () => {
+test('a long message is cut without losing the place', async () => {
   await undone("  throw new Error('x'.repeat(9000))")
   expect(robot.receipt().said).toMatch(/^x{200,}… at program\.ts:4:9$/)
 })
 
-test('a program that is stuck in its first rehearsal is said to be stuck there', async () => {
-  // long enough for a program to load on a busy machine
+test('a program that never returns in its first rehearsal is reported with the function in which it is stuck', async () => {
+  // long enough to load a program on a busy machine
   const quick = await TestRobot.start({ readyMs: 3000 })
   onTestFinished(() => quick.close())
   const undone = (body: string) => quick.push('placed', author(body))
@@ -99,7 +99,7 @@ test('a program that is stuck in its first rehearsal is said to be stuck there',
   expect(inTick.message).toContain(': what every() calls has not returned')
 })
 
-test('log takes what console.log takes; what is no level is text', async () => {
+test('log takes what console.log takes; a second value that is not a level is text', async () => {
   const calls = [
     "log('distance', 231)",
     "log('distance', 'wrn')",

@@ -1,4 +1,4 @@
-/** A port that is handed over a hundred times, that is taken, that is a file; and of a program that is confined. */
+/** `listen` handles: 100 swaps, a port in use, a socket file, a confined program. */
 import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -24,7 +24,10 @@ beforeAll(async () => {
 })
 afterAll(async () => robot?.close())
 
-test('HANDLES 17: the same over 100 swaps', { tags: ['slow'], timeout: 900_000 * SCALE }, async () => {
+test('HANDLES 17: clients are neither refused nor cut off over 100 swaps', {
+  tags: ['slow'],
+  timeout: 900_000 * SCALE,
+}, async () => {
   const visitors = [new Visitor({ port }), new Visitor({ port }, '/slow')]
   for (let n = 1; n <= 100; n++) await robot.commit('web', { version: version(1 + (n % 10)) })
   for (const visitor of visitors) {
@@ -34,7 +37,7 @@ test('HANDLES 17: the same over 100 swaps', { tags: ['slow'], timeout: 900_000 *
   }
 })
 
-test('HANDLES 17.2: a port that is taken ends the start of the runtime: which port, and what to do', async () => {
+test('HANDLES 17.2: a port in use ends the start of the runtime, with the port and a hint', async () => {
   const board = { more: { handles: { ...PINS, web: { kind: 'listen', port } } } }
   const home = mkdtempSync(join(tmpdir(), 'medulla-e2e-'))
   writeFileSync(join(home, 'board.json'), boardText({}, board.more))
@@ -48,7 +51,7 @@ test('HANDLES 17.2: a port that is taken ends the start of the runtime: which po
   rmSync(home, { recursive: true, force: true })
 })
 
-test('HANDLES 17.2: a socket file is in the folder sockets of the home, for user and group of the runtime', async () => {
+test("HANDLES 17.2: a socket file is in the home's folder sockets, accessible to user and group of the runtime", async () => {
   const other = await TestRobot.start(
     {},
     {},
@@ -74,7 +77,7 @@ test('HANDLES 17.2: a socket file is in the folder sockets of the home, for user
 const boxes = (['namespaces', 'bwrap'] as const).filter((sandbox) => canConfine(sandbox, LOADER).ok)
 
 describe.skipIf(boxes.length === 0).each(boxes)('in %s (needs root)', (sandbox) => {
-  test('HANDLES 17.3, 13.11: a program without a network serves on its port, and takes no connection elsewhere', async () => {
+  test('HANDLES 17.3, 13.11: a program without network serves on its port, and can make no connection', async () => {
     const port = await freePort()
     const more = { handles: { ...PINS, web: { kind: 'listen', port } } }
     const confined = await TestRobot.start({}, {}, { sandbox, more })

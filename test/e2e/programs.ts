@@ -1,4 +1,4 @@
-/** Programs of test/programs, built by the product's own build against the built SDK, each once per file of tests. */
+/** Programs of test/programs, built by the product's own build against the built SDK, once for each test file. */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -25,10 +25,10 @@ for (const file of [RUNTIME, CLI]) {
 export const source = (name: string): string => join(PROGRAMS, `${name}.ts`)
 
 export interface Named {
-  /** its name on the robot; the file's by default */
+  /** name on the robot; default: that of the file */
   program?: string
   version?: string
-  /** its source; test/programs/NAME.ts by default */
+  /** source file; default: test/programs/NAME.ts */
   file?: string
   /** that of the counter by default */
   takesStateOf?: string

@@ -1,4 +1,4 @@
-/** The priority of a board: of programs that hold the hardware, and of no other. */
+/** The board's real-time priority: programs that drive the hardware have it, candidates do not. */
 import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -12,7 +12,7 @@ const isAllowed = spawnSync('chrt', ['-f', '1', 'true']).status === 0
 const NORMAL = 'policy 0, priority 0'
 const REALTIME = 'policy 1, priority 10'
 
-/** Of each thread, by proc_pid_stat(5). */
+/** Scheduling policy and priority of each thread, by proc_pid_stat(5). */
 function scheduling(pid: number): string[] {
   return readdirSync(`/proc/${pid}/task`).map((thread) => {
     const stat = readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8').split(') ')[1]?.split(' ') ?? []
@@ -30,7 +30,7 @@ describe.skipIf(!isAllowed).each(boxes)('in the sandbox %s (needs root)', (sandb
   })
   afterAll(async () => robot?.close())
 
-  test('HANDOVER 4.10: a program has the priority of the board from its start on, its candidate from its arming on', async () => {
+  test("HANDOVER 4.10: a program has the board's priority from its start on, a candidate from its arming on", async () => {
     await robot.commit('steady')
     const first = (await robot.slot()).pid ?? -1
     expect(all(first)).toEqual([REALTIME])

@@ -1,4 +1,4 @@
-/** What `medulla receipts --verify` notices when the robot's log is tampered with, cut off or replaced. */
+/** `medulla receipts --verify` on a robot whose log was altered, cut off or replaced. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -23,17 +23,17 @@ const path = () => join(robot.home, 'receipts.ndjson')
 const lines = () => readFileSync(path(), 'utf8').trimEnd().split('\n')
 const verify = (...more: string[]) => laptop.run('receipts', '--verify', '--limit', '1', ...more)
 
-/** So many refusals, each a receipt. */
+/** Makes receipts by refused pushes. */
 async function refusals(count: number): Promise<void> {
   const until = (await robot.client.status()).head.seq + count
   for (let i = 0; i < count; i++) {
     expect(await ended(robot.client.push('main', Buffer.from('x')))).toMatchObject({ outcome: 'refused' })
   }
-  // the endpoint tells the body of a refusal beside its answer
+  // the endpoint reports a refusal to the body at the same time as it answers
   await eventually(async () => (await robot.client.status()).head.seq === until)
 }
 
-/** The robot's log, changed while it is off. */
+/** Changes the robot's log while the robot is off. */
 async function change(to: (log: string[]) => string[]): Promise<void> {
   await robot.end()
   writeFileSync(path(), `${to(lines()).join('\n')}\n`)
@@ -43,7 +43,7 @@ async function change(to: (log: string[]) => string[]): Promise<void> {
 const FIRST =
   / receipts, number 1 to (\d+), signed by the robot's key and unbroken, up to the head that it reports; (.*)\n$/
 
-test('HANDOVER 8.20: it says which receipts they are, and that they contain the head seen before', async () => {
+test('HANDOVER 8.20: --verify reports the range of receipts, and that they contain the head seen before', async () => {
   await refusals(3)
   const first = await verify()
   expect(first, first.stderr).toMatchObject({ status: 0 })
@@ -56,7 +56,7 @@ test('HANDOVER 8.20: it says which receipts they are, and that they contain the 
   ])
 })
 
-test('HANDOVER 8.20: a log that was set back is noticed, also when it has grown again', {
+test('HANDOVER 8.20: --verify notices a log that was cut back, also when it has grown again', {
   tags: ['slow'],
 }, async () => {
   const whole = lines()
@@ -73,7 +73,7 @@ test('HANDOVER 8.20: a log that was set back is noticed, also when it has grown 
   expect(await verify()).toMatchObject({ status: 0 })
 })
 
-test('HANDOVER 8.20: an entry that was altered or taken out is named, and --accept does not help', {
+test('HANDOVER 8.20: --verify names an altered or removed entry, and --accept does not accept it', {
   tags: ['slow'],
 }, async () => {
   const whole = lines()
@@ -89,7 +89,9 @@ test('HANDOVER 8.20: an entry that was altered or taken out is named, and --acce
   expect(await verify()).toMatchObject({ status: 0 })
 })
 
-test('HANDOVER 8.20: a log that began anew is remembered once the operator says so', { tags: ['slow'] }, async () => {
+test('HANDOVER 8.20: a log that began anew is remembered once the operator passes --accept', {
+  tags: ['slow'],
+}, async () => {
   await change(() => [])
   await refusals(1)
   expect(await verify()).toMatchObject({ status: 3, stderr: expect.stringContaining('was seen earlier') })

@@ -1,4 +1,4 @@
-/** Refused before anything is executed: with a code, nothing left outside staging, the running program untouched. */
+/** Pushes that are refused before anything is executed: with a code, nothing left on disk, the running program untouched. */
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -24,7 +24,7 @@ beforeAll(async () => {
 })
 afterAll(async () => robot?.close())
 
-/** `receipts`: how many refusals the log gains; a stranger leaves none. */
+/** `receipts`: number of new receipts; a stranger leaves none. */
 async function untouched<T>(receipts: number, attempt: () => Promise<T>): Promise<T> {
   const contents = await robot.quiet()
   const before = await robot.running()
@@ -53,14 +53,14 @@ async function refused(attempt: () => Promise<Pushed>, code: RefusalCode): Promi
   return result
 }
 
-test('a stranger is refused before he can send anything, and leaves no trace', async () => {
+test('a stranger is refused before any request, and leaves no receipt', async () => {
   const stranger = await makeOperator(robot.folder, 'stranger')
   await untouched(0, async () => {
     await expect(robot.connect(stranger)).rejects.toMatchObject({ code: 'unknown-operator' })
   })
 })
 
-test('S3: a robot that is not the one of the card is refused by the laptop', async () => {
+test('S3: the laptop refuses a robot whose key is not the one on the card', async () => {
   const noise = Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString('base64')
   const { robot: identity, ...options } = robot.options()
   await untouched(0, async () => {
@@ -70,7 +70,7 @@ test('S3: a robot that is not the one of the card is refused by the laptop', asy
   })
 })
 
-test('an observer may look, and not push', async () => {
+test('an observer can read the status, and cannot push', async () => {
   const client = await robot.connect(robot.others.eve)
   const { bytes } = await robot.bundle('counter')
   await refused(() => ended(client.push('main', bytes)), 'role')
@@ -78,13 +78,13 @@ test('an observer may look, and not push', async () => {
   client.close()
 })
 
-test('a release that somebody else has signed', async () => {
+test('a release with the signature of another key is refused', async () => {
   const stranger = await makeOperator(robot.folder, 'signer')
   const { bytes } = await forge('counter', stranger.signer, robot.address, {})
   await refused(() => robot.send(bytes), 'unknown-operator')
 })
 
-test("another robot's bundle, also when it was sealed again for this one", async () => {
+test("another robot's bundle is refused, also when it was sealed again for this robot", async () => {
   const { recipient, identity } = await generateAgeIdentity()
   const other = { id: `SHA256:${'B'.repeat(43)}`, age: recipient }
   const { bytes } = await forge('counter', robot.owner.signer, other, {})
@@ -106,23 +106,23 @@ test.each<[string, RefusalCode, () => Promise<Made>]>([
   ['expired', 'expired', () => made({ release: { expires: '2020-01-01T00:00:00.000Z' } })],
   ['a manifest of another program', 'bad-bundle', () => made({ manifest: { program: 'other' } })],
   ['a release of kind runtime', 'wrong-slot', () => made({ release: { kind: 'runtime' } })],
-])('%s: %s', async (_, code, make) => {
+])('a bundle with %s is refused: %s', async (_, code, make) => {
   const { bytes } = await make()
   await refused(() => robot.send(bytes), code)
 })
 
-test('a handle that another slot holds', async () => {
+test('a program that needs a handle of another slot is refused', async () => {
   const { bytes } = await robot.bundle('counter')
   const { message } = await refused(() => robot.send(bytes, { to: 'arm' }), 'handle-leased')
   expect(message).toMatch(/arm .*main/)
 })
 
-test('Y6: an older release is refused, although its signature is good', async () => {
+test('Y6: an older release is refused, although its signature is valid', async () => {
   const { bytes } = await robot.bundle('steady', { counter: nextCounter() - 3_600_000 })
   await refused(() => robot.send(bytes), 'not-newer')
 })
 
-test('BUNDLE 10.9: a counter of more than a day ahead of the clock is refused, to an owner too', async () => {
+test('BUNDLE 10.9: a counter more than a day ahead of the clock is refused, also from an owner', async () => {
   const client = await robot.connect(robot.others.oscar)
   const { bytes } = await robot.bundle('counter', { counter: nextCounter() + 25 * 3600 * 1000 })
   await refused(() => ended(client.push('main', bytes)), 'ahead-of-clock')
@@ -130,14 +130,14 @@ test('BUNDLE 10.9: a counter of more than a day ahead of the clock is refused, t
   await refused(() => robot.send(bytes), 'ahead-of-clock')
 })
 
-test('P6: 40 flipped bits of a bundle, each through the whole robot: refused, nothing written, nothing executed', async () => {
+test('P6: a bundle with any of 40 bits flipped is refused, with nothing written and nothing executed', async () => {
   const { bytes } = await robot.bundle('counter')
   const next = seeded(20_26)
-  // not the owner's: so many refusals are more than half of what is recorded of one operator (HANDOVER 8.18)
+  // pushed by another operator: the owner's refusals would exceed the limit of recorded ones (HANDOVER 8.18)
   const client = await robot.connect(robot.others.oscar)
   const results = await untouched(40, async () => {
     const all: Pushed[] = []
-    // the header is short, and every second one hits it
+    // every second flip is in the header, which is short
     for (let i = 0; i < 40; i++) {
       const bit = Math.floor(next() * 8 * (i % 2 === 0 ? 250 : bytes.length))
       all.push(await ended(client.push('main', flipBit(bytes, bit))))
@@ -150,7 +150,7 @@ test('P6: 40 flipped bits of a bundle, each through the whole robot: refused, no
   expect(results.filter(({ code }) => !codes.includes(code))).toEqual([])
 })
 
-/** HTTP by hand inside a session of our own. */
+/** Raw HTTP inside a session. */
 async function session(): Promise<{ socket: SecureSocket; answer: (ends: string) => Promise<string> }> {
   const socket = await connectSession(robot.options())
   socket.on('error', () => {})
@@ -163,7 +163,7 @@ async function session(): Promise<{ socket: SecureSocket; answer: (ends: string)
 
 const head = (more: string): string => `PUT /v1/slots/main/program HTTP/1.1\r\nHost: robot\r\n${more}\r\n\r\n`
 
-test('uploads that end early, in every way', async () => {
+test('uploads that end early are refused, however they end', async () => {
   const { bytes } = await robot.bundle('counter')
   await refused(() => robot.send(bytes.subarray(0, 100)), 'truncated')
   await refused(() => robot.send(bytes.subarray(0, bytes.length - 1)), 'bad-bundle')
@@ -178,7 +178,7 @@ test('uploads that end early, in every way', async () => {
   })
 })
 
-test('uploads that would never end', async () => {
+test('endless uploads are refused', async () => {
   await untouched(1, async () => {
     const { socket, answer } = await session()
     socket.write(head(`Content-Length: ${1e12}`))
@@ -193,19 +193,19 @@ test('uploads that would never end', async () => {
     clearInterval(drip)
     socket.destroy()
   })
-  // a header of stanzas without an end: refused in the middle of the upload
+  // an endless list of stanzas in the header: refused during the upload
   const stanza = `-> X25519 ${'A'.repeat(43)}\n${'A'.repeat(43)}\n`
   const endless = Buffer.from(`age-encryption.org/v1\n${stanza.repeat(20_000)}`)
   await refused(() => robot.send(endless), 'too-large')
 })
 
-test('a bundle that comes in 1-byte writes is as good as any', async () => {
+test('a bundle that arrives in 1-byte writes is accepted', async () => {
   const { bytes } = await robot.bundle('steady', { version: '1.0.1' })
   const { socket, answer } = await session()
   for (const part of [Buffer.from(head(`Content-Length: ${bytes.length}\r\nConnection: close`)), bytes]) {
     for (let at = 0; at < part.length; at++) {
       socket.write(part.subarray(at, at + 1))
-      // a turn for each takes a busy machine longer than an upload may (CHANNEL 6.7)
+      // one turn of the event loop for each byte could exceed the time limit of an upload (CHANNEL 6.7)
       if (at % 8 === 0) await new Promise(setImmediate)
     }
   }
@@ -214,7 +214,7 @@ test('a bundle that comes in 1-byte writes is as good as any', async () => {
   robot.check()
 })
 
-test('two pushes at once to one slot: one of them is told so', async () => {
+test('of two simultaneous pushes to one slot one is refused with in-progress', async () => {
   const others = await Promise.all([robot.connect(), robot.connect()])
   const bundles = await Promise.all([robot.bundle('steady'), robot.bundle('steady')])
   const results = await Promise.all(others.map((client, i) => ended(client.push('main', bundles[i]?.bytes ?? new Uint8Array())))) // biome-ignore format: one call
@@ -225,7 +225,7 @@ test('two pushes at once to one slot: one of them is told so', async () => {
   robot.check()
 })
 
-test('a second push during the swap of the first is told so at once', async () => {
+test('a second push during a swap is refused with in-progress at once', async () => {
   const [first, second] = await Promise.all([robot.bundle('slow-import'), robot.bundle('steady')])
   let answer: Promise<Pushed> | undefined
   for await (const event of robot.client.push('main', first.bytes)) {
@@ -237,7 +237,7 @@ test('a second push during the swap of the first is told so at once', async () =
   robot.check()
 })
 
-test('P7: a captured push is refused: same session, next session, after a newer version, after a restart', {
+test('P7: a replayed push is refused in the same session, the next session, after a newer version and after a restart', {
   tags: ['slow'],
 }, async () => {
   const wire = await tapWire(robot.port)
@@ -246,7 +246,7 @@ test('P7: a captured push is refused: same session, next session, after a newer 
   expect(await ended(client.push('main', first.bytes))).toMatchObject({ outcome: 'committed' })
   const captured = Buffer.concat(wire.connections.flatMap(({ up }) => up))
 
-  // the bundle, by an operator
+  // the same bundle, pushed by an operator
   await refused(() => ended(client.push('main', first.bytes)), 'already-installed')
   client.close()
   const next = await robot.connect()
@@ -256,7 +256,7 @@ test('P7: a captured push is refused: same session, next session, after a newer 
   await refused(() => ended(next.push('main', first.bytes)), 'not-newer')
   next.close()
 
-  // the bytes on the wire, by anybody
+  // the same bytes on the wire, sent by anyone
   const replay = () =>
     untouched(0, async () => {
       const socket = connect(robot.port, '127.0.0.1')
@@ -265,7 +265,7 @@ test('P7: a captured push is refused: same session, next session, after a newer 
       socket.on('data', (chunk: Buffer) => heard.push(chunk))
       socket.write(captured)
       await once(socket, 'close')
-      // at most the answer to the handshake, which is another one each time
+      // at most the answer to the handshake comes, which differs each time
       expect(Buffer.concat(heard).length).toBeLessThan(4096)
     })
   await replay()
@@ -280,7 +280,7 @@ test('P7: a captured push is refused: same session, next session, after a newer 
   expect(await robot.slot()).toMatchObject({ digest: second.digest, version: '7.1.0' })
 })
 
-test('a release that was undone is refused until --retry, also after a restart', async () => {
+test('an undone release is refused without --retry, also after a restart', async () => {
   const bad = await robot.bundle('dies-in-trial')
   expect(await robot.send(bad.bytes)).toMatchObject({ outcome: 'rolled-back', code: 'died-in-trial' })
   await refused(() => robot.send(bad.bytes), 'tried-before')
@@ -291,7 +291,7 @@ test('a release that was undone is refused until --retry, also after a restart',
   expect(await robot.send(bad.bytes, { retry: true })).toMatchObject({ outcome: 'rolled-back', code: 'died-in-trial' })
 })
 
-test('HANDOVER 8.10: what forces or retries is signed by who pushes, for the release that she means', async () => {
+test('HANDOVER 8.10: an order to force or retry must be signed by the pusher, for this release', async () => {
   const bad = await robot.bundle('dies-in-trial')
   expect(await robot.send(bad.bytes)).toMatchObject({ outcome: 'rolled-back', code: 'died-in-trial' })
   const push = (client: RobotClient, digest: string) => ended(client.push('main', bad.bytes, { retry: true, digest }))

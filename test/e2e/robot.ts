@@ -1,4 +1,4 @@
-/** A simulated robot for a test: the built runtime as a process of its own, over a home and a board of its own. */
+/** A simulated robot for tests: the built runtime in its own process, with its own home and board. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
@@ -44,7 +44,7 @@ import { type BundleOptions, bundle, type Made, RUNTIME, type To } from './progr
 import { staged } from './staged.ts'
 import { expectHeld, expectOneWriter, Trace } from './trace.ts'
 
-// the machine may have other things to do: what is waited for here are events, not times
+// deadlines only end a hanging test, on a machine that may be busy: tests wait for events, not for times
 
 const HANDLES = {
   led: { kind: 'output', line: 'GPIO17', safe: 0 },
@@ -54,7 +54,7 @@ const HANDLES = {
   button: { kind: 'input', line: 'GPIO23', pull: 'down', edges: 'both' },
 }
 
-/** Long enough that no program which is well is late on a busy machine, and short where a test waits for one that is not. */
+/** Long enough for a good program on a busy machine; short where a test waits until a bad program is noticed. */
 export const TIMING = {
   trialMs: 50,
   readyMs: 30_000,
@@ -64,7 +64,7 @@ export const TIMING = {
   checkpointMs: 100,
 } satisfies Partial<Timing>
 
-/** `more`: other keys of the board, or others instead of these. */
+/** `more`: further keys of the board file, or replacements. */
 export const boardText = (timing: Partial<Timing> = {}, more: object = {}): string =>
   JSON.stringify({ name: 'e2e', model: 'sim', handles: HANDLES, timing: { ...TIMING, ...timing }, ...more })
 
@@ -96,7 +96,7 @@ export async function makeOperator(folder: string, name: string): Promise<Operat
   return { signer, keyFile, noiseSecret: noise.secret, card, cardFile }
 }
 
-/** Runs a process to its end. */
+/** Runs a script until it ends. */
 export async function run(
   file: string,
   args: readonly string[],
@@ -122,7 +122,7 @@ export interface Pushed {
   receipt: Receipt | undefined
 }
 
-/** A push as it ended, whether the robot answered with an error or in the stream. */
+/** The result of a push, whether the robot answered with an error or in the event stream. */
 export async function ended(events: AsyncIterable<PushEvent>): Promise<Pushed> {
   const phases: Phase[] = []
   try {
@@ -144,14 +144,14 @@ export interface PushOptions extends BundleOptions {
 }
 
 export interface RobotSetup {
-  /** The text of a real board's file: no simulator, no trace. */
+  /** Text of a board file for real hardware: no simulator, no trace. */
   board?: string
-  /** As of boardText. */
+  /** See boardText. */
   more?: object
   sandbox?: string
-  /** A module that the runtime's process loads first. */
+  /** A module to preload into the runtime. */
   preload?: string
-  /** Before anything is in the home. */
+  /** Called before the home has any files. */
   prepareHome?: (home: string) => void
 }
 
@@ -161,7 +161,7 @@ export class TestRobot {
   readonly owner: Operator
   readonly others: Record<string, Operator> = {}
   port = 0
-  /** The runtime's main.js. */
+  /** Path of the runtime's main.js. */
   runtime = RUNTIME
   trace: Trace
   stderr = ''
@@ -199,13 +199,13 @@ export class TestRobot {
     return robot
   }
 
-  /** On the robot's own side; a runtime that runs hears of it. */
+  /** Runs `trust` on the robot; a running runtime notices the change. */
   async trust(operator: Pick<Operator, 'cardFile'>, role: Role): Promise<void> {
     const { status, stdout, stderr } = await run(RUNTIME, ['trust', '--home', this.home, '--card', operator.cardFile, '--role', role]) // biome-ignore format: one call
     expect(status, stdout + stderr).toBe(0)
   }
 
-  /** Starts the runtime, and connects; or does not wait for it at all. */
+  /** Starts the runtime and connects, or does not wait for it. */
   async begin({ wait = true, retries = 10 } = {}): Promise<void> {
     this.trace = new Trace(join(this.folder, `trace-${++this.#starts}.ndjson`))
     const { board, sandbox = process.env.MEDULLA_SANDBOX, preload } = this.#setup
@@ -228,7 +228,7 @@ export class TestRobot {
     })
     const line = await eventually(() => (said.includes('\n') || child.exitCode !== null) && (said || 'nothing'))
     const up = JSON.parse(line) as { event: string; port: number; error?: { code: string } }
-    // its port is one that the kernel gives to whoever connects to anything, for a moment
+    // at a restart the port may be in use for a moment: it is in the kernel's ephemeral range
     if (up.error?.code === 'port-in-use' && retries > 0) {
       await sleep(500)
       return this.begin({ retries: retries - 1 })
@@ -238,7 +238,7 @@ export class TestRobot {
     this.#client = await this.connect()
   }
 
-  /** With a preload of children/badfs.mjs: every write of the runtime fails with this code; null: none any more. */
+  /** Makes every write of the runtime fail with this code; null: no longer. Needs children/badfs.mjs as preload. */
   fault(code: 'ENOSPC' | 'EIO' | 'EROFS' | null): void {
     if (code === null) rmSync(this.faultFile, { force: true })
     else writeFileSync(this.faultFile, code)
@@ -248,12 +248,12 @@ export class TestRobot {
     return join(this.folder, 'fault')
   }
 
-  /** The process of the only program that runs, seen without asking the robot; undefined while there is none. */
+  /** pid of the only running program, found without asking the robot; undefined while there is none. */
   get programPid(): number | undefined {
     return this.children().find(({ command }) => command.includes('sdk/loader.js'))?.pid
   }
 
-  /** After the death of the endpoint: a session with the new one. */
+  /** Connects to the new endpoint, after the old one has died. */
   async reconnect(): Promise<void> {
     this.#client?.close()
     this.#client = await eventually(() => this.connect().catch(() => false as const))
@@ -263,13 +263,13 @@ export class TestRobot {
     return ended(events)
   }
 
-  /** Ends the runtime; with SIGKILL as a power cut does. */
+  /** Ends the runtime; SIGKILL stands for a power cut. */
   async end(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     this.#client?.close()
     const child = this.#process
     this.#process = undefined
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return
-    // not `close`: the guard of a killed body goes on, and has its stderr
+    // not `close`: after SIGKILL the guard goes on, and holds the same stderr
     const gone = once(child, 'exit')
     child.kill(signal)
     await gone
@@ -298,7 +298,7 @@ export class TestRobot {
     return { id, age }
   }
 
-  /** The body's process. */
+  /** pid of the body. */
   get pid(): number {
     return this.#process?.pid ?? -1
   }
@@ -330,12 +330,12 @@ export class TestRobot {
     return this.send(bytes, { ...(to && { to }), ...(force && { force }), ...(retry && { retry }) })
   }
 
-  /** Pushes these very bytes. */
+  /** Pushes the bytes of a bundle. */
   send(bytes: Uint8Array, { to = 'main', ...options }: { to?: string; force?: boolean; retry?: boolean } = {}) {
     return ended(this.client.push(to, bytes, options))
   }
 
-  /** The order to go back to what ran before, signed by the owner. */
+  /** An order to roll back, signed by the owner. */
   async order(slot = 'main', change: Partial<Extract<Wish, { order: 'rollback' }>> = {}): Promise<SignedOrder> {
     const { program = '', previous = '' } = await this.slot(slot)
     const from = (await this.client.releases(slot)).find(({ current }) => current)?.digest ?? null
@@ -346,7 +346,7 @@ export class TestRobot {
     return ended(this.client.carryOut(await this.order(slot)))
   }
 
-  /** What opens bundles for this robot. */
+  /** The keys that open bundles for this robot. */
   get ageSecret(): string {
     return readFileSync(join(this.home, 'endpoint', 'age.key'), 'utf8').trim()
   }
@@ -365,7 +365,7 @@ export class TestRobot {
     return found
   }
 
-  /** The slot when it runs a program that is not `pid`. */
+  /** Waits until the slot runs a program with another pid. */
   running(not = -1, name = 'main'): Promise<SlotStatus & { pid: number }> {
     return eventually(async () => {
       const slot = await this.slot(name)
@@ -374,7 +374,7 @@ export class TestRobot {
     })
   }
 
-  /** Every receipt there is, verified to be the robot's own and complete. */
+  /** All receipts, verified to be signed by the robot and complete. */
   receipts(): Receipt[] {
     const lines = readFileSync(join(this.home, 'receipts.ndjson'), 'utf8').trim().split('\n')
     const verdict = verifyLog(lines, this.identity.key)
@@ -395,7 +395,7 @@ export class TestRobot {
     return all
   }
 
-  /** What must hold at any time. */
+  /** Checks what must hold at any time. */
   check(from = 0, { stamped = true } = {}): void {
     const entries = this.trace.read()
     expectOneWriter(entries.slice(from), { stamped })
@@ -403,7 +403,7 @@ export class TestRobot {
     this.receipts()
   }
 
-  /** Children of the body: the endpoint, and the programs. */
+  /** The body's children: the endpoint and the programs. */
   children(): { pid: number; command: string }[] {
     return childrenOf(this.pid)
   }
@@ -415,8 +415,8 @@ export class TestRobot {
   }
 
   /**
-   * Every path of the home with mode and hash, but for the receipts and the lock; and what was made for programs.
-   * Nothing, when a file went away while it was read.
+   * Every path in the home with mode and hash, except receipts and lock, and the files made for programs.
+   * Empty when a file was removed while it was read.
    */
   #contents(): string[] {
     try {
@@ -431,11 +431,11 @@ export class TestRobot {
     }
   }
 
-  /** The contents when nothing of an earlier push is under way any more. */
+  /** The contents once earlier pushes have been cleaned up. */
   async quiet(): Promise<string[]> {
     let before: string[] = []
     return eventually(async () => {
-      // what an upgrade left is removed after its result was told
+      // an upgrade's files are removed after its result is sent
       if (!(await this.#isPruned())) return false
       const now = this.#contents()
       const same = now.length > 0 && now.join('\n') === before.join('\n')
@@ -464,7 +464,7 @@ export function childrenOf(pid: number): { pid: number; command: string }[] {
     try {
       return readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
     } catch {
-      return [] // a thread that has just ended
+      return [] // the thread has just ended
     }
   })
   return pids.flatMap((child) => {

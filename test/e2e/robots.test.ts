@@ -1,4 +1,4 @@
-/** The example robots as their READMEs say: on a runtime with their own boards. */
+/** The example robots on a runtime with their own boards, by the commands of their READMEs. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -7,7 +7,7 @@ import { ROOT } from '../project/tree.ts'
 import { freePort } from './clients.ts'
 
 const ROBOTS = ['line-follower', 'balance', 'arm', 'weather']
-/** Those whose world is a network. */
+/** Examples without a scenario, as they talk to a network. */
 const ON_A_NETWORK = ['web', 'mqtt']
 
 test.each([...ROBOTS, ...ON_A_NETWORK])(

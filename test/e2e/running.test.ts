@@ -1,4 +1,4 @@
-/** The program that runs is the one that misbehaves; then a good one is to take over, or it is stopped, or it ends. */
+/** The running program misbehaves; then a good program is pushed over it, or it is stopped, or it ends. */
 import { existsSync, readFileSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { EXIT } from '../../deploy/laptop/cli/exit.ts'
@@ -17,11 +17,11 @@ let robot: TestRobot
 let laptop: Laptop
 const pushes: Measured[] = []
 const ends: Measured[] = []
-/** The highest load of this run until now: another one may come and go while a program is pushed. */
+/** The highest load measured in this run, as load may come and go during a push. */
 let busiest = 1
 
 beforeAll(async () => {
-  // what leaks shall not leak for long
+  // low limits, so that leaks end soon
   robot = await TestRobot.start({}, {}, { more: { limits: { memoryMb: 96 } } })
   laptop = await laptopOf(robot)
 })
@@ -36,16 +36,16 @@ afterEach(async () => {
   if (slots.some(({ state }) => state !== 'idle')) await ended(robot.client.stop('main'))
 })
 
-/** HANDLES 6.6 gives the safe levels so long; the next program has no longer. */
+/** Bound for the safe levels (HANDLES 6.6), used for the next program, too. */
 const WITHIN_MS = 250
-/** What finds out a program that is silent, or deaf to stop: of the board in robot.ts, and the 1 s of HANDOVER 9.3. */
+/** After these a silent program is noticed: heartbeatMs of the board in robot.ts, and the 1 s of a stop (HANDOVER 9.3). */
 const SILENT_MS = Math.max(TIMING.heartbeatMs, 1000)
 
 const alive = (pid: number): boolean => existsSync(`/proc/${pid}`)
 const childrenOf = (pid: number): number[] =>
   readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number)
 
-/** It is replaced by one that is undone: afterwards it is back, in its own process. */
+/** Pushes a program that is undone: afterwards the misbehaving one is back, in its own process. */
 async function comesBack({ pid }: Runs): Promise<void> {
   await robot.trace.more('led')
   expect(await robot.push('dies-in-trial')).toMatchObject({ outcome: 'rolled-back', code: 'died-in-trial' })
@@ -53,7 +53,7 @@ async function comesBack({ pid }: Runs): Promise<void> {
   expect((await robot.running()).pid).toBe(pid)
 }
 
-/** What else must hold of a row before the second step; answers with what must hold after it. */
+/** Further checks of a row before the second step. Returns the checks for after it. */
 const ALSO: Record<string, (before: Runs, mark: number) => Promise<() => void>> = {
   async 'floods-output'() {
     const { log } = await eventually(async () => {
@@ -83,13 +83,13 @@ const ALSO: Record<string, (before: Runs, mark: number) => Promise<() => void>> 
     const { fence } = await robot.client.status()
     return () => {
       const left = forked.filter(alive)
-      // HANDLES 10.8: the weak fence ends one process, and not its children
+      // the weak fence ends only the process, not its children (HANDLES 10.8)
       if (fence === 'cgroup') expect(left).toEqual([])
       else for (const one of left) process.kill(one, 'SIGKILL')
     }
   },
 
-  /** Its timers run on until it is frozen: nothing of that is accepted. */
+  /** The program's timers write until it is frozen; none of these writes is accepted. */
   async 'late-writer'(before, mark) {
     await comesBack(before)
     return () => {
@@ -100,7 +100,7 @@ const ALSO: Record<string, (before: Runs, mark: number) => Promise<() => void>> 
     }
   },
 
-  /** Back under a new number, while its thread still writes under the old one. */
+  /** The program resumes with a new fencing number, while its thread still writes with the old number. */
   async 'rogue-writer'(before, mark) {
     await comesBack(before)
     const stale = await eventually(() => {
@@ -118,7 +118,7 @@ function expectSaid({ status, stdout, stderr }: Ended, { exit, says }: Misbehave
   if (exit !== EXIT.ok) expect(stderr).toMatch(/^medulla: error: .*\nmedulla: hint: .*\n$/)
 }
 
-/** A good program is pushed over it: no tick is lost, whoever runs then. */
+/** Pushes a good program over it: no tick is lost, whichever runs then. */
 async function pushedOver(row: Misbehaves, before: Runs): Promise<void> {
   const mark = robot.trace.mark()
   await robot.trace.more('dial')
@@ -152,7 +152,7 @@ function expectSafe(row: Misbehaves, { fence }: Runs, mark: number): void {
   expect(ms).toBeLessThan((WITHIN_MS * busiest + (row.silent ? SILENT_MS : 0)) * SCALE)
 }
 
-/** HANDOVER 9.2: it goes on from its checkpoint, and does it again. */
+/** The program restarts from its checkpoint, and misbehaves again (HANDOVER 9.2). */
 async function endsByItself(row: Misbehaves, before: Runs, mark: number): Promise<void> {
   const { seq } = robot.receipt()
   const after = await robot.running(before.pid)
@@ -190,10 +190,10 @@ for (const row of MISBEHAVES) {
   })
 }
 
-test('--force ends the one that ignores yield, and its checkpoint goes on', async () => {
+test('--force ends a program that ignores yield, and the new one starts from its checkpoint', async () => {
   await robot.commit('holds')
   const before = await robot.running()
-  // it was not the new one's fault that it was called off: it may come again without --retry
+  // a called-off swap is not held against the new release: no --retry is needed
   const { bytes } = await robot.bundle('counter', { program: 'holds', version: '2.0.0' })
   expect(await robot.send(bytes)).toMatchObject({ outcome: 'called-off', code: 'yield-timeout' })
   const forced = robot.trace.mark()
@@ -207,7 +207,7 @@ test('--force ends the one that ignores yield, and its checkpoint goes on', asyn
   const first = dial.find(({ fence }) => fence === after.fence)
   const [from = 0, to = 0] = [last, first].map((entry) => entry && countOf(entry))
   expect(to).toBeLessThanOrEqual(from + 1)
-  // a checkpoint is asked for every 100 ms, and the old one ran on for all of yieldMs
+  // checkpoints are asked for every 100 ms, and the old program ran on for yieldMs
   expect(to).toBeGreaterThan(from - (TIMING.yieldMs + 1700) * SCALE)
   expect(to).toBeGreaterThan(100)
   robot.check(forced)

@@ -1,4 +1,4 @@
-/** Servers and clients that a program opens itself, over swaps that succeed and swaps that are undone. */
+/** Servers and clients that a program opens itself, over committed and undone swaps. */
 import { once } from 'node:events'
 import { readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -19,7 +19,7 @@ beforeAll(async () => {
 })
 afterAll(async () => robot?.close())
 
-/** A program of test/programs, with ports from `port` on in the place of those from 18080. */
+/** A program of test/programs, with ports from `port` on instead of those from 18080 on. */
 function at(name: string, port: number): string {
   const file = join(robot.folder, `${name}-${port}.ts`)
   writeFileSync(
@@ -35,14 +35,14 @@ describe('HANDLES 17.7: plain servers', () => {
   let port: number
   const answers = async () => Promise.all([0, 1, 2].map(async (each) => (await ask({ port: port + each })).text))
 
-  test('at the top level, in run and in onLive they listen once the program runs', async () => {
+  test('servers made at the top level, in run and in onLive listen once the program runs', async () => {
     port = await freePort(3)
     await robot.commit('plain-servers', { file: at('plain-servers', port) })
     await eventually(() => answers().catch(() => false))
     expect(await answers()).toEqual([`top ${version(0)}`, `run ${version(0)}`, `live ${version(0)}`])
   })
 
-  test('over swaps the next program has their ports', async () => {
+  test('after a swap the next program serves on the same ports', async () => {
     for (let n = 1; n <= 3; n++) {
       await robot.commit('plain-servers', { file: at('plain-servers', port), version: version(n) })
       await eventually(() => answers().catch(() => false))
@@ -53,8 +53,8 @@ describe('HANDLES 17.7: plain servers', () => {
     robot.check()
   })
 
-  test('after an undone swap the old program has them again', async () => {
-    // a trial in which it is asked, whatever else the machine does
+  test('after an undone swap the old program serves again', async () => {
+    // a trial that is long enough for a request on a busy machine
     const patient = await TestRobot.start({ trialMs: 3000 })
     port = await freePort(3)
     try {
@@ -80,11 +80,11 @@ describe('HANDLES 17.7: plain servers', () => {
     }
   })
 
-  test('a port that another process has undoes the swap, which says so', async () => {
+  test('a port in use by another process undoes the swap, and the message says so', async () => {
     const taken = await freePort()
     const other = createServer().listen(taken)
     await once(other, 'listening')
-    // a trial that is longer than the wait for the port
+    // a trial that is longer than the retries for the port
     const patient = await TestRobot.start({ trialMs: 2000 })
     try {
       const pushed = await patient.push('plain-sick', { file: at('plain-sick', taken) })
@@ -102,7 +102,7 @@ describe.each(['mqtt-in-run', 'mqtt-in-onlive'])('HANDLES 17.8: %s', (name) => {
   afterEach(async () => close())
 
   test('the broker sees one client at a time, and each program connects once', async () => {
-    // what ran before would connect to this broker, too
+    // stop the program of an earlier test, which would connect to this broker, too
     await robot.events(robot.client.stop('main')).catch(() => {})
     const aedes = await Aedes.createBroker()
     const server = createServer(aedes.handle)

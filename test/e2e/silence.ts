@@ -1,4 +1,4 @@
-/** How long a robot was without a good program, by the times that the writers stamped; and a table of it at the end. */
+/** Measures how long a robot was without a good program, by the times in the trace, and prints a table at the end. */
 import { formatMs } from '../../deploy/laptop/cli/term.ts'
 import { summary } from '../kernel/summary.ts'
 import type { Entry } from './trace.ts'
@@ -12,7 +12,7 @@ export function longestSilence(entries: readonly Entry[]): number {
   return times.reduce((most, ns, i) => Math.max(most, i === 0 ? 0 : ms(times[i - 1] ?? ns, ns)), 0)
 }
 
-/** From the last write of a program that ended to the first of the body, which drives the safe levels. */
+/** Time from the last write of a program that ended to the body's first safe level. */
 export function untilSafe(entries: readonly Entry[], fence: number): number {
   const last = entries.findLast((entry) => entry.accepted && entry.fence === fence)
   const safe = entries.find((entry) => entry.accepted && entry.fence > fence)
@@ -27,7 +27,7 @@ export interface Measured {
   ms: number
 }
 
-/** As the README has it: one row for each program, and all of them together. */
+/** The table of the README: one row for each program, and one for all. */
 export function report(title: string, measured: readonly Measured[]): void {
   const width = Math.max(...measured.map(({ does }) => does.length))
   const rows = measured.map(

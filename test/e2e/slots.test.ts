@@ -1,4 +1,4 @@
-/** Several slots of one robot: each has its own program, rate, pushes, log, parameters and way back. */
+/** Several slots of one robot: each has its own program, rate, pushes, log, parameters and rollbacks. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { eventually } from './eventually.ts'
 import { TestRobot } from './robot.ts'
@@ -11,7 +11,7 @@ beforeAll(async () => {
 })
 afterAll(async () => robot?.close())
 
-/** Without the tail, which the arm has. */
+/** The program of slot main: the counter without `tail`, which the arm's program has. */
 const MAIN = { program: 'walk' }
 const ARM = { program: 'reach', to: 'arm' }
 
@@ -39,7 +39,7 @@ test('two slots are pushed at the same time: both commit, and each goes on at it
   expect([main.version, arm.version]).toEqual(['2.0.0', '2.0.0'])
   expect(main.handles.map(({ name }) => name).sort()).toEqual(['dial', 'enable', 'led'])
   expect(arm.handles.map(({ name }) => name)).toEqual(['tail'])
-  // 1 kHz and 200 Hz: a busy machine takes ticks away from either for a while, and does not give both the same rate
+  // 1 kHz and 200 Hz: a busy machine takes ticks from both, but does not make the rates equal
   const entries = await eventually(async () => {
     const from = robot.trace.mark()
     await robot.trace.more('tail', 60)
@@ -48,16 +48,16 @@ test('two slots are pushed at the same time: both commit, and each goes on at it
     return ratio > 2.5 && ratio < 7.5 && seen
   })
   expectNoTickLost(robot.trace.since(mark))
-  // each commit prunes the store, and leaves what the other slot is about to run
+  // each commit prunes the store, but not the release that the other slot is about to run
   expect((await robot.client.releases('main')).length).toBe(2)
   expect((await robot.client.releases('arm')).length).toBe(2)
-  // each writes under fences of its own
+  // each slot writes with its own fencing numbers
   expect(accepted(entries, 'tail').every(({ fence }) => fence === arm.fence)).toBe(true)
   expect(accepted(entries, 'dial').every(({ fence }) => fence === main.fence)).toBe(true)
   robot.check(mark)
 })
 
-test('HANDOVER 7.9: a slot goes back to what it ran itself, and to nothing of another one', {
+test('HANDOVER 7.9: a slot rolls back only to releases that it ran itself', {
   tags: ['slow'],
 }, async () => {
   const [main, arm] = [await robot.slot(), await robot.slot('arm')]
@@ -70,7 +70,7 @@ test('HANDOVER 7.9: a slot goes back to what it ran itself, and to nothing of an
   expect(await robot.slot()).toMatchObject({ pid: main.pid, digest: main.digest })
 })
 
-test('a handle of another slot: refused before anything runs, naming handle, both slots and what to type', {
+test('a program that needs a handle of another slot is refused with the handle, both slots and a command', {
   tags: ['slow'],
 }, async () => {
   const before = await robot.running(-1, 'arm')
@@ -91,7 +91,7 @@ test('a handle of another slot: refused before anything runs, naming handle, bot
 
   expect(await robot.events(robot.client.stop('arm'))).toMatchObject({ outcome: 'stopped' })
   expect(await robot.push('arm-writer', { program: 'third', to: 'third' })).toMatchObject({ outcome: 'committed' })
-  // and now the other way round: what was stopped cannot come back over it
+  // the other way round: the stopped slot cannot start while the handle is held
   await robot.events(robot.client.start('arm'))
   const kept = await eventually(async () => {
     const slot = await robot.slot('arm')
@@ -106,7 +106,7 @@ test('a handle of another slot: refused before anything runs, naming handle, bot
   expect(await robot.running(-1, 'main')).toMatchObject({ pid: main.pid, restarts: main.restarts })
 })
 
-test('parameters, logs and the way back are of one slot', { tags: ['slow'] }, async () => {
+test('parameters, logs and rollbacks belong to one slot', { tags: ['slow'] }, async () => {
   await robot.client.setParams('arm', { set: { gain: 3 } })
   expect((await robot.client.params('arm')).params).toMatchObject([{ name: 'gain', value: 3 }])
   expect((await robot.client.params('main')).params).toEqual([])
@@ -122,7 +122,7 @@ test('parameters, logs and the way back are of one slot', { tags: ['slow'] }, as
   expect(await robot.rollback('arm')).toMatchObject({ outcome: 'committed' })
   expect(await robot.running(-1, 'arm')).toMatchObject({ version: '1.0.0', digest: releases[1]?.digest })
   expect(await robot.running(-1, 'main')).toMatchObject({ pid: main.pid, version: '2.0.0' })
-  // kept over the way back, too
+  // the parameters stay over the rollback, too
   expect((await robot.client.params('arm')).params).toMatchObject([{ name: 'gain', value: 3 }])
   robot.check()
 })

@@ -1,4 +1,4 @@
-/** A child that waits for the next program: when there is one, what becomes of it, and that none is left. */
+/** The spare child of `watch`: when there is one, how it is used, and that none is left over. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
@@ -18,7 +18,7 @@ const loaders = () => loadersOf(robot)
 const only = (pids: readonly number[]) => eventually(() => loaders().join() === pids.join())
 
 describe('HANDOVER 12: a spare child', () => {
-  test('12.1, 12.4: becomes the candidate of each push, with the state; 20 of them leave nothing behind', {
+  test('12.1, 12.4: becomes the candidate of each push, with the state; 20 pushes leave nothing behind', {
     tags: ['slow'],
   }, async () => {
     const mark = robot.trace.mark()
@@ -32,12 +32,12 @@ describe('HANDOVER 12: a spare child', () => {
     const { pid } = await robot.running()
     expect(loaders().sort()).toEqual([pid, spare].sort())
     robot.check(mark)
-    // 12.5
+    // it ends with the session that asked for it (HANDOVER 12.5)
     await asking.end()
     await only([pid])
   })
 
-  test('12.4: a program with other needs gets a fresh child, and the spare is dead before', {
+  test('12.4: a program with other needs gets a fresh child, after the spare has ended', {
     tags: ['slow'],
   }, async () => {
     const asking = new Asking(robot)
@@ -54,7 +54,7 @@ describe('HANDOVER 12: a spare child', () => {
     await asking.end()
   })
 
-  test('is undone like every candidate; the next push has another one', { tags: ['slow'] }, async () => {
+  test('a swap to it can be undone; the next push has a new spare', { tags: ['slow'] }, async () => {
     const asking = new Asking(robot)
     const spare = await asking.ready()
     const { pid } = await robot.running()
@@ -94,14 +94,14 @@ describe('HANDOVER 12: a spare child', () => {
     expect(await asking.gone()).toBe('it ended by itself')
     await robot.commit('counter', { version: '4.0.0' })
     await asking.ready()
-    // the endpoint's end is the end of every session
+    // when the endpoint ends, all sessions end
     process.kill(robot.endpoint(), 'SIGKILL')
     await robot.reconnect()
     await only([(await robot.running()).pid])
     await asking.end().catch(() => {})
   })
 
-  test('12.5: is given up when it is not used, and when memory is short, until the next push', {
+  test('12.5: ends when it is unused for timing.spareMs, and when memory is short, until the next push', {
     tags: ['slow'],
   }, async () => {
     const board = join(robot.home, 'board.json')

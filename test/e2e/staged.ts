@@ -1,11 +1,11 @@
-/** The files in which the endpoint of a robot stages opened bundles (HANDOVER 8.16), found by the name of its home. */
+/** Finds the files in which a robot's endpoint stages opened bundles (HANDOVER 8.16), by the name of its home. */
 import { createHash } from 'node:crypto'
 import { readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 const MEMORY = '/dev/shm'
 
-/** Names of those that hold something. */
+/** Names of the files that are not empty. */
 export function staged(home: string): string[] {
   const prefix = `medulla-${createHash('sha256').update(home).digest('hex').slice(0, 16)}-`
   const folders = readdirSync(MEMORY).filter((name) => name.startsWith(prefix))

@@ -1,4 +1,4 @@
-/** State on disk: what a crash goes back to. */
+/** Checkpoints on disk. */
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -24,7 +24,7 @@ async function checkpoint() {
   return { program, stateVersion, encoding, state: JSON.parse(Buffer.from(bytes).toString()) as Record<string, number> }
 }
 
-test('HANDOVER 9.1: after a power cut it goes on from exactly what the checkpoint holds', async () => {
+test('HANDOVER 9.1: after a power cut a program goes on from exactly the state in its checkpoint', async () => {
   await robot.commit('counter')
   await eventually(async () => ((await checkpoint())?.state.n ?? 0) > 200)
   await robot.end('SIGKILL')
@@ -35,7 +35,7 @@ test('HANDOVER 9.1: after a power cut it goes on from exactly what the checkpoin
   expect(counts(robot.trace.read())[0]).toBe((kept?.state.n ?? 0) + 1)
 })
 
-test('G11: the checkpoint goes up at a commit, and down at a rollback', async () => {
+test('G11: the checkpoint is migrated up at a commit, and down at a rollback', async () => {
   await robot.commit('counter-v2', { program: 'counter', version: '2.0.0' })
   const up = await eventually(async () => {
     const kept = await checkpoint()
@@ -44,14 +44,14 @@ test('G11: the checkpoint goes up at a commit, and down at a rollback', async ()
   expect(Object.keys(up.state)).toEqual(['count', 'since'])
   expect(up.state.count).toBeGreaterThan(200)
   expect(await robot.rollback()).toMatchObject({ outcome: 'committed' })
-  // HANDOVER 9.8: by the commit, not some time later
+  // the commit writes it, not a later checkpoint (HANDOVER 9.8)
   const down = await checkpoint()
   expect(down?.stateVersion).toBe(1)
   expect(Object.keys(down?.state ?? {})).toEqual(['n'])
   expect(down?.state.n).toBeGreaterThanOrEqual(up.state.count ?? 0)
 })
 
-test('HANDOVER 9.7: with a checkpoint that is newer than it knows a committed program begins anew, and the log says why', async () => {
+test('HANDOVER 9.7: with a checkpoint of a newer state version a program begins with a fresh state, and the log says why', async () => {
   const { pid } = await robot.running()
   await robot.end()
   const kept = await readCheckpoint(file())
@@ -66,7 +66,7 @@ test('HANDOVER 9.7: with a checkpoint that is newer than it knows a committed pr
   )
 })
 
-test('HANDOVER 9.7: a checkpoint that was changed on disk is not used: it begins anew, and the log says why', async () => {
+test('HANDOVER 9.7: with a checkpoint altered on disk a program begins with a fresh state, and the log says why', async () => {
   await robot.end()
   writeFileSync(file(), flipBit(readFileSync(file()), 900))
   await robot.begin()

@@ -1,4 +1,4 @@
-/** A stop that was answered holds, whatever began before it (HANDOVER 2.9). */
+/** An answered stop holds, whatever began before it (HANDOVER 2.9). */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { eventually } from './eventually.ts'
 import { ended, TestRobot } from './robot.ts'
@@ -11,7 +11,7 @@ beforeAll(async () => {
 })
 afterAll(async () => robot?.close())
 
-test('HANDOVER 2.9: a stop while a push is verified: the push is called off, and nothing runs', async () => {
+test('HANDOVER 2.9: a stop while a push is being verified calls the push off, and nothing runs', async () => {
   for (let i = 0; i < 8; i++) {
     const before = await robot.running()
     const pushed = robot.push('counter', { version: `2.0.${i}` })
@@ -19,7 +19,7 @@ test('HANDOVER 2.9: a stop while a push is verified: the push is called off, and
     const stopped = await robot.events(robot.client.stop('main'))
     const { outcome } = await pushed
     expect(stopped).toMatchObject({ outcome: 'stopped' })
-    // committed it may be, when that was before the stop
+    // the push may have been committed before the stop
     if (outcome !== 'committed') expect(['called-off', 'refused', 'rolled-back']).toContain(outcome)
     await eventually(async () => (await robot.slot()).state === 'idle')
     expect(robot.programPid).toBeUndefined()
@@ -28,13 +28,13 @@ test('HANDOVER 2.9: a stop while a push is verified: the push is called off, and
   }
 })
 
-/** A second push is told so as soon as the first has the slot. */
+/** Whether a push holds the slot: an order is then refused with in-progress. */
 async function reserved(): Promise<boolean> {
   const { code } = await ended(robot.client.carryOut(await robot.order()))
   return code === 'in-progress'
 }
 
-test('HANDOVER 2.9: a stop right behind a start: what was started is stopped, also on disk', async () => {
+test('HANDOVER 2.9: a stop right after a start stops the slot, also on disk', async () => {
   await robot.running()
   for (let i = 0; i < 10; i++) {
     await robot.events(robot.client.stop('main'))
@@ -42,7 +42,7 @@ test('HANDOVER 2.9: a stop right behind a start: what was started is stopped, al
     const both = [ended(robot.client.carryOut(order)), robot.events(robot.client.stop('main'))]
     await Promise.all(both)
     const { state } = await robot.slot()
-    // the start came second, if it was carried out at all
+    // if the slot is not idle, the start came after the stop
     if (state !== 'idle') expect((await both[0])?.outcome).toBe('started')
     await robot.events(robot.client.stop('main'))
     expect((await robot.slot()).state).toBe('idle')
@@ -55,7 +55,7 @@ test('HANDOVER 2.9: a stop right behind a start: what was started is stopped, al
   await robot.running()
 })
 
-test('HANDOVER 2.9: orders from before a stop are stale: no old release ends a later emergency stop', async () => {
+test('HANDOVER 2.9: orders from before a stop are stale: an old release order cannot end a later emergency stop', async () => {
   await robot.events(robot.client.estop())
   const [old, start] = await Promise.all([
     robot.client.sign({ order: 'release' }),

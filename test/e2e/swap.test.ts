@@ -18,12 +18,12 @@ beforeAll(async () => {
 })
 afterAll(async () => robot?.close())
 
-/** HANDOVER 1.2: consecutive intervals that add up; times are sums of floating point ms. */
+/** Phases are consecutive intervals whose times add up, within floating-point error (HANDOVER 1.2). */
 function expectWhole({ phases, wallMs, gapMs, outcome, edges }: Receipt): void {
   expect(edges).toBe(0)
   expect(outcome).toBe('committed')
   expect(gapMs).toBeGreaterThan(0)
-  // HANDOVER 1.3: both of its instants are in these phases
+  // both ends of the gap are in these phases (HANDOVER 1.3)
   const around = phases.filter(({ phase }) => ['yield', 'transfer', 'takeover', 'trial'].includes(phase))
   expect(gapMs).toBeLessThan(around.reduce((sum, { ms }) => sum + ms, 0))
   expect(phases.map(({ phase }) => phase)).toEqual('verify stage spawn rehearse copy arm yield transfer takeover trial commit'.split(' ')) // biome-ignore format: one line
@@ -54,7 +54,7 @@ test(`P9, P12, G8: ${SWAPS} swaps of a 1 kHz writer: one writer at a time, no ti
   const entries = robot.trace.since(mark)
   expectNoTickLost(entries)
   expect(entries.filter((entry) => !entry.accepted)).toEqual([])
-  // the same rate to the end: nothing piles up
+  // the rate stays the same to the end, so nothing accumulates
   expect(new Set(accepted(entries, 'dial').map(({ fence }) => fence)).size).toBe(SWAPS + 1)
   robot.check()
 
@@ -66,7 +66,7 @@ test(`P9, P12, G8: ${SWAPS} swaps of a 1 kHz writer: one writer at a time, no ti
   expect(all.slice(-SWAPS)).toEqual(receipts)
   expect((await robot.slot()).lastGapMs).toBe(receipts.at(-1)?.gapMs)
 
-  // both streams are the ones from before the first swap
+  // both streams were opened before the first swap
   await eventually(() => lines.filter(({ text }) => / runs$/.test(text)).length === SWAPS)
   const seen = pins.length
   await eventually(() => pins.length > seen)
@@ -74,7 +74,7 @@ test(`P9, P12, G8: ${SWAPS} swaps of a 1 kHz writer: one writer at a time, no ti
   await Promise.all([following, watching])
 })
 
-test('G12: the old program serves until the new one has said that it is ready', async () => {
+test('G12: the old program runs until the new one has sent ready', async () => {
   const before = await robot.running()
   const mark = robot.trace.mark()
   const receipt = await robot.commit('slow-import')
@@ -86,7 +86,7 @@ test('G12: the old program serves until the new one has said that it is ready', 
   const first = dial.findIndex(({ fence }) => fence === after.fence)
   const old = dial.slice(0, first)
   expect(new Set(old.map(({ fence }) => fence))).toEqual(new Set([before.fence]))
-  // it went on all the time that the new one took to load
+  // the old program kept ticking while the new one loaded
   const loading = receipt.phases.filter(({ phase }) => phase === 'spawn' || phase === 'rehearse')
   expect(loading.reduce((sum, { ms }) => sum + ms, 0)).toBeGreaterThan(490)
   const span = Number((old.at(-1)?.ns ?? 0n) - (old[0]?.ns ?? 0n)) / 1e6
@@ -96,7 +96,7 @@ test('G12: the old program serves until the new one has said that it is ready', 
   robot.check()
 })
 
-test('G11: state goes old -> new -> old without loss, up by the new version and down again', async () => {
+test('G11: the state goes from the old version to the new one and back without loss', async () => {
   await robot.commit('counter', { program: 'g11', version: '1.0.0' })
   const mark = robot.trace.mark()
   const up = await robot.commit('counter-v2', { program: 'g11', version: '2.0.0' })
@@ -113,7 +113,7 @@ test('G11: state goes old -> new -> old without loss, up by the new version and 
   robot.check()
 })
 
-test('a signed order to go back counts once: the same order again is refused', async () => {
+test('a signed rollback order works once: the same order again is refused', async () => {
   const order = await robot.order()
   expect(await ended(robot.client.carryOut(order))).toMatchObject({ outcome: 'committed' })
   expect(await ended(robot.client.carryOut(order))).toMatchObject({ outcome: 'refused', code: 'stale-order' })
@@ -142,7 +142,7 @@ test('P4: the bytes on the wire hold no 16-byte window of the program', async ()
   const recorded = wire.connections.flatMap(({ up, down }) => [Buffer.concat(up), Buffer.concat(down)])
   expect(recorded.reduce((sum, { length }) => sum + length, 0)).toBeGreaterThan(bytes.length)
   expect(recorded.map((record) => hits(record.toString('latin1')))).toEqual(recorded.map(() => 0))
-  // the search itself finds what is there
+  // counter-check: the search finds bytes that are there
   expect(hits(inner.toString('latin1'))).toBeGreaterThan(1000)
   expect(counts(robot.trace.read()).length).toBeGreaterThan(0)
 })

@@ -1,4 +1,4 @@
-/** The trace of a simulated robot: every write that reached its world, in the order in which it did. */
+/** The trace of a simulated robot: every write that reached its world, in order of arrival. */
 import { closeSync, existsSync, openSync, readSync } from 'node:fs'
 import { expect } from 'vitest'
 import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
@@ -26,7 +26,7 @@ export class Trace {
     this.path = path
   }
 
-  /** All entries until now; the same array each time, which grows. */
+  /** All entries so far; always the same, growing array. */
   read(): readonly Entry[] {
     if (!existsSync(this.path)) return this.#entries
     const fd = openSync(this.path, 'r')
@@ -45,12 +45,12 @@ export class Trace {
     }
   }
 
-  /** Where the trace is now: what comes later starts at this index. */
+  /** The index of the next entry. */
   mark(): number {
     return this.read().length
   }
 
-  /** What has come since the last call, which is then forgotten: for traces that are too long to keep. */
+  /** Returns and removes the entries since the last call, for traces that are too long to keep. */
   take(): Entry[] {
     this.read()
     return this.#entries.splice(0)
@@ -60,7 +60,7 @@ export class Trace {
     return this.read().slice(mark)
   }
 
-  /** Resolves when `count` more accepted writes of a handle have come. */
+  /** Resolves after `count` more accepted writes of a handle. */
   async more(name: string, count = 20): Promise<Entry[]> {
     const mark = this.mark()
     return eventually(() => {
@@ -73,12 +73,12 @@ export class Trace {
 export const accepted = (entries: readonly Entry[], name: string): Entry[] =>
   entries.filter((entry) => entry.name === name && entry.accepted)
 
-/** What the programs of test/programs counted: the dial shows it. */
+/** The counts of the programs in test/programs, which they write to the dial. */
 export const countOf = (entry: Entry): number => Math.round(entry.value * 1e6)
 
 export const counts = (entries: readonly Entry[]): number[] => accepted(entries, 'dial').map(countOf)
 
-/** Every tick is there once: nothing was lost, counted twice, or begun again. */
+/** Expects every count once: no tick lost, counted twice, or counted anew. */
 export function expectNoTickLost(entries: readonly Entry[]): void {
   const seen = counts(entries)
   const breaks = seen.flatMap((n, i) => (i > 0 && n !== (seen[i - 1] ?? 0) + 1 ? [`${seen[i - 1]} -> ${n}`] : []))
@@ -86,8 +86,8 @@ export function expectNoTickLost(entries: readonly Entry[]): void {
 }
 
 /**
- * Two writers never interleave: neither in the order of arrival nor by the time that each writer stamped. A thread that
- * goes around the SDK may be stopped between its stamp and its write: then only the order of arrival counts.
+ * Expects that two writers never interleave, neither in order of arrival nor by their own timestamps. A thread that
+ * bypasses the SDK may be frozen between timestamp and write: then only the order of arrival counts.
  */
 export function expectOneWriter(entries: readonly Entry[], { stamped = true } = {}): void {
   for (const name of new Set(entries.map((entry) => entry.name))) {
@@ -100,7 +100,7 @@ export function expectOneWriter(entries: readonly Entry[], { stamped = true } = 
   }
 }
 
-/** `enable` is switched on once by the first program, and then held. */
+/** Expects that `enable` was switched on once, by the first program, and then held. */
 export function expectHeld(entries: readonly Entry[]): void {
   const edges = entries.filter((entry) => entry.name === 'enable' && entry.changed)
   expect(edges.map(({ value }) => value)).toEqual([1])

@@ -1,4 +1,4 @@
-/** A robot that runs hears of a change of its operators, and no process is sent a signal for that. */
+/** A running robot notices changes of its operators without a signal. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -14,7 +14,7 @@ beforeAll(async () => {
 })
 afterAll(async () => robot?.close())
 
-test('an operator is let in by a public key with a name as ssh-keygen gives it, and loses a role, while the robot runs', async () => {
+test('while the robot runs, an operator is added by a public key with the comment of ssh-keygen, and loses a role', async () => {
   const bob = await makeOperator(robot.folder, 'bob')
   await expect(robot.connect(bob)).rejects.toMatchObject({ code: 'unknown-operator' })
   const file = join(robot.folder, 'bob-laptop.pub')

@@ -13,7 +13,7 @@ import { counts, expectNoTickLost } from './trace.ts'
 let robot: TestRobot
 let laptop: Laptop
 const measured: Measured[] = []
-/** The highest load of this run until now: another one may come and go while a program is pushed. */
+/** The highest load measured in this run, as load may come and go during a push. */
 let busiest = 1
 
 beforeAll(async () => {
@@ -27,7 +27,7 @@ afterAll(async () => {
   if (measured.length > 0) report('longest time without a write, while a bad program was pushed', measured)
 })
 
-/** Pushed by the command line over the counter of this robot. */
+/** Pushes a program of the table over the counter with the CLI, and checks the outcome. */
 async function walk(over: TestRobot, by: Laptop, row: Undone): Promise<void> {
   const { name, does, code, says, tookOver, givesBack, silent } = row
   const before = await over.running()
@@ -52,7 +52,7 @@ async function walk(over: TestRobot, by: Laptop, row: Undone): Promise<void> {
 
   const receipt = over.receipt()
   expect(receipt).toMatchObject({ outcome: 'rolled-back', code, from: before.digest, program: name })
-  // HANDOVER 1.1
+  // an undone swap ends with the phase `undo` (HANDOVER 1.1)
   expect(receipt.phases.at(-1)?.phase).toBe('undo')
   if (tookOver) expect(receipt.gapMs).toBeGreaterThan(0)
   else expect(receipt.gapMs).toBe(null)
@@ -66,12 +66,12 @@ async function walk(over: TestRobot, by: Laptop, row: Undone): Promise<void> {
   expect(ms).toBeLessThan((UNDONE_WITHIN_MS * busiest + (silent ? TIMING.heartbeatMs : 0)) * SCALE)
 }
 
-/** HANDLES 6.6 gives the safe levels so long; the program before has no longer. */
+/** Bound for the safe levels (HANDLES 6.6), used for the return of the old program, too. */
 const UNDONE_WITHIN_MS = 250
 describe('executed, then undone: the old program runs on with its state', () => {
   test.each(UNDONE)('$name: $code', (row) => walk(robot, laptop, row))
 
-  test('what a program of the table wrote was undone without a twitch: no held line has an edge', () => {
+  test('no held line has an edge in all swaps of the table', () => {
     robot.check()
     const outcomes = robot.receipts().map((receipt) => receipt.outcome)
     expect(outcomes.filter((outcome) => outcome === 'rolled-back')).toHaveLength(UNDONE.length)
@@ -79,7 +79,7 @@ describe('executed, then undone: the old program runs on with its state', () => 
   })
 })
 
-test('HANDOVER 6.12: --force is no answer to a program that hangs as it takes over: the good one goes on', async () => {
+test('HANDOVER 6.12: when the new program hangs in the takeover, the good one goes on, also with --force', async () => {
   const { pid } = await robot.running()
   const mark = robot.trace.mark()
   const { bytes } = await robot.bundle('hangs-at-takeover', { version: '2.0.0' })
@@ -88,16 +88,16 @@ test('HANDOVER 6.12: --force is no answer to a program that hangs as it takes ov
   expect((await robot.running()).pid).toBe(pid)
   await robot.trace.more('dial')
   expectNoTickLost(robot.trace.since(mark))
-  // it is held against the release
+  // the failure is held against the release
   expect(await robot.send(bytes, {})).toMatchObject({ code: 'tried-before' })
 })
 
-describe('G12: who does not get ready in time never takes over', { tags: ['slow'] }, () => {
+describe('G12: a program that is not ready in time never takes over', { tags: ['slow'] }, () => {
   let quick: TestRobot
   let other: Laptop
 
   beforeAll(async () => {
-    // its deadline must be long enough for a good program on a busy machine
+    // readyMs must be long enough for a good program on a busy machine
     quick = await TestRobot.start({ readyMs: 5000 })
     other = await laptopOf(quick)
     await quick.commit('counter')
@@ -116,6 +116,6 @@ describe('G12: who does not get ready in time never takes over', { tags: ['slow'
   })
 })
 
-test('every bad program is built by the product itself, without complaint', async () => {
+test('every bad program builds without errors', async () => {
   for (const { name } of [...UNDONE, ...NEVER_READY]) expect((await build(name)).manifest.program).toBe(name)
 })

@@ -1,4 +1,4 @@
-// Loaded before a runtime: what it writes below MEDULLA_TEST_HOME fails as the file MEDULLA_TEST_FAULT says, when it is there.
+// Preloaded into a runtime: while the file MEDULLA_TEST_FAULT exists, writes below MEDULLA_TEST_HOME fail with the code in it.
 import fs from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
 
@@ -24,7 +24,7 @@ const ofFd = (fd) => {
 }
 const changes = (flags) => typeof flags === 'string' && /[wa+]/.test(flags)
 
-/** Throws, or gives the error to the callback that is the last argument. */
+/** Throws the error, or passes it to a callback in the last argument. */
 function wrap(target, name, where) {
   const real = target[name]
   target[name] = function (...args) {
@@ -36,7 +36,7 @@ function wrap(target, name, where) {
   }
 }
 
-/** The same for functions that give promises. */
+/** The same for functions that return promises. */
 function wrapAsync(target, name, where) {
   const real = target[name]
   target[name] = async function (...args) {

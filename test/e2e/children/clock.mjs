@@ -1,4 +1,4 @@
-/** Loaded first: the clock of this process is off by so many ms as MEDULLA_TEST_CLOCK_MS says, or the file beside its home. */
+/** Preloaded: shifts the clock of this process by MEDULLA_TEST_CLOCK_MS, or by the ms in a file beside its home. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 

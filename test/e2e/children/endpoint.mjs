@@ -1,4 +1,4 @@
-// Loaded before a runtime: while the file MEDULLA_TEST_FAULT is there, the runtime's next endpoint is a hostile one, which sends its lines.
+// Preloaded into a runtime: while the file MEDULLA_TEST_FAULT exists, the next endpoint is hostile.mjs, which sends the file's lines.
 import child_process from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module'
