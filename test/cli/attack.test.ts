@@ -1,4 +1,4 @@
-/** `medulla attack` against a simulated robot: what it prints, and that it notices what gets through. */
+/** `medulla attack` against a simulated robot: its output, and that it notices attacks that get through. */
 import { afterAll, expect, test } from 'vitest'
 import { makeBundle } from '../../deploy/laptop/cli/attackbundle.ts'
 import {
@@ -23,14 +23,14 @@ afterAll(() => laptop.close())
 
 const LED = { model: 'sim', handles: { led: { kind: 'output', line: 'GPIO17', safe: 0 } } }
 
-test('every attack has a line of its own, which fits 80 columns', () => {
+test('every attack has its own line, of at most 80 columns', () => {
   expect(new Set(ATTACKS.map(({ who, what }) => `${who} ${what}`)).size).toBe(ATTACKS.length)
   expect(
     ATTACKS.filter(({ who, what, expected }) => who.length > 9 || what.length > 38 || expected.length > 17),
   ).toEqual([])
 })
 
-test('a robot withstands every attack, with the refusal that the table states, and its program runs on', async () => {
+test('a robot refuses every attack with the code in the table, and its program runs on', async () => {
   await laptop.sim(LED)
   const first = await laptop.json('attack')
   expect(first.status, first.stderr).toBe(0)
@@ -62,9 +62,9 @@ test('a robot withstands every attack, with the refusal that the table states, a
   expect(stdout.split('\n').filter((line) => [...line].length > 80)).toEqual([])
 })
 
-test('Ctrl-C ends the attacks, and nobody stays let in', async () => {
+test('Ctrl-C ends the attacks, and removes the operators that were added for them', async () => {
   const attack = laptop.start(['attack', '--json'])
-  // a second one would end the process at once
+  // a second Ctrl-C would end the process at once
   let interrupted = false
   attack.stdout?.on('data', (text: string) => {
     if (interrupted || !text.includes('"event":"attack"')) return
@@ -76,7 +76,7 @@ test('Ctrl-C ends the attacks, and nobody stays let in', async () => {
   expect((await laptop.json('operators')).events.map(({ role }) => role)).toEqual(['owner'])
 })
 
-test('an observer or operator cannot attack: two keys have to be let in', async () => {
+test('attack needs an owner, because it adds two operators', async () => {
   const robot = await TestRobot.start()
   const other = await laptopOf(robot)
   try {
@@ -91,7 +91,7 @@ test('an observer or operator cannot attack: two keys have to be let in', async 
   }
 })
 
-test('a robot that is not simulated is not attacked', async () => {
+test('attack refuses a robot that is not simulated', async () => {
   const board = JSON.stringify({ name: 'real', model: 'linux', handles: {}, unconfined: true })
   const robot = await TestRobot.start({}, {}, { board })
   const other = await laptopOf(robot)
@@ -108,7 +108,7 @@ test('a robot that is not simulated is not attacked', async () => {
   }
 })
 
-test('what gets through is noticed: by its answer, by what changed, by the receipts', async () => {
+test('an attack that gets through is noticed by its answer, by changes on the robot, or by the receipts', async () => {
   const robot = await TestRobot.start()
   await robot.commit('steady')
   const { files, manifest } = await build('counter', { version: '2.0.0' })
@@ -172,7 +172,7 @@ test('what gets through is noticed: by its answer, by what changed, by the recei
   }
 })
 
-test('an attack is refused only with the stated answer, and when nothing has changed', () => {
+test('an attack counts as refused only with the stated code and without a change on the robot', () => {
   expect(verdictOf('role', 'role', [])).toBe('refused')
   expect(verdictOf('role', 'usage', [])).toBe('otherwise')
   expect(verdictOf('role', 'accepted', [])).toBe('through')
@@ -187,7 +187,7 @@ test('an attack is refused only with the stated answer, and when nothing has cha
   expect(conclusion([], [])).toMatchObject({ ok: false })
 })
 
-test('refusals may be fewer than attacks, and are all that may be recorded', () => {
+test('the receipts may record fewer refusals than attacks, and nothing else', () => {
   const receipt = (seq: number, outcome: Receipt['outcome']) => ({ seq, outcome, slot: 'main' }) as Receipt
   expect(unexpectedReceipts([])).toEqual([])
   expect(unexpectedReceipts([receipt(1, 'refused')])).toEqual([])

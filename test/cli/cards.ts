@@ -1,4 +1,4 @@
-/** Robots that are only a card: for what the laptop does before it connects. */
+/** Cards of robots that do not exist, for tests of what the laptop does before it connects. */
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -5,7 +5,7 @@ import { Painter } from '../../deploy/laptop/cli/screen.ts'
 import { Term } from '../../deploy/laptop/cli/term.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 
-/** Window title, cursor, erase, hyperlink, bell, carriage return, C1, right-to-left, a line of its own. */
+/** Window title, cursor, erase, hyperlink, bell, carriage return, C1, right-to-left, a newline. */
 const ATTACKS = [
   '\x1b]0;owned\x07',
   '\x1b[2J\x1b[1;1H',
@@ -23,7 +23,7 @@ const ESCAPE = '\x1b'
 const CONTROLS = ['\x00-\x08', '\x0b-\x1a', '\x1c-\x1f', '\x7f-\x9f', '\u202a-\u202e', '\u2066-\u2069', '\u2028'].join(
   '',
 )
-/** All that a terminal would do with it other than show it. */
+/** Characters on which a terminal acts instead of showing them. */
 const HARMFUL = new RegExp(`${ESCAPE}(?!\\[(?:0|1|2|31|32|33|36)m)|[${CONTROLS}]`)
 const SCREEN = new RegExp(`${ESCAPE}\\[(?:\\?2026[hl]|2J|K|\\d+;1H)`, 'g')
 const COLOURS = new RegExp(`${ESCAPE}\\[\\d+m`, 'g')
@@ -34,7 +34,7 @@ function terminal(isTTY = true) {
   return { text: () => out.join(''), term: (json = false) => new Term({ json, stdout: sink, stderr: sink, env: {} }) }
 }
 
-test.each(ATTACKS)('text of others cannot act on the terminal: %j', (attack) => {
+test.each(ATTACKS)('a text of a robot or program cannot control the terminal: %j', (attack) => {
   for (const say of [
     (term: Term) => term.line(attack),
     (term: Term) => term.note(attack),
@@ -45,7 +45,7 @@ test.each(ATTACKS)('text of others cannot act on the terminal: %j', (attack) => 
     const { term, text } = terminal()
     say(term())
     expect(text()).not.toMatch(HARMFUL)
-    // what others say begins no line: of ours there is at most one of each
+    // a foreign text cannot begin a line: each of our own prefixes is there at most once
     const lines = text().replace(COLOURS, '').split('\n')
     for (const label of ['error', 'hint']) {
       expect(lines.filter((line) => line.startsWith(`medulla: ${label}:`)).length).toBeLessThan(2)
@@ -56,7 +56,7 @@ test.each(ATTACKS)('text of others cannot act on the terminal: %j', (attack) => 
   expect(rows.join('').replace(SCREEN, '')).not.toMatch(HARMFUL)
 })
 
-test('our own colours stay, and nothing else of the kind', () => {
+test("the CLI's own colours stay, and other escape sequences are removed", () => {
   expect(clean('\x1b[31mred\x1b[0m')).toBe('\x1b[31mred\x1b[0m')
   expect(clean('\x1b[31;5mred')).toBe('\\x1b[31;5mred')
   expect(clean('tab\there, ümläut, 電, 🤖')).toBe('tab\there, ümläut, 電, 🤖')
@@ -64,7 +64,7 @@ test('our own colours stay, and nothing else of the kind', () => {
   expect(cleanRow('two\nlines')).toBe('two lines')
 })
 
-test('with --json the value is what it was', () => {
+test('with --json a text is parsed as the original value', () => {
   const { term, text } = terminal(false)
   for (const attack of ATTACKS) term(true).event({ text: attack })
   expect(text()).not.toMatch(HARMFUL)
@@ -76,7 +76,7 @@ test('with --json the value is what it was', () => {
   expect(JSON.parse(cleanJson(JSON.stringify('\u{e0041}')))).toBe('\u{e0041}')
 })
 
-test('any text: nothing harmful is left', () => {
+test('no control character is left of any text', () => {
   fc.assert(
     fc.property(fc.string({ unit: 'binary', maxLength: 200 }), (text) => {
       expect(clean(text)).not.toMatch(HARMFUL)
@@ -85,7 +85,7 @@ test('any text: nothing harmful is left', () => {
   )
 })
 
-test('an argument of a suggested command is one word of a shell', () => {
+test('an argument in a suggested command is quoted as one shell word', () => {
   expect(shellWord('robots/arm')).toBe('robots/arm')
   expect(shellWord('my robot')).toBe("'my robot'")
   expect(shellWord("it's; rm -rf ~")).toBe("'it'\\''s; rm -rf ~'")

@@ -25,14 +25,14 @@ beforeEach(() => {
 })
 afterEach(() => rmSync(dir, { recursive: true, force: true }))
 
-test('the folder: MEDULLA_CONFIG, XDG_CONFIG_HOME, ~/.config', () => {
+test('the config folder is MEDULLA_CONFIG, or in XDG_CONFIG_HOME, or in ~/.config', () => {
   expect(configDir({ MEDULLA_CONFIG: '/a', XDG_CONFIG_HOME: '/b', HOME: '/c' })).toBe('/a')
   expect(configDir({ XDG_CONFIG_HOME: '/b', HOME: '/c' })).toBe('/b/medulla')
   expect(configDir({ XDG_CONFIG_HOME: 'relative', HOME: '/c' })).toBe('/c/.config/medulla')
   expect(configDir({ HOME: '/c' })).toBe('/c/.config/medulla')
 })
 
-test('S1: the key that signs: --key, the setting, ~/.ssh/id_ed25519, the one keygen made', async () => {
+test('S1: the signing key is --key, the setting, ~/.ssh/id_ed25519 or the one from keygen, in this order', async () => {
   const env = { HOME: join(dir, 'home') }
   expect(() => keyPath(dir, undefined, env)).toThrow(
     expect.objectContaining({ code: 'no-key', hint: 'medulla keygen' }),
@@ -47,7 +47,7 @@ test('S1: the key that signs: --key, the setting, ~/.ssh/id_ed25519, the one key
   expect(keyPath(dir, '/else/key', env)).toBe('/else/key')
 })
 
-test('S1: the card and Noise key of an operator are made once, signed, and private', async () => {
+test("S1: an operator's card and Noise key are made once, with a signed card and a private key file", async () => {
   const path = join(dir, 'key')
   const signer = await generateKey(path, 'test')
   const first = await operator(dir, path)
@@ -66,7 +66,7 @@ test('S1: the card and Noise key of an operator are made once, signed, and priva
   await expect(operator(dir, path)).rejects.toMatchObject({ code: 'no-key', hint: `chmod 600 ${noise}` })
 })
 
-test('robots are remembered whole', async () => {
+test('remembered robots keep all their fields', async () => {
   const { signed } = await robotCard('arm')
   await pin(dir, 'arm', { address: '10.0.0.5:7171', card: signed })
   await writeRobots(dir, { ...readRobots(dir), default: 'arm' })
@@ -80,7 +80,7 @@ test('robots are remembered whole', async () => {
   expect(JSON.parse(readFileSync(join(dir, 'robots.json'), 'utf8'))).toEqual(readRobots(dir))
 })
 
-test('a damaged file is named, not guessed at', async () => {
+test('a damaged config file is refused by name', async () => {
   const path = join(dir, 'robots.json')
   for (const text of ['{', '[]', '{"robots":{"arm":{"address":"x"}}}', '{"robots":{"../up":{}}}']) {
     writeFileSync(path, text)
@@ -88,7 +88,7 @@ test('a damaged file is named, not guessed at', async () => {
   }
 })
 
-test('-d: a name, an address, or nothing where there is one robot or a default', async () => {
+test('-d takes a name or an address, and can be left out with one robot or a default', async () => {
   await expect(findRobot(dir, undefined)).rejects.toMatchObject({ code: 'unknown-robot' })
   const arm = await robotCard('arm')
   await pin(dir, 'arm', { address: '10.0.0.5:7171', card: arm.signed })
@@ -103,7 +103,7 @@ test('-d: a name, an address, or nothing where there is one robot or a default',
   await expect(findRobot(dir, 'leg2')).rejects.toMatchObject({ code: 'unknown-robot' })
 })
 
-test('addresses', () => {
+test('addresses are parsed with and without port, and bad ones refused', () => {
   expect(parseAddress('pi.local')).toEqual({ host: 'pi.local', port: 7171 })
   expect(parseAddress('[fe80::1]:80')).toEqual({ host: 'fe80::1', port: 80 })
   expect(parseAddress('fe80::1%usb0')).toEqual({ host: 'fe80::1%usb0', port: 7171 })

@@ -1,4 +1,4 @@
-/** `medulla config` through the built command line. */
+/** `medulla config` of the built CLI. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -26,7 +26,7 @@ robot({
 })
 afterAll(() => laptop?.close())
 
-/** With this on stdin. */
+/** Runs the CLI with a text on stdin. */
 async function piped(input: string, ...args: string[]) {
   const file = join(laptop.dir, 'input')
   writeFileSync(file, input)
@@ -38,7 +38,7 @@ async function piped(input: string, ...args: string[]) {
   return { status: Number(status), stdout, stderr }
 }
 
-test('a program whose values are not set is refused with exit code 3, and the hint sets the first', async () => {
+test('a push of a program with missing values exits 3, with a command that sets the first as hint', async () => {
   expect(await laptop.run('config')).toMatchObject({
     status: 0,
     stdout: 'nothing is set, and no program needs anything: medulla config set NAME\n',
@@ -49,7 +49,7 @@ test('a program whose values are not set is refused with exit code 3, and the hi
   expect(stderr).toContain('medulla: hint: medulla config set MQTT_URL')
 })
 
-test('set: from a pipe without its newline, or typed without an echo', async () => {
+test('config set reads a value from a pipe, without its last newline, or from the terminal without echo', async () => {
   expect(await piped('mqtt://10.0.0.2\n', 'config', 'set', 'MQTT_URL')).toEqual({
     status: 0,
     stdout: 'MQTT_URL is set; programs see it from their next start or swap\n',
@@ -68,7 +68,7 @@ test('set: from a pipe without its newline, or typed without an echo', async () 
   expect(stdout).toContain(`[MQTT_URL] ${SECRET.length}`)
 })
 
-test('Ctrl-C at the prompt changes nothing', async () => {
+test('Ctrl-C at the prompt of config set changes nothing', async () => {
   const terminal = laptop.inTerminal(`${process.execPath} ${CLI} config set OTHER; echo "exit $?"`)
   await eventually(() => terminal.text().includes('not shown'))
   terminal.type('abc\x03')
@@ -77,7 +77,7 @@ test('Ctrl-C at the prompt changes nothing', async () => {
   expect((await laptop.run('config')).stdout).not.toContain('OTHER')
 })
 
-test('the list has names, times and who needs them, in 80 columns, and no value', async () => {
+test('config lists names, times and programs that need them, in 80 columns, and no value', async () => {
   const { stdout } = await laptop.run('config')
   expect(stdout).toMatch(/^name +set \(UTC\) +by +needed by$/m)
   expect(stdout).toMatch(/^MQTT_URL +\d\d-\d\d \d\d:\d\d:\d\d +\S+ +link 1?\.?\d*\.?\d+\.\d+ \(main\)$/m)
@@ -90,7 +90,7 @@ test('the list has names, times and who needs them, in 80 columns, and no value'
   ])
 })
 
-test('a change says what it means for the program that runs, and the next command', async () => {
+test('config set and unset print the effect on the running program, and the next command', async () => {
   const { stderr } = await piped('mqtt://10.0.0.3', 'config', 'set', 'MQTT_URL')
   expect(stderr).toMatch(
     /^medulla: hint: link \S+ in slot main runs with what it was started with: push over it, or: medulla stop {3}then {3}medulla start\n$/,
@@ -109,7 +109,7 @@ test('a change says what it means for the program that runs, and the next comman
   expect(again).toMatchObject({ status: 3, stderr: expect.stringContaining('NOBODY is not set on this robot') })
 })
 
-test('a value on the command line is refused, with the reason, and is not repeated', async () => {
+test('a value on the command line is refused with a reason that does not repeat the value', async () => {
   for (const args of [['TOKEN', SECRET], [`TOKEN=${SECRET}`], [`${SECRET}=x`]]) {
     const { status, stdout, stderr } = await laptop.run('config', 'set', ...args)
     expect(status).toBe(2)
@@ -119,7 +119,7 @@ test('a value on the command line is refused, with the reason, and is not repeat
   expect((await laptop.run('config', 'set', 'TOKEN', SECRET)).stderr).toContain('medulla config set TOKEN < FILE')
 })
 
-test('what is no value, and what is no name, is refused on the laptop', async () => {
+test('bad values and bad names are refused on the laptop', async () => {
   for (const [input, says] of [
     ['', 'the value is empty'],
     ['\n', 'the value is empty'],
@@ -134,7 +134,7 @@ test('what is no value, and what is no name, is refused on the laptop', async ()
   expect([status, stderr]).toEqual([2, expect.stringContaining('expected a name of A-Z, 0-9 and _, like MQTT_URL')])
 })
 
-test('a scenario gives a program its values', async () => {
+test('a scenario can give config values to its program', async () => {
   const scenario = { board: 'board.json', config: { MQTT_URL: 'mqtt://test', TOKEN: 'four' } }
   writeFileSync(join(laptop.dir, 'scenario.json'), JSON.stringify(scenario))
   const args = ['sim', 'link', '--expect', 'mqtt://test 4', '--timeout', '1s']

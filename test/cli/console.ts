@@ -1,4 +1,4 @@
-/** Blocks marked `console` in robots/README.md: their commands, and whether what was printed is what stands there. */
+/** Reads the blocks marked `console` in robots/README.md, and compares their output with what was printed. */
 import { text } from '../project/tree.ts'
 
 export interface Step {
@@ -6,7 +6,7 @@ export interface Step {
   expected: string[]
 }
 
-/** Blocks marked `console` of one section; a command begins with `$ `, what it prints follows. */
+/** The `console` blocks of one section. A command begins with `$ `, and its output follows. */
 export function steps(section: string): Step[] {
   const part =
     text('robots/README.md')
@@ -21,7 +21,7 @@ export function steps(section: string): Step[] {
   return found
 }
 
-/** What differs from day to day, and what is there for the eye. */
+/** Parts of the output that differ from run to run. */
 export function plain(line: string, home: string): string {
   return line
     .replaceAll(home, '~')
@@ -38,7 +38,7 @@ const matches = (wanted: string, got: string): boolean => {
   return got.startsWith(begin.trimEnd()) && rest.every((part) => got.includes(part.trim()))
 }
 
-/** The first line that is not what was expected; null when all are. */
+/** The first line that differs from the expected one; null if there is none. */
 export function differs(expected: readonly string[], got: readonly string[]): string | null {
   let at = 0
   for (let i = 0; i < expected.length; i++) {

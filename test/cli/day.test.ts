@@ -1,4 +1,4 @@
-/** What a person types all day at one robot, in this order. */
+/** The everyday commands at one robot, in this order. */
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -28,7 +28,7 @@ beforeAll(async () => {
 })
 afterAll(() => laptop.close())
 
-/** A program in a folder of its own, which gives it its name. */
+/** A program in its own folder, whose name becomes the program's. */
 function source(name: string): string {
   const folder = join(laptop.dir, name)
   mkdirSync(folder, { recursive: true })
@@ -50,7 +50,7 @@ const bad = async (status: number, stderr: string | RegExp, ...args: string[]): 
   })
 }
 
-test('param: lists, changes and resets what the program declares', { tags: ['slow'] }, async () => {
+test('param lists, changes and resets declared parameters', { tags: ['slow'] }, async () => {
   await bad(3, /^medulla: error: there is no slot main\n/, 'param')
   await good('push', source('tunable'))
   expect(await good('param')).toBe(
@@ -91,7 +91,7 @@ test('param: lists, changes and resets what the program declares', { tags: ['slo
   expect(await good('param', '--reset')).not.toContain(' yes ')
 })
 
-test('get and set: values by name, and a handle that a program holds is not written', { tags: ['slow'] }, async () => {
+test('get and set work by handle name, and set refuses a handle that a program holds', { tags: ['slow'] }, async () => {
   const table = (await good('get')).split('\n')
   expect(table[0]).toMatch(/^handle +kind +value +slot$/)
   expect(table[1]).toMatch(/^led +output +[01] +main$/)
@@ -141,7 +141,7 @@ test('get and set: values by name, and a handle that a program holds is not writ
   expect((await following.ended).status).toBe(0)
 })
 
-test('estop, estop --release and start: nothing runs and nothing is written until the release, which starts nothing', {
+test('after estop nothing runs or is written until estop --release, which starts nothing; start does', {
   tags: ['slow'],
 }, async () => {
   expect(await good('estop')).toBe('estopped: everything is stopped, outputs are at their safe levels\n')
@@ -161,7 +161,7 @@ test('estop, estop --release and start: nothing runs and nothing is written unti
   await bad(3, /^medulla: error: slot main runs already/, 'start')
 })
 
-test('logs: of the slots, times and levels that are asked for', { tags: ['slow'] }, async () => {
+test('logs filters by slot, time and level', { tags: ['slow'] }, async () => {
   const all = await good('logs', '--slot', 'all', '-n', '1000')
   expect(all).toMatch(/^\S+ main +runtime params: /m)
   expect(await good('logs')).toMatch(/^\S+ runtime +led set to 1 by \S+$/m)
@@ -173,7 +173,7 @@ test('logs: of the slots, times and levels that are asked for', { tags: ['slow']
   await bad(3, /^medulla: error: there is no slot ghost\n/, 'logs', '--slot', 'ghost')
 })
 
-test('rollback: to the one before, or to any that the robot keeps, by the beginning of its digest', {
+test('rollback goes to the previous release, or to any stored release by the beginning of its digest', {
   tags: ['slow'],
 }, async () => {
   const digests: string[] = []
@@ -184,7 +184,7 @@ test('rollback: to the one before, or to any that the robot keeps, by the beginn
   }
   const list = (await good('rollback', '--list')).trimEnd().split('\n')
   expect(list[0]).toMatch(/^digest +program +installed \(UTC\) +by +how it ran$/)
-  // the cells of a column are narrower than its title
+  // in this column the title is wider than the cells
   const row = (digest = '', ran: string) =>
     new RegExp(`^${digest.slice(0, 8)}  tunable 0\\.0\\.0  \\d\\d-\\d\\d \\d\\d:\\d\\d:\\d\\d {3}\\S+ +${ran} \\d+ s$`)
   expect(list[1]).toMatch(row(digests[1], 'runs for'))
@@ -203,7 +203,7 @@ test('rollback: to the one before, or to any that the robot keeps, by the beginn
   expect((await laptop.json('status')).events).toMatchObject([{ slots: [{ digest: `sha256:${digests[1]}` }] }])
 })
 
-test('a program that holds: push says why while it waits and when it is called off, exit 4, and --force is there', {
+test('a push over a holding program shows the reason while it waits, then exits 4 and suggests --force', {
   tags: ['slow'],
 }, async () => {
   await good('push', source('holds'))
@@ -214,7 +214,7 @@ test('a program that holds: push says why while it waits and when it is called o
   expect(stderr).toMatch(
     /^medulla: error: called-off: .* did not yield within \d+ ms; the program said: "the arm is moving"; holds 0\.0\.0 runs on\nmedulla: hint: medulla push --force kills /,
   )
-  // both programs own their state by their name (HANDOVER 5.9)
+  // state belongs to a program's name, so both programs have the same name (HANDOVER 5.9)
   const owned =
     /committed: tunable 0\.0\.0 runs; tunable goes on with its own state of \S+; the state of holds is kept for it\n$/
   expect(await good('push', source('tunable'), '--force')).toMatch(owned)

@@ -25,12 +25,12 @@ const BY_EXIT: Readonly<Record<number, readonly RefusalCode[]>> = {
   [EXIT.interrupted]: ['interrupted'],
 }
 
-test.each([...REFUSAL_CODES])('P11: %s has its exit code', (code) => {
+test.each([...REFUSAL_CODES])('P11: the refusal %s has an exit code', (code) => {
   const listed = Object.entries(BY_EXIT).find(([, codes]) => codes.includes(code))
   expect(exitForCode(code)).toBe(listed === undefined ? EXIT.refused : Number(listed[0]))
 })
 
-test('P11: the exit codes are these, and each says what it means', () => {
+test('P11: the exit codes keep their numbers, and each has a description', () => {
   expect(EXIT).toEqual({
     ok: 0,
     internal: 1,
@@ -46,7 +46,7 @@ test('P11: the exit codes are these, and each says what it means', () => {
   expect(Object.keys(EXIT_MEANING)).toEqual(Object.keys(EXIT))
 })
 
-test('P11: what happened to the program counts before the reason for it', () => {
+test("P11: the exit code follows the push's outcome before its reason", () => {
   expect(exitForOutcome('committed', undefined)).toBe(0)
   expect(exitForOutcome('stopped', undefined)).toBe(0)
   expect(exitForOutcome('rolled-back', 'internal')).toBe(4)

@@ -1,4 +1,4 @@
-/** "First hour" of robots/README.md, from the packed tarball, in an empty folder; then what it leaves to npm: test, types, watch. */
+/** "First hour" of robots/README.md from the packed tarball in an empty folder; then npm test, types and watch. */
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -8,19 +8,19 @@ import { SCALE, eventually as within } from '../e2e/eventually.ts'
 import { ROOT } from '../project/tree.ts'
 import { differs, plain, steps } from './console.ts'
 
-/** Each command is a process of its own, on a machine that may have other things to do. */
+/** Each command is a separate process, on a machine that may be busy. */
 const eventually = <T>(probe: () => T | false | null | undefined) => within(probe, 120_000 * SCALE)
 
 const folder = mkdtempSync(join(tmpdir(), 'medulla-hour-'))
 const home = join(folder, 'home')
 const prefix = join(folder, 'prefix')
-/** The machine may have other things to do than the hour. */
+/** Long, as the machine may be busy. */
 const env = {
   PATH: `${join(prefix, 'bin')}:${process.env.PATH}`,
   HOME: home,
   NO_COLOR: '1',
   MEDULLA_TIME_SCALE: '4',
-  // where packages come from is this computer's, not the new user's
+  // the npm registry settings are this computer's, not the new user's
   npm_config_cache: npmConfig('cache'),
   npm_config_userconfig: npmConfig('userconfig'),
   ...(process.env.NODE_EXTRA_CA_CERTS && { NODE_EXTRA_CA_CERTS: process.env.NODE_EXTRA_CA_CERTS }),
@@ -52,7 +52,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true, maxRetries: 20 })
 })
 
-test('what is installed needs esbuild, and on a robot the optional native parts; nothing else', SLOW, () => {
+test('the installed package depends on esbuild and optional native packages only', SLOW, () => {
   const at = join(prefix, 'lib/node_modules/medulla')
   const { dependencies, optionalDependencies } = JSON.parse(readFileSync(join(at, 'package.json'), 'utf8'))
   expect(Object.keys(dependencies)).toEqual(['esbuild'])
@@ -62,7 +62,7 @@ test('what is installed needs esbuild, and on a robot the optional native parts;
   expect(Object.keys(optionalDependencies).sort()).toEqual(['i2c-bus', 'koffi', 'onoff', 'pigpio'])
 })
 
-test('the first hour goes as the README says', SLOW, () => {
+test('the commands of the first hour print what the README shows', SLOW, () => {
   const hour = steps('First hour')
   expect(hour.length).toBeGreaterThan(5)
   for (const { command, expected } of hour) {
@@ -80,7 +80,7 @@ test(
   'after npm install the test of a new program passes, its types are right, and a push warns of those that are not',
   SLOW,
   () => {
-    // the test is of the program as it was made
+    // the program's own test expects the program as `medulla new` made it
     sh("sed -i 's/every(100/every(250/' blinky/program.ts")
     const installed = sh('cd blinky && npm install')
     expect(installed.status, installed.stdout).toBe(0)
@@ -103,7 +103,7 @@ test(
   },
 )
 
-test('watch pushes a save of the installed program', SLOW, async () => {
+test('the installed medulla watch pushes a save', SLOW, async () => {
   const watch = spawn('medulla', ['watch', 'blinky'], { cwd: home, env, stdio: ['ignore', 'pipe', 'pipe'] })
   let text = ''
   for (const stream of [watch.stdout, watch.stderr]) stream.setEncoding('utf8').on('data', (more: string) => {

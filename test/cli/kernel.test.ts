@@ -9,10 +9,10 @@ import { parseBoard } from '../../drivers/board/board.ts'
 import { Laptop } from './medulla.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
-/** `npm run test:kernel` says so: it boots a kernel twice. */
+/** Set by `npm run test:kernel`: the last test boots a kernel twice. */
 const BOOTS = process.env.MEDULLA_KERNEL === '1'
 const { MEDULLA_RIG_KERNEL, XDG_CACHE_HOME = join(homedir(), '.cache') } = process.env
-/** The laptop has a home of its own, and the kernel is in this one's. */
+/** The laptop of the test has its own home, while the built kernel is in this user's. */
 const KERNEL = { XDG_CACHE_HOME, ...(MEDULLA_RIG_KERNEL === undefined ? {} : { MEDULLA_RIG_KERNEL }) }
 
 let laptop: Laptop
@@ -22,16 +22,16 @@ beforeEach(async () => {
 })
 afterEach(() => laptop.close())
 
-test('sim --kernel: the board it has by default is one of a Pi 4', () => {
+test('the default board of sim --kernel is one of a Pi 4', () => {
   const board = (name: string) => parseBoard(readFileSync(join(ROOT, 'robots/blink', name), 'utf8'), name)
   const [real, simulated] = [board('board.pi4.json'), board('board.json')]
   expect(real.model).toBe('pi4')
-  // what runs on the simulated one runs on it
+  // it has all handles of the simulated robot's board
   const kinds = ({ handles }: typeof real) => Object.entries(handles).map(([name, { kind }]) => [name, kind])
   expect(kinds(real)).toEqual(kinds(simulated))
 })
 
-test('sim --kernel without bwrap or QEMU, whichever it needs, or with what cannot be', async () => {
+test('sim --kernel is refused without bwrap or QEMU, and with options that it cannot take', async () => {
   const { status, stdout, stderr } = await laptop.start(['sim', '--kernel'], { PATH: laptop.dir }).ended
   expect({ status, stdout }).toEqual({ status: 3, stdout: '' })
   expect(stderr).toMatch(/^medulla: error: there is no qemu-system-x86_64\nmedulla: hint: apt-get install .*rig\.mjs/)
@@ -49,7 +49,7 @@ test('sim --kernel without bwrap or QEMU, whichever it needs, or with what canno
   server.close()
 })
 
-test('sim --kernel of an installed package says where it works', () => {
+test('sim --kernel of an installed package says that it needs a clone', () => {
   const installed = join(laptop.dir, 'installed')
   mkdirSync(installed)
   for (const part of ['dist/deploy', 'package.json'])

@@ -11,7 +11,7 @@ const BLINK = join(ROOT, 'robots/blink')
 let laptop: Laptop
 let address: { host: string; port: number }
 
-/** One robot for the whole file, with the board of robots/blink and a trial that is long enough for broken to fail in it. */
+/** One robot for the whole file, with the board of robots/blink and a trial in which robots/blink/broken fails. */
 beforeAll(async () => {
   laptop = new Laptop()
   const board = JSON.parse(readFileSync(join(BLINK, 'board.json'), 'utf8'))
@@ -19,7 +19,7 @@ beforeAll(async () => {
 })
 afterAll(() => laptop.close())
 
-test('P2, P11: one command pushes one program, and says when it runs', async () => {
+test('P2, P11: one command pushes one program, and reports that it runs', async () => {
   const { status, events } = await laptop.json('push', join(BLINK, 'v1'))
   expect(status).toBe(0)
   expect(events[0]).toMatchObject({ event: 'built', program: 'blink', version: '1.0.0' })
@@ -31,7 +31,7 @@ test('P2, P11: one command pushes one program, and says when it runs', async () 
   })
 })
 
-test('P12: a push over a running program ends with its timeline and, last but one, the gap in ms', async () => {
+test('P12: a push over a running program prints its timeline and, before the result, the gap in ms', async () => {
   const { status, stdout } = await laptop.run('push', join(BLINK, 'v2'), '-d', 'sim')
   expect(status).toBe(0)
   const lines = stdout.trimEnd().split('\n')
@@ -40,7 +40,7 @@ test('P12: a push over a running program ends with its timeline and, last but on
   expect(lines.at(-1)).toBe('committed: blink 2.0.0 runs')
 })
 
-test('P11: a program that fails its trial: exit 4, the reason, and the old one runs', async () => {
+test('P11: a push whose program fails its trial exits 4 with the reason, and the old program runs', async () => {
   const { status, stderr } = await laptop.run('push', join(BLINK, 'broken'))
   expect(status).toBe(4)
   expect(stderr).toMatch(/^medulla: error: rolled-back: .*lost count/)
@@ -48,7 +48,7 @@ test('P11: a program that fails its trial: exit 4, the reason, and the old one r
   expect(events[0]).toMatchObject({ slots: [{ version: '2.0.0', state: 'running' }] })
 })
 
-test('P11: what was undone is refused the second time, and tried again with --retry', async () => {
+test('P11: an undone release is refused at the second push, and tried again with --retry', async () => {
   const file = join(laptop.dir, 'broken.medulla')
   const built = await laptop.json('build', join(BLINK, 'broken'), '-o', file, '--expires', '2999-01-01T00:00:00Z')
   expect(built).toMatchObject({ status: 0, events: [{ event: 'built', version: '3.0.0' }] })
@@ -65,7 +65,7 @@ test('P11: what was undone is refused the second time, and tried again with --re
   ])
 })
 
-test('P11: the same bundle again: it is running already, exit 0', async () => {
+test('P11: a push of the running bundle exits 0 and says that it already runs', async () => {
   const file = join(laptop.dir, 'blink.medulla')
   expect(await laptop.run('build', join(BLINK, 'v1'), '-o', file)).toMatchObject({ status: 0 })
   expect(await laptop.run('push', file)).toMatchObject({ status: 0 })
@@ -74,13 +74,13 @@ test('P11: the same bundle again: it is running already, exit 0', async () => {
   expect(again.status).toBe(0)
 })
 
-test('P11: a rollback by order, receipts that verify, and a cut of the log that is noticed', async () => {
+test('P11: rollback works, and receipts --verify accepts the log and notices a cut', async () => {
   expect(await laptop.run('rollback')).toMatchObject({ status: 0 })
   expect((await laptop.json('status')).events[0]).toMatchObject({ slots: [{ version: '2.0.0', state: 'running' }] })
   const { status, events } = await laptop.json('receipts', '--verify')
   expect(status).toBe(0)
   expect(events.at(-1)).toMatchObject({ event: 'verified', ok: true, entries: events.length - 1, first: 1 })
-  // as if an earlier --verify had seen another log
+  // plants the head of another log as seen by an earlier --verify
   const path = join(laptop.dir, 'config/robots.json')
   const known = JSON.parse(readFileSync(path, 'utf8'))
   known.robots.sim.seen.digest = `sha256:${'0'.repeat(64)}`
@@ -95,7 +95,7 @@ test('P11: a rollback by order, receipts that verify, and a cut of the log that 
   expect(await laptop.run('receipts', '--verify')).toMatchObject({ status: 0 })
 })
 
-test('P11: --detach returns when the robot has accepted, and says what it did not wait for', async () => {
+test('P11: push --detach returns when the robot has accepted the bundle, and says that it did not wait', async () => {
   const { status, stderr, stdout } = await laptop.run('push', join(BLINK, 'v1'), '--detach')
   expect(status).toBe(0)
   expect(stdout).toMatch(/^sim\/main accepted blink 1\.0\.0\n$/)
@@ -103,7 +103,7 @@ test('P11: --detach returns when the robot has accepted, and says what it did no
   await settled('1.0.0')
 })
 
-test('run: follows the log; Ctrl-C stops the program and nothing else', async () => {
+test('run follows the log, and Ctrl-C stops the program', async () => {
   const running = laptop.start(['run', join(ROOT, 'robots/button-counter'), '--slot', 'counter'])
   await new Promise<void>((resolve) => {
     running.stdout?.on('data', (text: string) => text.includes('runtime') && resolve())
@@ -119,8 +119,8 @@ test('run: follows the log; Ctrl-C stops the program and nothing else', async ()
   })
 })
 
-test('P11: Ctrl-C during the upload: exit 130, what the robot does, and nothing left there', async () => {
-  // a wire that passes the handshake and the first bytes of the upload, and then nothing more
+test('P11: Ctrl-C during an upload exits 130, says what the robot does, and leaves nothing there', async () => {
+  // a proxy that passes the handshake and the first bytes of the upload, then stalls
   const sockets: Socket[] = []
   let stalled = (): void => {}
   const uploading = new Promise<void>((resolve) => {
@@ -161,11 +161,11 @@ test('P11: Ctrl-C during the upload: exit 130, what the robot does, and nothing 
   expect(staged(join(laptop.dir, 'config/sim/sim'))).toEqual([])
 })
 
-test('stop: the outputs go to their safe levels', async () => {
+test('stop drives the outputs to their safe levels', async () => {
   expect(await laptop.run('stop')).toMatchObject({ status: 0, stdout: expect.stringContaining('stopped: ') })
 })
 
-test('an address alone finds the robot whose card is known', async () => {
+test('-d with an address finds the robot whose card is known', async () => {
   const { host, port } = parseAddress(`${address.host}:${address.port}`)
   expect(await laptop.run('status', '-d', `localhost:${port}`)).toMatchObject({ status: 0 })
   expect(await laptop.run('status', '-d', `${host}:${port}`)).toMatchObject({ status: 0 })

@@ -1,4 +1,4 @@
-/** The real, built CLI in a process of its own, with a config folder of its own. */
+/** Runs the built CLI in separate processes, with a separate config folder. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -9,10 +9,10 @@ import { fileURLToPath } from 'node:url'
 export const CLI = fileURLToPath(new URL('../../dist/deploy/laptop/cli/main.js', import.meta.url))
 
 const { PATH, MEDULLA_TIME_SCALE } = process.env
-/** Deadlines of a slow machine are those of the robots here, too. */
+/** MEDULLA_TIME_SCALE also applies to the robots of these tests. */
 const SCALED = MEDULLA_TIME_SCALE === undefined ? {} : { MEDULLA_TIME_SCALE }
 
-/** Long enough that no program which is well is late on a busy machine. */
+/** Long enough for a good program on a busy machine. */
 export const PATIENT = { readyMs: 30_000, yieldMs: 3000, takeoverMs: 3000, heartbeatMs: 3000 }
 
 export interface Ended {
@@ -55,7 +55,7 @@ export class Laptop {
     return Object.assign(child, { ended })
   }
 
-  /** A shell command in a terminal of its own (script of util-linux). */
+  /** Runs a shell command in a pseudo-terminal (script of util-linux). */
   inTerminal(shell: string): { text(): string; type(keys: string): void; ended: Promise<unknown> } {
     const child = spawn('script', ['-qfec', shell, '/dev/null'], {
       cwd: this.dir,
@@ -81,7 +81,7 @@ export class Laptop {
     return this.start(args).ended
   }
 
-  /** A simulated robot with this board, as this laptop's only one; it has a key from now on. */
+  /** Starts a simulated robot with this board, as the laptop's only robot, and makes the laptop's key. */
   async sim({
     timing,
     ...board
@@ -102,14 +102,14 @@ export class Laptop {
     return { host, port }
   }
 
-  /** Events of a command that is given --json. */
+  /** The events that a command prints with --json. */
   async json(...args: string[]): Promise<{ status: number | null; events: Record<string, unknown>[]; stderr: string }> {
     const { status, stdout, stderr } = await this.run('--json', ...args)
     const lines = stdout.split('\n').filter((line) => line !== '')
     return { status, stderr, events: lines.map((line) => JSON.parse(line) as Record<string, unknown>) }
   }
 
-  /** Everything that was started and its robots are gone afterwards. */
+  /** Ends all started processes and robots. */
   async close(): Promise<void> {
     await Promise.all(
       [...this.#children].map(async (child) => {

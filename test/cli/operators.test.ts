@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { eventually } from '../e2e/eventually.ts'
 import { Laptop } from './medulla.ts'
 
-/** The first owner, and somebody who is let in. */
+/** Laptops of the first owner and of a second operator. */
 let [ann, bob]: Laptop[] = []
 
 beforeAll(async () => {
@@ -13,7 +13,7 @@ beforeAll(async () => {
   await bob.run('keygen')
   const card = await bob.run('trust', '--export')
   writeFileSync(join(ann.dir, 'bob.json'), card.stdout)
-  // as `medulla trust NAME ADDRESS --card` does
+  // as `medulla trust NAME ADDRESS --card`
   const known = readdirSync(join(ann.dir, 'config')).find((name) => name === 'robots.json') ?? ''
   copyFileSync(join(ann.dir, 'config', known), join(bob.dir, 'config', known))
 })
@@ -27,13 +27,13 @@ const says = async (laptop: Laptop | undefined, ...args: string[]) => {
   return { status, said: `${stdout}${stderr}` }
 }
 
-test('HANDOVER 8.12: an owner lets somebody in, changes her role and keeps her out, at once', async () => {
+test('HANDOVER 8.12: an owner adds an operator, changes her role and removes her, each with effect at once', async () => {
   expect(await says(bob, 'status')).toMatchObject({ status: 3, said: expect.stringContaining('closed the connection') })
   expect(await says(ann, 'operators', 'add', 'bob.json', '--role', 'observer', '--name', 'bob')).toEqual({
     status: 0,
     said: expect.stringMatching(/^bob is observer now\nmedulla: hint: .*medulla trust NAME ADDRESS/),
   })
-  // the card once more changes nothing that is not said
+  // trusting the same card again keeps the role and name
   expect((await says(ann, 'operators', 'add', 'bob.json')).said).toContain('bob is observer now')
   expect((await says(bob, 'status')).status).toBe(0)
   expect(await says(bob, 'set', 'led', '1')).toMatchObject({ status: 3, said: expect.stringContaining('role') })
@@ -46,7 +46,7 @@ test('HANDOVER 8.12: an owner lets somebody in, changes her role and keeps her o
     status: 3,
     said: expect.stringContaining('expected role owner, bob is operator'),
   })
-  // a session that is open ends with its rights
+  // an open session ends when its operator is removed
   const follows = bob?.start(['logs', '-f'])
   await eventually(async () => (await ann?.json('receipts'))?.events.some(({ outcome }) => outcome === 'changed'))
   expect(await says(ann, 'operators', 'remove', 'bob')).toEqual({ status: 0, said: 'bob is kept out now\n' })
@@ -58,7 +58,7 @@ test('HANDOVER 8.12: an owner lets somebody in, changes her role and keeps her o
   expect(new Set(changes.map(({ pusher }) => pusher)).size).toBe(1)
 })
 
-test('the last owner stays, and nobody is removed by a name that nobody has', async () => {
+test('the last owner cannot be removed, and an unknown name is refused', async () => {
   const { events } = (await ann?.json('operators')) ?? {}
   const me = String(events?.[0]?.fingerprint)
   const last = 'the list of operators would have no owner left'
@@ -67,7 +67,7 @@ test('the last owner stays, and nobody is removed by a name that nobody has', as
   expect((await says(ann, 'operators', 'remove', 'nobody')).said).toContain('nobody here is called "nobody"')
 })
 
-test('an owner who removes himself hears that it was done', async () => {
+test('an owner who removes himself still gets the answer', async () => {
   await says(ann, 'operators', 'add', 'bob.json', '--role', 'owner', '--name', 'bob')
   expect(await says(bob, 'operators', 'remove', 'bob')).toEqual({ status: 0, said: 'bob is kept out now\n' })
   expect((await says(bob, 'status')).status).toBe(3)

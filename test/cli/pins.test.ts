@@ -1,4 +1,4 @@
-/** What a laptop knows of a robot's keys is never exchanged silently: two real robots, under one name or at one address. */
+/** A laptop never replaces a robot's known key silently: two real robots, under one name or at one address. */
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -36,7 +36,7 @@ beforeAll(async () => {
 })
 afterAll(() => laptop.close())
 
-/** Refused with both fingerprints and both ways out, and nothing is written. */
+/** Expects a refusal with both fingerprints and both possible commands, and no change of files. */
 async function refused(ids: [string, string], ...args: string[]): Promise<string> {
   const before = pinned()
   const { status, stdout, stderr } = await laptop.run(...args)
@@ -47,7 +47,7 @@ async function refused(ids: [string, string], ...args: string[]): Promise<string
   return stderr
 }
 
-test('CHANNEL 3.9: a name that is known keeps its robot, until --replace', async () => {
+test('CHANNEL 3.9: a known name keeps its robot unless --replace is given', async () => {
   const told = await refused([one.id, two.id], 'trust', 'one', two.address, '--card', two.card)
   expect(told).toContain(`medulla trust one ${two.address} --card ${two.card} --replace`)
   expect((await laptop.run('status', '-d', 'one')).stdout).toContain(one.id)
@@ -56,7 +56,7 @@ test('CHANNEL 3.9: a name that is known keeps its robot, until --replace', async
   expect(await laptop.run('trust', 'one', one.address, '--card', one.card, '--replace')).toMatchObject({ status: 0 })
 })
 
-test('CHANNEL 3.9: an address that is known keeps its robot, until --replace, which says what it forgot', async () => {
+test('CHANNEL 3.9: a known address keeps its robot unless --replace is given, which prints what was forgotten', async () => {
   const { signed, id } = await robotCard('other')
   const card = join(laptop.dir, 'other.json')
   writeFileSync(card, JSON.stringify(signed))
@@ -65,21 +65,21 @@ test('CHANNEL 3.9: an address that is known keeps its robot, until --replace, wh
   const { stderr } = await laptop.run('trust', 'other', two.address, '--card', card, '--replace')
   expect(stderr).toContain('forgotten, because it had this address: two')
   expect(Object.keys(JSON.parse(pinned()).robots).sort()).toEqual(['one', 'other'])
-  // who is there is not the robot of that card, and gets nothing from this laptop
+  // the robot at the address is not that of the card, so the laptop sends nothing
   const { status, stderr: mismatch } = await laptop.run('status', '-d', 'other')
   expect(status).toBe(3)
   expect(mismatch).toContain(two.id)
   expect(await laptop.run('trust', 'two', two.address, '--card', two.card, '--replace')).toMatchObject({ status: 0 })
 })
 
-test('the same robot at another address, or under another name, needs no word', async () => {
+test('the same robot at another address or under another name needs no option', async () => {
   const { stdout } = await laptop.run('trust', 'two', '127.0.0.1:9', '--card', two.card)
   expect(stdout).toContain('127.0.0.1:9')
   expect(await laptop.run('trust', 'also-two', two.address, '--card', two.card)).toMatchObject({ status: 0 })
   expect((await laptop.run('status', '-d', 'also-two')).stdout).toContain(two.id)
 })
 
-test('a simulated robot does not take the name of a robot that is known, nor that of one whose home is gone', async () => {
+test('sim refuses the name of another known robot, also of a simulated one whose home is gone', async () => {
   const { signed, id } = await robotCard('arm')
   const card = join(laptop.dir, 'arm.json')
   writeFileSync(card, JSON.stringify(signed))

@@ -1,6 +1,6 @@
 /**
- * "A day with a robot" of robots/README.md is a transcript: every command of it is run, in a folder of its own, and must print what
- * stands there. Numbers, digests and bars may differ; `…` stands for the rest of a line, or alone for any lines.
+ * "A day with a robot" of robots/README.md is a transcript: every command is run, in a new folder, and must print what
+ * the README shows. Numbers, digests and bars may differ. `…` stands for the rest of a line, or alone for any lines.
  */
 import { spawnSync } from 'node:child_process'
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
@@ -22,21 +22,21 @@ afterAll(() => {
 
 const day = steps('A day with a robot')
 
-test('the day has commands, and what they print', () => {
+test('the README has commands with their output', () => {
   expect(day.length).toBeGreaterThan(10)
   expect(differs(['a 1 …', '…', 'z'], ['a # b', 'c', 'z'])).toBe(null)
   expect(differs(['a'], ['a', 'b'])).toBe('not expected: "b"')
   expect(differs(['a', 'b'], ['a'])).toBe('expected "b"')
 })
 
-test('a day with a robot goes as the README says', { tags: ['slow'] }, () => {
+test('the commands of "A day with a robot" print what the README shows', { tags: ['slow'] }, () => {
   const bin = join(folder, 'bin')
   mkdirSync(bin)
   mkdirSync(home)
   cpSync(join(ROOT, 'robots'), join(home, 'robots'), { recursive: true })
   writeFileSync(join(bin, 'medulla'), `#!/bin/sh\nexec '${process.execPath}' '${CLI}' "$@"\n`)
   chmodSync(join(bin, 'medulla'), 0o755)
-  // the machine may have other things to do than the day
+  // long, as the machine may be busy
   const env = { PATH: `${bin}:${process.env.PATH}`, HOME: home, NO_COLOR: '1', MEDULLA_TIME_SCALE: '4' }
   for (const { command, expected } of day) {
     const { stdout } = spawnSync('sh', ['-c', `${command} 2>&1`], { cwd: home, env, encoding: 'utf8', timeout: 60_000 })

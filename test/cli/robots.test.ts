@@ -1,4 +1,4 @@
-/** A laptop that knows two robots, and a simulated robot as the first thing that anybody starts. */
+/** A laptop that knows two robots, and `medulla sim` as the first command of a new user. */
 import { spawn, spawnSync } from 'node:child_process'
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createServer, type Server } from 'node:net'
@@ -9,7 +9,7 @@ import { ROOT } from '../project/tree.ts'
 import { CLI, Laptop, type Running } from './medulla.ts'
 
 const SLOW = { tags: ['slow'], timeout: 600_000 * SCALE }
-/** Each command is a process of its own, on a machine that may have other things to do. */
+/** Each command is a separate process, on a machine that may be busy. */
 const eventually = <T>(probe: () => T | false | null | undefined | Promise<T | false | null | undefined>) =>
   within(probe, 120_000 * SCALE)
 
@@ -44,7 +44,7 @@ const good = async (...args: string[]): Promise<string> => {
   return stdout
 }
 
-test('sim is the first command: it has made a key, and says so', async () => {
+test('sim as the first command makes a key, and says so', async () => {
   expect(existsSync(join(laptop.dir, 'config/id_ed25519'))).toBe(true)
   await stop('left')
   expect((await sims.left?.ended)?.stderr).toContain('you had no key to sign programs with: made ')
@@ -76,12 +76,12 @@ test(
   },
 )
 
-test('hints name the robot when a command without -d would reach another one', SLOW, async () => {
+test('hints have -d when the command would otherwise reach another robot', SLOW, async () => {
   expect((await laptop.run('start', '-d', 'left', '--slot', 'ghost')).stderr).toMatch(/hint: medulla status -d left\n$/)
   expect((await laptop.run('start', '-d', 'right', '--slot', 'ghost')).stderr).toMatch(/hint: medulla status\n$/)
 })
 
-test('estop: the chosen robot, or each of them with --all; in a terminal it asks', SLOW, async () => {
+test('estop stops the chosen robot, or all with --all; in a terminal it asks', SLOW, async () => {
   const stopped = async (name: string) => (await laptop.json('status', '-d', name)).events[0]?.estop !== null
   expect(await good('estop')).toBe('estopped: everything is stopped, outputs are at their safe levels\n')
   expect(await Promise.all(['left', 'right'].map(stopped))).toEqual([false, true])
@@ -106,7 +106,7 @@ test('estop: the chosen robot, or each of them with --all; in a terminal it asks
   await good('estop', '--release', '-d', 'right')
 })
 
-test('poke: presses an input as its program reads it, and sets what a chip senses', SLOW, async () => {
+test('poke presses an input in logical levels, and sets what a chip senses', SLOW, async () => {
   const left = ['-d', 'left']
   await good('push', join(ROOT, 'robots/button-counter'), ...left)
   expect(await good('poke', 'button', '1', ...left)).toBe('button is 1\n')
@@ -128,7 +128,7 @@ test('poke: presses an input as its program reads it, and sets what a chip sense
   }
 })
 
-test('a push over the same version says so, and status shows no error of a push that was undone', SLOW, async () => {
+test('a push over the same version says so, and status shows no error of an undone push', SLOW, async () => {
   const folder = join(laptop.dir, 'counter')
   mkdirSync(folder)
   for (const file of ['package.json', 'program.ts'])
@@ -143,7 +143,7 @@ test('a push over the same version says so, and status shows no error of a push 
   expect(status).not.toContain('last error')
 })
 
-test('sim: the board of the last start is kept, and a port that is in use is left to who has it', SLOW, async () => {
+test('sim keeps the board of its last start, and takes another port when its own is in use', SLOW, async () => {
   await stop('right')
   const { port } = JSON.parse(readFileSync(join(laptop.dir, 'config/robots.json'), 'utf8').replace(/"[^"]*:(\d+)"/g, '{"port":$1}')).robots.right.address // biome-ignore format: one value
   const other = await new Promise<Server>((resolve) => {
@@ -155,7 +155,7 @@ test('sim: the board of the last start is kept, and a port that is in use is lef
   expect(await good('pinout', '-d', 'right')).toContain('sensor')
 })
 
-test('sim ends when nobody reads what it prints', SLOW, async () => {
+test('sim ends when the reader of its output ends', SLOW, async () => {
   const shell = `'${process.execPath}' '${CLI}' sim --name piped --port 0 --json | head -n 1`
   const env = { PATH: process.env.PATH, HOME: laptop.dir, MEDULLA_CONFIG: join(laptop.dir, 'config') }
   const child = spawn('sh', ['-c', shell], { cwd: laptop.dir, env, stdio: ['ignore', 'pipe', 'ignore'] })
@@ -166,12 +166,12 @@ test('sim ends when nobody reads what it prints', SLOW, async () => {
   // the shell waits for the whole pipeline
   await new Promise((resolve) => child.once('close', resolve))
   const { home } = JSON.parse(text)
-  // and the robot has let go of its home
+  // the robot has released its home
   expect(await laptop.run('trust', '--home', home, join(laptop.dir, 'none'))).toMatchObject({ status: 2 })
   await good('forget', 'piped')
 })
 
-test('new: its next commands work with the robots that are known, for every example', SLOW, async () => {
+test('the next commands that new prints work with the known robots, for every example', SLOW, async () => {
   for (const from of ['blink', 'arm', 'balance', 'line-follower', 'weather', 'web']) {
     const { events } = await laptop.json('new', `my-${from}`, '--from', from)
     expect(events).toMatchObject([{ event: 'made', name: `my-${from}`, next: { length: 3 } }])
@@ -187,7 +187,7 @@ test('new: its next commands work with the robots that are known, for every exam
   })
 })
 
-test('completion: bash completes commands, options and robots', SLOW, async () => {
+test('completion completes commands, options and robots in bash', SLOW, async () => {
   const bin = join(laptop.dir, 'bin')
   mkdirSync(bin)
   writeFileSync(join(bin, 'medulla'), `#!/bin/sh\nexec '${process.execPath}' '${CLI}' "$@"\n`)
@@ -207,7 +207,7 @@ test('completion: bash completes commands, options and robots', SLOW, async () =
   expect(await laptop.run('completion', 'tcsh')).toMatchObject({ status: 2 })
 })
 
-test('help CMD is CMD --help', async () => {
+test('help CMD prints the same as CMD --help', async () => {
   expect(await good('help', 'poke')).toBe(await good('poke', '--help'))
   expect(await good('help')).toBe(await good('--help'))
 })

@@ -15,7 +15,7 @@ const at = (path: string): string => fileURLToPath(new URL(`../../${path}`, impo
 const BLINK = at('robots/blink/v1')
 const board = { model: 'sim', handles: { led: { kind: 'output', line: 17 }, button: { kind: 'input', line: 27 } } }
 
-/** A program and a scenario in the laptop's folder. */
+/** Writes a program and a scenario into the laptop's folder. */
 function write(run: string, scenario: object): string {
   writeFileSync(join(laptop.dir, 'board.json'), JSON.stringify(board))
   writeFileSync(
@@ -27,7 +27,7 @@ function write(run: string, scenario: object): string {
   return file
 }
 
-test('a scenario comes true: exit 0, what it logged, and every pin in a file', {
+test('a scenario that comes true exits 0, prints the log, and writes every pin to a file', {
   tags: ['slow'],
 }, async () => {
   const file = at('robots/button-counter/scenario.json')
@@ -54,7 +54,7 @@ test('a scenario comes true: exit 0, what it logged, and every pin in a file', {
   expect(events.filter(({ event }) => event === 'step')).toHaveLength(9)
 })
 
-test('without a file: a text that has to come, one that must not, and a time', {
+test('--expect, --fail and --timeout work without a scenario file', {
   tags: ['slow'],
 }, async () => {
   expect(await laptop.run('sim', BLINK, '--expect', 'x', '--fail', 'started')).toMatchObject({
@@ -72,7 +72,7 @@ test('without a file: a text that has to come, one that must not, and a time', {
   })
 })
 
-test('a program that does not give way is ended', { tags: ['slow'] }, async () => {
+test('a program that blocks the process is ended', { tags: ['slow'] }, async () => {
   const scale = 0.2
   const env = { MEDULLA_TIME_SCALE: String(scale) }
   write('every(10, () => { for (;;); })', {})
@@ -83,7 +83,7 @@ test('a program that does not give way is ended', { tags: ['slow'] }, async () =
   expect(turns).toMatchObject({ status: EXIT.timeout, stderr: expect.stringContaining('did not give way for 2 s') })
 })
 
-test('a scenario file that is wrong: exit 2, the place, and what to write', async () => {
+test('a wrong scenario file exits 2, with the place and what to write', async () => {
   const file = join(laptop.dir, 's.json')
   writeFileSync(file, '{ "steps": [ { "pul": {} } ] }')
   expect(await laptop.run('sim', BLINK, '--scenario', file)).toEqual({
@@ -93,7 +93,7 @@ test('a scenario file that is wrong: exit 2, the place, and what to write', asyn
   })
 })
 
-test('refused: what a scenario needs and has not, or what needs a scenario', {
+test('a scenario without a program, and scenario options without a scenario, are refused', {
   tags: ['slow'],
 }, async () => {
   expect(await laptop.run('sim', '--vcd', 'x.vcd')).toMatchObject({
@@ -110,7 +110,7 @@ test('refused: what a scenario needs and has not, or what needs a scenario', {
   expect(await laptop.run('sim', '--scenario', file)).toMatchObject({ status: EXIT.build })
 })
 
-test('the schema of scenario files is JSON that editors can use', async () => {
+test('--scenario-schema prints a JSON schema', async () => {
   const { status, stdout } = await laptop.run('sim', '--scenario-schema')
   expect(status).toBe(EXIT.ok)
   const schema = JSON.parse(stdout)

@@ -11,7 +11,7 @@ import type { BoardReport, HeaderPin } from '../../deploy/shared/board.ts'
 const plain: Paint = (_, text) => text
 const marked: Paint = (style, text) => `\x1b[${style === 'red' ? 31 : 1}m${text}\x1b[0m`
 
-test('text that is painted takes the cells that are seen', () => {
+test('colours do not count in the width of a text', () => {
   expect(cells('\x1b[31mred\x1b[0m ●')).toBe(5)
   expect(crop('short', 5)).toBe('short')
   expect(crop('too long', 5)).toBe('too …')
@@ -20,7 +20,7 @@ test('text that is painted takes the cells that are seen', () => {
   expect(tableLines(['a', 'b'], [[marked('red', 'xx'), 'y']])).toEqual(['a   b', '\x1b[31mxx\x1b[0m  y'])
 })
 
-test('a frame is only what differs, in one piece; another size draws all of it', () => {
+test('a frame redraws only what differs, in one write; another size redraws everything', () => {
   const written: string[] = []
   const painter = new Painter((text) => written.push(text))
   const size = { columns: 6, rows: 3 }
@@ -37,7 +37,7 @@ test('a frame is only what differs, in one piece; another size draws all of it',
   expect(written.pop()).toBe(frame('\x1b[2J\x1b[1;1Hone'))
 })
 
-test('a strip: grey where a pin changed more than once in a cell, heights for what is no level', () => {
+test('a strip is grey where a pin changed more than once in a cell, and shows other values as heights', () => {
   const changes = [
     { at: 0, value: 0 },
     { at: 110, value: 1 },
@@ -49,7 +49,7 @@ test('a strip: grey where a pin changed more than once in a cell, heights for wh
   expect(pinStrip(changes, { from: 0, to: 100 }, 50, { low: 0, high: 0 })).toBe('▁▁')
 })
 
-test('what a watch keeps of a fast pin is bounded', async () => {
+test('the history that watch keeps of a fast pin is bounded', async () => {
   const source = async function* (): AsyncGenerator<PinChange> {
     for (let ms = 0; ms < 20_000; ms++) {
       yield { name: 'led', kind: 'output', value: ms % 2, ns: String(ms * 1_000_000), fence: 0 }
@@ -97,7 +97,7 @@ const VALUES: Record<string, number> = { led: 1, 'a-name-as-long-as-a-name-can-b
 const picture = (width: number, paint = plain) =>
   headerLines({ board: BOARD, values: (name) => VALUES[name] }, width, paint)
 
-test('the header at 80 columns: handles and values beside their pins, and what is not a line of it below', () => {
+test('at 80 columns the header has handles and values beside their pins, and other handles below', () => {
   const lines = picture(80)
   expect(lines.slice(0, 7)).toEqual([
     '                               3V3  1 + + 2  5V',
@@ -117,7 +117,7 @@ test('the header at 80 columns: handles and values beside their pins, and what i
   ])
 })
 
-test('where there are too few rows, what is not a line is one', () => {
+test('with too few rows, the handles that are not on the header share one row', () => {
   const lines = headerLines({ board: BOARD, values: (name) => VALUES[name] }, 60, plain, 23)
   expect(lines.slice(20)).toEqual(['also: imu i2c-1@0x68, baro i2c-1@0x76, far GPIO45'])
 })
@@ -136,7 +136,7 @@ test.each([20, 40, 60, 80, 120, 200, 300])('the header fits %i columns, painted 
   )
 })
 
-test('a board whose header is not known is a table', () => {
+test('a board with an unknown header is shown as a table', () => {
   const board = { ...BOARD, header: [], handles: [{ ...BOARD.handles[0], pins: [] } as BoardReport['handles'][0]] }
   expect(headerLines({ board, values: () => 0 }, 80, plain)).toEqual([
     '',
@@ -217,7 +217,7 @@ const SCENE: StatusScene = {
   now: 0,
 }
 
-test('a screen of 80 by 24: slots, pins with the last seconds, and the last swaps, newest first', () => {
+test('a screen of 80 by 24 has slots, pins with their last seconds, and the last swaps, newest first', () => {
   const lines = statusScreen(SCENE, { columns: 100, rows: 24 }, plain)
   expect(lines).toHaveLength(24)
   expect(lines[0]).toBe('arm  medulla 0.1.0, board a board (real), up 1 h 1 min')
@@ -242,7 +242,7 @@ test.each([
   [40, 10],
   [80, 24],
   [200, 50],
-])('a screen of %i by %i is that many lines, whatever there is to show', (columns, rows) => {
+])('a screen of %i by %i has that size for any content', (columns, rows) => {
   const many = Array.from(
     { length: 60 },
     (_, at) => ({ ...BOARD.handles[0], name: `led-${at}` }) as BoardReport['handles'][0],
@@ -257,7 +257,7 @@ test.each([
   ).toMatch(/… \d+ more/)
 })
 
-test('an emergency stop and a robot that went away are in red, and strips end there', () => {
+test('an emergency stop and a lost robot are shown in red, and strips end there', () => {
   const report = { ...REPORT, estop: { since: 'then', reason: 'the input stop' } }
   const scene = { ...SCENE, report, lost: { since: 0, message: 'gone\x1b[2J' }, now: 4000 }
   const lines = statusScreen(scene, { columns: 80, rows: 24 }, marked)
@@ -266,12 +266,12 @@ test('an emergency stop and a robot that went away are in red, and strips end th
   expect(lines.join('')).not.toContain('▔')
 })
 
-test('a clock that nothing keeps right is told where the status is', () => {
+test('status shows that the clock of the robot is not synchronised', () => {
   expect(standing(REPORT)).not.toContain('clock')
   expect(standing({ ...REPORT, clockSynced: false })).toMatch(/receipts, clock: not synchronised$/)
 })
 
-test('HANDLES 19.7: status says how late the edges of software PWM were', () => {
+test('HANDLES 19.7: status shows how late the edges of software PWM were', () => {
   const fan = { name: 'fan', kind: 'pwm', place: 'GPIO5', via: 'broker', value: 0.3 }
   const lateness = { edges: 2000, p50Us: 90, p99Us: 200, maxUs: 3000, missed: 0 }
   expect(latenessText([fan])).toBeNull()

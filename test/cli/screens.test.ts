@@ -1,4 +1,4 @@
-/** Full-screen views and their plain forms, of a robot that goes away and comes back. */
+/** Full-screen views and their plain forms, with a robot that ends and comes back. */
 import { copyFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -6,14 +6,14 @@ import { eventually } from '../e2e/eventually.ts'
 import { ROOT } from '../project/tree.ts'
 import { CLI, Laptop, type Running } from './medulla.ts'
 
-/** Starts a robot three times. */
+/** Long, as a robot is started three times. */
 const SLOW = { tags: ['slow'] }
 const BLINK = join(ROOT, 'robots/blink')
 const [ENTER, LEAVE] = ['\x1b[?1049h\x1b[?25l', '\x1b[?25h\x1b[?1049l']
 let laptop: Laptop
 let sim: Running
 let port = 0
-/** pid of a robot in the background */
+/** pid of the robot in the background */
 let kept = 0
 
 async function startSim(): Promise<void> {
@@ -25,7 +25,7 @@ async function startSim(): Promise<void> {
   port = (JSON.parse(line) as { port: number }).port
 }
 
-/** In the background: it answers when it is up. */
+/** Starts a robot in the background, and waits until it listens. */
 async function keepSim(): Promise<void> {
   const { events } = await laptop.json('sim', '--port', String(port), '--keep')
   expect(events).toMatchObject([{ event: 'listening', name: 'sim', port, pid: expect.any(Number) }])
@@ -49,7 +49,7 @@ afterAll(async () => {
   await laptop.close()
 })
 
-/** What a command prints so far, and its events with --json. */
+/** The output of a command so far, and its events with --json. */
 function follow(...args: string[]) {
   const child = laptop.start(args)
   let text = ''
@@ -60,7 +60,7 @@ function follow(...args: string[]) {
   return { child, text: () => text, events }
 }
 
-test('pinout of a robot: handles and values at their pins, and the same as JSON', async () => {
+test('pinout of a robot shows handles and values at their pins, also as JSON', async () => {
   const { status, stdout, stderr } = await laptop.run('pinout')
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' })
   const lines = stdout.split('\n')
@@ -76,12 +76,12 @@ test('pinout of a robot: handles and values at their pins, and the same as JSON'
     { event: 'pinout', robot: 'sim', model: 'sim', handles: expect.arrayContaining([enable]) },
   ])
   expect(events[0]?.header).toHaveLength(40)
-  // and where each handle of a program is
+  // status also shows the place of each handle
   const slots = [{ handles: expect.arrayContaining([expect.objectContaining({ name: 'led', place: 'GPIO17' })]) }]
   expect((await laptop.json('status')).events).toMatchObject([{ event: 'status', slots }])
 })
 
-test('pinout of a board file, of a model, and of what is neither', async () => {
+test('pinout shows a board file or a model, and refuses anything else', async () => {
   const board = join(BLINK, 'board.pi4.json')
   const ofFile = await laptop.run('pinout', '--board', board)
   expect(ofFile.stdout).toMatch(/^blink board on a Pi 4 \(pi4\)\n.*\n {12}imu {3}I2C1 SDA {3}GPIO2 {2}3 ● \+ 4 {2}5V\n/)
@@ -137,7 +137,7 @@ test(
   },
 )
 
-test('a robot that does not answer: the bare header without -d, exit 5 with it and with --watch', async () => {
+test('when the robot does not answer, pinout shows the bare header without -d, and exits 5 with -d or --watch', async () => {
   await stopSim()
   const bare = await laptop.run('pinout')
   expect(bare).toMatchObject({ status: 0, stdout: expect.stringMatching(/^the header of a pi4\n/) })

@@ -29,7 +29,7 @@ const PHASES: PhaseTime[] = [
   { phase: 'commit', startMs: 92.25, ms: 0 },
 ]
 
-test('the timeline: bars are proportional, anything above zero shows, the gap is the last line', () => {
+test('the bars of the timeline are proportional, any phase above zero has one, and the gap is the last line', () => {
   expect(timelineLines(PHASES, 0.084, 64)).toMatchInlineSnapshot(`
     [
       "  receive     2.00 ms  ▉",
@@ -47,7 +47,7 @@ test('a timeline without a switch says so', () => {
   expect(timelineLines(PHASES.slice(0, 2), null, 64).at(-1)).toBe('  gap       none: nothing was switched')
 })
 
-test('times keep three digits', () => {
+test('times are printed with three digits', () => {
   expect([0.0841, 1.234, 12.34, 1234.5].map(formatMs)).toEqual(['0.084 ms', '1.23 ms', '12.3 ms', '1235 ms'])
 })
 
@@ -63,7 +63,7 @@ test('tables are as wide as their cells', () => {
   ).toEqual(['a   name', '10  x', '2'])
 })
 
-test('without --json: data on stdout, errors and hints on stderr', () => {
+test('without --json data goes to stdout, errors and hints to stderr', () => {
   const { term, stdout, stderr } = make()
   term.line('data')
   term.event({ event: 'unseen' })
@@ -72,7 +72,7 @@ test('without --json: data on stdout, errors and hints on stderr', () => {
   expect(stderr.text).toBe('medulla: error: observers may not push\nmedulla: hint: ask an owner\n')
 })
 
-test('with --json: stdout is NDJSON and nothing else', () => {
+test('with --json stdout has only NDJSON', () => {
   const { term, stdout, stderr } = make({ json: true, tty: true })
   term.line('unseen')
   term.table(['unseen'], [['unseen']])
@@ -88,14 +88,14 @@ test('with --json: stdout is NDJSON and nothing else', () => {
   expect(stderr.text).toContain('a note\n')
 })
 
-test('colours only on a terminal, and not with NO_COLOR', () => {
+test('colours are used only on a terminal, and not with NO_COLOR', () => {
   expect(make({ tty: true }).term.paint('red', 'x')).toBe('\x1b[31mx\x1b[0m')
   expect(make().term.paint('red', 'x')).toBe('x')
   expect(make({ tty: true, env: { NO_COLOR: '1' } }).term.paint('red', 'x')).toBe('x')
   expect(make({ tty: true, env: { TERM: 'dumb' } }).term.paint('red', 'x')).toBe('x')
 })
 
-test('progress is wiped by what comes next, and silent without a terminal', () => {
+test('the progress line is erased by the next output, and not printed without a terminal', () => {
   const { term, stderr } = make({ tty: true })
   term.progress('working')
   term.note('done')
@@ -105,17 +105,17 @@ test('progress is wiped by what comes next, and silent without a terminal', () =
   expect(quiet.stderr.text).toBe('')
 })
 
-test('a fault that is no refusal is internal, with a way to see more', () => {
+test('an error that is not a Refusal is shown as internal, with a hint how to see its stack', () => {
   const { term, stdout } = make({ json: true })
   term.failure(new TypeError('x is not a function'))
   expect(JSON.parse(stdout.text)).toMatchObject({ error: { code: 'internal', message: 'x is not a function' } })
 })
 
-test('a program cannot steer the terminal of whoever reads its log', () => {
+test('a log line cannot control the terminal', () => {
   expect(printable('a\x1b[2Jb\rc\u009bd\te')).toBe('a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\te')
 })
 
-test('pins are drawn a cell per 25 ms', () => {
+test('pins are drawn with a cell for each 25 ms', () => {
   const changes = [
     { at: 110, value: 1 },
     { at: 160, value: 0 },

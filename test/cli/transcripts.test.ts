@@ -13,7 +13,7 @@ beforeEach(() => {
 })
 afterEach(() => laptop.close())
 
-/** Trusts a robot that is only a card, at an address where nothing may be. */
+/** Trusts the card of a robot that does not exist, at an address where nothing may listen. */
 async function trustCard(name: string, address: string): Promise<string> {
   const { signed, id } = await robotCard(name)
   const file = join(laptop.dir, `${name}.json`)
@@ -41,7 +41,7 @@ test.each(Object.keys(COMMANDS))(
   },
 )
 
-test('keygen makes a private key, once', async () => {
+test('keygen makes a private key, and does not replace it', async () => {
   const { status, events } = await laptop.json('keygen', '--comment', 'ann@desk')
   expect(status).toBe(0)
   expect(events).toMatchObject([{ event: 'key', publicKey: expect.stringMatching(/^ssh-ed25519 /) }])
@@ -57,7 +57,7 @@ test('keygen makes a private key, once', async () => {
   expect(readFileSync(path)).toEqual(before)
 })
 
-test('trust: a card, its name and its id must agree with what was said', async () => {
+test('trust refuses a card whose name or fingerprint differs from the given one', async () => {
   const id = await trustCard('arm', '127.0.0.1:1')
   const card = join(laptop.dir, 'arm.json')
   const known = JSON.parse(readFileSync(join(laptop.dir, 'config/robots.json'), 'utf8'))
@@ -77,7 +77,7 @@ test('trust: a card, its name and its id must agree with what was said', async (
   expect(await laptop.run('trust', 'arm')).toMatchObject({ status: 2, stdout: '' })
 })
 
-test("trust --export prints the operator's card, and an operator is no robot", async () => {
+test("trust --export prints the operator's card, which trust refuses as a robot's", async () => {
   expect(await laptop.run('trust', '--export')).toMatchObject({ status: 3, stdout: '' })
   await laptop.run('keygen')
   const { status, stdout } = await laptop.run('trust', '--export')
@@ -110,7 +110,7 @@ test.each([
   [['set', 'led', 'bright'], 'expected a number, on or off, got "bright"', 'medulla set --help'],
   [['set', 'a b', '1'], 'no handle is called "a b"', 'medulla set --help'],
   [['-d'], /option '-d, --device <robot>' argument missing/, 'medulla --help'],
-])('usage: medulla %j', async (args, message, hint) => {
+])('a usage error exits 2 with a hint: medulla %j', async (args, message, hint) => {
   const { status, stdout, stderr } = await laptop.run(...args)
   expect({ status, stdout }).toEqual({ status: 2, stdout: '' })
   const [first = '', second] = stderr.trimEnd().split('\n')
@@ -122,7 +122,7 @@ test.each([
   expect(events).toMatchObject([{ event: 'error', error: { code: 'usage' } }])
 })
 
-test('no robot: what to do about it', async () => {
+test('without a known robot a command fails and says how to get one', async () => {
   expect(await laptop.run()).toEqual({
     status: 0,
     stdout: 'No robot is known yet.\n',
@@ -138,7 +138,7 @@ test('no robot: what to do about it', async () => {
   })
 })
 
-test('an unreachable robot: exit 5, also when something else answers there', async () => {
+test('an unreachable robot exits 5, also when another server answers at its address', async () => {
   await laptop.run('keygen')
   await trustCard('arm', '127.0.0.1:1')
   for (const words of [['status'], ['logs'], ['stop'], ['receipts'], ['rollback']]) {
@@ -160,7 +160,7 @@ test('an unreachable robot: exit 5, also when something else answers there', asy
   server.close()
 })
 
-test('new makes a program that builds; a folder that is not empty is left alone', async () => {
+test('new makes a program that builds, and refuses a folder that is not empty', async () => {
   await laptop.run('keygen')
   await trustCard('arm', '127.0.0.1:1')
   expect(await laptop.run('new', 'blinky')).toMatchObject({
@@ -177,7 +177,7 @@ test('new makes a program that builds; a folder that is not empty is left alone'
   expect(await laptop.run('new', 'blinky')).toMatchObject({ status: 2, stdout: '' })
 })
 
-test('a program that does not build: exit 6, with the place', async () => {
+test('a program that does not build exits 6, with the place', async () => {
   await laptop.run('keygen')
   await trustCard('arm', '127.0.0.1:1')
   writeFileSync(
@@ -189,7 +189,7 @@ test('a program that does not build: exit 6, with the place', async () => {
   expect(stderr).toContain('bad.ts')
 })
 
-test('doctor: 0 for a board that can run here, 3 and a fix for one that cannot', async () => {
+test('doctor exits 0 for a board that can run on this machine, and 3 with a fix otherwise', async () => {
   const file = join(laptop.dir, 'board.json')
   const here = ['--home', join(laptop.dir, 'home'), '--board', file]
   writeFileSync(file, '{ "model": "sim", "handles": {} }')
@@ -220,7 +220,7 @@ test('doctor: 0 for a board that can run here, 3 and a fix for one that cannot',
   expect(mistaken.stdout).toMatch(/^ +do: /m)
 })
 
-test('runtime: says where it listens, ends in order, and is refused without a board file', async () => {
+test('runtime prints where it listens, ends in order, and is refused without a board file', async () => {
   const home = join(laptop.dir, 'home')
   const args = ['runtime', '--home', home, '--host', '127.0.0.1', '--port', '0', '--name', 'arm']
   const file = join(home, 'board.json')

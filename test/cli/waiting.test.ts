@@ -1,4 +1,4 @@
-/** What is in the way of a save for a while, and what goes on when the robot was away: one robot, which comes back elsewhere. */
+/** `watch` and `logs -f` over holds and over a robot that ends and comes back at another address. */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -7,7 +7,7 @@ import { Laptop, PATIENT, type Running } from './medulla.ts'
 
 const SLOW = { tags: ['slow'], timeout: 600_000 * SCALE }
 const HANDLES = { led: { kind: 'output', line: 'GPIO17' }, button: { kind: 'input', line: 'GPIO23', pull: 'down' } }
-/** Each command is a process of its own, on a machine that may have other things to do. */
+/** Each command is a separate process, on a machine that may be busy. */
 const eventually = <T>(probe: () => T | false | null | undefined | Promise<T | false | null | undefined>) =>
   within(probe, 120_000 * SCALE)
 
@@ -23,7 +23,7 @@ async function startSim(...more: string[]): Promise<number> {
   return (JSON.parse(line) as { port: number }).port
 }
 
-/** Holds while the button is pressed. */
+/** A program that holds while the button is pressed. */
 const program = (says: string): string => `import { robot } from 'medulla'
 robot({ led: 'output', button: 'input' }, ({ led, button, hold, every, log }) => {
   log('${says}')
@@ -39,7 +39,7 @@ robot({ led: 'output', button: 'input' }, ({ led, button, hold, every, log }) =>
 })
 `
 
-/** Everything that a command printed so far. */
+/** The output of a command so far. */
 function follow(...args: string[]) {
   const child = laptop.start(args)
   let text = ''
@@ -54,7 +54,7 @@ function follow(...args: string[]) {
 beforeAll(async () => {
   laptop = new Laptop()
   const board = join(laptop.dir, 'board.json')
-  // a hold that lasts is in the way after a short time
+  // a short yieldMs, so that a hold soon calls a push off
   const timing = { ...PATIENT, trialMs: 60, yieldMs: 200 }
   writeFileSync(board, JSON.stringify({ model: 'sim', handles: HANDLES, timing }))
   await startSim('--port', '0', '--board', board)
@@ -63,13 +63,13 @@ beforeAll(async () => {
 })
 afterAll(() => laptop.close())
 
-test('watch: a save during a hold is pushed when the hold ends, and it says what it waits for', SLOW, async () => {
+test('watch pushes a save made during a hold when the hold ends, and says what it waits for', SLOW, async () => {
   const watch = follow('watch', 'lamp')
   await eventually(() => /^start: .*committed/m.test(watch.text()))
   expect(await laptop.run('poke', 'button', '1')).toMatchObject({ status: 0 })
   writeFileSync(join(laptop.dir, 'lamp/program.ts'), program('version two'))
   await eventually(() => /^lamp\/program\.ts: waits, then pushes again: .*"the button is pressed"/m.test(watch.text()))
-  // a newer one takes its place
+  // a newer save replaces the waiting one
   writeFileSync(join(laptop.dir, 'lamp/program.ts'), program('version three'))
   await laptop.run('poke', 'button', 'release')
   await eventually(() => /^lamp\/program\.ts: build .*committed/m.test(watch.text()))
@@ -79,7 +79,7 @@ test('watch: a save during a hold is pushed when the hold ends, and it says what
   expect(await watch.child.ended).toMatchObject({ status: 0 })
 })
 
-test('watch and logs -f wait for a robot that is away, and find it at its new address', SLOW, async () => {
+test('watch and logs -f wait for a robot that is down, and find it at its new address', SLOW, async () => {
   const watch = follow('watch', 'lamp')
   const logs = follow('logs', '-f')
   await eventually(() => /^start: .*(?:committed|already-installed|refused)/m.test(watch.text()))
@@ -98,7 +98,7 @@ test('watch and logs -f wait for a robot that is away, and find it at its new ad
   )
   await eventually(() => /^lamp\/program\.ts: build .*committed/m.test(watch.text()))
   await eventually(() => logs.text().includes('version four'))
-  // no line twice
+  // no log line is printed twice
   expect(logs.text().split('version four')).toHaveLength(2)
   for (const { child } of [watch, logs]) {
     child.kill('SIGINT')

@@ -21,7 +21,7 @@ beforeAll(async () => {
   laptop = new Laptop()
   await laptop.sim({
     model: 'sim',
-    // each test has a slot and a led of its own
+    // each test has its own slot and led
     handles: Object.fromEntries([1, 2, 3, 4].map((n) => [`led${n}`, { kind: 'output', line: `GPIO${n}` }])),
     timing: { trialMs: 60 },
   })
@@ -46,7 +46,7 @@ function write(says: string, healthy = true): void {
   writeFileSync(join(folder, 'program.ts'), program(says, healthy))
 }
 
-/** `medulla watch --json` over the folder, from its first commit on. */
+/** Starts `medulla watch --json` on the folder, and waits for the first commit. */
 class Watch {
   readonly #process: ReturnType<Laptop['start']>
   readonly events: Told[] = []
@@ -75,7 +75,7 @@ class Watch {
     return this.events.filter(({ event }) => event === 'save')
   }
 
-  /** How the n-th save ended. */
+  /** The result of the n-th save. */
   save(n: number): Promise<Told> {
     return eventually(() => this.saves[n])
   }
@@ -96,7 +96,7 @@ class Watch {
   }
 }
 
-test('a save is pushed; one line says what it took, and the log goes on', { tags: ['slow'] }, async () => {
+test('a save is pushed and reported in one line with its times, and the log goes on', { tags: ['slow'] }, async () => {
   const watch = await Watch.begin()
   write('second')
   expect(await watch.save(1)).toMatchObject({ outcome: 'committed', files: [`program-${count}/program.ts`] })
@@ -104,13 +104,13 @@ test('a save is pushed; one line says what it took, and the log goes on', { tags
   expect([buildMs, pushMs, gapMs].every((ms) => typeof ms === 'number' && ms > 0)).toBe(true)
   await watch.logged('second one')
 
-  // a file that is imported, and one that is moved into its place
+  // saves of an imported file, written in place, or moved into place
   writeFileSync(join(folder, '.text.ts.swp'), "export const text = 'two'\n")
   renameSync(join(folder, '.text.ts.swp'), join(folder, 'text.ts'))
   expect(await watch.save(2)).toMatchObject({ outcome: 'committed', files: [`program-${count}/text.ts`] })
   await watch.logged('second two')
 
-  // the old file is kept under another name, the new one made
+  // an editor that renames the old file and writes a new one
   renameSync(join(folder, 'text.ts'), join(folder, 'text.ts~'))
   writeFileSync(join(folder, 'text.ts'), "export const text = 'three'\n")
   expect(await watch.save(3)).toMatchObject({ outcome: 'committed' })
@@ -123,7 +123,7 @@ test('a save is pushed; one line says what it took, and the log goes on', { tags
   expect(watch.saves).toHaveLength(4)
 })
 
-test('what does not build shows where, what is undone says why, and the program before runs on', {
+test('a save that does not build, or is undone, is reported with place or reason, and the previous program runs on', {
   tags: ['slow'],
 }, async () => {
   const watch = await Watch.begin('--stop')
@@ -131,7 +131,7 @@ test('what does not build shows where, what is undone says why, and the program 
   appendFileSync(join(folder, 'program.ts'), 'const broken = ')
   expect(await watch.save(1)).toMatchObject({ outcome: 'refused', code: 'build-failed' })
   expect((await watch.save(1)).message).toMatch(/Unexpected end of file\n\n {4}program\.ts:\d+:\d+:\n/)
-  // a module that is not there yet
+  // an import of a missing module
   writeFileSync(join(folder, 'program.ts'), `import './late.ts'\n${program('late')}`)
   expect(await watch.save(2)).toMatchObject({ code: 'build-failed' })
   expect(await watch.state()).toMatchObject({ digest: running.digest, state: 'running' })
@@ -141,7 +141,7 @@ test('what does not build shows where, what is undone says why, and the program 
   write('sick', false)
   expect(await watch.save(4)).toMatchObject({ outcome: 'rolled-back', code: 'unhealthy' })
   await watch.logged('sick one')
-  // a handle that this board does not have
+  // a handle that is not on this board
   writeFileSync(join(folder, 'program.ts'), program('ghost').replace('robot({', "robot({ ghost: 'input',"))
   expect(await watch.save(5)).toMatchObject({ outcome: 'refused', code: 'missing-handle' })
   expect(await watch.state()).toMatchObject({ state: 'running', program: 'lamp' })
@@ -152,12 +152,12 @@ test('what does not build shows where, what is undone says why, and the program 
   expect(await watch.state()).toMatchObject({ state: 'idle' })
 })
 
-test('saves in quick succession are one push; those during a push are pushed after it', {
+test('saves in quick succession are one push; saves during a push are pushed after it', {
   tags: ['slow'],
 }, async () => {
   const watch = await Watch.begin()
   write('second')
-  // its push is under way
+  // wait until the push is under way
   await eventually(() => watch.builds === 2 && watch.events.at(-1)?.event === 'phase')
   for (let n = 0; n < 5; n++) write(`quick ${n}`)
   await watch.logged('quick 4 one')
@@ -166,7 +166,7 @@ test('saves in quick succession are one push; those during a push are pushed aft
   expect((await watch.interrupt()).status).toBe(0)
 })
 
-test('a bundle cannot be watched, and a program that fails at the start is waited for', {
+test('watch refuses a bundle, and after a failing start waits for the next save', {
   tags: ['slow'],
 }, async () => {
   writeFileSync(join(folder, 'program.ts'), 'not a program')
