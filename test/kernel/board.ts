@@ -1,4 +1,4 @@
-/** A board of the rig: gpio-sim's lines under the label of a Pi 4, and the chips on its two buses. */
+/** Boards for tests in the rig: gpio-sim's lines under the label of a Pi 4, and the chips on two I2C buses. */
 import { type Level, levelReader } from './guest.ts'
 
 export const LINE = { hold1: 5, hold2: 6, hold3: 13, hold4: 19, toggle: 17, button: 27, stop: 22 } as const
@@ -8,9 +8,9 @@ export const SAFE = { hold1: 0, hold2: 0, hold3: 1, hold4: 0, toggle: 0 } as con
 
 const output = (name: keyof typeof SAFE) => ({ kind: 'output', line: `GPIO${LINE[name]}`, safe: SAFE[name] })
 
-/** The rig starts the next program beside the one whose heart must beat. */
+/** Long, because in the rig starting the next program delays the heartbeats of the running one. */
 export const HEARTBEAT_MS = 250
-/** A body that stands still for so long is ended by its guard. */
+/** The guard ends a body that stands still for this time. */
 export const BODY_MS = 2000
 
 const TIMING = {
@@ -24,7 +24,7 @@ const TIMING = {
   restartMostMs: 100,
 }
 
-/** Where silence is not what is looked at: what else the machine does must not count as one. */
+/** For tests that are not about silence: load on the machine must not count as silence. */
 export const PATIENT = { timing: { ...TIMING, heartbeatMs: 1000 } }
 
 export const boardText = (more: object = {}): string =>
@@ -50,7 +50,7 @@ export type Outputs = Record<keyof typeof SAFE, Level>
 
 let readers: [name: keyof typeof SAFE, read: () => Level][] | undefined
 
-/** What the outputs drive now. */
+/** The present levels of the outputs. */
 export function outputs(): Outputs {
   readers ??= (Object.keys(SAFE) as (keyof typeof SAFE)[]).map((name) => [name, levelReader(LINE[name])])
   return Object.fromEntries(readers.map(([name, read]) => [name, read()])) as Outputs

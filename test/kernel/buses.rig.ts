@@ -1,4 +1,4 @@
-/** I2C, PWM and SPI of a real kernel: what reaches a chip, and that opening, adopting and swapping do not. */
+/** I2C, PWM and SPI of a real kernel: writes reach the chip; opening, adopting and swapping send nothing. */
 import { writeFileSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { parseBoard } from '../../drivers/board/board.ts'
@@ -28,7 +28,7 @@ import { trace } from './trace.ts'
 const QUIET = { transfers: 0, reads: 0, writes: 0, inits: 0 }
 const IMU = { kind: 'i2c', bus: 1, address: 0x68 }
 const SERVOS = { kind: 'i2c', bus: 1, address: 0x40 }
-/** Two bytes of register number. */
+/** Register numbers of this chip have two bytes. */
 const ROM = { kind: 'i2c', bus: 2, address: 0x50 }
 const ADC = { kind: 'spi', bus: 0, select: 1, mode: 3, speedHz: 500_000 }
 const ARM = { kind: 'pwm', line: 19, frequencyHz: 50, initial: 0.075 }
@@ -72,7 +72,7 @@ function one(entry: object): { backend: LinuxBackend; handle: OwnedHandle } {
   return { backend, handle: owned[0] as OwnedHandle }
 }
 
-/** A program with these handles, a lease and a broker, of which the fence 1 is allowed. */
+/** A program with these handles and a lease; the broker accepts fencing number 1. */
 async function child(backend: LinuxBackend, ...handles: OwnedHandle[]): Promise<Host> {
   const fds: number[] = []
   const grants = handles.map((handle) => {
@@ -91,7 +91,7 @@ async function child(backend: LinuxBackend, ...handles: OwnedHandle[]): Promise<
   return host
 }
 
-/** The handle of a program, in this process: its classes on the body's own descriptor. */
+/** A program's handle in this process: the program's classes on the body's descriptor. */
 function inProcess(backend: LinuxBackend, handle: OwnedHandle, lease: Lease = { live: true, fence: 1 }): I2cDevice {
   backend.advance(1, [])
   const source = handle.grant()
@@ -118,7 +118,7 @@ describe.runIf(inRig)('i2c', () => {
     expect(backend.info('it')).toMatchObject({ opens: 1, initWrites: 0, edges: null, line: 'i2c-1@0x68' })
     const host = await child(backend, handle)
     expect(i2cCounts(1, 0x68)).toEqual(QUIET)
-    // HANDLES 12.5
+    // these go through the broker (HANDLES 12.5)
     expect(await host.call('it', 'writeRead', [0x75], 1)).toEqual([0x68])
     expect(i2cCounts(1, 0x68)).toEqual({ ...QUIET, transfers: 1, reads: 1 })
     await host.call('it', 'write', [0x6b, 0])
@@ -129,7 +129,7 @@ describe.runIf(inRig)('i2c', () => {
     expect(await host.call('it', 'read', 4)).toEqual([2, 3, 4, 5])
     expect(await host.call('it', 'writeRead', [0x10], 32)).toEqual(Array.from({ length: 32 }, (_, index) => index))
     const { transfers } = i2cCounts(1, 0x68)
-    // longer than SMBus has it: over the owner, and still one transfer
+    // longer than SMBus allows: through the body, still in one transfer
     expect(await host.call('it', 'writeRead', [0x10], 50)).toEqual(Array.from({ length: 50 }, (_, index) => index))
     expect(i2cCounts(1, 0x68).transfers).toBe(transfers + 1)
     // the longest SMBus call, and the shortest write(2) after it: one transfer each, the same bytes on the bus
@@ -143,7 +143,7 @@ describe.runIf(inRig)('i2c', () => {
     expect(await host.send({ op: 'get', handle: 'it', property: 'address' })).toBe(0x68)
   })
 
-  test('HANDLES 12.5: two bytes of register number go over the owner, under its fence', async () => {
+  test('HANDLES 12.5: register numbers of two bytes go through the body, which checks the fencing number', async () => {
     const { backend, handle } = one(ROM)
     const host = await child(backend, handle)
     await host.call('it', 'write', [0x01, 0x00, 7, 8, 9])
@@ -163,7 +163,7 @@ describe.runIf(inRig)('i2c', () => {
     expect(i2cCounts(2, 0x50).transfers).toBe(2)
   })
 
-  test('a brokered device does the same without a descriptor', async () => {
+  test('a brokered device makes the same transfers without a descriptor', async () => {
     const { backend, handle } = one({ ...IMU, via: 'broker' })
     expect(handle.grant()).toEqual({ via: 'broker' })
     const host = await child(backend, handle)
@@ -174,7 +174,7 @@ describe.runIf(inRig)('i2c', () => {
     expect(i2cCounts(1, 0x68)).toEqual({ ...QUIET, transfers: 3, reads: 2 })
   })
 
-  test('a chip that does not answer is no-ack, on every way', async () => {
+  test('a chip that does not answer gives no-ack, inherited and brokered', async () => {
     const { backend, owned } = open({ imu: IMU, rom: ROM, nobody: { kind: 'i2c', bus: 1, address: 0x13 } })
     const host = await child(backend, ...owned)
     for (const [method, ...args] of [
@@ -186,12 +186,12 @@ describe.runIf(inRig)('i2c', () => {
       nackI2c(1, 0x68, 1)
       expect(await failure(host.call('imu', method, ...args))).toBe('no-ack')
       expect(await failure(host.call('nobody', method, ...args))).toBe('no-ack')
-      // the next one is answered
+      // the chip answers the next transfer
       expect(await failure(host.call('imu', method, ...args))).toBe('none')
     }
   })
 
-  test('HANDLES 12.4: an address that a kernel driver holds is busy, and the driver is named', () => {
+  test('HANDLES 12.4: opening an address that a kernel driver uses fails with busy and names the driver', () => {
     const bus = '/sys/bus/i2c/devices/i2c-1'
     writeFileSync(`${bus}/new_device`, 'dummy 0x29')
     atEnd.push(() => writeFileSync(`${bus}/delete_device`, '0x29'))
@@ -202,7 +202,7 @@ describe.runIf(inRig)('i2c', () => {
     ])
   })
 
-  test('HANDLES 3.9: adopting opens nothing and sends nothing; the chip goes on as it was', async () => {
+  test('HANDLES 3.9: adopting opens nothing and sends nothing', async () => {
     const { backend, handle } = one(IMU)
     const device = inProcess(backend, handle)
     device.write(Uint8Array.of(0x6b, 1))
@@ -227,7 +227,7 @@ describe.runIf(inRig)('i2c', () => {
     expect(i2cCounts(1, 0x68)).toEqual({ transfers: 101, reads: 100, writes: 1, inits: 1 })
   })
 
-  test('HANDLES 12.14: servos on a PCA9685 go on over swaps', () => {
+  test('HANDLES 12.14: servos on a PCA9685 keep their pulses over swaps', () => {
     const { backend, handle } = one(SERVOS)
     new Pca9685(inProcess(backend, handle), { frequencyHz: 50 }).channel(7).write(0.075)
     const { inits } = i2cCounts(1, 0x40)
@@ -240,7 +240,7 @@ describe.runIf(inRig)('i2c', () => {
     expect([...i2cRegisters(1, 0x40).subarray(0x06 + 28, 0x06 + 32)]).toEqual([0, 0, 0x33, 1])
   })
 
-  test('chip drivers get a bus of the granted addresses', async () => {
+  test('npm chip drivers get a bus with the granted addresses only', async () => {
     const { backend, owned } = open({ imu: IMU, servos: SERVOS })
     const bus = i2cBus(...owned.map((handle) => inProcess(backend, handle)))
     expect(bus.readByteSync(0x68, 0x75)).toBe(0x68)
@@ -253,22 +253,22 @@ describe.runIf(inRig)('i2c', () => {
 })
 
 describe.runIf(inRig)('PWM', () => {
-  // the channel outlives its handle
+  // the channel stays exported after its handle was closed
   afterEach(() => {
     try {
       writeFileSync('/sys/class/pwm/pwmchip0/unexport', String(ARM_CHANNEL))
     } catch {
-      // it was not exported
+      // the channel was not exported
     }
   })
 
-  test('HANDLES 12.6: exported, period, duty cycle, enabled, in this order; programs write the duty cycle', async () => {
+  test('HANDLES 12.6: opening exports, then sets period, duty cycle and enable; programs write the duty cycle', async () => {
     resetPwmRecord(ARM_CHANNEL)
     const recording = trace()
     const { backend, handle } = one(ARM)
     const applied = recording.stop().filter((event) => event.what === 'pwm')
     expect(applied.at(-1)).toMatchObject({ periodNs: 20_000_000, dutyNs: 1_500_000, enabled: true })
-    // never enabled at another duty cycle
+    // it was never enabled with another duty cycle
     expect(applied.filter((event) => event.what === 'pwm' && event.enabled)).toHaveLength(1)
     expect(pwmRecord(ARM_CHANNEL)).toMatchObject({ requests: 1, enabledChanges: 1, enabled: true, inverted: false })
     expect(handle.value()).toBe(0.075)
@@ -283,7 +283,7 @@ describe.runIf(inRig)('PWM', () => {
     expect(pwmRecord(ARM_CHANNEL)).toMatchObject({ dutyNs: 1_000_000, enabledChanges: 1, periodChanges: 1 })
   })
 
-  test('HANDLES 12.7, 12.8: a channel that runs is never stopped: not by closing, opening or adopting', () => {
+  test('HANDLES 12.7, 12.8: closing, opening and adopting never stop a running channel', () => {
     const { backend, handle } = one(ARM)
     handle.drive(0.5, 1)
     resetPwmRecord(ARM_CHANNEL)
@@ -301,7 +301,7 @@ describe.runIf(inRig)('PWM', () => {
     expect(pwmRecord(ARM_CHANNEL)).toMatchObject({ applies: 1, dutyNs: 2_000_000 })
   })
 
-  test('one that runs at another period is stopped, and started at its own', () => {
+  test('a channel that runs with another period is stopped, and started with its own', () => {
     one({ ...ARM, frequencyHz: 1000, initial: 1 }).backend.close()
     resetPwmRecord(ARM_CHANNEL)
     one({ ...ARM, frequencyHz: 2000, initial: 0.5 })
@@ -313,7 +313,7 @@ describe.runIf(inRig)('PWM', () => {
     })
   })
 
-  test('a channel that the chip does not have', () => {
+  test('opening a channel that the chip does not have is refused', () => {
     const { kind, message } = refusal(() => one({ ...ARM, channel: { chip: 0, channel: 9 } }))
     expect([kind, message]).toEqual(['no-device', 'it: expected a channel below 4, got 9'])
   })
@@ -336,7 +336,7 @@ describe.runIf(inRig)('SPI', () => {
     expect(spiCounts()).toEqual({ transfers: begin.transfers + 2, bytes: begin.bytes + 3 + 4096 })
   })
 
-  test('the mode and the speed are those of the board, for whoever has the descriptor', () => {
+  test('mode and speed of the board apply to all processes with the descriptor', () => {
     const { handle } = one(ADC)
     const source = handle.grant()
     const fd = source.via === 'inherit' ? source.fd : -1
@@ -348,7 +348,7 @@ describe.runIf(inRig)('SPI', () => {
     expect(new DataView(speed.buffer).getUint32(0, true)).toBe(500_000)
   })
 
-  test('HANDLES 3.9: adopting leaves it as it is', () => {
+  test('HANDLES 3.9: adopting an SPI device changes nothing', () => {
     const { backend, handle } = one(ADC)
     const kept = backend.info('it')?.kept ?? { fds: [], fence: 0 }
     const recording = trace()

@@ -1,2 +1,2 @@
-/** Control groups of a kernel that has nothing else in them: a host may not let its own be written. */
+/** Runs cgroups.test.ts in the rig, as a host may not allow writing its control groups. */
 import '../runtime/cgroups.test.ts'

@@ -1,2 +1,2 @@
-/** The suite that every way to a handle has to pass, here with the lines of a kernel. */
+/** Runs the contract suite of all backends with the lines of a real kernel. */
 import '../drivers/contract.test.ts'

@@ -1,4 +1,4 @@
-/** Programs and bodies that die in the rig, round after round, with the time until the lines are safe. */
+/** Kills programs and bodies in the rig, round after round, and measures the time until the lines are safe. */
 import { eventually, SCALE } from '../e2e/eventually.ts'
 import { TestRobot } from '../e2e/robot.ts'
 import { boardText, isSafe, LINE, outputs } from './board.ts'
@@ -8,21 +8,21 @@ import { summary } from './summary.ts'
 export const ROUNDS = process.env.MEDULLA_LONG === '1' ? 100 : Number(process.env.MEDULLA_KILLS ?? 10)
 export const LONG = { timeout: ROUNDS * 60_000 + 120_000 }
 
-/** HANDLES 6.6 */
+/** Bound of HANDLES 6.6. */
 export const WITHIN_MS = 250
 
-/** What a look at the lines takes at most, and a pause: more is the lateness of this process. */
+/** The longest that reading the lines, plus a pause, should take: more is lateness of this process. */
 const LOOK_MS = 20
 
 /**
- * Polls the lines themselves, and gives how long that took. While this process got no turn the levels may have been safe
- * already: that does not count against the limit.
+ * Polls the lines until they are safe, and returns the time. While this process was not scheduled the levels may have been safe
+ * already, so that time does not count against the limit.
  */
 export function untilSafe(limitMs: number): number {
   const began = performance.now()
   let counted = 0
   for (let last = began; !isSafe(); ) {
-    // the processor is needed elsewhere
+    // leaves the processor to the robot
     sleepMs(inUml ? 3 : 1)
     const now = performance.now()
     counted += Math.min(now - last, LOOK_MS)
@@ -32,7 +32,7 @@ export function untilSafe(limitMs: number): number {
   return performance.now() - began
 }
 
-/** Each fifth round, so that whoever waits sees that the machine goes on. */
+/** Prints every fifth round, to show that the machine goes on. */
 export function progress(what: string, round: number): void {
   if (round % 5 === 4) process.stderr.write(`${what}: ${round + 1} of ${ROUNDS}\n`)
 }
@@ -46,10 +46,10 @@ export async function victim(): Promise<TestRobot> {
   return robot
 }
 
-/** Its outputs are where it drives them. */
+/** Waits until the program has driven its outputs. */
 export const live = (robot: TestRobot, not = -1) =>
   eventually(() => {
-    // first what costs little
+    // the cheap check first
     const { toggle, hold3 } = outputs()
     if (toggle !== 1 || hold3 !== 0) return false
     const pid = robot.programPid

@@ -1,4 +1,4 @@
-/** The doctor on a kernel that has the hardware of a Pi: what it believes of chips, lines and buses is so. */
+/** The doctor on a kernel with the hardware interfaces of a Pi: its findings about chips, lines and buses are right. */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -32,7 +32,7 @@ const HANDLES = {
   display: { kind: 'spi', bus: 0, select: 1 },
 }
 
-test('a board that fits has no problem, and looking touches nothing', async () => {
+test('a fitting board has no problem, and the doctor changes no line', async () => {
   const recording = trace()
   const { facts, faults: found } = await faults(JSON.stringify({ model: 'pi4', handles: HANDLES }))
   const events = recording.stop()
@@ -45,13 +45,13 @@ test('a board that fits has no problem, and looking touches nothing', async () =
     mount: '/sys/fs/cgroup',
     controllers: expect.arrayContaining(['memory', 'pids']),
   })
-  // asked for what it is and who has its lines, and nothing else
+  // the chip was only asked for its info and for the consumers of its lines
   const touched = events.filter(({ what }) => what !== 'open-path')
   expect(touched).toEqual([expect.objectContaining({ what: 'open', name: 'gpiochip0' })])
   expect(heldLines()).toEqual(new Map())
 })
 
-test('a line that somebody holds is named with its holder', async () => {
+test('a line in use is reported with its consumer', async () => {
   const board = parseBoard(boardText(), 'rig')
   const backend = new LinuxBackend({ board })
   backend.open('somebody', 1, board.handles.toggle as never)
@@ -69,7 +69,7 @@ test('a line that somebody holds is named with its holder', async () => {
   }
 })
 
-test('a chip that is not there, a bus that is not there', async () => {
+test('a missing chip and a missing bus are problems', async () => {
   const handles = { ...HANDLES, imu: { kind: 'i2c', bus: 5, address: '0x68' } }
   const { faults: found } = await faults(JSON.stringify({ model: 'pi5', handles }))
   const problems = found.filter(({ severity }) => severity === 'problem')

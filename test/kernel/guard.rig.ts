@@ -1,4 +1,4 @@
-/** The body over lines of a real kernel is killed: what becomes of the lines, and what the next body finds (HANDLES 14). */
+/** Death of a body over lines of a real kernel: the lines stay safe, and the next body takes them over (HANDLES 14). */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -86,7 +86,7 @@ describe.runIf(inRig)('the death of the body over lines of a real kernel', () =>
     rmSync(folder, { recursive: true, force: true })
   })
 
-  test('its lines stay requested, go to their safe levels, and the next body takes them over as they are', async () => {
+  test('after SIGKILL of the body its lines stay requested and go to safe levels, and the next body adopts them', async () => {
     body = new Body(dist, order)
     const first = await body.report()
     const handles = Object.keys(JSON.parse(order.board).handles).length
@@ -102,14 +102,14 @@ describe.runIf(inRig)('the death of the body over lines of a real kernel', () =>
       await sleep(50 * SCALE)
       expect(isSafe()).toBe(true)
       expect(heldLines()).toEqual(held)
-      // nobody reads it: the kernel keeps it for the next body
+      // no process reads this edge: the kernel keeps it for the next body
       pull(LINE.button, round % 2 === 0 ? 0 : 1)
       body = new Body(dist, order)
       const { opens, rescue } = await body.report()
       expect(opens).toBe(0)
       expect(rescue).toMatchObject({ confirmed: true, failed: [] })
       await eventually(async () => (await body.report(true)).edges.length > 0)
-      // and not twice
+      // the edge comes only once
       await sleep(50)
       const { edges, seqnos } = await body.report(true)
       expect(edges).toEqual([{ seqno: round + 2, level: round % 2 }])
@@ -124,7 +124,7 @@ describe.runIf(inRig)('the death of the body over lines of a real kernel', () =>
     expect(existsSync(join(folder, 'guard.sock'))).toBe(false)
   })
 
-  test('with body and guard killed at once the lines are released: that is not promised (HANDLES 14.4)', async () => {
+  test('when body and guard are killed at once, the lines are released, which HANDLES 14.4 allows', async () => {
     body = new Body(dist, order)
     const { guard, program } = await body.report()
     process.kill(guard, 'SIGKILL')

@@ -1,6 +1,6 @@
 /**
- * What a test in the rig (rig.mjs) can do to the hardware from outside: pull lines, read outputs, read and reset the
- * counters of the chips. All of it is files of the kernel, none is a file a robot program uses. trace.ts tells who did
+ * Access to the rig's hardware from outside (rig.mjs): pulls lines, reads outputs, reads and resets the
+ * counters of the chips. It uses files of the kernel that no robot program uses. trace.ts records which process did
  * what, when.
  */
 import { openSync, readdirSync, readFileSync, readSync, writeFileSync } from 'node:fs'
@@ -13,13 +13,13 @@ export const inUml = process.env.MEDULLA_RIG_MACHINE === 'uml'
 
 /** gpio-sim's folder of each line (Documentation/admin-guide/gpio/gpio-sim.rst). */
 const LINES = '/sys/devices/platform/gpio-sim.0/gpiochip0'
-/** Of modules/medulla_i2c.c, medulla_pwm.c and medulla_spi.c. */
+/** Counters of modules/medulla_i2c.c, medulla_pwm.c and medulla_spi.c. */
 const I2C = '/sys/kernel/debug/medulla_i2c'
 const PWM = '/sys/kernel/debug/medulla_pwm'
 const SPI = '/sys/kernel/debug/medulla_spi'
 
 /**
- * gpio-sim takes toggles of a line that come faster as one. It tells of them by irq_work, which user-mode Linux does at its
+ * gpio-sim merges toggles of a line that are closer than this. It reports them by irq_work, which user-mode Linux runs at its
  * next tick, so at most 10 ms later.
  */
 const PULL_GAP_MS = inUml ? 15 : 3
@@ -39,12 +39,12 @@ export function pull(line: number, level: Level): void {
   pulled.set(line, performance.now())
 }
 
-/** The level of a line as a meter would see it: of an output what it drives, of an input its pull. */
+/** The level of a line as a meter would show it: the driven level of an output, the pull of an input. */
 export function levelOf(line: number): Level {
   return readFileSync(`${LINES}/sim_gpio${line}/value`, 'utf8').trim() === '1' ? 1 : 0
 }
 
-/** The same with one system call for each look, for whoever looks many times; its file stays open. */
+/** The same with one system call for each reading, for frequent readings; the file stays open. */
 export function levelReader(line: number): () => Level {
   const fd = openSync(`${LINES}/sim_gpio${line}/value`, 'r')
   const byte = new Uint8Array(1)
@@ -55,7 +55,7 @@ export function levelReader(line: number): () => Level {
 }
 
 /**
- * Who holds which line, by the consumer's name: the lines that debugfs does not show as `<unused>`. Linux numbers them there
+ * Consumers of lines in use: the lines that debugfs does not show as `<unused>`. Linux numbers them there
  * from the chip's base, and since 6.17 from 0; the chip's own line above them says which.
  */
 export function heldLines(): Map<number, string> {
@@ -81,18 +81,18 @@ export function gpioBase(): number {
 }
 
 export interface I2cCounts {
-  /** Transfers (one or more messages, then stop) that reached the chip. */
+  /** Transfers (one or more messages, then a stop) that reached the chip. */
   readonly transfers: number
   /** Bytes read. */
   readonly reads: number
   /** Registers written. */
   readonly writes: number
-  /** Writes to registers that only an initialisation writes (PWR_MGMT_1 of an MPU6050). */
+  /** Writes to registers that are written only at initialisation (PWR_MGMT_1 of an MPU6050). */
   readonly inits: number
 }
 
 /**
- * What a chip counted since the start or the last reset. Chips: bus 1 has 0x40 (PCA9685), 0x68 (MPU6050), 0x76 (BME280);
+ * Counters of a chip since the start or the last reset. Chips: bus 1 has 0x40 (PCA9685), 0x68 (MPU6050), 0x76 (BME280);
  * bus 2 has 0x50 (24C32), 0x69 (MPU6050).
  */
 export function i2cCounts(bus: number, address: number): I2cCounts {
@@ -109,19 +109,19 @@ export function resetI2cCounts(bus: number, address: number): void {
   zero(i2cFolder(bus, address), ['transfers', 'reads', 'writes', 'inits', 'nack'])
 }
 
-/** The register file, without a transfer. */
+/** Reads the register file without a transfer. */
 export function i2cRegisters(bus: number, address: number): Buffer {
   return readFileSync(`${i2cFolder(bus, address)}/registers`)
 }
 
-/** The chip does not acknowledge the next `count` transfers. */
+/** Lets the chip not acknowledge the next `count` transfers. */
 export function nackI2c(bus: number, address: number, count: number): void {
   writeFileSync(`${i2cFolder(bus, address)}/nack`, String(count))
 }
 
 /**
- * Each transfer with the chip takes so long, as with a chip that holds the clock line down: the thread that waits for it
- * is in state D, which no signal ends. 0 is off, and lets go whoever waits.
+ * Makes each transfer with the chip take this time, as with a chip that holds the clock line down. The waiting thread
+ * is in state D, which no signal ends. 0 switches this off and ends the wait.
  */
 export function stretchI2c(bus: number, address: number, ms: number): void {
   writeFileSync(`${i2cFolder(bus, address)}/stretch_ms`, String(ms))
@@ -133,7 +133,7 @@ export interface PwmRecord {
   readonly dutyNs: number
   readonly enabled: boolean
   readonly inverted: boolean
-  /** How often a state was applied, and how often that changed something. */
+  /** How often a state was applied, and how often that changed each value. */
   readonly applies: number
   readonly periodChanges: number
   readonly dutyChanges: number
@@ -144,7 +144,7 @@ export interface PwmRecord {
   readonly frees: number
 }
 
-/** What channel 0 to 3 of pwmchip0 was told. */
+/** State and counters of channel 0 to 3 of pwmchip0. */
 export function pwmRecord(channel: number): PwmRecord {
   const read = (name: string) => number(`${PWM}/${channel}/${name}`)
   return {
@@ -167,7 +167,7 @@ export function resetPwmRecord(channel: number): void {
   zero(`${PWM}/${channel}`, ['applies', 'requests', 'frees', ...changes])
 }
 
-/** Transfers and bytes over spidev0.0 and spidev0.1. */
+/** Counters of transfers and bytes over spidev0.0 and spidev0.1. */
 export function spiCounts(): { readonly transfers: number; readonly bytes: number } {
   return { transfers: number(`${SPI}/transfers`), bytes: number(`${SPI}/bytes`) }
 }

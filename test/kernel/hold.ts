@@ -1,4 +1,4 @@
-/** Before the files of the rig. */
+/** Set-up before the test files of the rig. */
 import { inRig } from './guest.ts'
 import { holdTracepoints } from './trace.ts'
 

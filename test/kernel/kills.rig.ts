@@ -8,30 +8,30 @@ import { heldLines, inRig, pull } from './guest.ts'
 import { summary } from './summary.ts'
 import { trace } from './trace.ts'
 
-/** One robot for all of them: to start one costs more here than five rounds. */
+/** One robot for all tests, as starting one takes longer here than five rounds. */
 describe.runIf(inRig)('deaths over lines of a real kernel', () => {
   let robot: TestRobot
   beforeAll(async () => {
     robot = await victim()
   })
-  // a test that failed may have left them high
+  // a failed test may have left the inputs high
   afterEach(() => {
     pull(LINE.button, 0)
     pull(LINE.stop, 0)
   })
   afterAll(async () => robot?.close())
 
-  test(`HANDLES 6.6: the program is killed, ${ROUNDS} times`, LONG, async () => {
+  test(`HANDLES 6.6: safe levels are driven after a program is killed, ${ROUNDS} times`, LONG, async () => {
     await rounds(robot, 'program killed', WITHIN_MS, (pid) => void process.kill(pid, 'SIGKILL'))
   })
 
-  test(`HANDLES 6.6: the program hangs, ${ROUNDS} times`, LONG, async () => {
+  test(`HANDLES 6.6: safe levels are driven after a program hangs, ${ROUNDS} times`, LONG, async () => {
     const release = async () => pull(LINE.button, 0)
     const what = `program hangs (heartbeat ${HEARTBEAT_MS * SCALE} ms)`
     await rounds(robot, what, HEARTBEAT_MS + WITHIN_MS, () => pull(LINE.button, 1), release)
   })
 
-  test(`HANDOVER 8.3: the endpoint is killed, ${ROUNDS} times, and no line moves`, LONG, async () => {
+  test(`HANDOVER 8.3: no line changes when the endpoint is killed, ${ROUNDS} times`, LONG, async () => {
     for (let i = 0; i < ROUNDS; i++) {
       const { pid } = await live(robot)
       const kernel = trace()
@@ -50,7 +50,7 @@ describe.runIf(inRig)('deaths over lines of a real kernel', () => {
     }
   })
 
-  test(`HANDLES 6.7: the emergency stop's input, ${ROUNDS} times`, LONG, async () => {
+  test(`HANDLES 6.7: safe levels are driven at the emergency stop's input, ${ROUNDS} times`, LONG, async () => {
     const times: number[] = []
     for (let i = 0; i < ROUNDS; i++) {
       await live(robot)
@@ -73,49 +73,57 @@ describe.runIf(inRig)('deaths over lines of a real kernel', () => {
     ['body', false],
     ['body and program', true],
   ] as const) {
-    test(`HANDLES 14: ${what} killed, ${ROUNDS} times: safe levels, and the lines are never let go`, LONG, async () => {
-      const held = heldLines()
-      const kernel = trace()
-      const times: number[] = []
-      for (let i = 0; i < ROUNDS; i++) {
-        const { pid } = await live(robot)
-        // the program first: a dead body may have been its end already
-        if (both) process.kill(pid, 'SIGKILL')
-        const gone = robot.end('SIGKILL')
-        times.push(untilSafe(1000 * SCALE))
-        await gone
-        expect(heldLines()).toEqual(held)
-        await robot.begin({ wait: false })
-        await live(robot, pid)
-        const events = kernel.events().filter(({ what }) => what !== 'level' && what !== 'pwm')
-        expect(events).toEqual([])
-        kernel.clear()
-        progress(`${what} killed`, i)
-      }
-      kernel.stop()
-      await robot.reconnect()
-      console.log(`${what} killed: to safe levels ${summary(times)}`)
-    })
+    test(
+      `HANDLES 14: after ${what} killed, safe levels are driven and lines stay requested, ${ROUNDS} times`,
+      LONG,
+      async () => {
+        const held = heldLines()
+        const kernel = trace()
+        const times: number[] = []
+        for (let i = 0; i < ROUNDS; i++) {
+          const { pid } = await live(robot)
+          // the program first: after the body's death it may be gone already
+          if (both) process.kill(pid, 'SIGKILL')
+          const gone = robot.end('SIGKILL')
+          times.push(untilSafe(1000 * SCALE))
+          await gone
+          expect(heldLines()).toEqual(held)
+          await robot.begin({ wait: false })
+          await live(robot, pid)
+          const events = kernel.events().filter(({ what }) => what !== 'level' && what !== 'pwm')
+          expect(events).toEqual([])
+          kernel.clear()
+          progress(`${what} killed`, i)
+        }
+        kernel.stop()
+        await robot.reconnect()
+        console.log(`${what} killed: to safe levels ${summary(times)}`)
+      },
+    )
   }
 
-  test(`HANDLES 14.12: the emergency stop's input while the body stands still, ${ROUNDS} times`, LONG, async () => {
-    const times: number[] = []
-    for (let i = 0; i < ROUNDS; i++) {
-      await live(robot)
-      process.kill(robot.pid, 'SIGSTOP')
-      pull(LINE.stop, 1)
-      times.push(untilSafe(WITHIN_MS * SCALE))
-      process.kill(robot.pid, 'SIGCONT')
-      await eventually(async () => (await robot.client.status()).estop !== null)
-      pull(LINE.stop, 0)
-      await eventually(async () => (await robot.events(robot.client.release())).outcome === 'released')
-      expect((await robot.events(robot.client.start('main'))).outcome).toBe('started')
-      progress('emergency stop, body stopped', i)
-    }
-    console.log(`emergency stop while the body stands still: to safe levels ${summary(times)}`)
-  })
+  test(
+    `HANDLES 14.12: the emergency stop's input works while the body stands still, ${ROUNDS} times`,
+    LONG,
+    async () => {
+      const times: number[] = []
+      for (let i = 0; i < ROUNDS; i++) {
+        await live(robot)
+        process.kill(robot.pid, 'SIGSTOP')
+        pull(LINE.stop, 1)
+        times.push(untilSafe(WITHIN_MS * SCALE))
+        process.kill(robot.pid, 'SIGCONT')
+        await eventually(async () => (await robot.client.status()).estop !== null)
+        pull(LINE.stop, 0)
+        await eventually(async () => (await robot.events(robot.client.release())).outcome === 'released')
+        expect((await robot.events(robot.client.start('main'))).outcome).toBe('started')
+        progress('emergency stop, body stopped', i)
+      }
+      console.log(`emergency stop while the body stands still: to safe levels ${summary(times)}`)
+    },
+  )
 
-  test('HANDLES 14.11: a body that stands still is ended by the guard, and the next one takes over', LONG, async () => {
+  test('HANDLES 14.11: the guard ends a body that stands still, and the next body takes over', LONG, async () => {
     const { pid } = await live(robot)
     const held = heldLines()
     process.kill(robot.pid, 'SIGSTOP')

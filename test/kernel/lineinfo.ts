@@ -1,6 +1,6 @@
 /**
- * What the GPIO character device tells of its lines: requested, released, configured anew. The kernel keeps 32 such
- * events for a watcher and drops what comes after, so this is for tests that expect few or none
+ * Watches changes of lines by the GPIO character device: requested, released, reconfigured. The kernel keeps 32 such
+ * events for a watcher and drops later ones, so this is for tests that expect few or none
  * (Documentation/userspace-api/gpio/gpio-v2-lineinfo-changed-read.rst).
  */
 import { closeSync, constants, openSync, readSync } from 'node:fs'
@@ -18,17 +18,17 @@ export interface LineChange {
   readonly change: 'requested' | 'released' | 'configured'
   /** Nanoseconds of CLOCK_MONOTONIC. */
   readonly ns: bigint
-  /** Who holds the line after the change; empty when nobody does. */
+  /** Consumer of the line after the change; empty when there is none. */
   readonly consumer: string
 }
 
 export interface LineWatch {
-  /** What changed since the last call. */
+  /** Changes since the last call. */
   changes(): LineChange[]
   close(): void
 }
 
-/** Watches lines of gpiochip0. It opens the device, so a trace sees that as well. */
+/** Watches lines of gpiochip0. This opens the device, which a trace records, too. */
 export function watchLines(lines: readonly number[]): LineWatch {
   const ioctl = koffi.load('libc.so.6').func('int ioctl(int fd, unsigned long request, _Inout_ uint8_t *info)')
   const fd = openSync('/dev/gpiochip0', constants.O_RDWR | constants.O_NONBLOCK)

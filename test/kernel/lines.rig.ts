@@ -1,4 +1,4 @@
-/** Lines of a real kernel: what is asked of it, what it keeps, and what other processes can do with what they are given. */
+/** Lines of a real kernel: requests, levels that stay, and what other processes can do with inherited descriptors. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readlinkSync, writeFileSync } from 'node:fs'
@@ -17,7 +17,7 @@ import { SCALE } from '../e2e/eventually.ts'
 import { gpioBase, heldLines, inRig, levelOf, pull, sleepMs } from './guest.ts'
 import { trace } from './trace.ts'
 
-/** Of a request of one line (drivers/owner/linux/lines.ts). */
+/** Name of the open file of a line request (drivers/owner/linux/lines.ts). */
 const KEPT_EDGES = 1024
 
 const NODE_PATH = fileURLToPath(new URL('../../node_modules', import.meta.url))
@@ -95,7 +95,7 @@ function refusal(work: () => unknown): HardwareError {
   throw new Error('expected a refusal')
 }
 
-/** What this process did to the lines, the levels that it read left out. */
+/** Operations of this process on the lines, without reads of levels. */
 function recorded(): () => string[] {
   const recording = trace()
   return () =>
@@ -111,11 +111,11 @@ function recorded(): () => string[] {
 }
 
 describe.runIf(inRig)('lines through the character device', () => {
-  test('HANDLES 11.2: an output has its initial level from the request on', () => {
+  test('HANDLES 11.2: an output has its initial level from the moment of its request', () => {
     const before = openFds()
     const stop = recorded()
     const { backend, handle } = one({ kind: 'output', line: 17, initial: 1 })
-    // found by label, asked once, and nothing else
+    // the chip is found by its label with one query
     expect(stop()).toEqual(['open gpiochip0', 'open gpiochip0', 'request', '17 is 1', '17 out'])
     expect(levelOf(17)).toBe(1)
     expect(handle.value()).toBe(1)
@@ -134,7 +134,7 @@ describe.runIf(inRig)('lines through the character device', () => {
     expect(openFds()).toBe(before)
   })
 
-  test('a program drives it, and leaves it as it is when it is killed', async () => {
+  test('an output keeps its level when the program that drives it is killed', async () => {
     const { handle } = one({ kind: 'output', line: 17 })
     const host = await child(handle)
     for (const level of [1, 0, 1]) {
@@ -147,12 +147,12 @@ describe.runIf(inRig)('lines through the character device', () => {
     await rest(20)
     expect(levelOf(17)).toBe(1)
     expect(stop()).toEqual([])
-    // its own copy of the descriptor was not the last one
+    // the body still has a copy of the descriptor
     handle.close()
     expect(heldLines()).toEqual(new Map())
   })
 
-  test('active-low: levels are logical everywhere', async () => {
+  test('levels of an active-low line are logical for initial values, writes and reads', async () => {
     pull(27, 0)
     const { handles } = open({
       led: { kind: 'output', line: 17, activeLow: true, initial: 1 },
@@ -172,7 +172,7 @@ describe.runIf(inRig)('lines through the character device', () => {
     await expect.poll(() => short(edges)).toEqual(['0#1', '1#2'])
   })
 
-  test('HANDLES 11.12: an open drain lets go of the line, an open source too', () => {
+  test('HANDLES 11.12: an open-drain line is not driven at 1, an open-source line not at 0', () => {
     pull(22, 1)
     pull(23, 0)
     const { handles } = open({
@@ -183,7 +183,7 @@ describe.runIf(inRig)('lines through the character device', () => {
     expect([levelOf(22), levelOf(23)]).toEqual([1, 0])
     pull(22, 0)
     pull(23, 1)
-    // somebody else drives them
+    // the pull stands for another driver of the line
     expect([drain.value(), source.value()]).toEqual([0, 1])
     pull(22, 1)
     drain.drive(0, 1)
@@ -191,12 +191,12 @@ describe.runIf(inRig)('lines through the character device', () => {
     expect([levelOf(22), levelOf(23)]).toEqual([0, 1])
     expect([drain.value(), source.value()]).toEqual([0, 1])
     drain.drive(1, 1)
-    // gpio-sim looks at the pull of an input when it is told
+    // gpio-sim applies the pull of an input when the pull is written
     pull(22, 1)
     expect(drain.value()).toBe(1)
   })
 
-  test('the pull of an input is the one of the board', () => {
+  test("an input has the board's pull", () => {
     const { handles } = open({
       up: { kind: 'input', line: 5, pull: 'up' },
       down: { kind: 'input', line: 6, pull: 'down' },
@@ -204,7 +204,7 @@ describe.runIf(inRig)('lines through the character device', () => {
     expect(handles.map((handle) => handle.value())).toEqual([1, 0])
   })
 
-  test('edges: those that were asked for, numbered, with the time of the kernel', async () => {
+  test("the configured edges are reported, numbered, with the kernel's time", async () => {
     for (const line of [5, 6, 13, 27]) pull(line, 0)
     const { handles, backend, notes } = open({
       rising: { kind: 'input', line: 5, edges: 'rising' },
@@ -225,7 +225,7 @@ describe.runIf(inRig)('lines through the character device', () => {
     expect(notes).toEqual([])
   })
 
-  test('a change shorter than the debounce period is not seen', async () => {
+  test('a change shorter than the debounce period is not reported', async () => {
     pull(27, 0)
     const { handle } = one({ kind: 'input', line: 27, debounceMs: 60 * SCALE })
     const edges = heard(handle)
@@ -237,11 +237,11 @@ describe.runIf(inRig)('lines through the character device', () => {
     expect(handle.value()).toBe(1)
   })
 
-  test('HANDLES 11.5: more edges than the kernel keeps are a jump of the number, and are told', async () => {
+  test('HANDLES 11.5: edges beyond the kernel buffer show as a jump of the number, and are reported', async () => {
     pull(27, 0)
     const { handle, notes } = one({ kind: 'input', line: 27 })
     const edges = heard(handle)
-    // The event loop stands still meanwhile. More than are kept, by far: on a busy machine gpio-sim makes one of some.
+    // The event loop is blocked meanwhile. Far more edges than the buffer holds, as on a busy machine gpio-sim merges some.
     for (let n = 1; n <= KEPT_EDGES + 60; n++) pull(27, (n % 2) as 0 | 1)
     sleepMs(20)
     expect(edges).toEqual([])
@@ -253,7 +253,7 @@ describe.runIf(inRig)('lines through the character device', () => {
     expect(notes).toEqual([`it: ${lost} edges lost before number ${lost + 1}`])
   })
 
-  test('HANDLES 11.3: a line that is held is refused, and its consumer named', () => {
+  test('HANDLES 11.3: a line in use is refused, with its consumer', () => {
     one({ kind: 'output', line: 17, initial: 1 })
     const other = new LinuxBackend({ board: boardOf({}) })
     const entry = boardOf({ led: { kind: 'output', line: 17 } }).handles.led as BoardHandle
@@ -265,7 +265,7 @@ describe.runIf(inRig)('lines through the character device', () => {
     other.close()
   })
 
-  test('HANDLES 11.1: a chip that is not there is told, with those that are', () => {
+  test('HANDLES 11.1: a missing chip is reported with the list of present chips', () => {
     const board = { ...boardOf({}), chip: 'pinctrl-rp1' }
     const backend = new LinuxBackend({ board })
     const entry = boardOf({ led: { kind: 'output', line: 17 } }).handles.led as BoardHandle
@@ -276,7 +276,7 @@ describe.runIf(inRig)('lines through the character device', () => {
   })
 })
 
-/** Hands the kept descriptors to another process, which adopts them and dies. */
+/** Passes the kept descriptors to another process, which adopts them and dies. */
 async function inherited(
   { backend, board }: Opened,
   told: { driveLed?: number; listenMs: number },
@@ -303,7 +303,7 @@ async function inherited(
 }
 
 describe.runIf(inRig).each(['cdev', 'sysfs'] as const)('another body adopts lines: %s', (driver) => {
-  test('HANDLES 3.9: it opens, requests and writes nothing, and the edges go on', async () => {
+  test('HANDLES 3.9: adopting opens, requests and writes nothing, and edges go on', async () => {
     pull(27, 0)
     const opened = open({
       led: { kind: 'output', line: 17, initial: 1, driver },
@@ -319,7 +319,7 @@ describe.runIf(inRig).each(['cdev', 'sysfs'] as const)('another body adopts line
     let pulled = false
     const told = await inherited(opened, { driveLed: 0, listenMs: 400 }, () => {
       pulled = true
-      // one reader at a time: this one stands still until the other has taken them
+      // only one process reads edges at a time: this one is blocked until the other has read them
       for (const level of [1, 0] as const) {
         pull(27, level)
         sleepMs(100)
@@ -334,7 +334,7 @@ describe.runIf(inRig).each(['cdev', 'sysfs'] as const)('another body adopts line
       .stop()
       .filter((event) => event.pid === told.pid && !('action' in event && event.action === 'get'))
     expect(did).toEqual([expect.objectContaining({ what: 'level', line: 17, action: 'set', level: 0 })])
-    // it is dead, and the line is held and driven all the same
+    // the other process is dead, and the line is still held and driven
     expect(levelOf(17)).toBe(0)
     expect([...heldLines().keys()]).toEqual([17, 27])
   })
@@ -349,7 +349,7 @@ describe.runIf(inRig)('lines through sysfs', () => {
       try {
         writeFileSync('/sys/class/gpio/unexport', String(gpioBase() + line))
       } catch {
-        // closing did
+        // close() has unexported the line
       }
     })
   }
@@ -382,7 +382,7 @@ describe.runIf(inRig)('lines through sysfs', () => {
     expect(backend.info('lamp')).toMatchObject({ initWrites: 1, value: 1 })
   })
 
-  test('active-low: initial, writes, reads and edges are logical', async () => {
+  test('initial level, writes, reads and edges of an active-low sysfs line are logical', async () => {
     pull(27, 1)
     const { handles } = open({
       led: { kind: 'output', line: 17, activeLow: true, initial: 1, driver: 'sysfs' },
@@ -403,7 +403,7 @@ describe.runIf(inRig)('lines through sysfs', () => {
     await expect.poll(() => short(edges)).toEqual(['1#1', '1#2'])
   })
 
-  test('HANDLES 11.10: what a program reads takes nothing away, and it can do no more than it has to', async () => {
+  test("HANDLES 11.10: a program's reads take no edge from the body, and its descriptor allows no more", async () => {
     pull(27, 0)
     const { handles } = open({
       led: { kind: 'output', line: 17, driver: 'sysfs' },
@@ -413,7 +413,7 @@ describe.runIf(inRig)('lines through sysfs', () => {
     const edges = heard(button)
     const host = await child(led, button)
     pull(27, 1)
-    // the program reads before the body has seen the edge
+    // the program reads before the body has handled the edge
     expect(await host.call('button', 'read')).toBe(1)
     await expect.poll(() => short(edges)).toEqual(['1#1'])
     const table = Array.from({ length: 32 }, (_, fd) => {
@@ -423,12 +423,12 @@ describe.runIf(inRig)('lines through sysfs', () => {
         return ''
       }
     })
-    // its own event loop has some: none is that which the body waits with
+    // the program's own epoll descriptors, none of which is the body's
     expect(table.filter((target) => target.startsWith('/sys/'))).toHaveLength(2)
     expect(await failure(host.call('led', 'write', 1))).toBe('none')
   })
 
-  test('a debounced change has lasted', async () => {
+  test('a change is reported only after the debounce period', async () => {
     pull(27, 0)
     const { handle } = one({ kind: 'input', line: 27, debounceMs: 80 * SCALE, driver: 'sysfs' })
     const edges = heard(handle)
@@ -439,7 +439,7 @@ describe.runIf(inRig)('lines through sysfs', () => {
     await expect.poll(() => short(edges)).toEqual(['1#1'])
   })
 
-  test('HANDLES 11.11: what sysfs cannot do is refused, and nothing stays exported', () => {
+  test('HANDLES 11.11: options that sysfs cannot provide are refused, and no line stays exported', () => {
     const backend = new LinuxBackend({ board: boardOf({}) })
     const { button, led } = boardOf({
       button: { kind: 'input', line: 27, driver: 'sysfs' },
@@ -447,7 +447,7 @@ describe.runIf(inRig)('lines through sysfs', () => {
     }).handles as { button: BoardHandle; led: BoardHandle }
     const refused = (entry: BoardHandle, more: object = {}) =>
       refusal(() => backend.open('it', 1, { ...entry, ...more } as BoardHandle))
-    // the board file says so before
+    // the board file is refused before
     expect(refused(button, { pull: 'up' }).kind).toBe('unsupported')
     expect(refused(led, { drive: 'open-drain' }).message).toBe(
       'it: sysfs cannot do drive open-drain: write "driver": "cdev"',

@@ -37,7 +37,7 @@ import { buildKernel } from './machine/uml-kernel.mjs'
 const EXIT = { usage: 2, silent: 123, timeout: 124, failed: 125, interrupted: 130 }
 const DEFAULT_TIMEOUT_S = 300
 
-/** Of the host's environment, what the command in the guest is given. */
+/** Variables of the host's environment that the command in the guest gets. */
 const PASSED = ['PATH', 'HOME', 'USER', 'LANG', 'CI']
 
 const MACHINE = { machine: { type: 'string' } }
@@ -110,7 +110,7 @@ const COMMANDS = {
 }
 
 function sayEvidence(evidence, silent) {
-  // user-mode Linux has nobody to ask
+  // only QEMU can be asked what the guest does
   if (evidence === '') return say(`error: nothing was said for ${silent} s`)
   const file = join(mkdtempSync(join(tmpdir(), 'rig-silent-')), 'evidence.txt')
   writeFileSync(file, evidence)
@@ -130,7 +130,7 @@ function machineName(given) {
   return name
 }
 
-/** More would not fit into a timer of Node. */
+/** The longest delay of a Node timer. */
 const MOST_SECONDS = 2_000_000
 
 function seconds(option, text) {
@@ -144,7 +144,7 @@ function cpus(text) {
   return Number(text)
 }
 
-/** Made where it is missing. The guest mounts it by the path that has no links. */
+/** Makes the folder if it is missing. Returns its path without symbolic links, by which the guest mounts it. */
 function folder(path) {
   mkdirSync(path, { recursive: true })
   return realpathSync(path)

@@ -1,4 +1,4 @@
-/** That the rig is what the other tests in it believe: each piece of its hardware answers, is counted, and is traced. */
+/** Tests of the rig itself: each device answers, is counted and is traced, as the other tests assume. */
 import { execFileSync } from 'node:child_process'
 import { closeSync, existsSync, openSync, readFileSync, readSync, writeFileSync, writeSync } from 'node:fs'
 import koffi from 'koffi'
@@ -35,14 +35,14 @@ afterEach(() => {
   atEnd = []
 })
 
-test('a pure cgroup v2 with the controllers that confine a program', () => {
+test('cgroup v2 is mounted with the controllers that confine a program', () => {
   const controllers = readFileSync('/sys/fs/cgroup/cgroup.subtree_control', 'utf8').trim().split(' ')
   expect(controllers).toEqual(expect.arrayContaining(['cpu', 'memory', 'pids']))
   expect(readFileSync('/proc/self/cgroup', 'utf8')).toBe('0::/\n')
   expect(execFileSync('chrt', ['-f', '50', 'echo', 'first'], { encoding: 'utf8' })).toBe('first\n')
 })
 
-test('a chip with the label and the 54 lines of a Pi', () => {
+test('gpiochip0 has the label and the 54 lines of a Pi', () => {
   const folder = `/sys/class/gpio/gpiochip${gpioBase()}`
   expect(readFileSync(`${folder}/label`, 'utf8')).toBe('pinctrl-bcm2711\n')
   expect(readFileSync(`${folder}/ngpio`, 'utf8')).toBe('54\n')
@@ -50,7 +50,7 @@ test('a chip with the label and the 54 lines of a Pi', () => {
   expect(heldLines()).toEqual(new Map())
 })
 
-test('a line is pulled from outside, and an output is seen and traced', () => {
+test('lines can be pulled from outside, and outputs are read and traced', () => {
   pull(27, 1)
   expect(levelOf(27)).toBe(1)
   pull(27, 0)
@@ -73,7 +73,7 @@ test('a line is pulled from outside, and an output is seen and traced', () => {
   expect(events).toContainEqual(expect.objectContaining({ what: 'open-path', path: '/sys/class/gpio/export' }))
 })
 
-test('a line requested and released through the character device is told and traced', async () => {
+test('a request and a release of a line by the character device are reported and traced', async () => {
   const watch = watchLines([22])
   atEnd.push(() => watch.close())
   const recording = trace()
@@ -86,7 +86,7 @@ test('a line requested and released through the character device is told and tra
   closeSync(chip)
   expect(heldLines()).toEqual(new Map([[22, 'somebody']]))
   closeSync(request.readInt32LE(REQUEST.fd))
-  // since Linux 6.13 a work queue tells of them
+  // since Linux 6.13 a work queue reports them, so later
   const changes = watch.changes()
   await eventually(() => changes.push(...watch.changes()) === 2)
   expect(changes).toMatchObject([
@@ -97,7 +97,7 @@ test('a line requested and released through the character device is told and tra
   expect(ours.map(({ what }) => what)).toEqual(['open', 'request', 'release'])
 })
 
-test('an open of a device is traced, whoever does it', () => {
+test('an open of a device by any process is traced', () => {
   const recording = trace()
   closeSync(openSync('/dev/gpiochip0', 'r+'))
   execFileSync('dd', ['if=/dev/gpiochip0', 'count=0'], { stdio: 'ignore' })
@@ -131,7 +131,7 @@ test('an I2C chip answers and counts, an empty address does not', () => {
   expect(() => writeSync(fd, Uint8Array.of(0))).toThrow(/ENXIO/)
 })
 
-test('a PWM channel records what it is told', () => {
+test('a PWM channel records its settings', () => {
   resetPwmRecord(2)
   const recording = trace()
   const chip = '/sys/class/pwm/pwmchip0'
@@ -162,7 +162,7 @@ test('a PWM channel records what it is told', () => {
   ).toMatchObject({ dutyNs: 500_000, enabled: true })
 })
 
-test('SPI sends back what it is sent', () => {
+test('SPI is looped back', () => {
   const before = spiCounts()
   const fd = openSync('/dev/spidev0.0', 'r+')
   atEnd.push(() => closeSync(fd))

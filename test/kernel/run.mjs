@@ -1,5 +1,5 @@
 /**
- * `npm run test:kernel`: what needs a real Linux kernel with lines and buses, in two machines side by side (rig.mjs).
+ * `npm run test:kernel`: runs the tests that need a real Linux kernel with lines and buses, in two machines side by side (rig.mjs).
  *
  *   --build           makes a user-mode kernel, once; runs no test
  *   --long            Debian's stock kernel in QEMU, 1,000 swaps and 100 deaths of each kind, and the files of confinement
@@ -16,9 +16,9 @@ const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const RIG = join(ROOT, 'test/kernel/rig.mjs')
 
 /**
- * What each machine is slower by than a Pi, so by how much every deadline is stretched; `scaleOfOthers` for tests that are
- * made for any machine. `duration` is for the person who waits. One processor each: the two machines have this computer's
- * two between them, and a second one costs user-mode Linux half as much again for the same work.
+ * How much slower each machine is than a Pi: the factor for every deadline. `scaleOfOthers` is for tests that are
+ * made for any machine. `duration` is shown to the user. One processor each: the two machines share this computer's
+ * two, and with a second one user-mode Linux needs half as much time again for the same work.
  */
 const SIZES = {
   uml: { scale: 4, scaleOfOthers: 4, cpus: 1, duration: '5 to 8 minutes', silentS: 480 },
@@ -44,10 +44,10 @@ const PARTS = [
   },
 ]
 
-/** The exit code of rig.mjs for a command that printed nothing for too long. */
+/** Exit code of rig.mjs when the command printed nothing for too long. */
 const SILENT = 123
 
-/** A line that says what was measured: all of them are shown again at the end. */
+/** Lines with measured figures, which are shown again at the end. */
 const FIGURES = /p50 .* ms, p99 /
 
 const OPTIONS = {
@@ -70,7 +70,7 @@ try {
 }
 
 async function main(values) {
-  // one that somebody names does not count
+  // without MEDULLA_RIG_KERNEL, as --build makes the default kernel
   if (values.build) return node([RIG, 'build', '--machine', 'uml'], { MEDULLA_RIG_KERNEL: '' })
   const { long } = values
   const machine = values.machine ?? (long ? 'qemu' : chooseMachine(process.env))
@@ -102,8 +102,8 @@ async function main(values) {
 }
 
 /**
- * Now and then a QEMU guest stops for good, for a reason not found (test/README.md). Then the part runs once more, and this
- * is said; a test that had failed before the stop counts. A robot that does not answer is no such stop: tests wait for an
+ * Now and then a QEMU guest stops for good; the cause is unknown (test/README.md). Then the part runs once more, and this
+ * is printed; a test that failed before the stop counts. A robot that does not answer is not such a stop: tests wait for an
  * answer with deadlines.
  */
 async function tryPart(part, how) {
@@ -116,8 +116,8 @@ async function tryPart(part, how) {
 }
 
 /**
- * One machine: first the files for the rig, then the others. Each line that it writes begins with its name. Gives its exit
- * code, what it took, and again what was measured and what vitest says of failed tests.
+ * Runs one machine: first the files for the rig, then the others. Each line of its output begins with its name. Returns its exit
+ * code, its time, the lines with figures, and vitest's lines about failed tests.
  */
 async function runPart({ name, kernel, others }, { machine, size, long }) {
   const vitest = 'node node_modules/vitest/vitest.mjs run --reporter=verbose --config'
@@ -132,11 +132,11 @@ async function runPart({ name, kernel, others }, { machine, size, long }) {
   if (long) env.push('MEDULLA_LONG=1')
   const limits = ['--timeout', long ? '21600' : '2400', '--silent', String(size.silentS), '--cpus', String(size.cpus)]
   const options = ['--machine', machine, ...limits, ...env.flatMap((pair) => ['--env', pair])]
-  // the second runs whatever became of the first
+  // the second command runs also when the first has failed
   const script = commands.length === 1 ? commands[0] : `${commands[0]}; first=$?; ${commands[1]} && exit $first`
   const failures = []
   const figures = []
-  /** Of each command: test files there were, and tests that passed. */
+  /** Number of passed tests of each command. */
   const [ran, passed] = [[], []]
   let failing = false
   const started = performance.now()
@@ -151,7 +151,7 @@ async function runPart({ name, kernel, others }, { machine, size, long }) {
     if (files !== undefined) ran.push(Number(files))
     if (/^ *Tests /.test(line)) passed.push(Number(/(\d+) passed/.exec(line)?.[1] ?? 0))
   })
-  // vitest is content with a name that no file or test has any more
+  // vitest does not fail when a given name matches no file
   const missed = status === 0 && (String(ran) !== String(wanted) || passed.some((n) => n === 0))
   if (missed) failures.push(`  expected ${wanted.join(' and ')} files, got ${ran.join(' and ')}`)
   return { name, status: missed ? 1 : status, failures, figures, seconds: (performance.now() - started) / 1000 }
@@ -168,7 +168,7 @@ async function runSim() {
   return { name, status, failures: [], figures: [], seconds: (performance.now() - started) / 1000 }
 }
 
-/** Last, since what went wrong is thousands of lines further up. */
+/** Printed last, because the failure itself is thousands of lines further up. */
 function report(results, machine) {
   for (const { name, status, seconds, figures, failures, stopped } of results) {
     const again = stopped ? ', after a machine that stopped' : ''
@@ -184,7 +184,7 @@ function rig(args, take) {
   return node([RIG, ...args], {}, take)
 }
 
-/** Gives the exit code; without `take` its lines go where ours go. */
+/** Resolves to the exit code. Without `take` the output goes to ours. */
 function node(args, env, take) {
   const stdio = take === undefined ? ['ignore', 'inherit', 'inherit'] : ['ignore', 'pipe', 'pipe']
   const child = spawn(process.execPath, args, { cwd: ROOT, stdio, env: { ...process.env, ...env } })

@@ -7,11 +7,11 @@ import { heldLines, inRig, levelOf, pull } from './guest.ts'
 import { type TraceEvent, trace } from './trace.ts'
 
 const FAN = LINE.hold1
-/** Slow enough for what a swap takes here: the edges of a wave are late by far less than half of it. */
+/** A low frequency, so that even during a swap in the rig edges are late by far less than half a period. */
 const PERIOD_MS = 500
 const DUTIES = [0.3, 0.6] as const
 
-/** The body's event loop stands still for so long at SIGUSR2, and its threads do not. */
+/** At SIGUSR2 the body blocks its event loop for this time, but not its threads. */
 const HANG_MS = 5000 * SCALE
 const HANGS = `import { writeSync } from 'node:fs'
 import { isMainThread } from 'node:worker_threads'
@@ -34,17 +34,17 @@ type Edge = Extract<TraceEvent, { what: 'level' }>
 const edgesOf = (events: readonly TraceEvent[]): Edge[] =>
   events.filter((event): event is Edge => event.what === 'level' && event.action === 'set' && event.line === FAN)
 
-/** No edge for some periods, and the safe level. */
+/** Expects the safe level, without an edge for some periods. */
 async function isStill(): Promise<void> {
   await eventually(() => levelOf(FAN) === 0)
   const kernel = trace()
   await sleep(3 * PERIOD_MS)
-  // safe levels may be driven again, and no edge is among them
+  // safe levels may be driven again, which makes no edge
   expect(edgesOf(kernel.stop()).filter(({ level }) => level === 1)).toEqual([])
   expect(levelOf(FAN)).toBe(0)
 }
 
-/** Some periods. */
+/** The length of some periods. */
 async function hasPulses(): Promise<Edge[]> {
   const kernel = trace()
   await eventually(() => edgesOf(kernel.events()).length >= 8)
@@ -70,7 +70,7 @@ describe.runIf(inRig)('software PWM on a line of a real kernel', () => {
     await robot?.close()
   })
 
-  test('HANDLES 19.2: the wave goes on through swaps, edge by edge, and takes another duty cycle', async () => {
+  test('HANDLES 19.2: the pulses go on over swaps without a lost edge, and take another duty cycle', async () => {
     const kernel = trace()
     const missed = async () => (await robot.slot()).handles[0]?.lateness?.missed ?? 0
     const before = await missed()
@@ -83,10 +83,10 @@ describe.runIf(inRig)('software PWM on a line of a real kernel', () => {
     const events = kernel.stop()
     const edges = edgesOf(events)
     expect(duties).toEqual([DUTIES[1], DUTIES[0], DUTIES[1]])
-    // nothing was requested, released or configured
+    // no line was requested, released or reconfigured
     expect(events.filter(({ what }) => what !== 'level' && what !== 'pwm')).toEqual([])
     expect(edges.map(({ level }) => level)).toEqual(edges.map((_, n) => (n + (edges[0]?.level === 1 ? 1 : 0)) % 2))
-    // each period has one pulse, or is counted as one without
+    // each period has one pulse, or is counted as missed
     const rises = edges.filter(({ level }) => level === 1)
     const [first, last] = [rises[0] as Edge, rises.at(-1) as Edge]
     const periods = Math.round((last.us - first.us) / 1000 / PERIOD_MS)
@@ -99,7 +99,7 @@ describe.runIf(inRig)('software PWM on a line of a real kernel', () => {
     expect([nearer[0], nearer.at(-1)]).toEqual([0, 1])
   })
 
-  test('HANDLES 6.6: the program is killed: no edge after the safe level', async () => {
+  test('HANDLES 6.6: after the program is killed there is no edge after the safe level', async () => {
     await hasPulses()
     const pid = robot.programPid as number
     process.kill(pid, 'SIGKILL')
@@ -109,7 +109,7 @@ describe.runIf(inRig)('software PWM on a line of a real kernel', () => {
     await hasPulses()
   })
 
-  test('HANDLES 19.6: the stop input: the guard stops the wave, and a new program has pulses again', async () => {
+  test("HANDLES 19.6: at the stop's input the guard ends the pulses, and a new program has pulses again", async () => {
     await hasPulses()
     pull(LINE.stop, 1)
     await eventually(async () => (await robot.client.status()).estop !== null)
@@ -121,7 +121,7 @@ describe.runIf(inRig)('software PWM on a line of a real kernel', () => {
     await hasPulses()
   })
 
-  test('HANDLES 14.12: the stop input while the body stands still and its thread does not', async () => {
+  test("HANDLES 14.12: the stop's input ends the pulses while the body is blocked and its thread is not", async () => {
     process.kill(robot.pid, 'SIGUSR2')
     await hasPulses()
     pull(LINE.stop, 1)
@@ -135,7 +135,7 @@ describe.runIf(inRig)('software PWM on a line of a real kernel', () => {
     await hasPulses()
   })
 
-  test('HANDLES 19.5: the body is killed: the guard drives the safe level, and the next body has the line', async () => {
+  test('HANDLES 19.5: after the body is killed the guard drives the safe level, and the next body gets the line', async () => {
     await hasPulses()
     const held = heldLines()
     const kernel = trace()

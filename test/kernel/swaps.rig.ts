@@ -7,7 +7,7 @@ import { i2cCounts, inRig, pull } from './guest.ts'
 import { summary } from './summary.ts'
 import { type TraceEvent, trace } from './trace.ts'
 
-/** `npm run test:kernel -- --long` */
+/** More swaps with `npm run test:kernel -- --long`. */
 const SWAPS = process.env.MEDULLA_LONG === '1' ? 1000 : Number(process.env.MEDULLA_SWAPS ?? 100)
 const HELD = [LINE.hold1, LINE.hold2, LINE.hold3, LINE.hold4] as const
 const DEVICES = [
@@ -15,7 +15,7 @@ const DEVICES = [
   [1, 0x40],
 ] as const
 
-/** A push takes about 5 s here. */
+/** A push takes about 5 s in the rig. */
 async function unanswered(): Promise<never> {
   await sleep(30_000 * SCALE, undefined, { ref: false })
   throw new Error('a push got no answer')
@@ -46,7 +46,7 @@ describe.runIf(inRig)('swaps over lines and devices of a real kernel', () => {
         } else if (event.what !== 'pwm') seen.other.push(event)
       }
     }
-    // The log keeps 2,000 lines, fewer than there are edges. The last edge may still be on its way to it.
+    // The log keeps 2,000 lines, fewer than there are edges. The last edge may not be in the log yet.
     const readEdges = () =>
       eventually(async () => {
         const lines = await robot.logs('main', 10_000)
@@ -56,7 +56,7 @@ describe.runIf(inRig)('swaps over lines and devices of a real kernel', () => {
         return Number(told.at(-1)?.[2]) === pulls % 2 && edges.push(...numbers.slice(from)) > 0
       })
     for (let i = 0; i < SWAPS; i++) {
-      // an edge before, one while the program is replaced, one after
+      // one edge before the swap, one during it, one after
       const pushed = robot.commit('six-lines', { version: `1.${i % 2}.0` })
       pull(LINE.button, ((pulls++ + 1) % 2) as 0 | 1)
       const receipt = await Promise.race([pushed, unanswered()])
@@ -74,7 +74,7 @@ describe.runIf(inRig)('swaps over lines and devices of a real kernel', () => {
     collect(kernel.stop())
     console.log(`gap ${summary(gaps)}\nrecord to confirmed stop ${summary(fences)}`)
 
-    // held lines are written all the time, and never change
+    // held lines are written all the time, but never change
     for (const line of HELD) {
       const levels = seen.level.filter((event) => event.what === 'level' && event.line === line)
       expect(levels.length).toBeGreaterThan(SWAPS)
@@ -84,7 +84,7 @@ describe.runIf(inRig)('swaps over lines and devices of a real kernel', () => {
     const after = DEVICES.map(([bus, address]) => i2cCounts(bus, address))
     expect(after.map(({ inits }) => inits)).toEqual(before.map(({ inits }) => inits))
     expect(after.every(({ transfers }, i) => transfers > (before[i]?.transfers ?? 0) + SWAPS)).toBe(true)
-    // The kernel numbers them from 1: each once, in order. On a busy machine gpio-sim takes two pulls for none at times.
+    // The kernel numbers edges from 1: each number once, in order. On a busy machine gpio-sim may lose two pulls.
     expect(edges).toEqual(edges.map((_, i) => i + 1))
     expect(edges.length).toBeGreaterThan(SWAPS)
   })
@@ -96,7 +96,7 @@ describe.runIf(inRig)('swaps over lines and devices of a real kernel', () => {
     expect(undone).toMatchObject({ outcome: 'rolled-back', code: 'died-in-trial' })
     expect(await robot.running()).toMatchObject({ pid: before.pid, digest: before.digest, restarts: before.restarts })
     const seen: TraceEvent[] = []
-    // the program before drives them again
+    // the previous program drives the outputs again
     await eventually(() => {
       seen.push(...kernel.events())
       kernel.clear()

@@ -1,6 +1,6 @@
 /**
- * Who touched the hardware, when: the kernel's own tracing, of every process. Each trace is an instance of ftrace with a
- * buffer of its own (Documentation/trace/ftrace.rst, kprobetrace.rst), so two do not meet.
+ * Records accesses of all processes to the hardware, by the kernel's tracing. Each trace is an instance of ftrace with a
+ * separate buffer (Documentation/trace/ftrace.rst, kprobetrace.rst), so traces do not mix.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { gpioBase, type Level } from './guest.ts'
@@ -24,7 +24,7 @@ export type TraceEvent = Common &
     | { readonly what: 'open'; readonly name: string }
     /** An open by a path below /sys/class/gpio or /sys/class/pwm. */
     | { readonly what: 'open-path'; readonly path: string }
-    /** Lines requested, released, or configured anew, through the character device. */
+    /** Lines requested, released or reconfigured by the character device. */
     | { readonly what: 'request' | 'release' | 'configure' }
     /** A line exported or unexported in sysfs. */
     | { readonly what: 'export' | 'unexport' }
@@ -53,24 +53,24 @@ const PROBES = [
 const EVENTS = ['gpio', 'pwm/pwm_apply', GROUP]
 
 export interface Trace {
-  /** What happened so far, in order. Throws when the buffer ran over. */
+  /** Events so far, in order. Throws when the buffer overflowed. */
   events(): TraceEvent[]
-  /** Forgets what happened so far. */
+  /** Drops the events so far. */
   clear(): void
-  /** Ends the trace and gives its events. */
+  /** Ends the trace and returns its events. */
   stop(): TraceEvent[]
 }
 
 let traces = 0
 
-/** Starts to record. What is already open is not told, what is done with it is. */
+/** Starts recording. Earlier opens are not in the trace, but operations on open files are. */
 export function trace(): Trace {
   defineProbes()
   traces += 1
   const folder = `${TRACING}/instances/${GROUP}-${process.pid}-${traces}`
   mkdirSync(folder)
   const set = (name: string, value: string) => writeFileSync(`${folder}/${name}`, value)
-  // of the thread group: node opens files in threads of its pool too
+  // by thread group, as Node also opens files in threads of its pool
   set('options/record-tgid', '1')
   set('trace_clock', 'mono')
   set('buffer_size_kb', String(BUFFER_KB))
@@ -98,9 +98,9 @@ export function trace(): Trace {
 }
 
 /**
- * Switches every event on, for good, in an instance that nobody reads. Call it before anything is busy: the kernel rewrites
+ * Switches every event on, for good, in an unread instance. To be called before the machine is busy: the kernel rewrites
  * its own code when an event gets its first listener, and QEMU can lose such a rewrite on another processor, which is the
- * end of the guest. What traces do afterwards rewrites nothing.
+ * end of the guest. Later traces rewrite nothing.
  */
 export function holdTracepoints(): void {
   const folder = `${TRACING}/instances/${GROUP}-hold`

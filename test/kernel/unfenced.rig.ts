@@ -5,10 +5,10 @@ import { TestRobot } from '../e2e/robot.ts'
 import { boardText, LINE, PATIENT } from './board.ts'
 import { i2cCounts, inRig, levelOf, resetI2cCounts, stretchI2c } from './guest.ts'
 
-/** Longer than the test: it lets go itself. */
+/** Longer than the test, which ends the stretch itself. */
 const STUCK_MS = 600_000
 
-/** A thread of it is in state D (proc_pid_stat(5)). */
+/** Whether a thread of the process is in state D (proc_pid_stat(5)). */
 function waitsInKernel(pid: number): boolean {
   const tasks = readdirSync(`/proc/${pid}/task`)
   return tasks.some((task) => / D /.test(readFileSync(`/proc/${pid}/task/${task}/stat`, 'utf8')))
@@ -28,12 +28,12 @@ describe.runIf(inRig)('a program that can be neither frozen nor ended', () => {
     await robot?.close()
   })
 
-  test('HANDLES 10.5: the new program is ended too, outputs are safe, the receipt says fence-failed', {
+  test('HANDLES 10.5: when the old program cannot be fenced, the new one is ended too, outputs are safe, the receipt says fence-failed', {
     timeout: 300_000,
   }, async () => {
     resetI2cCounts(2, 0x69)
     await robot.commit('stuck-in-kernel')
-    // the chip still answers this one
+    // the chip still answers this process
     await eventually(() => i2cCounts(2, 0x69).reads === 1)
     stretchI2c(2, 0x69, STUCK_MS)
     await robot.commit('stuck-in-kernel', { version: '1.1.0' })

@@ -3,7 +3,7 @@ import { timeScale } from '../../deploy/shared/timescale.ts'
 
 const SCALE = timeScale()
 
-/** For tests that run inside the rig (rig.mjs): one worker for all files, as they share its lines and chips. */
+/** Config of tests inside the rig (rig.mjs): one worker for all files, because they share lines and chips. */
 export default defineConfig({
   root: new URL('../..', import.meta.url).pathname,
   resolve: { conditions: ['source', 'node', 'default'] },
@@ -15,7 +15,7 @@ export default defineConfig({
     hookTimeout: 60_000 * SCALE,
     expect: { poll: { timeout: 15_000 * SCALE } },
     pool: 'forks',
-    // with one processor, what V8 would do beside the tests it can do between them
+    // with one processor V8's background threads would only compete with the tests
     execArgv: ['--single-threaded'],
     maxWorkers: 1,
     fileParallelism: false,

@@ -1,6 +1,6 @@
 /**
- * Another body: adopts the lines that its parent kept open, at the descriptors from 3 on, does what it was told, and
- * says what it saw.
+ * Plays the next body: adopts the lines that its parent kept open, at the descriptors from 3 on, does the given steps, and
+ * prints what it read.
  */
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -19,5 +19,5 @@ if (driveLed !== undefined) owned[0].drive(driveLed, 100)
 await sleep(listenMs)
 const infos = handles.map(({ name }: { name: string }) => backend.info(name))
 process.stdout.write(`${JSON.stringify({ values, edges, infos })}\n`)
-// as a body that is killed: nothing is closed by it
+// ends like a killed body, without closing anything
 process.kill(process.pid, 'SIGKILL')

@@ -1,6 +1,6 @@
 /**
- * A body of the least kind over the kernel's own lines: the real backend, the real Guard, and one program that writes
- * every output as fast as it can. It says in one line what it has.
+ * A minimal body over real lines: the real backend, the real Guard, and one program that writes
+ * every output as fast as it can. It prints its handles in one line.
  */
 import { spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'

@@ -1,5 +1,5 @@
 /**
- * What a hostile program tries, one line each, and the answer it must get. The lines are requests of native.c, run by a
+ * The attacks of a hostile program, one in each line, with the answer it must get. The lines are requests to native.c, run by a
  * program that has written that binary into its own /tmp.
  */
 import { existsSync } from 'node:fs'
@@ -7,7 +7,7 @@ import type { ConfinedBy } from '../../../runtime/body/sandbox/confinement.ts'
 import { IOCTL } from '../../../runtime/sdk/seccomp.ts'
 import { FD } from '../../../runtime/sdk/wire.ts'
 
-/** The hardware that is granted to it, in this order. */
+/** Granted hardware, in this order. */
 export const GRANTED = {
   output: FD.firstGrant,
   input: FD.firstGrant + 1,
@@ -15,7 +15,7 @@ export const GRANTED = {
   pipe: FD.firstGrant + 3,
 }
 
-/** Whom it tries to reach. */
+/** Targets of the attacks. */
 export interface Victims {
   body: number
   endpoint: number
@@ -31,8 +31,8 @@ export interface Place {
   /** files of the robot's home, and of the other program */
   secrets: readonly string[]
   /**
-   * what ends a process without a filter that calls as 32 bit programs do; `alive` where the kernel takes such calls;
-   * undefined where it never sees them, so that they are not tried
+   * the signal that ends an unfiltered process after a 32-bit call; `alive` if the kernel accepts such calls;
+   * undefined if the kernel never sees them, so that they are not tried
    */
   oldCall: string | undefined
 }
@@ -57,7 +57,7 @@ export function attacks(place: Place): Attack[] {
   ]
 }
 
-/** A kernel that takes no such calls ends the process itself. */
+/** A kernel without 32-bit calls kills the process itself. */
 function old({ oldCall }: Place): Attack[] {
   return oldCall === undefined ? [] : [['int80', oldCall === 'alive' ? 'SYS' : oldCall]]
 }
@@ -73,16 +73,16 @@ function devices({ victims }: Place): Attack[] {
   ]
   return [
     ...paths.map((path): Attack => [`edit ${path}`, 'ENOENT']),
-    // as a character device of GPIO and I2C
+    // with device numbers of GPIO and I2C
     ['mknodat -100 /tmp/chip 0x2180 0xfe00', 'EPERM'],
     ['mknodat -100 /tmp/bus 0x2180 0x5901', 'EPERM'],
-    // the file behind a descriptor is the body's
+    // the open file behind a descriptor is shared with the body
     ...Object.values(GRANTED).map((fd): Attack => [`edit /proc/self/fd/${fd}`, 'EACCES']),
     ...Object.values(victims).map((pid): Attack => [`open /proc/${pid}/fd/3`, 'ENOENT']),
   ]
 }
 
-/** HANDLES 13.8, 13.9 */
+/** Attacks on granted descriptors (HANDLES 13.8, 13.9). */
 function handles(): Attack[] {
   const { output, input, i2c, pipe } = GRANTED
   const all = [output, input, i2c, pipe]
@@ -110,7 +110,7 @@ function handles(): Attack[] {
   ]
 }
 
-/** bwrap's namespace of processes does not even have them; without it, hidepid hides them and the kernel refuses. */
+/** Under bwrap other processes do not exist in the pid namespace. Without it hidepid hides them, and the kernel refuses. */
 function processes(pid: number, sandbox: ConfinedBy): Attack[] {
   const refused = sandbox === 'bwrap' ? 'ESRCH' : 'EPERM'
   return [
@@ -131,7 +131,7 @@ function processes(pid: number, sandbox: ConfinedBy): Attack[] {
   ]
 }
 
-/** HANDLES 13.3, 13.10, 13.12 */
+/** Attacks on the kernel and its own confinement (HANDLES 13.3, 13.10, 13.12). */
 function privileges(): Attack[] {
   const eperm = `
     setuid 0|setgid 0|setgroups 1 buf|unshare ${CLONE_NEWUSER}|unshare 0x20000|clone ${CLONE_NEWUSER + 17} 0 0 0 0|setns 3 0
@@ -151,10 +151,10 @@ function privileges(): Attack[] {
   ]
 }
 
-/** HANDLES 13.11: UNIX, IPv4, IPv6, netlink, packet, Bluetooth, VSOCK. */
+/** Attacks by sockets: UNIX, IPv4, IPv6, netlink, packet, Bluetooth, VSOCK (HANDLES 13.11). */
 function network({ network }: Place): Attack[] {
   const never = [1, 16, 17, 31, 40].map((domain): Attack => [`socket ${domain} 3 0`, 'EPERM'])
-  // PF_INET without a right to raw packets: the kernel's own EPERM
+  // raw PF_INET sockets need a capability: EPERM comes from the kernel, not from the filter
   return [
     ...never,
     ['socket 2 3 1', 'EPERM'],
@@ -167,7 +167,7 @@ function network({ network }: Place): Attack[] {
   ]
 }
 
-/** HANDLES 13.4, 13.5 */
+/** Attacks on files (HANDLES 13.4, 13.5). */
 function files({ secrets, network, sandbox }: Place): Attack[] {
   const absent = [
     ...secrets,
@@ -188,7 +188,7 @@ function files({ secrets, network, sandbox }: Place): Attack[] {
     ...['/proc/sysrq-trigger', '/proc/kcore', '/proc/kmsg'].map(
       (path): Attack => [`open ${path}`, existsSync(path) ? 'EACCES' : 'ENOENT'],
     ),
-    // bwrap's own first process, which is root
+    // bwrap's own first process, which runs as root
     ['open /proc/1/environ', sandbox === 'bwrap' ? 'EACCES' : 'ENOENT'],
   ]
 }

@@ -1,4 +1,4 @@
-/** The hostile program with real lines and chips as its handles. */
+/** A hostile program with real lines and chips as its handles. */
 import { execFileSync } from 'node:child_process'
 import { closeSync, constants, mkdtempSync, openSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -67,10 +67,10 @@ describe.runIf(inRig)('a hostile program with lines and a chip', () => {
     const [old, other] = [await siege.bystander(sandbox), await siege.bystander(sandbox)]
     const { got, wanted } = await siege.storm({ sandbox, fds, network: false, old, other })
     expect(got).toEqual(wanted)
-    // neither direction nor level changed, nor has anybody spoken to a chip
+    // no direction or level changed, and no chip had a transfer
     expect([levelOf(LINE.toggle), levelOf(LINE.button)]).toEqual([0, 0])
     expect(i2cCounts(1, 0x68).transfers).toBe(0)
-    // every edge is still the body's
+    // the body still gets every edge
     pull(LINE.button, 1)
     pull(LINE.button, 0)
     await eventually(() => edges.length === 2)
@@ -78,13 +78,13 @@ describe.runIf(inRig)('a hostile program with lines and a chip', () => {
     await other.end()
   })
 
-  test.skipIf(inUml)('a call as 32 bit programs make it ends the program (not in user-mode Linux)', async () => {
+  test.skipIf(inUml)('a 32-bit call kills the program (not in user-mode Linux)', async () => {
     const raid = siege.raid({ sandbox: 'namespaces', fds, requests: ['int80'] })
     expect(await raid.answer).not.toMatchObject({ answers: ['alive'] })
     await raid.end()
   })
 
-  test('uses what it was given, and no more after its freeze (HANDLES 10.3, 13.8)', async () => {
+  test('can use its handles, but not after its freeze (HANDLES 10.3, 13.8)', async () => {
     const leaf = cgroups.leaf('hostile')
     const on = `ioctler ${GRANTED.output} ${IOCTL.lineSet} 1`
     const off = `ioctler ${GRANTED.output} ${IOCTL.lineSet} 0`

@@ -1,5 +1,5 @@
 /**
- * A hostile program on this kernel, which need not have any hardware: what is granted are files that stand for it, as the
+ * A hostile program on this kernel, without hardware: files stand for the granted devices, as the
  * filter and the rights of files do not ask what a descriptor leads to. hostile.rig.ts does the same with lines and chips.
  */
 import { execFileSync, spawnSync } from 'node:child_process'
@@ -46,7 +46,7 @@ describe.runIf(gcc && boxes.length > 0).each(boxes)('a hostile program in %s (ne
     const { got, wanted } = await siege.storm({ sandbox, fds, network, old, other })
     expect(got).toEqual(wanted)
     expect([old.process.exitCode, other.process.exitCode]).toEqual([null, null])
-    // what the body shares with it is as it was
+    // the open files shared with the body are unchanged
     for (const fd of fds) {
       const flags = Number.parseInt(
         /^flags:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '',
@@ -57,10 +57,10 @@ describe.runIf(gcc && boxes.length > 0).each(boxes)('a hostile program in %s (ne
     for (const name of ['output', 'input', 'i2c']) expect(readFileSync(join(folder, name), 'utf8')).toBe('level')
   })
 
-  it('starts no more processes than it was given (HANDLES 13.6)', async () => {
+  it('cannot start more processes than its limit (HANDLES 13.6)', async () => {
     const raid = siege.raid({ sandbox, fds, requests: ['fork 1000'] })
     const { answers } = (await raid.answer) as { answers: string[] }
-    // Node's own threads count too
+    // Node's threads count, too
     expect(Number(answers[0])).toBeGreaterThan(1000 - 32)
     await raid.end()
   })
@@ -70,13 +70,13 @@ describe.runIf(gcc && boxes.length > 0).each(boxes)('a hostile program in %s (ne
     const raid = siege.raid({ sandbox, fds, requests: [`writer ${GRANTED.pipe} x`], leafProcs: leaf.procs })
     await raid.answer
     const taken = () => readSync(fds[3] as number, Buffer.alloc(65536))
-    // it is at it
+    // the writer is running
     taken()
     expect(taken()).toBeGreaterThan(0)
     expect(await leaf.freeze(1000)).toBe(true)
     await sleep(20)
     drain(folder)
-    // nobody else of its kind can wake it up, and a signal would not do it
+    // a frozen group cannot be resumed by its processes or by signals
     const thief = siege.raid({ sandbox, fds, requests: [`kill ${raid.process.pid} 18`] })
     expect(await thief.answer).toMatchObject({ answers: [sandbox === 'bwrap' ? 'ESRCH' : 'EPERM'] })
     process.kill(raid.process.pid as number, 'SIGCONT')
@@ -88,7 +88,7 @@ describe.runIf(gcc && boxes.length > 0).each(boxes)('a hostile program in %s (ne
   })
 })
 
-/** Takes what is in the pipe, and says how much that was. */
+/** Empties the pipe, and returns the number of bytes. */
 function drain(folder: string): number {
   const fd = openSync(join(folder, 'pipe'), constants.O_RDONLY | constants.O_NONBLOCK)
   const bytes = Buffer.alloc(65536)

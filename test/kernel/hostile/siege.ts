@@ -1,4 +1,4 @@
-/** A robot's processes, and a hostile program among them: who is there is real, descriptors come from the caller. */
+/** Starts a hostile program among a robot's processes. The processes are real, the descriptors come from the caller. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,7 +10,7 @@ import { type Cage, cage, type Installation, install } from '../../runtime/cage.
 import { inUml } from '../guest.ts'
 import { type Attack, attacks } from './attacks.ts'
 
-/** In the order of attacks.ts. */
+/** Granted devices, in the order of attacks.ts. */
 const GRANTS = [
   { name: 'output', id: 1, kind: 'output', via: 'inherit', encoding: 'line' },
   { name: 'input', id: 2, kind: 'input', via: 'inherit', encoding: 'line' },
@@ -31,21 +31,21 @@ export class Siege {
     const file = join(this.#folder, 'native')
     execFileSync('gcc', ['-static', '-O2', '-s', '-o', file, join(import.meta.dirname, 'native.c')])
     this.#native = readFileSync(file, 'base64')
-    // user-mode Linux takes such a call for the 64-bit one of the same number
+    // user-mode Linux handles such a call as the 64-bit call of the same number
     if (!inUml) this.#oldCall = execFileSync(file, { input: 'int80\n', encoding: 'utf8' }).trim()
     mkdirSync(join(this.#folder, 'home'))
     for (const name of ['robot.key', 'operators.json']) writeFileSync(join(this.#folder, 'home', name), 'secret')
     this.#endpoint = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1e6)'], { stdio: 'ignore' })
   }
 
-  /** A program that does nothing, as of another slot. */
+  /** A program that does nothing, standing for that of another slot. */
   async bystander(sandbox: ConfinedBy, leafProcs: string | null = null): Promise<Cage> {
     const one = this.#start({ sandbox, leafProcs, program: 'return process.pid' })
     await one.answer
     return one
   }
 
-  /** A program that has `fds` as its handles and sends these requests to the binary it writes into its /tmp. */
+  /** A program with `fds` as its handles, which writes the binary into its /tmp and sends it these requests. */
   raid(options: {
     sandbox: ConfinedBy
     fds: readonly number[]
@@ -70,7 +70,7 @@ export class Siege {
     })
   }
 
-  /** All attacks with their answers, and what they should have been. */
+  /** All attacks with their answers and the expected answers. */
   async storm(about: {
     sandbox: ConfinedBy
     fds: readonly number[]

@@ -1,6 +1,6 @@
 /**
- * Starts a machine for one command. What the command prints comes through one port for each stream, so nothing of the
- * kernel's own console gets between; a third port says how it ended.
+ * Starts a machine for one command. The command's output comes through one port for each stream, so that no line of the
+ * kernel's console mixes with it; a third port reports how the command ended.
  */
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -14,7 +14,7 @@ const ROOT = join(HERE, '../../..').replace(/\/$/, '')
 const APPLETS =
   'cat chroot cp echo hostname ifconfig insmod kill ln ls mkdir mkfifo mount poweroff reboot setsid sh sleep stty switch_root'
 
-/** So many of the console's last lines are shown when a machine fails. */
+/** Number of console lines that are shown when a machine fails. */
 const CONSOLE_LINES = 40
 
 /**
@@ -72,7 +72,7 @@ async function run(machine, image, task, streams, folder) {
   }
   const signals = ['SIGINT', 'SIGTERM', 'SIGHUP']
   for (const signal of signals) process.on(signal, interrupt)
-  // an error here: whoever reads what the command prints has gone
+  // an error here: the reader of the command's output has ended
   for (const stream of [streams.stdout, streams.stderr]) stream.on('error', interrupt)
   const timer = setTimeout(() => {
     stops.late = true
@@ -81,7 +81,7 @@ async function run(machine, image, task, streams, folder) {
   if (task.silentMs !== undefined) {
     silence = setTimeout(() => {
       clearTimeout(timer)
-      // once is enough, whatever is said meanwhile
+      // only once, also when more output comes meanwhile
       silence = undefined
       stops.evidence = (guest.evidence?.() ?? Promise.resolve('')).catch((error) => `(none: ${error.message})`)
       stops.evidence.then(guest.kill)
@@ -97,7 +97,7 @@ async function run(machine, image, task, streams, folder) {
   }
   const code = /^exit (\d+)$/m.exec(status)?.[1]
   const shown = readFileSync(consoleLog, 'utf8').split('\n').slice(-CONSOLE_LINES).join('\n')
-  // a command that failed without a word: the kernel may know why
+  // when the command failed without output, the kernel's console may show why
   if (code !== undefined)
     return { kind: 'exit', code: Number(code), ...(!isHeard && code !== '0' && { console: shown }) }
   if (stops.interrupted) return { kind: 'interrupted' }
@@ -106,13 +106,13 @@ async function run(machine, image, task, streams, folder) {
   return { kind: 'failed', reason, console: shown }
 }
 
-/** What every guest begins with: process 1, and busybox under the names that it uses. */
+/** The initial RAM disk of every guest: process 1, and busybox under the names that it uses. */
 function base() {
   return [
     { path: 'dev/console', mode: 0o20600, device: [5, 1] },
     { path: 'proc', mode: 0o40755 },
     { path: 'sys', mode: 0o40755 },
-    // its name here is what switch_root wants to see
+    // switch_root requires the name /init
     { path: 'init', mode: 0o100755, data: readFileSync(join(HERE, 'init.sh')) },
     { path: 'run/rig/bin/busybox', mode: 0o100755, data: readFileSync('/bin/busybox') },
     ...APPLETS.split(' ').map((name) => ({ path: `run/rig/bin/${name}`, mode: 0o120777, data: 'busybox' })),

@@ -1,4 +1,4 @@
-/** Which machine the rig boots: user-mode Linux where there is a kernel for it, else QEMU. */
+/** Chooses the machine that the rig boots: user-mode Linux if there is a kernel for it, else QEMU. */
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { gunzipSync } from 'node:zlib'
@@ -23,13 +23,13 @@ export const MACHINES = { uml, qemu }
  * @returns {'uml' | 'qemu'}
  */
 export function chooseMachine(env) {
-  // The host's files belong in the guest to whom they belong here: a robot needs some that are root's.
+  // In the guest the host's files keep their owners, and a robot needs some that belong to root.
   if (process.getuid() !== 0) return 'qemu'
   return env.MEDULLA_RIG_KERNEL || builtKernel() !== undefined ? 'uml' : 'qemu'
 }
 
 /**
- * The files that a machine boots, made now where that takes seconds.
+ * The files that a machine boots; they are made now if that takes only seconds.
  *
  * @param {'uml' | 'qemu'} name
  * @returns {Promise<{ kernel: string, initrd: string }>}

@@ -3,7 +3,7 @@
 /**
  * @param {{ path: string, mode: number, data?: string | Buffer, device?: [number, number] }[]} entries with the type in
  * `mode`, parents before children; folders that are missing are made
- * @returns {Buffer} a "newc" archive, which may follow another one
+ * @returns {Buffer} a "newc" archive, which may be appended to another one
  */
 export function cpio(entries) {
   const parts = []

@@ -1,4 +1,4 @@
-/** Packages of a Debian release that is not the host's own: fetched and unpacked, never installed. */
+/** Fetches packages of a Debian release other than the host's: downloaded and unpacked, never installed. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { RigError } from './error.mjs'
@@ -32,7 +32,7 @@ export function requirePackages(names) {
   }
 }
 
-/** An apt with a state of its own in `folder`, for one suite on the mirror of the host's `release`. */
+/** An apt with separate state in `folder`, for one suite on the mirror of the host's `release`. */
 export class PrivateApt {
   #options
   #suite
@@ -74,7 +74,7 @@ export class PrivateApt {
   }
 }
 
-/** Where the host's apt gets its own release from: every suite of Debian is there. */
+/** The mirror of the host's apt, which has every suite of Debian. */
 function mirror(release) {
   const format = '$(SITE) $(RELEASE) $(COMPONENT)'
   const targets = output('apt-get', ['indextargets', '--format', format, 'Created-By: Packages']).split('\n')

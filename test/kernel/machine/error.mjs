@@ -1,4 +1,4 @@
-/** The rig itself failed, not what ran in it. `hint` is the next thing to do. */
+/** The rig itself failed, not the command in it. `hint` says what to do next. */
 export class RigError extends Error {
   constructor(message, hint) {
     super(message)

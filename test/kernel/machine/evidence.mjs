@@ -1,5 +1,5 @@
 /**
- * What a QEMU guest that has gone silent is doing, asked before it is ended: registers of every processor twice a second
+ * Collects the state of a silent QEMU guest before it is ended: registers of every processor twice a second
  * apart (do they move?), the kernel's own stacks, threads, locks, timers and clock (magic SysRq over a break on the
  * console, Documentation/admin-guide/sysrq.rst), the queues of its virtio devices, and QEMU's own threads.
  */
@@ -12,11 +12,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 export const MONITOR = { monitor: 'monitor', console: 'console-line' }
 
 const ANSWER_MS = 500
-/** A list of all threads is long, and the console writes it through an emulated UART. */
+/** Long, because the list of all threads goes through an emulated UART. */
 const SYSRQ_MS = 60_000
-/** A busy host stops the guest in the middle of a list. */
+/** A busy host may pause the guest in the middle of a list. */
 const QUIET_MS = 7000
-/** How many of the virtqueues of a device are asked for. */
+/** Number of queried virtqueues of a device. */
 const QUEUES = 8
 
 const SYSRQ = [
@@ -29,7 +29,7 @@ const SYSRQ = [
   ['l', 'stacks of all processors, a second time'],
 ]
 
-/** @returns {Promise<string>} a text of sections, with an error in place of each that could not be had */
+/** @returns {Promise<string>} a text of sections; a section that could not be read has the error instead */
 export async function evidence(folder, consoleLog, pid) {
   const parts = []
   const section = async (title, ask) => {
@@ -80,7 +80,7 @@ function threads(pid) {
   return lines.join('\n')
 }
 
-/** In flight is what the device has taken and not given back (`inuse`), or what the guest has offered and nobody took. */
+/** Requests in flight: those that the device has taken and not returned (`inuse`), or that it has not taken yet. */
 async function queues(monitor) {
   const paths = [...(await monitor('info virtio')).matchAll(/^(\/\S+)/gm)].map(([, path]) => path)
   const texts = []
@@ -94,7 +94,7 @@ async function queues(monitor) {
   return texts.join('\n')
 }
 
-/** One command of QEMU's monitor, and what it answers until nothing more comes. */
+/** Sends one command to QEMU's monitor, and returns its answer. */
 async function ask(path, line) {
   const socket = await open(path)
   let text = ''
@@ -106,7 +106,7 @@ async function ask(path, line) {
   socket.write(`${line}\n`)
   await sleep(ANSWER_MS)
   socket.destroy()
-  // what a terminal would show: the echo of the line, character by character with its cursor codes, is left out
+  // without the echo of the command line, which comes character by character with cursor codes
   return text
     .split('\n')
     .slice(1)
@@ -121,7 +121,7 @@ function open(path) {
   })
 }
 
-/** Until the file has not grown for a while. */
+/** Waits until the file has not grown for a while. */
 async function quiet(path, most) {
   let size = -1
   for (const until = Date.now() + most; Date.now() < until && statSync(path).size !== size; ) {

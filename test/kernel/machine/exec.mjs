@@ -1,4 +1,4 @@
-/** Commands of the host that a build needs, and folders that are whole or not there. */
+/** Runs commands of the host for a build, and makes folders that are complete or absent. */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs'
@@ -6,10 +6,10 @@ import { homedir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { RigError } from './error.mjs'
 
-/** Outside of the checkout: `npm ci` empties node_modules, and a kernel takes minutes to compile. */
+/** The cache is outside of the checkout: `npm ci` empties node_modules, and a kernel takes minutes to compile. */
 export const CACHE = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'medulla-rig')
 
-/** @throws {RigError} with what the command printed, when it fails */
+/** @throws {RigError} with the command's output, when it fails */
 export function run(file, args, options = {}) {
   output(file, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] })
 }
@@ -28,7 +28,7 @@ export function output(file, args, options = {}) {
   }
 }
 
-/** Unless the folder is there: fills one beside it, then moves that into place, also when two builds meet. */
+/** Unless the folder exists: fills another folder beside it, then renames that. Safe when two builds run at the same time. */
 export async function wholeOrNot(folder, fill) {
   if (existsSync(folder)) return
   removeLeftovers(folder)
@@ -42,7 +42,7 @@ export async function wholeOrNot(folder, fill) {
   }
 }
 
-/** Of builds of this folder that were ended before they were whole. */
+/** Removes folders of builds that were interrupted. */
 function removeLeftovers(folder) {
   if (!existsSync(dirname(folder))) return
   for (const name of readdirSync(dirname(folder))) {

@@ -1,5 +1,5 @@
 /**
- * TCP connections of the host to a port of a guest that has no network, over one serial line. Both ends are here: relay()
+ * Forwards TCP connections of the host to a port of a guest without network, over one serial line. Both ends are here: relay()
  * is the host's, and this file as a program is the guest's:
  *
  *   node forward.mjs /dev/ttyS3 PORT
@@ -50,7 +50,7 @@ class Link {
     this.#room = window
     this.#onOpen = onOpen
     input.on('data', (bytes) => this.#take(bytes))
-    // the guest has ended, and so has everything that it was connected to
+    // the guest has ended, so all connections end
     input.on('close', () => {
       for (const socket of this.#sockets.values()) socket.destroy()
     })
@@ -66,7 +66,7 @@ class Link {
     })
     socket.on('end', () => this.send(END, id))
     socket.on('error', () => {})
-    // the line waits for the slowest of its connections, while that is there
+    // the line waits for the slowest open connection
     socket.on('drain', () => this.#input.resume())
     socket.on('close', () => {
       this.#input.resume()
@@ -79,7 +79,7 @@ class Link {
     header.writeUInt8(type, 0)
     header.writeUInt32BE(number, 1)
     header.writeUInt16BE(bytes.length, 5)
-    // nobody waits any more for what a connection that is closed has still to send
+    // the remaining bytes of a closed connection are dropped
     if (type === CLOSE)
       this.#waiting = this.#waiting.filter((frame) => frame[0] !== DATA || frame.readUInt32BE(1) !== number)
     this.#waiting.push(Buffer.concat([header, bytes]))

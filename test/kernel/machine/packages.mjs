@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs'
 
 const release = existsSync('/etc/os-release') ? readFileSync('/etc/os-release', 'utf8') : ''
-/** Debian 13 renamed it. */
+/** The package was renamed in Debian 13. */
 const LIBELF = /^VERSION_CODENAME=bookworm$/m.test(release) ? 'libelf1' : 'libelf1t64'
 
 /** Debian packages of the host: for either machine, for QEMU, and to build a user-mode kernel. */

@@ -1,4 +1,4 @@
-/** QEMU, which translates every instruction, with Debian's own kernel: the one that users run. */
+/** Starts QEMU, which translates every instruction, with Debian's own kernel, the one that users run. */
 import { spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -8,9 +8,9 @@ import { evidence, MONITOR } from './evidence.mjs'
 const MEMORY_MB = 3072
 const KERNEL = [
   'console=ttyS0 quiet loglevel=4 panic=-1 oops=panic',
-  // nothing a test needs, and each costs time where every instruction is translated
+  // no test needs these devices, and each costs time because every instruction is translated
   'mitigations=off nokaslr audit=0 apparmor=0 selinux=0 tsc=reliable random.trust_cpu=on raid=noautodetect',
-  // evidence.mjs asks the kernel through its console what it does
+  // evidence.mjs queries the kernel through its console
   'cgroup_no_v1=all sysrq_always_enabled=1 RIG_MACHINE=qemu',
 ].join(' ')
 
@@ -22,7 +22,7 @@ export const qemu = {
       ['stdout', 'stderr', 'status'].map((name) => port(folder, name, (bytes) => take[name](bytes))),
     )
     const log = openSync(consoleLog, 'a')
-    // it ends with this process, however that ends
+    // QEMU ends with this process, also after SIGKILL
     const command = [
       '--pdeathsig',
       'KILL',
@@ -68,13 +68,13 @@ function options(kernel, initrd, folder, consoleLog, ports, { share, forward, cp
   ]
 }
 
-/** Nothing of the host or beyond can be reached from inside. */
+/** No network: the guest can reach neither the host nor anything beyond. */
 function network(forward) {
   if (forward === undefined) return 'none'
   return `user,model=virtio-net-pci,restrict=on,hostfwd=tcp:127.0.0.1:${forward.host}-:${forward.guest}`
 }
 
-/** Whoever is not root cannot give files to the guest's root: their owner is then in an attribute. */
+/** Without root, files cannot be given to the guest's root: the owner is then stored in an attribute. */
 function ownership() {
   return process.getuid() === 0 ? 'none' : 'mapped-xattr'
 }

@@ -1,5 +1,5 @@
 /**
- * User-mode Linux: the guest's kernel is a program of this host and its processes run natively. bwrap shows it the host's
+ * Starts user-mode Linux: the guest's kernel is a program of this host, and its processes run natively. bwrap shows it the host's
  * root read-only, without devices, network and most capabilities, so that not even root in the guest can write where the
  * task does not say.
  */
@@ -11,7 +11,7 @@ import { relay } from './forward.mjs'
 
 const MEMORY_MB = 2048
 
-/** What root needs to read and give files, and the kernel to raise its limit of the stack. */
+/** Capabilities with which root can read and give files, and the kernel can raise its stack limit. */
 const CAPABILITIES = ['CAP_CHOWN', 'CAP_DAC_OVERRIDE', 'CAP_FOWNER', 'CAP_SYS_RESOURCE']
 
 export const uml = {
@@ -34,7 +34,7 @@ export const uml = {
     ]
     const stdio = ['ignore', log, log, 'pipe', 'pipe', 'pipe', 'pipe']
     const server = forward === undefined ? undefined : createServer({ allowHalfOpen: true })
-    // before anything is started: the port may be in use
+    // listen before anything is started, because the port may be in use
     if (server !== undefined) await listen(server, forward.host)
     const env = { PATH: process.env.PATH }
     const child = spawn('bwrap', [...sandbox, '--', kernel, ...options], { stdio, env, detached: true })
@@ -54,7 +54,7 @@ export const uml = {
   },
 }
 
-/** bwrap and the kernel, also when bwrap has not yet tied the kernel's life to its own. */
+/** Kills bwrap and the kernel, also before bwrap has set the kernel to die with it. */
 function killGroup(pid) {
   try {
     process.kill(-pid, 'SIGKILL')
