@@ -1,6 +1,6 @@
 /**
  * The facts about a machine, as plain data. machine.ts, hardware.ts and confine.ts judge these facts alone, so tests can
- * judge machines that nobody has at hand.
+ * judge machines that are not at hand.
  */
 import type { CanConfine } from '../body/sandbox/confinement.ts'
 

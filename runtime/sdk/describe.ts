@@ -29,13 +29,13 @@ export function describe(spec: RobotSpec<Needs, unknown, Params>, entering: () =
   const keepFirst = (found: SpecError): void => {
     mistake ??= found
   }
-  const see = (context: object): object => {
+  const wrap = (context: object): object => {
     const { config } = context as { config: object }
     return watched({ ...context, config: watched(config, 'config has no', keepFirst) }, 'run() is given no', keepFirst)
   }
   entering()
   try {
-    instance.begin(false, see)
+    instance.begin(false, wrap)
   } catch {
     // paper handles read zeros, so a program that checks a chip's identity may throw here; its rates stay unknown
   }

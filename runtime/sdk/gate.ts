@@ -75,7 +75,7 @@ const newRound = (): Round => ({ relied: false, ended: false, undo: [], made: ne
 const realImmediate = setImmediate
 const realInterval = setInterval
 
-const endless = (what: string): Error =>
+const stuckError = (what: string): Error =>
   new Error(`the top level waits, and ${what} begins only when the program drives the hardware: move it into onLive`)
 
 export class Gate implements GatePort {
@@ -145,7 +145,7 @@ export class Gate implements GatePort {
     const stuck = new Promise<never>((_, reject) => {
       timer = realInterval(() => {
         const waits = this.#deferred[0]
-        if (waits !== undefined && this.#situation === 'loading' && !this.#rehearsed) reject(endless(waits.what))
+        if (waits !== undefined && this.#situation === 'loading' && !this.#rehearsed) reject(stuckError(waits.what))
       }, STUCK_MS)
     })
     try {

@@ -32,8 +32,8 @@ export class Instance {
     this.ticker = new Ticker(hooks)
   }
 
-  /** Calls `run` with its context, which `see` may wrap. Throws what `run` throws. */
-  begin(tookOver: boolean, see = (context: object): object => context): void {
+  /** Calls `run` with its context, which `wrap` may replace. Throws what `run` throws. */
+  begin(tookOver: boolean, wrap = (context: object): object => context): void {
     const { init, params, handles } = this.#stage
     const context: Context<unknown> = {
       state: this.state,
@@ -57,7 +57,7 @@ export class Instance {
       onLive: (fn) => this.onLive.push(kept(handles, fn)),
       onStop: (fn) => this.stops.push(kept(handles, fn)),
     }
-    const argument = see(Object.assign(Object.fromEntries(handles), context))
+    const argument = wrap(Object.assign(Object.fromEntries(handles), context))
     watch(
       within(handles, () => this.#spec.run(argument as never)),
       this.#hooks.failed,

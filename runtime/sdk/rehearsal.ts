@@ -25,7 +25,7 @@ const SWAP = '00'.repeat(16)
 const WANTED: Yield = { t: 'yield', swap: SWAP, fence: 0, to: 'successor', stateVersion: 0 }
 
 /** What a rehearsal uses of the host. */
-type Backstage = Pick<Host, 'init' | 'system' | 'places' | 'gate' | 'enter'> & { textOf(error: unknown): string }
+type RehearsalHost = Pick<Host, 'init' | 'system' | 'places' | 'gate' | 'enter'> & { textOf(error: unknown): string }
 
 const nothing = (): void => {}
 
@@ -40,7 +40,7 @@ const throwIfFailed = (message: FromProgram): void => {
  */
 export function rehearse(
   spec: AnySpec,
-  host: Backstage,
+  host: RehearsalHost,
   outbox: Outbox,
   client: BrokerPort | null,
   real: { state: unknown; meta: Meta } | null,
@@ -101,7 +101,7 @@ const PLAY_BYTES = 64 * 1024
  */
 export function warmUp(
   stage: Stage,
-  host: Backstage,
+  host: RehearsalHost,
   client: BrokerPort | null,
   reader: StateReader,
   snapshot: Snapshot,
@@ -122,7 +122,7 @@ export function warmUp(
   }
 }
 
-function dummyStage(spec: AnySpec, { init, system, textOf }: Backstage, broker: ZeroBroker): Stage {
+function dummyStage(spec: AnySpec, { init, system, textOf }: RehearsalHost, broker: ZeroBroker): Stage {
   const scratch = system === null ? null : new ScratchSystem(system)
   const lease: Lease = { live: false, fence: 0 }
   const hooks: StageHooks = {

@@ -1,6 +1,6 @@
 /**
  * Invariant: the lease is live only between `take` (or `begin`, or `resume`) and `give`, and `give` ends the lease before it
- * writes the record (HANDOVER 4.1, 6.1; test/testkit/swap.test.ts, test/kernel/swaps.rig.ts).
+ * writes the record (HANDOVER 4.1, 6.1; test/e2e/swap.test.ts, test/kernel/swaps.rig.ts).
  *
  * A stage is a set of handles under one lease, with the instance that uses them. The live program has one stage. Each
  * rehearsal makes two on dummy handles and swaps between them, so that the code of the gap is compiled before (HANDOVER 4.2).

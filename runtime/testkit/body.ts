@@ -103,7 +103,7 @@ export class Body {
       if (value !== undefined && handle.kind !== 'temperature') this.recorder.begin(handle.name, value)
       handle.onEdge(({ level, ns, seqno }) => this.slot.edge({ id: handle.id, level, ns: String(ns), seqno }))
     }
-    this.time.onLoose = (error) => this.actor?.caught(error)
+    this.time.onUnowned = (error) => this.actor?.caught(error)
   }
 
   get board(): Board {
@@ -237,9 +237,9 @@ export class Body {
     const { time } = this
     const { clock } = time
     for (let events = 0; ; events++) {
-      if (time.astir || events % STRETCH === 0) {
+      if (time.pending || events % STRETCH === 0) {
         await time.turn()
-        time.astir = false
+        time.pending = false
       }
       this.#fail()
       if (done()) return
@@ -250,7 +250,7 @@ export class Body {
       else if (actor !== null && due !== null && due <= end) {
         if (due > clock.now()) clock.step(due)
         actor.tick()
-      } else if (!time.astir) {
+      } else if (!time.pending) {
         clock.step(end)
         return
       }

@@ -23,7 +23,7 @@ export interface RunnerOptions {
 }
 
 /** Something in the scenario did not come true. `late`: because its time was over. */
-class Untrue extends Error {
+class StepFailed extends Error {
   readonly late: boolean
   constructor(message: string, late = false) {
     super(message)
@@ -39,14 +39,14 @@ export async function runScenario(sim: Simulation, { steps }: Scenario, options:
       try {
         await run.step(step)
       } catch (error) {
-        if (error instanceof Untrue) throw new Untrue(`steps[${index}]: ${error.message}`, error.late)
-        throw new Untrue(`steps[${index}]: ${error instanceof Error ? error.message : String(error)}`)
+        if (error instanceof StepFailed) throw new StepFailed(`steps[${index}]: ${error.message}`, error.late)
+        throw new StepFailed(`steps[${index}]: ${error instanceof Error ? error.message : String(error)}`)
       }
     }
     await run.end(steps.length > 0)
     return { passed: true }
   } catch (error) {
-    const late = error instanceof Untrue && error.late
+    const late = error instanceof StepFailed && error.late
     return { passed: false, late, why: error instanceof Error ? error.message : String(error) }
   }
 }
@@ -55,7 +55,7 @@ class Run {
   readonly #sim: Simulation
   readonly #options: RunnerOptions
   /** Number of log lines that were searched. */
-  #looked = 0
+  #searched = 0
   #seen = false
   #forbidden: string | null = null
 
@@ -67,7 +67,7 @@ class Run {
   async step(step: Step): Promise<void> {
     const sim = this.#sim
     if (step.at !== undefined) {
-      if (step.at < sim.ms) throw new Untrue(`at ${step.at} ms: the simulation is already at ${sim.ms} ms`)
+      if (step.at < sim.ms) throw new StepFailed(`at ${step.at} ms: the simulation is already at ${sim.ms} ms`)
       await this.#pass(step.at - sim.ms)
     }
     if (step.delay !== undefined) await this.#pass(step.delay)
@@ -87,7 +87,7 @@ class Run {
     if (step.crash !== undefined) await sim.crash()
     this.#check()
     if (step['wait-log'] !== undefined) await this.#waitLog(step['wait-log'], step.within)
-    this.#look()
+    this.#search()
     this.#check()
   }
 
@@ -118,7 +118,7 @@ class Run {
     if (wrong() === null) return
     if (within > 0) await this.#until(() => wrong() === null, within, '')
     const still = wrong()
-    if (still !== null) throw new Untrue(still)
+    if (still !== null) throw new StepFailed(still)
   }
 
   #state(wanted: Readonly<Record<string, unknown>>): void {
@@ -126,7 +126,7 @@ class Run {
     for (const [key, value] of Object.entries(wanted)) {
       // structuredClone, as objects of the scenario's parser have no prototype
       if (isDeepStrictEqual(state[key], structuredClone(value))) continue
-      throw new Untrue(`expected state.${key} ${JSON.stringify(value)}, got ${JSON.stringify(state[key])}`)
+      throw new StepFailed(`expected state.${key} ${JSON.stringify(value)}, got ${JSON.stringify(state[key])}`)
     }
   }
 
@@ -135,28 +135,28 @@ class Run {
     const { timeoutMs } = this.#options
     const left = Math.max(0, timeoutMs - this.#sim.ms)
     const wait = Math.min(within ?? left, left)
-    this.#look()
+    this.#search()
     if (done()) return
-    await this.#sim.run(wait, () => this.#look() || done())
+    await this.#sim.run(wait, () => this.#search() || done())
     this.#check()
     if (done() || (wait === within && why === '')) return
     const over = `within ${wait} ms`
-    throw new Untrue(`${why || 'this did not come true'} ${over}`, wait < (within ?? Number.POSITIVE_INFINITY))
+    throw new StepFailed(`${why || 'this did not come true'} ${over}`, wait < (within ?? Number.POSITIVE_INFINITY))
   }
 
   async #pass(ms: number): Promise<void> {
     const left = this.#options.timeoutMs - this.#sim.ms
-    await this.#sim.run(Math.min(ms, left), () => this.#look())
+    await this.#sim.run(Math.min(ms, left), () => this.#search())
     this.#check()
-    if (ms > left) throw new Untrue(`the ${this.#options.timeoutMs} ms are over`, true)
+    if (ms > left) throw new StepFailed(`the ${this.#options.timeoutMs} ms are over`, true)
   }
 
   /** Searches new log lines for both texts. True when the forbidden text was found. */
-  #look(): boolean {
+  #search(): boolean {
     const { log } = this.#sim
     const { expect, fail } = this.#options
-    for (; this.#looked < log.length; this.#looked++) {
-      const { text = '', ms } = log[this.#looked] ?? {}
+    for (; this.#searched < log.length; this.#searched++) {
+      const { text = '', ms } = log[this.#searched] ?? {}
       if (expect !== undefined && text.includes(expect)) this.#seen = true
       if (fail !== undefined && text.includes(fail)) this.#forbidden ??= `at ${ms} ms: ${text}`
     }
@@ -164,6 +164,6 @@ class Run {
   }
 
   #check(): void {
-    if (this.#forbidden !== null) throw new Untrue(this.#forbidden)
+    if (this.#forbidden !== null) throw new StepFailed(this.#forbidden)
   }
 }

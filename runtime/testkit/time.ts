@@ -81,9 +81,9 @@ export class Time {
   /** The program whose code runs synchronously; null: the body's code runs. */
   owner: Owner | null = null
   /** Promises or microtasks are pending, so the event loop must turn before time passes. */
-  astir = false
+  pending = false
   /** Called with errors of timers that have no known owner. */
-  onLoose: (error: unknown) => void = () => {}
+  onUnowned: (error: unknown) => void = () => {}
   readonly #epochMs: number
   #random: number
   #depth = 0
@@ -169,8 +169,8 @@ export class Time {
       }
     }
     const clear = this.#clear()
-    const stir = () => {
-      this.astir = true
+    const markPending = () => {
+      this.pending = true
     }
     const output = this.#output
     const writer = (stream: 'stdout' | 'stderr') => (text: unknown) => {
@@ -193,15 +193,15 @@ export class Time {
       put(performance, 'now', () => Number(this.clock.now()) / 1e6),
       put(process, 'hrtime', Object.assign(hrtime, { bigint })),
       put(Math, 'random', () => this.#next()),
-      put(globalThis, 'queueMicrotask', this.#stirring(queueMicrotask)),
-      put(process, 'nextTick', this.#stirring(process.nextTick)),
-      promiseHooks.createHook({ init: stir, settled: stir }) as () => void,
+      put(globalThis, 'queueMicrotask', this.#markPending(queueMicrotask)),
+      put(process, 'nextTick', this.#markPending(process.nextTick)),
+      promiseHooks.createHook({ init: markPending, settled: markPending }) as () => void,
     ]
   }
 
-  #stirring<A extends unknown[]>(call: (...args: A) => void): (...args: A) => void {
+  #markPending<A extends unknown[]>(call: (...args: A) => void): (...args: A) => void {
     return (...args) => {
-      this.astir = true
+      this.pending = true
       call(...args)
     }
   }
@@ -224,7 +224,7 @@ export class Time {
       try {
         work()
       } catch (error) {
-        this.onLoose(error)
+        this.onUnowned(error)
       }
     }
     const timer = new Timer(() => this.clock.after(ns, fire))

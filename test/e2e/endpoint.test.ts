@@ -252,7 +252,7 @@ test('HANDOVER 8.3, 8.14: without root the endpoint has no_new_privs and its fil
     if (isRoot) expect(field(status, 'Uid')?.split('\t')[0]).toBe(String(user))
     // not dumpable
     expect(statSync(`/proc/${pid}/mem`).uid).toBe(0)
-    // nobody reads the runtime's stderr any more, as with `medulla sim --keep`
+    // the reader of the runtime's stderr ends, as with `medulla sim --keep`
     body.stdout.destroy()
     process.kill(pid, 'SIGKILL')
     await eventually(() => ![0, pid].includes(endpoint()))

@@ -1,25 +1,25 @@
 /**
- * A Linux kernel of our own, with the hardware interfaces of a Raspberry Pi and no Pi, over the host's own root, so the
- * host's node and this folder's node_modules run in it. There are two: user-mode Linux, a program of this host in which
+ * Boots a Linux kernel with the hardware interfaces of a Raspberry Pi, without a Pi, over the host's own root, so that the
+ * host's node and this folder's node_modules run in it. There are two machines: user-mode Linux, a program of this host in which
  * processes run natively, and Debian's 6.12 in QEMU, which translates every instruction. Neither needs KVM.
  *
- *   node test/kernel/rig.mjs packages [--machine uml|qemu] the packages of the host that are needed, for all or for one
- *   node test/kernel/rig.mjs build [--machine uml|qemu]    makes ready what run boots, once; run does it too for QEMU
- *   node test/kernel/rig.mjs which                         uml or qemu: what run starts without --machine
+ *   node test/kernel/rig.mjs packages [--machine uml|qemu] lists the needed packages of the host, for all machines or for one
+ *   node test/kernel/rig.mjs build [--machine uml|qemu]    makes the files that run boots, once; for QEMU run does it, too
+ *   node test/kernel/rig.mjs which                         prints uml or qemu: the machine of run without --machine
  *   node test/kernel/rig.mjs run [--machine uml|qemu] [--timeout SECONDS] [--silent SECONDS] [--cpus N] [--env K=V]...
  *                                [--out DIR] [--forward HOSTPORT:GUESTPORT] -- COMMAND ARGS...
  *
  * `run` boots, runs the command as root in the current folder, and ends with the command's exit code; with 123 when the
- * command printed nothing for the time of --silent (what QEMU did then is in a file, whose name is printed), 124 when the time was over (default
+ * command printed nothing for the time of --silent (the state of QEMU is then in a file, whose name is printed), 124 when the time was over (default
  * 300 s), 125 when the rig itself failed, 130 when the rig was interrupted. DIR is a folder of the host that the command can
- * write; everything else it writes goes when the guest ends. With --forward a port of the host's 127.0.0.1 leads to one of
+ * write; everything else that it writes is lost when the guest ends. With --forward a port of the host's 127.0.0.1 leads to one of
  * the guest, whose network has nothing else. The command's environment has MEDULLA_RIG=1 and the machine's
  * name as MEDULLA_RIG_MACHINE. --cpus is 1 or 2.
  *
  * User-mode Linux is started where there is a kernel for it: MEDULLA_RIG_KERNEL names one, with its modules in initrd.gz
  * beside it, or `build --machine uml` made one.
  *
- * What is there: gpiochip0 with 54 lines and the label pinctrl-bcm2711 (gpio-sim), also in sysfs; i2c-1 and i2c-2 with
+ * Hardware in the guest: gpiochip0 with 54 lines and the label pinctrl-bcm2711 (gpio-sim), also in sysfs; i2c-1 and i2c-2 with
  * chips (modules/medulla_i2c.c); pwmchip0 with 4 channels (modules/medulla_pwm.c); spidev0.0 and 0.1, looped back
  * (modules/medulla_spi.c); cgroup v2 with cpu, memory and pids; debugfs, tracefs, configfs; two CPUs; with QEMU SCHED_FIFO.
  * guest.ts pulls lines, reads counters and traces opens from inside. Times measured in the guest mean nothing.

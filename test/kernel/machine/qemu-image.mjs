@@ -33,7 +33,7 @@ const DEBIAN_MODULES = ['9pnet_virtio', '9p', 'overlay', 'configfs', 'i2c-dev', 
 const MODULES = ['irq_sim', 'gpio-sim', 'medulla_i2c', 'medulla_pwm', 'medulla_spi']
 
 /**
- * @param {(text: string) => void} say told about each step
+ * @param {(text: string) => void} say called with a text about each step
  * @returns {Promise<{ kernel: string, initrd: string }>} the files to boot, made now or before
  * @throws {RigError} when something is missing or fails, with what to do
  */

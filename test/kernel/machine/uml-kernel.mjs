@@ -59,7 +59,7 @@ export function builtKernel() {
 /**
  * Builds it unless it is there: 3 to 10 minutes on two cores, 3 GB of disk meanwhile, 10 MB afterwards.
  *
- * @param {(text: string) => void} say told about each step, and how far compiling is
+ * @param {(text: string) => void} say called with a text about each step, and with the progress of compiling
  * @returns {Promise<{ kernel: string, initrd: string }>} the files to boot
  * @throws {RigError} when something is missing or fails, with what to do
  */
