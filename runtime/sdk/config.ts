@@ -14,7 +14,7 @@ export function configNames(given: unknown = []): string[] {
     if (typeof name !== 'string' || !NAME.test(name)) {
       throw new TypeError(`config: a name is A-Z, then up to 63 of A-Z, 0-9 and _, got ${JSON.stringify(name)}`)
     }
-    if (given.indexOf(name) !== at) throw new TypeError(`config: ${name} is there twice`)
+    if (given.indexOf(name) !== at) throw new TypeError(`config: ${name} is listed twice`)
   }
   return [...given]
 }

@@ -39,7 +39,7 @@ export class Life {
       new Promise(setImmediate).then(() => (this.#begun === begun ? fn(why) : null)),
     )
     this.#begun = begun
-    const slow = setTimeout(() => this.#log(`onLive has not come back within ${SLOW_MS / 1000} s`, 'warn'), SLOW_MS)
+    const slow = setTimeout(() => this.#log(`onLive has not returned within ${SLOW_MS / 1000} s`, 'warn'), SLOW_MS)
     slow.unref()
     Promise.all(begun)
       .catch((error) => this.#begun === begun && this.#failed(error))
@@ -70,7 +70,7 @@ export class Life {
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<void>((resolve) => {
       timer = setTimeout(() => {
-        this.#log(`${what} took longer than ${Math.round(ms)} ms, and is not waited for`, 'warn')
+        this.#log(`${what} took longer than ${Math.round(ms)} ms: going on without it`, 'warn')
         resolve()
       }, ms)
     })

@@ -89,7 +89,7 @@ async function enter({ grants, confine }: CellMessage): Promise<Entered> {
 
 async function load(message: InitMessage): Promise<void> {
   try {
-    if (cell === null) throw new Error('expected a cell before a program')
+    if (cell === null) throw new Error('expected the message cell before init')
     const { system, ...given } = await cell
     const init: Init = { ...message, ...given, config }
     const host: Host = {

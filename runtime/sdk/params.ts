@@ -47,7 +47,7 @@ const KEYS = { number: ['value', 'min', 'max', 'step', 'unit'], choice: ['value'
 /** Checks declarations and returns their long forms. Throws TypeError that says what to write instead (HANDOVER 11.1). */
 export function declare(params: Params = {}): Record<string, Declaration> {
   const names = Object.keys(params)
-  if (names.length > MAX_PARAMS) throw new TypeError(`params: ${names.length} of them, at most ${MAX_PARAMS}`)
+  if (names.length > MAX_PARAMS) throw new TypeError(`params: ${names.length} parameters, at most ${MAX_PARAMS}`)
   return Object.fromEntries(names.map((name) => [name, declaration(name, params[name])]))
 }
 

@@ -310,7 +310,7 @@ export class Program {
     const { instance, lease } = this.#stage
     this.#host.gate.enter()
     try {
-      if (instance === null) throw new ProgramFailure('takeover-failed', 'resumed before it ever ran')
+      if (instance === null) throw new ProgramFailure('takeover-failed', 'resumed before it was started')
       instance.ticker.before(null)
       if (lease.live) {
         // the swap was called off before this program yielded, so it never stopped

@@ -15,7 +15,7 @@ const HASH = 32
 /** So many chunks are first compared in one go, because little of a large state changes in a tick. */
 const SPAN = 32
 const DATA_AT = 512 * 1024
-/** HANDOVER 5.3 */
+/** The largest state: 64 MiB (HANDOVER 5.3). */
 export const MAX_STATE = 64 * 1024 * 1024
 const MAX_META = 64 * 1024
 

@@ -33,7 +33,7 @@ export function edited(program: string | URL, from: string, to: string): Edited 
   const file = pathOf(program)
   const parts = readFileSync(file, 'utf8').split(from)
   if (parts.length === 2) return { file, text: parts.join(to) }
-  throw new RangeError(`${file}: expected ${JSON.stringify(from)} once, got it ${parts.length - 1} times`)
+  throw new RangeError(`${file}: expected ${JSON.stringify(from)} once, found it ${parts.length - 1} times`)
 }
 
 /** A program that is already built, with its name and version. */

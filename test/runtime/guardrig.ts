@@ -28,7 +28,7 @@ import { eventually } from '../e2e/eventually.ts'
 import { ROOT } from '../project/tree.ts'
 import type { BodyOrder } from './children/guardbody.ts'
 
-/** HANDLES 14.2 */
+/** Time of HANDLES 14.2 within which the guard drives the safe levels. */
 export const SAFE_WITHIN_MS = 150
 export const ABOUT = { model: 'linux', chip: 'test' }
 const CGROUPS = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'].find((path) =>

@@ -43,7 +43,11 @@ test.each<[string, Params, RegExp]>([
   ['a boolean with a range', { x: { value: true, min: 0 } } as never, /unknown key min, a boolean has value/],
   ['a name with a space', { 'a b': 1 }, /a name is a letter/],
   ['a name of the prototype', JSON.parse('{"__proto__": 1}'), /a name is a letter/],
-  ['65 of them', Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`p${i}`, i])), /65 of them, at most 64/],
+  [
+    '65 parameters',
+    Object.fromEntries(Array.from({ length: 65 }, (_, i) => [`p${i}`, i])),
+    /65 parameters, at most 64/,
+  ],
 ])('HANDOVER 11.1: %s is refused at build, with what to write instead', (_, params, message) => {
   expect(() => checkSpec({ needs: {}, params, run: () => {} } satisfies RobotSpec<Needs, object, Params>)).toThrow(
     message,

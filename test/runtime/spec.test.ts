@@ -18,7 +18,7 @@ test.each([
   [{ needs: {}, state: { version: 1, initial: run, migrate: { upp: run } }, run }, "did you mean 'up'?"],
   [{ needs: {}, params: { kp: 'fast' }, run }, 'params.kp: a text needs the choices'],
   [{ needs: {}, config: ['token'], run }, 'config: a name is A-Z, then up to 63 of A-Z, 0-9 and _, got "token"'],
-  [{ needs: {}, config: ['A', 'A'], run }, 'config: A is there twice'],
+  [{ needs: {}, config: ['A', 'A'], run }, 'config: A is listed twice'],
   [{ needs: {}, config: { A: 1 }, run }, "config: expected a list of names like ['MQTT_URL', 'TOKEN']"],
   [{ needs: {}, config: Array.from({ length: 33 }, (_, at) => `N${at}`), run }, 'config: 33 names, at most 32'],
   [{ needs: { config: 'output' }, run }, 'a handle cannot be called config'],

@@ -41,6 +41,6 @@ test('edited() makes a new version to swap to, and refuses a text that is not in
   await sim.run('2s')
   expect(swap.outcome).toBe('committed')
   expect(sim.changes('led').filter(({ ms }) => ms >= 1000 && ms < 1100)).toHaveLength(4)
-  expect(() => edited(blink, 'no such text', '')).toThrow(/program\.ts: expected "no such text" once, got it 0 times/)
+  expect(() => edited(blink, 'no such text', '')).toThrow(/program\.ts: expected "no such text" once, found it 0 times/)
   await sim.stop()
 })
