@@ -1,6 +1,6 @@
 /**
- * The HTTP interface between laptop and robot: types that both sides use. All of it runs inside an established session
- * (CHANNEL.md); a stranger is served only `GET /` ({@link Greeting}).
+ * The HTTP interface between laptop and robot: its routes, and the types that both sides use. Every route needs an established
+ * session (CHANNEL.md); without one, a robot answers only `GET /` ({@link Greeting}).
  *
  * | route | role | body | answer |
  * |---|---|---|---|
@@ -12,12 +12,12 @@
  * | POST /v1/orders | operator | SignedOrder | NDJSON: of PushEvent (start, rollback, release), one PinChange (set), one ParamReport (params), one ConfigInfo (set-config, unset-config), one OperatorInfo (the three of operators), one CounterRange (reset-floor) |
  * | POST /v1/slots/:slot/stop | observer | | NDJSON of PushEvent |
  * | POST /v1/estop | observer | | NDJSON of PushEvent |
- * | GET /v1/slots/:slot/releases | observer | | ReleaseInfo[], what runs first, then newest first, then what was never committed |
+ * | GET /v1/slots/:slot/releases | observer | | ReleaseInfo[]: the running release, then newest first, then those never committed |
  * | GET /v1/slots/:slot/logs?lines=N&follow=1&since=TIME&ago=MS&level=LEVEL | observer | | NDJSON of LogLine |
  * | GET /v1/logs | observer | | the same, of all slots |
  * | GET /v1/slots/:slot/params | observer | | ParamReport |
  * | GET /v1/config | observer | | ConfigReport, without any value |
- * | GET /v1/slots/:slot/spare | operator | | NDJSON of SpareEvent; the slot has a spare child while it is read |
+ * | GET /v1/slots/:slot/spare | operator | | NDJSON of SpareEvent; the slot keeps a spare child while the request is open |
  * | GET /v1/programs/:program/counter | observer | | CounterRange |
  * | GET /v1/receipts?limit=N | observer | | NDJSON of SignedReceipt, oldest first |
  * | GET /v1/pins?follow=1&names=A,B | observer | | NDJSON of PinChange (first the present value of each handle) |
@@ -28,15 +28,18 @@ import type { SignedCertificate } from './cert.ts'
 import type { RefusalCode } from './errors.ts'
 
 export const PROTOCOL = 'medulla/1'
-/** The header of a push that goes with an order. */
+/** The header of a push that carries an order. */
 export const ORDER_HEADER = 'medulla-order'
 export const DEFAULT_PORT = 7171
 export const DEFAULT_SLOT = 'main'
 
-/** Of a value that a robot keeps for its programs. */
+/** Names of config values. */
 export const CONFIG_NAME = /^[A-Z][A-Z0-9_]{0,63}$/
 
-/** Of an operator on a robot; also the principal for `ssh-keygen -Y verify -I`, so nothing that OpenSSH reads as a pattern or a list. */
+/**
+ * Names of operators. Also principals for `ssh-keygen -Y verify -I`, so without characters that OpenSSH reads as a pattern
+ * or a list.
+ */
 export const OPERATOR_NAME = /^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$/
 
 export interface Greeting {
@@ -49,7 +52,7 @@ export interface ErrorBody {
   error: { code: RefusalCode; message: string; hint?: string }
 }
 
-/** In order of a swap; consecutive intervals, so they add up to the wall time (HANDOVER 1). */
+/** Phases of a swap, in order. They follow each other without a gap, so they add up to the wall time (HANDOVER 1). */
 export const PHASES = [
   'receive',
   'open',
@@ -85,11 +88,11 @@ export type Outcome =
   | 'started'
   | 'estopped'
   | 'released'
-  /** a setting of the robot; `reason` says which, and what it is now */
+  /** a setting of the robot changed; `reason` names the setting and its new value */
   | 'changed'
   | 'waiting'
 
-/** What happened, once: the body of a log entry. `seq` counts from 1, `prev` is the digest of the entry before. */
+/** The text of one entry of the signed log. `seq` counts from 1, `prev` is the digest of the entry before. */
 export interface Receipt {
   format: 'medulla-receipt/1'
   seq: number
@@ -99,37 +102,40 @@ export interface Receipt {
   time: string
   slot: string
   outcome: Outcome
-  /** Why, when it is not simply committed. */
+  /** Why the outcome is not a plain success. */
   code?: RefusalCode
-  /** The robot's own words. */
+  /** The same in words, written by the robot. */
   reason?: string
-  /** Of a crash: how long the program had run, and how many failures there were in a row, with this one (HANDOVER 9.10). */
+  /** For a crash: how long the program had run, and how many failures there were in a row, with this one (HANDOVER 9.10). */
   ranMs?: number
   failures?: number
-  /** The program's, on one line and cut: a claim, not a finding (HANDOVER 3.9). */
+  /** The program's own words, on one line and cut: a claim of the program, not an observation of the robot (HANDOVER 3.9). */
   said?: string
   program?: string
   version?: string
   /** Release digests, `sha256:…`, or null when nothing ran. */
   from: string | null
   to: string | null
-  /** Stands for so many of the same outcome, which came in the `periodMs` before `time` (HANDOVER 8.18). */
+  /** The entry stands for this many equal outcomes in the `periodMs` before `time` (HANDOVER 8.18). */
   count?: number
   periodMs?: number
-  /** Fingerprints of who signed the release and who pushed it. */
+  /** Fingerprints of the operators who signed the release and who pushed it. */
   signer?: string
   pusher?: string
-  /** What the body measured, from the moment at which it got the push (HANDOVER 1.4). */
+  /** Measured by the body, from the moment when it got the push (HANDOVER 1.4). */
   phases: PhaseTime[]
   wallMs: number
   /** Time during which no program could write, in ms; null when there was no switch. */
   gapMs: number | null
-  /** From the old program's revocation to its confirmed stop, in ms: until then only its SDK kept it from writing. */
+  /**
+   * From the revocation of the old program's handles to its confirmed stop, in ms. In this time only its SDK keeps it from
+   * writing.
+   */
   fenceMs?: number
   stateBytes: number
-  /** rolled back to a parked state: its age in ms */
+  /** after a rollback to a parked state: the age of that state in ms */
   stateAgeMs?: number
-  /** Changes of the slot's outputs while no program could write; null without a switch, or where they cannot be counted. */
+  /** Changes of the slot's outputs while no program could write; null without a switch, or if they cannot be counted. */
   edges: number | null
   confined: boolean
   fence: number
@@ -142,11 +148,11 @@ export interface SignedReceipt {
 
 export type PushEvent =
   /**
-   * A phase begins, `startMs` after the body got the push. With `by` it is the endpoint's word on how long (`ms`) it
-   * received and opened the bundle before: `startMs` counts from the first byte, and it is in no receipt (HANDOVER 1.4).
+   * A phase begins, `startMs` after the body got the push. With `by`, the endpoint reports that it received or opened the bundle
+   * for `ms`: then `startMs` counts from the first byte, and no receipt has this phase (HANDOVER 1.4).
    */
   | { event: 'phase'; phase: Phase; startMs: number; by?: 'endpoint'; ms?: number }
-  /** The program that runs says why it does not yield now; after `timing.yieldMs` the swap is called off. */
+  /** The running program says why it does not yield now; after `timing.yieldMs` the swap is called off. */
   | { event: 'held'; reason: string }
   | {
       event: 'result'
@@ -157,7 +163,7 @@ export type PushEvent =
       receipt?: Receipt
     }
 
-/** How late the edges of all software PWM of the robot were: each of them is counted. */
+/** How late the edges of all software PWM of the robot were; every edge is counted. */
 export interface Lateness {
   edges: number
   p50Us: number
@@ -185,9 +191,9 @@ export interface SlotStatus {
   log: { lines: number; dropped: number }
   lastGapMs?: number | null
   lastError?: string
-  /** What the slot waits for, and what to do about it; it is not tried again before (HANDOVER 9.9). */
+  /** What the slot waits for, and how to help; until then its program is not started again (HANDOVER 9.9). */
   waits?: string
-  /** The next command to think of. */
+  /** A suggestion for the next command. */
   hint?: string
   previous?: string
 }
@@ -199,12 +205,12 @@ export interface StatusReport {
   simulated: boolean
   /** `weak` (SIGSTOP) or `cgroup` */
   fence: 'weak' | 'cgroup'
-  /** Memory and number of processes of a program: held by the kernel, or not at all. */
+  /** Who limits memory and processes of a program: `cgroup`, or `weak`, per-process limits only */
   limits: 'weak' | 'cgroup'
   confined: boolean
-  /** Something keeps the robot's clock right (BUNDLE 10.13). */
+  /** A time service keeps the robot's clock right (BUNDLE 10.13). */
   clockSynced: boolean
-  /** What the process that reads the network is held by; absent: an older robot does not say. */
+  /** How the process that reads the network is confined; absent from older robots. */
   endpoint?: EndpointReport
   /** Latched: nothing runs until an operator releases it. */
   estop: { since: string; reason: string } | null
@@ -214,11 +220,11 @@ export interface StatusReport {
 }
 
 export interface EndpointReport {
-  /** uid of its own, without a capability; null: it runs as the user of the runtime */
+  /** its own uid, without capabilities; null: it runs as the user of the runtime */
   user: number | null
   /** `none`: it sees the file system as the runtime does */
   sandbox: 'none' | 'namespaces' | 'bwrap'
-  /** System calls that it does not need are refused. */
+  /** a filter refuses the system calls that it does not need */
   seccomp: boolean
 }
 
@@ -230,7 +236,10 @@ export interface LogLine {
   text: string
   fence: number
 }
-/** A child waits for the next program of the slot, which starts sooner in it; or none does (any more). */
+/**
+ * Whether a spare child is ready for the next program of the slot, which then starts sooner; `reason` says why there is
+ * none.
+ */
 export type SpareEvent = { event: 'spare'; ready: true } | { event: 'spare'; ready: false; reason: string }
 export interface PinChange {
   name: string
@@ -241,7 +250,7 @@ export interface PinChange {
   slot?: string
 }
 
-/** Which counters the robot lets in for a program, and its clock in ms (BUNDLE 6.8). */
+/** The range of counters that the robot takes for a program, and the robot's clock in ms (BUNDLE 6.8). */
 export interface CounterRange {
   least: number
   most: number
@@ -249,49 +258,49 @@ export interface CounterRange {
   synchronised: boolean
 }
 
-/** A release that the robot keeps for a slot, or that was undone there. */
+/** A release that the robot keeps for a slot, or that was undone in the slot. */
 export interface ReleaseInfo {
   digest: string
   program: string
   version: string
   signer: string
-  /** Name of the operator who pushed it, or fingerprint of one that the robot no longer knows. */
+  /** Name of the operator who pushed it; the fingerprint if the robot no longer knows the operator. */
   pusher: string
   /** when it was installed */
   time: string
-  /** it runs, or would be started */
+  /** the slot runs this release, or would start it */
   current: boolean
-  /** Absent: it runs for the first time, or ran under a runtime that did not remember this. */
+  /** Absent in its first run, and for runs under an older runtime. */
   run?: ReleaseRun
-  /** It was undone: it is named here, and the robot has not kept it. */
+  /** The release was undone, and the robot has not kept it. */
   undone?: true
-  /** For how long it runs now, in ms; absent unless it does. */
+  /** How long it has been running, in ms; absent unless it runs now. */
   runsMs?: number
 }
 
-/** How a release did in its slot (HANDOVER 7.11). */
+/** How a release ran in its slot (HANDOVER 7.11). */
 export interface ReleaseRun {
-  /** Its longest run, at least. */
+  /** Lower bound of its longest run. */
   ranMs: number
-  /** It ran for a minute since it last crashed sooner, or it never crashed and was stopped or replaced. */
+  /** It has run for a minute since its last earlier crash, or it never crashed and was stopped or replaced. */
   well: boolean
-  /** at least */
+  /** Lower bound of the number of crashes. */
   crashes: number
-  /** How long it had run before it crashed last. */
+  /** How long it had run before its last crash. */
   crashMs: number | null
 }
 
-/** In order. What a program prints counts as `info`, what it prints to stderr as `warn`. */
+/** From the least to the worst. stdout of a program counts as `info`, stderr as `warn`. */
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const
 export type LogLevel = (typeof LOG_LEVELS)[number]
 
-/** One parameter that a program declares; `type` says which of the other fields there are. */
+/** One parameter that a program declares; the fields from `min` on depend on `type`. */
 export interface ParamInfo {
   name: string
   type: 'number' | 'boolean' | 'choice'
   value: number | boolean | string
   default: number | boolean | string
-  /** An operator has set it, perhaps to its default: it stays until it is reset. */
+  /** An operator has set the value, which then stays until a reset. */
   set: boolean
   min?: number
   max?: number
@@ -305,22 +314,25 @@ export interface ParamReport {
   version: string
   params: ParamInfo[]
 }
-/** All of it or nothing (HANDOVER 11.2). */
+/** A change takes effect as a whole, or not at all (HANDOVER 11.2). */
 export type ParamChange = { set: Record<string, number | boolean | string> } | { reset: string[] | 'all' }
 
-/** The recipient of config values, as exact JSON text, signed by the robot: base64 SSHSIG blob, namespace `config@medulla` (BUNDLE 13.2). */
+/**
+ * The recipient of config values, as exact JSON text, signed by the robot: base64 SSHSIG blob, namespace `config@medulla`
+ * (BUNDLE 13.2).
+ */
 export interface SignedConfigKey {
   key: string
   sig: string
 }
-/** What anybody is told of a config value: everything but the value. */
+/** What the robot says about a config value: everything but the value. */
 export interface ConfigInfo {
   name: string
-  /** when it was set; null: a program needs it, and it is not set */
+  /** when it was set; null: a program needs the value, but it is not set */
   time: string | null
-  /** name of the operator who set it, or fingerprint of one that the robot no longer knows */
+  /** name of the operator who set it; the fingerprint if the robot no longer knows the operator */
   by: string | null
-  /** programs that need it: what each slot runs, or would start */
+  /** programs that need the value, of those that a slot runs or would start */
   uses: { slot: string; program: string; version: string; runs: boolean }[]
 }
 export interface ConfigReport {
@@ -328,23 +340,26 @@ export interface ConfigReport {
   values: ConfigInfo[]
 }
 
-/** Whoever the robot knows. */
+/** An operator of the robot. */
 export interface OperatorInfo {
   name: string
   role: Role
   fingerprint: string
 }
 
-/** What operators can order. Digests are of releases, `sha256:…`. */
+/** The contents of an order, without robot and nonce. Digests are those of releases, `sha256:…`. */
 export type Wish =
   | { order: 'start'; slot: string }
-  /** `target` is of `program`; `from` is what the slot runs, or would start, as the operator saw it */
+  /**
+   * `target` is a release of `program`; `from` is the release that the slot ran, or would have started, when the operator
+   * gave the order
+   */
   | { order: 'rollback'; slot: string; program: string; target: string; from: string | null }
   /** a handle that no program holds */
   | { order: 'set'; handle: string; value: number }
   /**
-   * of a simulated board only: an input is pressed to a level, as its program reads it, or a chip is poked; `value` is JSON,
-   * null lets an input go
+   * on a simulated board only: presses an input to a level, as its program reads it, or changes what a chip senses; `value` is
+   * JSON, null releases an input
    */
   | { order: 'poke'; handle: string; what: string | null; value: string }
   | { order: 'params'; slot: string; change: ParamChange }
@@ -353,9 +368,9 @@ export type Wish =
   | { order: 'unset-config'; name: string }
   /** ends the emergency stop */
   | { order: 'release' }
-  /** goes with a push; `digest` null when who pushes cannot open the bundle */
+  /** comes with a push; `digest` is null when the laptop cannot open the bundle */
   | { order: 'push'; slot: string; digest: string | null; force: boolean; retry: boolean }
-  /** by an owner, as the three that follow; `operator` is a fingerprint, `key` the line of a .pub file */
+  /** only from owners, as the next three; `operator` is a fingerprint, `key` the line of a .pub file */
   | {
       order: 'add-operator'
       card: SignedCertificate | null
@@ -365,7 +380,7 @@ export type Wish =
     }
   | { order: 'change-role'; operator: string; role: Role }
   | { order: 'remove-operator'; operator: string }
-  /** by an owner: any counter of `program` is new again */
+  /** the robot takes any counter of `program` again */
   | { order: 'reset-floor'; program: string }
 export type Order = Wish & {
   format: 'medulla-order/2'
@@ -381,5 +396,5 @@ export interface SignedOrder {
 }
 
 export type Role = 'owner' | 'operator' | 'observer'
-/** Higher includes lower. */
+/** A role may do everything that a role of lower rank may. */
 export const ROLE_RANK: Readonly<Record<Role, number>> = { observer: 1, operator: 2, owner: 3 }

@@ -1,4 +1,4 @@
-/** A certificate says which keys one identity uses, and is signed by that identity's own key (BUNDLE 3). */
+/** Certificates (cards): each lists the keys of one identity, and is signed by the identity's own key (BUNDLE 3). */
 
 import { LIMITS } from './bundle/limits.ts'
 import { parseRecipient } from './bundle/seal.ts'
@@ -40,27 +40,28 @@ export async function issueCertificate(cert: Certificate, signer: Signer): Promi
   return { cert: Buffer.from(bytes).toString(), sig: toBase64(await signer.sign('cert@medulla', bytes)) }
 }
 
-/** Throws a Refusal. That the keys belong together is proven; whether this identity is trusted is the caller's question. */
+/** Verifies that the keys belong together; throws a Refusal otherwise. Whether to trust the identity is up to the caller. */
 export function verifyCertificate(signed: SignedCertificate): Certificate & { id: string } {
   if (typeof signed?.cert !== 'string' || typeof signed.sig !== 'string') {
     throw new Refusal('bad-signature', 'certificate: expected {cert, sig}')
   }
-  // BUNDLE 3.3: before anything is computed
+  // the size comes before any costly step: a stranger sends this (BUNDLE 3.3)
   if (signed.cert.length > LIMITS.certificate) {
     throw new Refusal('too-large', `certificate: more than ${LIMITS.certificate} bytes`)
   }
   const bytes = Buffer.from(signed.cert)
-  // BUNDLE 3.2
+  // the signature before the text is interpreted; below, the text must name the key that signed it (BUNDLE 3.2)
   const { publicKey } = verifyBase64(signed.sig, 'cert@medulla', bytes)
   const cert = parseCertificate(bytes)
-  if (cert.key !== publicKey) throw new Refusal('bad-signature', 'certificate: signed by another key than it names')
+  if (cert.key !== publicKey)
+    throw new Refusal('bad-signature', 'certificate: signed by another key than the one it names')
   return { ...cert, id: fingerprint(cert.key) }
 }
 
 function parseCertificate(bytes: Uint8Array): Certificate {
   const read = readJson(bytes, 'certificate', FORMAT, LIMITS.certificate)
   const subject = read.oneOf('subject', ['robot', 'operator'])
-  // BUNDLE 3.1: a robot has an age key, an operator has none
+  // a robot has an age key, an operator has none (BUNDLE 3.1)
   read.keys(['format', 'subject', 'name', 'key', 'noise', 'created', ...(subject === 'robot' ? ['age'] : [])])
   const key = read.text('key', PUBLIC_KEY_PATTERN, 80)
   decodePublicKey(key)

@@ -1,12 +1,12 @@
-/** Invariant: what the doctor found is plain data, with every fix as something to type or to write. */
+/** Types for the findings of `medulla doctor`, as plain data; each fix is something to type, to write or to do. */
 
 export type Severity = 'ok' | 'warning' | 'problem'
 
-/** A command for a shell on the robot, a line for a file, or what no computer can do. */
+/** `run`: a command for a shell on the robot; `write`: a line for a file; `do`: work for a person. */
 export type Fix = { readonly run: string } | { readonly write: string; readonly to: string } | { readonly do: string }
 
 export interface Finding {
-  /** A short noun, as `i2c`; the same one may come more than once. */
+  /** A short noun, as `i2c`; several findings may have the same. */
   readonly about: string
   readonly severity: Severity
   readonly found: string
@@ -16,9 +16,9 @@ export interface Finding {
 
 export interface DoctorReport {
   readonly host: string
-  /** What the device tree, or else the architecture, says that this is. */
+  /** Model by the device tree, or else the architecture. */
   readonly machine: string
-  /** The board file that was looked at, or null. */
+  /** The board file that was checked, or null. */
   readonly board: string | null
   readonly findings: readonly Finding[]
 }

@@ -1,4 +1,4 @@
-/** Every refusal of this layer: a code that scripts can match, a cause, and the next command to type. */
+/** Refusals: each has a code that scripts can match, a message with the cause, and a hint for the next step. */
 export const REFUSAL_CODES = [
   // who
   'unknown-operator',
@@ -73,7 +73,7 @@ export const REFUSAL_CODES = [
 ] as const
 export type RefusalCode = (typeof REFUSAL_CODES)[number]
 
-/** Carried over HTTP and IPC as `{code, message, hint}`. Messages are lower case and never hold a secret. */
+/** Sent over HTTP and IPC as `{code, message, hint}`. Messages are lower case and never contain a secret. */
 export class Refusal extends Error {
   readonly code: RefusalCode
   /** The next command to type, or what to change. */

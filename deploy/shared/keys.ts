@@ -1,4 +1,7 @@
-/** Who signs, and where secrets lie: private files of one owner, never an argument of a process (BUNDLE 2). */
+/**
+ * Loads and makes keys. Secrets are in files that only their owner can read, and never in arguments of a process
+ * (BUNDLE 2).
+ */
 import { createPrivateKey, createPublicKey, type KeyObject, randomBytes } from 'node:crypto'
 import { chmod, link, mkdir, open, readFile, stat, unlink, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
@@ -33,21 +36,21 @@ export async function loadSigner(path: string): Promise<Signer> {
     const publicKey = publicKeyLine(text)
     return agentSigner(publicKey, path)
   }
-  // BUNDLE 2.5
+  // a private key that others can read is refused (BUNDLE 2.5)
   await requirePrivate(path)
   const { publicKey, privateKey } = parseSshKey(text)
   if (privateKey) return keySigner(publicKey, privateKey)
   return agentSigner(publicKey, path)
 }
 
-/** BUNDLE 2.1: the key of a line of a `.pub` or allowed_signers file, its comment dropped. */
+/** The key in a line of a `.pub` or allowed_signers file, without its comment (BUNDLE 2.1). */
 export function publicKeyLine(text: string): string {
   const line = text.trim().split(/\s+/).slice(0, 2).join(' ')
   decodePublicKey(line)
   return line
 }
 
-/** For keys that are in memory already. */
+/** A signer with a key in memory. */
 export function keySigner(publicKey: string, privateKey: KeyObject): Signer {
   return {
     publicKey,
@@ -64,13 +67,13 @@ function agentSigner(publicKey: string, path: string): Signer {
   }
 }
 
-/** A new OpenSSH key and its `.pub`; throws `no-key` when either is there already. */
+/** Makes an OpenSSH key and its `.pub`; throws `no-key` if one of the two files exists. */
 export async function generateKey(path: string, comment: string): Promise<Signer> {
   const { publicKey, file } = makeSshKey(comment)
   await mkdir(dirname(path), { recursive: true, mode: 0o700 })
   const taken = (cause: unknown) =>
     (cause as NodeJS.ErrnoException).code === 'EEXIST'
-      ? new Refusal('no-key', `${path} or its .pub is there already`, 'move it away first, or use it as it is', {
+      ? new Refusal('no-key', `${path} or its .pub exists already`, 'use this key, or move it away first', {
           cause,
         })
       : cause
@@ -102,7 +105,7 @@ export async function generateAgeIdentity(): Promise<{ identity: string; recipie
   return { identity, recipient: await identityToRecipient(identity) }
 }
 
-/** The content of a secret file, which is made when it is absent. Two callers at once get the same content. */
+/** Reads a secret file, and makes it first if it does not exist. Two callers at the same time get the same content. */
 export async function ensureSecretFile(
   path: string,
   make: () => string | Uint8Array | Promise<string | Uint8Array>,
@@ -123,7 +126,10 @@ export async function ensureSecretFile(
   return readFile(path)
 }
 
-/** BUNDLE 2.5: whole and on disk, or absent: written beside, then linked, which never replaces a file. */
+/**
+ * Writes a new file so that it is complete on disk, or absent: under another name first, then linked, which never replaces
+ * a file (BUNDLE 2.5).
+ */
 async function createSecret(path: string, content: string | Uint8Array): Promise<void> {
   const beside = `${path}.${process.pid}-${Math.random().toString(36).slice(2)}.new`
   const file = await open(beside, 'wx', 0o600)
@@ -141,7 +147,7 @@ async function createSecret(path: string, content: string | Uint8Array): Promise
   }
 }
 
-/** BUNDLE 2.5: as ssh does. Windows has no such modes. */
+/** Refuses a secret file that others can read, as ssh does (BUNDLE 2.5). Windows has no such modes. */
 async function requirePrivate(path: string): Promise<void> {
   const { mode } = await stat(path)
   if (process.platform !== 'win32' && (mode & 0o077) !== 0) {
@@ -153,7 +159,8 @@ async function requirePrivate(path: string): Promise<void> {
 async function readKeyFile(path: string): Promise<string> {
   try {
     const bytes = await readFile(path)
-    if (bytes.length > MAX_KEY_FILE) throw new Refusal('no-key', `${path} is no key file: ${bytes.length} bytes`)
+    if (bytes.length > MAX_KEY_FILE)
+      throw new Refusal('no-key', `${path} is too large for a key: ${bytes.length} bytes`)
     return bytes.toString('latin1')
   } catch (cause) {
     if (cause instanceof Refusal) throw cause

@@ -1,9 +1,9 @@
 /**
- * Invariant: a log, or the end of one, that verifies is the robot's own, without a gap from the first entry that was given
- * to the head that is shown, and contains the heads that are known otherwise (HANDOVER 8.20; test/store/receipts.test.ts).
+ * Verifies the robot's log of receipts. Invariant: entries that verify were signed by the robot, without a gap from the first
+ * given entry to the returned head, and contain the heads that are already known (HANDOVER 8.20; test/store/receipts.test.ts).
  *
- * Each entry is signed and holds its number and the digest of the exact text of the one before. A log that was cut off at
- * its end has no mark of that: it is the head seen earlier, and the one that the robot reports, that show it.
+ * Each entry is signed, and has its number and the digest of the exact text of the entry before. The entries alone cannot show
+ * that the end of a log is missing: the head that was seen earlier, or that the robot reports, shows it.
  */
 import { createHash } from 'node:crypto'
 import type { Receipt, SignedReceipt } from './api.ts'
@@ -20,10 +20,10 @@ export interface Head {
   digest: string
 }
 export interface LogProblem {
-  /** counts from 1, of the lines that were given */
+  /** number of the line, from 1 */
   line: number
   message: string
-  /** Nothing is wrong with the lines: they begin too late to show that they continue the head seen earlier. */
+  /** The lines are valid, but begin too late to show that they continue the head seen earlier. */
   unproven?: true
 }
 /** `first` is the number of the first entry. */
@@ -33,11 +33,11 @@ export type LogVerdict = { entries: number; first: number; head: Head } & (
 )
 
 export interface VerifyOptions {
-  /** The lines are the last ones of a log, so the first entry need not be its first. */
+  /** The lines are the end of a log: their first entry need not be number 1. */
   partial?: boolean
-  /** A head noted earlier: it must be in the log, or what the first line follows. */
+  /** A head that was seen earlier: the log must contain it, or begin right after it. */
   seen?: Head
-  /** What the robot says is its head: the log must reach it. */
+  /** The head that the robot reports: the log must reach it. */
   reported?: Head
 }
 
@@ -45,7 +45,10 @@ export function receiptDigest(text: string): string {
   return `sha256:${createHash('sha256').update(text).digest('hex')}`
 }
 
-/** The fields that chain and attribute an entry, of one NDJSON line. Throws Refusal `bad-bundle`. Checks no signature. */
+/**
+ * Parses one NDJSON line, and checks the fields that chain an entry and name its robot. Does not verify the signature.
+ * Throws Refusal `bad-bundle`.
+ */
 export function parseEntry(line: string): { signed: SignedReceipt; receipt: Receipt } {
   const signed = readObject(line, 'the line') as Partial<SignedReceipt>
   const { receipt: text, sig } = signed
@@ -79,9 +82,9 @@ export function verifyLog(lines: readonly string[], robotPublicKey: string, opts
   let head: Head = { seq: 0, digest: GENESIS }
   let first = 1
   const heads = [
-    { head: opts.seen, means: 'was seen earlier' },
-    { head: opts.reported, means: 'is what the robot reports' },
-  ].flatMap(({ head, means }) => (head === undefined ? [] : [{ ...head, means }]))
+    { head: opts.seen, origin: 'was seen earlier' },
+    { head: opts.reported, origin: 'is what the robot reports' },
+  ].flatMap(({ head, origin }) => (head === undefined ? [] : [{ ...head, origin }]))
   for (const [index, line] of lines.entries()) {
     const fail = (message: string): LogVerdict => ({
       ok: false,
@@ -98,14 +101,14 @@ export function verifyLog(lines: readonly string[], robotPublicKey: string, opts
       if (index === 0 && opts.partial === true) {
         first = receipt.seq
         const before = heads.find(({ seq, digest }) => seq === first - 1 && digest !== receipt.prev)
-        if (before !== undefined) return fail(`follows ${receipt.prev}, but ${before.digest} ${before.means}`)
+        if (before !== undefined) return fail(`follows ${receipt.prev}, but ${before.digest} ${before.origin}`)
       } else {
         if (receipt.seq !== head.seq + 1) return fail(`has number ${receipt.seq}, expected ${head.seq + 1}`)
         if (receipt.prev !== head.digest) return fail(`follows ${receipt.prev}, expected ${head.digest}`)
       }
       head = { seq: receipt.seq, digest: receiptDigest(signed.receipt) }
       const other = heads.find(({ seq, digest }) => seq === head.seq && digest !== head.digest)
-      if (other !== undefined) return fail(`is ${head.digest}, but ${other.digest} ${other.means}`)
+      if (other !== undefined) return fail(`is ${head.digest}, but ${other.digest} ${other.origin}`)
     } catch (error) {
       if (error instanceof Refusal) return fail(error.message)
       throw error
@@ -115,9 +118,10 @@ export function verifyLog(lines: readonly string[], robotPublicKey: string, opts
     const problem = { line: lines.length + 1, message, ...(unproven && { unproven }) }
     return { ok: false, entries: lines.length, first, head, problem }
   }
-  for (const { seq, means } of heads) {
-    if (seq > head.seq) return end(`is missing: the log ends at number ${head.seq}, but number ${seq} ${means}`)
-    if (seq < first - 1) return end(`ends what begins at number ${first}, after number ${seq}, which ${means}`, true)
+  for (const { seq, origin } of heads) {
+    if (seq > head.seq) return end(`is missing: the log ends at number ${head.seq}, but number ${seq} ${origin}`)
+    if (seq < first - 1)
+      return end(`ends a log that begins at number ${first}, after number ${seq}, which ${origin}`, true)
   }
   return { ok: true, entries: lines.length, first, head }
 }

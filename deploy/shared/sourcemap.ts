@@ -1,6 +1,6 @@
 /**
- * The source map of a program's one file, as its payload carries it (BUNDLE 11.9): positions of the author's files and of
- * npm packages, without their text, and with nothing of the machine it was built on.
+ * Makes the source map in a payload (BUNDLE 11.9): positions in the author's files and in npm packages, without their text and
+ * without paths of the computer that built it.
  */
 import { realpathSync } from 'node:fs'
 import { dirname, relative, resolve, sep } from 'node:path'
@@ -14,15 +14,15 @@ interface RawMap {
 }
 
 /**
- * `raw` is esbuild's map, whose sources are relative to `root`, the program's folder; `library` are the files that `medulla` and
- * `medulla/drivers` mean. `shift` lines were put before the program. Null: a map that is larger than a robot takes.
+ * `raw` is esbuild's map, with sources relative to `root`, the program's folder. `library` are the files that programs import as
+ * `medulla` and `medulla/drivers`. `shift` is the number of lines before esbuild's output. Null if the map is too large.
  */
 export function compactMap(
   raw: string,
   { root, library, shift }: { root: string; library: readonly string[]; shift: number },
 ): Uint8Array | null {
   const { sources, mappings } = JSON.parse(raw) as RawMap
-  // esbuild names files without links
+  // esbuild resolves symbolic links in the names of files
   const folders = library.map((file) => dirname(real(resolve(file))) + sep)
   const names = sources.map((source) => nameOf(resolve(root, source), root, folders))
   const used = new Map<string, number>()
@@ -39,7 +39,7 @@ export function compactMap(
   return bytes.length > LIMITS.sourceMap ? null : bytes
 }
 
-/** Of the author's files every position; of packages one for each of their lines; of the library only that it is there. */
+/** Keeps every position in the author's files, one for each line of a package, and a single one for the library. */
 function compactLine(
   line: readonly SourceMapSegment[],
   names: readonly string[],
@@ -61,7 +61,7 @@ function compactLine(
   return kept
 }
 
-/** As the author knows the file: `program.ts`, `lib/arm.ts`, `node_modules/mqtt/dist/client.js`. */
+/** The name of a file as its author knows it: `program.ts`, `lib/arm.ts`, `node_modules/mqtt/dist/client.js`. */
 function nameOf(file: string, root: string, library: readonly string[]): string {
   const path = file.split(sep).join('/')
   const packages = path.lastIndexOf('/node_modules/')

@@ -1,4 +1,7 @@
-/** Ed25519 keys in OpenSSH's own file format, read without loading anything: a push has 100 ms (BUNDLE 2.5). */
+/**
+ * Reads and makes Ed25519 keys in OpenSSH's file format, on node:crypto alone: loading a library would delay each push
+ * (BUNDLE 2.5).
+ */
 import { createPrivateKey, createPublicKey, type KeyObject, randomBytes } from 'node:crypto'
 import { encodePublicKey, field, Reader, u32 } from './bundle/sshsig.ts'
 import { Refusal } from './errors.ts'
@@ -16,7 +19,7 @@ const PKCS8_ED25519 = Buffer.from('302e020100300506032b657004220420', 'hex')
 const SPKI_BYTES = 12
 const KEY_TYPE = 'ssh-ed25519'
 
-/** Throws `no-key`, without a byte of the key in the message. */
+/** Throws `no-key`; the message contains no part of the key. */
 export function parseSshKey(text: string): SshKey {
   try {
     return parse(text)
@@ -39,7 +42,7 @@ function parse(text: string): SshKey {
   if (read.u32() !== 1) throw new Refusal('no-key', 'expected one key in the file')
   const outer = new Reader(read.field())
   const type = outer.field().toString('latin1')
-  // BUNDLE 2.1
+  // one key type, so that signatures have one form (BUNDLE 2.1)
   if (type !== KEY_TYPE)
     throw new Refusal('no-key', `expected a key of type ${KEY_TYPE}, got ${JSON.stringify(type.slice(0, 48))}`)
   const key = outer.field()
@@ -53,7 +56,7 @@ function parse(text: string): SshKey {
   const secret = inner.field()
   if (secret.length !== 64) throw new Refusal('no-key', 'the private key has a wrong length')
   const privateKey = privateKeyOf(secret.subarray(0, 32))
-  // BUNDLE 2.5: a file whose halves do not belong together must not sign
+  // a file whose public and private key differ must not sign (BUNDLE 2.5)
   if (!rawPublicKey(privateKey).equals(key)) throw new Refusal('no-key', 'public and private key do not match')
   return { publicKey, privateKey }
 }
@@ -66,9 +69,9 @@ function rawPublicKey(privateKey: KeyObject): Buffer {
   return createPublicKey(privateKey).export({ format: 'der', type: 'spki' }).subarray(SPKI_BYTES)
 }
 
-/** A new key as the two files of OpenSSH hold it. */
+/** Makes a key: the line of its .pub file without comment, and the text of its private file. */
 export function makeSshKey(comment: string): { publicKey: string; file: string } {
-  // any 32 bytes are a seed (RFC 8032, 5.1.5); why not generateKeyPairSync(): channel/x25519.ts
+  // Any 32 bytes are a seed (RFC 8032, 5.1.5). Not generateKeyPairSync(), which can hang: see channel/x25519.ts.
   const seed = randomBytes(32)
   const key = rawPublicKey(privateKeyOf(seed))
   const check = randomBytes(4)

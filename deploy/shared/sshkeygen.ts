@@ -1,11 +1,17 @@
-/** Signs with keys that this process never sees: an agent's, or one that ssh-keygen itself unlocks (BUNDLE 2.6). */
+/**
+ * Signs with a key that this process never reads: a key in an ssh agent, or an encrypted key that ssh-keygen unlocks
+ * (BUNDLE 2.6).
+ */
 import { spawn } from 'node:child_process'
 import { verify } from './bundle/sshsig.ts'
 import { Refusal } from './errors.ts'
 
 const MAX_OUTPUT = 16 * 1024
 
-/** The terminal and the agent stay reachable, for a passphrase, a PIN or a touch; only paths and the namespace are arguments. */
+/**
+ * ssh-keygen can use the terminal and the agent for a passphrase, a PIN or a touch. Its arguments are only paths and the
+ * namespace.
+ */
 export async function signWithSshKeygen(
   path: string,
   publicKey: string,
@@ -22,7 +28,7 @@ export async function signWithSshKeygen(
   }
   child.stdout.on('data', collect(out))
   child.stderr.on('data', collect(err))
-  child.stdin.on('error', () => {}) // it may end without reading; its exit code says why
+  child.stdin.on('error', () => {}) // ssh-keygen may end without reading; its exit code says why
   child.stdin.end(message)
   const code = await new Promise<number | null>((resolve, reject) => {
     child.on('error', (cause) => {
@@ -31,18 +37,22 @@ export async function signWithSshKeygen(
     })
     child.on('close', resolve)
   })
-  const said = err.join('').trim().split('\n').at(-1) ?? ''
-  if (code !== 0 && /passphrase/i.test(said)) {
+  const lastLine = err.join('').trim().split('\n').at(-1) ?? ''
+  if (code !== 0 && /passphrase/i.test(lastLine)) {
     throw new Refusal(
       'passphrase',
-      `ssh-keygen: ${said}`,
+      `ssh-keygen: ${lastLine}`,
       'type the right passphrase, or add the key to an agent: ssh-add',
     )
   }
   if (code !== 0)
-    throw new Refusal('no-key', `ssh-keygen: ${said || `ended with ${code}`}`, `is ${path} in your agent? ssh-add -l`)
+    throw new Refusal(
+      'no-key',
+      `ssh-keygen: ${lastLine || `ended with ${code}`}`,
+      `check that ${path} is in your agent: ssh-add -l`,
+    )
   const armored = out.join('')
-  // an agent that signs with another key, or a ssh-keygen that speaks otherwise, is found here and not on the robot
+  // an agent may sign with another key, or an ssh-keygen write another form: refuse that here, not on the robot
   if (verify(armored, namespace, message).publicKey !== publicKey) {
     throw new Refusal('no-key', `ssh-keygen signed with another key than ${path}`)
   }

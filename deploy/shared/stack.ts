@@ -1,17 +1,17 @@
 /**
- * From an error to the place in the author's own files where it was thrown, by the source map of the build (BUNDLE 11.9).
+ * Finds the place in the author's files where an error was thrown, with the source map of the build (BUNDLE 11.9).
  *
- * Used where a program is built, on the robot by the loader, and by the test kit. A map is read only when there is an error.
+ * Used by the build, by the loader on the robot, and by the test kit. A map is read only when there is an error.
  */
 import { SourceMap } from 'node:module'
 import { relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { inspect } from 'node:util'
 
-/** What a source map names as the source of everything that is `medulla`'s. */
+/** The name in source maps for all files of the library. */
 export const LIBRARY_SOURCE = 'medulla'
 
-/** An error as it can be sent from one process to another. */
+/** An error in a form that one process can send to another. */
 export interface Thrown {
   readonly name: string
   readonly message: string
@@ -28,33 +28,33 @@ export interface Place {
 export interface Explained {
   /** On one line, with the place: `TypeError: x is not a function at program.ts:8:41`. */
   readonly text: string
-  /** The whole message, and below it the calls that are the author's or a package's. */
+  /** The whole message, and below it the calls in the author's files and in packages. */
   readonly stack: string
-  /** The innermost place in the author's own files; in a package when there is none. */
+  /** The innermost place in the author's files; in a package if there is none. */
   readonly place: Place | null
 }
 
 /**
- * The text of the map that belongs to a file of a stack; null when it has none, undefined when it is no program's file. A
- * `root` is of an author's own file, and the folder that its name is relative to.
+ * For a file of a stack: the text of its source map; null if it has none; undefined if it is not a file of a program; for a
+ * source file of the author, the folder (`root`) to which its name is relative.
  */
 export type FindMap = (file: string) => string | { root: string } | null | undefined
 type Found = SourceMap | { root: string } | null | undefined
 
-/** Room for text and place in the 300 characters of HANDOVER 3.9. */
+/** Limit for text and place together: they must fit in the 300 characters of HANDOVER 3.9. */
 const MAX_TEXT = 280
 const MAX_MESSAGE = 2000
 const MAX_FRAMES = 12
 const MAX_CAUSES = 4
 const FRAME = /^\s*at (?:(.+?) \()?(?:async )?([^()]+?):(\d+):(\d+)\)?$/
-/** How the ticker calls what `every` was given. */
+/** The name in a stack of the function that was given to `every`: the ticker calls it as a property. */
 const CALLED_BY_US = /^(?:async )?Object\.fn$/
 
 interface Frame extends Place {
   readonly call: string | null
 }
 
-/** The error, then its causes, the innermost last. */
+/** The error and its causes, the innermost cause last. */
 export function thrownBy(error: unknown): Thrown[] {
   const list: Thrown[] = []
   const seen = new Set<unknown>()
@@ -75,7 +75,7 @@ export function thrownBy(error: unknown): Thrown[] {
   return list
 }
 
-/** `thrown` as {@link thrownBy} gives it. */
+/** Makes the text of an error for people. `thrown` is the result of {@link thrownBy}. */
 export function explain(thrown: readonly Thrown[], findMap: FindMap): Explained {
   const maps = new Map<string, Found>()
   const mapOf = (file: string): Found => {
@@ -118,7 +118,7 @@ function titled({ name, message }: Thrown): string {
   return message === '' ? name : `${name}: ${message}`
 }
 
-/** The calls of a stack that are not the library's, the runtime's or Node's, up to the last of the author's. */
+/** The calls of a stack without those of the library, the runtime and Node, up to the outermost call in the author's files. */
 function framesOf(stack: string, mapOf: (file: string) => Found): Frame[] {
   const frames: Frame[] = []
   for (const line of stack.split('\n')) {

@@ -108,7 +108,7 @@ test('BUNDLE 5.1, 5.2: only our own tar is read', async () => {
   if (!a || !b) throw new Error('no files')
   const unsorted = await writeTar([b, a], 'given')
   expect((await refusal(() => readTar(unsorted))).message).toContain("'a' comes after 'b'")
-  expect((await refusal(() => writeTar([a, a]))).message).toContain('twice')
+  expect((await refusal(() => writeTar([a, a]))).message).toContain('two files are named')
   const odd = Buffer.concat([(await writeTar([a])).subarray(0, 1024), await writeTar([a])])
   expect((await refusal(() => readTar(odd))).code).toBe('bad-bundle')
 })

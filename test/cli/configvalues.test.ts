@@ -123,9 +123,9 @@ test('bad values and bad names are refused on the laptop', async () => {
   for (const [input, says] of [
     ['', 'the value is empty'],
     ['\n', 'the value is empty'],
-    ['x'.repeat(4097), 'the value has 4097 bytes, at most 4096 are kept'],
+    ['x'.repeat(4097), 'the value has 4097 bytes, at most 4096 are allowed'],
     ['x'.repeat(9000), 'the value has more than 4096 bytes'],
-    ['a\0b', 'the value has a NUL byte in it'],
+    ['a\0b', 'the value contains a NUL byte'],
   ] as const) {
     const { status, stderr } = await piped(input, 'config', 'set', 'TOKEN')
     expect([status, stderr]).toEqual([2, expect.stringContaining(says)])

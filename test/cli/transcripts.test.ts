@@ -52,7 +52,7 @@ test('keygen makes a private key, and does not replace it', async () => {
   expect(await laptop.run('keygen')).toEqual({
     status: 3,
     stdout: '',
-    stderr: `medulla: error: ${path} or its .pub is there already\nmedulla: hint: move it away first, or use it as it is\n`,
+    stderr: `medulla: error: ${path} or its .pub exists already\nmedulla: hint: use this key, or move it away first\n`,
   })
   expect(readFileSync(path)).toEqual(before)
 })

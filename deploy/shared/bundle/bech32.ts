@@ -1,4 +1,4 @@
-/** Reads the keys of age (BIP 173 without its length limit): 32 bytes behind a known prefix, or null. */
+/** Decodes keys of age: Bech32 (BIP 173, without its length limit) of 32 bytes with a known prefix; null for anything else. */
 const ALPHABET = 'qpzry9x8gf2tvdw0s3jn54khce6mua7l'
 const GENERATOR = [0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3]
 
@@ -18,11 +18,11 @@ export function decodeBech32(prefix: string, text: string): Uint8Array | null {
       bytes.push((value >> bits) & 0xff)
     }
   }
-  // the bits left over are padding, which has one value
+  // the remaining bits are padding, and must be zero: one text for one key
   return bits < 5 && (value & ((1 << bits) - 1)) === 0 && bytes.length === 32 ? Uint8Array.from(bytes) : null
 }
 
-/** Half of each character code: the high bits, or the low five. */
+/** The high bits of each character code (shift 5), or the low five. */
 function code(shift: 0 | 5): (char: string) => number {
   return (char) => (shift === 5 ? char.charCodeAt(0) >> 5 : char.charCodeAt(0) & 31)
 }

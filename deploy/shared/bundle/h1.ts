@@ -1,4 +1,7 @@
-/** The tree hash `h1:` of Go's dirhash: two trees have the same one only if their names and bytes are the same (BUNDLE 5.6). */
+/**
+ * The tree hash `h1:` of Go's dirhash: two trees have the same hash only if their names and bytes are the same
+ * (BUNDLE 5.6).
+ */
 import { createHash } from 'node:crypto'
 import { Refusal } from '../errors.ts'
 
@@ -10,8 +13,8 @@ export interface TreeFile {
 export function treeHash(files: readonly TreeFile[]): string {
   const lines: { name: Buffer; line: string }[] = []
   for (const { name, bytes } of files) {
-    // BUNDLE 5.6: a newline in a name would make two trees share one hash
-    if (name.includes('\n')) throw new Refusal('bad-bundle', 'tree hash: a file name holds a newline')
+    // with a newline in a name, two trees could have the same hash (BUNDLE 5.6)
+    if (name.includes('\n')) throw new Refusal('bad-bundle', 'tree hash: a file name contains a newline')
     lines.push({ name: Buffer.from(name), line: `${createHash('sha256').update(bytes).digest('hex')}  ${name}\n` })
   }
   lines.sort((a, b) => Buffer.compare(a.name, b.name))

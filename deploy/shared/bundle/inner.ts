@@ -1,4 +1,4 @@
-/** What is sealed: a release, its signature and its payload, in this order and nothing else (BUNDLE 7). */
+/** The content of a sealed bundle: a tar of release, signature and payload, in this order and nothing else (BUNDLE 7). */
 import { Refusal } from '../errors.ts'
 import { LIMITS } from './limits.ts'
 import { readTar, writeTar } from './tar.ts'
@@ -25,7 +25,7 @@ export async function parseInner(bytes: Uint8Array): Promise<Inner> {
     throw new Refusal('too-large', `bundle: ${bytes.length} bytes, at most ${LIMITS.bundle}`)
   const files = await readTar(bytes, 'given')
   const [release, signature, payload] = NAMES.map((name) => files.find((file) => file.name === name)?.bytes)
-  // BUNDLE 7.2: no signature is a refusal of its own
+  // a missing signature has its own code (BUNDLE 7.2)
   if (release && payload && (!signature || signature.length === 0)) {
     throw new Refusal('unsigned', 'bundle: release.sig is missing')
   }
@@ -44,7 +44,7 @@ export async function parseInner(bytes: Uint8Array): Promise<Inner> {
         .slice(0, 120)}`,
     )
   }
-  // BUNDLE 1.4
+  // sizes before the contents are read (BUNDLE 1.4)
   if (release.length > LIMITS.release)
     throw new Refusal('too-large', `release: ${release.length} bytes, at most ${LIMITS.release}`)
   if (signature.length > LIMITS.signature) {

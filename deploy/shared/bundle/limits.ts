@@ -1,6 +1,6 @@
-/** Every size that a stranger can choose is bounded here, and stated in BUNDLE 1.4. Bytes unless the name says otherwise. */
+/** Limits of every size that the maker of a bundle can choose (BUNDLE 1.4): sizes in bytes, others are counts. */
 export const LIMITS = {
-  /** a sealed bundle, as declared by Content-Length */
+  /** a sealed bundle, by its Content-Length */
   bundle: 32 * 1024 * 1024,
   ageHeader: 64 * 1024,
   ageStanzas: 256,
@@ -13,7 +13,7 @@ export const LIMITS = {
   /** program.mjs.map */
   sourceMap: 8 * 1024 * 1024,
   certificate: 8 * 1024,
-  /** the text of an order: all parameters of a program at once */
+  /** the text of an order: it may set all parameters of a program */
   order: 16 * 1024,
   files: 1024,
   /** bytes of a file name in a tar */
@@ -31,7 +31,7 @@ export const LIMITS = {
   sealedConfig: 8 * 1024,
   /** config values that a robot keeps */
   configValues: 64,
-  /** of one parameter */
+  /** choices of one parameter */
   choices: 32,
   /** characters of a version, or of any other short text */
   text: 128,

@@ -1,4 +1,4 @@
-/** What a program asks of a robot, written by the build from the program's own words (BUNDLE 4). */
+/** Manifests: what a program needs from a robot, written by the build from the program's call of robot() (BUNDLE 4). */
 
 import { CONFIG_NAME } from '../api.ts'
 import { NAME_PATTERN } from '../names.ts'
@@ -17,19 +17,19 @@ export interface Manifest {
   sdk: string
   /** handle name to kind */
   needs: Record<string, string>
-  /** periods of every() */
+  /** periods of the program's every() calls */
   ratesMs: number[]
   state: { version: number; encoding: 'json' | 'bytes' } | null
   params: Record<string, ManifestParam>
-  /** the program whose state it goes on with, where that runs before it; absent: its own alone */
+  /** the program whose state this one takes over if it replaces it; absent: only the state of a program with its own name */
   takesStateOf?: string
-  /** names of the config values that it needs; absent: none */
+  /** names of the config values that the program needs; absent: none */
   config?: string[]
 }
 
 export const MANIFEST_FORMAT = 'medulla-manifest/1'
 const KEYS = ['format', 'program', 'version', 'entry', 'wire', 'sdk', 'needs', 'ratesMs', 'state', 'params'] as const
-/** A closed set is the robot's to know; the form alone is checked here, so that a newer kind is refused by the robot by name. */
+/** Checks only the form of a kind. The robot knows the kinds, and refuses a kind that is newer than itself by name. */
 const KIND = /^[a-z][a-z0-9-]{0,31}$/
 const HANDLE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 const MAX_RATE_MS = 86_400_000
@@ -47,7 +47,7 @@ export function encodeManifest(manifest: Manifest): Uint8Array {
 }
 
 export function parseManifest(bytes: Uint8Array): Manifest {
-  // BUNDLE 1.4
+  // also bounds the size, since the author of a bundle chooses it (BUNDLE 1.4)
   const read = readJson(bytes, 'manifest', MANIFEST_FORMAT, LIMITS.manifest)
   read.keys(KEYS, ['takesStateOf', 'config'])
   return {
@@ -61,7 +61,7 @@ export function parseManifest(bytes: Uint8Array): Manifest {
     ratesMs: readRates(read),
     state: readState(read),
     params: readParams(read),
-    // BUNDLE 4.4
+    // keys that older builds do not write (BUNDLE 4.4, 4.5)
     ...(read.has('takesStateOf') ? { takesStateOf: read.text('takesStateOf', NAME_PATTERN, 64) } : {}),
     ...(read.has('config') ? { config: readConfig(read) } : {}),
   }
@@ -78,7 +78,7 @@ function readNeeds(read: Fields): Record<string, string> {
   return Object.fromEntries(needs)
 }
 
-/** BUNDLE 4.5 */
+/** Names of config values: at least one, none twice (BUNDLE 4.5). */
 function readConfig(read: Fields): string[] {
   const names = new Set<string>()
   for (const name of read.list('config', LIMITS.config)) {

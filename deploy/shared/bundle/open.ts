@@ -1,4 +1,7 @@
-/** From the sealed content to a release that an operator signed and the payload that it names; nothing is unpacked here (BUNDLE 9). */
+/**
+ * Verifies the content of a bundle: a release that an operator signed, and the payload whose hash it names. Unpacks nothing
+ * (BUNDLE 9).
+ */
 import { Refusal } from '../errors.ts'
 import { parseInner } from './inner.ts'
 import { checkPayload } from './payload.ts'
@@ -8,22 +11,22 @@ import { verify } from './sshsig.ts'
 export interface Opened {
   release: Release
   releaseBytes: Uint8Array
-  /** armored, as it came */
+  /** armored, unchanged */
   signature: string
   digest: string
-  /** fingerprint */
+  /** fingerprint of the operator who signed */
   signer: string
   /** compressed, as signed */
   payload: Uint8Array
 }
 
-/** `operators` are the public key lines that may sign. */
+/** `operators` are the public key lines of the operators who may sign. */
 export async function openInner(innerBytes: Uint8Array, operators: ReadonlySet<string>): Promise<Opened> {
   const inner = await parseInner(innerBytes)
-  // BUNDLE 9.4: the signature is checked before a byte of the release is interpreted
+  // the signature is verified before a byte of the release is interpreted (BUNDLE 9.4)
   const { publicKey, fingerprint } = verify(inner.signature, 'release@medulla', inner.release)
   if (!operators.has(publicKey)) {
-    throw new Refusal('unknown-operator', `release is signed by ${fingerprint}, who is no operator of this robot`)
+    throw new Refusal('unknown-operator', `release is signed by ${fingerprint}, who is not an operator of this robot`)
   }
   const release = parseRelease(inner.release)
   checkPayload(inner.payload, release)

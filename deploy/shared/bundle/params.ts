@@ -1,8 +1,8 @@
-/** What a manifest says of a program's parameters, checked as if a stranger had written it (BUNDLE 4.3). */
+/** Reads the parameters of a manifest, and trusts nothing in it (BUNDLE 4.3). */
 import { LIMITS } from './limits.ts'
 import { Fields, isObject, type JsonObject } from './strict.ts'
 
-/** `value` is the default. With `step`, whole steps from `min` (or from 0) are allowed. */
+/** `value` is the default. With `step`, only whole steps from `min` (or from 0) are allowed. */
 export type ManifestParam =
   | { value: number; min?: number; max?: number; step?: number; unit?: string }
   | { value: boolean }
@@ -25,7 +25,7 @@ export function readParams(read: Fields): Record<string, ManifestParam> {
 }
 
 function readParam(read: Fields, { value }: JsonObject): ManifestParam {
-  // BUNDLE 4.3
+  // the type of the default value decides which other keys are allowed (BUNDLE 4.3)
   if (typeof value === 'boolean') {
     read.keys(['value'])
     return { value }

@@ -1,4 +1,7 @@
-/** Nothing is unpacked before its compressed bytes are the signed ones, and never more than the signed length (BUNDLE 5). */
+/**
+ * Packs and unpacks payloads (BUNDLE 5). Invariant: nothing is unpacked before the hash of the compressed bytes is the signed one,
+ * and never more than the signed length (test/bundle/payload.test.ts).
+ */
 import { createHash } from 'node:crypto'
 import { promisify } from 'node:util'
 import { crc32, deflateRaw, type InputType, inflateRaw, type ZlibOptions } from 'node:zlib'
@@ -16,7 +19,7 @@ export interface PackedPayload {
   h1: string
 }
 
-/** BUNDLE 5.3: deflate, no flags, no time, no extra flags, operating system unknown. */
+/** The only allowed gzip header: deflate, no flags, no time, no extra flags, operating system unknown (BUNDLE 5.3). */
 const GZIP_HEADER = Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255])
 const LEVEL = 6
 
@@ -36,7 +39,7 @@ export async function packPayload(files: readonly TreeFile[]): Promise<PackedPay
   return { bytes, sha256: sha256(bytes), length: bytes.length, unpacked: tar.length, h1: treeHash(files) }
 }
 
-/** BUNDLE 5.4: length, then hash of the compressed bytes. */
+/** Compares length and hash of the compressed bytes with the release (BUNDLE 5.4). */
 export function checkPayload(bytes: Uint8Array, release: Release): void {
   const { length, sha256: expected } = release.payload
   if (bytes.length < length) throw new Refusal('truncated', `payload: ${bytes.length} bytes, signed ${length}`)
@@ -45,25 +48,25 @@ export function checkPayload(bytes: Uint8Array, release: Release): void {
   if (got !== expected) throw new Refusal('bad-hash', `payload: expected sha256 ${expected}, got ${got}`)
 }
 
-/** Names to bytes. Never writes; the loop turns while zlib works. */
+/** Unpacks to a map of names to bytes, in memory. Asynchronous, so that the event loop runs while zlib works. */
 export async function unpackPayload(bytes: Uint8Array, release: Release): Promise<Map<string, Uint8Array>> {
   checkPayload(bytes, release)
   const tar = await gunzip(bytes, release.payload.unpacked)
   const files = await readTar(tar)
-  // BUNDLE 5.6
+  // the tree hash also covers names (BUNDLE 5.6)
   const h1 = treeHash(files)
   if (h1 !== release.h1) throw new Refusal('bad-hash', `payload: expected ${release.h1}, got ${h1}`)
   return new Map(files.map((file) => [file.name, file.bytes]))
 }
 
-/** One gzip member with our header, and nothing after it; output counted against `unpacked`. */
+/** Decompresses one gzip member with our header and nothing after it, to exactly `unpacked` bytes. */
 export async function gunzip(bytes: Uint8Array, unpacked: number): Promise<Uint8Array> {
   if (bytes.length < 18 || Buffer.compare(bytes.subarray(0, 10), GZIP_HEADER) !== 0) {
     throw new Refusal('bad-bundle', 'payload: not a gzip member with the header of BUNDLE 5.3')
   }
   const body = bytes.subarray(10, -8)
   const { output, used } = await inflate(body, unpacked)
-  // BUNDLE 5.5: zlib stops at the end of a member and ignores the rest, so what it used is compared
+  // zlib ignores bytes after the end of a member, so compare how many it used (BUNDLE 5.5)
   if (used !== body.length)
     throw new Refusal('bad-bundle', `payload: ${body.length - used} bytes after the gzip member`)
   if (output.length !== unpacked)
@@ -77,7 +80,7 @@ export async function gunzip(bytes: Uint8Array, unpacked: number): Promise<Uint8
 
 function inflate(body: Uint8Array, max: number): Promise<{ output: Uint8Array; used: number }> {
   return new Promise((resolve, reject) => {
-    // `info` makes zlib answer with the engine, whose bytesWritten is the input it used; the types do not know it
+    // `info` makes zlib also return the engine, whose bytesWritten is the input that it used; @types/node lacks this option
     const options = { maxOutputLength: Math.max(1, max), info: true }
     inflateRaw(body, options, (error, result: unknown) => {
       if (error) {

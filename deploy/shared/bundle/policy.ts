@@ -1,4 +1,7 @@
-/** Whether a verified release may be installed here and now: a pure function of the release and stated facts (BUNDLE 10). */
+/**
+ * Decides whether a robot may install a verified release now: a pure function of the release and facts about the robot
+ * (BUNDLE 10).
+ */
 import { Refusal } from '../errors.ts'
 import type { Manifest } from './manifest.ts'
 import { NODE_RANGE_PATTERN, type Release } from './release.ts'
@@ -16,32 +19,32 @@ export interface RobotFacts {
   slot: string
   /** highest counter ever committed of this (kind, program); 0 if none */
   floor: number
-  /** digest that runs in the slot */
+  /** digest of the release that runs in the slot */
   committed: string | null
-  /** how an earlier try of this very digest ended */
+  /** how an earlier push of this digest ended */
   tried: 'committed' | 'rolled-back' | null
   retry: boolean
-  /** board name to kind */
+  /** name of a handle to its kind */
   handles: Record<string, string>
-  /** handle to the other slot that holds it, or something that goes together with it */
+  /** name of a handle to the other slot that holds it; `holds` is another handle if the two cannot be held apart */
   leased: Record<string, { slot: string; holds: string }>
   /** names of the config values that are set */
   config: ReadonlySet<string>
   wire: number
 }
 
-/** BUNDLE 10.9: how far a counter may be ahead of the robot's clock, and of a floor that is ahead of the clock itself. */
+/** How far a counter may be ahead of the robot's clock, and of a floor that is itself ahead of the clock (BUNDLE 10.9). */
 export const AHEAD_OF_CLOCK_MS = 24 * 3600 * 1000
 export const AHEAD_OF_FLOOR_MS = 60_000
-/** The last time that Date knows. */
+/** The largest time that Date can represent, in ms. */
 const MAX_TIME = 8.64e15
 
-/** BUNDLE 10.9: the highest counter that is let in. */
+/** The highest counter that the robot takes (BUNDLE 10.9). */
 export function highestCounter({ floor, now }: Pick<RobotFacts, 'floor' | 'now'>): number {
   return Math.max(now + AHEAD_OF_CLOCK_MS, floor + AHEAD_OF_FLOOR_MS)
 }
 
-/** Null is yes. Without a manifest (before unpacking) hardware and wire are not asked. */
+/** Null: the release may be installed. Before unpacking there is no manifest, and hardware and wire are not checked. */
 export function decide(release: Release, digest: string, manifest: Manifest | null, facts: RobotFacts): Refusal | null {
   return (
     forThisRobot(release, facts) ?? history(release, digest, facts) ?? (manifest && hardware(release, manifest, facts))
@@ -49,11 +52,11 @@ export function decide(release: Release, digest: string, manifest: Manifest | nu
 }
 
 function forThisRobot(release: Release, facts: RobotFacts): Refusal | null {
-  // BUNDLE 10.1: the signature covers the recipients, so another robot cannot pass on what it was sent
+  // the signature covers the recipients, so a robot cannot forward its bundle to another robot (BUNDLE 10.1)
   if (!release.recipients.includes(facts.robot)) {
     return new Refusal('wrong-robot', `release is for ${release.recipients.join(', ')}, this robot is ${facts.robot}`)
   }
-  // BUNDLE 10.2
+  // slots run programs only, and a release may be bound to one slot (BUNDLE 10.2)
   if (release.kind !== 'program') return new Refusal('wrong-slot', `a ${release.kind} release does not go into a slot`)
   if (release.slot !== null && release.slot !== facts.slot) {
     return new Refusal(
@@ -65,7 +68,7 @@ function forThisRobot(release: Release, facts: RobotFacts): Refusal | null {
   return platform(release, facts)
 }
 
-/** A release that was installed here may meet another Node, another runtime or another board later (HANDOVER 9.9). */
+/** Checks an installed release again: Node, runtime or board may have changed since (HANDOVER 9.9). */
 export function unfit(
   release: Pick<Release, 'arch' | 'node'>,
   manifest: Manifest,
@@ -80,11 +83,11 @@ export function unfit(
 }
 
 function platform({ arch, node }: Pick<Release, 'arch' | 'node'>, facts: Pick<RobotFacts, 'arch' | 'node'>) {
-  // BUNDLE 10.3
+  // the architecture (BUNDLE 10.3)
   if (!arch.includes('any') && !arch.includes(facts.arch)) {
     return new Refusal('wrong-arch', `release is for ${arch.join(', ')}, this robot is ${facts.arch}`)
   }
-  // BUNDLE 10.4
+  // the version of Node (BUNDLE 10.4)
   if (!nodeSatisfies(node, facts.node)) {
     return new Refusal('wrong-node', `release needs node ${node}, this robot has ${facts.node}`)
   }
@@ -93,29 +96,33 @@ function platform({ arch, node }: Pick<Release, 'arch' | 'node'>, facts: Pick<Ro
 
 function history(release: Release, digest: string, facts: RobotFacts): Refusal | null {
   const name = `${release.program} ${release.version}`
-  // BUNDLE 10.5: before the counter, which equals the floor for what runs
+  // before the counter check, which would call the running release `not-newer`: its counter is the floor (BUNDLE 10.5)
   if (facts.committed === digest) return new Refusal('already-installed', `${name} is what slot ${facts.slot} runs`)
-  // BUNDLE 10.6
+  // an old release must not come back by a push (BUNDLE 10.6)
   if (release.counter <= facts.floor) {
     return new Refusal(
       'not-newer',
       `${name} has counter ${dated(release.counter)}, this robot has committed ${dated(facts.floor)}`,
-      `push its source: medulla push FOLDER; or build it anew: medulla build FOLDER --above ${facts.floor}; ` +
+      `push its source: medulla push FOLDER; or build it again: medulla build FOLDER --above ${facts.floor}; ` +
         'or go back: medulla rollback',
     )
   }
-  // BUNDLE 10.7
+  // a release that failed once must be asked for explicitly (BUNDLE 10.7)
   if (facts.tried === 'rolled-back' && !facts.retry) {
-    return new Refusal('tried-before', `${name} was tried and rolled back`, 'try it once more with --retry')
+    return new Refusal('tried-before', `${name} was tried and rolled back`, 'try it again with --retry')
   }
-  // BUNDLE 10.8: a clock that nobody set says nothing
+  // a clock that is not synchronised may be wrong by years (BUNDLE 10.8)
   if (release.expires !== null && facts.clockSynced && facts.now > Date.parse(release.expires)) {
-    return new Refusal('expired', `${name} expired at ${release.expires}`, 'build it again and push that')
+    return new Refusal(
+      'expired',
+      `${name} expired at ${release.expires}`,
+      'build the program again and push the new bundle',
+    )
   }
   return ahead(release, name, facts)
 }
 
-/** BUNDLE 10.9: a counter from far ahead would lock out every bundle that is built by a right clock. */
+/** A counter far ahead of the time would lock out every later bundle from a computer with a right clock (BUNDLE 10.9). */
 function ahead({ counter }: Release, name: string, { floor, now, clockSynced }: RobotFacts): Refusal | null {
   if (counter <= highestCounter({ floor, now })) return null
   const floored = floor + AHEAD_OF_FLOOR_MS > now + AHEAD_OF_CLOCK_MS
@@ -131,7 +138,7 @@ function ahead({ counter }: Release, name: string, { floor, now, clockSynced }: 
   )
 }
 
-/** A counter is about a time. */
+/** A counter, with the time that it stands for. */
 function dated(counter: number): string {
   return counter <= MAX_TIME ? `${counter} (${timeOf(counter)})` : String(counter)
 }
@@ -139,7 +146,7 @@ function dated(counter: number): string {
 const timeOf = (ms: number): string => new Date(ms).toISOString()
 
 function hardware(release: Release, manifest: Manifest, facts: RobotFacts): Refusal | null {
-  // BUNDLE 10.10
+  // the release was checked by the name and version that it says: the manifest must say the same (BUNDLE 10.10)
   if (manifest.program !== release.program || manifest.version !== release.version) {
     return new Refusal(
       'bad-bundle',
@@ -150,13 +157,13 @@ function hardware(release: Release, manifest: Manifest, facts: RobotFacts): Refu
 }
 
 function wire(manifest: Manifest, facts: Pick<RobotFacts, 'wire'>): Refusal | null {
-  // BUNDLE 10.11
+  // the messages between body and program must have the same version (BUNDLE 10.11)
   if (manifest.wire === facts.wire) return null
   const hint = 'build it with the medulla version that this robot runs'
   return new Refusal('wrong-wire', `program speaks wire ${manifest.wire}, this robot speaks ${facts.wire}`, hint)
 }
 
-/** BUNDLE 10.12: the first need of a program that the board cannot meet. */
+/** A refusal for the first handle that a program needs and cannot get (BUNDLE 10.12). */
 export function unmet(
   needs: Readonly<Record<string, string>>,
   { handles, leased, slot }: Pick<RobotFacts, 'handles' | 'leased' | 'slot'>,
@@ -185,7 +192,7 @@ export function unmet(
   return null
 }
 
-/** BUNDLE 10.15: the config values that a program needs and that nobody has set on this robot. */
+/** A refusal for the config values that a program needs and that are not set on this robot (BUNDLE 10.15). */
 export function unset(names: readonly string[] = [], set: ReadonlySet<string>): Refusal | null {
   const missing = names.filter((name) => !set.has(name))
   const [first, ...more] = missing

@@ -1,4 +1,7 @@
-/** The signed statement about one payload: what it is, for whom, and in which order (BUNDLE 6). Its digest is the bundle's identity. */
+/**
+ * Releases: signed statements about one payload, with its name, recipients and counter (BUNDLE 6). The digest of a release
+ * identifies the bundle.
+ */
 import { createHash } from 'node:crypto'
 import type { CounterRange } from '../api.ts'
 import { Refusal } from '../errors.ts'
@@ -14,7 +17,7 @@ export interface Release {
   payload: { sha256: string; length: number; unpacked: number }
   /** tree hash of the unpacked files, for reproduction */
   h1: string
-  /** order of releases of one (kind, program); about milliseconds since 1970 */
+  /** orders the releases of one (kind, program); about milliseconds since 1970 */
   counter: number
   created: string
   expires: string | null
@@ -24,7 +27,7 @@ export interface Release {
   node: string
   /** robot ids, `SHA256:…`, sorted */
   recipients: string[]
-  /** the slot it is bound to, if it is bound */
+  /** the only slot for this release; null: any slot */
   slot: string | null
 }
 
@@ -32,7 +35,7 @@ export const RELEASE_FORMAT = 'medulla-release/1'
 export const VERSION_PATTERN = /^[0-9A-Za-z][0-9A-Za-z.+_-]*$/
 const ROBOT_ID_PATTERN = /^SHA256:[A-Za-z0-9+/]{43}$/
 export const NODE_RANGE_PATTERN = /^>=(0|[1-9][0-9]{0,4})\.(0|[1-9][0-9]{0,4})(\.(0|[1-9][0-9]{0,4}))?$/
-/** `"SHA256:…",` */
+/** Length of one recipient in the JSON text: `"SHA256:…",` */
 const RECIPIENT_BYTES = 53
 const RESERVED_RECIPIENTS = 8
 const HEX_SHA256 = /^[0-9a-f]{64}$/
@@ -55,7 +58,7 @@ const KEYS = [
   'slot',
 ] as const
 
-/** Checked as a robot would check it, so that a mistake is found where it is made. */
+/** Encodes a release, and checks it as a robot would, so that a mistake shows at the build. */
 export function encodeRelease(release: Release): Uint8Array {
   const ordered = Object.fromEntries(KEYS.map((key) => [key, release[key]]))
   const text = Buffer.from(encodeJson(ordered)).toString().trimEnd()
@@ -64,7 +67,10 @@ export function encodeRelease(release: Release): Uint8Array {
   return bytes
 }
 
-/** BUNDLE 6.7: places for recipients that are not there, because a tar grows in steps that few recipients cannot pay for. */
+/**
+ * Spaces that reserve room for recipients: a tar grows in steps of 512 bytes, and so a few more recipients do not enlarge
+ * it (BUNDLE 6.7).
+ */
 function paddingOf(recipients: number): number {
   return RECIPIENT_BYTES * Math.max(0, RESERVED_RECIPIENTS - recipients)
 }
@@ -78,7 +84,7 @@ export function parseRelease(bytes: Uint8Array): Release {
   const read = readJson(compact, 'release', RELEASE_FORMAT, LIMITS.release)
   read.keys(KEYS)
   const recipients = readRecipients(read)
-  // BUNDLE 6.7: one text for one release, also here
+  // only this padding: a release has exactly one text (BUNDLE 6.7)
   if (padding !== paddingOf(recipients.length))
     read.fail(`padded with ${padding} spaces, not ${paddingOf(recipients.length)}`)
   const payload = new Fields(read.object('payload'), 'release payload')
@@ -90,7 +96,7 @@ export function parseRelease(bytes: Uint8Array): Release {
     version: read.text('version', VERSION_PATTERN, LIMITS.text),
     payload: {
       sha256: payload.text('sha256', HEX_SHA256, 64),
-      // BUNDLE 1.4
+      // bounds what is unpacked later (BUNDLE 1.4)
       length: payload.integer('length', 1, LIMITS.payload),
       unpacked: payload.integer('unpacked', 1, LIMITS.unpacked),
     },
@@ -99,19 +105,22 @@ export function parseRelease(bytes: Uint8Array): Release {
     created: readTime(read, 'created'),
     expires: read.get('expires') === null ? null : readTime(read, 'expires'),
     arch: readArch(read),
-    // BUNDLE 6.5: only the form that every robot compares in the same way
+    // only `>=`: other ranges are read differently by different libraries (BUNDLE 6.5)
     node: read.text('node', NODE_RANGE_PATTERN, 24),
     recipients,
     slot: read.get('slot') === null ? null : read.text('slot', NAME_PATTERN, 64),
   }
 }
 
-/** BUNDLE 6.2: of the exact bytes that were signed. */
+/** The digest of the exact bytes that were signed (BUNDLE 6.2). */
 export function releaseDigest(bytes: Uint8Array): string {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}`
 }
 
-/** BUNDLE 6.6: by the builder's clock, or by the robot's where the builder's is too far ahead. `now` in ms. */
+/**
+ * The counter for a new release: by the builder's clock, or by the robot's if the builder's is too far ahead (BUNDLE 6.6).
+ * `now` in ms.
+ */
 export function nextCounter(now: number, { least, most, now: theirs }: Omit<CounterRange, 'synchronised'>): number {
   const counter = Math.max(Math.trunc(now), least)
   return counter <= most ? counter : Math.max(Math.trunc(theirs), least)
@@ -127,7 +136,7 @@ function countPadding(bytes: Uint8Array): number {
 function readTime(read: Fields, key: string): string {
   const text = read.text(key, TIME, 24)
   const time = Date.parse(text)
-  // 30 February parses, as 1 March
+  // Date.parse() takes 30 February for 1 March
   if (Number.isNaN(time) || new Date(time).toISOString() !== text) return read.fail(`'${key}' is no time: ${text}`)
   return text
 }

@@ -1,7 +1,7 @@
 /**
- * A bundle is an age file to X25519 recipients only, so that its algorithms follow from its first line (BUNDLE 8). The
- * writer is ours, on node:crypto, because loading age-encryption takes 70 ms of each push; the reader is age-encryption,
- * which sees a header only when its form and size are known to be good.
+ * Seals and opens bundles: age files with X25519 recipients only, so that the first line determines the algorithms (BUNDLE 8). The
+ * writer is our own, on node:crypto, because loading age-encryption would add 70 ms to each push. The reader is age-encryption;
+ * checkHeader() checks form and size of the header before it.
  */
 import { createCipheriv, createHmac, hkdfSync, randomBytes } from 'node:crypto'
 import type { Decrypter } from 'age-encryption'
@@ -25,7 +25,7 @@ export function parseRecipient(recipient: string): Uint8Array {
   return key
 }
 
-/** BUNDLE 8.1: a fresh file key each time, wrapped once for each recipient; the content is encrypted once. */
+/** Seals with a new file key each time, wrapped once for each recipient; the content is encrypted once (BUNDLE 8.1). */
 export async function seal(inner: Uint8Array, recipients: readonly string[]): Promise<Uint8Array> {
   if (recipients.length === 0 || recipients.length > LIMITS.ageStanzas) {
     throw new Refusal('bad-bundle', `sealing to ${recipients.length} recipients, expected 1 to ${LIMITS.ageStanzas}`)
@@ -48,7 +48,7 @@ export async function seal(inner: Uint8Array, recipients: readonly string[]): Pr
   return sealed
 }
 
-/** C2SP age, X25519 recipient stanza. */
+/** The stanza of one recipient (C2SP age, X25519 recipient stanza). */
 function wrap(fileKey: Uint8Array, recipient: Uint8Array): string {
   const ephemeral = generateKeyPair()
   const share = ephemeral.public
@@ -57,7 +57,7 @@ function wrap(fileKey: Uint8Array, recipient: Uint8Array): string {
   return `-> X25519 ${base64(share)}\n${base64(encrypt(key, Buffer.alloc(12), fileKey))}\n`
 }
 
-/** C2SP age, payload: STREAM with a counter and a flag on the last chunk. */
+/** The encrypted content (C2SP age, payload): STREAM, with a counter and a flag for the last chunk in the nonce. */
 function* encryptChunks(key: Uint8Array, content: Uint8Array): Generator<Uint8Array> {
   const chunks = Math.max(1, Math.ceil(content.length / CHUNK))
   for (let i = 0; i < chunks; i++) {
@@ -81,17 +81,17 @@ function base64(bytes: Uint8Array): string {
   return Buffer.from(bytes).toString('base64').replace(/=+$/, '')
 }
 
-/** For the first bytes of an upload: throws as soon as they cannot become a header that is within bounds. */
+/** Checks the first bytes of an upload: throws as soon as they cannot begin a valid header within the limits. */
 export function checkHeader(prefix: Uint8Array): 'need-more' | 'ok' {
   let at = 0
   let [stanzas, expected] = [0, 'first' as 'first' | 'stanza' | 'wrapped']
   for (;;) {
     const end = prefix.indexOf(NEWLINE, at)
-    // BUNDLE 8.3
+    // bounded before anything is computed from the header (BUNDLE 8.3)
     if (expected !== 'first' && (end < 0 ? prefix.length : end) > LIMITS.ageHeader) {
       throw new Refusal('too-large', `bundle: age header of more than ${LIMITS.ageHeader} bytes`)
     }
-    // no line of ours is longer than 54; a first line may be somebody else's, which is to be named
+    // Valid lines have at most 54 bytes. A first line is read up to 64, so that the refusal can quote another format.
     if (end < 0 && prefix.length - at <= 64) return expected === 'first' ? checkFirst(prefix) : 'need-more'
     const line = Buffer.from(prefix.subarray(at, end < 0 ? at + 65 : Math.min(end, at + 65))).toString('latin1')
     if (expected === 'first') {
@@ -122,7 +122,10 @@ function unknownFormat(line: string): never {
   throw new Refusal('unknown-format', `bundle: unknown format ${quote(line)}, known: ${FIRST_LINE}`)
 }
 
-/** BUNDLE 8.2: one recipient type, one hash, one cipher; a sender cannot ask for another. */
+/**
+ * Refuses a line of the header; another recipient type is an unknown format, since a sender cannot choose algorithms
+ * (BUNDLE 8.2).
+ */
 function malformed(line: string): never {
   const type = /^-> (\S{1,40})/.exec(line)?.[1]
   if (type !== undefined && type !== 'X25519') {
@@ -131,7 +134,7 @@ function malformed(line: string): never {
   throw new Refusal('bad-bundle', 'bundle: malformed age header')
 }
 
-/** The content, if `identity` (`AGE-SECRET-KEY-1…`) is one of the recipients. Heavy: run it where a stall does not matter. */
+/** The content, if `identity` (`AGE-SECRET-KEY-1…`) is a recipient. Takes long and blocks: call it in a worker. */
 export async function openSealed(bytes: Uint8Array, identity: string): Promise<Uint8Array> {
   if (bytes.length > LIMITS.bundle)
     throw new Refusal('too-large', `bundle: ${bytes.length} bytes, at most ${LIMITS.bundle}`)
@@ -140,9 +143,9 @@ export async function openSealed(bytes: Uint8Array, identity: string): Promise<U
   try {
     return await decrypter.decrypt(bytes)
   } catch (cause) {
-    // BUNDLE 8.4
+    // not a recipient, rather than a damaged file (BUNDLE 8.4)
     if (cause instanceof Error && cause.message.includes('no identity matched')) {
-      const hint = 'push it to a robot it was built for, or build it again for this one'
+      const hint = 'push it to a robot that it was built for, or build it again for this robot'
       throw new Refusal('wrong-robot', "bundle: this robot's key is not among its recipients", hint, { cause })
     }
     throw new Refusal('bad-bundle', 'bundle: the age file is damaged or truncated', undefined, { cause })
@@ -156,7 +159,7 @@ async function newDecrypter(identity: string): Promise<Decrypter> {
     decrypter.addIdentity(identity.trim())
     return decrypter
   } catch {
-    // no cause: its message quotes the secret
+    // without the cause, whose message contains the secret
     throw new Refusal('no-key', 'malformed age identity, expected AGE-SECRET-KEY-1…')
   }
 }

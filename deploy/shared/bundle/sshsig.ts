@@ -1,9 +1,12 @@
-/** Signatures that `ssh-keygen -Y verify` accepts, and no other: one key type, one hash, one encoding (BUNDLE 2). */
+/**
+ * Makes and verifies SSHSIG signatures, as `ssh-keygen -Y` does, but with one key type, one hash and one encoding only
+ * (BUNDLE 2).
+ */
 import { createHash, createPublicKey, type KeyObject, sign, verify as verifyEd25519 } from 'node:crypto'
 import { Refusal } from '../errors.ts'
 import { LIMITS } from './limits.ts'
 
-/** BUNDLE 2.3: a signature of one kind of statement never counts as one of another kind. */
+/** One namespace for each kind of statement: a signature of one kind is never valid for another (BUNDLE 2.3). */
 export const NAMESPACES = [
   'release@medulla',
   'order@medulla',
@@ -41,7 +44,10 @@ export function signBlob(privateKey: KeyObject, publicKey: string, namespace: st
   )
 }
 
-/** Who signed; throws `bad-signature`. The caller decides whether that key may sign this. */
+/**
+ * Verifies a signature, and returns its key; throws `bad-signature`. The caller decides whether this key may sign the
+ * message.
+ */
 export function verify(armored: string, namespace: string, message: Uint8Array): Verified {
   return verifyBlob(unarmor(armored), namespace, message)
 }
@@ -52,7 +58,7 @@ export function verifyBase64(base64: string, namespace: string, message: Uint8Ar
 }
 
 function verifyBlob(blob: Uint8Array, namespace: string, message: Uint8Array): Verified {
-  // BUNDLE 2.2: every field is fixed but key, namespace and signature; nothing may follow
+  // every field is fixed but key, namespace and signature, and nothing may follow: one encoding for one signature (BUNDLE 2.2)
   const read = new Reader(blob)
   if (!read.bytes(6).equals(MAGIC)) bad('expected the magic SSHSIG')
   const version = read.u32()
@@ -75,7 +81,7 @@ function verifyBlob(blob: Uint8Array, namespace: string, message: Uint8Array): V
   return { publicKey, fingerprint: fingerprint(publicKey) }
 }
 
-/** PROTOCOL.sshsig, section 3: what is signed is a hash of the message, bound to the namespace. */
+/** The signed bytes: a hash of the message, bound to the namespace (PROTOCOL.sshsig, section 3). */
 function signedData(namespace: string, message: Uint8Array): Buffer {
   const hash = createHash('sha512').update(message).digest()
   return Buffer.concat([MAGIC, field(namespace), field(''), field('sha512'), field(hash)])
@@ -89,7 +95,7 @@ export function armor(blob: Uint8Array): string {
   return `${BEGIN}${lines.join('\n')}\n${END}`
 }
 
-/** BUNDLE 2.2: the one armor that a blob has, so that no bit of it is free. */
+/** Removes the armor, and refuses any but the canonical armor of the blob, so that no bit can be changed (BUNDLE 2.2). */
 export function unarmor(armored: string): Uint8Array {
   if (armored.length > LIMITS.signature)
     throw new Refusal('too-large', `signature: more than ${LIMITS.signature} bytes`)
@@ -103,7 +109,7 @@ export function toBase64(armored: string): string {
   return Buffer.from(unarmor(armored)).toString('base64')
 }
 
-/** The blob of a base64 text in canonical form. */
+/** The blob of a base64 text, which must be in canonical form. */
 function fromBase64(base64: string): Uint8Array {
   if (base64.length > LIMITS.signature) throw new Refusal('too-large', `signature: more than ${LIMITS.signature} bytes`)
   const blob = Buffer.from(base64, 'base64')
@@ -111,12 +117,12 @@ function fromBase64(base64: string): Uint8Array {
   return blob
 }
 
-/** `ssh-ed25519 AAAA…` of the 32 bytes of a public key. */
+/** The line `ssh-ed25519 AAAA…` for the 32 bytes of a public key. */
 export function encodePublicKey(key: Uint8Array): string {
   return `${KEY_TYPE} ${encodeKey(key).toString('base64')}`
 }
 
-/** BUNDLE 2.1: the 32 bytes of a public key line without comment. */
+/** The 32 bytes of a public key line without comment (BUNDLE 2.1). */
 export function decodePublicKey(line: string): Buffer {
   if (!PUBLIC_KEY_PATTERN.test(line)) throw new Refusal('no-key', 'expected a public key "ssh-ed25519 AAAA…"')
   const blob = Buffer.from(line.slice(KEY_TYPE.length + 1), 'base64')
@@ -155,13 +161,13 @@ export function u32(value: number): Buffer {
   return bytes
 }
 
-/** RFC 4251 section 5: a string is a length and its bytes. */
+/** A string: its length, then its bytes (RFC 4251, section 5). */
 export function field(content: string | Uint8Array): Buffer {
   const bytes = typeof content === 'string' ? Buffer.from(content) : content
   return Buffer.concat([u32(bytes.length), bytes])
 }
 
-/** Reads RFC 4251 fields; running off the end is a `bad-signature`. */
+/** Reads RFC 4251 fields. Throws `bad-signature` at the end of the bytes. */
 export class Reader {
   readonly #bytes: Buffer
   #at = 0

@@ -1,16 +1,16 @@
-/** Strict JSON: a text has exactly one reading here and in every other parser, or it is refused. */
+/** Strict JSON. Invariant: every other parser reads an accepted text in the same way (test/bundle/formats.test.ts). */
 import { Refusal, type RefusalCode } from '../errors.ts'
 import { LIMITS } from './limits.ts'
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json }
 export type JsonObject = { [key: string]: Json }
 
-/** Canonical for what it holds: no duplicate keys, no spare white space, one final newline. */
+/** The canonical text of a value: no duplicate keys, no white space, one final newline. */
 export function encodeJson(value: object): Uint8Array {
   return Buffer.from(`${JSON.stringify(value)}\n`)
 }
 
-/** Reads the fields of one object. Every failure names the document and the field. */
+/** Reads the fields of one object. Every refusal names the document and the field. */
 export class Fields {
   readonly #values: JsonObject
   readonly #what: string
@@ -25,7 +25,7 @@ export class Fields {
     throw new Refusal(this.#code, `${this.#what}: ${message}`)
   }
 
-  /** BUNDLE 1.2: the keys are exactly these; `optional` may be absent. */
+  /** Requires exactly these keys; `optional` ones may be absent (BUNDLE 1.2). */
   keys(required: readonly string[], optional: readonly string[] = []): void {
     for (const key of Object.keys(this.#values)) {
       if (!required.includes(key) && !optional.includes(key)) this.fail(`unknown key ${quote(key)}`)
@@ -72,7 +72,7 @@ export class Fields {
     return value
   }
 
-  /** Strings, sorted and unique, each matching. */
+  /** A sorted list of unique strings that match `pattern`. */
   names(key: string, pattern: RegExp, max: number): string[] {
     const list = this.list(key, max)
     const names: string[] = []
@@ -92,7 +92,7 @@ export class Fields {
   }
 }
 
-/** BUNDLE 1.1 to 1.4: size, encoding, one reading, then the format by name. The caller checks the keys. */
+/** Checks size, encoding, canonical form and format of a document (BUNDLE 1.1 to 1.4). The caller checks the keys. */
 export function readJson(
   bytes: Uint8Array,
   what: string,
@@ -109,13 +109,13 @@ export function readJson(
   } catch {
     throw new Refusal(code, `${what}: not a JSON text in UTF-8`)
   }
-  // BUNDLE 1.4: deep nesting would exhaust the stack of whatever walks it
+  // deep nesting would exhaust the stack of code that walks the value (BUNDLE 1.4)
   if (nesting(text) > LIMITS.depth) throw new Refusal(code, `${what}: nested deeper than ${LIMITS.depth}`)
   if (!isObject(value)) throw new Refusal(code, `${what}: expected a JSON object`)
   const got = Object.hasOwn(value, 'format') ? value.format : undefined
-  // BUNDLE 1.3: unknown formats are refused by name, before anything else in them is read
+  // an unknown format is refused by name, before its other fields are read (BUNDLE 1.3)
   if (got !== format) throw new Refusal('unknown-format', `${what}: unknown format ${quote(got)}, known: ${format}`)
-  // BUNDLE 1.2: also refuses duplicate keys, which parsers read differently
+  // this also refuses duplicate keys, which parsers read differently (BUNDLE 1.2)
   if (`${JSON.stringify(value)}\n` !== text) throw new Refusal(code, `${what}: not in canonical form`)
   return new Fields(value, what, code)
 }
@@ -124,14 +124,14 @@ export function isObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** For messages: bounded, and printable whatever a stranger wrote. */
+/** A value for a message: short, and printable even if a stranger wrote it. */
 export function quote(value: unknown): string {
   const text = value === undefined ? 'nothing' : JSON.stringify(value)
   const ascii = text.replace(/[^\x20-\x7e]/g, '?')
   return ascii.length > 80 ? `${ascii.slice(0, 77)}...` : ascii
 }
 
-/** Deepest nesting of a text that is known to be JSON. */
+/** Depth of nesting in a text that is known to be JSON. */
 function nesting(text: string): number {
   let [depth, deepest] = [0, 0]
   for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}]/g)) {

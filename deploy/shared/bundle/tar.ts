@@ -1,13 +1,19 @@
-/** One list of files has one tar: what is read must be, byte for byte, what would be written (BUNDLE 5.1). */
+/**
+ * Reads and writes tars. Invariant: a list of files has exactly one tar that is accepted, the one that writeTar() makes
+ * (BUNDLE 5.1; test/bundle/payload.test.ts).
+ */
 import { Refusal } from '../errors.ts'
 import type { TreeFile } from './h1.ts'
 import { LIMITS } from './limits.ts'
 
-/** Path segments of plain ASCII, none of them starting with a dot: nothing to escape, nothing hidden, no `..`. */
+/** Path segments of plain ASCII that do not begin with a dot: no escapes, no hidden files, no `..`. */
 const NAME = /^[A-Za-z0-9_][A-Za-z0-9._-]*(\/[A-Za-z0-9_][A-Za-z0-9._-]*)*$/
 const EPOCH = new Date(0)
 
-/** Loaded while something else is waited for: it takes 10 ms. Bundled, a CommonJS package has no other name than `default`. */
+/**
+ * Loads tar-stream, which takes 10 ms: call it early, while waiting for something else. In our bundle the CommonJS package
+ * is only its `default`.
+ */
 export async function library(): Promise<typeof import('tar-stream')> {
   return (await import('tar-stream')).default
 }
@@ -22,8 +28,8 @@ function checkNames(files: readonly TreeFile[]): void {
       throw new Refusal('bad-bundle', `tar: bad file name ${JSON.stringify(name.slice(0, LIMITS.name))}`)
     }
     const other = seen.get(name.toLowerCase())
-    if (other === name) throw new Refusal('bad-bundle', `tar: '${name}' is there twice`)
-    // BUNDLE 5.7: one file on some file systems
+    if (other === name) throw new Refusal('bad-bundle', `tar: two files are named '${name}'`)
+    // the two names are one file on some file systems (BUNDLE 5.7)
     if (other !== undefined) throw new Refusal('bad-bundle', `tar: '${other}' and '${name}' differ only in case`)
     seen.set(name.toLowerCase(), name)
   }
@@ -57,16 +63,16 @@ async function chunks(files: readonly TreeFile[]): Promise<Uint8Array[]> {
   return parts
 }
 
-/** Sorted by name, unless the format fixes an order. */
+/** The tar of a list of files, sorted by name or in the given order. */
 export async function writeTar(files: readonly TreeFile[], order: 'sorted' | 'given' = 'sorted'): Promise<Uint8Array> {
   const list = [...files]
   if (order === 'sorted') list.sort((a, b) => (a.name < b.name ? -1 : 1))
   return Buffer.concat(await chunks(list))
 }
 
-/** The bytes are views of `tar` or copies of it; do not change them. */
+/** The files of a tar. Their bytes may be views of `tar`: do not change them. */
 export async function readTar(tar: Uint8Array, order: 'sorted' | 'given' = 'sorted'): Promise<TreeFile[]> {
-  // BUNDLE 5.1: an end of archive of 1024 zero bytes, whole blocks
+  // whole blocks of 512 bytes, and two zero blocks at the end (BUNDLE 5.1)
   if (tar.length < 1024 || tar.length % 512 !== 0)
     throw new Refusal('truncated', `tar: ${tar.length} bytes are no archive`)
   const files = await entries(tar)
@@ -77,7 +83,7 @@ export async function readTar(tar: Uint8Array, order: 'sorted' | 'given' = 'sort
       if (!(before < here)) throw new Refusal('bad-bundle', `tar: '${here}' comes after '${before}'`)
     }
   }
-  // BUNDLE 5.2: types, modes, owners, times, padding and trailing bytes are all covered by this one comparison
+  // this one comparison checks types, modes, owners, times, padding and trailing bytes (BUNDLE 5.2)
   let at = 0
   for (const part of await chunks(files)) {
     if (Buffer.compare(part, tar.subarray(at, at + part.length)) !== 0) {

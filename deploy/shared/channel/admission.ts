@@ -1,12 +1,13 @@
 /**
- * Who may be in the doorway at once. Pure: no sockets, no clock. Invariant: connections whose key is not known never take
- * the places reserved for known keys, and a newcomer is never refused because strangers idle (CHANNEL 5.2, CHANNEL 5.3).
+ * Limits how many connections may wait for their handshake, and how many sessions there are. Pure: no sockets, no clock.
+ * Invariant: connections with unknown keys never take the places reserved for known keys, and a new connection is never
+ * refused because strangers are idle (CHANNEL 5.2, CHANNEL 5.3; test/channel/listener.test.ts).
  */
 
 export interface Limits {
-  /** connections between TCP accept and established session, in all */
+  /** connections between TCP accept and established session */
   handshakes: number
-  /** of these, for known static keys only */
+  /** how many of these places are for known static keys only */
   reserved: number
   sessions: number
   /** sessions of one operator */
@@ -27,7 +28,7 @@ export class Admission<T> {
     this.#limits = limits
   }
 
-  /** A new connection: `evict` is the stranger that has to leave for it; `admitted` is false when all places hold known keys. */
+  /** A new connection. `evict` is the stranger to close for it; `admitted` is false when known keys have all places. */
   enter(connection: T): { admitted: boolean; evict?: T } {
     const { handshakes, reserved } = this.#limits
     let evict: T | undefined
@@ -40,7 +41,7 @@ export class Admission<T> {
     return evict === undefined ? { admitted: true } : { admitted: true, evict }
   }
 
-  /** Its message 1 was read. False when it is not waiting any more. */
+  /** Message 1 of the connection was read. False when the connection was evicted meanwhile. */
   present(connection: T, known: boolean): boolean {
     if (!this.#waiting.has(connection)) return false
     this.#waiting.set(connection, known ? 'known' : 'presented')
@@ -48,8 +49,8 @@ export class Admission<T> {
   }
 
   /**
-   * The connection leaves the doorway, and is a session. `evict` is the session that has to leave for it: the oldest of
-   * its own operator, or of the operator that has the most, so that nobody who is known is ever kept out (CHANNEL 5.4).
+   * The connection becomes a session. `evict` is the session to close for it: the oldest of the same operator, or of the operator
+   * with the most sessions, so that no operator is ever kept out (CHANNEL 5.4).
    */
   establish(connection: T, operator: string): { admitted: boolean; evict?: T } {
     const { sessions, sessionsEach } = this.#limits

@@ -1,6 +1,6 @@
 /**
- * The laptop's side of the opening. Invariant: nothing but the certificate is sent before the robot has proven the Noise
- * key that its own certificate names. On the CLI's start-up path: imports nothing heavy.
+ * The laptop's side of the handshake. Invariant: before the robot has proven the Noise key of its card, the laptop sends nothing
+ * but its own card (test/channel/session.test.ts). The CLI loads this file at its start, so it imports little.
  */
 import { connect as netConnect } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -25,10 +25,11 @@ import { keyPair } from './x25519.ts'
 export interface ConnectOptions {
   host: string
   port: number
-  /** reaches the robot some other way than TCP to host and port; must answer a connected stream */
+  /** returns a connected stream to the robot; replaces TCP to host and port */
   dial?: () => Duplex | Promise<Duplex>
-  /** the operator's Noise secret, and the operator's card that names its public key */
+  /** the operator's Noise secret */
   noiseSecret: Uint8Array
+  /** the operator's card, with the public key of that secret */
   cert: SignedCertificate
   /** the robot's verified card */
   robot: Certificate & { id: string }
@@ -36,8 +37,8 @@ export interface ConnectOptions {
 }
 
 /**
- * Throws Refusal: `unreachable` (no answer, or no robot there), `robot-mismatch` (it could not prove to be the robot of
- * the card), `unknown-operator` (it closed the connection on seeing our certificate, which it does for any fault of it).
+ * Throws Refusal: `unreachable` (no answer, or the answer of something else), `robot-mismatch` (it could not prove to be the
+ * robot of the card), `unknown-operator` (it closed the connection after message 1, which robots do for any fault of it).
  */
 export async function connectSession(options: ConnectOptions): Promise<SecureSocket> {
   const timeoutMs = options.timeoutMs ?? HANDSHAKE_MS * timeScale()
@@ -58,7 +59,7 @@ export async function connectSession(options: ConnectOptions): Promise<SecureSoc
     stage = 'upgrade'
     const intake = new Intake(raw, Buffer.alloc(0))
     raw.write(upgradeRequest(options.host, options.port))
-    // it takes as long as the answer
+    // computed while the answer is on its way
     const own = keyPair(options.noiseSecret)
     const head = await intake.head()
     if (!/^HTTP\/1\.1 101 /.test(head)) throw new Error(`answered ${head.slice(0, 30).split('\r\n')[0]}`)
@@ -70,12 +71,12 @@ export async function connectSession(options: ConnectOptions): Promise<SecureSoc
       remoteStatic: Buffer.from(options.robot.noise, 'base64'),
     })
     stage = 'prove'
-    raw.write(encodeMessage(handshake.write(encodeCard(options.cert)))) // CHANNEL 2.4
+    raw.write(encodeMessage(handshake.write(encodeCard(options.cert)))) // only after the answer 101 (CHANNEL 2.4)
     const message2 = await intake.message(MESSAGE_2)
     try {
       handshake.read(message2)
     } catch (cause) {
-      // CHANNEL 3.5
+      // message 2 does not open: the peer does not have the key of the card (CHANNEL 3.5)
       throw new Refusal(
         'robot-mismatch',
         `${where} could not prove to be ${options.robot.name} (${options.robot.id})`,
@@ -85,7 +86,7 @@ export async function connectSession(options: ConnectOptions): Promise<SecureSoc
     }
     const keys = handshake.split()
     const sealer = new Sealer(keys.send)
-    raw.write(sealer.confirm()) // CHANNEL 3.6
+    raw.write(sealer.confirm()) // the robot waits for this frame before it opens the session (CHANNEL 3.6)
     return new SecureSocket({
       raw,
       sealer,
@@ -105,9 +106,12 @@ export async function connectSession(options: ConnectOptions): Promise<SecureSoc
       )
     }
     const reason = late ? `no answer in ${timeoutMs} ms` : (cause as Error).message
-    throw new Refusal('unreachable', `no robot at ${where}: ${reason}`, 'is it switched on, and the address right?', {
-      cause,
-    })
+    throw new Refusal(
+      'unreachable',
+      `no robot at ${where}: ${reason}`,
+      'check that the robot is on and the address is right: medulla robots',
+      { cause },
+    )
   } finally {
     clearTimeout(timer)
   }

@@ -1,26 +1,27 @@
 /**
  * Transport frames: `length (2, big endian) | ChaChaPoly(type (1) | data) `. Pure: bytes in, bytes out.
- * Invariant: a counter is used once per key, and nothing of a frame is returned before its tag was found right.
+ * Invariant: a counter is used once per key, and no byte of a frame is returned before its tag is verified
+ * (test/channel/session.test.ts).
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto'
 import { MAX_MESSAGE, nonce, TAG_LENGTH } from './noise.ts'
 
 const CIPHER = 'chacha20-poly1305'
 const AUTH = { authTagLength: TAG_LENGTH } as const
-/** CHANNEL 4.3; 0x02 and above wait for rekeying (CHANNEL 7.1). */
+/** Types of frames (CHANNEL 4.3); 0x02 and above are reserved for rekeying (CHANNEL 7.1). */
 const DATA = 0x00
 const END = 0x01
 
 export const HEADER_LENGTH = 2
-/** CHANNEL 4.1 */
+/** Data bytes that fit in one frame (CHANNEL 4.1). */
 export const MAX_DATA = MAX_MESSAGE - TAG_LENGTH - 1
-/** CHANNEL 4.6: far below the 2^64 - 1 of Noise, and exact in a double. */
+/** Frames that one key may seal: far below the 2^64 - 1 of Noise, and exact in a double (CHANNEL 4.6). */
 export const MAX_FRAMES = 2 ** 48
 
-/** `confirm` is the empty frame that the initiator sends first (CHANNEL 3.6). */
+/** `confirm` is the empty frame that the initiator sends first; the robot opens no session before it (CHANNEL 3.6). */
 export type Frame = { kind: 'confirm' } | { kind: 'data'; data: Buffer } | { kind: 'end' }
 
-/** Sends in one direction. Every method returns the parts of one whole frame, length included, to be written in order. */
+/** Seals the frames of one direction. Every method returns the parts of one frame with its length, to be written in order. */
 export class Sealer {
   readonly #key: Uint8Array
   readonly #limit: number
@@ -45,8 +46,8 @@ export class Sealer {
   }
 
   #seal(parts: readonly Uint8Array[]): Buffer[] {
-    if (this.#counter >= this.#limit) throw new Error('frame: this key has sealed as much as it may') // CHANNEL 4.6
-    const cipher = createCipheriv(CIPHER, this.#key, nonce(this.#counter++), AUTH) // CHANNEL 4.2
+    if (this.#counter >= this.#limit) throw new Error('frame: this key has sealed as much as it may') // ends the session (CHANNEL 4.6)
+    const cipher = createCipheriv(CIPHER, this.#key, nonce(this.#counter++), AUTH) // never a counter twice (CHANNEL 4.2)
     const header = Buffer.allocUnsafe(HEADER_LENGTH)
     const out = [header]
     let length = TAG_LENGTH
@@ -64,7 +65,7 @@ export class Sealer {
 
 const TYPE_DATA = Buffer.of(DATA)
 
-/** Receives in one direction. After the first frame that is refused every frame is (CHANNEL 4.4). */
+/** Opens the frames of one direction. After one refused frame it refuses every frame (CHANNEL 4.4). */
 export class Opener {
   readonly #key: Uint8Array
   #counter = 0
@@ -83,7 +84,7 @@ export class Opener {
     const decipher = createDecipheriv(CIPHER, this.#key, nonce(this.#counter++), AUTH)
     const plain = decipher.update(sealed.subarray(0, split))
     decipher.setAuthTag(sealed.subarray(split))
-    decipher.final() // CHANNEL 4.4: throws before anything of it is delivered
+    decipher.final() // throws before any byte of the frame is returned (CHANNEL 4.4)
     const frame = parse(plain)
     this.#dead = false
     return frame
@@ -94,32 +95,32 @@ function parse(plain: Buffer): Frame {
   if (plain.length === 0) return { kind: 'confirm' }
   if (plain[0] === DATA && plain.length > 1) return { kind: 'data', data: plain.subarray(1) }
   if (plain[0] === END && plain.length === 1) return { kind: 'end' }
-  throw new Error(`frame: unknown type ${plain[0]} with ${plain.length - 1} bytes`) // CHANNEL 4.3
+  throw new Error(`frame: unknown type ${plain[0]} with ${plain.length - 1} bytes`) // other types are reserved (CHANNEL 4.3)
 }
 
-/** Cuts a byte stream at the lengths. Holds at most one unfinished frame, whatever the sizes of the pieces. */
+/** Splits a byte stream into frames by their lengths. Holds at most one incomplete frame, whatever the sizes of the pieces. */
 export class Deframer {
   readonly #max: number
-  /** the header byte that came alone, or -1 */
+  /** first byte of a length whose second byte has not come yet, or -1 */
   #high = -1
-  /** of the frame that came in pieces; 0 is none */
+  /** length of the incomplete frame; 0: there is none */
   #length = 0
   #filled = 0
-  /** where pieces gather: one for all frames, allocated when first needed */
+  /** buffer for the pieces of incomplete frames, allocated when first needed */
   #pieces: Buffer | undefined
 
   constructor(max: number = MAX_MESSAGE) {
     this.#max = max
   }
 
-  /** True between frames: the stream may end here only. */
+  /** True between two frames: only there may the stream end. */
   get clean(): boolean {
     return this.#high < 0 && this.#length === 0
   }
 
   /**
-   * Calls `each` with every frame that `chunk` completes, in order, until it answers false; returns the bytes that were
-   * not looked at. A frame is valid during its call only. Throws on a length that no frame has.
+   * Calls `each` with every frame that `chunk` completes, in order, until `each` returns false. Returns the bytes after the last
+   * frame given to `each`. A frame is only valid during the call. Throws on a length that no frame can have.
    */
   push(chunk: Buffer, each: (frame: Buffer) => boolean): Buffer {
     let at = 0

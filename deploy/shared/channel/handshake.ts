@@ -1,6 +1,6 @@
 /**
- * What both sides of the opening share: limits of its messages, the prologue, and reading one message off a transport.
- * Invariant: never more than one message and one chunk of a transport are held.
+ * Parts of the handshake that both sides need: limits of its messages, the prologue, and reading one message from a transport.
+ * Memory is bounded: at most one message and one chunk of a transport are held.
  */
 import type { Duplex } from 'node:stream'
 import type { SignedCertificate } from '../cert.ts'
@@ -9,28 +9,28 @@ import { TAG_LENGTH } from './noise.ts'
 import { KEY_LENGTH } from './x25519.ts'
 
 export const TOKEN = 'medulla/1'
-/** CHANNEL 2.2 */
+/** Bytes of an HTTP head from a stranger (CHANNEL 2.2). */
 export const MAX_HTTP_HEAD = 4096
-/** CHANNEL 3.2: bytes of the certificate's JSON text */
+/** Bytes of the card's JSON text (CHANNEL 3.2). */
 export const MAX_CARD = 8192
 export const MAX_MESSAGE_1 = KEY_LENGTH + KEY_LENGTH + TAG_LENGTH + MAX_CARD + TAG_LENGTH
 export const MESSAGE_2 = KEY_LENGTH + TAG_LENGTH
-/** CHANNEL 5.1 */
+/** Time from accept to established session (CHANNEL 5.1). */
 export const HANDSHAKE_MS = 5000
 
-/** CHANNEL 2.3: the header of the answer 101, and how many random bytes are in it, as base64. */
+/** The header of the answer 101 with the challenge, and the number of its random bytes, in base64 (CHANNEL 2.3). */
 export const CHALLENGE_HEADER = 'Medulla-Challenge'
 export const CHALLENGE_LENGTH = 16
 const CHALLENGE = new RegExp(`^${CHALLENGE_HEADER}: ([A-Za-z0-9+/]{22}==)\\r$`, 'im')
 
-/** Of an answer 101. Throws when there is none. */
+/** The challenge in the head of an answer 101. Throws when there is none. */
 export function challengeOf(head: string): Buffer {
   const [, text] = CHALLENGE.exec(head) ?? []
   if (text === undefined) throw new Error(`the answer has no ${CHALLENGE_HEADER}`)
   return Buffer.from(text, 'base64')
 }
 
-/** CHANNEL 3.1: both sides must mean the same protocol, the same robot and the same connection. */
+/** Binds the handshake to the protocol, the robot and this connection: with another one, messages do not open (CHANNEL 3.1). */
 export function prologue(robot: string, challenge: Uint8Array): Buffer {
   return Buffer.concat([Buffer.from(TOKEN + robot), challenge])
 }
@@ -46,7 +46,7 @@ export function encodeCard(card: SignedCertificate): Buffer {
   return Buffer.from(JSON.stringify({ cert: card.cert, sig: card.sig }))
 }
 
-/** The certificate is judged elsewhere; here only its wrapping is read (CHANNEL 3.2). Throws on anything else. */
+/** Reads only the JSON around certificate and signature, and verifies neither (CHANNEL 3.2). Throws on anything else. */
 export function decodeCard(payload: Uint8Array): SignedCertificate {
   if (payload.length > MAX_CARD) throw new Error(`card: at most ${MAX_CARD} bytes, got ${payload.length}`)
   const value: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload))
@@ -57,17 +57,17 @@ export function decodeCard(payload: Uint8Array): SignedCertificate {
   return { cert, sig }
 }
 
-/** Reads a transport chunk by chunk before a stream takes it over; between two calls the transport is paused. */
+/** Reads messages from a transport before a stream takes it over; between two calls the transport is paused. */
 export class Intake {
   readonly #raw: Duplex
   readonly #onError = () => {}
-  #rest: Buffer
+  #unread: Buffer
 
   constructor(raw: Duplex, head: Buffer) {
     this.#raw = raw
-    this.#rest = head
+    this.#unread = head
     raw.pause()
-    raw.on('error', this.#onError) // a lost transport is reported by its close
+    raw.on('error', this.#onError) // its 'close' event reports a lost transport
   }
 
   /** The next message of at most `max` bytes. Rejects when the transport is lost, or `max` is exceeded. */
@@ -83,7 +83,7 @@ export class Intake {
     })
   }
 
-  /** An HTTP head, up to and with its empty line. */
+  /** The next HTTP head, including its empty line. */
   head(): Promise<string> {
     let held = Buffer.alloc(0)
     return this.#until((chunk) => {
@@ -95,10 +95,10 @@ export class Intake {
     })
   }
 
-  /** Hands the transport on, with the bytes that were read but not used. */
+  /** Stops using the transport, and returns the bytes that were read but not used. */
   release(): Buffer {
     this.#raw.off('error', this.#onError)
-    return this.#rest
+    return this.#unread
   }
 
   #until<T>(take: (chunk: Buffer) => { value: T; rest: Buffer } | undefined): Promise<T> {
@@ -118,7 +118,7 @@ export class Intake {
         try {
           const taken = take(chunk)
           if (!taken) return
-          this.#rest = taken.rest
+          this.#unread = taken.rest
           settle()
           resolve(taken.value)
         } catch (error) {
@@ -128,8 +128,8 @@ export class Intake {
       }
       if (raw.destroyed) return reject(new Error('the connection was closed'))
       raw.on('data', onData).on('end', onLost).on('close', onLost)
-      const rest = this.#rest
-      this.#rest = Buffer.alloc(0)
+      const rest = this.#unread
+      this.#unread = Buffer.alloc(0)
       if (rest.length > 0) onData(rest)
       if (!settled) raw.resume()
     })

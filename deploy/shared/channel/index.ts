@@ -1,4 +1,4 @@
-/** What the robot's side needs of the channel; the laptop's side imports connect.ts alone. */
+/** Exports of the channel for the robot's side; the laptop's side only imports connect.ts. */
 export type { Identity } from './accept.ts'
 export { HANDSHAKE_MS } from './handshake.ts'
 export { createListener, type Listener, type ListenerOptions } from './listener.ts'

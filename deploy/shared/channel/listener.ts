@@ -1,6 +1,6 @@
 /**
- * The one TCP port. Invariant: a stranger gets the greeting, 404, or a closed connection, within a bounded time and number
- * of connections; only an established session reaches `session`.
+ * The robot's TCP port. Invariant: a stranger gets the greeting, 404 or a closed connection, and holds a bounded number of
+ * connections for a bounded time; only established sessions reach `session` (test/channel/listener.test.ts).
  */
 import { randomBytes } from 'node:crypto'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
@@ -19,10 +19,10 @@ export interface ListenerOptions {
   /** this robot's id */
   robot: string
   who: Who
-  /** was this static key found good before? Answered from memory. */
+  /** whether this static key was accepted before; must answer from memory, without I/O */
   known: (noisePublic: Uint8Array) => boolean
   session: (socket: SecureSocket, identity: Identity) => void
-  /** the reason, for the robot's log only */
+  /** gets the reason of each refusal, for the robot's log only */
   refused?: (reason: string, address: string | undefined) => void
   limits?: Partial<Limits>
   deadlineMs?: number
@@ -46,28 +46,28 @@ export function createListener(options: ListenerOptions): Listener {
   const deadlines = new WeakMap<Duplex, NodeJS.Timeout>()
   const refuse = (raw: Duplex, reason: string) => {
     options.refused?.(reason, (raw as Partial<Socket>).remoteAddress)
-    raw.destroy() // CHANNEL 3.7
+    raw.destroy() // without a reason, which would help strangers (CHANNEL 3.7)
   }
 
   const server = createServer({ maxHeaderSize: MAX_HTTP_HEAD, keepAliveTimeout: 1, noDelay: true })
   server.on('connection', (raw: Duplex) => {
     all.add(raw)
     const { admitted, evict } = admission.enter(raw)
-    // CHANNEL 5.1: one deadline from accept to session, whatever the bytes that arrive
+    // one deadline from accept to session, which no arriving bytes extend (CHANNEL 5.1)
     deadlines.set(
       raw,
-      setTimeout(() => refuse(raw, 'the opening took too long'), deadlineMs),
+      setTimeout(() => refuse(raw, 'the handshake took too long'), deadlineMs),
     )
     raw.on('close', () => {
       clearTimeout(deadlines.get(raw))
       all.delete(raw)
       admission.leave(raw)
     })
-    if (evict) refuse(evict, 'too many connections: the oldest stranger left') // CHANNEL 5.2
+    if (evict) refuse(evict, 'too many connections: closed the oldest stranger') // idle strangers keep nobody out (CHANNEL 5.2)
     if (!admitted) refuse(raw, 'too many connections')
   })
 
-  // CHANNEL 2.1
+  // without a session: the greeting for `GET /`, 404 for everything else (CHANNEL 2.1)
   const stranger = (request: IncomingMessage, response: ServerResponse) => {
     const greet = request.method === 'GET' && request.url === '/' && !request.headers['content-length']
     const body = greet ? JSON.stringify(options.greeting()) : ''
@@ -79,16 +79,16 @@ export function createListener(options: ListenerOptions): Listener {
     response.end(body)
   }
   for (const event of ['request', 'checkContinue', 'checkExpectation'] as const) server.on(event, stranger)
-  server.on('clientError', (_error, raw) => refuse(raw, 'not http')) // CHANNEL 2.2
+  server.on('clientError', (_error, raw) => refuse(raw, 'not http')) // also a head that is too long (CHANNEL 2.2)
 
   server.on('upgrade', (request: IncomingMessage, raw: Duplex, head: Buffer) => {
-    raw.on('error', () => {}) // reported by its close
+    raw.on('error', () => {}) // its 'close' event reports the loss
     const { method, url, headers } = request
     if (method !== 'GET' || url !== '/' || headers.upgrade?.toLowerCase() !== TOKEN) {
-      raw.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n') // CHANNEL 2.1
+      raw.end('HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n') // as any other request without a session (CHANNEL 2.1)
       return
     }
-    // CHANNEL 2.3: to everybody
+    // everybody gets the answer 101, so that it shows nothing about the peer (CHANNEL 2.3)
     const challenge = randomBytes(CHALLENGE_LENGTH)
     const lines = [
       'HTTP/1.1 101 Switching Protocols',
@@ -104,7 +104,7 @@ export function createListener(options: ListenerOptions): Listener {
       noise: options.noise,
       robot: options.robot,
       who: options.who,
-      present: (key) => admission.present(raw, options.known(key)), // CHANNEL 5.3
+      present: (key) => admission.present(raw, options.known(key)), // known keys have reserved places (CHANNEL 5.3)
       deadlineMs,
     }).then(
       ({ socket, identity }) => {
@@ -113,7 +113,7 @@ export function createListener(options: ListenerOptions): Listener {
           socket.on('error', () => {}).destroy()
           return
         }
-        if (evict !== undefined) refuse(evict, 'too many sessions: the oldest left') // CHANNEL 5.4, CHANNEL 5.5
+        if (evict !== undefined) refuse(evict, 'too many sessions: closed the oldest') // never the new one (CHANNEL 5.4, CHANNEL 5.5)
         clearTimeout(deadlines.get(raw))
         sessions.add(socket)
         socket.on('close', () => sessions.delete(socket))

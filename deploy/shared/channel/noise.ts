@@ -1,6 +1,6 @@
 /**
- * The Noise handshake (revision 34) over 25519, ChaChaPoly and SHA256, as a pure state machine: bytes in, bytes out.
- * Invariant: once a message was refused, or the pattern has ended, this object does nothing any more.
+ * The Noise handshake (revision 34) with 25519, ChaChaPoly and SHA256, as a pure state machine: bytes in, bytes out.
+ * Invariant: after a refused message, and after split(), every call throws (test/channel/noise.test.ts).
  */
 import { createHash, createHmac } from 'node:crypto'
 import { chacha20poly1305 } from '@noble/ciphers/chacha.js'
@@ -15,7 +15,10 @@ interface Pattern {
 
 const none = { initiator: false, responder: false }
 const robot = { initiator: false, responder: true }
-/** Noise 7.5 and 9.4. Of these the channel speaks IK; XX and the psk forms wait for pairing (CHANNEL 7.2, CHANNEL 7.3). */
+/**
+ * Patterns of Noise 7.5 and 9.4. The channel only uses IK; XX and the psk patterns are for pairing later (CHANNEL 7.2,
+ * CHANNEL 7.3).
+ */
 const PATTERNS = {
   NN: { pre: none, messages: [['e'], ['e', 'ee']] },
   NK: {
@@ -42,16 +45,16 @@ export interface HandshakeOptions {
   pattern: PatternName
   initiator: boolean
   prologue: Uint8Array
-  /** own static key pair, where the pattern has one */
+  /** own static key pair, if the pattern has one */
   static?: KeyPair
-  /** the other side's static public key, where the pattern knows it beforehand */
+  /** the other side's static public key, if the pattern needs it beforehand */
   remoteStatic?: Uint8Array
   psk?: Uint8Array
-  /** fixed by public test vectors only: each handshake makes its own (CHANNEL 3.4) */
+  /** only for public test vectors: otherwise each handshake makes a new one (CHANNEL 3.4) */
   ephemeral?: KeyPair
 }
 
-/** Keys of the two directions and the hash of all that was said. */
+/** Keys of the two directions, and the hash of the whole handshake. */
 export interface Split {
   send: Uint8Array
   receive: Uint8Array
@@ -92,7 +95,10 @@ export class Handshake {
     if (pattern.pre.responder) this.#mixHash(options.initiator ? this.#remote() : this.#own().public)
   }
 
-  /** The other side's static public key, once it is known. It is proven only when the message that held it was read whole. */
+  /**
+   * The other side's static public key, once it is known. It is proven only when read() has returned for the message with
+   * it.
+   */
   get remoteStatic(): Uint8Array | undefined {
     return this.#remoteStatic
   }
@@ -121,7 +127,7 @@ export class Handshake {
     return message
   }
 
-  /** Its payload. Throws on anything that is not exactly the next message, and from then on always. */
+  /** Reads the next message, and returns its payload. Throws on anything else, and from then on always. */
   read(message: Uint8Array): Uint8Array {
     const tokens = this.#turn(false)
     try {
@@ -149,7 +155,7 @@ export class Handshake {
     }
   }
 
-  /** Once, after the last message. */
+  /** The keys of the session. Call it once, after the last message. */
   split(): Split {
     if (!this.done || this.#failed) throw new Error('noise: the handshake has not ended')
     const [first, second] = hkdf(this.#ck, EMPTY, 2)

@@ -1,6 +1,7 @@
 /**
- * HTTP/1.1 of a session into an http.Server that never listens. Invariant: node's own deadlines do not run on such a
- * server, so each session has these: a head is complete in time, an idle or stuck session ends (CHANNEL 6.3).
+ * Serves HTTP/1.1 of a session with an http.Server that does not listen. Node's own deadlines do not run on such a server.
+ * Invariant: a session with an incomplete head, without requests, or with an answer that is not read ends in time (CHANNEL 6.3;
+ * test/channel/http.test.ts).
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { SecureSocket } from './socket.ts'
@@ -8,17 +9,17 @@ import type { SecureSocket } from './socket.ts'
 export interface ServeDeadlines {
   /** from the first byte of a request to the end of its head */
   headMs: number
-  /** without any byte while a request's body is expected */
+  /** without a byte of a request's body */
   bodyMs: number
-  /** from the end of an answer to the end of a body that nobody wants */
+  /** from the end of an answer to the end of a body that was answered early */
   dumpMs: number
   /** without a request */
   idleMs: number
-  /** an answer that the other side does not take */
+  /** without a byte taken of an answer */
   stuckMs: number
 }
 
-/** CHANNEL 6.3 */
+/** The deadlines of CHANNEL 6.3. */
 export const SERVE_DEADLINES: Readonly<ServeDeadlines> = {
   headMs: 10_000,
   bodyMs: 30_000,
@@ -27,23 +28,26 @@ export const SERVE_DEADLINES: Readonly<ServeDeadlines> = {
   stuckMs: 60_000,
 }
 
-/** CHANNEL 6.2: heads inside a session are bounded, too. */
+/** Options for the server: heads inside a session are bounded, too (CHANNEL 6.2). */
 export const SERVE_OPTIONS = { maxHeaderSize: 16_384, keepAliveTimeout: SERVE_DEADLINES.idleMs } as const
 
 const starts = new WeakMap<SecureSocket, bigint>()
 
-/** process.hrtime when the first byte of the request now running on this session was there. */
+/** process.hrtime at the first byte of the request that this session is serving. */
 export function requestStart(socket: SecureSocket): bigint {
   return starts.get(socket) ?? process.hrtime.bigint()
 }
 
-/** Call once per server, after its `upgrade` listener if it has one: it keeps the deadlines of every session that is given to {@link serveSession}. */
+/**
+ * Keeps the deadlines of all sessions of {@link serveSession}. Call it once for a server, after adding its `upgrade`
+ * listener if it has one.
+ */
 export function watchRequests(server: Server): void {
   server.prependListener('request', (request: IncomingMessage, response: ServerResponse) => {
     watches.get(request.socket as unknown as SecureSocket)?.begin(request, response)
   })
   server.on('clientError', (_error, raw) => raw.destroy())
-  if (server.listenerCount('upgrade') === 0) return // with a listener node would take every upgrade for wanted
+  if (server.listenerCount('upgrade') === 0) return // a listener of ours would make node accept every upgrade
   server.prependListener('upgrade', (_request: IncomingMessage, raw) => {
     watches.get(raw as unknown as SecureSocket)?.release()
   })
@@ -57,7 +61,7 @@ export function serveSession(server: Server, socket: SecureSocket, deadlines: Se
 
 const watches = new WeakMap<SecureSocket, Watch>()
 
-/** CHANNEL 6.4 */
+/** Requests of one session that may wait for their answers (CHANNEL 6.4). */
 const MAX_UNANSWERED = 4
 
 class Watch {
@@ -82,7 +86,7 @@ class Watch {
 
   begin(request: IncomingMessage, response: ServerResponse): void {
     this.#inHead = false
-    if (++this.#unanswered > MAX_UNANSWERED) return this.#expire() // CHANNEL 6.4
+    if (++this.#unanswered > MAX_UNANSWERED) return this.#expire() // each waiting request takes memory (CHANNEL 6.4)
     let finished = false
     let settled = false
     const settle = () => {
@@ -99,13 +103,13 @@ class Watch {
     this.#follow(request, -1)
   }
 
-  /** An upgraded stream has deadlines of its own protocol. */
+  /** Ends the deadlines: an upgraded stream has those of its own protocol. */
   release(): void {
     clearTimeout(this.#timer)
     this.#unanswered = 1
   }
 
-  /** While a body is expected bytes must come; while an answer waits bytes must go; a long answer may be silent. */
+  /** Ends a session whose request body does not arrive, or whose answer is not read. A long answer may pause. */
   #follow(request: IncomingMessage, mark: number): void {
     const { bodyMs, stuckMs } = this.#deadlines
     const { bytesRead, bytesWritten, writableLength } = this.#socket

@@ -1,13 +1,13 @@
 /**
- * An established session as a byte stream with net.Socket's manners, so that node:http can run over it on either side. A
- * multiplexer would take its place above frame.ts (CHANNEL 7.4).
- * Invariant: it delivers authentic bytes, in order and once; after the first bad frame, none (CHANNEL 4.4).
+ * An established session as a byte stream with the interface of net.Socket, so that node:http can run over it on both sides.
+ * A later multiplexer would replace it, above frame.ts (CHANNEL 7.4).
+ * Invariant: it delivers authentic bytes, in order and once; after a bad frame, none (CHANNEL 4.4; test/channel/session.test.ts).
  */
 import { Duplex } from 'node:stream'
 import { Deframer, type Frame, HEADER_LENGTH, MAX_DATA, type Opener, type Sealer } from './frame.ts'
 import { TAG_LENGTH } from './noise.ts'
 
-/** Who is at the other end: on the robot an operator, on the laptop undefined. */
+/** The operator at the other end of a session, on the robot; undefined on the laptop. */
 export interface Peer {
   readonly fingerprint: string
   readonly role: 'owner' | 'operator' | 'observer'
@@ -15,7 +15,7 @@ export interface Peer {
 }
 
 export interface SecureSocketOptions {
-  /** the transport below; owned from here on */
+  /** the transport below, which the session owns from now on */
   raw: Duplex
   sealer: Sealer
   opener: Opener
@@ -25,7 +25,7 @@ export interface SecureSocketOptions {
   peer?: Peer
 }
 
-/** The methods of net.Socket that not every transport has. */
+/** Methods and fields of net.Socket that a transport may lack. */
 interface Transport extends Duplex {
   setNoDelay?(on?: boolean): unknown
   setKeepAlive?(on?: boolean, delay?: number): unknown
@@ -38,9 +38,9 @@ interface Transport extends Duplex {
   localPort?: number
 }
 
-/** Under this size a frame is sent as one buffer; above, its parts are sent one by one. */
+/** A smaller frame is sent as one buffer, in bytes; a larger one in parts, which saves a copy. */
 const COPY_BELOW = 4096
-/** More writes than this in one frame are put together before they are sealed. */
+/** If a frame has more writes than this, they are joined before they are sealed. */
 const MAX_PARTS = 4
 const WRITE_BUFFER = 256 * 1024
 const READ_BUFFER = 256 * 1024
@@ -75,7 +75,7 @@ export class SecureSocket extends Duplex {
     this.#raw.on('drain', () => this.#proceed())
     this.#raw.on('error', (error) => this.destroy(error))
     this.#raw.on('end', () => {
-      if (!this.#ended) this.destroy(reset('the transport ended without an end frame')) // CHANNEL 4.5
+      if (!this.#ended) this.destroy(reset('the transport ended without an end frame')) // it may have been cut (CHANNEL 4.5)
     })
     this.#raw.on('close', () => {
       if (!this.#ended || !this.writableFinished) this.destroy(reset('the transport was closed'))
@@ -91,7 +91,7 @@ export class SecureSocket extends Duplex {
     this.#send([chunk], callback)
   }
 
-  /** CHANNEL 4.7: small writes that came while the last one was under way share frames. */
+  /** Small writes that came during the last one share frames (CHANNEL 4.7). */
   override _writev(chunks: { chunk: Buffer }[], callback: (error?: Error | null) => void): void {
     this.#send(
       chunks.map(({ chunk }) => chunk),
@@ -101,12 +101,12 @@ export class SecureSocket extends Duplex {
 
   override _final(callback: (error?: Error | null) => void): void {
     this.#attempt(callback, () => {
-      this.#raw.write(this.#sealer.end()) // CHANNEL 4.5
+      this.#raw.write(this.#sealer.end()) // without it the peer must take the end for a cut (CHANNEL 4.5)
       this.#raw.end(() => callback())
     })
   }
 
-  /** Seals as much as the transport takes, the rest when it has drained, so that memory stays bounded (CHANNEL 5.6). */
+  /** Seals as much as the transport takes, and more when it has drained, so that memory stays bounded (CHANNEL 5.6). */
   #send(chunks: Buffer[], callback: (error?: Error | null) => void): void {
     let at = 0
     let offset = 0
@@ -132,7 +132,7 @@ export class SecureSocket extends Duplex {
             return
           }
         }
-        process.nextTick(callback) // not at once: writes of this tick gather for _writev (S16)
+        process.nextTick(callback) // not at once: further writes of this tick then gather for _writev (CHANNEL 4.7)
       })
     step()
   }
@@ -169,7 +169,7 @@ export class SecureSocket extends Duplex {
 
   // ---- receiving
 
-  /** CHANNEL 5.6: the transport is read only while there is room. */
+  /** The transport is only read while there is room, so that memory stays bounded (CHANNEL 5.6). */
   override _read(): void {
     this.#raw.resume()
   }
@@ -180,7 +180,7 @@ export class SecureSocket extends Duplex {
     try {
       this.#deframer.push(chunk, this.#onFrame)
     } catch (cause) {
-      // CHANNEL 4.4: what was buffered goes with it
+      // destroy() also drops the data that was not read yet (CHANNEL 4.4)
       this.destroy(reset('a frame was refused', cause))
     }
   }
@@ -194,13 +194,13 @@ export class SecureSocket extends Duplex {
     } else if (frame.kind === 'end') {
       this.#ended = true
       this.push(null)
-    } else throw new Error('frame: a second confirmation') // CHANNEL 3.6
+    } else throw new Error('frame: a second confirmation') // it may only be the first frame (CHANNEL 3.6)
     return !this.destroyed
   }
 
   // ---- the end
 
-  /** As net.Socket: end, and close when all is sent. */
+  /** As in net.Socket: ends the stream, and closes it when everything is sent. */
   destroySoon(): void {
     if (this.writable) this.end()
     if (this.writableFinished) this.destroy()
@@ -214,7 +214,7 @@ export class SecureSocket extends Duplex {
     callback(error)
   }
 
-  // ---- net.Socket's manners
+  // ---- the rest of net.Socket's interface
 
   get timeout(): number {
     return this.#idleMs
@@ -289,7 +289,7 @@ export class SecureSocket extends Duplex {
   }
 }
 
-/** With the code that node:http treats as a lost connection. */
+/** An error with the code that node:http treats as a lost connection. */
 function reset(message: string, cause?: unknown): Error {
   return Object.assign(new Error(`session: ${message}`, { cause }), { code: 'ECONNRESET' })
 }

@@ -1,6 +1,6 @@
 /**
- * X25519 on raw 32-byte keys through node:crypto. Invariant: a shared secret of a low-order point is never returned.
- * Keys go in and out as JWK (RFC 8037): ten times as fast as DER, which strangers could make a robot pay for.
+ * X25519 on raw 32-byte keys with node:crypto. Invariant: a shared secret of a low-order point is never returned
+ * (test/channel/noise.test.ts). Keys are imported as JWK (RFC 8037), ten times as fast as DER: a stranger can make a robot do this.
  */
 import { createPrivateKey, createPublicKey, diffieHellman, type KeyObject, randomBytes } from 'node:crypto'
 
@@ -15,7 +15,7 @@ export interface KeyPair {
 /** From a 32-byte secret scalar; throws on any other length. */
 export function keyPair(secret: Uint8Array): KeyPair {
   if (secret.length !== KEY_LENGTH) throw new Error(`x25519 secret: expected 32 bytes, got ${secret.length}`)
-  // node takes the public half from the secret, not from x
+  // node computes the public key from d, and ignores x
   const key = createPrivateKey({ key: { ...OKP, x: '', d: base64url(secret) }, format: 'jwk' })
   return { secret: key, public: Buffer.from(key.export({ format: 'jwk' }).x ?? '', 'base64url') }
 }
@@ -28,7 +28,7 @@ export function generateKeyPair(): KeyPair {
   return keyPair(randomBytes(KEY_LENGTH))
 }
 
-/** CHANNEL 3.4: throws when the result would be all zero (OpenSSL refuses points of low order). */
+/** The shared secret. Throws when it would be all zero: OpenSSL refuses points of low order (CHANNEL 3.4). */
 export function dh(own: KeyPair, theirs: Uint8Array): Uint8Array {
   if (theirs.length !== KEY_LENGTH) throw new Error(`x25519 public: expected 32 bytes, got ${theirs.length}`)
   const publicKey = createPublicKey({ key: { ...OKP, x: base64url(theirs) }, format: 'jwk' })
