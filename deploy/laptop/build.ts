@@ -1,4 +1,7 @@
-/** From source to a bundle: the same inputs give the same payload bytes, wherever, whenever and whoever builds (BUNDLE 11). */
+/**
+ * Builds programs and makes bundles. Invariant: the same inputs give the same payload bytes on every computer (BUNDLE 11;
+ * test/bundle/build.test.ts).
+ */
 import { resolve } from 'node:path'
 import type { TreeFile } from '../shared/bundle/h1.ts'
 import { encodeInner } from '../shared/bundle/inner.ts'
@@ -19,11 +22,11 @@ import { findSource, type Source } from './source.ts'
 export interface BuildOptions {
   program?: string
   version?: string
-  /** in the place of what package.json says */
+  /** replaces `takesStateOf` of package.json */
   takesStateOf?: string
-  /** file that `medulla` means */
+  /** the file that programs import as `medulla` */
   sdk: string
-  /** file that `medulla/drivers` means */
+  /** the file that programs import as `medulla/drivers` */
   drivers: string
 }
 
@@ -44,9 +47,9 @@ export async function buildProgram(path: string, opts: BuildOptions): Promise<Bu
   }
 }
 
-/** Builds one program again and again: what esbuild has read and parsed is kept from one build to the next. */
+/** Builds one program again and again; esbuild keeps its parsed files from one build to the next. */
 export class Builder {
-  /** Absolute paths of what the last build that succeeded was made of, package.json and tsconfig.json included. */
+  /** Absolute paths of the input files of the last good build, with package.json and tsconfig.json. */
   inputs: readonly string[] = []
   readonly #path: string
   readonly #opts: BuildOptions
@@ -59,12 +62,12 @@ export class Builder {
     this.#bundler = new Bundler(opts)
   }
 
-  /** Starts now what the next build would have to wait for. */
+  /** Starts the process that describes the program now, so that the next build need not wait for it. */
   prepare(): void {
     if (this.#describer?.ready !== true) this.#describer = new Describer()
   }
 
-  /** What the program is called. Throws `build-failed`. */
+  /** Name of the program. Throws `build-failed`. */
   get program(): string {
     return findSource(this.#path, this.#opts).program
   }
@@ -77,12 +80,12 @@ export class Builder {
     try {
       const opts = this.#opts
       const source = findSource(this.#path, opts)
-      // esbuild is another process: this one has time to load what makeBundle() needs
+      // esbuild works in another process: meanwhile this one loads tar-stream for makeBundle()
       const [built] = await Promise.all([this.#bundler.bundle(source), library()])
       let map: Uint8Array | null = null
       const describing = describer.describe(built, { sdk: opts.sdk, root: source.root, map: () => map })
-      describing.catch(() => {}) // looked at below
-      // the describer is another process, too
+      describing.catch(() => {}) // awaited below
+      // the program is described in another process, too: meanwhile this one makes the source map
       map = compactMap(built.map, { root: source.root, library: [opts.sdk, opts.drivers], shift: built.shift })
       const info = infoOf(source, built, opts)
       const { manifest, bytes } = toManifest(source, await describing)
@@ -119,8 +122,8 @@ function infoOf(source: Source, built: Bundled, opts: BuildOptions): Uint8Array 
   })
 }
 
-function toManifest(source: Source, said: JsonObject): { manifest: Manifest; bytes: Uint8Array } {
-  const { needs, ratesMs, state, params, config, wire, sdk } = said
+function toManifest(source: Source, description: JsonObject): { manifest: Manifest; bytes: Uint8Array } {
+  const { needs, ratesMs, state, params, config, wire, sdk } = description
   const { program, version, takesStateOf } = source
   const claimed = {
     format: MANIFEST_FORMAT,
@@ -138,14 +141,19 @@ function toManifest(source: Source, said: JsonObject): { manifest: Manifest; byt
     ...(config === undefined ? {} : { config }),
   }
   try {
-    // what a program said has no type before it is read back strictly
+    // the description of a program has no type until parseManifest() has checked it
     const bytes = encodeManifest(claimed as unknown as Manifest)
     return { manifest: parseManifest(bytes), bytes }
   } catch (cause) {
     if (!(cause instanceof Refusal)) throw cause
-    throw new Refusal('build-failed', `what the program says to robot() is not usable: ${cause.message}`, undefined, {
-      cause,
-    })
+    throw new Refusal(
+      'build-failed',
+      `the program gives robot() an unusable description: ${cause.message}`,
+      undefined,
+      {
+        cause,
+      },
+    )
   }
 }
 
@@ -161,7 +169,7 @@ export interface BundleOptions {
   now?: number
 }
 
-/** Signed, then sealed to each robot: the result differs each time, the release says what is the same. */
+/** Signs the files and seals them to each robot. Sealing is random: the bytes differ each time, `digest` and `h1` do not. */
 export async function makeBundle(
   files: readonly TreeFile[],
   manifest: Manifest,

@@ -1,4 +1,4 @@
-/** What went into a build, under names that do not depend on where the folders lie (BUNDLE 11). */
+/** Lists the inputs of a build by names that do not depend on the paths of this computer (BUNDLE 11). */
 import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { dirname, relative } from 'node:path'
@@ -16,7 +16,7 @@ export interface BuildInfo {
   inputs: { path: string; sha256: string }[]
 }
 
-/** `inputs` are absolute paths. */
+/** Names and hashes of the inputs, and the packages that they belong to. `inputs` are absolute paths. */
 export function describeInputs(
   root: string,
   sdk: string,

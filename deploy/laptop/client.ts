@@ -1,6 +1,7 @@
 /**
- * The laptop's way to a robot: the routes of api.ts as methods, over established sessions. Invariant: an answer is given
- * out only as far as it arrived whole; a session that ends early is an error. Imports nothing heavy (CLI start-up).
+ * The client of a robot: the routes of api.ts as methods, over established sessions. Invariant: only whole answers and whole
+ * lines are returned; a session that ends early is an error (test/channel/http.test.ts). The CLI loads this file at its start,
+ * so it imports little.
  */
 import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
@@ -44,26 +45,26 @@ const MAX_SESSIONS = 8
 type Events = AsyncGenerator<PushEvent, void>
 
 export interface ClientOptions extends ConnectOptions {
-  /** signs orders, which everything but looking, stopping and a plain push is */
+  /** signs orders; not needed for reading, stopping, and a push without `force` and `retry` */
   signer?: () => Promise<Signer>
 }
 export interface PushOptions {
-  /** replace a running program that does not yield */
+  /** kill a running program that does not yield */
   force?: boolean
-  /** a release that was rolled back before */
+  /** push a release again that was rolled back before */
   retry?: boolean
-  /** of the release in the bundle; without it, an order to force or retry is good for any release of yours */
+  /** digest of the release in the bundle; without it, an order to force or retry is valid for any release of yours */
   digest?: string
-  /** aborted during the upload, nothing is left on the robot; afterwards the swap goes on */
+  /** an abort during the upload leaves nothing on the robot; after the upload, the swap goes on all the same */
   signal?: AbortSignal
 }
 export interface LogOptions {
   lines?: number
   /** ISO time by the robot's clock */
   since?: string
-  /** instead: ms before the robot's present */
+  /** instead of `since`: ms before the robot's present time */
   ago?: number
-  /** this one and what is worse */
+  /** this level and worse */
   level?: LogLevel
   follow?: boolean
   signal?: AbortSignal
@@ -87,20 +88,20 @@ export class RobotClient {
     this.#agent = new SessionAgent(options, first)
   }
 
-  /** Opens the first session; further ones are opened when requests run side by side, and kept for a while. */
+  /** Opens the first session. Requests that run at the same time open further sessions, which are kept for a while. */
   static async connect(options: ClientOptions): Promise<RobotClient> {
     try {
       return new RobotClient(options, await connectSession(options))
     } catch (error) {
       if (!(error instanceof Refusal) || error.code !== 'unknown-operator' || options.dial) throw error
-      // a robot that was set up again, or another one at its old address, says so only in its greeting
+      // It closes the connection without a reason. The greeting shows whether it has new keys, or is another robot.
       const there = await greet(options.host, options.port, 1000).catch(() => null)
       if (!there || there.id === options.robot.id) throw error
       const message = `${options.host}:${options.port} is ${there.name} (${there.id}), expected ${options.robot.name} (${options.robot.id})`
       throw new Refusal(
         'robot-mismatch',
         message,
-        'check which robot is there; if it has new keys, trust its new card: medulla trust --replace',
+        'check which robot has this address; if it has new keys, trust its new card: medulla trust --replace',
         {
           cause: error,
         },
@@ -116,7 +117,7 @@ export class RobotClient {
     return this.#json('GET', '/v1/status', MAX_STATUS)
   }
 
-  /** Which handle is where. */
+  /** The board: its handles, and the pins of the header. */
   async board(): Promise<BoardReport> {
     const response = await this.#send('GET', '/v1/board')
     return JSON.parse(await this.#text(response, MAX_STATUS)) as BoardReport
@@ -133,7 +134,7 @@ export class RobotClient {
     yield* this.#lines<PushEvent>('PUT', `/v1/slots/${slot}/program`, signal, bundle, headers)
   }
 
-  /** Signs what you wish for, over a fresh value of the robot's: good for once, and for five minutes. */
+  /** Signs an order with a fresh nonce of the robot: the robot carries it out once, within five minutes. */
   async sign(wish: Wish): Promise<SignedOrder> {
     if (this.#options.signer === undefined) throw new Error('orders need a signer')
     const [{ nonce }, signer, { encodeJson }, { toBase64 }] = await Promise.all([
@@ -147,7 +148,7 @@ export class RobotClient {
     return { order: Buffer.from(bytes).toString(), sig: toBase64(await signer.sign('order@medulla', bytes)) }
   }
 
-  /** What comes of an order: events, or the one answer of `set` and `params`. */
+  /** Sends an order, and yields the robot's answers: events, or one answer (`set`, `params` and others, as api.ts lists). */
   carryOut<T = PushEvent>(signed: SignedOrder): AsyncGenerator<T, void> {
     return this.#lines('POST', '/v1/orders', undefined, Buffer.from(JSON.stringify(signed)))
   }
@@ -160,12 +161,12 @@ export class RobotClient {
     return this.#lines('POST', `/v1/slots/${slot}/stop`, undefined, new Uint8Array(0))
   }
 
-  /** Starts what was stopped. */
+  /** Starts the program of a stopped slot. */
   async *start(slot: string): Events {
     yield* this.carryOut(await this.sign({ order: 'start', slot }))
   }
 
-  /** Every slot at once, latched until released. */
+  /** Stops every slot at once. Nothing runs until {@link release}. */
   estop(): Events {
     return this.#lines('POST', '/v1/estop', undefined, new Uint8Array(0))
   }
@@ -182,29 +183,29 @@ export class RobotClient {
     return this.#lines('GET', `/v1/${slot === null ? '' : `slots/${slot}/`}logs?${query}`, signal)
   }
 
-  /** Whoever the robot knows. */
+  /** All operators of the robot. */
   operators(): Promise<OperatorInfo[]> {
     return this.#json('GET', '/v1/operators', MAX_STATUS)
   }
 
-  /** Effective at once, also for sessions that are open. Answers whom it was about. */
+  /** Takes effect at once, also for open sessions. Returns the operator that was changed. */
   changeOperators(
     wish: Extract<Wish, { order: 'add-operator' | 'change-role' | 'remove-operator' }>,
   ): Promise<OperatorInfo> {
     return this.#ordered(wish)
   }
 
-  /** Which counters of releases the robot lets in now. */
+  /** The range of counters that the robot takes for a program now. */
   counter(program: string): Promise<CounterRange> {
     return this.#json('GET', `/v1/programs/${program}/counter`, MAX_ERROR)
   }
 
-  /** By an owner: any counter of the program is new again. */
+  /** Resets the floor of a program: the robot takes any counter again. Only for owners. */
   resetFloor(program: string): Promise<CounterRange> {
     return this.#ordered({ order: 'reset-floor', program })
   }
 
-  /** What a slot can go back to: what runs first, then the newest. */
+  /** The releases of a slot: the running one first, then newest first, then those that were never committed. */
   releases(slot: string): Promise<ReleaseInfo[]> {
     return this.#json('GET', `/v1/slots/${slot}/releases`, MAX_ERROR)
   }
@@ -214,12 +215,12 @@ export class RobotClient {
     return this.#ordered({ order: 'set', handle: name, value })
   }
 
-  /** Of a simulated board: presses an input (`what` null; a null value lets it go), or changes what a chip senses. */
+  /** On a simulated board: presses an input (`what` null; a null value releases it), or changes what a chip senses. */
   poke(name: string, what: string | null, value: unknown): Promise<Partial<PinChange> & { name: string }> {
     return this.#ordered({ order: 'poke', handle: name, what, value: JSON.stringify(value) })
   }
 
-  /** Keeps a spare child in the slot until `signal` or break: a push then takes less time. */
+  /** Keeps a spare child ready in the slot until `signal` or break: a push then takes less time. */
   spare(slot: string, signal: AbortSignal): AsyncGenerator<SpareEvent, void> {
     return this.#lines('GET', `/v1/slots/${slot}/spare`, signal)
   }
@@ -233,19 +234,19 @@ export class RobotClient {
     return this.#ordered({ order: 'params', slot, change })
   }
 
-  /** Names of the config values, and who uses them. A value is never told. */
+  /** Names of the config values, and the programs that need them. No robot returns a value. */
   config(): Promise<ConfigReport> {
     return this.#json('GET', '/v1/config', MAX_STATUS)
   }
 
-  /** Sealed here, so that only the body of the robot reads it. Programs see it from their next start or swap. */
+  /** Seals the value here, so that only the body of the robot can read it. Programs see it from their next start or swap. */
   async setConfig(name: string, value: string): Promise<ConfigInfo> {
     const { configRecipient, sealConfigValue } = await import('../shared/configvalue.ts')
     const recipient = configRecipient((await this.config()).key, this.robot.id)
     return this.#ordered({ order: 'set-config', name, sealed: await sealConfigValue(value, recipient) })
   }
 
-  /** Throws `not-found` where it is not set. */
+  /** Throws `not-found` when the value is not set. */
   unsetConfig(name: string): Promise<ConfigInfo> {
     return this.#ordered({ order: 'unset-config', name })
   }
@@ -261,7 +262,7 @@ export class RobotClient {
     return this.#lines('GET', `/v1/pins?${query}`, options.signal)
   }
 
-  /** Requests that still run fail. */
+  /** Closes all sessions; requests that still run fail. */
   close(): void {
     this.#agent.destroy()
   }
@@ -300,7 +301,7 @@ export class RobotClient {
     }
   }
 
-  /** Resolves with the head of a good answer. */
+  /** Sends a request. Resolves with the answer once its status is 200; throws the robot's refusal otherwise. */
   async #send(
     method: string,
     path: string,
@@ -308,7 +309,7 @@ export class RobotClient {
     signal?: AbortSignal,
     headers: Readonly<Record<string, string>> = {},
   ): Promise<IncomingMessage> {
-    await this.#place()
+    await this.#beginRequest()
     let request: ClientRequest | undefined
     const response = await new Promise<IncomingMessage>((resolve, reject) => {
       request = httpRequest({
@@ -323,25 +324,28 @@ export class RobotClient {
       request.on('error', reject)
       request.end(body)
     }).catch((error) => {
-      this.#leave()
+      this.#endRequest()
       if (signal?.aborted) throw new Refusal('interrupted', 'interrupted', undefined, { cause: error })
       throw this.#lost(error)
     })
-    response.once('close', () => this.#leave())
+    response.once('close', () => this.#endRequest())
     if (response.statusCode === 200) return response
-    // the answer may come in the middle of an upload that nobody wants: read it, then let the session go
+    // a refusal may come in the middle of an upload: read it, then close the session instead of finishing the upload
     const text = await this.#text(response, MAX_ERROR)
     if (request && !request.writableFinished) request.destroy()
     throw refusal(response.statusCode, text)
   }
 
-  /** Agent does not count sessions that are being opened: requests are counted here. */
-  async #place(): Promise<void> {
+  /**
+   * Waits for one of MAX_SESSIONS places. http.Agent does not count connections that are still being opened, so this counts
+   * requests.
+   */
+  async #beginRequest(): Promise<void> {
     if (this.#running < MAX_SESSIONS) this.#running++
     else await new Promise<void>((resolve) => this.#queue.push(resolve))
   }
 
-  #leave(): void {
+  #endRequest(): void {
     const next = this.#queue.shift()
     if (next) next()
     else this.#running--
@@ -376,12 +380,15 @@ export class RobotClient {
   }
 }
 
-/** Asks whoever is at this address for its name. What it says is not authenticated: for finding robots only. */
+/**
+ * Asks the robot at an address for its name and id. The answer is not authenticated: use it to find robots, not to trust
+ * them.
+ */
 export function greet(host: string, port: number, timeoutMs = 3000): Promise<Greeting> {
   return new Promise<Greeting>((resolve, reject) => {
     const fail = (reason: string, cause?: unknown) => {
       request.destroy()
-      reject(new Refusal('unreachable', `no robot at ${host}:${port}: ${reason}`, 'is it switched on, and the address right?', { cause })) // biome-ignore format: one statement
+      reject(new Refusal('unreachable', `no robot at ${host}:${port}: ${reason}`, 'check that the robot is on and the address is right: medulla robots', { cause })) // biome-ignore format: one statement
     }
     const request = httpRequest({
       host,
@@ -429,7 +436,7 @@ function refusal(status: number | undefined, text: string): Refusal {
       return new Refusal(code as RefusalCode, message, typeof hint === 'string' ? hint : undefined)
     }
   } catch {
-    // not ours: below
+    // not the JSON of a robot: an internal error below
   }
   return new Refusal('internal', `the robot answered ${status}`)
 }
@@ -443,7 +450,7 @@ class SessionAgent extends Agent {
     this.#options = options
     this.#first = first
     first.unref() // an idle client keeps no process alive
-    first.on('error', () => {}) // before its first request: seen by the request that wants to use it
+    first.on('error', () => {}) // a loss before the first request is reported by that request
   }
 
   override createConnection(_: unknown, callback?: (error: Error | null, stream: Duplex) => void): undefined {

@@ -1,6 +1,6 @@
 /**
- * A program's own words about its needs: it is run once without handles, in a process that inherits nothing of ours, behind
- * the gate that lets nothing of it reach anything (HANDOVER 13.1).
+ * Finds out what a program needs: runs it once without handles, in a process with a clean environment, behind a gate. Behind
+ * the gate nothing that the program does has an effect outside of the process (HANDOVER 13.1).
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -26,7 +26,10 @@ const AFTER_EXIT_MS = 100
 const NEWLINE = 10
 const ENTER = '{"enter":'
 
-/** Waits for the URLs of gate and program on fd 3, answers on fd 3, ends. The program's own output goes elsewhere. */
+/**
+ * Program of the child: reads the URLs of gate and program from fd 3, answers on fd 3, and ends. stdout and stderr are the
+ * program's.
+ */
 const CHILD = `
 const { readSync, writeSync } = require('node:fs')
 const { inspect } = require('node:util')
@@ -57,19 +60,19 @@ const url = Buffer.alloc(4096)
 let length = 0
 do {
   const got = readSync(3, url, length, url.length - length, null)
-  // nobody asks any more
+  // the builder has gone
   if (got === 0) process.exit(0)
   length += got
 } while (url[length - 1] !== 10)
 const load = async (inert, program) => {
   const gate = (await import(inert)).closedGate(4)
-  // a promise that is rejected while the program loads, or what a callback throws
+  // a rejected promise, or an error in a callback, while the program loads
   for (const event of ['uncaughtException', 'unhandledRejection']) {
     process.on(event, (error) => { if (gate.round === undefined) failed(error) })
   }
   globalThis[Symbol.for('medulla.host')] = { gate, describe: (d) => { said.push(d) }, enter: (place) => write({ enter: place }) }
   let late = false
-  // only to say so: on a robot nobody waits for it
+  // a call of robot() after an await has no effect on a robot: wait a moment only to report it
   const looked = async () => {
     if (said.length > 0) return
     await new Promise((resolve) => setTimeout(resolve, 300))
@@ -81,20 +84,20 @@ const load = async (inert, program) => {
 load(...url.toString('utf8', 0, length - 1).split(' ')).catch(failed)
 `
 
-/** Node and what a Windows process cannot start without: a variable of the user's must not change the answer. */
+/** The user's variables must not change the description. Windows needs the three named ones to start a process. */
 function scrubbedEnv(): NodeJS.ProcessEnv {
   const env: NodeJS.ProcessEnv = { TZ: 'UTC', NODE_NO_WARNINGS: '1' }
   for (const name of ['SystemRoot', 'TEMP', 'TMP']) if (process.env[name] !== undefined) env[name] = process.env[name]
   return env
 }
 
-/** What a program was built from. */
+/** Where a program comes from. */
 interface Origin {
-  /** file of the SDK */
+  /** the file that programs import as `medulla` */
   sdk: string
   /** the program's folder */
   root: string
-  /** the source map, once there is one */
+  /** the source map; null before it is made */
   map(): Uint8Array | null
 }
 
@@ -118,15 +121,15 @@ export class Describer {
         this.#size += part.length
         if (this.#size > MAX_ANSWER) this.#child.kill('SIGKILL')
         else answer.push(part)
-        // a line that says where the program is, comes before its answer
+        // a line {"enter": …} comes before the answer when the program enters run()
         if (part.at(-1) === NEWLINE && !lastLine(answer).startsWith(ENTER)) done()
       })
       this.#child.on('error', reject)
-      // what a program started may outlive it, with our pipes in its hands: then 'close' never comes
+      // a process that the program started may keep our pipes open: then 'close' never comes
       this.#child.on('exit', () => setTimeout(done, AFTER_EXIT_MS))
       this.#child.on('close', done)
     })
-    this.#answer.catch(() => {}) // asked for in describe(), or never
+    this.#answer.catch(() => {}) // describe() awaits it, if it is called
     this.#child.stdio[3]?.on('error', () => {})
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       stream?.on('data', (part: Buffer) => {
@@ -135,12 +138,15 @@ export class Describer {
     }
   }
 
-  /** It still waits for a program. */
+  /** The child still waits for a program. */
   get ready(): boolean {
     return this.#child.exitCode === null && this.#child.signalCode === null
   }
 
-  /** Once only. What the program said to robot(), as it said it. Throws `build-failed`, with the place in a file of `root`. */
+  /**
+   * Call it once. Returns the description that the program gave robot(), unchecked. Throws `build-failed`, with the line in
+   * a file of `root`.
+   */
   async describe({ code, files }: { code: Uint8Array; files: readonly TreeFile[] }, of: Origin): Promise<JsonObject> {
     const gate = await gateOf(of.sdk)
     this.#timer = setTimeout(() => {
@@ -174,7 +180,7 @@ export class Describer {
     if (this.#late && inRun) {
       fail(
         `run did not return within ${LIMIT_MS / 1000} s`,
-        'run prepares and returns: what goes on for ever belongs into every(ms, …)',
+        'run prepares and returns: put work that goes on for ever into every(ms, …)',
       )
     }
     if (this.#late)
@@ -186,25 +192,22 @@ export class Describer {
       fail(`the program ended ${where}${last ? `: ${last}` : ''}`, `keep process.exit out of ${place}`)
     }
     const parsed: unknown = JSON.parse(answer)
-    if (!isObject(parsed)) return fail('the program answered in its own way')
+    if (!isObject(parsed)) return fail('the program wrote to descriptor 3, which the build uses')
     if (Array.isArray(parsed.thrown)) return thrown(parsed.thrown)
     if (parsed.late === true) {
-      fail(
-        'the program calls robot() after an await',
-        'call it at the top level; what is awaited goes into an async run',
-      )
+      fail('the program calls robot() after an await', 'call robot() at the top level; await inside an async run')
     }
-    const said = Array.isArray(parsed.said) ? parsed.said : []
-    if (said.length === 0) fail('the program never calls robot()', `the smallest program is:\n${SMALLEST}`)
-    if (said.length > 1) fail(`the program calls robot() ${said.length} times`, 'call it once, at the top level')
-    if (!isObject(said[0])) return fail('the program describes itself by no object')
-    return said[0]
+    const calls = Array.isArray(parsed.said) ? parsed.said : []
+    if (calls.length === 0) fail('the program never calls robot()', `the smallest program is:\n${SMALLEST}`)
+    if (calls.length > 1) fail(`the program calls robot() ${calls.length} times`, 'call it once, at the top level')
+    if (!isObject(calls[0])) return fail('the description of the program is not an object')
+    return calls[0]
   }
 }
 
 const gates = new Map<string, Promise<Uint8Array>>()
 
-/** The gate lies beside the SDK, and is one file here: a Node that knows no TypeScript reads it. */
+/** The gate of the SDK, bundled into one JavaScript file: the child's Node cannot read TypeScript. */
 function gateOf(sdk: string): Promise<Uint8Array> {
   const known = gates.get(sdk)
   if (known !== undefined) return known
@@ -221,7 +224,10 @@ function gateOf(sdk: string): Promise<Uint8Array> {
 const lastLine = (parts: readonly Buffer[]): string =>
   Buffer.concat(parts).toString().trimEnd().split('\n').at(-1) ?? ''
 
-/** With the place that is the author's. A mistake in what robot() was given names the word that is wrong. */
+/**
+ * Refuses with the line of the author's file. For a mistake in the description, finds the line and column of the wrong
+ * word.
+ */
 function thrown(list: readonly unknown[], root: string, map: Uint8Array | null): never {
   const errors = list.filter((each) => isObject(each)) as unknown as readonly (Thrown & { mistake?: string })[]
   const mapText = map === null ? null : Buffer.from(map).toString()
@@ -231,7 +237,7 @@ function thrown(list: readonly unknown[], root: string, map: Uint8Array | null):
   return fail(`${placeText(wordFrom(place, mistake, root))}: ${message}`)
 }
 
-/** Where `word` stands next in that file; the place itself where it does not. */
+/** The next place of `word` from `place` on; `place` itself when there is none. */
 function wordFrom(place: Place, word: string, root: string): Place {
   try {
     const lines = readFileSync(join(root, place.file), 'utf8').split('\n')
@@ -242,7 +248,7 @@ function wordFrom(place: Place, word: string, root: string): Place {
       if (at >= 0) return { ...place, line, column: skipped + at + 1 }
     }
   } catch {
-    // a file that cannot be read is still named
+    // a file that cannot be read: `place` names it all the same
   }
   return place
 }

@@ -1,4 +1,4 @@
-/** What a path means as a program: its folder, its main file, its name and its version. */
+/** Finds the program at a path: its folder, main file, name and version. */
 import { readFileSync, realpathSync, statSync } from 'node:fs'
 import { basename, dirname, extname, join } from 'node:path'
 import { VERSION_PATTERN } from '../shared/bundle/release.ts'
@@ -15,13 +15,13 @@ export interface Source {
   entry: string
   program: string
   version: string
-  /** patterns of the files that come along */
+  /** patterns of the files that the bundle contains besides code */
   assets: string[]
-  /** the program whose state this one takes over: of package.json, `"medulla": { "takesStateOf": "old-name" }` */
+  /** the program whose state this one takes over: `"medulla": { "takesStateOf": "old-name" }` in package.json */
   takesStateOf: string | null
 }
 
-/** Also written with m or c before the last two letters. */
+/** .ts, .js, .mts, .mjs, .cts or .cjs. */
 const CODE = /\.[cm]?(?:ts|js)$/
 
 /** `path` is absolute: a folder or a .ts, .mts, .js or .mjs file. Throws `build-failed`. */
@@ -50,7 +50,10 @@ export function findSource(path: string, opts: { program?: string; version?: str
   return { root, entry, program, version, assets: assetPatterns(about.medulla), takesStateOf }
 }
 
-/** A program without a package.json is called after its folder: `My Rover` is my-rover. Null where nothing is left of it. */
+/**
+ * The name of a program without package.json is that of its folder: `My Rover` becomes my-rover. Null when no letter
+ * remains.
+ */
 function folderName(root: string): string | null {
   const name = basename(root)
     .normalize('NFKD')
@@ -76,16 +79,19 @@ const CANDIDATES = [
   'index.js',
 ]
 const IN_SRC = ['src/program.ts', 'src/index.ts', 'src/main.ts']
-/** Where compilers write; what lies there may be older than its source. */
+/** Folders of compiled files, which may be older than their source. */
 const COMPILED = /^(?:dist|build|out|lib)\//
 
-/** `medulla.entry` is obeyed. `main` is often what `npm init` or a compiler's set-up wrote: no file, or not the source. */
+/**
+ * The main file: `medulla.entry` of package.json, which must exist; else the source of `main`, `main`, or a usual name. `main`
+ * cannot be relied on: `npm init` and compilers write it, and the file may be missing or compiled.
+ */
 function findEntry(root: string, about: JsonObject): string {
   const named = medullaOf(about).entry
   const there = (name: string): boolean => isFile(join(root, name))
   if (typeof named === 'string') {
     if (there(named)) return named.replace(/^\.\//, '')
-    throw failed(`package.json names ${named} as "entry" of "medulla", which is not there`)
+    throw failed(`package.json names ${named} as "entry" of "medulla", but there is no such file`)
   }
   const main = typeof about.main === 'string' ? about.main.replace(/^\.\//, '') : null
   const source = main !== null && COMPILED.test(main) ? sourceOf(main).find(there) : undefined
@@ -94,14 +100,14 @@ function findEntry(root: string, about: JsonObject): string {
   const found = [...CANDIDATES, ...IN_SRC].find(there)
   if (found !== undefined) return found
   throw failed(
-    `no program in ${root}: expected ${CANDIDATES.join(', ')} or "main" in package.json${main === null ? '' : ` (it names ${main}, which is not there)`}`,
+    `no program in ${root}: expected ${CANDIDATES.join(', ')} or "main" in package.json${main === null ? '' : ` (it names ${main}, but there is no such file)`}`,
     main === null
       ? 'start one with: medulla new'
       : 'name the file in package.json: "medulla": { "entry": "program.ts" }',
   )
 }
 
-/** Of a compiled file: dist/program.js is made from src/program.ts, or from program.ts. */
+/** Possible sources of a compiled file: dist/program.js comes from src/program.ts, or from program.ts. */
 function sourceOf(main: string): string[] {
   const rest = main.replace(COMPILED, '').replace(/js$/, 'ts')
   return [`src/${rest}`, rest, rest.replace(/^src\//, ''), 'program.ts', ...IN_SRC]

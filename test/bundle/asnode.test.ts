@@ -151,7 +151,7 @@ test('the folder of npm init -y: main that is not there, and a compiled main tha
   expect(await printed({ ...rest, 'src/program.ts': text })).toBe('source')
   expect(await printed({ ...rest, 'package.json': about('dist/program.js') })).toBe('old')
   const none = await refusal(() => buildProgram(folderOf({ 'package.json': about('index.js') }), opts))
-  expect(none.message).toContain('it names index.js, which is not there')
+  expect(none.message).toContain('it names index.js, but there is no such file')
   expect(none.hint).toContain('"medulla": { "entry": "program.ts" }')
 })
 

@@ -1,4 +1,7 @@
-/** The files that a program brings besides its code: what `"assets"` in its package.json names, and what its modules read. */
+/**
+ * The files of a program besides its code: those that `"assets"` in its package.json names, and those that its modules
+ * read.
+ */
 import { readFileSync, statSync } from 'node:fs'
 import { isAbsolute, resolve, sep } from 'node:path'
 import type { TreeFile } from '../../shared/bundle/h1.ts'
@@ -7,11 +10,15 @@ import { isFileName } from '../../shared/bundle/tar.ts'
 import { Refusal } from '../../shared/errors.ts'
 import { FILES, logicalPath } from './logical.ts'
 
-/** Besides program.mjs, manifest.json and buildinfo.json. */
+/** Without program.mjs, manifest.json and buildinfo.json. */
 const MOST_FILES = LIMITS.files - 3
+/** How many of the largest files an error names. */
 const LARGEST = 3
 
-/** Absolute paths, sorted. Throws `build-failed` for a pattern that leads out of the folder, or to nothing. */
+/**
+ * Absolute paths of the matching files, sorted. Throws `build-failed` for a pattern that leads out of the folder, or
+ * matches no file.
+ */
 export async function matchAssets(root: string, patterns: readonly string[]): Promise<string[]> {
   const found = new Set<string>()
   for (const pattern of patterns) {
@@ -24,7 +31,7 @@ export async function matchAssets(root: string, patterns: readonly string[]): Pr
     const paths = await glob([pattern], { cwd: root, absolute: true, onlyFiles: true, ignore })
     if (paths.length === 0) {
       throw failed(
-        `"assets" names ${pattern}, and no file is called so in ${root}`,
+        `"assets" names ${pattern}, but no file in ${root} matches`,
         'patterns: page.html, public/**, sounds/*.wav',
       )
     }
@@ -33,7 +40,7 @@ export async function matchAssets(root: string, patterns: readonly string[]): Pr
   return [...found].sort()
 }
 
-/** By their names in the payload. Throws `build-failed`. */
+/** Reads the files, with their names in the payload. Throws `build-failed`. */
 export function readAssets(root: string, paths: Iterable<string>): TreeFile[] {
   const sizes = new Map([...new Set(paths)].map((path) => [resolve(path), statSync(path).size]))
   checkSizes(sizes)
@@ -41,18 +48,18 @@ export function readAssets(root: string, paths: Iterable<string>): TreeFile[] {
     const name = `${FILES}/${logicalPath(root, path)}`
     if (!isFileName(name)) {
       throw failed(
-        `${name.slice(FILES.length + 1)} cannot come along: the path of a file has at most ${LIMITS.name - FILES.length - 1} characters of A-Z, a-z, 0-9, dot, dash and underscore, and no part of it begins with a dot or a dash`,
-        'rename it',
+        `${name.slice(FILES.length + 1)} does not fit in a bundle: the path of a file has at most ${LIMITS.name - FILES.length - 1} characters of A-Z, a-z, 0-9, dot, dash and underscore, and no part of it begins with a dot or a dash`,
+        'rename the file',
       )
     }
     return { name, bytes: readFileSync(path) }
   })
 }
 
-/** Before a byte of them is read. */
+/** Checks number and sizes before any file is read. */
 function checkSizes(sizes: ReadonlyMap<string, number>): void {
   if (sizes.size > MOST_FILES)
-    throw failed(`the program brings ${sizes.size} files, at most ${MOST_FILES} fit in a bundle`)
+    throw failed(`the program has ${sizes.size} files, at most ${MOST_FILES} fit in a bundle`)
   const total = [...sizes.values()].reduce((sum, size) => sum + size, 0)
   if (total <= LIMITS.unpacked) return
   const largest = [...sizes].sort(([, a], [, b]) => b - a).slice(0, LARGEST)

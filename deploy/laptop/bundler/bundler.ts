@@ -1,4 +1,7 @@
-/** One program as one ESM file that runs as its modules would run by themselves in Node, and the files that go with it. */
+/**
+ * Bundles a program into one ESM file, which behaves as its separate modules would in Node, and collects the files beside
+ * it.
+ */
 import { readFileSync, statSync } from 'node:fs'
 import { dirname, extname, join, resolve } from 'node:path'
 import type { BuildContext, BuildFailure, BuildResult, BuildOptions as EsbuildOptions, Message } from 'esbuild'
@@ -12,11 +15,11 @@ import { asksPlace, startsWorker, workerName } from './rewrite.ts'
 import { mayBeSloppy, sloppyModule } from './sloppy.ts'
 
 export interface BundlerOptions {
-  /** file that `medulla` means */
+  /** the file that programs import as `medulla` */
   sdk: string
-  /** file that `medulla/drivers` means */
+  /** the file that programs import as `medulla/drivers` */
   drivers: string
-  /** not minified */
+  /** do not minify */
   readable?: boolean
 }
 
@@ -25,22 +28,22 @@ export interface Entry {
   root: string
   /** relative to root */
   entry: string
-  /** patterns of files that come along */
+  /** patterns of the files that the bundle contains besides code */
   assets: readonly string[]
-  /** the text of the entry, when it is not the one on disk */
+  /** the text of the entry, if it differs from the file on disk */
   text?: string
 }
 
 export interface Bundled {
   code: Uint8Array
-  /** esbuild's source map of the code, relative to the program's folder, without the `shift` lines that were put before it */
+  /** esbuild's source map, relative to the program's folder; it does not count the `shift` lines at the start of `code` */
   map: string
   shift: number
   /** assets and workers, by their names in the payload */
   files: TreeFile[]
-  /** absolute paths of all that went in */
+  /** absolute paths of all input files */
   inputs: string[]
-  /** version */
+  /** version of esbuild */
   esbuild: string
 }
 
@@ -48,22 +51,28 @@ const OUTFILE = 'program.mjs'
 
 type Options = EsbuildOptions & { write: false; metafile: true; plugins: NonNullable<EsbuildOptions['plugins']> }
 
-/** CommonJS dependencies ask for Node's own modules by require, which an ESM file has to make for itself. */
+/** CommonJS dependencies load Node's own modules with require(), which an ESM file must create. */
 const REQUIRE =
   "import{createRequire as __medullaRequire}from'node:module';const require=__medullaRequire(import.meta.url);\n"
 
-/** Where a module lies: its URL, its path, its folder. `base` is where files/ is from here. */
-const place = (base: string): string =>
+/**
+ * Declares the function that returns URL, path and folder of a module. `base` is the relative URL from the bundle to
+ * files/.
+ */
+const placeFunction = (base: string): string =>
   `import{fileURLToPath as __medullaPath}from'node:url';import{dirname as __medullaFolder}from'node:path';const __medullaPlace=(p)=>{const u=new URL(p,new URL(${JSON.stringify(base)},import.meta.url)),f=__medullaPath(u);return[u.href,f,__medullaFolder(f)]};\n`
 
-/** Bundles one program again and again: what esbuild has read and parsed is kept. */
+/** Bundles one program again and again; esbuild keeps its parsed files. */
 export class Bundler {
   readonly #opts: BundlerOptions
   #context: { of: string; made: BuildContext<Options> } | null = null
-  /** What was found to need it; a module that does not any more is left as it is. */
+  /**
+   * Paths of modules that need the rewriting; a path stays here when an edited module no longer needs it, which does no
+   * harm.
+   */
   readonly #rewritten = new Set<string>()
   readonly #found = new Found()
-  /** sources by path */
+  /** path to source of modules that were parsed and need no sloppy mode */
   readonly #notSloppy = new Map<string, string>()
 
   constructor(opts: BundlerOptions) {
@@ -79,7 +88,7 @@ export class Bundler {
     const assets = new Set([...declared, ...code.assets])
     const inputs = new Set(code.inputs)
     const files: TreeFile[] = []
-    // a worker may start others
+    // a worker may start further workers
     for (const workers = new Set(code.workers), made = new Set<string>(); workers.size > made.size; ) {
       for (const path of [...workers].filter((one) => !made.has(one)).sort()) {
         made.add(path)
@@ -101,7 +110,10 @@ export class Bundler {
     this.#context = null
   }
 
-  /** The bundle of one module, the program's main one or a worker's. */
+  /**
+   * Bundles one entry point, the program's main file or a worker. Repeats the build until no further module needs
+   * rewriting.
+   */
   async #module(
     entry: Entry,
     main: string,
@@ -132,7 +144,7 @@ export class Bundler {
       if (this.#rewritten.size > rewritten) continue
       const head = [
         text.includes('Dynamic require of') ? REQUIRE : '',
-        text.includes('__medullaPlace') ? place(base(root, main, entry)) : '',
+        text.includes('__medullaPlace') ? placeFunction(base(root, main, entry)) : '',
       ]
       return {
         code: Buffer.from(head.join('') + text),
@@ -165,7 +177,7 @@ export class Bundler {
     return {
       absWorkingDir: root,
       entryPoints: [main],
-      // never written: the sources of the map are relative to it
+      // esbuild does not write this file: it only makes the sources of the map relative to the program's folder
       outfile: OUTFILE,
       allowOverwrite: true,
       bundle: true,
@@ -185,12 +197,12 @@ export class Bundler {
       define: PLACE_NAMES,
       loader: TEXT_LOADERS,
       plugins: [plugin({ root, rewritten: new Set(this.#rewritten), texts, shim, found })],
-      // BUNDLE 11.2: a tsconfig of some folder above must not change the result; the program's own may
+      // a tsconfig.json in a folder above must not change the result; the program's own may (BUNDLE 11.2)
       ...(isFile(join(root, 'tsconfig.json')) ? { tsconfig: join(root, 'tsconfig.json') } : { tsconfigRaw: {} }),
     }
   }
 
-  /** Modules that esbuild says cannot be strict, and that need not be. */
+  /** Adds modules that esbuild rejects in strict mode and that sloppyModule() can compile. */
   async #noteStrict(root: string, errors: readonly Message[]): Promise<void> {
     for (const { location } of errors) {
       const path = location === null ? '' : resolve(root, location.file)
@@ -199,7 +211,7 @@ export class Bundler {
     }
   }
 
-  /** Modules that have to be rewritten, and were not. */
+  /** Adds modules that need rewriting and were bundled without it. */
   async #note(text: string, inputs: readonly Input[]): Promise<void> {
     const asked = /__medulla(?:Url|File|Dir)\b/.test(text)
     for (const { path, format } of inputs) {
@@ -214,7 +226,7 @@ export class Bundler {
     }
   }
 
-  /** Parsing all that a program imports takes as long as bundling it: once for each text. */
+  /** Parsing everything that a program imports takes as long as bundling it, so each source is parsed once. */
   async #isSloppy(path: string, source: string): Promise<boolean> {
     if (this.#notSloppy.get(path) === source) return false
     if ((await sloppyModule(source, 'x')) !== null) return true
@@ -228,7 +240,10 @@ interface Input {
   format: string | undefined
 }
 
-/** esbuild names them by their paths relative to the program's folder; what is no file has a namespace or <>. */
+/**
+ * The input files of a build. esbuild names inputs by their paths relative to the program's folder; inputs that are not
+ * files have a namespace or <>.
+ */
 function inputsOf(root: string, { metafile }: BuildResult<Options>): Input[] {
   return Object.entries(metafile.inputs).flatMap(([name, { format }]) => {
     const plain = name.replace(/ with \{.*\}$/, '').replace(/^medulla-file:/, '')
@@ -237,7 +252,7 @@ function inputsOf(root: string, { metafile }: BuildResult<Options>): Input[] {
   })
 }
 
-/** From the bundle of `main` to files/. */
+/** The relative URL from the bundle of `main` to files/. */
 function base(root: string, main: string, { entry }: Entry): string {
   if (main === resolve(root, entry)) return `./${FILES}/`
   return `./${'../'.repeat(logicalPath(root, main).split('/').length - 1)}`

@@ -1,8 +1,8 @@
-/** Where a file of a program is found on the robot: under `files/`, by its path in the program's folder. */
+/** Paths of a program's files on the robot: below `files/`, by their paths in the program's folder. */
 import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, sep } from 'node:path'
 
-/** Folder of the payload that holds what a program brings besides its code. */
+/** Folder of the payload for the program's files besides its code. */
 export const FILES = 'files'
 
 interface Package {
@@ -11,7 +11,7 @@ interface Package {
   version: string
 }
 
-/** As JSON, with or without the byte order mark that editors on Windows write. Throws SyntaxError. */
+/** Parses JSON, with or without the byte order mark that editors on Windows write. Throws SyntaxError. */
 export function parseJsonText(text: string): unknown {
   return JSON.parse(text.replace(/^\uFEFF/, ''))
 }
@@ -21,7 +21,7 @@ export function packageOf(file: string): Package | null {
   for (let root = dirname(file); ; root = dirname(root)) {
     const path = join(root, 'package.json')
     if (existsSync(path)) {
-      const read = about(path)
+      const read = readPackage(path)
       if (typeof read.name === 'string' && typeof read.version === 'string') {
         return { root, name: read.name, version: read.version }
       }
@@ -30,8 +30,8 @@ export function packageOf(file: string): Package | null {
   }
 }
 
-/** A package.json that cannot be read says nothing. */
-function about(path: string): { name?: unknown; version?: unknown } {
+/** Fields of a package.json; none of a file that cannot be read. */
+function readPackage(path: string): { name?: unknown; version?: unknown } {
   try {
     return (parseJsonText(readFileSync(path, 'utf8')) ?? {}) as { name?: unknown; version?: unknown }
   } catch {
@@ -44,8 +44,9 @@ export const isDependency = (file: string): boolean => file.includes(`${sep}node
 export const slashes = (path: string): string => path.split(sep).join('/')
 
 /**
- * The path below {@link FILES}. A file outside of the program's folder, of a linked package or a dependency further up, is
- * found as if its package were installed in the program's folder. A scope's @ is written _, as no name in a tar begins so.
+ * The path of a file below {@link FILES}. A file outside of the program's folder (of a linked package, or of a dependency in a
+ * folder above) gets the path that it would have with its package installed in the program's folder. The @ of a scope becomes
+ * _, since no name in a bundle's tar may begin with @.
  */
 export function logicalPath(root: string, file: string): string {
   const inside = slashes(relative(root, file))
@@ -57,7 +58,7 @@ export function logicalPath(root: string, file: string): string {
 
 export const encodedPath = (path: string): string => path.split('/').map(encodeURIComponent).join('/')
 
-/** For esbuild's `define`: names that each module declares which asks where it lies ({@link placeOf}). */
+/** For esbuild's `define`: replaces a module's own path with names that {@link placeOf} declares in that module. */
 export const PLACE_NAMES = {
   __dirname: '__medullaDir',
   __filename: '__medullaFile',
@@ -66,6 +67,6 @@ export const PLACE_NAMES = {
   'import.meta.filename': '__medullaFile',
 }
 
-/** Declares the names of {@link PLACE_NAMES}. */
+/** The statement that declares the names of {@link PLACE_NAMES} in a module. */
 export const placeOf = (logical: string): string =>
   `var [__medullaUrl,__medullaFile,__medullaDir]=__medullaPlace(${JSON.stringify(encodedPath(logical))});`

@@ -1,6 +1,6 @@
-/** What a program writes instead of a package that holds compiled code, which no bundle can carry. */
+/** Packages with compiled code, which no bundle can contain, and the advice to use instead. */
 
-/** Package to the rest of "NAME is native: …". */
+/** Name of a package to the text after "NAME is native: ". */
 const ADVICE = {
   onoff: 'ask for an `output` handle instead, or an `input` handle for a button',
   rpio: 'ask for an `output`, `input`, `pwm`, `i2c` or `spi` handle instead',
@@ -39,7 +39,7 @@ const ADVICE = {
 
 const OTHERWISE = 'no bundle can carry compiled code: ask for the hardware as a handle, or use a package in JavaScript'
 
-/** What compiled packages load their addon with: whoever imports one of these is native. */
+/** Packages that load a compiled addon: a package that imports one of these is native. */
 const ADDON_LOADERS = [
   'bindings',
   'node-gyp-build',
@@ -49,7 +49,7 @@ const ADDON_LOADERS = [
   'pkg-prebuilds',
 ]
 
-/** Native packages that a dependency gets a stand-in for, over the handles that the program was granted. */
+/** Native packages with a replacement for dependencies that import them: it uses the handles that the program was granted. */
 export const SHIMS = ['i2c-bus', 'serialport', 'spi-device'] as const
 export type Shim = (typeof SHIMS)[number]
 
@@ -63,12 +63,12 @@ export function nativeText(name: string): string {
 const escaped = (name: string): string => name.replace(/[/.-]/g, '\\$&')
 const alternatives = (names: readonly string[]): string => names.map(escaped).join('|')
 
-/** Import specifiers that may lead to compiled code. */
+/** Import specifiers that may load compiled code. */
 export const NATIVE_IMPORT = new RegExp(
   `^(?:${alternatives([...Object.keys(ADVICE), ...ADDON_LOADERS])})(?:/|$)|\\.node$`,
 )
 
-/** The package that a specifier names: `@scope/name` or `name`. Null for a path. */
+/** The package of an import specifier: `@scope/name` or `name`. Null for a path. */
 export function packageIn(specifier: string): string | null {
   return /^(?:@[^/]+\/)?[^@./][^/]*/.exec(specifier)?.[0] ?? null
 }

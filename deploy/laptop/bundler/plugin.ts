@@ -1,4 +1,4 @@
-/** What esbuild asks of us: modules that have to be rewritten, files that come along as they are, native packages. */
+/** The plugin for esbuild: rewrites modules, turns imports of other files into paths or text, and handles native packages. */
 import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { dirname, extname, join } from 'node:path'
@@ -7,7 +7,7 @@ import { encodedPath, isDependency, logicalPath, packageOf, parseJsonText } from
 import { isAddonLoader, isShim, NATIVE_IMPORT, nativeText, packageIn, type Shim } from './natives.ts'
 import { rewrite } from './rewrite.ts'
 
-/** Imported as their text. Of .json and .txt esbuild knows it itself. */
+/** Files that are imported as their text. esbuild handles .json and .txt by itself. */
 const TEXT_KINDS = [
   '.html',
   '.htm',
@@ -25,14 +25,14 @@ const TEXT_KINDS = [
 ]
 export const TEXT_LOADERS = Object.fromEntries(TEXT_KINDS.map((kind): [string, Loader] => [kind, 'text']))
 
-/** Imported as the path of a file that lies beside the program. */
+/** Files that are copied to the robot and imported as their path there. */
 const FILE_KINDS =
   /\.(?:png|jpe?g|gif|webp|avif|bmp|ico|wav|mp3|ogg|flac|opus|m4a|mp4|webm|pdf|zip|gz|bin|dat|onnx|tflite|pt|npy|wasm|ttf|otf|woff2?|pem|crt)$/i
 const FILE = 'medulla-file'
 const NATIVE = 'medulla-native'
 const SHIM = 'medulla-shim'
 
-/** What a build has come across. */
+/** Files and workers that a build has found. */
 export class Found {
   readonly assets = new Set<string>()
   readonly workers = new Set<string>()
@@ -45,11 +45,11 @@ export class Found {
 
 export interface PluginOptions {
   root: string
-  /** real paths of modules that have to be rewritten */
+  /** real paths of modules to rewrite */
   rewritten: ReadonlySet<string>
-  /** sources that are not on disk, by path */
+  /** path to text of sources that differ from the file on disk */
   texts: ReadonlyMap<string, string>
-  /** the stand-in for a native package, or null */
+  /** file of the replacement for a native package, or null */
   shim(name: Shim): string | null
   found: Found
 }
@@ -62,12 +62,14 @@ export function plugin(options: PluginOptions): Plugin {
       build.onStart(() => found.clear())
       build.onResolve({ filter: NATIVE_IMPORT }, (args) => native(build, args, options))
       build.onLoad({ filter: /^/, namespace: NATIVE }, ({ path }) => ({
-        // as Node says it where an optional package is absent
+        // as Node reports a missing package: code that tries an optional package catches this
         contents: `throw Object.assign(new Error(${JSON.stringify(nativeText(path))}),{code:'MODULE_NOT_FOUND'})`,
       }))
-      build.onLoad({ filter: /^/, namespace: SHIM }, ({ path, pluginData }) => standIn(path, pluginData as StandIn))
+      build.onLoad({ filter: /^/, namespace: SHIM }, ({ path, pluginData }) =>
+        replacement(path, pluginData as Replacement),
+      )
       build.onResolve({ filter: FILE_KINDS }, async (args) => {
-        // an attribute says what is wanted of it: { type: 'bytes' }
+        // an import attribute, as { type: 'bytes' }, asks for something else than the path
         if (args.kind === 'entry-point' || args.pluginData === FILE || args.with.type !== undefined) return
         const { path, errors, namespace } = await resolveOn(build, args, FILE)
         return errors.length > 0 || namespace !== 'file' ? { errors } : { path, namespace: FILE }
@@ -99,15 +101,15 @@ const loaderOf = (path: string): Loader => {
   return kind === '.ts' || kind === '.tsx' || kind === '.jsx' ? (kind.slice(1) as Loader) : 'js'
 }
 
-/** As esbuild would without this plugin. */
+/** Resolves an import as esbuild would without this plugin. */
 async function resolveOn(build: PluginBuild, args: OnResolveArgs, mark: string): ReturnType<PluginBuild['resolve']> {
   const { path, importer, namespace, resolveDir, kind } = args
   return build.resolve(path, { importer, namespace, resolveDir, kind, pluginData: mark })
 }
 
 /**
- * The program's own import of a native package is a mistake that has a better answer. A dependency's may be an optional
- * one, and fails where it is evaluated; or it has a stand-in.
+ * Resolves the import of a native package. In the program's own files it is an error, with advice. In a dependency it may be
+ * optional: it resolves to a replacement if there is one, or to a module that throws when it is evaluated.
  */
 async function native(
   build: PluginBuild,
@@ -118,35 +120,38 @@ async function native(
   const { path: specifier, importer } = args
   const named = packageIn(specifier)
   const dependency = isDependency(importer)
-  // bindings, node-gyp-build, a file: whoever loads the addon is what is native
+  // for an import of bindings, node-gyp-build or a .node file, the importing package is the native one
   const owner = (): string => (dependency ? packageOf(importer)?.name : undefined) ?? specifier
   const name = named === null || isAddonLoader(named) || specifier.endsWith('.node') ? owner() : named
-  // a package of that name that is the user's own, beside the program
+  // the user may have a package of that name beside the program, which is not the native one
   const { path, errors } = await resolveOn(build, args, NATIVE)
   const installed = errors.length === 0
   if (installed && named !== null && !isDependency(path)) return { path }
   if (!dependency) return { errors: [{ text: nativeText(name) }] }
   if (isShim(name) && specifier === name) {
-    const stand = shim(name)
-    if (stand !== null) return { path: name, namespace: SHIM, pluginData: { stand, from: installed ? path : root } }
+    const file = shim(name)
+    if (file !== null) return { path: name, namespace: SHIM, pluginData: { file, from: installed ? path : root } }
   }
   return { path: name, namespace: NATIVE }
 }
 
-interface StandIn {
+interface Replacement {
   /** our module */
-  stand: string
-  /** a file of the package in whose place it is, or the program's folder */
+  file: string
+  /** a file of the replaced package, or the program's folder if the package is not installed */
   from: string
 }
 
-/** Parsers of serialport are packages of their own, in JavaScript, which the package exports with the rest. */
-function standIn(name: string, { stand, from }: StandIn): OnLoadResult {
-  const exported = `module.exports=require(${JSON.stringify(stand)})`
-  if (name !== 'serialport') return { contents: exported, resolveDir: dirname(stand) }
+/**
+ * The module that replaces a native package. serialport also exports its parsers, which are packages in JavaScript and
+ * stay.
+ */
+function replacement(name: string, { file, from }: Replacement): OnLoadResult {
+  const exported = `module.exports=require(${JSON.stringify(file)})`
+  if (name !== 'serialport') return { contents: exported, resolveDir: dirname(file) }
   const parsers = parsersOf(from).map((parser) => `take(require(${JSON.stringify(parser)}))`)
   return {
-    contents: `const{SerialPort}=require(${JSON.stringify(stand)});SerialPort.SerialPort=SerialPort;SerialPort.parsers={};
+    contents: `const{SerialPort}=require(${JSON.stringify(file)});SerialPort.SerialPort=SerialPort;SerialPort.parsers={};
 const take=(m)=>{for(const[k,v]of typeof m==='function'?[[m.name,m]]:Object.entries(m)){SerialPort[k]=v;SerialPort.parsers[k.replace(/Parser$/,'')]=v}};
 ${parsers.join(';')};module.exports=SerialPort`,
     resolveDir: dirname(from),

@@ -1,6 +1,6 @@
 /**
- * What a module expects of its own file, kept true in a bundle: its folder (`__dirname`, `import.meta.url`), the files and
- * workers that it names by them, and the sloppy mode of old CommonJS, which an ESM file does not have.
+ * Rewrites a module so that it behaves in the bundle as it does in its own file: its path (`__dirname`, `import.meta.url`),
+ * the files and workers that it finds by that path, and the sloppy mode of old CommonJS, which an ESM file does not have.
  */
 import { statSync } from 'node:fs'
 import { dirname, extname, join, resolve } from 'node:path'
@@ -16,10 +16,10 @@ export interface Rewritten {
   workers: string[]
 }
 
-/** It asks where it lies. */
+/** Whether a source uses its own path. */
 export const asksPlace = (text: string): boolean => /\b__(?:dir|file)name\b|\bimport\.meta\b/.test(text)
 
-/** A worker given by a path alone. */
+/** Whether a source starts a worker. */
 export const startsWorker = (text: string): boolean => /\bnew\s+(?:\w+\.)?Worker\(/.test(text)
 
 const BY_URL = /\bnew\s+URL\(\s*(['"`])([^'"`$\\\n]+)\1\s*,\s*import\.meta\.url\s*\)/g
@@ -35,7 +35,7 @@ const OWN_WORKER =
   /(\bnew\s+(?:\w+\.)?Worker\(\s*)(?:__filename|import\.meta\.filename|(?:new\s+URL|fileURLToPath)\(\s*import\.meta\.url\s*\))/g
 const CODE = /\.[cm]?[jt]sx?$/
 
-/** `text` is the source of `file`. Says the same on every computer. */
+/** `text` is the source of `file`. The result does not depend on the paths of this computer. */
 export async function rewrite(root: string, file: string, text: string): Promise<Rewritten> {
   const folder = dirname(file)
   const assets = new Set<string>()
@@ -68,7 +68,7 @@ export async function rewrite(root: string, file: string, text: string): Promise
   }
   changed = changed.replace(OWN_WORKER, (_whole, start: string) => `${start}${worker(file)}`)
   changed = changed.replace(WORKER, (whole, start: string, _quote, path: string) => {
-    // Node takes it from the folder in which a program is started: that of the program
+    // Node resolves the path from the working directory of the process; a program usually means its own folder
     const found = [folder, root].map((from) => codeFile(resolve(from, path))).find((code) => code !== null)
     return found == null ? whole : `${start}${worker(found)}`
   })
@@ -81,13 +81,13 @@ export async function rewrite(root: string, file: string, text: string): Promise
   return { text: sloppy ?? placed(changed, logical), assets: [...assets], workers: [...workers] }
 }
 
-/** In the first line, so that the others keep their numbers; a #! line is no code. */
+/** Puts the declaration into the first line, so that line numbers stay; a #! line becomes a comment. */
 function placed(text: string, logical: string): string {
   if (!asksPlace(text) && !text.includes('__medullaUrl')) return text
   return `${placeOf(logical)}${text.startsWith('#!') ? `//${text}` : text}`
 }
 
-/** Where a worker's bundle lies below `files/`. */
+/** Path of a worker's bundle below `files/`. */
 export const workerName = (logical: string): string => logical.replace(CODE, '.worker.mjs')
 
 function relativeUrl(root: string, from: string, worker: string): string {
@@ -95,7 +95,7 @@ function relativeUrl(root: string, from: string, worker: string): string {
   return `${up}./${encodedPath(workerName(logicalPath(root, worker)))}`
 }
 
-/** Null: no path, or one from the root of the file system. */
+/** The file of a relative specifier; null for a URL or an absolute path. */
 function pathOf(file: string, specifier: string): string | null {
   if (/^(?:[a-z][a-z0-9+.-]*:|\/)/i.test(specifier)) return null
   try {
@@ -105,7 +105,7 @@ function pathOf(file: string, specifier: string): string | null {
   }
 }
 
-/** A source file, also by the name that its compiled form would have. */
+/** The source file at a path, also if the path names its compiled form (.js for .ts); null if there is none. */
 function codeFile(path: string): string | null {
   if (!CODE.test(path)) return null
   if (isRegular(path)) return path

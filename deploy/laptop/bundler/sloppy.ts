@@ -1,17 +1,17 @@
-/** Old CommonJS that means what it says in sloppy mode only, as Node runs it: assignments to undeclared names, octal literals, `with`. */
+/** Finds and wraps CommonJS modules that only work in sloppy mode: assignments to undeclared names, octal literals, `with`. */
 import type { CallExpression, Node, Program } from 'estree'
 import { placeOf } from './logical.ts'
 
 /**
- * The module compiled on the robot by itself, outside the strict mode of the bundle; its imports are bundled as ever. Null
- * for a module that needs none of this, or is none of CommonJS.
+ * Wraps a module so that the robot compiles it by itself, without the strict mode of the bundle; its imports are bundled as
+ * usual. Null for a module that works in strict mode, or is not CommonJS.
  */
 export async function sloppyModule(text: string, logical: string): Promise<string | null> {
   const program = await parsed(text, 'script')
   if (program === null || isStrict(program) || !(await needsSloppy(text, program))) return null
   const cases = requires(program).map(([name, optional]) => {
     const call = `return require(${JSON.stringify(name)})`
-    // esbuild lets a package be absent where its absence is caught
+    // esbuild accepts a missing package only where a try block catches its absence
     return `case ${JSON.stringify(name)}:${optional ? `try{${call}}catch(e){throw e}` : call};`
   })
   const code = text.replace(/^#!.*/, '')
@@ -23,10 +23,13 @@ export async function sloppyModule(text: string, logical: string): Promise<strin
   ].join('')
 }
 
-/** One step at a time: a pattern for all of them together tries every way to divide thousands of comments, for minutes. */
+/**
+ * Matches one space or comment. One pattern for all of them would try every way to divide thousands of comments, for
+ * minutes.
+ */
 const SPACE_OR_COMMENT = /\s+|\/\/.*|\/\*[\s\S]*?\*\//y
 
-/** It is worth a closer look: CommonJS, and not strict by its first line. */
+/** A quick test before the module is parsed: CommonJS, and not strict by its first line. */
 export function mayBeSloppy(text: string): boolean {
   SPACE_OR_COMMENT.lastIndex = /^#!.*/.exec(text)?.[0].length ?? 0
   let at = SPACE_OR_COMMENT.lastIndex
@@ -54,7 +57,7 @@ function isStrict({ body }: Program): boolean {
 }
 
 async function needsSloppy(text: string, program: Program): Promise<boolean> {
-  // what is no syntax of strict mode is none of a module
+  // modules are strict: a text that does not parse as a module needs sloppy mode
   if ((await parsed(text, 'module')) === null) return true
   if (looksAtSloppyThis(program)) return true
   const { analyze } = await import('eslint-scope')
@@ -63,7 +66,10 @@ async function needsSloppy(text: string, program: Program): Promise<boolean> {
   return (undeclared?.implicit?.set.size ?? 0) > 0
 }
 
-/** `arguments.callee`, and `this` of a function that is called where it stands: the global object. */
+/**
+ * Whether it uses `arguments.callee`, or `this` in a function expression that is called at once: the global object in
+ * sloppy mode.
+ */
 function looksAtSloppyThis(program: Program): boolean {
   let found = false
   walk(program, (node) => {
@@ -87,15 +93,15 @@ function looksAtSloppyThis(program: Program): boolean {
 
 const named = (node: Node): string | null => (node.type === 'Identifier' ? node.name : null)
 
-/** What it requires by a literal, and whether its absence would be caught everywhere. */
+/** The literal arguments of require(), and whether every such call is in a try block. */
 function requires(program: Program): [name: string, optional: boolean][] {
   const found = new Map<string, boolean>()
-  const look = (node: Node, caught: boolean): void => {
+  const search = (node: Node, caught: boolean): void => {
     walk(node, (inner) => {
       if (inner.type === 'TryStatement' && inner.handler && !caught) {
-        look(inner.block, true)
-        look(inner.handler, false)
-        if (inner.finalizer) look(inner.finalizer, false)
+        search(inner.block, true)
+        search(inner.handler, false)
+        if (inner.finalizer) search(inner.finalizer, false)
         return false
       }
       const name = inner.type === 'CallExpression' ? required(inner) : null
@@ -103,7 +109,7 @@ function requires(program: Program): [name: string, optional: boolean][] {
       return true
     })
   }
-  look(program, false)
+  search(program, false)
   return [...found]
 }
 
@@ -112,7 +118,7 @@ function required({ callee, arguments: [first] }: CallExpression): string | null
   return first?.type === 'Literal' && typeof first.value === 'string' ? first.value : null
 }
 
-/** Every node, from the outside in; not below one for which `visit` answers false. */
+/** Visits every node, parents first; skips the children of a node for which `visit` returns false. */
 function walk(node: Node, visit: (node: Node) => boolean): void {
   if (!visit(node)) return
   for (const value of Object.values(node) as unknown[]) {

@@ -1,9 +1,9 @@
-/** The files of a payload as files on disk. */
+/** Writes the files of a payload to disk. */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { TreeFile } from '../../shared/bundle/h1.ts'
 
-/** `folder` is there; the files are not. For the owner alone. */
+/** `folder` must exist, and the files must not. Only their owner can read them. */
 export function writeTree(folder: string, files: readonly TreeFile[]): void {
   for (const { name, bytes } of files) {
     const path = join(folder, name)
