@@ -34,7 +34,7 @@ test('board new writes a file that board check accepts, and does not replace an 
   expect(await laptop.run('board', 'new', '--model', 'sim')).toEqual({
     status: 2,
     stdout: '',
-    stderr: `medulla: error: ${file} is there already\nmedulla: hint: choose another name, or --force\n`,
+    stderr: `medulla: error: ${file} exists already\nmedulla: hint: choose another name, or --force\n`,
   })
   expect(readFileSync(file, 'utf8')).toBe(before)
   const printed = await laptop.run('board', 'new', '--model', 'sim', '-')

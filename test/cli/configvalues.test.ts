@@ -41,7 +41,7 @@ async function piped(input: string, ...args: string[]) {
 test('a push of a program with missing values exits 3, with a command that sets the first as hint', async () => {
   expect(await laptop.run('config')).toMatchObject({
     status: 0,
-    stdout: 'nothing is set, and no program needs anything: medulla config set NAME\n',
+    stdout: 'no config value is set, and no program needs one: medulla config set NAME\n',
   })
   const { status, stderr } = await laptop.run('push', 'link', '--types', 'off')
   expect(status).toBe(3)
@@ -113,7 +113,7 @@ test('a value on the command line is refused with a reason that does not repeat 
   for (const args of [['TOKEN', SECRET], [`TOKEN=${SECRET}`], [`${SECRET}=x`]]) {
     const { status, stdout, stderr } = await laptop.run('config', 'set', ...args)
     expect(status).toBe(2)
-    expect(stderr).toContain('a value is not taken from the command line: every process of this computer could read it')
+    expect(stderr).toContain('a value on the command line is refused: every process of this computer could read it')
     expect(stdout + stderr).not.toContain(SECRET)
   }
   expect((await laptop.run('config', 'set', 'TOKEN', SECRET)).stderr).toContain('medulla config set TOKEN < FILE')

@@ -112,7 +112,7 @@ test('get and set work by handle name, and set refuses a handle that a program h
   )
   await bad(
     3,
-    'medulla: error: no handle lamp has a value here; those that have: led, dial, enable, tail, button\n' +
+    'medulla: error: no handle lamp has a value; handles with a value: led, dial, enable, tail, button\n' +
       'medulla: hint: medulla pinout shows the handles of the robot\n',
     'get',
     'lamp',

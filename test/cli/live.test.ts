@@ -99,7 +99,7 @@ test('P11: push --detach returns when the robot has accepted the bundle, and say
   const { status, stderr, stdout } = await laptop.run('push', join(BLINK, 'v1'), '--detach')
   expect(status).toBe(0)
   expect(stdout).toMatch(/^sim\/main accepted blink 1\.0\.0\n$/)
-  expect(stderr).toContain('not waited for: start, takeover, trial and commit')
+  expect(stderr).toContain('not waiting for start, takeover, trial and commit')
   await settled('1.0.0')
 })
 
@@ -150,7 +150,7 @@ test('P11: Ctrl-C during an upload exits 130, says what the robot does, and leav
   pushing.kill('SIGINT')
   const { status, stderr } = await pushing.ended
   expect(status).toBe(130)
-  expect(stderr).toBe('medulla: error: interrupted: sim drops an upload that is not whole, and runs on what it ran\n')
+  expect(stderr).toBe('medulla: error: interrupted: sim drops the incomplete upload, and its program keeps running\n')
   for (const socket of sockets) socket.destroy()
   wire.close()
   writeFileSync(path, before)

@@ -64,7 +64,9 @@ test('the last owner cannot be removed, and an unknown name is refused', async (
   const last = 'the list of operators would have no owner left'
   expect(await says(ann, 'operators', 'remove', me)).toMatchObject({ status: 3, said: expect.stringContaining(last) })
   expect((await says(ann, 'operators', 'role', me, 'observer')).said).toContain(last)
-  expect((await says(ann, 'operators', 'remove', 'nobody')).said).toContain('nobody here is called "nobody"')
+  expect((await says(ann, 'operators', 'remove', 'nobody')).said).toContain(
+    'no operator of the robot is called "nobody"',
+  )
 })
 
 test('an owner who removes himself still gets the answer', async () => {

@@ -41,8 +41,8 @@ async function refused(ids: [string, string], ...args: string[]): Promise<string
   const before = pinned()
   const { status, stdout, stderr } = await laptop.run(...args)
   expect({ status, stdout }).toEqual({ status: 3, stdout: '' })
-  expect(stderr).toContain(`is known as ${ids[0]}, this card is of ${ids[1]}`)
-  expect(stderr).toMatch(/hint: check the robot: .*; if it is right to forget SHA256:.*: medulla .*--replace/)
+  expect(stderr).toContain(`is known as ${ids[0]}, but this card belongs to ${ids[1]}`)
+  expect(stderr).toMatch(/hint: compare with the card on the robot .*; to forget SHA256:.*: medulla .*--replace/)
   expect(pinned()).toBe(before)
   return stderr
 }
@@ -86,14 +86,16 @@ test('sim refuses the name of another known robot, also of a simulated one whose
   expect(await laptop.run('trust', 'arm', '10.0.0.5', '--card', card)).toMatchObject({ status: 0 })
   const { status, stderr } = await laptop.run('sim', '--name', 'arm', '--port', '0')
   expect(status).toBe(3)
-  expect(stderr).toContain(`arm is known as ${id}, this card is of SHA256:`)
+  expect(stderr).toContain(`arm is known as ${id}, but this card belongs to SHA256:`)
   expect(stderr).toContain('medulla sim --name arm --replace; or choose another --name')
   expect(JSON.parse(pinned()).robots.arm.card).toEqual(signed)
 
   one.process.kill('SIGTERM')
   await one.process.ended
   rmSync(join(one.card, '..'), { recursive: true })
-  expect((await laptop.run('sim', '--name', 'one', '--port', '0')).stderr).toContain(`one is known as ${one.id}, this`)
+  expect((await laptop.run('sim', '--name', 'one', '--port', '0')).stderr).toContain(
+    `one is known as ${one.id}, but this`,
+  )
   const again = await simulated('one', '--replace')
   expect((await laptop.run('status', '-d', 'one')).stdout).toContain(again.id)
 })

@@ -77,10 +77,16 @@ test('a program that blocks the process is ended', { tags: ['slow'] }, async () 
   const env = { MEDULLA_TIME_SCALE: String(scale) }
   write('every(10, () => { for (;;); })', {})
   const spins = await laptop.start(['sim', 'program.ts', '--expect', 'x'], env).ended
-  expect(spins).toMatchObject({ status: EXIT.timeout, stderr: expect.stringContaining('did not give way for 2 s') })
+  expect(spins).toMatchObject({
+    status: EXIT.timeout,
+    stderr: expect.stringContaining('blocked the simulation for 2 s'),
+  })
   write('const again = () => setImmediate(again); again()', {})
   const turns = await laptop.start(['sim', 'program.ts', '--expect', 'x'], env).ended
-  expect(turns).toMatchObject({ status: EXIT.timeout, stderr: expect.stringContaining('did not give way for 2 s') })
+  expect(turns).toMatchObject({
+    status: EXIT.timeout,
+    stderr: expect.stringContaining('blocked the simulation for 2 s'),
+  })
 })
 
 test('a wrong scenario file exits 2, with the place and what to write', async () => {

@@ -262,7 +262,7 @@ test('an emergency stop and a lost robot are shown in red, and strips end there'
   const scene = { ...SCENE, report, lost: { since: 0, message: 'gone\x1b[2J' }, now: 4000 }
   const lines = statusScreen(scene, { columns: 80, rows: 24 }, marked)
   expect(lines[2]).toBe('\x1b[31mEMERGENCY STOP since then, by the input stop\x1b[0m')
-  expect(lines[3]).toBe('\x1b[31mno answer for 4 s, what follows is old: gone\u{fffd}[2J\x1b[0m')
+  expect(lines[3]).toBe('\x1b[31mno answer for 4 s, this is the last report: gone\u{fffd}[2J\x1b[0m')
   expect(lines.join('')).not.toContain('▔')
 })
 

@@ -129,7 +129,7 @@ test(
       each.child.kill('SIGINT')
       expect(await each.child.ended).toMatchObject({ status: 0 })
     }
-    expect((await told.child.ended).stderr).toMatch(/^the robot does not answer: .*\nit answers again\n$/)
+    expect((await told.child.ended).stderr).toMatch(/^the robot does not answer: .*\nthe robot answers again\n$/)
     process.kill(kept)
     kept = 0
     await eventually(async () => (await laptop.run('status')).status === 5)
@@ -141,7 +141,7 @@ test('when the robot does not answer, pinout shows the bare header without -d, a
   await stopSim()
   const bare = await laptop.run('pinout')
   expect(bare).toMatchObject({ status: 0, stdout: expect.stringMatching(/^the header of a pi4\n/) })
-  expect(bare.stderr).toMatch(/^no robot at .*: this is the bare header\n$/)
+  expect(bare.stderr).toMatch(/^no robot at .*; showing the bare header\n$/)
   expect(await laptop.run('pinout', '-d', 'sim')).toMatchObject({ status: 5, stdout: '' })
   expect(await laptop.run('status', '--watch')).toMatchObject({ status: 5, stdout: '' })
 })

@@ -67,7 +67,7 @@ test('trust refuses a card whose name or fingerprint differs from the given one'
   const wrong = `SHA256:${'A'.repeat(43)}`
   expect(await laptop.run('trust', 'arm', 'x', '--card', card, '--id', wrong)).toMatchObject({
     status: 3,
-    stderr: `medulla: error: the card is of ${id}, expected ${wrong}\nmedulla: hint: medulla robots\n`,
+    stderr: `medulla: error: the card belongs to ${id}, expected ${wrong}\nmedulla: hint: medulla robots\n`,
   })
   const broken = join(laptop.dir, 'broken.json')
   const { cert, sig } = JSON.parse(readFileSync(card, 'utf8'))
@@ -94,11 +94,15 @@ test.each([
   [['push', '--slto', 'x'], "unknown option '--slto'; did you mean --slot?", 'medulla push --help'],
   [['push', 'a', 'b'], /too many arguments/, 'medulla push --help'],
   [['push', 'nowhere'], 'no such file or folder: nowhere', 'medulla push --help'],
-  [['push', '.', '--slot', 'Main'], 'a slot is called like main or left-arm, got "Main"', 'medulla push --help'],
+  [
+    ['push', '.', '--slot', 'Main'],
+    'expected the name of a slot, like main or left-arm, got "Main"',
+    'medulla push --help',
+  ],
   [['logs', '-n', 'ten'], '--lines: expected a whole number from 0 to 10000, got "ten"', 'medulla logs --help'],
   [['push', '--types', 'maybe'], '--types: expected warn, off, error, got "maybe"', 'medulla push --help'],
   [['new'], "missing required argument 'name'", 'medulla new --help'],
-  [['new', 'Bad Name'], /^a program is called like/, 'medulla new --help'],
+  [['new', 'Bad Name'], /^expected a program name like/, 'medulla new --help'],
   [['rollback', 'xyz'], 'expected the first hex digits of a digest, got "xyz"', 'medulla rollback --help'],
   [
     ['logs', '--since', 'yesterday'],
@@ -125,16 +129,16 @@ test.each([
 test('without a known robot a command fails and says how to get one', async () => {
   expect(await laptop.run()).toEqual({
     status: 0,
-    stdout: 'No robot is known yet.\n',
+    stdout: 'This laptop knows no robot yet.\n',
     stderr: 'medulla: hint: medulla sim starts a simulated one; medulla --help shows all commands\n',
   })
   expect(await laptop.run('status')).toMatchObject({
     status: 3,
-    stderr: expect.stringContaining('no robot is known yet'),
+    stderr: expect.stringContaining('this laptop knows no robot yet'),
   })
   expect(await laptop.run('status', '-d', 'sim')).toMatchObject({
     status: 3,
-    stderr: 'medulla: error: no robot is called "sim"; none is known yet\nmedulla: hint: medulla sim\n',
+    stderr: 'medulla: error: no robot is called "sim"; this laptop knows none yet\nmedulla: hint: medulla sim\n',
   })
 })
 

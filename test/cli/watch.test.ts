@@ -118,7 +118,7 @@ test('a save is pushed and reported in one line with its times, and the log goes
 
   const { status, stderr } = await watch.interrupt()
   expect(status).toBe(0)
-  expect(stderr).toContain(`not watching any more: sim/${watch.slot} runs on`)
+  expect(stderr).toContain(`not watching any more: sim/${watch.slot} keeps running`)
   expect(await watch.state()).toMatchObject({ state: 'running', program: 'lamp' })
   expect(watch.saves).toHaveLength(4)
 })

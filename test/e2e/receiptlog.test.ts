@@ -47,7 +47,10 @@ test('HANDOVER 8.20: --verify reports the range of receipts, and that they conta
   await refusals(3)
   const first = await verify()
   expect(first, first.stderr).toMatchObject({ status: 0 })
-  expect(FIRST.exec(first.stdout)?.slice(1)).toEqual(['3', 'this head is remembered, to be looked for the next time'])
+  expect(FIRST.exec(first.stdout)?.slice(1)).toEqual([
+    '3',
+    'this head is remembered, and the next --verify looks for it',
+  ])
   await refusals(2)
   const again = await verify()
   expect(FIRST.exec(again.stdout)?.slice(1)).toEqual([

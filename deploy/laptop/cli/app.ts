@@ -1,4 +1,4 @@
-/** What every command is given; a command touches the process through it only. */
+/** What every command gets as arguments: the terminal, the environment and the config folder. */
 import type { Command } from 'commander'
 import type { Term } from './term.ts'
 
@@ -16,7 +16,7 @@ export interface CommandEntry {
   load(): Promise<CommandModule>
 }
 
-/** One file each in commands/. `define` adds arguments, options, an example and the action, which answers the exit code. */
+/** One file in commands/. `define` adds arguments, options, an example and the action, which returns the exit code. */
 export interface CommandModule {
   define(command: Command, app: App, run: Runner): void
 }
@@ -26,7 +26,7 @@ export function example(...lines: string[]): string {
   return `\nExample:\n${lines.map((line) => `  $ ${line}`).join('\n')}`
 }
 
-/** Options that are given before or after the command. */
+/** Options that may stand before or after the command. */
 export interface Globals {
   device?: string
   key?: string

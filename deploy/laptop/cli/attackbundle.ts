@@ -1,4 +1,4 @@
-/** Bundles that `medulla build` would never make. Each has one fault, and is good but for it. */
+/** Makes bundles with exactly one fault, which `medulla build` would never make. */
 import { createHash } from 'node:crypto'
 import { crc32, deflateRawSync } from 'node:zlib'
 import type { TreeFile } from '../../shared/bundle/h1.ts'
@@ -21,28 +21,28 @@ export interface Recipient {
 export interface Fault {
   release?: Partial<Release>
   manifest?: Partial<Manifest>
-  /** JSON that no manifest would have as its needs */
+  /** JSON text for `needs` of the manifest, as the build would never write it */
   needs?: string
-  /** instead of the one who makes it */
+  /** signs the release, instead of the operator who makes the bundle */
   signer?: Signer
-  /** the armored signature, of whatever bytes */
+  /** returns the armored signature to use, which may be of other bytes */
   sign?: (release: Uint8Array) => Promise<string>
-  /** the unpacked payload; the release has its length, and the hash of it compressed */
+  /** changes the unpacked payload; the release then has the length and hash of the changed payload */
   tar?: (tar: Uint8Array) => Uint8Array
-  /** what is signed as its unpacked length, in bytes */
+  /** the unpacked length in the release, in bytes */
   unpacked?: number
-  /** who can open it, instead of the robot that the release names */
+  /** age recipient that can open the bundle, instead of the robot that the release names */
   sealedTo?: string
 }
 
 let last = 0
-/** As the laptop counts: the time in ms, and never the same twice. */
+/** Counters as `medulla push` takes them: the time in ms, and never the same twice. */
 function counter(): number {
   last = Math.max(Date.now(), last + 1)
   return last
 }
 
-/** Signed and sealed; without a fault it is what `medulla push` would send. */
+/** A signed and sealed bundle; without a fault, the bundle that `medulla push` would send. */
 export async function makeBundle(program: Program, signer: Signer, to: Recipient, fault: Fault = {}): Promise<Buffer> {
   const manifest = { ...program.manifest, ...fault.manifest }
   const text = Buffer.from(encodeManifest(manifest)).toString()
@@ -75,7 +75,7 @@ export async function makeBundle(program: Program, signer: Signer, to: Recipient
   return Buffer.from(await seal(inner, [fault.sealedTo ?? to.age]))
 }
 
-/** BUNDLE 5.3, of a tar that packPayload() would not make. */
+/** Compresses a tar that packPayload() would refuse, in the form of BUNDLE 5.3. */
 function repacked(tar: Uint8Array) {
   const trailer = Buffer.alloc(8)
   trailer.writeUInt32LE(crc32(tar), 0)
@@ -87,7 +87,7 @@ function repacked(tar: Uint8Array) {
 
 const [NAME, NAME_BYTES, SUM, SUM_BYTES, TYPE, LINK] = [0, 100, 148, 8, 156, 157]
 
-/** The first file of a ustar under another name, or as a symbolic link to `link`; its checksum is right. */
+/** Renames the first file of a ustar, or turns it into a symbolic link to `link`; the header's checksum is right. */
 export function renamed(tar: Uint8Array, name: string, link?: string): Uint8Array {
   const out = Buffer.from(tar)
   out.fill(0, NAME, NAME_BYTES).write(name, NAME)
@@ -101,7 +101,7 @@ export function renamed(tar: Uint8Array, name: string, link?: string): Uint8Arra
   return out
 }
 
-/** Where the parts of an age file to one recipient are. */
+/** Offsets of the parts of an age file to one recipient. */
 export function partsOf(bundle: Buffer) {
   const stanza = bundle.indexOf('-> X25519 ')
   const wrapped = bundle.indexOf('\n', stanza) + 1
@@ -120,7 +120,7 @@ export function partsOf(bundle: Buffer) {
   }
 }
 
-/** One bit of the byte at `at`; `text`: one that leaves a character of base64. */
+/** Flips one bit of the byte at `at`. With `text`, a bit that gives another character of base64. */
 export function flipped(bytes: Buffer, at: number, text = false): Buffer {
   const out = Buffer.from(bytes)
   const byte = out[at] ?? 0

@@ -1,4 +1,4 @@
-/** Who attacks in `medulla attack`: keys that live in this process only, and what they know of the robot. */
+/** The attackers of `medulla attack`: keys that exist in this process only, and the data that attacks may use. */
 import type { Role, SignedOrder, SlotStatus, Wish } from '../../shared/api.ts'
 import type { BoardEntry } from '../../shared/board.ts'
 import { toBase64 } from '../../shared/bundle/sshsig.ts'
@@ -14,35 +14,35 @@ export interface Attacker {
   readonly name: string
   readonly signer: Signer
   readonly card: SignedCertificate
-  /** of sessions under this key */
+  /** for sessions with this key */
   readonly options: ClientOptions
 }
-/** One that the robot knows for the time of the attacks. */
+/** An attacker who is an operator of the robot for the time of the attacks. */
 export interface Insider extends Attacker {
   readonly client: RobotClient
-  /** The owner's order that let it in: it was carried out. */
+  /** The owner's order that added this operator; the robot has carried it out. */
   readonly admission: SignedOrder
 }
 
-/** All that an attack can use. */
+/** Everything that an attack may use. */
 export interface Scene {
   readonly owner: { readonly client: RobotClient; readonly options: ClientOptions; readonly signer: Signer }
   readonly observer: Insider
   readonly operator: Insider
   readonly stranger: Attacker
   readonly robot: Recipient
-  /** Somebody else's robot. */
+  /** Another robot, which does not exist. */
   readonly elsewhere: Recipient
   readonly program: Program
-  /** The slot that is attacked, with what it runs. */
+  /** Status of the attacked slot. */
   readonly slot: SlotStatus
   readonly handles: readonly BoardEntry[]
-  /** The bundle that the slot runs, when it was pushed for this run. */
+  /** The bundle that the slot runs, if this command pushed it. */
   readonly installed: Uint8Array | undefined
 }
 
 export type Run = (scene: Scene) => Promise<Answer>
-/** `forwarder`: passes on what others signed, as the endpoint does and as anybody who recorded it could. */
+/** `forwarder`: sends on what others signed, as a hostile endpoint could, or a person who recorded it. */
 export type Who = 'stranger' | 'observer' | 'operator' | 'forwarder'
 export interface Attack {
   readonly who: Who
@@ -52,7 +52,7 @@ export interface Attack {
   readonly run: Run
 }
 
-/** An attack that this robot gives no occasion for. */
+/** Thrown by an attack that needs a handle, a program or a bundle which is not there. */
 export class NotPossible extends Error {}
 
 export async function makeAttacker(name: string, owner: ClientOptions): Promise<Attacker> {
@@ -81,7 +81,10 @@ export async function anotherRobot(): Promise<Recipient> {
   return { id: fingerprint(makeSshKey('robot').publicKey), age: recipient }
 }
 
-/** By an order of the owner's. One of that name is left from a run that was killed: nobody has its key. */
+/**
+ * Adds the attacker as an operator, by an order of the owner. Removes an operator of that name, left by a run that was
+ * killed.
+ */
 export async function letIn(owner: RobotClient, attacker: Attacker, role: Role): Promise<Insider> {
   for (const { name, fingerprint: operator } of await owner.operators())
     if (name === attacker.name) await owner.changeOperators({ order: 'remove-operator', operator })
@@ -101,7 +104,7 @@ export interface OrderParts {
   nonce?: string
 }
 
-/** An order with another signer, robot or value than the client would take; without `nonce`, over a fresh value. */
+/** An order with another signer, robot or nonce than RobotClient would use. Without `nonce`, the robot gives a fresh one. */
 export async function makeOrder({ operator, robot }: Scene, wish: Wish, parts: OrderParts): Promise<SignedOrder> {
   const nonce = parts.nonce ?? (await freshNonce(operator.client))
   const bytes = encodeJson({ format: 'medulla-order/2', robot: parts.robot ?? robot.id, nonce, ...wish })

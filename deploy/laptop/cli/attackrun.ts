@@ -1,4 +1,4 @@
-/** Tries the attacks one after the other, and compares the robot's state before and after each of them. */
+/** Tries the attacks one after the other, and compares the robot's state before and after each attack. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Refusal } from '../../shared/errors.ts'
 import type { RobotClient } from '../client.ts'
@@ -18,7 +18,7 @@ export interface Tried {
   readonly attack: Attack
   readonly answer: Answer
   readonly verdict: Verdict
-  /** what is not as it was before */
+  /** differences of the robot's state, one line each */
   readonly changes: readonly string[]
   readonly ms: number
 }
@@ -30,12 +30,12 @@ export type Result = Tried | NotTried
 
 export const isTried = (result: Result): result is Tried => 'verdict' in result
 
-/** An attack that takes longer than this, in ms, was not refused. */
+/** An attack that the robot has not answered after this time was not refused. */
 const LONGEST_MS = 60_000
 const RETRIES = 10
 const RETRY_MS = 1000
 
-/** `robotKey` verifies the receipts. Ends early when `signal` is aborted, and when the robot does not answer its owner. */
+/** `robotKey` verifies the receipts. Ends early when `signal` is aborted, or when the robot no longer answers its owner. */
 export async function* tryAll(
   attacks: readonly Attack[],
   scene: Scene,
@@ -51,9 +51,9 @@ export async function* tryAll(
       if (signal.aborted) return
       starting(attack)
       const start = performance.now()
-      const came = await tryOne(attack, scene)
-      if (typeof came !== 'string') {
-        yield { attack, reason: came.message }
+      const answer = await tryOne(attack, scene)
+      if (typeof answer !== 'string') {
+        yield { attack, reason: answer.message }
         continue
       }
       const after = await stateAfter(client)
@@ -62,8 +62,8 @@ export async function* tryAll(
           ? ['the robot does not answer its owner any more']
           : await changesOf(client, robotKey, state, after)
       if (session.ended()) changes.push("the owner's open session was ended")
-      const verdict = verdictOf(attack.expected, came, changes)
-      yield { attack, answer: came, verdict, changes, ms: performance.now() - start }
+      const verdict = verdictOf(attack.expected, answer, changes)
+      yield { attack, answer, verdict, changes, ms: performance.now() - start }
       if (after === null) return
       state = after
     }
@@ -85,7 +85,7 @@ async function tryOne(attack: Attack, scene: Scene): Promise<Answer | NotPossibl
   }
 }
 
-/** Null when the robot does not come back. What an attack ended is seen by the session that was open. */
+/** Null when the robot does not answer for {@link RETRIES} seconds. */
 async function stateAfter(client: RobotClient): Promise<TrustedState | null> {
   for (let left = RETRIES; left > 0; left--) {
     try {
@@ -98,7 +98,7 @@ async function stateAfter(client: RobotClient): Promise<TrustedState | null> {
   return null
 }
 
-/** Also those that only the receipts show: something was done, and undone. */
+/** Differences of the two states, and of the receipts in between, which also show changes that were undone. */
 export async function changesOf(
   client: RobotClient,
   robotKey: string,
@@ -116,7 +116,10 @@ export async function changesOf(
   }
 }
 
-/** One request of the owner's that is open all the time: it ends with the process that serves it. */
+/**
+ * Keeps one request of the owner open: when the robot's endpoint dies and is restarted, only the end of this request shows
+ * it.
+ */
 function watchSession(client: RobotClient): { ended(): boolean; close(): void } {
   const abort = new AbortController()
   let ended = false

@@ -56,7 +56,7 @@ const by =
   (who: Who) =>
   (what: string, expected: Answer, run: Run): Attack => ({ who, what, expected, run })
 const [stranger, observer, operator, forwarder] = [by('stranger'), by('observer'), by('operator'), by('forwarder')]
-/** One that the robot never gave out. */
+/** A nonce that the robot did not give out. */
 const NONCE = randomBytes(16).toString('base64url')
 
 // biome-ignore format: one attack a line

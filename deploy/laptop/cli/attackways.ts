@@ -1,4 +1,4 @@
-/** Ways to attack: each makes what a row of attacks.ts runs. All of them are real bytes on real sockets. */
+/** The functions that make the attacks of attacks.ts. All attacks send real bytes over real sockets. */
 import { randomBytes } from 'node:crypto'
 import type { PushEvent, SignedOrder, Wish } from '../../shared/api.ts'
 import type { SignedCertificate } from '../../shared/cert.ts'
@@ -15,7 +15,7 @@ const HEAD = 'HTTP/1.1\r\nHost: robot\r\n'
 export const get = (path: string, more = '') => `GET ${path} ${HEAD}${more}\r\n`
 export const put = (more: string, slot = 'main') => `PUT /v1/slots/${slot}/program ${HEAD}${more}\r\n\r\n`
 export const NOBODY = `sha256:${'0'.repeat(64)}`
-/** Two lengths, and a second request in what one of them leaves over. */
+/** A request with two lengths: by one of them, its body ends before a second request. */
 export const SMUGGLED = `POST / ${HEAD}Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n${get('/v1/status')}`
 export const YEAR_MS = 365 * 24 * 3600 * 1000
 
@@ -30,7 +30,7 @@ export const sends =
 
 export const upgrades = (bytes: Uint8Array): Run => sends(Buffer.concat([Buffer.from(wire.UPGRADE), bytes]), [101])
 
-/** A handshake with the stranger's channel key, and his card or what is said instead. */
+/** A handshake with the stranger's channel key and card; `card` replaces parts of the card. */
 export const knocks =
   (card: (scene: Scene) => Partial<SignedCertificate>): Run =>
   (scene) => {
@@ -38,7 +38,7 @@ export const knocks =
     return wire.refusal(() => wire.openSession({ ...options, cert: { ...own, ...card(scene) } }))
   }
 
-/** A whole session of the owner: what it wrote, without the upgrade request. */
+/** What the owner's laptop writes in one session, without the upgrade request. */
 async function recording({ owner }: Scene): Promise<Buffer[]> {
   const { sent, options } = wire.tapped(owner.options)
   const socket = await wire.openSession(options)
@@ -48,7 +48,7 @@ async function recording({ owner }: Scene): Promise<Buffer[]> {
   return sent.slice(1)
 }
 
-/** Recorded bytes of the owner, on a connection of one's own. */
+/** A stranger sends recorded bytes of the owner over a new connection. */
 export const replays =
   (choose: (recorded: readonly Buffer[]) => readonly Buffer[]): Run =>
   async (scene) => {
@@ -56,7 +56,10 @@ export const replays =
     return wire.strangerSends(scene.owner.options, Buffer.concat([Buffer.from(wire.UPGRADE), bytes]), [101])
   }
 
-/** Of two requests in a session of the operator's, the wire lets through what `bend` makes of their frames. */
+/**
+ * The operator sends two requests; `bend` changes their frames on the wire. More than `most` answers mean that it got
+ * through.
+ */
 export const bends =
   (most: number, bend: (frame: Buffer, number: number) => readonly Buffer[]): Run =>
   async ({ operator: { options } }) => {
@@ -124,7 +127,7 @@ export const sessionsFlood: Run = async ({ observer: { options }, owner }) => {
   }
 }
 
-/** Answers that are asked for and not read. */
+/** Asks for long logs and does not read the answers. */
 export const logsFlood: Run = async ({ observer: { options }, owner }) => {
   const sockets = await Promise.all(Array.from({ length: 8 }, () => wire.openSession(options)))
   try {
@@ -137,7 +140,7 @@ export const logsFlood: Run = async ({ observer: { options }, owner }) => {
 
 // ---- pushes
 
-/** Only what is refused before anything ran counts as refused. */
+/** A push counts as refused only if the robot refused it before anything ran. */
 export function pushed(events: AsyncIterable<PushEvent>): Promise<Answer> {
   return wire.refusal(async () => {
     for await (const event of events) {
@@ -153,7 +156,7 @@ export const pushes = ({ operator: { client }, slot }: Scene, bundle: Uint8Array
 export const good = (scene: Scene, fault: Fault = {}) =>
   makeBundle(scene.program, scene.operator.signer, scene.robot, fault)
 
-/** Of a fault in a bundle, and of an order. */
+/** The signer of a faulty bundle or of an order. */
 export const signedBy =
   (who: 'owner' | Insiders | 'stranger') =>
   (scene: Scene): { signer: Signer } => ({ signer: scene[who].signer })
@@ -163,13 +166,13 @@ export const faulty =
   async (scene) =>
     pushes(scene, await good(scene, typeof fault === 'function' ? fault(scene) : fault))
 
-/** Made for another robot. */
+/** A push of a bundle that was made for another robot. */
 export const elsewhere =
   (fault: (scene: Scene) => Fault): Run =>
   async (scene) =>
     pushes(scene, await makeBundle(scene.program, scene.operator.signer, scene.elsewhere, fault(scene)))
 
-/** Signed under `namespace`, over other bytes where some are given. */
+/** A release signed under `namespace`, or a signature of other `bytes`. */
 export const signs = (namespace: string, bytes?: Uint8Array): Run =>
   faulty(({ operator: { signer } }) => ({ sign: (release) => signer.sign(namespace, bytes ?? release) }))
 
@@ -193,7 +196,7 @@ export const uploads =
   (scene) =>
     wire.sessionSends(scene.operator.options, [head, body], options)
 
-/** What the slot runs, built anew with the lowest counter. */
+/** The program that the slot runs, built again with the lowest counter. */
 export const older: Run = async (scene) => {
   const { program, version } = scene.slot
   if (program === undefined || version === undefined) throw new NotPossible('the slot runs nothing')
@@ -212,7 +215,7 @@ export const otherKind: Run = async (scene) => {
   return pushes(scene, await good(scene, { manifest: { needs } }))
 }
 
-/** 32 MiB of zeros under a signature for 64 KiB. */
+/** A payload of 32 MiB of zeros, signed as 64 KiB. */
 export const bomb: Run = faulty({ tar: () => new Uint8Array(32 * 1024 * 1024), unpacked: 64 * 1024 })
 
 export const forcedBy =
@@ -239,7 +242,7 @@ export const carriesOut = (scene: Scene, signed: SignedOrder, by: Insiders = 'op
     }
   })
 
-/** Signed by the observer, over a nonce that the robot gave to somebody who may ask for one. */
+/** An order signed by the observer, with a nonce that the robot gave to the operator: observers get none. */
 export const wishes =
   (wish: (scene: Scene) => Wish): Run =>
   async (scene) =>
@@ -285,7 +288,7 @@ export const sealedElsewhere: Run = async (scene) => {
   return carriesOut(scene, await makeOrder(scene, { order: 'set-config', name: 'ATTACK', sealed }, { signer }))
 }
 
-/** The first time it is refused as well, because no such value is set, and it counts as given. */
+/** The same order twice. The first is refused, too (the value is not set), but has used up its nonce. */
 export const unsetTwice: Run = async (scene) => {
   const { signer } = scene.operator
   const once = await makeOrder(scene, { order: 'unset-config', name: 'ATTACK' }, { signer })

@@ -1,4 +1,4 @@
-/** Raw bytes to a robot's port and into its sessions: what `medulla attack` sends, and what comes back. */
+/** Sends raw bytes to a robot's port and into its sessions for `medulla attack`, and reads the answers. */
 import { connect, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -14,7 +14,7 @@ export interface Address {
   readonly port: number
 }
 
-/** Every deadline of the robot that an attack waits for is shorter (CHANNEL 5.1, 6.3). */
+/** Longer than every deadline of the robot that an attack waits for (CHANNEL 5.1, 6.3). */
 const PATIENCE_MS = 30_000
 const MAX_HEARD = 1024 * 1024
 
@@ -27,7 +27,7 @@ export async function dial({ host, port }: Address): Promise<Socket> {
   return socket
 }
 
-/** `left-open` when the robot has not closed the connection in time. */
+/** Waits until the robot has closed the connection; `left-open` when it has not in time. */
 export function closing(stream: Duplex, ms = PATIENCE_MS): Promise<'closed' | 'left-open'> {
   if (stream.closed) return Promise.resolve('closed')
   stream.resume()
@@ -40,7 +40,7 @@ export function closing(stream: Duplex, ms = PATIENCE_MS): Promise<'closed' | 'l
   })
 }
 
-/** Keeps what comes from now on. */
+/** Collects what arrives from now on; returns a function that returns the text so far. */
 function listen(stream: Duplex): () => string {
   let heard = ''
   stream.on('data', (chunk: Buffer) => {
@@ -54,7 +54,7 @@ export function statusCodes(heard: string): number[] {
   return [...heard.matchAll(/^HTTP\/1\.1 (\d{3}) /gm)].map(([, code]) => Number(code))
 }
 
-/** A stranger sends `bytes` and waits for the end. `allowed` are the HTTP answers that everybody gets. */
+/** A stranger sends `bytes` and waits until the connection ends. `allowed` are status codes that everybody may get. */
 export async function strangerSends(
   at: Address,
   bytes: string | Uint8Array,
@@ -70,7 +70,7 @@ export async function strangerSends(
   return codes.every((code) => code === 404) ? '404' : 'accepted'
 }
 
-/** A connection that was answered 101, with its challenge; nothing of the handshake was sent. */
+/** A connection after the answer 101, with the challenge from that answer. No message of the handshake was sent yet. */
 export async function upgraded(at: Address): Promise<{ socket: Socket; challenge: Buffer }> {
   const socket = await dial(at)
   const intake = new Intake(socket, Buffer.alloc(0))
@@ -81,10 +81,10 @@ export async function upgraded(at: Address): Promise<{ socket: Socket; challenge
   return { socket, challenge }
 }
 
-/** What the laptop writes, by write: 0 is the upgrade, 1 message 1, 2 the confirmation, then frames. */
+/** Changes one write of the laptop. `write` 0 is the upgrade request, 1 is message 1, 2 the confirmation; frames follow. */
 export type Bend = (bytes: Buffer, write: number) => readonly Buffer[]
 
-/** `options` over a wire that records what the laptop sends, and lets `bend` send something else instead. */
+/** Client options whose connection records what the laptop sends, and sends what `bend` returns instead. */
 export function tapped(options: ClientOptions, bend: Bend = (bytes) => [bytes]) {
   const sent: Buffer[] = []
   const tap = async () => {
@@ -105,7 +105,7 @@ export async function openSession(options: ClientOptions): Promise<SecureSocket>
   return socket
 }
 
-/** As `work` is refused: `accepted` when it is not. */
+/** The code with which `work` is refused; `accepted` when it is not. */
 export async function refusal(work: () => Promise<unknown>): Promise<Answer> {
   try {
     await work()
@@ -117,13 +117,13 @@ export async function refusal(work: () => Promise<unknown>): Promise<Answer> {
 }
 
 export interface SendOptions {
-  /** Nothing comes after these bytes. */
+  /** End the sending side after these bytes. */
   halfClose?: boolean
-  /** How many good answers are no success. */
+  /** More good answers than this mean that the attack got through. */
   served?: number
 }
 
-/** HTTP in a session: the code of the answer, or how it ended. */
+/** Sends HTTP in a session. Returns the refusal code of the answer, or how the session ended. */
 export async function sessionSends(
   options: ClientOptions,
   bytes: readonly (string | Uint8Array)[],
@@ -153,7 +153,7 @@ function codeIn(heard: string): RefusalCode | undefined {
   return REFUSAL_CODES.find((code) => code === text)
 }
 
-/** A flood goes on meanwhile: a new session of `options` has to be told the status in time. */
+/** During a flood: whether a new session gets the robot's status within STATUS_MS. */
 export async function statusMeanwhile(options: ClientOptions): Promise<'in-time' | 'late'> {
   const start = performance.now()
   try {
@@ -170,7 +170,7 @@ export async function statusMeanwhile(options: ClientOptions): Promise<'in-time'
   return performance.now() - start < STATUS_MS ? 'in-time' : 'late'
 }
 
-/** How many are closed when at least `wanted` are, or when time is over. */
+/** Waits until `wanted` streams are closed, for at most PATIENCE_MS. Returns how many are closed. */
 export async function closedOf(streams: readonly Duplex[], wanted: number): Promise<number> {
   for (const stream of streams) stream.resume()
   const until = performance.now() + PATIENCE_MS

@@ -1,6 +1,6 @@
 /**
  * Invariant: text from robots, programs and strangers moves no cursor, sets no title, hides nothing, and never begins a
- * line of its own (test/cli/clean.test.ts). It is cleaned where the terminal is written, and nowhere else.
+ * new line of the output (test/cli/clean.test.ts). Only Term cleans text, where it writes to the terminal.
  *
  * Control codes: ECMA-48 (C0 and C1). Formatting that reorders or hides: Unicode's bidirectional controls (UAX 9), line
  * and paragraph separators, zero-width characters, and tags.
@@ -15,7 +15,7 @@ const C0: readonly Range[] = [
   [0x00, 0x08],
   [0x0b, 0x1f],
 ]
-/** DEL and C1, and what reorders or hides. */
+/** DEL and C1, and characters that reorder or hide text. */
 const OTHERS: readonly Range[] = [
   [0x7f, 0x9f],
   [0x061c, 0x061c],
@@ -27,7 +27,7 @@ const OTHERS: readonly Range[] = [
 ]
 type Range = readonly [first: number, last: number]
 
-/** Every character of these ranges, as `as` says it. */
+/** Replaces every character of these ranges with what `as` returns for it. */
 function replaced(text: string, ranges: readonly Range[], as: (character: string) => string): string {
   let result = ''
   for (const character of text) {
@@ -37,13 +37,16 @@ function replaced(text: string, ranges: readonly Range[], as: (character: string
   return result
 }
 
-/** Shown as what it is: `\x1b`, `\u{202e}`. */
+/** The escape that shows a character: `\x1b`, `\u{202e}`. */
 function shown(character: string): string {
   const code = character.codePointAt(0) ?? 0
   return code < 0x100 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`
 }
 
-/** Lines after the first are indented: none of them can pass for a line of the CLI's own. */
+/**
+ * Shows control characters as escapes. Lines after the first are indented, so that none looks like a line of the CLI
+ * itself.
+ */
 export function clean(text: string): string {
   return text
     .split(PAINT)
@@ -51,12 +54,12 @@ export function clean(text: string): string {
     .join('')
 }
 
-/** For a row of a full-screen view. */
+/** The same for a row of a full-screen view, which must stay one line. */
 export function cleanRow(text: string): string {
   return clean(text.replaceAll('\n', ' ').replaceAll('\t', ' '))
 }
 
-/** JSON.stringify escapes C0 and no others; what is left is escaped as JSON has it. */
+/** JSON.stringify escapes only C0: this escapes the other control characters, as JSON escapes. */
 export function cleanJson(json: string): string {
   const unit = (code: number) => `\\u${code.toString(16).padStart(4, '0')}`
   return replaced(json, OTHERS, (character) =>
@@ -64,7 +67,7 @@ export function cleanJson(json: string): string {
   )
 }
 
-/** An argument of a command that a hint suggests, for a POSIX shell: quoted where it must be. */
+/** A word of a command in a hint, quoted for a POSIX shell if necessary. */
 export function shellWord(word: string): string {
   return /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
 }

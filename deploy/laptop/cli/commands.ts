@@ -1,4 +1,4 @@
-/** Every command, and where it lives. Loaded one at a time: this file imports none of them. */
+/** The table of commands. Only the command that was given is loaded: this file must import none statically. */
 import type { CommandEntry } from './app.ts'
 
 /** Headings of `medulla --help`, in this order. */
@@ -26,13 +26,13 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
 
   run: entry('run', 'push, follow the log, stop safely on Ctrl-C', () => import('./commands/run.ts')),
   watch: entry('run', 'push on every save', () => import('./commands/watch.ts')),
-  push: entry('run', 'push a program; it replaces the old one while that runs', () => import('./commands/push.ts')),
+  push: entry('run', 'push a program; it replaces the running one', () => import('./commands/push.ts')),
   build: entry('run', 'make a signed, sealed bundle file of a program', () => import('./commands/build.ts')),
 
   status: entry('look', 'which programs run, and which handles they hold', () => import('./commands/status.ts')),
   logs: entry('look', 'what a program printed and logged', () => import('./commands/logs.ts')),
   pinout: entry('look', 'the 40-pin header with names and values', () => import('./commands/pinout.ts')),
-  receipts: entry('look', 'what was done to the robot, signed by it', () => import('./commands/receipts.ts')),
+  receipts: entry('look', 'what was done to the robot: its signed log', () => import('./commands/receipts.ts')),
 
   get: entry('hand', 'read pins, duties and angles', () => import('./commands/get.ts')),
   set: entry('hand', 'write a handle that no program holds', () => import('./commands/set.ts')),
@@ -48,12 +48,12 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
   start: entry('stop', 'start what was stopped', () => import('./commands/start.ts')),
   estop: entry('stop', 'emergency stop: everything, until it is released', () => import('./commands/estop.ts')),
   rollback: entry('stop', 'go back to an earlier release', () => import('./commands/rollback.ts')),
-  floor: entry('stop', 'which releases of a program are new to a robot', () => import('./commands/floor.ts')),
+  floor: entry('stop', 'which releases of a program a robot takes as newer', () => import('./commands/floor.ts')),
 
   robots: entry('robots', 'the robots that this laptop knows', () => import('./commands/robots.ts')),
-  use: entry('robots', 'choose the robot that commands without -d mean', () => import('./commands/use.ts')),
+  use: entry('robots', 'choose the robot for commands without -d', () => import('./commands/use.ts')),
   trust: entry('robots', 'let a laptop and a robot know each other', () => import('./commands/trust.ts')),
-  forget: entry('robots', 'no longer know a robot', () => import('./commands/forget.ts')),
+  forget: entry('robots', 'remove a robot from the list of this laptop', () => import('./commands/forget.ts')),
   operators: entry('robots', 'who may do what on a robot', () => import('./commands/operators.ts')),
 
   board: entry('board', 'make and check the file that names the hardware', () => import('./commands/board.ts')),

@@ -1,4 +1,7 @@
-/** Completion scripts of three shells. None of them starts Node: names of robots are read from robots.json by the shell. */
+/**
+ * Completion scripts for three shells. A completion starts no Node process: the shell reads names of robots from
+ * robots.json.
+ */
 export const SHELLS = ['bash', 'zsh', 'fish'] as const
 
 export interface Words {
@@ -9,7 +12,7 @@ export interface Words {
 }
 
 const GLOBAL = ['--device', '--json', '--key', '--help']
-/** The keys of `robots`, which are indented by four where the file is written. */
+/** Finds the keys of `robots` by their indentation of four spaces, as writeJson() writes them. */
 const FILE = `"\${MEDULLA_CONFIG:-\${XDG_CONFIG_HOME:-$HOME/.config}/medulla}/robots.json"`
 const ROBOTS = `sed -n 's/^    "\\([a-z0-9._-]*\\)": {$/\\1/p' ${FILE} 2>/dev/null`
 

@@ -1,5 +1,5 @@
 /**
- * Invariant: everything the laptop remembers lies in one folder, written whole or not at all; its secrets are 0600.
+ * The files of the laptop, all in one config folder. Each file is replaced atomically; files with secrets have mode 0600.
  *
  * robots.json (names, addresses and cards), config.json (settings), id_ed25519 (made by `keygen`), operators/ (the Noise
  * key and card of each signing key that was used), sim/ (homes of simulated robots).
@@ -20,7 +20,10 @@ export interface KnownRobot {
   /** `host:port` */
   address: string
   card: SignedCertificate
-  /** Head of the receipt log when `receipts --verify` last saw it, and when that was (ISO; absent in earlier versions). */
+  /**
+   * Head of the receipt log at the last `receipts --verify`; `at` is the time of that (ISO; absent in files of earlier
+   * versions).
+   */
   seen?: { seq: number; digest: string; at?: string }
 }
 export interface Robots {
@@ -31,7 +34,7 @@ export interface Settings {
   /** The key that signs; relative to the config folder. */
   key?: string
 }
-/** Who is at the laptop: what a session needs. The signing key itself stays where it is. */
+/** The operator's card and Noise key, which a session needs. The signing key stays in its own file. */
 export interface Operator {
   noiseSecret: Uint8Array
   card: SignedCertificate
@@ -76,7 +79,10 @@ export async function writeSettings(dir: string, settings: Settings): Promise<vo
   await writeJson(join(dir, 'config.json'), settings)
 }
 
-/** --key, then the setting, then the user's own ssh key, then the one that `keygen` made. Throws `no-key`. */
+/**
+ * Path of the key that signs: --key, then `key` of config.json, then ~/.ssh/id_ed25519, then the key of `keygen`. Throws
+ * `no-key`.
+ */
 export function keyPath(dir: string, flag: string | undefined, env: Env = process.env): string {
   if (flag !== undefined) return resolve(flag)
   const { key } = readSettings(dir)
@@ -84,10 +90,10 @@ export function keyPath(dir: string, flag: string | undefined, env: Env = proces
   const usual = [join(home(env), '.ssh', 'id_ed25519'), join(dir, 'id_ed25519')]
   const found = usual.find((path) => existsSync(path))
   if (found !== undefined) return found
-  throw new Refusal('no-key', 'no key to sign with: looked for ~/.ssh/id_ed25519', 'medulla keygen')
+  throw new Refusal('no-key', 'no key to sign with: there is no ~/.ssh/id_ed25519', 'medulla keygen')
 }
 
-/** The card and Noise key that belong to the signing key at `path`; made and signed at first use. */
+/** The card and Noise key of the signing key at `path`; they are made and signed at the first use. */
 export async function operator(dir: string, path: string): Promise<Operator> {
   const publicKey = await publicKeyOf(path)
   const folder = join(dir, 'operators', createHash('sha256').update(publicKey).digest('hex').slice(0, 16))
@@ -124,7 +130,7 @@ export async function signer(path: string): Promise<Signer> {
   return loadSigner(path)
 }
 
-/** From the .pub beside it where there is one: that needs no passphrase and no parsing of a secret. */
+/** The public key of a key file. A .pub file beside it needs no passphrase and no parsing of a secret, so it is read first. */
 async function publicKeyOf(path: string): Promise<string> {
   const pub = path.endsWith('.pub') ? path : `${path}.pub`
   const text = await readFile(pub, 'utf8').catch(() => undefined)
@@ -133,7 +139,7 @@ async function publicKeyOf(path: string): Promise<string> {
   return (await signer(path)).publicKey
 }
 
-/** BUNDLE 2.5, without loading what makes keys: this is on the start-up path of every push. */
+/** Checks the mode of a secret file (BUNDLE 2.5). Repeated here because loading shared/keys.ts would delay every push. */
 function readSecret(path: string): Buffer {
   const { mode } = statSync(path)
   if (process.platform !== 'win32' && (mode & 0o077) !== 0) {
@@ -157,7 +163,7 @@ function userName(): string {
       .replace(/^[^a-z0-9]+/, '')
       .slice(0, 64)
   } catch {
-    // a user id without a name
+    // the user id has no name
   }
   return NAME_PATTERN.test(name) ? name : 'operator'
 }
@@ -174,7 +180,7 @@ export function readJsonFile(path: string): unknown {
     const value: unknown = JSON.parse(text)
     if (typeof value === 'object' && value !== null) return value
   } catch {
-    // below
+    // not JSON: refused below
   }
   throw malformed(path, 'expected a JSON object')
 }
@@ -187,5 +193,5 @@ export async function writeJson(path: string, value: object): Promise<void> {
 }
 
 function malformed(path: string, why: string): Refusal {
-  return new Refusal('usage', `${path} is damaged: ${why}`, 'mend it by hand, or move it away and start again')
+  return new Refusal('usage', `${path} is damaged: ${why}`, 'repair the file, or move it away and start again')
 }

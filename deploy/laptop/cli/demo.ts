@@ -1,6 +1,6 @@
 /**
- * `npm run demo`: the main job on a simulated robot, with the real CLI in processes of its own, in a throw-away folder.
- * It ends by itself and leaves nothing behind, except with --keep.
+ * `npm run demo`: pushes three versions of a program to a simulated robot. It runs the real CLI in child processes, in a
+ * temporary folder. The demo ends by itself and leaves nothing behind, except with --keep.
  */
 import { spawn } from 'node:child_process'
 import { mkdtemp, rm } from 'node:fs/promises'
@@ -18,7 +18,7 @@ import { connectTo, findRobot } from './robot.ts'
 import { uploadPhases } from './swap.ts'
 import { formatMs, Term } from './term.ts'
 
-/** The line that every program of the demo holds: one edge on it would be felt as a twitch. */
+/** The line that every program of the demo holds high: on a real robot an edge on it would be a twitch of the motors. */
 const HELD = 'enable'
 const WATCH_MS = 1500
 const LIMIT_MS = 60_000
@@ -48,7 +48,7 @@ class Demo {
     this.#app = { term, env: { ...process.env, MEDULLA_CONFIG: dir }, dir, commands: {} }
   }
 
-  /** Starts the CLI and answers its NDJSON as it comes; `status` settles when it ends. */
+  /** Starts the CLI and yields its lines of NDJSON as they come; `status` settles when the CLI ends. */
   #cli(words: readonly string[]): { lines: AsyncIterable<Line>; status: Promise<number | null>; pid: number } {
     const child = spawn(process.execPath, [CLI, ...words, '--json'], {
       env: { ...process.env, MEDULLA_CONFIG: this.#dir },
@@ -56,9 +56,9 @@ class Demo {
     })
     children.add(child)
     child.once('close', () => children.delete(child))
-    let said = ''
+    let stderr = ''
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      said = (said + text).slice(-4000)
+      stderr = (stderr + text).slice(-4000)
     })
     const status = new Promise<number | null>((resolve, reject) => {
       child.once('error', reject)
@@ -73,7 +73,7 @@ class Demo {
       }
       const code = await status
       if (code === 0 || last?.event === 'result' || abort.signal.aborted) return
-      throw new Refusal('internal', `medulla ${words.join(' ')} ended with ${code}: ${said.trim()}`)
+      throw new Refusal('internal', `medulla ${words.join(' ')} ended with ${code}: ${stderr.trim()}`)
     })()
     return { lines, status, pid: child.pid ?? 0 }
   }
@@ -102,7 +102,7 @@ class Demo {
     return findRobot(this.#dir, 'sim').then((robot) => connectTo(this.#app, robot, undefined))
   }
 
-  /** Pushes and answers how it ended; the timeline is shown as the CLI itself shows it. */
+  /** Pushes a program, shows the timeline as the CLI shows it, and returns the result. */
   async push(program: string): Promise<Result> {
     const path = join(ROBOTS, 'blink', program)
     const began = performance.now()

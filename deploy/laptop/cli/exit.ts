@@ -1,4 +1,4 @@
-/** Invariant: a script can tell from the exit code alone whether anything ran, and whether it still does. */
+/** Exit codes: a script can tell from the code alone whether a program ran, and whether it still runs. */
 import type { Outcome } from '../../shared/api.ts'
 import type { RefusalCode } from '../../shared/errors.ts'
 
@@ -22,11 +22,11 @@ export const EXIT_MEANING: Readonly<Record<ExitName, string>> = {
   internal: 'a fault in medulla itself',
   usage: 'the command line was wrong',
   refused: 'refused before anything was executed',
-  undone: 'executed, then undone: the program before it runs on',
+  undone: 'executed, then undone: the previous program keeps running',
   unreachable: 'the robot did not answer, or the connection was lost',
   build: 'the program could not be built',
-  failed: 'a scenario did not come true, or its program crashed or logged what it must not',
-  timeout: 'a scenario had not come true when its time was over, or its program did not give way',
+  failed: 'a scenario failed, or its program crashed or logged a text that it must not',
+  timeout: 'a scenario had not passed when its time was over, or its program blocked the simulation',
   interrupted: 'interrupted with Ctrl-C',
 }
 
@@ -48,7 +48,7 @@ const NAMES: Readonly<Record<RefusalCode, ExitName>> = {
   'wrong-robot': 'refused',
   'not-newer': 'refused',
   'ahead-of-clock': 'refused',
-  'already-installed': 'ok', // the robot runs these very bytes
+  'already-installed': 'ok', // the robot runs exactly these bytes
   'tried-before': 'refused',
   expired: 'refused',
   'wrong-arch': 'refused',
@@ -94,7 +94,7 @@ const NAMES: Readonly<Record<RefusalCode, ExitName>> = {
   internal: 'internal',
 }
 
-/** For refusals that have no hint of their own. */
+/** Hints for refusals that come without a hint. */
 export const NEXT: Readonly<Partial<Record<RefusalCode, string>>> = {
   usage: 'medulla --help',
   'no-key': 'choose another key with --key FILE, or make one: medulla keygen',
@@ -107,12 +107,12 @@ export const NEXT: Readonly<Partial<Record<RefusalCode, string>>> = {
   'in-progress': 'medulla status',
   'bad-param': 'medulla param',
   'not-found': 'medulla status',
-  'bad-signature': 'do not trust what was read; medulla receipts --verify checks the log of the robot',
+  'bad-signature': "do not trust these data; medulla receipts --verify checks the robot's log",
   'stale-order': 'give the order again',
   crashed: 'medulla logs',
   unreachable: 'medulla robots shows which robots answer',
   'scenario-failed': 'medulla sim --help',
-  internal: 'run it again with MEDULLA_DEBUG=1 to see where this comes from',
+  internal: 'run the command again with MEDULLA_DEBUG=1 to see where this comes from',
 }
 
 export function exitForCode(code: RefusalCode): number {
@@ -121,7 +121,10 @@ export function exitForCode(code: RefusalCode): number {
 
 const GOOD: readonly Outcome[] = ['committed', 'stopped', 'started', 'restarted', 'estopped', 'released']
 
-/** How a push, rollback or stop ended: what happened to the program counts before the reason for it. */
+/**
+ * The exit code of a push, rollback or stop. What happened to the program decides; the code of a refusal only where nothing
+ * ran.
+ */
 export function exitForOutcome(outcome: Outcome, code: RefusalCode | undefined): number {
   if (GOOD.includes(outcome)) return EXIT.ok
   if (outcome === 'rolled-back' || outcome === 'called-off' || outcome === 'crashed') return EXIT.undone

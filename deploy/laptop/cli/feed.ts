@@ -1,6 +1,6 @@
 /**
- * What a robot does, kept up to date over one session. Invariant: what is shown is what the robot said last, and when it
- * does not answer any more that is said, with since when.
+ * A robot's status, pins and receipts, kept up to date for full-screen views. While the robot does not answer, the feed keeps
+ * the last report, tries to connect again, and `lost` says since when.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { PinChange, Receipt, StatusReport } from '../../shared/api.ts'
@@ -13,9 +13,9 @@ import { connectTo, findRobot, type Target } from './robot.ts'
 import { describeFailure } from './term.ts'
 
 const STATUS_MS = 500
-const AGAIN_MS = 1000
+const RECONNECT_MS = 1000
 const PATIENCE_MS = 3000
-/** Changes of pins that are kept: more than any strip shows. */
+/** How long changes of pins are kept: longer than the time that any strip shows. */
 const KEEP_MS = 30_000
 const RECEIPTS = 32
 
@@ -61,7 +61,7 @@ export class Feed {
     this.pins = this.#watchPins()
   }
 
-  /** Throws when the robot does not answer: only a robot that did is waited for. */
+  /** Throws when the robot does not answer: the feed only waits for a robot that has answered before. */
   static async open(app: App, globals: Globals, events: FeedEvents = {}): Promise<Feed> {
     const robot = await findRobot(app.dir, globals.device)
     const connect = (): Promise<RobotClient> => connectTo(app, robot, globals.key, PATIENCE_MS)
@@ -74,12 +74,12 @@ export class Feed {
     }
   }
 
-  /** What this session of the robot can be asked. */
+  /** The present session; replaced after a loss. */
   get client(): RobotClient {
     return this.#client
   }
 
-  /** Until `signal`. */
+  /** Keeps the feed up to date until `signal` is aborted. */
   async run(signal: AbortSignal): Promise<void> {
     const close = (): void => this.#client.close()
     signal.addEventListener('abort', close)
@@ -87,11 +87,11 @@ export class Feed {
       while (!signal.aborted) {
         try {
           if (this.lost === null) await this.#follow(signal)
-          else await this.#again()
+          else await this.#reconnect()
         } catch (error) {
           if (signal.aborted) return
           this.#lose(error)
-          await sleep(AGAIN_MS, undefined, { signal }).catch(() => {})
+          await sleep(RECONNECT_MS, undefined, { signal }).catch(() => {})
         }
       }
     } finally {
@@ -100,19 +100,19 @@ export class Feed {
     }
   }
 
-  /** Until the session ends, which throws. */
+  /** Asks for the status twice a second. Throws when the session ends. */
   async #follow(signal: AbortSignal): Promise<void> {
     const ended = this.pins.ended.then(() => {
       throw new Refusal('unreachable', `${this.robot.name} closed the session`)
     })
     ended.catch(() => {})
     while (!signal.aborted) {
-      await Promise.race([this.#ask(), ended])
+      await Promise.race([this.#update(), ended])
       await Promise.race([sleep(STATUS_MS, undefined, { signal }).catch(() => {}), ended])
     }
   }
 
-  async #ask(): Promise<void> {
+  async #update(): Promise<void> {
     const before = this.receipts.at(-1)?.seq ?? 0
     this.report = await this.#client.status()
     if (this.report.head.seq !== before && this.report.head.seq > 0) {
@@ -123,7 +123,7 @@ export class Feed {
     this.#events.status?.(this.report)
   }
 
-  async #again(): Promise<void> {
+  async #reconnect(): Promise<void> {
     this.#client = await this.#connect()
     this.board = await this.#client.board()
     this.pins = this.#watchPins()
@@ -139,20 +139,20 @@ export class Feed {
     if (!known) this.#events.lost?.(this.lost)
   }
 
-  /** A robot that was started again has another clock: each session has a watch of its own. */
+  /** A new watch for each session: a restarted robot has another clock. */
   #watchPins(): PinWatch {
     const changes = this.#client.pins({ follow: true })
     const { pin } = this.#events
-    return new PinWatch(pin === undefined ? changes : tapped(changes, pin), KEEP_MS)
+    return new PinWatch(pin === undefined ? changes : observed(changes, pin), KEEP_MS)
   }
 }
 
-async function* tapped(
+async function* observed(
   changes: AsyncIterable<PinChange>,
-  tell: (change: PinChange) => void,
+  observer: (change: PinChange) => void,
 ): AsyncGenerator<PinChange> {
   for await (const change of changes) {
-    tell(change)
+    observer(change)
     yield change
   }
 }

@@ -1,13 +1,13 @@
-/** Invariant: the log of a robot goes on after the robot, or the connection, was away; no line is given twice. */
+/** Follows a robot's log across restarts of the robot and lost connections. Invariant: no line is yielded twice (test/cli/waiting.test.ts). */
 import type { LogLine } from '../../shared/api.ts'
 import { Refusal } from '../../shared/errors.ts'
 import type { LogOptions } from '../client.ts'
 import { isLost, type Link } from './link.ts'
 
-/** All that a slot keeps. */
+/** More lines than the robot keeps of a slot, so that none is left out after a reconnection. */
 const KEPT = 10_000
 
-/** Until `signal`. Throws as RobotClient.logs, but for a robot that does not answer any more: that one is waited for. */
+/** Yields lines until `signal` is aborted. Waits for a robot that no longer answers; otherwise throws as RobotClient.logs. */
 export async function* followLogs(
   link: Link,
   slot: string | null,
@@ -30,7 +30,7 @@ export async function* followLogs(
       throw new Refusal('unreachable', 'the robot ended the log')
     } catch (error) {
       if (signal.aborted) return
-      // a robot that has just been started may have no such slot yet
+      // a robot that was just restarted may not have the slot yet
       const early = again && error instanceof Refusal && error.code === 'not-found'
       if (!isLost(error) && !early) throw error
       await link.back(error, signal)

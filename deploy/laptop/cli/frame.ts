@@ -1,8 +1,8 @@
-/** Invariant: a code frame shows the line that is wrong and its neighbours, and marks no more than that line has. */
+/** Draws a code frame: the line with a mistake, its neighbours, and a mark under the mistake. */
 
 const AROUND = 2
 
-/** The lines around a place (counted from 1), with a mark under it. */
+/** `line` and `column` count from 1. The mark does not reach beyond the end of the line. */
 export function codeFrame(
   text: string,
   { line, column, length }: { line: number; column: number; length: number },

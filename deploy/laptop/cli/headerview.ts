@@ -1,16 +1,16 @@
-/** Invariant: the picture of the header is a pure function of the board, the values, and the width. */
+/** Draws the 40-pin header as text lines. A pure function of the board, the values and the width. */
 import type { BoardEntry, BoardReport, HeaderPin } from '../../shared/board.ts'
 import { cells, crop, padEnd, padStart, tableLines } from './layout.ts'
 import { valueText } from './statusview.ts'
 import type { Paint, Style } from './term.ts'
 
-/** `11 ● ● 12` with a cell on either side. */
+/** Cells of `11 ● ● 12` with a space on either side. */
 const MIDDLE = 11
 const LABEL = 6
 const FUNCTION = 9
-/** Of one side, with everything in it. */
+/** Widths of the columns of one side when all are shown. */
 const FULL = { name: 22, detail: 18, functions: 24 }
-/** Narrower than this, functions are left out. */
+/** If the column of names would be narrower than this, functions are left out. */
 const LEAST_NAME = 8
 
 export interface HeaderScene {
@@ -26,7 +26,10 @@ interface Columns {
   detail: number
 }
 
-/** The header, and a table of what is not a line of it: one line of that where there are not as many `rows`. */
+/**
+ * The header, and a table of the handles that are not on one GPIO line; a single line instead of the table if `rows` are
+ * too few.
+ */
 export function headerLines(
   { board, values }: HeaderScene,
   width: number,
@@ -48,7 +51,7 @@ export function headerLines(
     lines.push(`${padStart(outer, sideWidth(columns))} ${dots} ${inner}`.trimEnd())
   }
   const others = board.handles.filter(({ place, pins }) => !(place.startsWith('GPIO') && pins.length === 1))
-  const table = elsewhere(others, board, values)
+  const table = otherHandles(others, board, values)
   if (lines.length + table.length <= rows) return [...lines, ...table]
   return [...lines, crop(`also: ${others.map(({ name, place }) => `${name} ${place}`).join(', ')}`, width)]
 }
@@ -66,7 +69,7 @@ function sideWidth({ name, functions, detail }: Columns): number {
   return LABEL + [name, functions, detail].reduce((sum, width) => sum + (width > 0 ? width + 2 : 0), 0)
 }
 
-/** From the middle outwards: label, functions, handle with its value, kind and safe level. */
+/** The cells of one pin, from the middle outwards: label, functions, handle with its value, kind with its safe level. */
 function sideOf(
   pin: HeaderPin,
   entries: readonly BoardEntry[],
@@ -103,7 +106,7 @@ function colorOf({ label }: HeaderPin, entries: readonly BoardEntry[]): Style {
   return entries.length > 0 ? 'green' : 'bold'
 }
 
-/** Told apart without colours, too: power, ground, a line in use, a free one. */
+/** Power, ground, a line in use, a free line: four signs, so that they differ without colours, too. */
 function dot(pin: HeaderPin, at: ReadonlyMap<number, readonly BoardEntry[]>, paint: Paint): string {
   const entries = at.get(pin.pin) ?? []
   const color = colorOf(pin, entries)
@@ -112,8 +115,8 @@ function dot(pin: HeaderPin, at: ReadonlyMap<number, readonly BoardEntry[]>, pai
   return entries.length > 0 ? paint(color, '●') : '○'
 }
 
-/** Devices on buses, and lines that the header does not have. */
-function elsewhere(others: readonly BoardEntry[], { header }: BoardReport, values: HeaderScene['values']): string[] {
+/** A table of devices on buses, and of lines that are not on the header. */
+function otherHandles(others: readonly BoardEntry[], { header }: BoardReport, values: HeaderScene['values']): string[] {
   const rows = others.map(({ name, kind, place, pins, safe }) => [
     name,
     kind,

@@ -1,8 +1,7 @@
 /**
- * `sim --kernel`: the robot side over a real Linux kernel with the hardware interfaces of a Pi 4. The rig that boots the
- * kernel belongs to the tests and is no part of an installed package: it starts user-mode Linux where there is a kernel for
- * that, else QEMU. The guest keeps the robot's files in one folder of this computer, so that the robot goes on there the
- * next time.
+ * `sim --kernel`: the robot side over a real Linux kernel with the hardware interfaces of a Pi 4. The rig in test/kernel/
+ * boots the kernel, so this needs a clone of the repository. The rig starts user-mode Linux if it has a kernel for that, else
+ * QEMU. The robot's files are in a folder of this computer, so that the next start continues with them.
  */
 import type { ChildProcess } from 'node:child_process'
 import { spawn, spawnSync } from 'node:child_process'
@@ -15,23 +14,23 @@ import type { SignedCertificate } from '../../shared/cert.ts'
 import { Refusal } from '../../shared/errors.ts'
 import { PACKAGE, RIG, ROBOTS, RUNTIME } from './paths.ts'
 
-/** By the names that rig.mjs gives them: the command each needs, how much slower than a Pi each is, and until it is up. */
+/** Machines by their names in rig.mjs: the command that each needs, how many times slower than a Pi it is, its time to boot. */
 const MACHINES = {
   uml: { title: 'user-mode Linux', command: 'bwrap', timeScale: 3, bootSeconds: 5 },
   qemu: { title: 'Linux in QEMU', command: 'qemu-system-x86_64', timeScale: 5, bootSeconds: 20 },
 }
 
 const BOARD = join(ROBOTS, 'blink/board.pi4.json')
-/** The rig wants an end; this one is in three weeks. */
+/** The rig needs a limit: three weeks. */
 const TIMEOUT_S = 2_000_000
 
 export interface Guest {
-  /** Ends with its child; stdout is that of the runtime. */
+  /** The rig's process: it ends when the guest ends, and its stdout is the runtime's. */
   readonly child: ChildProcess
   readonly port: number
-  /** For the person who waits. */
+  /** Progress text for the time until the runtime listens. */
   readonly booting: string
-  /** The robot's card; made at the first start, so not before the runtime listens. */
+  /** The robot's card. The first start makes it, so call this only when the runtime listens. */
   card(): Promise<SignedCertificate>
 }
 
@@ -39,15 +38,15 @@ export interface GuestOptions {
   name: string
   /** On 127.0.0.1; 0 is any. */
   port: number
-  /** Copied; a board of a Pi 4 otherwise. */
+  /** Board file to copy into the folder; default: the last one, at first a board of a Pi 4. */
   board: string | undefined
   /** Folder of this computer that the guest can write. */
   folder: string
-  /** Card of whoever may push. */
+  /** File with the card of the operator who becomes owner. */
   operator: string
 }
 
-/** Throws `not-found` where there is no rig or the machine's command is missing, and `port-in-use`. `stderr` is for the rig and for the runtime. */
+/** `stderr` is for rig and runtime. Throws `not-found` if the rig or the machine's command is missing, and `port-in-use`. */
 export async function startGuest(options: GuestOptions, stderr: number | 'inherit', keep: boolean): Promise<Guest> {
   const { folder, name } = options
   if (!existsSync(RIG)) {
@@ -58,7 +57,7 @@ export async function startGuest(options: GuestOptions, stderr: number | 'inheri
   const { title, command, timeScale, bootSeconds } = MACHINES[machine]
   if (!onPath(command)) {
     const hint = `apt-get install --no-install-recommends $(node ${RIG} packages)`
-    throw new Refusal('not-found', `there is no ${command}`, hint)
+    throw new Refusal('not-found', `${title} needs the command ${command}, which is not installed`, hint)
   }
   const port = await freePort(options.port)
   await mkdir(folder, { recursive: true, mode: 0o700 })
@@ -71,7 +70,7 @@ export async function startGuest(options: GuestOptions, stderr: number | 'inheri
   const make = [...runtime, 'card', '--home', home, '--name', name]
   const trust = [...runtime, 'trust', '--home', home, '--card', operator, '--role', 'owner']
   const run = [...runtime, '--home', home, '--board', board, '--name', name, '--host', '0.0.0.0', '--json']
-  // A folder of the host holds no sockets of the guest, and the guard's is of this boot only.
+  // A shared folder cannot hold the guest's Unix sockets, and the guard needs its socket for this boot only: a tmpfs.
   const sockets = join(home as string, 'guard')
   const mount = ['mount', '-t', 'tmpfs', '-o', 'mode=700', 'guard', sockets]
   const steps = [make, trust, ['mkdir', '-p', sockets], mount, ['exec', ...run, '--port', String(DEFAULT_PORT)]]
@@ -102,7 +101,7 @@ function chosenMachine(): keyof typeof MACHINES {
   return stdout.trim() === 'uml' ? 'uml' : 'qemu'
 }
 
-/** For sh(1). */
+/** The words as one command line for sh(1). */
 function quote(words: readonly (string | undefined)[]): string {
   return words.map((word = '') => `'${word.replaceAll("'", `'\\''`)}'`).join(' ')
 }
@@ -118,7 +117,7 @@ function onPath(command: string): boolean {
   })
 }
 
-/** Asked first: the rig would say it in words of its own, after its boot has begun. */
+/** Checks the port before the boot starts: the rig would report a used port later, and less clearly. */
 async function freePort(wanted: number): Promise<number> {
   const server = createServer()
   const got = await new Promise<number>((resolve, reject) => {

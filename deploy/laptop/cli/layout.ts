@@ -1,9 +1,9 @@
-/** Invariant: text that is painted takes the cells of the text that is seen. Every character here is one cell wide. */
+/** Pads, crops and wraps text that may have colour sequences, which take no cells. Every other character counts as one cell. */
 
-// biome-ignore lint/suspicious/noControlCharactersInRegex: what Term paints with
+// biome-ignore lint/suspicious/noControlCharactersInRegex: the escape sequences of Term.paint()
 const PAINT = /(\x1b\[\d*m)/
 
-/** Cells that a text takes. */
+/** Width of a text in cells. */
 export function cells(text: string): number {
   return text.split(PAINT).reduce((sum, part) => sum + (part.startsWith('\x1b[') ? 0 : [...part].length), 0)
 }
@@ -16,7 +16,7 @@ export function padEnd(text: string, width: number): string {
   return text + ' '.repeat(Math.max(0, width - cells(text)))
 }
 
-/** At most `width` cells, with `…` where something is left out; painting ends with it. */
+/** Cuts a text to `width` cells, with `…` at the cut; colours end there. */
 export function crop(text: string, width: number): string {
   if (cells(text) <= width) return text
   if (width <= 0) return ''
@@ -35,7 +35,10 @@ export function crop(text: string, width: number): string {
   return `${kept}…${kept.includes('\x1b[') ? '\x1b[0m' : ''}`
 }
 
-/** Columns as wide as their widest cell; the last one is not padded, and what does not fit of it goes below its row. */
+/**
+ * Columns as wide as their widest cell. The last column is not padded; if a row is wider than `width`, its last cell goes
+ * below it.
+ */
 export function tableLines(
   head: readonly string[],
   rows: readonly (readonly string[])[],
@@ -55,7 +58,10 @@ export function tableLines(
   })
 }
 
-/** Lines of at most `width` cells, broken between words; those after the first begin with the indentation and `hang`. */
+/**
+ * Breaks text between words into lines of at most `width` cells. Lines after the first start with the same indentation and
+ * `hang`.
+ */
 export function wrap(text: string, width: number, hang = '  '): string[] {
   return text.split('\n').flatMap((line) => {
     if (cells(line) <= width) return [line]

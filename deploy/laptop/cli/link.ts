@@ -1,6 +1,6 @@
 /**
- * Invariant: a link follows its robot: it is found by its name again, wherever `sim` or `trust` say that it is by then, and
- * the session proves that it is the same one.
+ * A session that is opened again after a loss. The link looks the robot up by its name each time, since `sim` or `trust` may
+ * have changed its address meanwhile; the handshake proves that it is the same robot.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Refusal } from '../../shared/errors.ts'
@@ -9,7 +9,7 @@ import type { App, Globals } from './app.ts'
 import { connectTo, findRobot, type Target } from './robot.ts'
 import { describeFailure } from './term.ts'
 
-const AGAIN_MS = 1000
+const RECONNECT_MS = 1000
 const PATIENCE_MS = 3000
 
 export class Link {
@@ -17,7 +17,7 @@ export class Link {
   readonly #globals: Globals
   #robot: Target
   #client: RobotClient
-  #again: Promise<void> | null = null
+  #reconnecting: Promise<void> | null = null
 
   private constructor(app: App, globals: Globals, robot: Target, client: RobotClient) {
     this.#app = app
@@ -26,7 +26,7 @@ export class Link {
     this.#client = client
   }
 
-  /** Throws when the robot does not answer: only a robot that did is waited for. */
+  /** Throws when the robot does not answer: a link only waits for a robot that has answered before. */
   static async open(app: App, globals: Globals): Promise<Link> {
     const robot = await findRobot(app.dir, globals.device)
     return new Link(app, globals, robot, await connectTo(app, robot, globals.key))
@@ -40,12 +40,15 @@ export class Link {
     return this.#client
   }
 
-  /** The robot has not answered, for this reason. Resolves when it does again, or `signal` is aborted; says both once. */
+  /**
+   * Call it when the robot has not answered, with the error. Resolves when the robot answers again, or `signal` is aborted.
+   * Prints a note at the loss and at the return.
+   */
   back(reason: unknown, signal: AbortSignal): Promise<void> {
-    this.#again ??= this.#reconnect(reason, signal).finally(() => {
-      this.#again = null
+    this.#reconnecting ??= this.#reconnect(reason, signal).finally(() => {
+      this.#reconnecting = null
     })
-    return this.#again
+    return this.#reconnecting
   }
 
   close(): void {
@@ -70,11 +73,11 @@ export class Link {
         return
       } catch (error) {
         if (!(error instanceof Refusal)) throw error
-        await sleep(AGAIN_MS, undefined, { signal }).catch(() => {})
+        await sleep(RECONNECT_MS, undefined, { signal }).catch(() => {})
       }
     }
   }
 }
 
-/** Whether a robot that is there would not have said this. */
+/** Whether the error means that the robot does not answer, rather than that it refused. */
 export const isLost = (error: unknown): error is Refusal => error instanceof Refusal && error.code === 'unreachable'

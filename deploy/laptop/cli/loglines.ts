@@ -1,3 +1,4 @@
+/** Prints log lines and the reasons of receipts, with control characters of programs made harmless. */
 import type { LogLine, Receipt } from '../../shared/api.ts'
 import type { Term } from './term.ts'
 
@@ -12,17 +13,20 @@ export function logLine(term: Term, line: LogLine, slots = false): void {
   const style = line.stream === 'stderr' || line.level === 'error' ? 'red' : line.stream === 'runtime' ? 'cyan' : 'dim'
   const slot = slots ? `${line.slot.padEnd(7)} ` : ''
   const head = `${term.paint('dim', time)} ${slot}${term.paint(style, label.padEnd(7))}`
-  // Each line says whose it is: a program may print what looks like a line of the runtime (HANDOVER 3.9).
+  // The head is repeated on each line of the text: a program could print what looks like a line of the runtime (HANDOVER 3.9).
   for (const text of line.text.split(/\r?\n/)) term.line(`${head} ${printable(text)}`)
 }
 
-/** A program's text must not move the cursor, begin a line, reorder or recolour the terminal of whoever reads its log. */
+/**
+ * Replaces control characters: a program's text must not move the cursor, begin a line, reorder or recolour text in the
+ * terminal.
+ */
 export function printable(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: this replaces control characters
   return text.replace(/[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, '\u{fffd}')
 }
 
-/** Why a receipt is what it is, with what the program said of it. */
+/** The reason of a receipt's outcome, with the program's own words. */
 export function reasonOf({ code, reason, said, failures = 0 }: Partial<Receipt>): string {
   const parts = reason?.startsWith(code ?? ' ') ? [reason] : [code, reason]
   const why = `${parts.filter((part) => part !== undefined).join(': ')}${failures > 1 ? `, ${failures} times in a row` : ''}`

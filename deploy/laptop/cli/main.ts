@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** The laptop's command line. Invariant: only what the given command needs is loaded; a push has 60 ms until its first byte. */
+/** The laptop's command line. It loads only what the given command needs: a push has 60 ms until its first byte. */
 import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
 import { Refusal } from '../../shared/errors.ts'
@@ -24,7 +24,7 @@ function commandWord(args: readonly string[]): string | undefined {
   return undefined
 }
 
-/** `help push` is `push --help`. */
+/** Turns `help push` into `push --help`. */
 function withoutHelp(given: readonly string[]): string[] {
   if (commandWord(given) !== 'help') return [...given]
   const at = given.indexOf('help')
@@ -74,7 +74,7 @@ async function main(given: readonly string[]): Promise<number> {
   return exit
 }
 
-/** Of help, on a wide terminal too: longer lines are hard to read. */
+/** Width of help texts, also on a wider terminal: longer lines are hard to read. */
 const HELP_WIDTH = 80
 
 function makeProgram(app: App): Command {
@@ -93,7 +93,7 @@ function makeProgram(app: App): Command {
     .configureHelp({
       showGlobalOptions: true,
       helpWidth: Math.min(HELP_WIDTH, app.term.size.columns),
-      // one paragraph, whatever the lines of the source are
+      // line breaks in a description are those of the source text
       commandDescription: (command) => command.description().replaceAll('\n', ' '),
     })
     .configureOutput({ writeOut: (text) => app.term.raw(text), outputError: () => {}, writeErr: () => {} })
@@ -109,7 +109,7 @@ function asRefusal(error: unknown, command: string | undefined): unknown {
   return new Refusal('usage', message, `medulla ${isCommand(command) ? `${command} ` : ''}--help`)
 }
 
-/** What to type next, where whoever refused had no better word for it. */
+/** Adds a hint to a refusal that has none. */
 function withNext(error: unknown, command: string | undefined): unknown {
   if (!(error instanceof Refusal) || error.hint !== undefined) return error
   const next = error.code === 'usage' && isCommand(command) ? `medulla ${command} --help` : NEXT[error.code]
@@ -143,6 +143,6 @@ function version(): string {
   return String((JSON.parse(text) as { version?: unknown }).version)
 }
 
-// set to nothing is not set
+// commander would take the empty string for the name of a robot
 if (process.env.MEDULLA_DEVICE === '') delete process.env.MEDULLA_DEVICE
 finish(await main(process.argv.slice(2)))

@@ -1,4 +1,7 @@
-/** `medulla` without a command, and `medulla robots`: which robots are known and what they run, asked all at once. */
+/**
+ * `medulla` without a command, and `medulla robots`: the robots that this laptop knows and what they run. All are asked at
+ * once.
+ */
 import type { App } from './app.ts'
 import { readRobots } from './config.ts'
 import { connectTo, findRobot, impliedRobot } from './robot.ts'
@@ -11,18 +14,18 @@ export async function overview(app: App, key: string | undefined): Promise<numbe
   const known = readRobots(app.dir)
   const names = Object.keys(known.robots)
   if (names.length === 0) {
-    term.line('No robot is known yet.')
+    term.line('This laptop knows no robot yet.')
     term.hint('medulla sim starts a simulated one; medulla --help shows all commands')
     return 0
   }
-  const meant = impliedRobot(known, app.env)
+  const implied = impliedRobot(known, app.env)
   const rows = await Promise.all(names.map((name) => ask(app, key, name, known.robots[name]?.address ?? '')))
   term.aim(null)
   term.table(
     ['', 'robot', 'address', 'runs'],
-    rows.map((row) => [row[0] === meant ? '*' : '', ...row]),
+    rows.map((row) => [row[0] === implied ? '*' : '', ...row]),
   )
-  if (meant === null) term.hint(`medulla use ${names[0]} chooses the robot that commands without -d mean`)
+  if (implied === null) term.hint(`medulla use ${names[0]} chooses the robot for commands without -d`)
   term.hint('medulla --help shows all commands')
   return 0
 }

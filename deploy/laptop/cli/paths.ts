@@ -1,4 +1,7 @@
-/** Where the parts of this installation lie, seen from dist/deploy/laptop/cli; one file, since the CLI is bundled into it. */
+/**
+ * Paths of this installation's parts, relative to dist/deploy/laptop/cli/main.js: the build bundles the CLI into that one
+ * file.
+ */
 import { fileURLToPath } from 'node:url'
 
 const at = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url))

@@ -1,6 +1,6 @@
 /**
- * Invariant: the keys of a robot that is known by a name, or at an address, are never exchanged without the user's word
- * (test/cli/pins.test.ts). Whatever writes a robot's card to robots.json does it here.
+ * Writes the cards of robots to robots.json. Invariant: the keys that are stored for a name, or for an address, are never
+ * replaced without the user's consent (test/cli/pins.test.ts).
  */
 import type { Certificate } from '../../shared/cert.ts'
 import { Refusal } from '../../shared/errors.ts'
@@ -8,24 +8,24 @@ import { type KnownRobot, type Robots, readRobots, writeRobots } from './config.
 import { idOf } from './robot.ts'
 
 export interface PinOptions {
-  /** The user's word: what stands in the way is forgotten. */
+  /** The user's consent: robots with other keys under this name or address are forgotten. */
   replace?: boolean | undefined
-  /** What to type to give that word. */
+  /** For the hint: the command that gives this consent. */
   again: string
-  /** The address belongs to this robot for certain: it is a port of this computer that its process has. */
+  /** The address is certainly this robot's: a port of this computer on which its process listens. */
   own?: boolean
 }
 
 /**
- * Adds a robot, or its new address. Answers the other names that were forgotten for it. Throws `robot-mismatch` with both
- * fingerprints when the name, or the address, is of a robot with other keys.
+ * Stores a robot, or its new address. Returns the names of other robots that were forgotten because they had this address.
+ * Throws `robot-mismatch` with both fingerprints when the name or the address belongs to a robot with other keys.
  */
 export async function pinRobot(dir: string, name: string, robot: KnownRobot, options: PinOptions): Promise<string[]> {
   const known = readRobots(dir)
   const others = options.own === true ? [] : namesAt(known, name, robot)
   if (options.replace !== true) refuseChange(known, name, others, robot, options.again)
   const before = known.robots[name]
-  // one robot has one log, whatever its name is
+  // the head belongs to the robot's log: keep it while the keys are the same
   const seen = before !== undefined && sameKeys(before, robot) ? before.seen : undefined
   known.robots[name] = { ...robot, ...(seen === undefined ? {} : { seen }) }
   for (const other of others) {
@@ -36,7 +36,7 @@ export async function pinRobot(dir: string, name: string, robot: KnownRobot, opt
   return others
 }
 
-/** Before anything is done for a robot: would its card be refused under this name? Throws as {@link pinRobot}. */
+/** Throws as {@link pinRobot} if this card would be refused under this name; stores nothing. */
 export function checkPin(dir: string, name: string, card: KnownRobot['card'], { replace, again }: PinOptions): void {
   if (replace !== true) refuseChange(readRobots(dir), name, [], { address: '', card }, again)
 }
@@ -50,15 +50,15 @@ function namesAt(known: Robots, name: string, robot: KnownRobot): string[] {
 
 function refuseChange(known: Robots, name: string, others: readonly string[], robot: KnownRobot, again: string): void {
   const before = known.robots[name]
-  const inTheWay = before !== undefined && !sameKeys(before, robot) ? name : others[0]
-  const pinned = inTheWay === undefined ? undefined : known.robots[inTheWay]
-  if (inTheWay === undefined || pinned === undefined) return
+  const conflict = before !== undefined && !sameKeys(before, robot) ? name : others[0]
+  const pinned = conflict === undefined ? undefined : known.robots[conflict]
+  if (conflict === undefined || pinned === undefined) return
   const [was, is] = fingerprints(pinned, robot)
-  const what = inTheWay === name ? name : `${robot.address} is ${inTheWay}, which`
+  const what = conflict === name ? name : `${robot.address} is ${conflict}, which`
   throw new Refusal(
     'robot-mismatch',
-    `${what} is known as ${was}, this card is of ${is}: another robot, or one with new keys`,
-    `check the robot: its card is robot.json in its home; if it is right to forget ${was}: ${again}`,
+    `${what} is known as ${was}, but this card belongs to ${is}: it is another robot, or it has new keys`,
+    `compare with the card on the robot (robot.json in its home); to forget ${was}: ${again}`,
   )
 }
 
@@ -69,7 +69,7 @@ function sameKeys(a: Carded, b: Carded): boolean {
   return one !== null && other !== null && (['key', 'noise', 'age'] as const).every((key) => one[key] === other[key])
 }
 
-/** Of the identities; of the channel's keys where the identity is the same. */
+/** How to tell the two cards apart: by their identities, or by their channel keys if the identity is the same. */
 function fingerprints(pinned: Carded, robot: Carded): [string, string] {
   const [was, is] = [keysOf(pinned), keysOf(robot)]
   const id = (card: Partial<Certificate> | null) => idOf(card ?? {}) ?? 'a damaged card'

@@ -1,4 +1,4 @@
-/** Follows the pins of a robot and draws them: a cell per 25 ms, high or low. */
+/** Follows the pins of a robot, and draws the recent levels of a pin as a strip of characters. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { PinChange } from '../../shared/api.ts'
 
@@ -18,21 +18,21 @@ export interface Window {
 export class PinWatch {
   readonly #changes = new Map<string, Change[]>()
   readonly ended: Promise<void>
-  /** the robot's clock minus ours, in ms */
+  /** the robot's clock minus performance.now(), in ms */
   #offset: number | undefined
 
   readonly #keepMs: number
 
-  /** Changes older than `keepMs` may be forgotten; then `edges` does not count them. */
+  /** Changes older than `keepMs` may be dropped; then `edges` does not count them. */
   constructor(source: AsyncIterable<PinChange>, keepMs = Number.POSITIVE_INFINITY) {
     this.#keepMs = keepMs
-    this.ended = this.#collect(source).catch(() => {}) // its end is that of the session
+    this.ended = this.#collect(source).catch(() => {}) // it fails when the session ends, which its owner sees by itself
   }
 
   async #collect(source: AsyncIterable<PinChange>): Promise<void> {
     for await (const { name, value, ns } of source) {
       const at = Number(BigInt(ns) / 1000n) / 1000
-      // a change arrives after it happened: the smallest difference is the best guess
+      // a change arrives after it happened: the least delay, so the greatest difference, is the best estimate
       this.#offset = Math.max(this.#offset ?? Number.NEGATIVE_INFINITY, at - performance.now())
       const list = this.#changes.get(name) ?? []
       this.#changes.set(name, list)
@@ -51,7 +51,7 @@ export class PinWatch {
     return this.changes(name).at(-1)?.value
   }
 
-  /** Since the start; the value found then is none. */
+  /** Changes of a pin since the start; its first value is not a change. */
   edges(name: string): number {
     return Math.max(0, this.changes(name).length - 1)
   }
@@ -61,7 +61,7 @@ export class PinWatch {
     return this.changes(name).filter(({ at }, index) => index > 0 && at >= from).length
   }
 
-  /** The last `ms`, in the robot's time. */
+  /** The last `ms` up to now, by the robot's clock. */
   window(ms: number): Window {
     const to = performance.now() + (this.#offset ?? 0)
     return { from: to - ms, to }
@@ -76,7 +76,7 @@ export class PinWatch {
   }
 }
 
-/** Values from `low` to `high` are drawn as heights; without it a value is high or low. */
+/** With a scale, values from `low` to `high` are drawn as heights; without a scale, a value is high or low. */
 export interface Scale {
   low: number
   high: number
@@ -84,7 +84,7 @@ export interface Scale {
 
 const HEIGHTS = [...'▁▂▃▄▅▆▇█']
 
-/** A pin that changed once within a cell shows its last level there; one that changed more often is grey. */
+/** A cell shows the last level in it; `▒` where the pin changed more than once within the cell. */
 export function pinStrip(
   changes: readonly Change[],
   { from, to }: Window,

@@ -1,4 +1,4 @@
-/** From what lies on the laptop's disk to the bytes of a bundle for given robots. */
+/** Makes the bytes of a bundle for given robots from a folder, a source file or a bundle file. */
 import { open, readFile, stat } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -12,10 +12,10 @@ import type { Target } from './robot.ts'
 
 export interface Bundle {
   bytes: Uint8Array
-  /** Only of a bundle that was built here: one from a file is sealed to the robot, and opaque to the laptop. */
+  /** Present for a bundle that was built just now. A laptop cannot open a bundle file, which is sealed to the robot. */
   built?: About
 }
-/** A bundle that was built here. */
+/** A bundle that was built just now. */
 export type Built = Bundle & { built: About }
 
 interface About {
@@ -28,7 +28,7 @@ interface About {
 const DAY_MS = 24 * 3600 * 1000
 const AGE_HEADER = 'age-encryption.org/v1\n'
 
-/** `path` is a bundle; a folder or a source file is not. Throws `usage` when there is nothing. */
+/** Whether `path` is a bundle file, rather than a folder or a source file. Throws `usage` when it does not exist. */
 export async function isBundle(path: string): Promise<boolean> {
   const found = await stat(path).catch(() => undefined)
   if (found === undefined) throw new Refusal('usage', `no such file or folder: ${path}`)
@@ -48,15 +48,15 @@ export interface BuildOptions {
   key?: string | undefined
   slot?: string | undefined
   expires?: string | undefined
-  /** What the robot answers for a program; absent: no robot is asked (BUNDLE 6.6). */
+  /** Asks the robot which counters it takes for a program. Absent: the build asks no robot (BUNDLE 6.6). */
   range?: ((program: string) => Promise<CounterRange>) | undefined
-  /** The program whose state it takes over, in the place of what package.json says. */
+  /** The program whose state this one takes over; replaces `takesStateOf` of package.json. */
   stateOf?: string | undefined
-  /** Without a range: a floor to be above. */
+  /** Without `range`: the counter must be above this one. */
   above?: number | undefined
 }
 
-/** Builds, signs and seals to `robots`. */
+/** Builds a program, signs it, and seals it to `robots`. */
 export async function buildBundle(
   app: App,
   path: string,
@@ -75,14 +75,14 @@ export async function buildBundle(
 export interface Workshop {
   /** One at a time. */
   build(): Promise<Built>
-  /** Starts now what the next build would have to wait for. */
+  /** Starts a process now that the next build would have to wait for. */
   prepare(): void
-  /** Absolute paths of the files that the last good build was made of. */
+  /** Absolute paths of the input files of the last good build. */
   inputs(): readonly string[]
   close(): Promise<void>
 }
 
-/** esbuild is loaded here, and only here. */
+/** Loads the builder, and with it esbuild: pushing a bundle file does not need them. */
 export async function openWorkshop(
   app: App,
   path: string,
@@ -94,7 +94,7 @@ export async function openWorkshop(
     import('../../shared/bundle/release.ts'),
   ])
   const signing = signer(keyPath(app.dir, options.key, app.env))
-  signing.catch(() => {}) // looked at below; a build that fails comes first
+  signing.catch(() => {}) // awaited in build(): an error of the build is reported before an error of the key
   const builder = new Builder(path, {
     ...library(),
     ...(options.stateOf === undefined ? {} : { takesStateOf: options.stateOf }),
@@ -104,7 +104,7 @@ export async function openWorkshop(
   return {
     async build() {
       app.term.progress(`building ${basename(path) || path}`)
-      // the robot answers while the program is built
+      // ask the robot while the program is built
       const asking = options.range?.(builder.program)
       asking?.catch(() => {})
       const { files, manifest } = await builder.build()
@@ -126,7 +126,10 @@ export async function openWorkshop(
   }
 }
 
-/** A wrong clock does not stop a push; it is told, because bundle files, `--expires` and the dates of receipts go by it. */
+/**
+ * A wrong clock does not stop a push. It gets a note, because bundle files, `--expires` and the dates of receipts depend on
+ * it.
+ */
 function noteClocks({ term }: App, { now, synchronised }: CounterRange): void {
   const days = (now - Date.now()) / DAY_MS
   if (Math.abs(days) <= 1) return
@@ -135,14 +138,14 @@ function noteClocks({ term }: App, { now, synchronised }: CounterRange): void {
   term.note(`${robot} is ${how} this computer's; on the one that is wrong: sudo timedatectl set-ntp true`)
 }
 
-/** What a bundle of it holds. */
+/** Builds a program without signing or sealing it. */
 export async function buildFiles(app: App, path: string): Promise<{ files: TreeFile[]; manifest: Manifest }> {
   const { buildProgram } = await import('../build.ts')
   app.term.progress(`building ${basename(path) || path}`)
   return buildProgram(path, library())
 }
 
-/** What programs import, in this installation. */
+/** The files of this installation that programs import as `medulla` and `medulla/drivers`. */
 function library(): { sdk: string; drivers: string } {
   const sdk = fileURLToPath(import.meta.resolve('medulla'))
   return { sdk, drivers: fileURLToPath(import.meta.resolve('medulla/drivers')) }

@@ -25,22 +25,22 @@ export interface Pushed {
   robot: Target
   slot: string
   bundle: Bundle
-  /** undefined: detached before there was one */
+  /** undefined: --detach returned before there was a result */
   result: Result | undefined
-  /** What ran in the slot before has this name and version as well, and is another release. */
+  /** The slot ran another release with the same name and version. */
   sameVersion: boolean
-  /** Of the types of what was pushed, where there is one. */
+  /** The type check that runs beside the push, if there is one. */
   checking: TypeCheck | null
 }
 
-/** The swap has been decided on: whatever could refuse it has spoken, so --detach may leave. */
+/** From this phase on the robot no longer refuses the push, so --detach may return. */
 const DECIDED = PHASES.indexOf('spawn')
 
 export function checkSlot(slot: string | undefined): string {
   if (slot === undefined) return DEFAULT_SLOT
-  // logs --slot all
+  // `all` means every slot in `medulla logs --slot all`
   if (NAME_PATTERN.test(slot) && slot !== 'all') return slot
-  throw new Refusal('usage', `a slot is called like main or left-arm, got ${JSON.stringify(slot)}`)
+  throw new Refusal('usage', `expected the name of a slot, like main or left-arm, got ${JSON.stringify(slot)}`)
 }
 
 /** The caller closes the client. */
@@ -52,7 +52,7 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
   if (ready && stateOf !== undefined) {
     throw new Refusal(
       'usage',
-      '--state-of is built into a bundle: it needs the source',
+      '--state-of needs the source of the program: a bundle file cannot be changed',
       'push the folder of the program',
     )
   }
@@ -61,7 +61,7 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
   if (types === 'error') await checking?.refuse()
   let phase: Phase | 'before' = 'before'
   const work = async (signal: AbortSignal): Promise<Pushed> => {
-    // the handshake goes on while the program is built
+    // the handshake runs while the program is built
     const connecting = connectTo(app, robot, globals.key)
     connecting.catch(() => {})
     const running = connecting.then((open) => open.status()).catch(() => undefined)
@@ -114,10 +114,10 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
 export function whatTheRobotDoes(phase: Phase | 'before', robot: string): { message: string; hint?: string } {
   if (phase === 'before') return { message: `interrupted: nothing was sent to ${robot}` }
   if (phase === 'receive') {
-    return { message: `interrupted: ${robot} drops an upload that is not whole, and runs on what it ran` }
+    return { message: `interrupted: ${robot} drops the incomplete upload, and its program keeps running` }
   }
   return {
-    message: `interrupted during ${phase}: ${robot} finishes the swap, or undoes it, by itself`,
+    message: `interrupted during ${phase}: ${robot} finishes or undoes the swap by itself`,
     hint: `medulla status -d ${robot}`,
   }
 }

@@ -1,6 +1,7 @@
 /**
- * Invariant: the robot that answers is the one whose card was trusted under this name; an address alone is not trusted.
- * On the start-up path of every push: imports nothing that is not needed until the first byte.
+ * Finds robots by name or address, and connects to them. Invariant: a session is only opened with a robot whose card this
+ * laptop has stored; an address alone is never trusted (test/endpoint/endpoint.test.ts). Every push loads this file before its
+ * first byte, so it imports little.
  */
 
 import { createHash } from 'node:crypto'
@@ -33,7 +34,7 @@ export function parseAddress(text: string): { host: string; port: number } {
   return { host, port }
 }
 
-/** What people have at hand is often an ssh target or a URL. */
+/** The hint names the host of an ssh target (`pi@arm.local`) or of a URL, which people often give. */
 function addressHint(text: string): string {
   const host = /^(?:[a-z]+:\/\/)?(?:[^@/]*@)?([^/@\s]+)/i.exec(text)?.[1] ?? ''
   return host !== '' && host !== text && !host.startsWith('[') ? `write ${host}` : 'like arm.local, 192.168.1.20:7171 or [fe80::1%usb0]:7171' // biome-ignore format: one statement
@@ -48,15 +49,15 @@ function target(name: string, robot: KnownRobot, address = robot.address): Targe
 }
 
 /**
- * Its signature was verified when `trust` or `sim` wrote it here (3 ms that each push would pay again). Whoever can
- * change it now could as well have trusted another robot in the owner's name.
+ * Does not verify the card's signature: `trust` or `sim` did so when they stored it, and each push would take 3 ms longer. A
+ * person who can change robots.json could just as well run `medulla trust`.
  */
 function readCard(name: string, robot: KnownRobot): Certificate & { id: string } {
   let card: Partial<Certificate> | undefined
   try {
     card = JSON.parse(robot.card.cert) as Partial<Certificate>
   } catch {
-    // below
+    // not JSON: refused below
   }
   const id = idOf(card ?? {})
   if (card?.subject !== 'robot' || id === null) {
@@ -76,7 +77,7 @@ export function idOf({ key }: Partial<Certificate>): string | null {
   return `SHA256:${createHash('sha256').update(Buffer.from(blob, 'base64')).digest('base64').replace('=', '')}`
 }
 
-/** What `-d` means. Without it: the default, or the only robot that is known. */
+/** The robot of `-d`; without `-d` the default robot, or the only one that this laptop knows. */
 export async function findRobot(dir: string, device: string | undefined): Promise<Target> {
   const known = readRobots(dir)
   if (device === undefined) return onlyRobot(known)
@@ -92,7 +93,11 @@ function onlyRobot(known: Robots): Target {
   const robot = name === undefined ? undefined : known.robots[name]
   if (name !== undefined && robot !== undefined) return target(name, robot)
   if (names.length === 0) {
-    throw new Refusal('unknown-robot', 'no robot is known yet', 'medulla sim, or for a real one: medulla trust --help')
+    throw new Refusal(
+      'unknown-robot',
+      'this laptop knows no robot yet',
+      'medulla sim, or for a real robot: medulla trust --help',
+    )
   }
   throw new Refusal(
     'usage',
@@ -114,25 +119,25 @@ async function atAddress(known: Robots, device: string): Promise<Target> {
   const address = formatAddress(host, port)
   const [listed, ...more] = Object.entries(known.robots).filter(([, robot]) => robot.address === address)
   if (listed !== undefined && more.length === 0) return target(listed[0], listed[1])
-  // An address that changed, or that several had: the greeting tells which card to ask for, the session proves it.
+  // No robot is stored with this address, or several are: the greeting says which card to use, and the handshake proves it.
   const greeting = await greet(host, port)
   const match = Object.entries(known.robots).find(([name, robot]) => readCard(name, robot).id === greeting.id)
   if (match !== undefined) return target(match[0], match[1], address)
   throw new Refusal(
     'unknown-robot',
-    `the robot at ${address} calls itself ${JSON.stringify(greeting.name)} (${greeting.id}); its card is not known here`,
+    `the robot at ${address} calls itself ${JSON.stringify(greeting.name)} (${greeting.id}); this laptop has no card of it`,
     `medulla trust ${greeting.name} ${address} --card robot.json`,
   )
 }
 
 function unknown(device: string, known: Robots): Refusal {
   const names = Object.keys(known.robots)
-  const list = names.length === 0 ? 'none is known yet' : `known: ${names.join(', ')}`
+  const list = names.length === 0 ? 'this laptop knows none yet' : `known: ${names.join(', ')}`
   const hint = device === 'sim' ? 'medulla sim' : `medulla trust ${shellWord(device)} ADDRESS --card robot.json`
   return new Refusal('unknown-robot', `no robot is called ${JSON.stringify(device)}; ${list}`, hint)
 }
 
-/** A command without -d reaches this robot; null: it would be asked for. */
+/** The robot that a command without -d reaches; null: such a command is refused with "which robot?". */
 export function impliedRobot(known: Robots, env: App['env']): string | null {
   const names = Object.keys(known.robots)
   return env.MEDULLA_DEVICE || known.default || (names.length === 1 ? names[0] : undefined) || null
@@ -149,7 +154,7 @@ export async function connectTo(
   return RobotClient.connect({ ...options, ...(timeoutMs === undefined ? {} : { timeoutMs }) })
 }
 
-/** Of sessions under the operator's own key. */
+/** Options for sessions with the operator's own key. */
 export async function clientOptions(app: App, robot: Target, key: string | undefined): Promise<ClientOptions> {
   const path = keyPath(app.dir, key, app.env)
   const { noiseSecret, card } = await operator(app.dir, path)
@@ -157,7 +162,7 @@ export async function clientOptions(app: App, robot: Target, key: string | undef
   return { host, port, noiseSecret, cert: card, robot: robot.card, signer: () => signer(path) }
 }
 
-/** Finds the robot, connects, and closes whatever happens. */
+/** Finds the robot, connects, runs `work`, and closes the session also after an error. */
 export async function withRobot<T>(
   app: App,
   globals: Globals,

@@ -1,4 +1,4 @@
-/** The robot's own side is reached by running its program, never by importing it (the import rule). */
+/** Runs the robot side as a child process: the import rule forbids deploy/ to import runtime/. */
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../shared/errors.ts'
@@ -8,7 +8,7 @@ export function spawnRuntime(args: readonly string[], options: SpawnOptions = {}
   return spawn(process.execPath, [RUNTIME, ...args], options)
 }
 
-/** Runs a subcommand of the runtime to its end and answers the JSON it prints; its refusals are ours. */
+/** Runs a subcommand of the runtime and returns the JSON that it prints. Throws the runtime's refusals. */
 export async function askRuntime(args: readonly string[]): Promise<unknown> {
   const child = spawnRuntime(args, { stdio: ['ignore', 'pipe', 'pipe'] })
   let stdout = ''
@@ -41,10 +41,10 @@ export interface Listening {
   home: string
 }
 
-/** Waits for the runtime's first line of NDJSON. Throws what it says, or `internal` when it ends without a word. */
+/** Waits until the runtime prints its `listening` line. Throws the runtime's refusal, or `internal` if it ends without one. */
 export async function untilListening(child: ChildProcess): Promise<Listening> {
   const { stdout } = child
-  if (stdout === null) throw new Error('its stdout must be a pipe')
+  if (stdout === null) throw new Error("the runtime's stdout must be a pipe")
   const lines = createInterface({ input: stdout })
   const ended = new Promise<never>((_, reject) => {
     child.once('error', reject)
@@ -52,7 +52,7 @@ export async function untilListening(child: ChildProcess): Promise<Listening> {
       reject(new Refusal('internal', `the runtime ended with ${signal ?? status} before it listened`)),
     )
   })
-  const said = (async (): Promise<Listening> => {
+  const listening = (async (): Promise<Listening> => {
     for await (const line of lines) {
       const value = parse(line)
       const refused = refusalIn(value)
@@ -62,11 +62,11 @@ export async function untilListening(child: ChildProcess): Promise<Listening> {
     return ended
   })()
   try {
-    return await Promise.race([said, ended])
+    return await Promise.race([listening, ended])
   } finally {
     ended.catch(() => {})
     lines.close()
-    stdout.resume() // closing the line reader stopped it: a full pipe would stop the runtime
+    stdout.resume() // closing the line reader paused stdout: a full pipe would block the runtime
   }
 }
 
@@ -78,7 +78,7 @@ function parse(text: string): unknown {
   }
 }
 
-/** What the runtime refused, if that is what it says. */
+/** The refusal in a line of the runtime; undefined for any other line. */
 export function refusalIn(value: unknown): Refusal | undefined {
   const error = (value as { error?: { code?: unknown; message?: unknown; hint?: unknown } } | undefined)?.error
   if (typeof error?.message !== 'string') return undefined

@@ -1,34 +1,40 @@
-/** Invariant: no save is lost: what is saved while nobody waits is told at the next call, all of it together. */
+/**
+ * Watches the files of a program for `medulla watch`. Invariant: no save is lost: the files that are saved while nobody waits
+ * in next() are returned by its next call, all together (test/cli/watch.test.ts).
+ */
 import { statSync } from 'node:fs'
 import { basename, dirname, sep } from 'node:path'
 import type { FSWatcher } from 'chokidar'
 
-/** A save is over when nothing more came for this long: editors and checkouts write files one after the other. */
+/** A save is complete after this time without a further file: editors and checkouts write files one after the other. */
 const SETTLE_MS = 5
 
-/** For 50 ms after a change of a file chokidar tells no other one of it: a formatter that runs on save is that quick. */
-const UNTOLD_MS = 60
+/**
+ * chokidar reports no second change of a file within 50 ms, and a formatter that runs on save is that quick: look again
+ * after this.
+ */
+const RECHECK_MS = 60
 
 export class Saves {
   readonly #watcher: FSWatcher
   readonly #folders: Set<string>
-  /** null: whatever lies in the folders counts, as what the build needs is not known */
+  /** null: every file in the folders counts, since it is not known which files the build needs */
   #files: ReadonlySet<string> | null = null
   readonly #saved = new Set<string>()
-  #told = (): void => {}
+  #onSave = (): void => {}
 
   private constructor(watcher: FSWatcher, folders: Set<string>) {
     this.#watcher = watcher
     this.#folders = folders
     watcher.on('all', (event, path) => {
-      if (event === 'addDir' && this.#files === null) this.#look(path)
+      if (event === 'addDir' && this.#files === null) this.#watchFolder(path)
       if (event.endsWith('Dir') || this.#files?.has(path) === false) return
       this.#save(path)
     })
-    watcher.on('error', () => {}) // a folder that has gone is seen by the build
+    watcher.on('error', () => {}) // if a folder is gone, the next build says so
   }
 
-  /** Folders rather than files are watched: many editors save by moving a new file into the place of the old one. */
+  /** Watches folders rather than files, because many editors save by renaming a new file over the old one. */
   static async open(folder: string): Promise<Saves> {
     const { watch } = await import('chokidar')
     const folders = new Set([folder])
@@ -41,10 +47,10 @@ export class Saves {
     return new Saves(watcher, folders)
   }
 
-  /** From now on a save of these counts; of anything beside them, too, when `all`. */
+  /** From now on saves of these files count; with `all`, saves of every file in their folders. */
   follow(files: readonly string[], all = false): void {
     const own = files.filter((file) => !file.includes(`${sep}node_modules${sep}`))
-    for (const file of own) this.#look(dirname(file))
+    for (const file of own) this.#watchFolder(dirname(file))
     this.#files = all ? null : new Set(own)
   }
 
@@ -52,16 +58,16 @@ export class Saves {
     return this.#saved.size > 0
   }
 
-  /** Whether there is a save that nobody was told, now or within this time. */
+  /** Whether a save is pending now, or comes within this time. */
   async within(ms: number): Promise<boolean> {
     return this.pending || this.#event(ms)
   }
 
-  /** Waits for a save; paths of its files. */
+  /** Waits for a save, and returns the paths of its files. */
   async next(): Promise<string[]> {
     while (!this.pending) await this.#event()
     while (await this.#event(SETTLE_MS)) {
-      // more of it
+      // further files of the same save
     }
     const saved = [...this.#saved]
     this.#saved.clear()
@@ -74,34 +80,34 @@ export class Saves {
 
   #save(path: string): void {
     this.#saved.add(path)
-    this.#told()
+    this.#onSave()
     const time = changedAt(path)
     setTimeout(() => {
       if (changedAt(path) !== time) this.#save(path)
-    }, UNTOLD_MS).unref()
+    }, RECHECK_MS).unref()
   }
 
-  /** False when none came in this time. */
+  /** Waits for the next event; false when none came within this time. */
   #event(withinMs?: number): Promise<boolean> {
     return new Promise((resolve) => {
       const timer = withinMs === undefined ? undefined : setTimeout(() => resolve(false), withinMs)
-      this.#told = () => {
+      this.#onSave = () => {
         clearTimeout(timer)
         resolve(true)
       }
     })
   }
 
-  #look(folder: string): void {
+  #watchFolder(folder: string): void {
     if (this.#folders.has(folder)) return
     this.#folders.add(folder)
     this.#watcher.add(folder)
   }
 }
 
-/** null: it is not there. */
+/** Modification time in ns; null: the file does not exist. */
 const changedAt = (path: string): bigint | null =>
   statSync(path, { bigint: true, throwIfNoEntry: false })?.mtimeNs ?? null
 
-/** Backups and swap files of editors, and what no program is made of. */
+/** Backups and swap files of editors, and node_modules. */
 const isNoise = (name: string): boolean => name.startsWith('.') || name.endsWith('~') || name === 'node_modules'

@@ -1,6 +1,6 @@
 /**
- * Invariant: a scenario ends: its own time is limited, and a program that lets neither time nor the event loop go on is
- * ended from here.
+ * Runs one program in simulated time in a child process (`sim --scenario`). Invariant: a scenario always ends. Its simulated
+ * time is limited, and this file kills the child if its simulated time stands still.
  */
 import type { ChildProcess } from 'node:child_process'
 import { mkdir, mkdtemp, rm, stat } from 'node:fs/promises'
@@ -17,7 +17,7 @@ import { ROBOTS } from './paths.ts'
 import { buildFiles } from './program.ts'
 import { askRuntime, refusalIn, spawnRuntime } from './runtimebin.ts'
 
-/** Real time in which simulated time has to go on, or a program to be loaded. */
+/** Real time within which simulated time must advance, and within which a program must load. */
 const STUCK_MS = 10_000
 const DEFAULT_BOARD = join(ROBOTS, 'blink/board.json')
 
@@ -67,7 +67,7 @@ export async function runScenario(app: App, path: string | undefined, options: S
   const stop = () => child.kill('SIGKILL')
   process.on('SIGINT', stop)
   try {
-    return tell(app, await follow(app, child, folder))
+    return printVerdict(app, await follow(app, child, folder))
   } finally {
     process.off('SIGINT', stop)
     stop()
@@ -77,7 +77,7 @@ export async function runScenario(app: App, path: string | undefined, options: S
 
 async function follow(app: App, child: ChildProcess, folder: string): Promise<Verdict> {
   const { stdout, stdin } = child
-  if (stdout === null || stdin === null) throw new Error('its stdin and stdout must be pipes')
+  if (stdout === null || stdin === null) throw new Error("the simulation's stdin and stdout must be pipes")
   const guard = new Guard(child)
   try {
     for await (const text of createInterface({ input: stdout })) {
@@ -86,26 +86,26 @@ async function follow(app: App, child: ChildProcess, folder: string): Promise<Ve
       if (refused !== undefined) throw refused
       const { event, ms } = line as unknown as Line
       if (event === 'programs') {
-        guard.rest()
+        guard.disarm()
         stdin.end(`${JSON.stringify(await build(app, line.paths as string[], folder))}\n`)
-        guard.heard(-1)
-      } else if (event === 'time') guard.heard(ms)
+        guard.advanced(-1)
+      } else if (event === 'time') guard.advanced(ms)
       else if (event === 'log') show(app, line as unknown as Line)
       else if (event === 'step') app.term.event(line)
       else if (event === 'verdict') return line as unknown as Verdict
       else app.term.note(text)
     }
   } finally {
-    guard.rest()
+    guard.disarm()
   }
   if (guard.stuck) {
-    const why = `the program did not give way for ${(STUCK_MS * timeScale()) / 1000} s`
+    const why = `the program blocked the simulation for ${(STUCK_MS * timeScale()) / 1000} s`
     return { passed: false, late: true, why, ms: guard.ms }
   }
   throw new Refusal('scenario-failed', `the program ended the simulation, after ${guard.ms} ms`)
 }
 
-/** Ends the child when nothing goes on. */
+/** Kills the child when its simulated time stands still for too long. */
 class Guard {
   readonly #child: ChildProcess
   #timer: NodeJS.Timeout | null = null
@@ -114,13 +114,16 @@ class Guard {
 
   constructor(child: ChildProcess) {
     this.#child = child
-    this.heard(-1)
+    this.advanced(-1)
   }
 
-  /** Its time, in ms. The same as before says that it turns, and gets nowhere. */
-  heard(ms: number): void {
+  /**
+   * Call it with the simulated time in ms; -1 starts the limit. A time equal to the last one means that the simulation does
+   * not advance.
+   */
+  advanced(ms: number): void {
     if (ms === this.ms) return
-    this.rest()
+    this.disarm()
     this.ms = Math.max(0, ms)
     this.#timer = setTimeout(() => {
       this.stuck = true
@@ -128,7 +131,7 @@ class Guard {
     }, STUCK_MS * timeScale())
   }
 
-  rest(): void {
+  disarm(): void {
     if (this.#timer !== null) clearTimeout(this.#timer)
   }
 }
@@ -137,15 +140,15 @@ async function build(app: App, paths: readonly string[], folder: string): Promis
   const built: Record<string, object> = {}
   for (const [index, path] of [...new Set(paths)].entries()) {
     const { files, manifest } = await buildFiles(app, path)
-    const place = join(folder, String(index))
-    await mkdir(place)
-    writeTree(place, files)
-    built[path] = { file: join(place, manifest.entry), program: manifest.program, version: manifest.version }
+    const into = join(folder, String(index))
+    await mkdir(into)
+    writeTree(into, files)
+    built[path] = { file: join(into, manifest.entry), program: manifest.program, version: manifest.version }
   }
   return built
 }
 
-/** A board beside the program, or beside its folder; else the one of `medulla sim`. */
+/** The board.json beside the program, or beside its folder; otherwise the board of blink. */
 async function boardNear(path: string): Promise<string> {
   const isFolder = await stat(path).then(
     (found) => found.isDirectory(),
@@ -169,13 +172,13 @@ function show({ term }: App, line: Line): void {
   term.event(line)
   const time = `${(line.ms / 1000).toFixed(3)} s`.padStart(11)
   for (const text of line.text.split(/\r?\n/)) {
-    // A program's own line that begins like one of another stream is marked, too.
+    // A logged line that begins with [ gets a mark, too: it could pass for a line of another stream.
     const mark = line.stream === 'log' && !text.startsWith('[') ? '' : `[${line.stream}] `
     term.line(`${term.paint('dim', time)}  ${mark}${printable(text)}`)
   }
 }
 
-function tell({ term }: App, verdict: Verdict): number {
+function printVerdict({ term }: App, verdict: Verdict): number {
   const { passed, late = false, why = '', ms } = verdict
   const time = `${(ms / 1000).toFixed(3)} s`
   term.event({ event: 'scenario', passed, ms, ...(passed ? {} : { late, why }) })
@@ -183,7 +186,7 @@ function tell({ term }: App, verdict: Verdict): number {
     term.line(`${term.paint('green', 'passed')}  after ${time} of simulated time`)
     return EXIT.ok
   }
-  throw new Refusal(late ? 'scenario-timeout' : 'scenario-failed', why, '--vcd FILE keeps what every pin did')
+  throw new Refusal(late ? 'scenario-timeout' : 'scenario-failed', why, '--vcd FILE records the levels of every pin')
 }
 
 function parse(text: string): Record<string, unknown> {

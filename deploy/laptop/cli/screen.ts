@@ -1,8 +1,8 @@
 /**
- * Invariant: the terminal is as it was when a full-screen view ends, however it ends.
+ * Full-screen views. Invariant: however a view ends, the terminal is then as it was before (test/cli/screens.test.ts).
  *
- * Only lines that differ from those on the screen are written, in one piece (xterm's synchronized output, mode 2026, where
- * a terminal has it), so that nothing flickers and a slow line carries little.
+ * A frame writes only the lines that changed, in one piece (xterm's synchronized output, mode 2026, if the terminal has it):
+ * nothing flickers, and a slow connection has little to carry.
  */
 import type { ReadStream } from 'node:tty'
 import { cleanRow } from './clean.ts'
@@ -17,10 +17,13 @@ export interface Size {
 const FRAME_MS = 100
 const ENTER = '\x1b[?1049h\x1b[?25l'
 const LEAVE = '\x1b[?25h\x1b[?1049l'
-/** The last is Ctrl-C, which raw mode hands over as a character. */
+/** \x03 is Ctrl-C: in raw mode it arrives as a character, not as a signal. */
 const QUIT = ['q', 'Q', '\x03']
 
-/** Draws ten times a second until q, Ctrl-C, SIGTERM, or the end of `work`, whose failure is passed on. Other keys are `pressed`. */
+/**
+ * Draws ten times a second until q, Ctrl-C, SIGTERM or the end of `work`. Throws what `work` throws. Other keys go to
+ * `pressed`.
+ */
 export async function fullScreen(
   term: Term,
   draw: (size: Size) => readonly string[],
@@ -44,7 +47,7 @@ export async function fullScreen(
     stdin.removeListener('data', onKey).pause()
     term.raw(LEAVE)
   }
-  // also when something throws where nobody catches
+  // also after an uncaught exception
   process.once('exit', leave)
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, quit)
   if (stdin.isTTY) (stdin as ReadStream).setRawMode(true)
@@ -64,7 +67,7 @@ export async function fullScreen(
   }
 }
 
-/** What is on the screen, and the least that changes it. */
+/** Remembers the lines on the screen, and writes only the changes. */
 export class Painter {
   readonly #write: (text: string) => void
   #shown: readonly string[] = []
@@ -74,7 +77,7 @@ export class Painter {
     this.#write = write
   }
 
-  /** Lines beyond the size are left out, and so is what goes beyond a line. */
+  /** Shows as many lines as fit, each cut to the width. */
   show(lines: readonly string[], { columns, rows }: Size): void {
     const fresh = this.#size.columns !== columns || this.#size.rows !== rows
     const next = lines.slice(0, rows).map((line) => crop(cleanRow(line), columns))
@@ -82,7 +85,7 @@ export class Painter {
     for (let at = 0; at < Math.max(next.length, fresh ? 0 : this.#shown.length); at++) {
       const line = next[at] ?? ''
       if (!fresh && line === this.#shown[at]) continue
-      // a line that fills the row has no rest to be cleared
+      // after a line that fills the row, `clear to the end` would clear its last cell
       changes += `\x1b[${at + 1};1H${line}${cells(line) < columns ? '\x1b[K' : ''}`
     }
     this.#shown = next

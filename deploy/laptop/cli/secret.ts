@@ -1,16 +1,19 @@
-/** Reads a value that is not to be seen: typed without an echo, or from a pipe. Invariant: no message holds any of it. */
+/**
+ * Reads a secret value: typed without echo, or from a pipe. Invariant: no message contains a part of the value
+ * (test/cli/configvalues.test.ts).
+ */
 import { LIMITS } from '../../shared/bundle/limits.ts'
 import { Refusal } from '../../shared/errors.ts'
 import type { Term } from './term.ts'
 
-/** Of a pipe: the value and its newline. */
+/** Limit for a pipe: the longest value and its newline. */
 const MAX_BYTES = LIMITS.configValue + 2
-/** What arrow keys and the like send: CSI and SS3 sequences (ECMA-48). */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: keys of a terminal
+/** Sequences of arrow keys and other special keys: CSI and SS3 (ECMA-48). */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: special keys begin with ESC
 const KEYS = /\x1b(?:\[[0-9;]*[ -/]*[@-~]|O.)/g
 const KEY = { interrupt: '\x03', end: '\x04', backspace: ['\x7f', '\b'], clear: '\x15', enter: ['\r', '\n'], tab: '\t' }
 
-/** Without its last newline. Throws Refusal `usage`, or `interrupted` after Ctrl-C. */
+/** Returns the value without its last newline. Throws Refusal `usage`, or `interrupted` after Ctrl-C. */
 export function readSecret(term: Term, question: string): Promise<string> {
   return process.stdin.isTTY ? typed(term, question) : piped()
 }
@@ -27,14 +30,14 @@ async function piped(): Promise<string> {
     const text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(Buffer.concat(parts))
     return text.replace(/\r?\n$/, '')
   } catch {
-    throw new Refusal('usage', 'the value is not text in UTF-8')
+    throw new Refusal('usage', 'the value is not UTF-8 text')
   }
 }
 
 function typed(term: Term, question: string): Promise<string> {
   const { stdin } = process
   stdin.setEncoding('utf8').setRawMode(true)
-  // the terminal shows nothing any more of what is typed
+  // ask only now that the terminal no longer shows what is typed
   const answered = term.ask(question)
   return new Promise<string>((resolve, reject) => {
     let characters: string[] = []

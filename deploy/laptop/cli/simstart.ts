@@ -1,4 +1,7 @@
-/** What `medulla sim` does around the robot: a key for a first time, a free port, its log as sentences, what to type next. */
+/**
+ * Helpers of `medulla sim`: a key for the first use, a free port, the robot's log as plain text, suggestions for next
+ * commands.
+ */
 import type { ChildProcess } from 'node:child_process'
 import { createServer } from 'node:net'
 import { createInterface } from 'node:readline'
@@ -11,10 +14,10 @@ import { templateFor } from './templates.ts'
 import type { Term } from './term.ts'
 
 const PATIENCE_MS = 3000
-/** pino's numbers. */
+/** Prefixes for pino's level numbers. */
 const LEVELS: Readonly<Record<number, string>> = { 40: 'warning: ', 50: 'error: ', 60: 'error: ' }
 
-/** `medulla sim` is the first command that people type. */
+/** Makes a key if there is none: `medulla sim` is the first command that people type. */
 export async function ensureKey(app: App, flag: string | undefined): Promise<void> {
   try {
     keyPath(app.dir, flag, app.env)
@@ -33,7 +36,7 @@ export function isFree(port: number): Promise<boolean> {
   })
 }
 
-/** The log of the robot side, which is JSON, as lines for a person. */
+/** Prints the JSON log of the robot side as plain text. */
 export function sentences(term: Term, { stderr }: ChildProcess): void {
   if (stderr === null) return
   createInterface({ input: stderr }).on('line', (line) => term.note(sentence(line)))
@@ -44,12 +47,12 @@ function sentence(line: string): string {
     const { level, name, msg } = JSON.parse(line) as { level?: number; name?: string; msg?: string }
     if (typeof msg === 'string') return `${LEVELS[level ?? 30] ?? ''}${name === 'endpoint' ? 'network: ' : ''}${msg}`
   } catch {
-    // what is not of the log is shown as it is
+    // not a line of the log: shown unchanged
   }
   return line
 }
 
-/** Commands that work with this robot, on the board that it has and with what it runs. */
+/** Commands that work with this robot as it is: with its board, and with the program that it runs. */
 export async function suggestions(app: App, name: string): Promise<string[]> {
   const { term } = app
   try {

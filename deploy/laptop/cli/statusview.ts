@@ -1,4 +1,4 @@
-/** Invariant: a screen of status is a pure function of what the robot said, the size, and the time. */
+/** Draws the screen of `status --watch` as text lines. A pure function of the robot's reports, the size and the time. */
 import type { Receipt, SlotStatus, StatusReport } from '../../shared/api.ts'
 import type { BoardReport } from '../../shared/board.ts'
 import { crop, tableLines } from './layout.ts'
@@ -7,11 +7,11 @@ import { type PinWatch, pinStrip, type Scale } from './pinwatch.ts'
 import type { Size } from './screen.ts'
 import { formatMs, type Paint } from './term.ts'
 
-/** Of a strip: at ten frames a second it moves on by one cell each. */
+/** Time of one cell of a strip: at ten frames a second, the strip moves by one cell each frame. */
 const CELL_MS = 100
 const LEAST_STRIP = 10
 const LEAST_RECEIPTS = 3
-/** Narrower than this, long names are cut for the sake of the strip. */
+/** On a narrower terminal, long names are cut to leave room for the strip. */
 const WIDE = 120
 const SHORT_NAME = 16
 const LEVELS: readonly string[] = ['output', 'input']
@@ -33,7 +33,7 @@ export function statusScreen(scene: StatusScene, { columns, rows }: Size, paint:
   const room = Math.max(0, rows - top.length - 1)
   const receipts = receiptLines(scene.receipts, paint)
   const pins = pinLines(scene, columns, paint)
-  // both with a line before and a head: what one leaves goes to the other
+  // both blocks include an empty line and a head; pins get the lines that receipts do not need, and the other way round
   const forReceipts = Math.min(receipts.length, Math.max(LEAST_RECEIPTS + 2, room - pins.length))
   const forPins = Math.max(0, room - forReceipts)
   const shownPins = capped(pins, forPins, paint)
@@ -53,12 +53,12 @@ function headLines({ report, lost, now }: StatusScene, paint: Paint): string[] {
   }
   if (lost !== null) {
     const seconds = Math.max(0, Math.round((now - lost.since) / 1000))
-    lines.push(paint('red', `no answer for ${seconds} s, what follows is old: ${printable(lost.message)}`))
+    lines.push(paint('red', `no answer for ${seconds} s, this is the last report: ${printable(lost.message)}`))
   }
   return lines
 }
 
-/** What holds the programs. */
+/** How programs are fenced, limited and confined, in one line. */
 export function standing(report: StatusReport): string {
   const fence = report.fence === 'weak' ? 'weak fence' : 'fenced by cgroup'
   const limits = report.limits === 'weak' ? 'memory limited by process' : 'memory limited'
@@ -67,7 +67,7 @@ export function standing(report: StatusReport): string {
   return `${fence}, programs ${held}, ${report.head.seq} receipts${clock}`
 }
 
-/** Null without software PWM. One thread makes the edges of all of them, so what one handle says is true of each. */
+/** Null without software PWM. One thread makes the edges of all handles, so every handle reports the same figures. */
 export function latenessText(handles: SlotStatus['handles']): string | null {
   const lateness = handles.find(({ lateness }) => lateness !== undefined)?.lateness
   if (lateness === undefined || lateness.edges === 0) return null
@@ -127,12 +127,12 @@ function pinLines({ report, board, pins, lost }: StatusScene, columns: number, p
     [...head, ''],
     facts.map((row) => [...row, '|']),
   )
-  // where the strip begins in every line
+  // the column at which the strip begins in every line
   const at = (lines[0] ?? '').lastIndexOf('|')
   const room = columns - at
   if (room < LEAST_STRIP) return ['', paint('dim', first), ...lines.map((line) => line.slice(0, -1).trimEnd())]
   const { to } = pins.window(0)
-  // its cells stay where they are while it moves
+  // aligned to whole cells, so that a moving strip does not flicker
   const end = Math.floor(to / CELL_MS) * CELL_MS
   const window = { from: end - room * CELL_MS, to: end }
   const strips = board.handles.map(({ name, kind }) =>
@@ -146,7 +146,7 @@ function pinLines({ report, board, pins, lost }: StatusScene, columns: number, p
   ]
 }
 
-/** A duty cycle is drawn on its whole range, other values on what was seen of theirs. */
+/** A duty cycle is drawn on the range 0 to 1, other values on the range of their recent values. */
 function scaleOf(kind: string, changes: readonly { value: number }[]): Scale | null {
   if (LEVELS.includes(kind)) return null
   if (kind === 'pwm') return { low: 0, high: 1 }
@@ -182,17 +182,17 @@ function outcomeOf({ outcome }: Receipt, paint: Paint): string {
   return BAD.includes(outcome) ? paint('yellow', outcome) : outcome
 }
 
-/** In the laptop's zone. */
+/** The time of day in the laptop's time zone. */
 function clock(time: string): string {
   const date = new Date(time)
   if (Number.isNaN(date.getTime())) return time
   return [date.getHours(), date.getMinutes(), date.getSeconds()].map((part) => String(part).padStart(2, '0')).join(':')
 }
 
-/** The first `room` lines; what is left out is counted in the last. */
+/** The first `room` lines; if there are more, the last line says how many are missing. */
 export function capped(lines: readonly string[], room: number, paint: Paint): string[] {
   if (lines.length <= room) return [...lines]
-  // a head alone says nothing
+  // too few lines for more than a head
   if (room < 4) return []
   return [...lines.slice(0, room - 1), paint('dim', `… ${lines.length - room + 1} more`)]
 }

@@ -1,4 +1,4 @@
-/** What is shown of a swap while it happens and when it has ended; shared by push, run, rollback and stop. */
+/** Follows a swap, and prints its progress and result; shared by push, run, rollback, stop and start. */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Phase, PhaseTime, PushEvent } from '../../shared/api.ts'
 import { Refusal } from '../../shared/errors.ts'
@@ -8,15 +8,15 @@ import { exitForOutcome } from './exit.ts'
 import { printable } from './loglines.ts'
 
 export type Result = Extract<PushEvent, { event: 'result' }> & {
-  /** What the robot's endpoint says of the upload: in no receipt (HANDOVER 1.4). */
+  /** Times of the upload, reported by the robot's endpoint; receipts do not have them (HANDOVER 1.4). */
   upload?: PhaseTime[]
 }
 
-/** How long a swap waits for a program that is being started again, and how often it asks. */
+/** How long a command waits for a program that is being restarted, and how often it tries. */
 const RESTART_MS = 10_000
-const AGAIN_MS = 200
+const RETRY_MS = 200
 
-/** Follows to the result, or to the first phase for which `enough` is true (then undefined). */
+/** Follows the events to the result. Returns undefined at the first phase for which `enough` is true. */
 export async function followSwap(
   app: App,
   events: AsyncIterable<PushEvent>,
@@ -37,10 +37,10 @@ export async function followSwap(
     app.term.progress(`${event.phase} …`)
     if (enough(event.phase)) return undefined
   }
-  throw new Refusal('unreachable', 'the connection ended before the result', 'medulla status says what is running')
+  throw new Refusal('unreachable', 'the connection ended before the result', 'medulla status shows what is running')
 }
 
-/** A program that has crashed is being started again: that is over in a moment, and no reason to refuse a swap. */
+/** Repeats `swap` while the robot refuses it because the slot's program is being restarted after a crash. */
 export async function pastRestart(
   app: App,
   slot: string,
@@ -61,25 +61,28 @@ export async function pastRestart(
       if (busy instanceof Refusal) throw busy
       return busy
     }
-    app.term.progress(`waiting: slot ${slot} is being started again`)
-    await sleep(AGAIN_MS)
+    app.term.progress(`waiting: the program of slot ${slot} is being restarted`)
+    await sleep(RETRY_MS)
   }
 }
 
-/** The endpoint's word on a phase of the upload, as far as it can be: no longer than the push has lasted here. */
+/**
+ * A phase of the upload as the endpoint reports it. The endpoint is not trusted: times are cut to what the push has taken
+ * here.
+ */
 export function uploadPhases(event: Extract<PushEvent, { event: 'phase' }>, elapsedMs: number): PhaseTime[] {
   const { phase, by, startMs, ms = 0 } = event
   const within = (value: number) => Math.min(Math.max(0, Number(value) || 0), elapsedMs)
   return by === 'endpoint' ? [{ phase, startMs: within(startMs), ms: within(ms) }] : []
 }
 
-/** Timeline, then one sentence, then the exit code. */
+/** Prints the timeline and one sentence; returns the exit code. */
 export function showResult(app: App, result: Result): number {
   const { term } = app
   const { receipt, outcome, upload = [] } = result
   if (receipt !== undefined && receipt.phases.length > 0) {
     const forced = outcome === 'committed' && receipt.from !== null
-    const none = forced ? 'not known: the program before it was ended first' : undefined
+    const none = forced ? 'not known: the previous program was ended first' : undefined
     term.timeline([...upload, ...receipt.phases], receipt.gapMs, none)
   }
   const exit = exitForOutcome(outcome, result.code)
@@ -90,7 +93,7 @@ export function showResult(app: App, result: Result): number {
     return exit
   }
   const hint =
-    result.hint ?? (exit === 4 ? 'medulla logs shows what it said, medulla receipts what was done' : undefined)
+    result.hint ?? (exit === 4 ? 'medulla logs shows what the program said, medulla receipts what was done' : undefined)
   term.failure(new Refusal(result.code ?? 'internal', `${outcome}: ${result.message}`, hint), true)
   return exit
 }

@@ -1,4 +1,4 @@
-/** What `medulla new` makes a folder of: the examples, each with a program, its test, a board and a scenario. */
+/** Makes the folders of `medulla new` from the examples in robots/: program, test, board and scenario. */
 import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Refusal } from '../../shared/errors.ts'
@@ -6,10 +6,10 @@ import { PACKAGE, ROBOTS } from './paths.ts'
 
 export interface Template {
   about: string
-  /** In robots/; the test of this file is test/cli/new.test.ts. */
+  /** Folder in robots/. */
   folder: string
   board: string
-  /** What its program asks the board for: names and kinds. */
+  /** Handles that the program asks for: name to kind. */
   needs: Readonly<Record<string, string>>
 }
 
@@ -49,14 +49,14 @@ export const TEMPLATES: Readonly<Record<string, Template>> = {
   },
 }
 
-/** The first template whose program finds what it needs on this board; null when none does. */
+/** The first template whose program finds all of its handles on this board; null if there is none. */
 export function templateFor(handles: readonly { name: string; kind: string }[]): string | null {
   const fits = ({ needs }: Template) =>
     Object.entries(needs).every(([name, kind]) => handles.some((each) => each.name === name && each.kind === kind))
   return Object.entries(TEMPLATES).find(([, template]) => fits(template))?.[0] ?? null
 }
 
-/** Throws Refusal when the folder is there and not empty. Answers the names of the files. */
+/** Writes the files of a program, and returns their names. Throws Refusal when the folder is not empty. */
 export async function makeProgram(folder: string, name: string, from: Template): Promise<string[]> {
   await mkdir(folder, { recursive: true }).catch((error: NodeJS.ErrnoException) => {
     throw new Refusal('usage', `${folder} cannot be made: ${error.code}`, 'choose another name')
@@ -74,13 +74,13 @@ async function filesOf({ folder, board }: Template, name: string): Promise<Recor
     const path = join(ROBOTS, folder, file)
     if (!(await stat(path)).isFile()) continue
     const text = await readFile(path, 'utf8')
-    // only the first program speaks of itself by name
+    // only the program in template/ has its own name in its text
     files[file] = folder === 'template' ? text.replaceAll('template', name) : text
   }
   return files
 }
 
-/** package.json (with the packages that the example has in its own), tsconfig.json and .gitignore: a project on this computer. */
+/** package.json (with the dependencies of the example's own package.json), tsconfig.json and .gitignore. */
 async function projectFiles(name: string, example = '{}'): Promise<Record<string, string>> {
   const { devDependencies } = JSON.parse(await readFile(PACKAGE, 'utf8')) as { devDependencies: Record<string, string> }
   const own = JSON.parse(example) as Partial<Record<'dependencies' | 'devDependencies', Record<string, string>>>
@@ -92,7 +92,7 @@ async function projectFiles(name: string, example = '{}'): Promise<Record<string
     type: 'module',
     main: 'program.ts',
     scripts: { test: 'vitest run', types: 'tsc' },
-    // the medulla that this command is from: a link, which `npm install` keeps
+    // this installation of medulla; `npm install` makes a link to it
     dependencies: { medulla: `file:${dirname(PACKAGE)}`, ...own.dependencies },
     devDependencies: { ...(Object.fromEntries(tools) as Record<string, string>), ...own.devDependencies },
   }

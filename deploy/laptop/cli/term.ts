@@ -1,6 +1,6 @@
 /**
- * Invariant: this is the only file of deploy/ that prints. Data goes to stdout, everything else to stderr; with `--json`
- * stdout is NDJSON and nothing else.
+ * The terminal. Invariant: no other file of deploy/ prints; data goes to stdout and everything else to stderr; with `--json`
+ * stdout is only NDJSON (test/cli/term.test.ts).
  */
 import { DEFAULT_SLOT, type PhaseTime } from '../../shared/api.ts'
 import { Refusal } from '../../shared/errors.ts'
@@ -22,7 +22,7 @@ export interface TermOptions {
   env: Readonly<Record<string, string | undefined>>
 }
 
-/** Where the terminal does not say, or nobody looks. */
+/** Width if the terminal does not report one, and for output that is not a terminal. */
 const WIDTH = 80
 
 const STYLES = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const
@@ -37,7 +37,7 @@ export class Term {
   readonly #paintErr: Paint
   readonly #env: TermOptions['env']
   #pending = false
-  /** The robot that hints have to name, since a command without -d would not reach it. */
+  /** The robot that hints must name, since a command without -d would not reach it. */
   #robot: string | null = null
   #slot: string | null = null
 
@@ -64,7 +64,7 @@ export class Term {
     return !this.json && this.#stderr.isTTY === true
   }
 
-  /** Of the terminal, now. */
+  /** Present size of the terminal. */
   get size(): { columns: number; rows: number } {
     const { columns, rows } = this.#stdout
     return { columns: columns || 80, rows: rows || 24 }
@@ -77,22 +77,22 @@ export class Term {
     this.#stdout.write(`${wrapped(clean(text), this.#stdout)}\n`)
   }
 
-  /** From now on the commands of hints name this robot; null: they need not. */
+  /** From now on, commands in hints name this robot; null: they name none. */
   aim(robot: string | null): void {
     this.#robot = robot
   }
 
-  /** The same of the slot: main is meant where none is named. */
+  /** From now on, commands in hints name this slot, unless it is main, the default. */
   aimSlot(slot: string | undefined): void {
     this.#slot = named(slot)
   }
 
-  /** A text with commands in it, which name robot and slot where they have to. */
+  /** Adds -d and --slot to the commands in a text where they are needed. */
   aimed(text: string, slot?: string): string {
     return aimed(text, this.#robot, slot === undefined ? this.#slot : named(slot))
   }
 
-  /** What is worth typing now, for a person at a terminal; scripts are not told. */
+  /** Suggests next commands to a person at a terminal; prints nothing for scripts. */
   next(...commands: readonly string[]): void {
     if (this.json || this.#stdout.isTTY !== true || this.#stderr.isTTY !== true) return
     this.#clear()
@@ -106,40 +106,43 @@ export class Term {
     if (this.json) this.#stdout.write(`${cleanJson(JSON.stringify(value))}\n`)
   }
 
-  /** Bytes that are the answer itself (a key, a card, help, a screen), in either mode, as they are: nobody else's text. */
+  /**
+   * Writes text unchanged, also with --json: a card, a script, help, a screen. Not for text from robots or programs, which
+   * may hold escapes.
+   */
   raw(text: string): void {
     this.#clear()
     this.#stdout.write(text)
   }
 
-  /** What goes on, on stderr. */
+  /** One line of information on stderr. */
   note(text: string): void {
     this.#clear()
     this.#stderr.write(`${wrapped(clean(text), this.#stderr)}\n`)
   }
 
-  /** Asks for something on stderr; what is returned ends the line of the question. */
+  /** Prints a question on stderr; the returned function ends its line. */
   ask(question: string): () => void {
     this.#clear()
     this.#stderr.write(clean(question))
     return () => this.#stderr.write('\n')
   }
 
-  /** What goes on right now: replaced by whatever is printed next; nothing when nobody watches. */
+  /** The present step, on a line that the next output replaces; only on a terminal. */
   progress(text: string): void {
     if (this.#stderr.isTTY !== true || this.json) return
     this.#stderr.write(`\r\x1b[2K${this.#paintErr('dim', cleanRow(text))}`)
     this.#pending = true
   }
 
-  /** The one shape of every failure; `told`: stdout has its event already. */
-  failure(error: unknown, told = false): void {
+  /** Prints an error and its hint. `hasEvent`: with --json, an event for it was printed already. */
+  failure(error: unknown, hasEvent = false): void {
     const { code, message, ...more } = describeFailure(error)
     const hint = more.hint === undefined ? undefined : this.aimed(more.hint)
     this.#clear()
     this.#stderr.write(`${wrapped(`${this.#paintErr('red', 'medulla: error:')} ${clean(message)}`, this.#stderr)}\n`)
     if (hint !== undefined) this.#hint(hint)
-    if (!told) this.event({ event: 'error', error: { code, message, ...(hint === undefined ? {} : { hint }) } })
+    if (!hasEvent) this.event({ event: 'error', error: { code, message, ...(hint === undefined ? {} : { hint }) } })
   }
 
   hint(text: string): void {
@@ -156,7 +159,7 @@ export class Term {
     return this.#paintOut(style, text)
   }
 
-  /** For notes. */
+  /** As paint(), for text on stderr. */
   paintNote(style: Style, text: string): string {
     return this.#paintErr(style, text)
   }
@@ -169,8 +172,7 @@ export class Term {
     for (const line of rest) this.line(line)
   }
 
-  /** The phases of a swap and, last, the gap. */
-  /** `none`: why there was no gap. */
+  /** Prints the phases of a swap and, last, the gap. `none` is the text for the gap when `gapMs` is null. */
   timeline(phases: readonly PhaseTime[], gapMs: number | null, none?: string): void {
     for (const line of timelineLines(phases, gapMs, this.width, none)) this.line(line)
   }
@@ -182,7 +184,7 @@ export class Term {
   }
 }
 
-/** For a terminal only: what another program reads has its lines whole. */
+/** Wraps lines on a terminal only: other programs get whole lines. */
 function wrapped(text: string, { isTTY, columns }: Sink): string {
   return isTTY === true ? wrap(text, columns || WIDTH).join('\n') : text
 }
@@ -198,12 +200,12 @@ export function describeFailure(error: unknown): { code: string; message: string
     return { code: error.code, message: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) }
   }
   const message = error instanceof Error ? error.message : String(error)
-  return { code: 'internal', message, hint: 'run it again with MEDULLA_DEBUG=1 to see where this comes from' }
+  return { code: 'internal', message, hint: 'run the command again with MEDULLA_DEBUG=1 to see where this comes from' }
 }
 
 const EIGHTHS = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'] as const
 
-/** A bar of `cells` character cells in steps of an eighth; anything above zero shows. */
+/** A bar of `cells` character cells, in steps of an eighth; the shortest bar is one eighth. */
 function bar(cells: number): string {
   const eighths = cells > 0 ? Math.max(1, Math.round(cells * 8)) : 0
   return '█'.repeat(Math.floor(eighths / 8)) + (EIGHTHS[eighths % 8] ?? '')
@@ -214,11 +216,11 @@ export function formatMs(ms: number): string {
   return `${ms.toFixed(digits)} ms`
 }
 
-/** A slot that a command has to name. */
+/** The slot, if a command has to name it; null for main, the default. */
 const named = (slot: string | undefined): string | null =>
   slot === undefined || slot === DEFAULT_SLOT || slot === 'all' ? null : slot
 
-/** Bars are proportional to time, on one scale, so that their lengths add up to the whole. */
+/** Bars have one scale: together they are as long as the whole swap. */
 export function timelineLines(
   phases: readonly PhaseTime[],
   gapMs: number | null,
@@ -237,7 +239,7 @@ export function timelineLines(
   return lines
 }
 
-/** Ends the process when all that was printed is out; whatever is still open does not keep it. */
+/** Ends the process once all output is written, also when sockets or timers are still open. */
 export function finish(exit: number): void {
   process.stdout.write('', () => process.stderr.write('', () => process.exit(exit)))
 }

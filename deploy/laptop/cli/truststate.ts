@@ -1,6 +1,6 @@
 /**
- * What no attack may change on a robot, and how an attack is judged. Invariant: an attack counts as refused only if the
- * robot gave the stated answer and nothing of this state changed (test/cli/attack.test.ts).
+ * The state of a robot that no attack may change, and the verdict on an attack. Invariant: an attack counts as refused only if
+ * the robot gave the expected answer and this state did not change (test/cli/attack.test.ts).
  */
 import type { Receipt, SignedReceipt, StatusReport } from '../../shared/api.ts'
 import { Refusal, type RefusalCode } from '../../shared/errors.ts'
@@ -8,28 +8,28 @@ import { type Head, verifyLog } from '../../shared/receiptlog.ts'
 import type { RobotClient } from '../client.ts'
 
 /**
- * What came of an attack. Without a session a robot gives no codes: it closes the connection, or answers 404. `in-time`:
- * the robot answered its owner within {@link STATUS_MS} during a flood; `late`: it did not.
+ * The robot's answer to an attack. Without a session a robot gives no codes: it closes the connection, or answers 404.
+ * `in-time`: the robot answered its owner within {@link STATUS_MS} during a flood; `late`: it did not.
  */
 export type Answer = RefusalCode | 'closed' | 'left-open' | '404' | 'in-time' | 'late' | 'accepted'
 export type Verdict = 'refused' | 'otherwise' | 'through'
 
 export interface TrustedState {
-  /** What it is about, as `main pid`, to its value as text. */
+  /** Name of a fact, as `main pid`, to its value as JSON text. */
   readonly facts: ReadonlyMap<string, string>
   readonly head: Head
 }
 
-/** How soon the owner has to be told the status, whatever others do. */
+/** During a flood, the owner must get the status within this time. */
 export const STATUS_MS = 5000
 
-/** Kinds of which a value stays what it is while no program holds them. */
+/** Kinds of handles that keep their value while no program holds them. */
 const DRIVEN = ['output', 'pwm', 'servo']
 const MAX_RECEIPTS = 10_000
 /** Receipts that may come between reading the head and reading the log. */
 const MARGIN = 64
 
-/** Throws Refusal as every request does. */
+/** Reads the state with requests of the owner. Throws Refusal as these do. */
 export async function readState(client: RobotClient): Promise<TrustedState> {
   const status = await client.status()
   const facts = new Map<string, string>()
@@ -56,7 +56,7 @@ async function releasesOf(client: RobotClient, slot: string): Promise<string[]> 
   return (await client.releases(slot)).map(({ digest }) => digest)
 }
 
-/** Null where no program is, which has none. */
+/** Null for a slot without a program. */
 async function paramsOf(client: RobotClient, slot: string): Promise<unknown> {
   try {
     return (await client.params(slot)).params.map(({ name, value, set }) => [name, value, set])
@@ -66,7 +66,7 @@ async function paramsOf(client: RobotClient, slot: string): Promise<unknown> {
   }
 }
 
-/** One line each, as `main pid: 12 became 14`. */
+/** Differences, one line each, as `main pid: 12 became 14`. */
 export function differences(before: TrustedState, after: TrustedState): string[] {
   const found: string[] = []
   for (const about of new Set([...before.facts.keys(), ...after.facts.keys()])) {
@@ -76,7 +76,7 @@ export function differences(before: TrustedState, after: TrustedState): string[]
   return found
 }
 
-/** Receipts from `seen` on, which the robot signed and chained. Throws `bad-signature` where the log does not hold. */
+/** Receipts after `seen`, with verified signatures and chain. Throws `bad-signature` when the log does not verify. */
 export async function receiptsSince(client: RobotClient, robotKey: string, seen: Head, head: Head): Promise<Receipt[]> {
   const limit = Math.min(MAX_RECEIPTS, Math.max(1, head.seq - seen.seq + 1 + MARGIN))
   const signed: SignedReceipt[] = []
@@ -91,7 +91,10 @@ export async function receiptsSince(client: RobotClient, robotKey: string, seen:
   return receipts.filter(({ seq }) => seq > seen.seq)
 }
 
-/** What may not have been recorded. Refusals may be fewer than attacks: a robot can count several in one receipt. */
+/**
+ * Receipts with an outcome that is not expected, one line each. Refusals may be fewer than attacks: one receipt can count
+ * several.
+ */
 export function unexpectedReceipts(receipts: readonly Receipt[], expected: readonly string[] = ['refused']): string[] {
   return receipts
     .filter(({ outcome }) => !expected.includes(outcome))
@@ -103,7 +106,7 @@ export function verdictOf(expected: Answer, answer: Answer, changes: readonly st
   return answer === expected ? 'refused' : 'otherwise'
 }
 
-/** The last line of a run, and whether the robot withstood it; `changes` are those of the whole run. */
+/** Whether the robot withstood all attacks, and the last line of the output. `changes` are those of the whole run. */
 export function conclusion(
   verdicts: readonly Verdict[],
   changes: readonly string[],
@@ -119,7 +122,7 @@ export function conclusion(
   return { ok: true, line: `${tried}, all refused; the robot's state is unchanged` }
 }
 
-/** Throws Refusal where attacks could hurt somebody, or prove nothing. */
+/** Throws Refusal for a real robot, where attacks could hurt people, and for a stopped one, where they would prove nothing. */
 export function checkTarget({ name, simulated, estop }: StatusReport): void {
   if (!simulated) {
     const message = `${name} is not simulated: attacks are tried on simulated robots only`

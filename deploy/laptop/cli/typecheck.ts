@@ -1,6 +1,6 @@
 /**
- * Invariant: a push never waits for types: `tsc` of the program's own folder runs beside it, and what it finds is a warning,
- * unless errors are asked for.
+ * Checks the types of a program with the `tsc` of its own folder, beside the push: the push does not wait for the check, and
+ * type errors are warnings. With `--types error` the push waits, and type errors refuse it.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { existsSync, statSync } from 'node:fs'
@@ -26,7 +26,7 @@ interface Problem {
 const SHOWN = 5
 /** How long a push that has ended waits for the check. */
 const PATIENCE_MS = 3000
-/** setpriority(2): the robot and the build go first. */
+/** Priority of tsc, for setpriority(2): robot and build go first. */
 const NICE = 10
 
 export function typesOption(text: string | undefined): Types {
@@ -37,7 +37,7 @@ export function typesOption(text: string | undefined): Types {
 
 export class TypeCheck {
   readonly #child: ChildProcess
-  /** What is wrong; null when it was stopped, or tsc itself failed. */
+  /** The type errors; null when the check was stopped, or tsc did not run. */
   readonly found: Promise<Problem[] | null>
 
   private constructor(child: ChildProcess) {
@@ -52,7 +52,7 @@ export class TypeCheck {
     })
   }
 
-  /** null where there is no TypeScript for the program, or no tsconfig.json in its folder. */
+  /** Null if the program has no TypeScript installed, or no tsconfig.json in its folder. */
   static start(path: string): TypeCheck | null {
     const folder = folderOf(path)
     if (folder === null || !existsSync(join(folder, 'tsconfig.json'))) return null
@@ -68,7 +68,7 @@ export class TypeCheck {
     try {
       if (child.pid !== undefined) setPriority(child.pid, NICE)
     } catch {
-      // it has ended already
+      // tsc has ended already
     }
     return new TypeCheck(child)
   }
@@ -77,7 +77,7 @@ export class TypeCheck {
     this.#child.kill()
   }
 
-  /** Shows what was found; what takes too long is left. */
+  /** Prints the type errors as notes. Stops a check that takes longer than `withinMs`. */
   async warn(app: App, withinMs = PATIENCE_MS * timeScale()): Promise<void> {
     const late = sleep(withinMs, null, { ref: false })
     const problems = await Promise.race([this.found, late])
@@ -88,14 +88,14 @@ export class TypeCheck {
     for (const line of linesOf(problems)) term.note(`${term.paintNote('yellow', 'types:')} ${line}`)
   }
 
-  /** Throws `build-failed` when there is anything. */
+  /** Waits for the check. Throws `build-failed` when there are type errors. */
   async refuse(): Promise<void> {
     const problems = (await this.found) ?? []
     if (problems.length === 0) return
     throw new Refusal(
       'build-failed',
       `types: ${linesOf(problems).join('\n')}`,
-      'medulla push --types warn pushes it as it is',
+      'medulla push --types warn pushes the program all the same',
     )
   }
 }
@@ -107,7 +107,7 @@ function folderOf(path: string): string | null {
   return found.isDirectory() ? whole : dirname(whole)
 }
 
-/** `program.ts(3,5): error TS2322: …`; indented lines go on with the one before. */
+/** Parses `program.ts(3,5): error TS2322: …`. Indented lines continue the line before, and are left out. */
 function problemsIn(text: string): Problem[] {
   return [...text.matchAll(/^(\S.*?)\((\d+),(\d+)\): error (TS\d+): (.*)$/gm)].map(
     ([, file = '', line, column, code = '', message = '']) => ({

@@ -1,6 +1,6 @@
 /**
- * Invariant: a save is told by one line, and one push is under way at a time; what is saved meanwhile, during a hold, or
- * while the robot does not answer is pushed when that ends. Whatever goes wrong, the robot runs on what it ran.
+ * The loop of `medulla watch`: build, push, wait for a save. One push runs at a time, and each save prints one line. Saves during
+ * a push, during a hold, or while the robot does not answer are pushed afterwards (test/cli/watch.test.ts).
  */
 import { relative } from 'node:path'
 import type { LogLine, Phase } from '../../shared/api.ts'
@@ -20,7 +20,7 @@ export interface WatchParts {
   app: App
   link: Link
   slot: string
-  /** Of the program. */
+  /** Folder of the program. */
   folder: string
   types: Types
   workshop: Workshop
@@ -28,21 +28,24 @@ export interface WatchParts {
 }
 
 interface Save {
-  /** relative to where the command was given; none: the start */
+  /** paths relative to the working directory; empty: the first push */
   files: string[]
   buildMs: number
 }
 
-/** Refused or called off for now: the running program holds, or the slot is busy. Tried again, less and less often. */
+/**
+ * Codes of refusals that pass: the running program holds, or the slot is busy. The push is tried again, less and less
+ * often.
+ */
 const PASSING: readonly (string | undefined)[] = ['yield-timeout', 'in-progress']
-/** Until a newer save stops it. */
+/** How long a type check may take; a newer save stops it earlier. */
 const TYPES_MS = 60_000
 const AGAIN_MS = { first: 500, most: 5000 }
 
 export class Watching {
-  /** The push that is under way, if one is, and how far it is. */
+  /** Phase of the push that is under way; null between pushes. */
   phase: Phase | null = null
-  /** What the robot runs, as far as it is known here. */
+  /** Name and version of the last program that this command pushed successfully. */
   runs: string | null = null
   readonly #parts: WatchParts
   readonly #signal: AbortSignal
@@ -58,19 +61,19 @@ export class Watching {
     this.#checking?.stop()
   }
 
-  /** Builds and pushes what is there, then again after each save, for ever. */
+  /** Builds and pushes the program, and again after each save, for ever. */
   async run(): Promise<never> {
     const { saves, workshop } = this.#parts
     let paths: string[] = []
     for (;;) {
-      const told = await this.#save(paths)
+      const reported = await this.#save(paths)
       workshop.prepare()
       const next = await saves.next()
-      paths = told ? next : [...new Set([...paths, ...next])]
+      paths = reported ? next : [...new Set([...paths, ...next])]
     }
   }
 
-  /** False when there was a newer save before anything was sent. */
+  /** Builds and pushes. False when a newer save replaced this one: nothing was reported, and the next line names both. */
   async #save(paths: readonly string[]): Promise<boolean> {
     const { app, workshop, saves } = this.#parts
     const files = paths.map((path) => this.#nameOf(path))
@@ -93,7 +96,7 @@ export class Watching {
     return this.#push(took(), built)
   }
 
-  /** Beside the push, unless errors are to keep the program from it: then a Refusal is thrown. */
+  /** Starts the type check beside the push. With `--types error`, waits for the check and throws its Refusal. */
   async #checkTypes(): Promise<void> {
     const { app, folder, types } = this.#parts
     this.#checking?.stop()
@@ -102,20 +105,20 @@ export class Watching {
     else void this.#checking?.warn(app, TYPES_MS)
   }
 
-  /** Again and again while something passing is in the way; false when there was a newer save before that was over. */
+  /** Pushes until the robot takes or refuses the program. False when a newer save came while it could not do either. */
   async #push(save: Save, built: Built): Promise<boolean> {
     const { saves } = this.#parts
-    let said = ''
+    let printed = ''
     for (let pauseMs = AGAIN_MS.first; ; pauseMs = Math.min(AGAIN_MS.most, pauseMs * 2)) {
       const obstacle = await this.#attempt(save, built)
       if (obstacle === null) return true
-      if (obstacle !== said) this.#waits(save, obstacle)
-      said = obstacle
+      if (obstacle !== printed) this.#waits(save, obstacle)
+      printed = obstacle
       if (await saves.within(pauseMs)) return false
     }
   }
 
-  /** null: it has ended, one way or the other, and was told; else what it waits for. */
+  /** Null when the push has ended and its result was printed; otherwise the reason to try it again. */
   async #attempt(save: Save, { bytes, built }: Built): Promise<string | null> {
     const { app, link, slot } = this.#parts
     const sent = performance.now()
@@ -155,7 +158,7 @@ export class Watching {
   #ended({ files, buildMs }: Save, pushMs: number, name: string, result: Result): void {
     const { term } = this.#parts.app
     const { outcome, code, hint, receipt } = result
-    const message = outcome === 'refused' ? `${result.message}; ${this.#still()}` : result.message
+    const message = outcome === 'refused' ? `${result.message}; ${this.#stillRunning()}` : result.message
     const gapMs = receipt?.gapMs ?? null
     const good = exitForOutcome(outcome, code) === 0
     if (good) this.runs = name
@@ -167,28 +170,31 @@ export class Watching {
     if (!good && hint !== undefined) term.hint(hint)
   }
 
-  /** Nothing of it was executed. */
+  /** Prints that the build or the robot refused the save: nothing of it was executed. */
   #refused({ files, buildMs }: Save, refusal: Refusal): void {
     const { term } = this.#parts.app
     const { code, message } = refusal
     term.event({ event: 'save', files, buildMs, outcome: 'refused', code, message })
     const why = code === 'build-failed' ? 'not built' : code
-    term.line(`${term.paint('bold', nameOf(files))}: ${term.paint('red', why)}; ${this.#still()}`)
+    term.line(`${term.paint('bold', nameOf(files))}: ${term.paint('red', why)}; ${this.#stillRunning()}`)
     term.failure(refusal, true)
   }
 
-  /** As a person here would type it; of a program elsewhere, from its folder. */
+  /** The path relative to the working directory; for a program outside of it, relative to the program's folder. */
   #nameOf(path: string): string {
     const here = relative(process.cwd(), path)
     return here.startsWith('..') ? relative(this.#parts.folder, path) : here
   }
 
-  #still(): string {
+  #stillRunning(): string {
     const { link, slot } = this.#parts
-    return this.runs === null ? `${link.robot.name}/${slot} runs what it ran` : `${this.runs} runs on`
+    return this.runs === null ? `${link.robot.name}/${slot} is unchanged` : `${this.runs} keeps running`
   }
 
-  /** Log and spare, from the first push on that the robot took: before it there may be no such slot. */
+  /**
+   * Follows the log and keeps a spare child. Starts with the first push that the robot takes: before, the slot may not
+   * exist.
+   */
   #follow(): void {
     const ended = () => {
       this.#following = null
@@ -212,13 +218,13 @@ export class Watching {
   async #log(): Promise<void> {
     const { app, link, slot } = this.#parts
     for await (const line of followLogs(link, slot, { lines: 0 }, this.#signal)) {
-      if (!isTold(line)) logLine(app.term, line)
+      if (!isRepeated(line)) logLine(app.term, line)
     }
   }
 }
 
-/** What the runtime notes of a swap is what its result says, or what the push waits for. */
-const isTold = (line: LogLine): boolean =>
+/** Lines of the runtime about a swap repeat its result, or the reason for waiting, which were printed already. */
+const isRepeated = (line: LogLine): boolean =>
   line.stream === 'runtime' && (line.level === 'info' || PASSING.some((code) => line.text.startsWith(`${code}:`)))
 
 const nameOf = (files: readonly string[]): string => (files.length === 0 ? 'start' : files.join(', '))

@@ -19,10 +19,10 @@ import { clientOptions, findRobot, type Target } from '../robot.ts'
 import { checkTarget, conclusion, readState, type TrustedState } from '../truststate.ts'
 import { firstProgram } from './new.ts'
 
-/** Of who, what and answer; the last column has what is left of 80. */
+/** Widths of the columns who, what and answer, in cells; the last column, state, fits into what remains of 80. */
 const WIDTHS = [9, 38, 17]
-/** What the command itself has done, all by orders of the owner's. */
-const HONEST = ['refused', 'changed']
+/** Outcomes of the receipts that a run may leave: refusals of the attacks, and the owner's own changes of operators. */
+const EXPECTED_OUTCOMES = ['refused', 'changed']
 
 export function define(command: Command, app: App, run: Runner): void {
   command
@@ -30,7 +30,7 @@ export function define(command: Command, app: App, run: Runner): void {
       'Attacks a simulated robot of yours: as a stranger on its port, as an observer, as an operator, and\n' +
         'as somebody who forwards what others signed. Prints the answer to each attack, and whether anything\n' +
         'changed on the robot. Your program runs on; when slot main is empty, a first one is pushed there.\n' +
-        'It needs an owner: two keys are let in for the time of the attacks, and kept out again.\n' +
+        'You have to be an owner: two keys are let in for the time of the attacks, and kept out again.\n' +
         `Exit code ${EXIT.ok}: all attacks were refused; ${EXIT.internal}: one was not, or something changed.`,
     )
     .addHelpText('after', example('medulla attack', 'medulla attack -d sim --json'))
@@ -54,12 +54,12 @@ async function attack(app: App, globals: Globals): Promise<number> {
   }
 }
 
-/** Lets two attackers in, and keeps them out again whatever happens. */
+/** Adds two attackers as operators of the robot and runs all attacks; removes the attackers at the end, also after an error. */
 async function withInsiders(app: App, robot: Target, owner: Scene['owner'], program: Program): Promise<number> {
   const { client, options } = owner
   const recipient = { id: robot.card.id, age: robot.card.age ?? '' }
   const installed = await fillEmptySlot(app, client, () => makeBundle(program, owner.signer, recipient))
-  const slot = await attacked(client)
+  const slot = await attackedSlot(client)
   const before = await readState(client)
   const insiders: Insider[] = []
   const admit = async (name: string, role: Role): Promise<Insider> => {
@@ -83,14 +83,14 @@ async function withInsiders(app: App, robot: Target, owner: Scene['owner'], prog
     }
     app.term.line(`${robot.name} is simulated, and slot ${slot.slot} runs ${runs(slot)}.`)
     app.term.line('Let in for the time of the attacks: attack-observer, attack-operator.')
-    results = await besiege(app, scene, robot.card.key)
+    results = await runAttacks(app, scene, robot.card.key)
   } finally {
-    for (const insider of insiders) await dismiss(app, client, insider)
+    for (const insider of insiders) await removeAttacker(app, client, insider)
   }
-  return conclude(app, robot, client, before, results)
+  return judgeRun(app, robot, client, before, results)
 }
 
-/** An honest push, which the robot's log shows as one. */
+/** Pushes a first program when slot main is empty, and returns its bundle. The robot's log shows it as any other push. */
 async function fillEmptySlot(
   app: App,
   client: RobotClient,
@@ -110,13 +110,13 @@ async function fillEmptySlot(
   return bundle
 }
 
-async function attacked(client: RobotClient): Promise<SlotStatus> {
+async function attackedSlot(client: RobotClient): Promise<SlotStatus> {
   const found = (await client.status()).slots.find(({ slot }) => slot === DEFAULT_SLOT)
   if (found === undefined) throw new Refusal('not-running', `slot ${DEFAULT_SLOT} is empty`, 'medulla push')
   return found
 }
 
-async function besiege(app: App, scene: Scene, robotKey: string): Promise<Result[]> {
+async function runAttacks(app: App, scene: Scene, robotKey: string): Promise<Result[]> {
   const { term } = app
   const results: Result[] = []
   term.line(term.paint('dim', columns('who', 'what is tried', 'answer', 'state')))
@@ -163,20 +163,20 @@ function show({ term }: App, result: Result): void {
   for (const change of changes) term.line(`           ${change}`)
 }
 
-/** It gets no further than this run, also when the robot cannot be told. */
-async function dismiss(app: App, client: RobotClient, insider: Insider): Promise<void> {
+/** Removes the attacker from the robot's operators. If that fails, nobody can use its key: it was only in this process. */
+async function removeAttacker(app: App, client: RobotClient, insider: Insider): Promise<void> {
   insider.client.close()
   try {
     await keepOut(client, insider)
   } catch (error) {
     if (!(error instanceof Refusal)) throw error
-    app.term.note(`${insider.name} is still let in, with a key that nobody has any more: ${error.message}`)
+    app.term.note(`${insider.name} could not be removed from the robot's operators: ${error.message}; its key is gone`)
     app.term.hint(`medulla operators remove ${insider.signer.fingerprint}`)
   }
 }
 
-/** Of the whole run: what was there before is there, and the log shows nothing but refusals and what this command did. */
-async function conclude(
+/** Judges the whole run: the state must be as before, and the log may only show refusals and this command's own changes. */
+async function judgeRun(
   app: App,
   robot: Target,
   client: RobotClient,
@@ -185,13 +185,13 @@ async function conclude(
 ): Promise<number> {
   const { term } = app
   const after = await readState(client)
-  const changes = await changesOf(client, robot.card.key, before, after, HONEST)
+  const changes = await changesOf(client, robot.card.key, before, after, EXPECTED_OUTCOMES)
   const verdicts = results.filter(isTried).map(({ verdict }) => verdict)
   const notTried = results.length - verdicts.length
   const { ok, line } = conclusion(verdicts, changes, notTried)
   term.line('attack-observer and attack-operator are kept out again.')
   for (const change of changes) term.line(term.paint('red', change))
-  const slot = await attacked(client)
+  const slot = await attackedSlot(client)
   term.line(`Slot ${slot.slot} ran on: ${runs(slot)}.`)
   term.line(`The log has ${after.head.seq - before.head.seq} receipts more, signed by the robot and unbroken.`)
   term.event({ event: 'attacked', ok, attacks: verdicts.length, notTried, changes })

@@ -14,7 +14,7 @@ const FILE = 'board.json'
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'The board file: what programs ask for by name, and where it is. On the robot it is board.json in its home.',
+      'The board file: the names that programs ask for, and the pin or device of each. On the robot it is board.json in its home.',
     )
     .helpCommand(false)
     .action(() => {
@@ -28,20 +28,20 @@ export function define(command: Command, app: App, run: Runner): void {
     .command('new')
     .summary('write a board file to edit')
     .description(
-      'Writes a board file that explains itself, with a led, a button, and an example of every kind commented out.\n' +
-        'Comments, and a comma after the last of a list, are allowed in board files.',
+      'Writes a board file with comments: a led, a button, and an example of every kind commented out.\n' +
+        'Comments, and a comma after the last entry of a list, are allowed in board files.',
     )
-    .argument('[file]', 'where to; - is stdout', FILE)
+    .argument('[file]', 'the file to write; - is stdout', FILE)
     .requiredOption('--model <model>', 'sim, pi3, pi4, pi5, zero2w (a Zero 2 W) or linux (another board)')
-    .option('--force', 'replace a file that is there')
+    .option('--force', 'replace an existing file')
     .addHelpText('after', example('medulla board new --model pi4', 'medulla board new --model sim - | less'))
     .action((file: string, options: { model: string; force?: true }) => run(() => make(app, file, options)))
   command
     .command('check')
     .summary('read a board file as the robot would')
     .description(
-      'Reads a board file with the code of the robot side: prints its handles, and what is legal and unwise in it; or\n' +
-        `the first mistake, with its place and what to write instead. Exit code 0, or ${EXIT.refused} for a mistake.`,
+      'Reads a board file with the code of the robot side. Prints its handles and advice on them, or the first\n' +
+        `mistake with its line and what to write instead. Exit code 0, or ${EXIT.refused} for a mistake.`,
     )
     .argument('[file]', 'the board file', FILE)
     .addHelpText('after', example('medulla board check', 'medulla board check robots/blink/board.pi4.json --json'))
@@ -56,8 +56,7 @@ async function make(app: App, file: string, { model, force }: { model: string; f
   }
   const path = resolve(file)
   await writeFile(path, text, { flag: force === true ? 'w' : 'wx' }).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'EEXIST')
-      throw new Refusal('usage', `${path} is there already`, 'choose another name, or --force')
+    if (error.code === 'EEXIST') throw new Refusal('usage', `${path} exists already`, 'choose another name, or --force')
     throw new Refusal('usage', `${path} cannot be written: ${error.code}`)
   })
   app.term.event({ event: 'made', file: path, model })
@@ -66,7 +65,7 @@ async function make(app: App, file: string, { model, force }: { model: string; f
   return EXIT.ok
 }
 
-/** What the robot side says of a board file. Throws `bad-board` for a mistake, which is shown in its lines. */
+/** Checks a board file with the code of the robot side. Prints the lines around a mistake, and throws `bad-board`. */
 export async function checkedBoard(app: App, file: string): Promise<Extract<BoardCheck, { board: BoardReport }>> {
   const path = resolve(file)
   const answer = (await askRuntime(['board', 'check', '--board', path])) as BoardCheck

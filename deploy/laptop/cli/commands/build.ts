@@ -17,14 +17,17 @@ interface Options {
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Bundles a program into one file, signs it, and seals it to robots: only they can open it.\n' +
-        'Sealed to every robot that is known, or to those of -d (a,b,c).',
+      'Bundles a program into one file, signs it, and seals it: only the robots that it is sealed to can open it.\n' +
+        'These are all robots that this laptop knows, or those of -d (a,b,c).',
     )
     .argument('[path]', 'folder or source file', '.')
-    .option('-o, --output <file>', 'where to put it (default: PROGRAM-VERSION.medulla)')
-    .option('--slot <slot>', 'bind it to one slot')
-    .option('--expires <time>', 'not installed after this time (ISO 8601)')
-    .option('--above <counter>', 'newer than this counter, where the clock of this computer is behind')
+    .option('-o, --output <file>', 'the bundle file (default: PROGRAM-VERSION.medulla)')
+    .option('--slot <slot>', 'robots install the bundle in this slot only')
+    .option('--expires <time>', 'robots do not install the bundle after this time (ISO 8601)')
+    .option(
+      '--above <counter>',
+      'give the bundle a higher counter than this, where the clock of this computer is behind',
+    )
     .addHelpText('after', example('medulla build robots/blink/v1 -o blink.medulla', 'medulla push blink.medulla'))
     .action((path: string, _: unknown, own: Command) => {
       const options = own.opts<Options>()
@@ -37,7 +40,7 @@ async function build(app: App, path: string, options: Options, globals: Globals)
   if (names.length === 0) {
     throw new Refusal(
       'unknown-robot',
-      'no robot is known yet to seal it to',
+      'this laptop knows no robot to seal the bundle to',
       'medulla sim, or for a real one: medulla trust --help',
     )
   }
@@ -51,7 +54,7 @@ async function build(app: App, path: string, options: Options, globals: Globals)
   if (above !== undefined && !(Number.isSafeInteger(above) && above >= 0)) {
     throw new Refusal(
       'usage',
-      `--above: expected a counter, as the robot says it, got ${JSON.stringify(options.above)}`,
+      `--above: expected a counter, as the robot's refusal names it, got ${JSON.stringify(options.above)}`,
     )
   }
   const { bytes, built } = await buildBundle(app, path, robots, {

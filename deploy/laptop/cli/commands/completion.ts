@@ -6,7 +6,7 @@ import { SHELLS, script, type Words } from '../completions.ts'
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Prints a script that completes commands, options and the robots you know. It is static: print it again after an update.',
+      'Prints a script that completes commands, options and names of robots. Print it again after an update of medulla.',
     )
     .argument('<shell>', SHELLS.join(', '))
     .addHelpText(
@@ -30,7 +30,7 @@ async function completion(app: App, name: string): Promise<number> {
   return 0
 }
 
-/** Every command with its subcommands and options, as its own help has them. */
+/** Subcommands and options of every command, taken from the definitions that also make the help texts. */
 async function allWords(app: App): Promise<Words[]> {
   return Promise.all(
     Object.entries(app.commands).map(async ([name, entry]) => {

@@ -10,9 +10,10 @@ export function define(command: Command, app: App, run: Runner): void {
   const globals = () => command.optsWithGlobals<Globals>()
   command
     .description(
-      'Texts that a robot keeps for its programs: addresses, names, passwords, tokens. This lists their names, never a value. ' +
-        'A program names those that it needs (`config` in robot()), and is not started while one of them is not set. A value ' +
-        'is sealed on this computer and read by the robot alone; it is in no receipt and no log.',
+      'Config values are texts that a robot keeps for its programs: addresses, names, passwords, tokens. This command lists ' +
+        'their names, never a value. A program names the values that it needs (`config` in robot()), and is not started ' +
+        'while one of these is not set. A value is sealed on this computer and only the robot can read it; no receipt and ' +
+        'no log holds it.',
     )
     .helpCommand(false)
     .action(() => run(() => list(app, globals())))
@@ -27,10 +28,10 @@ export function define(command: Command, app: App, run: Runner): void {
     )
   command
     .command('set')
-    .summary('set a value, which is asked for')
+    .summary('ask for a value and set it')
     .description(
-      'Sets a value. At a terminal it is asked for and not shown; otherwise it is read from stdin, without a newline at its ' +
-        'end. At most 4096 bytes of UTF-8. Programs see it from their next start or swap.',
+      'Sets a value. At a terminal the command asks for the value and does not show it; otherwise it reads stdin and drops ' +
+        'a newline at the end. At most 4096 bytes of UTF-8. Programs see the value from their next start or swap.',
     )
     .argument('<name>', 'A-Z, then A-Z, 0-9 and _, as MQTT_URL')
     .allowExcessArguments()
@@ -38,8 +39,10 @@ export function define(command: Command, app: App, run: Runner): void {
     .action((name: string, _: unknown, own: Command) => run(() => set(app, name, own.args.length, globals())))
   command
     .command('unset')
-    .summary('take a value away')
-    .description('Takes a value away. A program that runs keeps it until it ends, and is not started again without it.')
+    .summary('remove a value')
+    .description(
+      'Removes a value. A running program keeps the value until it ends, and is not started again without it.',
+    )
     .argument('<name>', 'as `medulla config` lists it')
     .addHelpText('after', example('medulla config unset TOKEN'))
     .action((name: string) => run(() => unset(app, name, globals())))
@@ -48,20 +51,20 @@ export function define(command: Command, app: App, run: Runner): void {
 async function list(app: App, globals: Globals): Promise<number> {
   const { values } = await withRobot(app, globals, (client) => client.config())
   for (const each of values) app.term.event({ event: 'config', ...each })
-  if (values.length === 0) app.term.line('nothing is set, and no program needs anything: medulla config set NAME')
+  if (values.length === 0) app.term.line('no config value is set, and no program needs one: medulla config set NAME')
   else app.term.table(['name', 'set (UTC)', 'by', 'needed by'], values.map(row))
   return 0
 }
 
 async function set(app: App, name: string, words: number, globals: Globals): Promise<number> {
   if (words > 1 || name.includes('=')) {
-    // without the value
+    // the hint must not repeat the value
     const [only = ''] = name.split('=', 1)
     throw new Refusal(
       'usage',
-      'a value is not taken from the command line: every process of this computer could read it there, and the shell keeps it in its history',
+      'a value on the command line is refused: every process of this computer could read it there, and the shell keeps it in its history',
       CONFIG_NAME.test(only)
-        ? `medulla config set ${only}   asks for it; or: medulla config set ${only} < FILE`
+        ? `medulla config set ${only}   asks for the value; or: medulla config set ${only} < FILE`
         : 'medulla config set --help',
     )
   }
@@ -93,7 +96,7 @@ function checkName(name: string): void {
   throw new Refusal('usage', message, 'medulla config --help')
 }
 
-/** What a change means for the programs that need it, and the next command. */
+/** For each program that needs the value: when the change takes effect there, and the next command. */
 function hintAt(app: App, { time, uses }: ConfigInfo, running: string): void {
   for (const { slot, program, version, runs } of uses) {
     const where = slot === 'main' ? '' : ` --slot ${slot}`

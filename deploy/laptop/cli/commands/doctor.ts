@@ -15,9 +15,9 @@ const COLOR = { ok: 'green', warning: 'yellow', problem: 'red' } as const
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Run on the robot itself: looks at the kernel, pins, buses, power and what confines programs, and at the board\n' +
+      'Run it on the robot itself: it checks the kernel, pins, buses, power, the confinement of programs and the board\n' +
         'file. It changes nothing and sends nothing to a pin or a bus. Each problem comes with what to type or to write.\n' +
-        `Exit code 0 when there is no problem, ${EXIT.refused} otherwise. With sudo it sees what a runtime of root would.`,
+        `Exit code 0 when there is no problem, ${EXIT.refused} otherwise. With sudo it checks what a runtime started by root can do.`,
     )
     .option('--home <dir>', "the runtime's home", '/var/lib/medulla')
     .option('--board <file>', 'board file (default: board.json in the home)')
@@ -28,7 +28,7 @@ export function define(command: Command, app: App, run: Runner): void {
 async function doctor(app: App, options: Options): Promise<number> {
   const args = ['doctor', '--home', options.home]
   if (options.board !== undefined) args.push('--board', options.board)
-  app.term.progress('looking at this computer')
+  app.term.progress('checking this computer')
   const report = (await askRuntime(args)) as DoctorReport
   const count = (severity: Severity) => report.findings.filter((finding) => finding.severity === severity).length
   const [problems, warnings] = [count('problem'), count('warning')]

@@ -15,17 +15,17 @@ interface Options {
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Emergency stop: every program is frozen, every output goes to its safe level, then every program is ended. Nothing runs until it is released; the release starts nothing. Where several robots are known and none is chosen, it asks which one; Enter is all of them.',
+      'Emergency stop: every program is frozen, every output goes to its safe level, then every program is ended. No program runs until the emergency stop is released; the release itself starts none. If this laptop knows several robots and you chose none, the command asks which one; Enter stops all of them.',
     )
     .option('--release', 'end the emergency stop')
-    .option('--all', 'every robot that this laptop knows, all at once')
+    .option('--all', 'all robots that this laptop knows, at the same time')
     .addHelpText('after', example('medulla estop', 'medulla estop --all', 'medulla estop --release', 'medulla start'))
     .action((options: Options, own: Command) => run(() => estop(app, options, own.optsWithGlobals<Globals>())))
 }
 
 async function estop(app: App, options: Options, globals: Globals): Promise<number> {
   const release = options.release === true
-  const names = await whichOnes(app, options, globals)
+  const names = await targetNames(app, options, globals)
   const [only] = names
   if (names.length === 1)
     return showResult(app, await order(app, release, { ...globals, ...(only && { device: only }) }))
@@ -46,8 +46,8 @@ async function order(app: App, release: boolean, globals: Globals): Promise<Resu
   return result
 }
 
-/** Names of robots; '' is the one that findRobot() would take. */
-async function whichOnes(app: App, { all, release }: Options, { device }: Globals): Promise<string[]> {
+/** Names of robots; '' leaves the choice to findRobot(). */
+async function targetNames(app: App, { all, release }: Options, { device }: Globals): Promise<string[]> {
   const known = readRobots(app.dir)
   const names = Object.keys(known.robots)
   if (all === true) {
@@ -79,7 +79,7 @@ async function ask({ term }: App, names: string[], release: boolean): Promise<st
   if (word === '' && !release) return names
   const name = names.find((each, index) => each === word || String(index + 1) === word)
   if (name !== undefined) return [name]
-  // a stop that is mistyped must not end without a way to stop
+  // after a mistyped answer the person still has to stop a robot: the hint is the command that stops all
   throw new Refusal(
     'usage',
     `no robot was ${release ? 'released' : 'stopped'}`,

@@ -7,12 +7,12 @@ import { withRobot } from '../robot.ts'
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'A robot takes only releases of a program whose counter is above its floor: the highest that was committed. A counter is ' +
-        'about a time in ms. This shows which ones it lets in now. An owner can have the floor forgotten, for instance when a ' +
-        'laptop whose clock was wrong has raised it: then older releases are new again, too.',
+      'The floor of a program is the highest counter that was committed on the robot: the robot takes only releases above it. A ' +
+        'counter is about a time in ms. This command shows which counters the robot takes now. An owner can reset the floor, ' +
+        'for instance when a laptop with a wrong clock has raised it; then the robot takes older releases again, too.',
     )
-    .argument('<program>', 'its name')
-    .option('--reset', 'forget the floor; an order that you sign as an owner')
+    .argument('<program>', 'name of the program')
+    .option('--reset', 'reset the floor: an order that you sign as an owner')
     .addHelpText('after', example('medulla floor blinky', 'medulla floor blinky --reset'))
     .action((program: string, { reset }: { reset?: true }, own: Command) =>
       run(() => floor(app, program, reset === true, own.optsWithGlobals<Globals>())),
@@ -21,7 +21,7 @@ export function define(command: Command, app: App, run: Runner): void {
 
 async function floor(app: App, program: string, reset: boolean, globals: Globals): Promise<number> {
   if (!NAME_PATTERN.test(program)) {
-    throw new Refusal('usage', `a program is called like line-follower, got ${JSON.stringify(program)}`)
+    throw new Refusal('usage', `expected a program name like line-follower, got ${JSON.stringify(program)}`)
   }
   const range = await withRobot(app, globals, (client) =>
     reset ? client.resetFloor(program) : client.counter(program),
@@ -39,7 +39,7 @@ async function floor(app: App, program: string, reset: boolean, globals: Globals
   return 0
 }
 
-/** A counter, and the time that it is when it was taken from a clock. */
+/** A counter, and the time that it stands for when a builder took it from its clock. */
 function about(counter: number): string {
   const time = new Date(counter)
   return Number.isNaN(time.getTime()) ? String(counter) : `${counter} (${time.toISOString().slice(0, 19)}Z)`

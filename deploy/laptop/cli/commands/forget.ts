@@ -6,8 +6,8 @@ import { checkKnown } from '../robot.ts'
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Removes a robot from those that this laptop knows. The robot is not asked, and goes on to let this laptop in; the files ' +
-        'of a simulated one stay.',
+      'Removes a robot from the list of this laptop. The robot is not contacted, and still accepts this laptop; the files of a ' +
+        'simulated robot stay.',
     )
     .argument('<name>', 'a robot of `medulla robots`')
     .addHelpText('after', example('medulla forget sim', 'medulla robots'))

@@ -15,7 +15,7 @@ export function define(command: Command, app: App, run: Runner): void {
       'Values of the robot’s handles: levels 0 and 1, duties 0 to 1, angles in degrees. One name prints the value alone.',
     )
     .argument('[name...]', 'which handles (default: all that have a value)')
-    .option('-f, --follow', 'go on with each change until Ctrl-C')
+    .option('-f, --follow', 'print each change until Ctrl-C')
     .addHelpText('after', example('medulla get', 'medulla get button', 'medulla get button led --follow'))
     .action((names: string[], options: Options, own: Command) =>
       run(() => get(app, names, options, own.optsWithGlobals<Globals>())),
@@ -30,7 +30,7 @@ async function get(app: App, names: string[], options: Options, globals: Globals
     const unknown = names.find((name) => !all.some((pin) => pin.name === name))
     if (unknown !== undefined) {
       const known = all.map(({ name }) => name).join(', ') || 'none'
-      throw new Refusal('missing-handle', `no handle ${unknown} has a value here; those that have: ${known}`)
+      throw new Refusal('missing-handle', `no handle ${unknown} has a value; handles with a value: ${known}`)
     }
     if (options.follow) {
       await untilInterrupt(async (signal) => {
@@ -51,5 +51,5 @@ async function get(app: App, names: string[], options: Options, globals: Globals
   return 0
 }
 
-/** 0.30000000000000004 is 0.3 to people. */
+/** Rounded to 7 digits: 0.30000000000000004 is shown as 0.3. */
 export const number = (value: number): string => String(Number(value.toPrecision(7)))

@@ -6,7 +6,7 @@ export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
       'Makes an ed25519 key in OpenSSH format, without a passphrase, and uses it from now on.\n' +
-        'Not needed when ~/.ssh/id_ed25519 is there and you want to sign with that; an existing key is never replaced.',
+        'You do not need it if you want to sign with ~/.ssh/id_ed25519. An existing key is never replaced.',
     )
     .option('-C, --comment <text>', 'comment of the public key', 'medulla')
     .addHelpText('after', example('medulla keygen'))

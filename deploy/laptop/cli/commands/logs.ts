@@ -22,13 +22,13 @@ const UNITS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_0
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'What a program printed and logged, and what the runtime says about it, oldest first. The robot keeps the last 2,000 ' +
+      'What a program printed and logged, with lines of the runtime about it, oldest first. The robot keeps the last 2,000 ' +
         'lines of each slot.',
     )
     .option('-n, --lines <count>', 'how many of the last lines', '100')
-    .option('-f, --follow', 'go on with new ones until Ctrl-C')
-    .option('--since <when>', 'from then on: 30s, 10m, 2h, 1d, or a time like 2026-11-27T14:00:00Z')
-    .option('--level <level>', `this and worse: ${LOG_LEVELS.join(', ')}; what is printed is info, to stderr warn`)
+    .option('-f, --follow', 'print new lines until Ctrl-C')
+    .option('--since <when>', 'lines since then: 30s, 10m, 2h, 1d, or a time like 2026-11-27T14:00:00Z')
+    .option('--level <level>', `this level and worse: ${LOG_LEVELS.join(', ')}; stdout counts as info, stderr as warn`)
     .option('--slot <slot>', 'which slot, or all (default: main)')
     .addHelpText('after', example('medulla logs -n 20 --follow', 'medulla logs --slot all --level warn --since 10m'))
     .action((_: unknown, own: Command) => {
@@ -55,7 +55,7 @@ async function logs(app: App, options: Options, globals: Globals): Promise<numbe
   return 0
 }
 
-/** A length of time is taken off the robot's clock, which may be another one than the laptop's. */
+/** `10m` is sent as a length of time: the robot subtracts it from its own clock, which may differ from the laptop's. */
 function since(text: string | undefined): Pick<LogOptions, 'since' | 'ago'> {
   if (text === undefined) return {}
   const [, count, unit = ''] = /^(\d{1,9})([smhd])$/.exec(text) ?? []

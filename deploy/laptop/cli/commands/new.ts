@@ -14,11 +14,11 @@ const LIST = Object.entries(TEMPLATES)
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Makes a folder with a program, its test, a board file, package.json and tsconfig.json. It can be pushed as it is; ' +
-        'after `npm install` your editor knows the types, and `npm test` runs the test.',
+      'Makes a folder with a program, its test, a board file, package.json and tsconfig.json. You can push the program at ' +
+        'once; after `npm install` your editor knows the types, and `npm test` runs the test.',
     )
-    .argument('<name>', 'name of the program, and of the folder unless it is a path')
-    .option('--from <example>', `begin with: ${LIST}`, 'blink')
+    .argument('<name>', 'name of the program and of its folder, or a path whose last part is the name')
+    .option('--from <example>', `the example to copy: ${LIST}`, 'blink')
     .addHelpText('after', example('medulla new blinky', 'medulla new picker --from arm'))
     .action((path: string, { from }: { from: string }) => run(() => make(app, path, from)))
 }
@@ -27,7 +27,7 @@ async function make(app: App, path: string, from: string): Promise<number> {
   const folder = resolve(path)
   const name = basename(folder)
   if (!NAME_PATTERN.test(name)) {
-    throw new Refusal('usage', `a program is called like arm-1 (a-z, 0-9, . _ -), got ${JSON.stringify(name)}`)
+    throw new Refusal('usage', `expected a program name like arm-1 (a-z, 0-9, . _ -), got ${JSON.stringify(name)}`)
   }
   const template = Object.hasOwn(TEMPLATES, from) ? TEMPLATES[from] : undefined
   if (template === undefined) {
@@ -47,12 +47,15 @@ async function make(app: App, path: string, from: string): Promise<number> {
   return 0
 }
 
-/** Three, which work as they stand: with the robot that is known, or with a simulated one of this board. */
+/**
+ * Three commands that work as they are printed: with a robot that this laptop knows, or with a simulated robot of this
+ * board.
+ */
 function nextCommands(app: App, path: string, name: string, from: string): string[] {
   const install = `cd ${shellWord(path)} && npm install && npm test`
   const known = Object.keys(readRobots(app.dir).robots)
   if (known.length === 0) return [install, 'medulla sim --keep --board board.json', 'medulla run']
-  // a simulated robot has the board of the first example, unless it was given another one
+  // `medulla sim` without --board has the board of blink
   if (from === 'blink' && known.includes('sim')) {
     return [`cd ${shellWord(path)} && npm install`, 'npm test', `medulla run${known.length > 1 ? ' -d sim' : ''}`]
   }
@@ -60,6 +63,6 @@ function nextCommands(app: App, path: string, name: string, from: string): strin
   return [install, `medulla sim --keep --name ${other} --board board.json`, `medulla run -d ${other}`]
 }
 
-/** Beside {@link makeProgram}: where a folder is made for a moment. */
+/** Makes the first example in `folder`, for commands that need a program in a temporary folder. */
 export const firstProgram = (folder: string, name: string): Promise<string[]> =>
   makeProgram(join(folder, name), name, TEMPLATES.blink as (typeof TEMPLATES)[string])

@@ -17,8 +17,9 @@ export function define(command: Command, app: App, run: Runner): void {
   const globals = () => command.optsWithGlobals<Globals>()
   command
     .description(
-      'Who may do what on a robot. Observers look, and may stop it; operators push and do the rest; owners also change this ' +
-        'list. A change is an order that you sign, and counts at once, also for sessions that are open.',
+      'The operators of a robot and their roles. An observer can watch the robot and stop it; an operator can also push, ' +
+        'start and change; an owner can also change this list. A change is an order that you sign. It takes effect at once, ' +
+        'also for open sessions.',
     )
     .helpCommand(false)
     .action(() => run(() => list(app, globals())))
@@ -33,8 +34,8 @@ export function define(command: Command, app: App, run: Runner): void {
     )
   command
     .command('add')
-    .summary('let somebody in')
-    .description('Lets somebody in, by the card that `medulla trust --export` prints, or by a public key file.')
+    .summary('let a person in')
+    .description('Lets a person in: by the card that `medulla trust --export` prints, or by a public key file.')
     .argument('<file>', 'the card, or an ssh-ed25519 .pub file')
     .option('--role <role>', `${ROLES} (default: operator, or as before)`)
     .option('--name <name>', 'the name on this robot, instead of the one in the file')
@@ -42,14 +43,14 @@ export function define(command: Command, app: App, run: Runner): void {
     .action((file: string, options: Adding) => run(() => add(app, file, options, globals())))
   command
     .command('role')
-    .summary('give somebody another role')
+    .summary('change the role of an operator')
     .argument('<who>', 'a name, or a fingerprint')
     .argument('<role>', ROLES)
     .addHelpText('after', example('medulla operators role bob owner'))
     .action((who: string, role: string) => run(() => changeRole(app, who, role, globals())))
   command
     .command('remove')
-    .summary('keep somebody out')
+    .summary('remove an operator from the robot')
     .argument('<who>', 'a name, or a fingerprint')
     .addHelpText('after', example('medulla operators remove bob'))
     .action((who: string) => run(() => remove(app, who, globals())))
@@ -57,7 +58,7 @@ export function define(command: Command, app: App, run: Runner): void {
 
 async function list(app: App, globals: Globals): Promise<number> {
   const all = await withRobot(app, globals, (client) => client.operators())
-  for (const one of all) app.term.event({ event: 'operator', ...one })
+  for (const each of all) app.term.event({ event: 'operator', ...each })
   app.term.table(
     ['name', 'role', 'key'],
     all.map(({ name, role, fingerprint }) => [name, role, fingerprint]),
@@ -73,7 +74,7 @@ async function add(app: App, file: string, options: Adding, globals: Globals): P
   const added = await withRobot(app, globals, (client) =>
     client.changeOperators({ order: 'add-operator', card, key, name: options.name ?? null, role }),
   )
-  told(app, added, `${added.name} is ${added.role} now`)
+  printChange(app, added, `${added.name} is ${added.role} now`)
   app.term.hint(`on the other laptop, with the robot's card: medulla trust NAME ADDRESS --card robot.json`)
   return 0
 }
@@ -84,7 +85,7 @@ async function changeRole(app: App, who: string, wanted: string, globals: Global
     const { fingerprint } = find(await client.operators(), who)
     return client.changeOperators({ order: 'change-role', operator: fingerprint, role })
   })
-  return told(app, changed, `${changed.name} is ${changed.role} now`)
+  return printChange(app, changed, `${changed.name} is ${changed.role} now`)
 }
 
 async function remove(app: App, who: string, globals: Globals): Promise<number> {
@@ -92,10 +93,10 @@ async function remove(app: App, who: string, globals: Globals): Promise<number> 
     const { fingerprint } = find(await client.operators(), who)
     return client.changeOperators({ order: 'remove-operator', operator: fingerprint })
   })
-  return told(app, removed, `${removed.name} is kept out now`)
+  return printChange(app, removed, `${removed.name} is kept out now`)
 }
 
-function told(app: App, who: OperatorInfo, line: string): number {
+function printChange(app: App, who: OperatorInfo, line: string): number {
   app.term.event({ event: 'operator', ...who })
   app.term.line(line)
   return 0
@@ -105,8 +106,10 @@ function find(all: readonly OperatorInfo[], who: string): OperatorInfo {
   const found = all.filter(({ name, fingerprint }) => name === who || fingerprint === who)
   const [only] = found
   const hint = 'medulla operators'
-  if (only === undefined) throw new Refusal('not-found', `nobody here is called ${JSON.stringify(who)}`, hint)
-  if (found.length > 1) throw new Refusal('usage', `${found.length} are called ${who}: say the fingerprint`, hint)
+  if (only === undefined)
+    throw new Refusal('not-found', `no operator of the robot is called ${JSON.stringify(who)}`, hint)
+  if (found.length > 1)
+    throw new Refusal('usage', `${found.length} operators are called ${who}: give the fingerprint instead`, hint)
   return only
 }
 
@@ -126,7 +129,7 @@ function readCard(file: string, text: string): SignedCertificate {
     const { cert, sig } = JSON.parse(text) as Record<string, unknown>
     if (typeof cert === 'string' && typeof sig === 'string') return { cert, sig }
   } catch {
-    // below
+    // not JSON: refused below
   }
-  throw new Refusal('usage', `${file} is no card`, 'medulla trust --export > me.json')
+  throw new Refusal('usage', `${file} is not a card`, 'medulla trust --export > me.json')
 }

@@ -13,11 +13,11 @@ interface Options {
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Parameters that the program declares: shows them, or changes them while it runs (all of one command, or none). ' +
-        'What was set stays over pushes, crashes and restarts, until --reset.',
+      'Shows the parameters that a program declares, or changes them while the program runs. A command sets all of its ' +
+        'values or none. Set values stay over pushes, crashes and restarts, until --reset.',
     )
-    .argument('[name=value...]', 'what to set; names alone: what to show or reset')
-    .option('--reset', 'back to the default of the program; without names: all')
+    .argument('[name=value...]', 'parameters to set; names alone: parameters to show or reset')
+    .option('--reset', 'back to the default of the program; without names: all parameters')
     .option('--slot <slot>', 'which slot (default: main)')
     .addHelpText('after', example('medulla param', 'medulla param kp=1.4 mode=fast', 'medulla param --reset kp'))
     .action((words: string[], options: Options, own: Command) =>
@@ -56,7 +56,10 @@ async function param(app: App, words: string[], options: Options, globals: Globa
 const resetting = ({ reset }: Options, names: string[]): ParamChange | null =>
   reset === true ? { reset: names.length === 0 ? 'all' : names } : null
 
-/** What does not read as a value of its type goes as text: the robot says what is allowed. */
+/**
+ * Converts each value to the type of its parameter. A value that does not fit is sent as text: the robot refuses it and
+ * says what is allowed.
+ */
 function assignments(words: readonly string[], known: readonly ParamInfo[]): Record<string, number | boolean | string> {
   const values = words.map((word): [string, number | boolean | string] => {
     const at = word.indexOf('=')

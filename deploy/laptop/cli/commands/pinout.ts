@@ -20,8 +20,8 @@ interface Options {
   watch?: true
 }
 
-interface Seen {
-  /** null: no robot was asked */
+interface Header {
+  /** null: the header of a model or of a board file, without a robot */
   robot: string | null
   board: BoardReport
   values: Readonly<Record<string, number>>
@@ -31,12 +31,12 @@ export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
       'The 40-pin header: which pin is which line, what it can be, which handle is on it, and its value now.\n' +
-        'Pin 1 is the one nearest the SD card, and even pins are at the edge of the board. Without a robot that\n' +
-        'answers it is the bare header. + is power, - ground, ● a line in use, ○ a free one.',
+        'Pin 1 is the one nearest the SD card, and even pins are at the edge of the board. If no robot answers, it\n' +
+        'shows the bare header. + is power, - ground, ● a line in use, ○ a free line.',
     )
-    .option('--board <file>', 'of a board file instead of a robot')
+    .option('--board <file>', 'show the handles of a board file instead of a robot')
     .option('--model <model>', 'the bare header of a model: pi3, pi4, pi5, zero2w')
-    .option('--watch', 'go on with live values until q or Ctrl-C; number keys press inputs of a simulated robot')
+    .option('--watch', 'live values until q or Ctrl-C; number keys press inputs of a simulated robot')
     .addHelpText(
       'after',
       example('medulla pinout', 'medulla pinout -d arm --watch', 'medulla pinout --board board.json'),
@@ -49,19 +49,19 @@ export function define(command: Command, app: App, run: Runner): void {
 }
 
 async function pinout(app: App, options: Options, globals: Globals): Promise<number> {
-  show(app, await look(app, options, globals))
+  show(app, await readHeader(app, options, globals))
   return 0
 }
 
-async function look(app: App, { board, model }: Options, globals: Globals): Promise<Seen> {
+async function readHeader(app: App, { board, model }: Options, globals: Globals): Promise<Header> {
   if (board !== undefined && model !== undefined) throw new Refusal('usage', 'expected --board or --model, got both')
   if (board !== undefined) return { robot: null, board: (await checkedBoard(app, board)).board, values: {} }
-  const bare = async (of: string): Promise<Seen> => {
+  const bareHeader = async (of: string): Promise<Header> => {
     return { robot: null, board: (await askRuntime(['board', 'header', '--model', of])) as BoardReport, values: {} }
   }
-  if (model !== undefined) return bare(model)
+  if (model !== undefined) return bareHeader(model)
   const known = Object.keys(readRobots(app.dir).robots)
-  if (globals.device === undefined && known.length === 0) return bare('pi4')
+  if (globals.device === undefined && known.length === 0) return bareHeader('pi4')
   try {
     return await withRobot(app, globals, async (client, { name }) => {
       const values: Record<string, number> = {}
@@ -69,14 +69,14 @@ async function look(app: App, { board, model }: Options, globals: Globals): Prom
       return { robot: name, board: await client.board(), values }
     })
   } catch (error) {
-    // whoever connects wires has switched the robot off
+    // a person who connects wires has switched the robot off, and needs the picture all the same
     if (globals.device !== undefined || !(error instanceof Refusal) || error.code !== 'unreachable') throw error
-    app.term.note(`${error.message}: this is the bare header`)
-    return bare('pi4')
+    app.term.note(`${error.message}; showing the bare header`)
+    return bareHeader('pi4')
   }
 }
 
-function show({ term }: App, { robot, board, values }: Seen): void {
+function show({ term }: App, { robot, board, values }: Header): void {
   const handles = board.handles.map((entry) => {
     const value = values[entry.name]
     return value === undefined ? entry : { ...entry, value }
@@ -95,17 +95,13 @@ function titleOf(robot: string | null, { name, model, handles }: BoardReport, pa
 
 async function watch(app: App, options: Options, globals: Globals): Promise<number> {
   if (options.board !== undefined || options.model !== undefined) {
-    throw new Refusal(
-      'usage',
-      'expected --watch with a robot, got it with --board or --model',
-      'medulla pinout --watch',
-    )
+    throw new Refusal('usage', '--watch needs a robot: leave out --board and --model', 'medulla pinout --watch')
   }
   const { term } = app
-  if (!term.hasScreen) return lines(app, options, globals)
+  if (!term.hasScreen) return watchAsLines(app, options, globals)
   const feed = await Feed.open(app, globals)
   const paint: Paint = (style, text) => term.paint(style, text)
-  // a terminal tells when a key goes down, and not when it goes up: once presses, once more lets go
+  // a terminal reports only that a key goes down: the first stroke presses the input, the second releases it
   const held = new Set<string>()
   const inputs = feed.report.simulated ? feed.board.handles.filter(({ kind }) => kind === 'input') : []
   const presses = inputs.slice(0, 9).map(({ name }, index): [string, string] => [String(index + 1), name])
@@ -115,7 +111,7 @@ async function watch(app: App, options: Options, globals: Globals): Promise<numb
     const about = lost === null ? title : `${title}  ${paint('red', `no answer: ${lost.message}`)}`
     const picture = headerLines({ board, values: (name) => pins.value(name) }, columns, paint, rows - 1)
     const all = [about, ...picture]
-    // the header is worth more than the line that says how to leave
+    // a screen too small for both shows the header and leaves this line out
     const foot =
       presses.length > 0 ? `${presses.map(([key, name]) => `${key} ${name}`).join('  ')}  q quits` : 'q quits'
     if (all.length < rows) return [...all, ...Array(rows - 1 - all.length).fill(''), paint('dim', foot)]
@@ -127,17 +123,17 @@ async function watch(app: App, options: Options, globals: Globals): Promise<numb
     const before = held.delete(name)
     if (!before) held.add(name)
     const level = before ? null : feed.pins.value(name) === 1 ? 0 : 1
-    // a robot that is away is on the screen already
+    // the title already shows a robot that does not answer
     feed.client.poke(name, null, level).catch(() => held.delete(name))
   }
   await fullScreen(term, draw, (signal) => feed.run(signal), press)
   return 0
 }
 
-/** Where there is no terminal: the picture once, then a line for each change. */
-async function lines(app: App, options: Options, globals: Globals): Promise<number> {
+/** Without a terminal: the picture once, then a line for each change. */
+async function watchAsLines(app: App, options: Options, globals: Globals): Promise<number> {
   const { term } = app
-  show(app, await look(app, options, globals))
+  show(app, await readHeader(app, options, globals))
   const pin = (change: PinChange): void => {
     term.event({ event: 'pin', ...change })
     term.line(`${change.name} ${valueText(change.value)}`)
@@ -145,7 +141,7 @@ async function lines(app: App, options: Options, globals: Globals): Promise<numb
   const feed = await Feed.open(app, globals, {
     pin,
     lost: ({ message }) => term.note(`the robot does not answer: ${message}`),
-    back: () => term.note('it answers again'),
+    back: () => term.note('the robot answers again'),
   })
   await untilInterrupt((signal) => feed.run(signal))
   return 0

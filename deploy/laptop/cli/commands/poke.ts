@@ -11,12 +11,12 @@ const WORDS: Readonly<Record<string, number | null>> = { on: 1, off: 0, release:
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Presses an input of a simulated robot, or changes what one of its chips senses. A level is what the program reads; ' +
-        'it stays until `release` gives the line back to its pull, and `tap` is the other level for a tenth of a second. ' +
+      'Presses an input of a simulated robot, or changes what one of its chips senses. 0 or 1 is the level that the program ' +
+        'then reads; it stays until `release` gives the line back to its pull. `tap` is the other level for a tenth of a second. ' +
         'The pokes of each chip are in robots/README.md; every chip has nack-next, bad-data and stuck-bus.',
     )
     .argument('<name>', 'an input, or a chip of the board')
-    .argument('<value...>', 'of an input: 0, 1, tap or release; of a chip: WHAT VALUE, the value as JSON')
+    .argument('<value...>', 'for an input: 0, 1, tap or release; for a chip: WHAT VALUE, with the value as JSON')
     .addHelpText(
       'after',
       example(
@@ -34,7 +34,7 @@ export function define(command: Command, app: App, run: Runner): void {
 async function poke(app: App, name: string, words: readonly string[], globals: Globals): Promise<number> {
   const { term } = app
   if (words.length > 2) {
-    const hint = `quote what has spaces in it: medulla poke ${name} WHAT '[0, 0, 1]'`
+    const hint = `quote a value with spaces: medulla poke ${name} WHAT '[0, 0, 1]'`
     throw new Refusal('usage', `expected NAME VALUE or NAME WHAT VALUE, got ${words.length + 1} words`, hint)
   }
   const [first = '', second] = words

@@ -7,16 +7,16 @@ import { showResult } from '../swap.ts'
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Builds the program (unless it is a bundle), sends it, and follows the swap to its end: exit code 0 means that the ' +
-        'new program has taken over and passed its trial. Until then the old one can come back, and does when anything fails.',
+      'Builds the program (unless it is a bundle), sends it, and follows the swap to its end. Exit code 0 means that the ' +
+        'new program has taken over and passed its trial. If anything fails before that, the previous program keeps running.',
     )
     .argument('[path]', 'folder, source file or bundle', '.')
     .option('--slot <slot>', 'which slot (default: main)')
     .option('--force', 'kill a running program that does not yield')
-    .option('--retry', 'once more a release that was rolled back before')
+    .option('--retry', 'push a release again that was rolled back before')
     .option('--types <how>', 'check types beside the build, where TypeScript is installed: warn, off, error', 'warn')
-    .option('--state-of <program>', 'go on with the state of this program, which has another name')
-    .option('--detach', 'return when the robot has accepted it, without waiting for the swap')
+    .option('--state-of <program>', 'take over the state of this program, which has another name')
+    .option('--detach', 'return when the robot has accepted the program, without waiting for the swap')
     .addHelpText(
       'after',
       example('medulla push', 'medulla push blinky -d sim', 'medulla push blink.medulla --slot arm'),
@@ -42,7 +42,7 @@ async function push(app: App, path: string, options: PushOptions, globals: Globa
   await checking?.warn(app)
   app.term.event({ event: 'detached', slot })
   app.term.line(`${robot.name}/${slot} accepted ${what}`)
-  app.term.note('not waited for: start, takeover, trial and commit; it may still be undone')
+  app.term.note('not waiting for start, takeover, trial and commit; the push may still be undone')
   app.term.hint(`medulla status -d ${robot.name}`)
   return 0
 }

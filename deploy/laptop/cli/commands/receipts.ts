@@ -21,14 +21,14 @@ interface Options {
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'What was done to the robot: every push, refusal and crash, one line each, signed by the robot and chained.\n' +
-        'Of many refusals in a short time one line has the number.\n' +
-        '--verify checks signatures and chain here, that the log reaches the head which the robot reports, and that it\n' +
-        'contains the head seen by the last --verify: then nothing was taken away since.',
+      'What was done to the robot: one line for each push, refusal and crash. The robot signs and chains the entries.\n' +
+        'Many refusals in a short time share one entry, which has their number.\n' +
+        '--verify checks signatures and chain on this laptop, that the log reaches the head which the robot reports, and\n' +
+        'that the log contains the head seen by the last --verify: then no entry was removed since.',
     )
-    .option('--limit <count>', 'how many of the newest', '20')
-    .option('--verify', `check them (reads the newest ${MAX})`)
-    .option('--accept', 'with --verify: remember the head although the log does not continue the one seen before')
+    .option('--limit <count>', 'number of receipts, the newest', '20')
+    .option('--verify', `check the receipts (reads the newest ${MAX})`)
+    .option('--accept', 'with --verify: remember the head even if the log does not continue the head seen before')
     .addHelpText('after', example('medulla receipts', 'medulla receipts --verify'))
     .action((_: unknown, own: Command) => {
       const options = own.opts<Options>()
@@ -40,7 +40,7 @@ async function receipts(app: App, options: Options, globals: Globals): Promise<n
   const limit = Math.max(1, wholeNumber('--limit', options.limit, MAX))
   return withRobot(app, globals, async (client, robot) => {
     const signed: SignedReceipt[] = []
-    // first: what comes meanwhile may be in the log, and nothing that it reports may be missing
+    // ask for the head before the log: the log may then have newer entries, but must have the head
     const reported = options.verify === true ? (await client.status()).head : undefined
     for await (const entry of client.receipts(options.verify === true ? MAX : limit)) signed.push(entry)
     show(app, signed.slice(-limit))
@@ -66,7 +66,7 @@ async function verify(app: App, { name, key, reported, accept }: About, signed: 
   const robot = known.robots[name]
   const seen = robot?.seen
   const lines = signed.map((entry) => JSON.stringify(entry))
-  // the robot gave all that it has, unless it gave as many as were asked for
+  // fewer entries than asked for: this is the whole log
   const given = { partial: signed.length >= MAX, reported }
   const alone = verifyLog(lines, key, given)
   const verdict = alone.ok && seen !== undefined ? verifyLog(lines, key, { ...given, seen }) : alone
@@ -82,9 +82,9 @@ async function verify(app: App, { name, key, reported, accept }: About, signed: 
   await writeRobots(app.dir, known)
 }
 
-/** What the head of an earlier look shows. */
+/** Whether the log continues the head that an earlier --verify saw. */
 function since(seen: KnownRobot['seen'], continues: boolean): string {
-  if (seen === undefined) return 'this head is remembered, to be looked for the next time'
+  if (seen === undefined) return 'this head is remembered, and the next --verify looks for it'
   const before = `the head seen ${dateOf(seen)} (number ${seen.seq})`
   return continues ? `contains ${before}` : `does not continue ${before}, which is forgotten`
 }
@@ -100,7 +100,7 @@ function problemOf(app: App, verdict: LogVerdict, seen: KnownRobot['seen']): Ref
   const accept = 'if you know why, medulla receipts --verify --accept remembers this log instead'
   if (unproven === true) {
     const message = `the newest ${entries} receipts begin after the head seen ${dateOf(seen ?? {})}`
-    return new Refusal('too-large', `${message}: whether the log continues it is not shown`, accept)
+    return new Refusal('too-large', `${message}: they cannot show whether the log continues it`, accept)
   }
   const hint = message.includes('seen earlier') ? `do not trust this log; ${accept}` : 'do not trust this log'
   return new Refusal('bad-signature', `receipt ${first + line - 1} ${message}`, hint)
@@ -111,7 +111,7 @@ function show({ term }: App, signed: readonly SignedReceipt[]): void {
   for (const entry of signed) {
     const receipt = parsed(entry)
     if (receipt === null) {
-      rows.push(['?', '', '', 'damaged', '', '', 'it cannot be read; --verify says which one it is'])
+      rows.push(['?', '', '', 'damaged', '', '', 'this entry is not JSON; --verify names its number'])
       continue
     }
     term.event({ event: 'receipt', ...receipt })
@@ -129,7 +129,7 @@ function show({ term }: App, signed: readonly SignedReceipt[]): void {
   else term.table(['seq', 'time (UTC)', 'slot', 'outcome', 'program', 'gap', 'reason'], rows)
 }
 
-/** Null for a line that was damaged on the robot's disk: it is served as it is. */
+/** Null for a line that was damaged on the robot's disk: the robot serves such a line unchanged. */
 function parsed({ receipt }: SignedReceipt): Receipt | null {
   try {
     return JSON.parse(receipt) as Receipt

@@ -14,18 +14,18 @@ interface Options {
   list?: true
 }
 
-/** Enough to tell eight releases from each other, and to type. */
+/** Hex digits shown of a digest: short to type, and enough to tell eight releases apart. */
 const SHORT = 8
 
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
       'Goes back to the last release that ran well (for a minute, or until it was stopped or replaced, without a crash), or ' +
-        'to the one that you name, with the state migrated down. It is an order that you sign: it names the robot, the ' +
-        'release and what runs now, and is good for once.',
+        'to the release that you name. The state is migrated down. A rollback is an order that you sign: it names the robot, ' +
+        'the release and what runs now, and the robot carries it out once.',
     )
-    .argument('[digest]', 'which release: its digest, or as much of it as tells it from the others')
-    .option('--list', 'what the slot can go back to and how each release ran, and stop there')
+    .argument('[digest]', 'which release: its digest, or enough first digits to tell it from the others')
+    .option('--list', 'only list the releases that the slot can go back to, and how each ran')
     .option('--slot <slot>', 'which slot (default: main)')
     .addHelpText('after', example('medulla rollback', 'medulla rollback --list', 'medulla rollback 3f2a91 --slot arm'))
     .action((digest: string | undefined, options: Options, own: Command) =>
@@ -60,10 +60,11 @@ function choose(slot: string, releases: readonly ReleaseInfo[], prefix: string |
   if (only === undefined) {
     throw new Refusal('not-found', `slot ${slot} keeps no release ${prefix}; it keeps: ${list || 'none'}`, hint)
   }
-  if (found.length > 1) throw new Refusal('usage', `${prefix} begins ${found.length} releases: ${list}`, hint)
+  if (found.length > 1)
+    throw new Refusal('usage', `${found.length} releases have digests that begin with ${prefix}: ${list}`, hint)
   if (only.undone) {
     const what = `${only.program} ${only.version} was never committed, so the robot did not keep it`
-    throw new Refusal('not-found', what, 'medulla push --retry tries it once more')
+    throw new Refusal('not-found', what, 'medulla push --retry pushes it again')
   }
   if (only.current) {
     throw new Refusal('already-installed', `${only.program} ${only.version} is what slot ${slot} runs`)
@@ -71,7 +72,7 @@ function choose(slot: string, releases: readonly ReleaseInfo[], prefix: string |
   return only
 }
 
-/** HANDOVER 7.11: the newest that ran well; of those that nothing is known of, the newest where no other one did. */
+/** The newest release that ran well; if none did, the newest that never crashed or whose runs are not known (HANDOVER 7.11). */
 function lastGood(slot: string, earlier: readonly ReleaseInfo[], list: string): ReleaseInfo {
   const good = earlier.find(({ run }) => run?.well) ?? earlier.find(({ run }) => run === undefined || run.crashes === 0)
   if (good !== undefined) return good
@@ -85,7 +86,7 @@ function lastGood(slot: string, earlier: readonly ReleaseInfo[], list: string): 
 
 function show({ term }: App, releases: readonly ReleaseInfo[]): undefined {
   for (const release of releases) term.event({ event: 'release', ...release })
-  if (releases.length === 0) term.line('nothing was ever committed here')
+  if (releases.length === 0) term.line('no release was ever committed in this slot')
   const rows = releases.map((release) => {
     const { digest, program, version, time, pusher } = release
     return [
@@ -108,7 +109,7 @@ function howItRan({ current, run, runsMs, undone }: ReleaseInfo): string {
   if (runsMs !== undefined) return [`runs for ${uptime(runsMs)}`, ...crashes].join(', ')
   const ran = run !== undefined && (run.well || run.crashes === 0) ? [`ran ${uptime(run.ranMs)}`] : []
   const what = [...(current ? ['current, does not run now'] : []), ...ran, ...crashes]
-  return what.join(', ') || 'not known how it ran'
+  return what.join(', ') || 'not known'
 }
 
 function crashed({ crashes, crashMs }: ReleaseRun): string {

@@ -9,12 +9,12 @@ export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
       'Pushes a program and follows its log. Ctrl-C stops the program safely (outputs go to their safe levels);\n' +
-        'a second Ctrl-C leaves at once and lets it run.',
+        'a second Ctrl-C ends this command at once, and the program may keep running.',
     )
     .argument('[path]', 'folder, source file or bundle', '.')
     .option('--slot <slot>', 'which slot (default: main)')
     .option('--force', 'kill a running program that does not yield')
-    .option('--retry', 'once more a release that was rolled back before')
+    .option('--retry', 'push a release again that was rolled back before')
     .option('--types <how>', 'check types beside the build, where TypeScript is installed: warn, off, error', 'warn')
     .addHelpText('after', example('medulla run', 'medulla run robots/button-counter -d sim'))
     .action((path: string, _: unknown, own: Command) => {
@@ -23,7 +23,7 @@ export function define(command: Command, app: App, run: Runner): void {
     })
 }
 
-/** The program runs on: there is time. */
+/** How long the type check may take: long, because the command follows the log anyway. */
 const PATIENCE_MS = 60_000
 
 async function runProgram(app: App, path: string, options: PushOptions, globals: Globals): Promise<number> {
@@ -42,11 +42,11 @@ async function runProgram(app: App, path: string, options: PushOptions, globals:
 
 async function followThenStop(app: App, { client, robot, slot, result }: Pushed): Promise<number> {
   const abort = new AbortController()
-  let second = (): void => {}
+  let leave = (): void => {}
   const left = new Promise<'left'>((resolve) => {
-    second = () => resolve('left')
+    leave = () => resolve('left')
   })
-  const onSignal = (): void => (abort.signal.aborted ? second() : abort.abort())
+  const onSignal = (): void => (abort.signal.aborted ? leave() : abort.abort())
   process.on('SIGINT', onSignal)
   process.on('SIGTERM', onSignal)
   app.term.note(`following the log of ${robot.name}/${slot}; Ctrl-C stops the program`)
@@ -61,7 +61,7 @@ async function followThenStop(app: App, { client, robot, slot, result }: Pushed)
   app.term.note(`stopping ${robot.name}/${slot}; Ctrl-C again leaves it running`)
   const stopped = await Promise.race([followSwap(app, client.stop(slot)), left])
   if (stopped === 'left' || stopped === undefined) {
-    app.term.note(`left: whether ${robot.name}/${slot} stopped was not waited for`)
+    app.term.note(`not waiting any longer for ${robot.name}/${slot} to stop`)
     app.term.hint(`medulla status -d ${robot.name}`)
     return EXIT.interrupted
   }

@@ -15,7 +15,7 @@ interface Options {
 
 export function define(command: Command, app: App, run: Runner): void {
   command
-    .description('Runs the robot side in the foreground, on the robot itself; for a simulated one see: medulla sim')
+    .description('Runs the robot side in the foreground, on the robot itself; for a simulated robot see: medulla sim')
     .option('--home <dir>', 'identity, operators, programs and receipts', '/var/lib/medulla')
     .option('--host <host>', 'address to listen on (default: all)')
     .option('--port <port>', `TCP port (default: ${DEFAULT_PORT})`)
@@ -33,7 +33,7 @@ async function runtime(app: App, options: Options): Promise<number> {
   }
   if (app.term.json) args.push('--json')
   const child = spawnRuntime(args, { stdio: 'inherit' })
-  // a terminal sends Ctrl-C to both: this one waits for the runtime to end in order
+  // a terminal sends Ctrl-C to both processes: this process waits until the runtime has shut down
   process.on('SIGINT', () => {})
   process.on('SIGTERM', () => child.kill('SIGTERM'))
   return new Promise<number>((resolve, reject) => {

@@ -9,8 +9,8 @@ const WORDS: Readonly<Record<string, number>> = { on: 1, off: 0 }
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Writes a handle that no program holds: to try the wiring, or to move something by hand. What a program holds is ' +
-        'refused: stop it first. The value stays until something else is written.',
+      'Writes a handle that no program holds: to try the wiring, or to move something by hand. A handle that a program ' +
+        'holds is refused: stop the program first. The value stays until the next write.',
     )
     .argument('<name>', 'an output, a PWM or a servo of the board')
     .argument('<value>', '0, 1, on or off; a duty from 0 to 1; degrees')

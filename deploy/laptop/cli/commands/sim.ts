@@ -39,32 +39,32 @@ export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
       'Starts a simulated robot on this computer: the same runtime as on a Pi, over simulated pins. The robot and this ' +
-        'laptop trust each other from the start; a key is made if you have none. It runs until Ctrl-C; its program and ' +
-        'its board file are those of the last time when it is started again.\n' +
-        'With --scenario or --expect it only simulates one program, in simulated time, and its exit code says how that ended: ' +
-        `${EXIT.ok} it came true, ${EXIT.failed} it did not, ${EXIT.timeout} it had not when the time was over, ` +
+        'laptop trust each other from the start; the command makes a key if you have none. The robot runs until Ctrl-C. ' +
+        'The next start continues with the same program and board file.\n' +
+        'With --scenario or --expect the command only simulates one program, in simulated time. Its exit code is the result: ' +
+        `${EXIT.ok} passed, ${EXIT.failed} failed, ${EXIT.timeout} not passed before the time was over, ` +
         `${EXIT.usage} the scenario file is wrong, ${EXIT.build} the program does not build.`,
     )
     .argument('[program]', 'with --scenario or --expect: a folder or a source file')
-    .option('--name <name>', 'its name (default: sim, or with --kernel: kernel)')
+    .option('--name <name>', 'name of the robot (default: sim, or with --kernel: kernel)')
     .option(
       '--port <port>',
-      `TCP port on this computer (default: the one it had, at first ${DEFAULT_PORT}, or another that is free; 0: any)`,
+      `TCP port on this computer (default: the last port, at first ${DEFAULT_PORT}, or any free port; 0: any)`,
     )
-    .option('--board <file>', 'board file (default: that of the last start; at first one with leds, a button and more)')
+    .option('--board <file>', 'board file (default: the last board file; at first one with leds, a button and more)')
     .option('--trace <file>', 'write every change of a pin to this file')
     .option(
       '--kernel',
       "over the pins of a real Linux kernel, in user-mode Linux or QEMU: lines of gpio-sim under a Pi 4's label, I2C and PWM chips",
     )
-    .option('--scenario <file>', 'simulate what this file says: pulls, pokes, swaps, expectations')
+    .option('--scenario <file>', 'simulate one program by this file: pulls, pokes, swaps, expectations')
     .option('--scenario-schema', 'print the JSON schema of scenario files')
-    .option('--timeout <time>', 'simulated time, as 90s or 1h, in which all has to come true (default: 60s)')
-    .option('--expect <text>', 'a line of the log has to have this text')
-    .option('--fail <text>', 'no line of the log may have this text')
-    .option('--vcd <file>', 'write what every pin did, for GTKWave and others')
+    .option('--timeout <time>', 'limit of simulated time for all expectations, as 90s or 1h (default: 60s)')
+    .option('--expect <text>', 'pass when a line of the log contains this text')
+    .option('--fail <text>', 'fail when a line of the log contains this text')
+    .option('--vcd <file>', 'write the levels of every pin to this file, for GTKWave and others')
     .option('--replace', 'forget the robot with other keys that had this name')
-    .option('--keep', 'go on in the background; prints how to stop it')
+    .option('--keep', 'run the robot in the background; prints how to stop it')
     .addHelpText(
       'after',
       example(
@@ -87,7 +87,7 @@ export function define(command: Command, app: App, run: Runner): void {
     })
 }
 
-/** What only a simulation of one program understands. */
+/** Refuses the options that only a simulation of one program has. */
 function refuseScenarioOptions(program: string | undefined, options: Options): void {
   const given = program ?? (['timeout', 'fail', 'vcd'] as const).find((name) => options[name] !== undefined)
   if (given === undefined) return
@@ -118,16 +118,16 @@ async function sim(app: App, options: Options, key: string | undefined): Promise
   const child = spawnRuntime(args, { stdio: [keep ? 'ignore' : 'pipe', 'pipe', log], detached: keep })
   if (readable) sentences(app.term, child)
   return follow(app, name, child, { keep, pin }, async (up) => {
-    // a board file with a mistake is not that of the next start
+    // remembered only now: the runtime has started, so the board file has no mistake
     if (options.board !== undefined) await writeJson(lastBoard(home), { board })
     return { ...up, card }
   })
 }
 
-/** The same over a kernel of its own; its home is in the folder that the guest is given. */
+/** A simulated robot in a virtual machine with its own kernel. The robot's home is in the folder that the guest can write. */
 async function simKernel(app: App, options: Options, key: string | undefined): Promise<number> {
   const name = checkedName(options.name ?? 'kernel')
-  if (options.trace !== undefined) throw new Refusal('usage', '--trace is of simulated pins: leave --kernel away')
+  if (options.trace !== undefined) throw new Refusal('usage', '--trace needs simulated pins: leave out --kernel')
   const { startGuest } = await import('../kernel.ts')
   await ensureKey(app, key)
   const folder = join(app.dir, 'sim', name)
@@ -148,21 +148,21 @@ async function simKernel(app: App, options: Options, key: string | undefined): P
   })
 }
 
-/** A simulated robot never takes the place of a real one by its name alone. */
+/** Without --replace, a simulated robot does not take the name of a known robot that has other keys. */
 function pinOptions(name: string, { kernel, replace }: Options): PinOptions {
   const again = `medulla sim ${kernel === true ? '--kernel ' : ''}--name ${name} --replace; or choose another --name`
   return { replace, again, own: true }
 }
 
-type Up = Listening & { card: SignedCertificate }
+type Started = Listening & { card: SignedCertificate }
 
-/** Until it ends, or until it listens when it is kept. */
+/** Waits until the runtime listens, stores the robot, and prints how to reach it. Without `keep`, also waits for its end. */
 async function follow(
   app: App,
   name: string,
   child: ChildProcess,
   { keep, pin }: { keep: boolean; pin: PinOptions },
-  reach: (up: Listening) => Promise<Up>,
+  started: (listening: Listening) => Promise<Started>,
 ): Promise<number> {
   let stopping = false
   const stop = (): void => {
@@ -180,22 +180,22 @@ async function follow(
     throw error
   })
   if (listening === undefined) return 0
-  const { card, ...up } = await reach(listening)
+  const { card, ...up } = await started(listening)
   await pinRobot(app.dir, name, { address: formatAddress(up.host, up.port), card }, pin).catch((error: unknown) => {
     child.kill('SIGTERM')
     throw error
   })
-  await tell(app, up, name, keep ? child.pid : undefined)
+  await printStart(app, up, name, keep ? child.pid : undefined)
   if (keep) {
     child.unref()
     return 0
   }
   const status = await ended
   if (stopping) return 0
-  throw new Refusal('internal', `the simulated robot ended by itself with ${status}`, 'its last lines are above')
+  throw new Refusal('internal', `the simulated robot ended by itself with ${status}`, 'read its last lines above')
 }
 
-async function tell(app: App, up: Listening, name: string, pid: number | undefined): Promise<void> {
+async function printStart(app: App, up: Listening, name: string, pid: number | undefined): Promise<void> {
   const { term } = app
   term.event({ ...up, ...(pid === undefined ? {} : { pid }) })
   term.line(`${term.paint('green', name)} listens on ${formatAddress(up.host, up.port)}, home ${up.home}`)
@@ -210,10 +210,10 @@ async function tell(app: App, up: Listening, name: string, pid: number | undefin
   for (const command of next) term.line(`  ${command}`)
 }
 
-/** Names the board file of the last start. */
+/** The file that remembers the board file of the last start. */
 const lastBoard = (home: string): string => join(home, 'sim.json')
 
-/** The board file that is given, or was the last time; null: the one in the home. */
+/** The board file of --board, or of the last start; null: the board file in the home. */
 async function boardOf(app: App, home: string, given: string | undefined): Promise<string | null> {
   if (given !== undefined) return resolve(given)
   const before = (readJsonFile(lastBoard(home)) as { board?: unknown } | undefined)?.board
@@ -223,17 +223,17 @@ async function boardOf(app: App, home: string, given: string | undefined): Promi
       () => false,
     )
     if (there) return before
-    app.term.note(`${before}, the board file of the last start, is gone: this is the board file of the home`)
+    app.term.note(`${before}, the board file of the last start, is gone: using the board file of the home`)
   }
   await defaultBoard(home)
   return null
 }
 
-/** The one it had, where people look for it, unless somebody else has it now. */
+/** The robot's last port, since laptops know that address; any free port when another process has it. */
 async function freePort(app: App, name: string): Promise<string> {
   const port = knownPort(app, name) ?? DEFAULT_PORT
   if (await isFree(port)) return String(port)
-  app.term.note(`port ${port} is in use on this computer: another one is taken`)
+  app.term.note(`port ${port} is in use on this computer: using another port`)
   return '0'
 }
 
@@ -248,7 +248,7 @@ async function defaultBoard(home: string): Promise<void> {
 
 function checkedName(name: string): string {
   if (NAME_PATTERN.test(name)) return name
-  throw new Refusal('usage', `a name is like arm-1, got ${JSON.stringify(name)}`)
+  throw new Refusal('usage', `expected a name like arm-1, got ${JSON.stringify(name)}`)
 }
 
 function knownPort(app: App, name: string): number | undefined {

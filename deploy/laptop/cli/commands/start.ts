@@ -9,14 +9,14 @@ import { checkSlot } from '../pushing.ts'
 import { withRobot } from '../robot.ts'
 import { followSwap, showResult } from '../swap.ts'
 
-/** What a slot is in until its program runs (HANDOVER 2.1). */
+/** States of a slot before its program runs (HANDOVER 2.1). */
 const STARTING: ReadonlySet<string> = new Set(['starting', 'restarting', 'proving', 'committing-alone'])
 const EVERY_MS = 50
 const LONGEST_MS = 10_000
 
 export function define(command: Command, app: App, run: Runner): void {
   command
-    .description('Starts the program of a slot that was stopped, from its last checkpoint.')
+    .description('Starts the program of a stopped slot, from its last checkpoint.')
     .option('--slot <slot>', 'which slot (default: main)')
     .addHelpText('after', example('medulla start', 'medulla start --slot arm -d arm-1'))
     .action((options: { slot?: string }, own: Command) =>
@@ -32,7 +32,7 @@ async function start(app: App, slot: string, globals: Globals): Promise<number> 
   if (result === undefined) throw new Error('a start that is waited for has a result')
   if (after === undefined || after.state !== 'running') {
     if (after?.lastError === undefined || STARTING.has(after.state)) return showResult(app, result)
-    const hint = after.hint ?? 'medulla logs shows what it said'
+    const hint = after.hint ?? 'medulla logs shows what the program said'
     app.term.failure(new Refusal('died-at-start', `slot ${slot} was started: ${after.lastError}`, hint))
     return EXIT.undone
   }
@@ -41,7 +41,7 @@ async function start(app: App, slot: string, globals: Globals): Promise<number> 
   return exit
 }
 
-/** The slot when its program runs, or failed at it; after 10 s as it is then. */
+/** Waits until the program of the slot runs or has failed to start, for at most 10 s; returns the slot's status. */
 async function outcome(client: RobotClient, slot: string): Promise<SlotStatus | undefined> {
   const until = performance.now() + LONGEST_MS
   for (;;) {

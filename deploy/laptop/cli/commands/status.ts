@@ -9,13 +9,16 @@ import { fullScreen, type Size } from '../screen.ts'
 import { latenessText, type StatusScene, standing, statusScreen, uptime, valueText } from '../statusview.ts'
 import { formatMs, type Paint } from '../term.ts'
 
-/** A little less: a report comes every half second. */
+/** A report comes every half second: a little less than 1 s prints each second one. */
 const EVERY_MS = 900
 
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description('What the robot runs, in each slot, and which handles it has.')
-    .option('--watch', 'go on until q or Ctrl-C: a screen with slots, pins and the last swaps; else every second')
+    .option(
+      '--watch',
+      'a live screen with slots, pins and the last swaps, until q or Ctrl-C; without a terminal: a report each second',
+    )
     .addHelpText('after', example('medulla status', 'medulla status -d arm --json', 'medulla status --watch'))
     .action((_: unknown, own: Command) => {
       const globals = own.optsWithGlobals<Globals>()
@@ -44,7 +47,7 @@ function scene({ report, board, receipts, pins, lost }: Feed): Omit<StatusScene,
   return { report, board, receipts, pins, lost }
 }
 
-/** Where there is no terminal: a report a second, and a word when the robot goes away and comes back. */
+/** Without a terminal: a report each second, and a line when the robot stops answering and when it answers again. */
 async function everySecond(app: App, globals: Globals): Promise<number> {
   const { term } = app
   let next = 0
@@ -62,7 +65,7 @@ async function everySecond(app: App, globals: Globals): Promise<number> {
     },
     back() {
       term.event({ event: 'back' })
-      term.note('it answers again')
+      term.note('the robot answers again')
     },
   })
   await untilInterrupt((signal) => feed.run(signal))
@@ -77,7 +80,7 @@ function show({ term }: App, report: StatusReport): void {
   if (report.endpoint !== undefined) term.line(`endpoint: ${endpointText(report.endpoint)}`)
   if (report.estop !== null) {
     term.line(term.paint('red', `EMERGENCY STOP since ${report.estop.since}, by ${report.estop.reason}`))
-    term.line(term.aimed('end it with: medulla estop --release, then medulla start'))
+    term.line(term.aimed('release it with: medulla estop --release, then medulla start'))
   }
   if (report.slots.length === 0) term.line('nothing runs')
   for (const slot of report.slots) showSlot(term, slot)

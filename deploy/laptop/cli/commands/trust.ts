@@ -26,20 +26,20 @@ export function define(command: Command, app: App, run: Runner): void {
     .description(
       'On the laptop: remembers a robot by its card (robot.json in its home), under a name and an address.\n' +
         'On the robot (--home): lets an operator in, by the card or the public key file that you bring.\n' +
-        'Both sides must be told; carry the files by a way that you trust, such as a USB stick or ssh.',
+        'Do both; carry the files by a way that you trust, such as a USB stick or ssh.',
     )
     .argument('[name-or-file]', "laptop: the robot's name; robot: the operator's card or .pub file")
     .argument('[address]', 'laptop: HOST or HOST:PORT')
     .option('--card <file>', "laptop: the robot's card")
-    .option('--id <fingerprint>', 'laptop: refuse the card unless it is of this robot (SHA256:…)')
-    .option('--export', "laptop: print this laptop's own card, to be brought to the robot")
-    .option('--replace', 'laptop: forget the robot that had this name or address; without it other keys are refused')
+    .option('--id <fingerprint>', 'laptop: refuse the card unless it belongs to this robot (SHA256:…)')
+    .option('--export', "laptop: print this laptop's own card, for the robot")
+    .option('--replace', 'laptop: forget the robot that had this name or address (default: refuse other keys)')
     .option('--home <dir>', "robot: the runtime's home")
     .option(
       '--role <role>',
       `robot: ${Object.keys(ROLE_RANK).join(', ')} (default: the first is owner, others operator)`,
     )
-    .option('--name <name>', "robot: the operator's name there")
+    .option('--name <name>', "robot: the operator's name on this robot")
     .addHelpText(
       'after',
       example(
@@ -75,9 +75,9 @@ async function onRobot(app: App, home: string, file: string | undefined, options
   const args = ['trust', '--home', home, '--card', file]
   if (options.role !== undefined) args.push('--role', options.role)
   if (options.name !== undefined) args.push('--name', options.name)
-  const said = (await askRuntime(args)) as { name?: string; role?: string; fingerprint?: string }
-  app.term.event({ event: 'trusted', ...said })
-  app.term.line(`${said.name ?? file} is now ${said.role ?? 'trusted'} here`)
+  const added = (await askRuntime(args)) as { name?: string; role?: string; fingerprint?: string }
+  app.term.event({ event: 'trusted', ...added })
+  app.term.line(`${added.name ?? file} is now ${added.role ?? 'trusted'} on this robot`)
   app.term.hint(`bring the robot's card to the laptop: ${home}/robot.json`)
   return 0
 }
@@ -91,15 +91,19 @@ async function onLaptop(
   if (name === undefined || address === undefined || options.card === undefined) {
     throw new Refusal('usage', 'expected NAME ADDRESS --card FILE', 'medulla trust --help shows both sides')
   }
-  if (!NAME_PATTERN.test(name)) throw new Refusal('usage', `a name is like arm-1, got ${JSON.stringify(name)}`)
+  if (!NAME_PATTERN.test(name)) throw new Refusal('usage', `expected a name like arm-1, got ${JSON.stringify(name)}`)
   const { host, port } = parseAddress(address)
   const card = await readCard(options.card)
   const robot = verifyCertificate(card)
   if (robot.subject !== 'robot') {
-    throw new Refusal('unknown-robot', `${options.card} is an operator's card`, "the robot's is robot.json in its home")
+    throw new Refusal(
+      'unknown-robot',
+      `${options.card} is an operator's card, expected a robot's`,
+      'on the robot it is robot.json in its home',
+    )
   }
   if (options.id !== undefined && options.id !== robot.id) {
-    throw new Refusal('robot-mismatch', `the card is of ${robot.id}, expected ${options.id}`)
+    throw new Refusal('robot-mismatch', `the card belongs to ${robot.id}, expected ${options.id}`)
   }
   const at = formatAddress(host, port)
   const again = `medulla trust ${name} ${at} --card ${shellWord(options.card)} --replace`
@@ -116,7 +120,7 @@ async function readCard(path: string): Promise<SignedCertificate> {
   try {
     card = JSON.parse(await readFile(path, 'utf8')) as SignedCertificate
   } catch (cause) {
-    const why = (cause as NodeJS.ErrnoException).code ?? 'it is no JSON'
+    const why = (cause as NodeJS.ErrnoException).code ?? 'it is not JSON'
     throw new Refusal('usage', `cannot read a card from ${path}: ${why}`, 'on the robot it is robot.json in its home', {
       cause,
     })

@@ -6,7 +6,7 @@ import { checkKnown } from '../robot.ts'
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Chooses the robot that commands without -d mean. For one terminal only: export MEDULLA_DEVICE=NAME. -d goes before both.',
+      'Chooses the robot for commands without -d. For one terminal only: export MEDULLA_DEVICE=NAME. -d overrides both.',
     )
     .argument('<name>', 'a robot of `medulla robots`')
     .addHelpText('after', example('medulla use arm', 'medulla status'))
@@ -21,7 +21,7 @@ async function use(app: App, name: string): Promise<number> {
   app.term.event({ event: 'using', name, address })
   app.term.line(`commands without -d mean ${name} at ${address} now`)
   const { MEDULLA_DEVICE: set } = app.env
-  if (set && set !== name) app.term.note(`in this terminal MEDULLA_DEVICE still says ${set}: unset MEDULLA_DEVICE`)
+  if (set && set !== name) app.term.note(`in this terminal MEDULLA_DEVICE is still ${set}: unset MEDULLA_DEVICE`)
   app.term.next('medulla status')
   return 0
 }

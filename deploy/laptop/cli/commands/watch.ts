@@ -23,14 +23,13 @@ interface Options {
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Pushes a program, and pushes it again whenever a file that it is made of is saved, over one open session. ' +
-        'Follows its log in between. If a build fails, or the robot refuses or undoes a push, the program before runs ' +
-        'on. What is saved while the program holds, or while the robot does not answer, is pushed when that ends. ' +
-        'Ctrl-C ends the watching and leaves the program running.',
+      'Pushes a program, pushes it again on every save of one of its files, and follows its log in between. If a build ' +
+        'fails, or the robot refuses or rolls back a push, the previous program keeps running. Saves during a hold, or ' +
+        'while the robot does not answer, are pushed afterwards. Ctrl-C ends the watching and leaves the program running.',
     )
     .argument('[path]', 'folder or source file', '.')
     .option('--slot <slot>', 'which slot (default: main)')
-    .option('--stop', 'Ctrl-C stops the program, too; its outputs go to their safe levels')
+    .option('--stop', 'Ctrl-C also stops the program; its outputs go to their safe levels')
     .option('--types <how>', 'check types beside the build, where TypeScript is installed: warn, off, error', 'warn')
     .addHelpText('after', example('medulla watch', 'medulla watch robots/blink/v1 -d sim --stop'))
     .action((path: string, _: unknown, own: Command) => {
@@ -51,7 +50,7 @@ async function watch(app: App, path: string, options: Options, globals: Globals)
   const link = await Link.open(app, globals)
   const { robot } = link
   const abort = new AbortController()
-  // a robot that is away now is asked again when it is pushed to
+  // a robot that does not answer is waited for, so that the build ends with a counter that it takes
   const range = async (program: string) => {
     for (;;) {
       try {
@@ -98,7 +97,7 @@ async function leave(
     return showResult(app, result)
   }
   if (phase !== null) term.note(whatTheRobotDoes(phase, robot).message)
-  else term.note(`not watching any more: ${robot}/${slot} runs on`)
+  else term.note(`not watching any more: ${robot}/${slot} keeps running`)
   term.hint(`medulla stop${slot === DEFAULT_SLOT ? '' : ` --slot ${slot}`}`)
   return EXIT.ok
 }
