@@ -96,7 +96,7 @@ test('a program that never returns in its first rehearsal is reported with the f
   const inRun = await undone('  if (process.env.LANG) for (;;) {}')
   expect(inRun).toMatchObject({ code: 'never-ready', message: expect.stringContaining(': run has not returned') })
   const inTick = await undone('  every(10, () => {\n    for (;;) {}\n  })')
-  expect(inTick.message).toContain(': what every() calls has not returned')
+  expect(inTick.message).toContain(': the function given to every() has not returned')
 })
 
 test('log takes what console.log takes; a second value that is not a level is text', async () => {

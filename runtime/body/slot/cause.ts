@@ -1,18 +1,18 @@
-/** Why something in a slot ended, or went on otherwise. */
+/** Why a program or an upgrade of a slot ended. */
 import type { RefusalCode } from '../../../deploy/shared/errors.ts'
 import type { Event } from './lifecycle.ts'
 
 export interface Cause {
   code: RefusalCode
-  /** The body's own words. */
+  /** The body's sentence. */
   message: string
-  /** The program's, as it sent them: said.ts shows them (HANDOVER 3.9). */
+  /** What the program said, as it sent it; said.ts quotes it in a sentence (HANDOVER 3.9). */
   said?: string
-  /** How long the program ran that this is about, in ms. */
+  /** How long the program had run, in ms. */
   ranMs?: number
 }
 
-/** What an action came to, where the lifecycle's table goes on from that. */
+/** The event that an action leads to, where lifecycle.ts has a row for it. */
 export interface Consequence {
   readonly event: Event
   readonly said?: Cause

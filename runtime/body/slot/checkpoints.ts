@@ -1,6 +1,6 @@
 /**
- * Invariant: what a crash goes back to was written by the running program, outside a swap, and hashed by the body before
- * it was kept (HANDOVER 9.1).
+ * Invariant: a checkpoint was written by the running program outside a swap, and the body checked its hash before it wrote
+ * it to disk (HANDOVER 9.1; test/runtime/checkpoints.test.ts).
  */
 import type { FromProgram, Snapshot } from '../../sdk/wire.ts'
 import type { SlotEnv } from './env.ts'
@@ -14,26 +14,26 @@ export class Checkpoints {
   readonly #slot: string
   readonly #env: Pick<SlotEnv, 'saveCheckpoint'>
   readonly #note: (level: string, text: string) => void
-  /** Whether the program still runs, outside a swap. */
-  readonly #keeps: (running: Running) => boolean
+  /** Whether the program is the running one, and no swap is under way. */
+  readonly #mayKeep: (running: Running) => boolean
   #asked = 0
-  /** Program and root of the newest one on disk. */
+  /** Program and root of the newest checkpoint on disk. */
   #kept = ''
   #taking = false
-  /** The newest answer that came while one was written. */
+  /** The newest answer that came while another checkpoint was being written. */
   #next: { running: Running; offer: Offer } | null = null
-  /** Who waits for the one that was asked for last. */
+  /** The caller of `secure` that waits for the checkpoint asked for last. */
   #waiting: { running: Running; done(kept: boolean): void } | null = null
 
   constructor(
     slot: string,
     env: Pick<SlotEnv, 'saveCheckpoint'>,
-    keeps: (running: Running) => boolean,
+    mayKeep: (running: Running) => boolean,
     note: (level: string, text: string) => void,
   ) {
     this.#slot = slot
     this.#env = env
-    this.#keeps = keeps
+    this.#mayKeep = mayKeep
     this.#note = note
   }
 
@@ -42,8 +42,8 @@ export class Checkpoints {
   }
 
   /**
-   * HANDOVER 9.8: resolves when there is something on disk that `running` can be started from, after `from` ran. Throws when
-   * that takes longer than `deadlineMs`.
+   * Resolves when the disk has a checkpoint from which `running` can be restarted; that of `from` may be of a newer version
+   * or of another name (HANDOVER 9.8). Throws after `deadlineMs`.
    */
   async secure(running: Running, from: Runnable | null, deadlineMs: number): Promise<void> {
     if (running.runnable.manifest.state === null || from === null || startsFrom(running.runnable, from)) return
@@ -62,14 +62,14 @@ export class Checkpoints {
     if (!kept) throw new Error(`the new program gave no state within ${deadlineMs} ms`)
   }
 
-  /** It has ended: nobody waits for a state of it, and its handles need their safe levels (HANDLES 6.6). */
+  /** The program has ended: stop waiting for its state, because its handles need their safe levels now (HANDLES 6.6). */
   gone(running: Running | null): void {
     if (this.#waiting?.running === running) this.#waiting?.done(false)
   }
 
   /**
-   * HANDOVER 5.9: the last state of a program that is replaced by one of another name, for when it comes back. Throws when
-   * it is not what the program said, or the disk does not take it.
+   * Keeps the last state of a program that is replaced by one of another name, for when it is pushed again (HANDOVER 5.9).
+   * Throws when the state does not match its root, or cannot be written.
    */
   async keep(running: Running | null, snapshot: Snapshot | null): Promise<void> {
     const { state = null } = running?.runnable.manifest ?? {}
@@ -77,10 +77,10 @@ export class Checkpoints {
       await this.#save(running, snapshot, { stateVersion: state.version, encoding: state.encoding })
   }
 
-  /** Before the switch: what is kept should its last state not be told (the new program's word may come first). */
+  /** Keeps the copied state before the switch, in case the old program's `yielded` with its last state is never read. */
   async keepAhead(running: Running | null, snapshot: Snapshot | null): Promise<void> {
     await this.keep(running, snapshot).catch((error: Error) =>
-      this.#note('warn', `its state is not kept yet: ${oneLine(error.message)}`),
+      this.#note('warn', `the state of the old program is not on disk yet: ${oneLine(error.message)}`),
     )
   }
 
@@ -96,7 +96,6 @@ export class Checkpoints {
   /** A state that has not changed since the last one is not written again. */
   async take(running: Running, { n, snapshot, stateVersion, encoding }: Offer): Promise<void> {
     if (n !== this.#asked) return
-    // The answer to a newer question is taken when the one before is on disk.
     if (this.#taking) {
       this.#next = { running, offer: { n, snapshot, stateVersion, encoding } as Offer }
       return
@@ -110,8 +109,8 @@ export class Checkpoints {
       this.#waiting?.done(true)
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error)
-      // while it was read, a swap may have begun, and its program written another one
-      if (this.#keeps(running)) this.#note('error', `checkpoint not kept: ${oneLine(text)}`)
+      // When a swap began meanwhile, the program may have overwritten its outbox: then this is no error.
+      if (this.#mayKeep(running)) this.#note('error', `checkpoint not kept: ${oneLine(text)}`)
       this.#kept = ''
     } finally {
       this.#taking = false
@@ -122,7 +121,7 @@ export class Checkpoints {
   }
 }
 
-/** Whether `to` can be started from what `from` has left on disk: of its own program, and of no newer version. */
+/** Whether `to` can be started from the checkpoint of `from`: same program name, and no newer state version. */
 function startsFrom(to: Runnable, from: Runnable): boolean {
   const version = ({ manifest }: Runnable) => manifest.state?.version ?? 0
   return from.program === to.program && version(from) <= version(to)

@@ -1,4 +1,4 @@
-/** What a slot writes into the receipt log; one shape for upgrades, one for everything else. */
+/** The receipts of a slot: one shape for upgrades, one for everything else. */
 import type { Outcome } from '../../../deploy/shared/api.ts'
 import type { ReceiptFields } from '../../store/receipts.ts'
 import type { Cause } from './cause.ts'
@@ -6,10 +6,10 @@ import type { Runnable } from './running.ts'
 import { oneLine } from './said.ts'
 import type { Upgrade } from './upgrade.ts'
 
-/** Whether programs are confined here is the same for all of them: the robot adds it. */
+/** A receipt without `confined`, which is the same for all programs and is added by body.ts. */
 export type Entry = Omit<ReceiptFields, 'confined'>
 
-/** A receipt holds at most this much of a reason; the slot's log holds all of it. */
+/** Characters of a reason in a receipt; the slot's log holds all of it. */
 const MAX_REASON = 500
 
 const why = (cause: Cause | null) =>
@@ -51,7 +51,7 @@ export function plainEntry(slot: string, outcome: Outcome, fence: number, about:
   return { slot, outcome, ...nothing, fence, ...about }
 }
 
-/** Start, stop, crash and wait of a program. */
+/** A start, restart, stop, crash or wait of a program. */
 export function lifeEntry(
   slot: string,
   outcome: Outcome,

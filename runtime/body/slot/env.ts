@@ -1,4 +1,4 @@
-/** What a slot is given; everything that differs between robot, simulator and test is here. */
+/** What a slot needs from its surroundings: robot, simulator and test implement it differently. */
 import type { Receipt, ReleaseRun } from '../../../deploy/shared/api.ts'
 import type { Refusal } from '../../../deploy/shared/errors.ts'
 import type { Timing } from '../../../drivers/board/types.ts'
@@ -12,7 +12,7 @@ import type { Entry } from './entries.ts'
 import type { SlotLog } from './log.ts'
 import type { ProgramInstance, Runnable, Running } from './running.ts'
 
-/** Starts an instance; `exit` is called once, whatever ended it. */
+/** Starts an instance of a program; `exit` is called once when it ends, for whatever reason. */
 export type Launch = (
   about: {
     slot: string
@@ -29,39 +29,43 @@ export interface SlotEnv {
   readonly owner: Owner
   /** ms, already scaled */
   readonly timing: Timing
-  /** MEDULLA_TIME_SCALE: for the times that are no part of the board file. */
+  /** MEDULLA_TIME_SCALE, for the times that are not in the board file. */
   readonly timeScale: number
   readonly launch: Launch
-  /** Now is a good moment to make ready for the next launch. */
+  /** A launch has ended: prepare the folder of the next one now. */
   prepare(): void
-  /** After whatever happened: what runs undisturbed in the slot, or null. */
+  /** After each event: the running program when no upgrade is under way and a push would be accepted, else null. */
   onIdle(slot: string, log: SlotLog, running: Running | null): void
   /** Throws Refusal when nothing may be started in this slot now. */
   admit(slot: string): void
-  /** Why this program cannot run in the slot as the robot is now; null when it can (HANDOVER 9.9). */
+  /** Why this program cannot run in the slot at present; null when it can (HANDOVER 9.9). */
   unfit(slot: string, runnable: Runnable): Refusal | null
-  /** The slot keeps a release to go back to. */
+  /** Whether the slot keeps a release for a rollback. */
   canGoBack(slot: string): boolean
-  /** Of every crash, whether it has a receipt or not. */
+  /** Called at every crash, with or without a receipt. */
   crashed(slot: string, cause: Cause): void
-  /** How a release did; null when that is not known. */
+  /** The longest run, the crashes and the health of a release; null when it has no record. */
   runOf(slot: string, digest: string): ReleaseRun | null
-  /** `written` false: on disk with whatever is written next. */
+  /** `written` false: it reaches the disk with the next write of the slot's record. */
   saveRun(slot: string, digest: string, run: ReleaseRun, written: boolean): Promise<void>
   /** Changes of the slot's outputs in this window (ns of CLOCK_MONOTONIC); null where the backend cannot count them. */
   edges(slot: string, fromNs: number, toNs: number): number | null
-  /** Null when it is not on disk; never rejects. */
+  /** Null when the receipt could not be written; never rejects. */
   receipt(entry: Entry): Promise<Receipt | null>
-  /** The digest runs in the slot from now on, also after a restart of the runtime. */
+  /** Records the release as the one that runs in the slot, also after a restart of the runtime. */
   commit(slot: string, runnable: Runnable, raiseFloor: boolean): Promise<void>
+  /** Remembers that the release failed through its own fault. */
   undone(slot: string, runnable: Runnable, pusher: string): Promise<void>
   setStopped(slot: string, stopped: boolean): Promise<void>
-  /** What was set of the parameters of each program, on disk; null for a slot that never committed anything. */
+  /** Parameters that were set, by program, from disk; null for a slot without a commit. */
   params(slot: string): ParamSets | null
   saveParams(slot: string, sets: ParamSets): Promise<void>
   saveCheckpoint(slot: string, checkpoint: Checkpoint): Promise<void>
-  /** null when there is none for this program, or when it cannot be used. */
+  /** Null when this program has no checkpoint, or none that can be used. */
   loadCheckpoint(slot: string, runnable: Runnable): Promise<Checkpoint | null>
-  /** The committed program of the slot, or the last good one when its bytes were changed on disk. Throws Refusal when there is none. */
+  /**
+   * The committed program of the slot; when its bundle is damaged, the release before it. Null when nothing was committed;
+   * throws Refusal when every bundle is damaged or gone.
+   */
   committed(slot: string): Promise<Runnable | null>
 }

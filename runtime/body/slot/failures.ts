@@ -1,8 +1,8 @@
 /**
- * Invariant: however often a program fails in the same way, the receipts of it grow with the logarithm of the count, and
- * what cannot succeed by itself is tried once and then waited for (HANDOVER 9.9, 9.10; test/e2e/failures.test.ts).
+ * Invariant: n failures of a program in a row have about log2(n) receipts, and a program that cannot run until something
+ * changes is tried once and then waits for the change (HANDOVER 9.9, 9.10; test/e2e/failures.test.ts).
  *
- * What a slot knows of its last failure: for its status line, its log and its receipts.
+ * What a slot knows of its last failure, for its status line, its log and its receipts.
  */
 import type { SlotStatus } from '../../../deploy/shared/api.ts'
 import { Refusal, type RefusalCode } from '../../../deploy/shared/errors.ts'
@@ -18,11 +18,11 @@ const OTHER_PROGRAM = 'change the board file and restart the runtime, or push an
 const REBUILD = 'push a release that was built for this robot'
 const AGAIN = 'build the program again and push it, or go back with: medulla rollback'
 
-/** What ends the wait for what a code says is missing; any other code may succeed by itself (HANDOVER 9.9). */
+/** What ends the wait, by code; a program that failed with another code is tried again by time (HANDOVER 9.9). */
 const UNTIL: Partial<Record<RefusalCode, string>> = {
   'missing-handle': OTHER_PROGRAM,
   'wrong-kind': OTHER_PROGRAM,
-  'handle-leased': 'it starts when that slot lets go of it',
+  'handle-leased': 'the program starts when that slot releases it',
   'wrong-arch': REBUILD,
   'wrong-node': REBUILD,
   'wrong-wire': 'build it with the medulla version that this robot runs, and push that',
@@ -34,22 +34,23 @@ const UNTIL: Partial<Record<RefusalCode, string>> = {
   estopped: 'release it with medulla estop --release, then medulla start',
 }
 
-/** A crash so soon after the commit is probably the new release's fault. ms */
+/** A crash within this time after the commit is probably the new release's fault. ms */
 const SOON_MS = 60_000
-/** So many crashes in a row, and the hint at a rollback is given whenever the commit was. */
+/** After this many crashes in a row the hint at a rollback is given, however long ago the commit was. */
 const OFTEN = 3
-/** A run of this length ends a series of crashes: its next one has a receipt again. ms */
+/** A run of this length ends a series of crashes: the next crash has a receipt again. ms */
 const SERIES_ENDS_MS = 3_600_000
-/** Between two lines of log on what a program says that runs on, such as that it is unfit. ms */
+/** At least this long between two log lines on a program that runs on, such as one that reports itself unfit. ms */
 const NEWS_MS = 1000
 
-/** Failures of one release, without a long run between them. */
+/** Failures of one release without a run of SERIES_ENDS_MS between them. */
 interface Series {
   readonly digest: string
   count: number
   readonly codes: Set<string>
-  /** The last one has a receipt. */
+  /** The last failure has a receipt. */
   recorded: boolean
+  /** The last failure came within SOON_MS of the commit. */
   soon: boolean
   cause: Cause
 }
@@ -69,11 +70,11 @@ export class Failures {
   readonly #note: (level: string, text: string) => void
   readonly #runs: Runs
   #cause: Cause | null = null
-  /** The last failure was met during an upgrade: it says nothing of a program that runs on after it. */
+  /** The last failure belongs to an upgrade: status does not show it while another program runs. */
   #inUpgrade = false
   #notedAt = Number.NEGATIVE_INFINITY
   #series: Series | null = null
-  /** What was refused last, before it is known what the slot does then. */
+  /** The program that was refused last, until `wait` takes it. */
   #refused: Runnable | null = null
   #waits: Waits | null = null
   #committedAt = Number.NEGATIVE_INFINITY
@@ -93,7 +94,7 @@ export class Failures {
     this.#runs = new Runs(slot, env, programs, note)
   }
 
-  /** `moved`: the slot did something about it. A program that runs on is noted when what it says changes, once a second. */
+  /** `moved`: the event had a consequence. Otherwise the program runs on, and is logged when its words change, once a second. */
   met(cause: Cause, moved: boolean, inUpgrade: boolean): void {
     const known = this.#cause
     this.#cause = cause
@@ -102,10 +103,10 @@ export class Failures {
     const changed = cause.said !== known?.said || cause.code !== known?.code
     if (!moved && !(changed && now - this.#notedAt >= NEWS_MS)) return
     this.#notedAt = now
-    this.#note('warn', told(cause))
+    this.#note('warn', withCode(cause))
   }
 
-  /** What it comes to that a program could not be started: HANDOVER 9.9 for one that is committed. */
+  /** A program could not be started: a committed one may have to wait for a change (HANDOVER 9.9). */
   refused(error: unknown, runnable: Runnable | null, committed: boolean): Consequence {
     const { message } = error as Error
     const code = error instanceof Refusal ? error.code : 'internal'
@@ -131,7 +132,7 @@ export class Failures {
     this.#runs.begin(this.#programs.current)
   }
 
-  /** Nobody waits for it any more: not to be started when what is missing is there. */
+  /** The slot was stopped: do not start the waiting program when its cause of waiting is gone. */
   giveUp(): void {
     this.#waits = null
   }
@@ -145,15 +146,15 @@ export class Failures {
     this.#runs.rest()
   }
 
-  /** Recorded: the 1st, 2nd, 4th, 8th … failure of the release in a row, and the first of each code (HANDOVER 9.10). */
+  /** The 1st, 2nd, 4th, 8th … failure in a row gets a receipt, and the first of each code (HANDOVER 9.10). */
   async crashed(): Promise<void> {
     const runs = this.#programs.last?.runnable ?? null
     const digest = runs?.digest ?? ''
     const cause: Cause = this.#cause ?? { code: 'internal', message: 'the program ended' }
     this.#env.crashed(this.#slot, cause)
     const before = this.#series
-    const goesOn = before !== null && before.digest === digest && (cause.ranMs ?? 0) < SERIES_ENDS_MS
-    const { count, codes } = goesOn ? before : { count: 0, codes: new Set<string>() }
+    const sameSeries = before !== null && before.digest === digest && (cause.ranMs ?? 0) < SERIES_ENDS_MS
+    const { count, codes } = sameSeries ? before : { count: 0, codes: new Set<string>() }
     const recorded = Number.isInteger(Math.log2(count + 1)) || !codes.has(cause.code)
     const soon = performance.now() - this.#committedAt < SOON_MS
     this.#series = { digest, count: count + 1, codes: codes.add(cause.code), recorded, soon, cause }
@@ -161,14 +162,12 @@ export class Failures {
     if (recorded) await this.#records.failed('crashed', this.#programs.fence, { runs, cause, failures: count + 1 })
   }
 
-  /** A program runs that was started, or started again. A restart has a receipt when the crash before it has. */
+  /** A program runs after a start or a restart. A restart has a receipt when the crash before it has one. */
   async back(isStart: boolean): Promise<void> {
     this.#waits = null
-    // what went wrong before somebody had it started is over
     if (isStart) this.#cause = null
     this.#runs.begin(this.#programs.current)
     if (this.#series !== null) {
-      // how it crashed is in the line before
       const { count } = this.#series
       const hint = this.#hint()
       const again = count === 1 ? 'started again' : `started again, ${count} times by now`
@@ -178,7 +177,7 @@ export class Failures {
     else if (this.#series?.recorded !== false) await this.#records.life('restarted', this.#programs)
   }
 
-  /** HANDOVER 9.9: one receipt, however often it is asked to start. */
+  /** A wait has one receipt, however often a start is tried (HANDOVER 9.9). */
   async wait(): Promise<void> {
     const cause = this.#cause as Cause
     const before = this.#waits?.cause
@@ -191,18 +190,18 @@ export class Failures {
     return this.#waits !== null
   }
 
-  /** Why what waits here cannot run now; null when it can, or nothing waits. */
+  /** Why the waiting program cannot run yet; null when it can, or no program waits. */
   refusal(): Refusal | null {
     const runnable = this.#waits?.runnable ?? null
     return runnable === null ? null : this.#env.unfit(this.#slot, runnable)
   }
 
-  /** It waited for a handle of another slot, and the handle is there now (HANDOVER 9.9). */
+  /** The program waits for a handle of another slot, and the handle is free now (HANDOVER 9.9). */
   get isFree(): boolean {
     return this.#waits?.cause.code === 'handle-leased' && this.refusal() === null
   }
 
-  /** What `status` says: what an idle slot waits for, or what went wrong last. */
+  /** For `status`: what an idle slot waits for, or its last failure. */
   status(isIdle: boolean): Partial<SlotStatus> {
     if (isIdle && this.#waits !== null) return this.#waiting(this.#waits)
     const text = this.#text(this.#programs.current !== null)
@@ -211,7 +210,7 @@ export class Failures {
   }
 
   #waiting({ cause, runnable }: Waits): Partial<SlotStatus> {
-    // HANDLES 6.7: the release of an emergency stop starts nothing
+    // The release of an emergency stop starts nothing (HANDLES 6.7), so the slot still waits: for `medulla start`.
     const released = cause.code === 'estopped' && !this.#isStopped()
     const waits = released ? 'the emergency stop was released; start the program with: medulla start' : cause.message
     if (runnable === null) return { waits }
@@ -232,7 +231,7 @@ export class Failures {
   #text(runs: boolean): string | null {
     const cause = this.#cause
     if (cause === null || (runs && this.#inUpgrade && this.#series?.cause !== cause)) return null
-    return told({ ...cause, message: `${cause.message}${this.#often(runs)}` })
+    return withCode({ ...cause, message: `${cause.message}${this.#often(runs)}` })
   }
 
   #often(runs: boolean): string {
@@ -249,8 +248,8 @@ export class Failures {
   }
 }
 
-/** The cause with its code, which is left away where the sentence begins with it. */
-function told(cause: Cause): string {
+/** The sentence of the cause after its code; the code is not repeated where the sentence begins with it. */
+function withCode(cause: Cause): string {
   const text = sentence(cause)
   return text.startsWith(cause.code) ? text : `${cause.code}: ${text}`
 }

@@ -1,9 +1,9 @@
 /**
- * Invariant: a slot has one running program and at most one candidate, and every upgrade ends in new-running,
- * old-running, or safe levels (HANDOVER 2.1, 2.2; test/runtime/lifecycle.test.ts).
+ * Invariant: a slot has one running program and at most one candidate, and every upgrade ends with the new program running,
+ * the old one running, or the outputs at safe levels (HANDOVER 2.1, 2.2; test/runtime/lifecycle.test.ts).
  *
- * The whole state machine of a slot, as data: a row for each state and event gives the next state, what to do, why, and
- * whose fault it is. slot.ts does it, and decides nothing by the state's name. `current` is the program that holds (or
+ * The state machine of a slot as a table: a row for each state and event gives the next state, the actions, the reason and
+ * the fault. slot.ts performs the actions, and decides nothing by a state's name. `current` is the program that holds (or
  * held) the lease, `next` the candidate, `old` the parked predecessor of a program in its trial.
  */
 import type { Phase } from '../../../deploy/shared/api.ts'
@@ -120,7 +120,7 @@ export const PHASE_OF: Readonly<Partial<Record<Action, Phase>>> = {
   'end-current': 'undo',
 }
 
-/** Why something ended; verdict.ts has the code and the sentence of each. */
+/** Why a program or an upgrade ended; verdict.ts has the code and the sentence of each. */
 export type Reason =
   | 'never-ready'
   | 'no-copy'
@@ -144,7 +144,7 @@ export type Reason =
   | 'estopped'
   | 'unfenced'
 
-/** Whom a failed upgrade is held against: a candidate at fault is remembered as tried (HANDOVER 7.7). */
+/** Who is to blame for a failed upgrade: a release at fault is refused with `tried-before` from then on (HANDOVER 7.7). */
 export type Fault = 'candidate' | 'nobody'
 
 export interface Step {
@@ -154,13 +154,13 @@ export interface Step {
   readonly fault: Fault
 }
 
-/** What the slot does while it is in a state, apart from waiting for events. */
+/** What the slot does while it is in a state. */
 export interface Facts {
-  /** The deadline after which the event `deadline` comes; deadlines.ts has the lengths. Null: the heartbeat is watched, or nothing is awaited. */
+  /** The deadline after which the event `deadline` comes; deadlines.ts has the lengths. Null: the heartbeat is enough, or nothing is awaited. */
   readonly waits: 'ready' | 'yield' | 'takeover' | 'orphan' | 'stop' | null
   /** The state of the running program may be kept on disk (HANDOVER 9.1). */
   readonly checkpoints?: true
-  /** The candidate is sent edges too: what the old program has not seen when it parks is the candidate's (HANDOVER 6.6). */
+  /** The candidate gets the edges too, and delivers those that the old program had not seen when it parked (HANDOVER 6.6). */
   readonly edgesToNext?: true
 }
 
@@ -190,60 +190,60 @@ export const FACTS: Readonly<Record<State, Facts>> = {
 }
 
 const to = (state: State, ...actions: Action[]): Step => ({ state, actions, reason: null, fault: 'nobody' })
-/** The same step, held against the candidate. */
+/** The same step, with a reason for which the candidate is to blame. */
 const blame = (reason: Reason, step: Step): Step => ({ ...step, reason, fault: 'candidate' })
-/** The same step, with a reason that says nothing against the candidate. */
-const because = (reason: Reason, step: Step): Step => ({ ...step, reason, fault: 'nobody' })
+/** The same step, with a reason for which the candidate is not to blame. */
+const noBlame = (reason: Reason, step: Step): Step => ({ ...step, reason, fault: 'nobody' })
 
 const callOff = to('running', 'kill-next', 'end-upgrade')
-/** The running program may have parked already: resuming is right either way, once the candidate is dead. */
+/** The running program may have parked already: `resume` is right in both cases, once the candidate is dead. */
 const resumeAndCallOff = to('running', 'kill-next', 'resume-current', 'end-upgrade')
 /** The running program died while a candidate was being prepared. */
 const bothGone = to('cooling', 'safe-levels', 'kill-current', 'kill-next', 'end-upgrade', 'restart-later')
-/** HANDOVER 9.2 */
+/** Safe levels, then a restart from the checkpoint (HANDOVER 9.2). */
 const crashed = to('cooling', 'safe-levels', 'kill-current', 'restart-later')
-/** Nothing of the slot runs: what ran before it was forced out, or crashed, is started again. */
+/** Nothing runs in the slot: `bring-back` restarts the program that ran before it was forced out or crashed. */
 const startFailed = to('idle', 'safe-levels', 'kill-next', 'kill-current', 'bring-back', 'end-upgrade')
 const restartFailed = to('cooling', 'safe-levels', 'kill-next', 'restart-later')
-/** HANDOVER 7.6: what was ended by force is never resumed. */
+/** A program that is ended by force is never resumed: it restarts from its checkpoint (HANDOVER 7.6). */
 const force = to('forcing', 'end-current')
-/** Back to the parked program, from where it parked. */
+/** The parked program goes on from where it parked. */
 const back = to('resuming', 'kill-current', 'resume-old')
 const lostBoth = to('cooling', 'safe-levels', 'kill-old', 'kill-current', 'kill-next', 'end-upgrade', 'restart-later')
 
-/** Whatever was going on (HANDLES 10.5, 6.7). `safe-levels` stops what runs before it drives anything. */
+/** From any state (HANDLES 10.5, 6.7). `safe-levels` stops the programs before it drives an output. */
 const allGone = ['safe-levels', 'kill-next', 'kill-current', 'kill-old', 'cancel-restart', 'end-upgrade'] as const
-const everywhere: Readonly<Partial<Record<Event, Step>>> = {
-  halt: because('estopped', to('idle', ...allGone, 'stopped')),
-  unfenced: because('unfenced', to('idle', ...allGone)),
+const inAnyState: Readonly<Partial<Record<Event, Step>>> = {
+  halt: noBlame('estopped', to('idle', ...allGone, 'stopped')),
+  unfenced: noBlame('unfenced', to('idle', ...allGone)),
   close: to('closed'),
 }
 
-/** Shared by the states in which `current` runs and `next` is on its way. HANDOVER 7.10: an unfit one can be replaced. */
+/** Shared by the states in which `current` runs and `next` is being prepared. An unfit program can be replaced (HANDOVER 7.10). */
 const upgrading = (state: State, candidateEnded: Reason) => ({
   'next-failed': blame(candidateEnded, callOff),
   'next-died': blame(candidateEnded, callOff),
-  'spawn-failed': because('not-spawned', callOff),
-  'bad-copy': because(candidateEnded, callOff),
-  'current-failed': because('old-ended', callOff),
-  'current-died': because('old-ended', bothGone),
-  lost: because('silent', bothGone),
-  unhealthy: because('unfit', to(state)),
-  stop: because('interrupted', to('stopping', 'kill-next', 'end-upgrade', 'stop-current')),
+  'spawn-failed': noBlame('not-spawned', callOff),
+  'bad-copy': noBlame(candidateEnded, callOff),
+  'current-failed': noBlame('old-ended', callOff),
+  'current-died': noBlame('old-ended', bothGone),
+  lost: noBlame('silent', bothGone),
+  unhealthy: noBlame('unfit', to(state)),
+  stop: noBlame('interrupted', to('stopping', 'kill-next', 'end-upgrade', 'stop-current')),
 })
 
-/** The candidate is alone with the record, or with nothing; safe levels come soon unless it takes over. */
+/** The old program died during the handover. Unless the candidate takes over, the safe levels are driven. */
 const orphaned = {
   took: to('proving', 'promote', 'begin-trial'),
-  'next-failed': because('old-ended', bothGone),
-  'next-died': because('old-ended', bothGone),
-  'bad-copy': because('old-ended', bothGone),
-  'next-orphaned': because('old-ended', bothGone),
-  deadline: because('old-ended', bothGone),
-  stop: because('interrupted', to('idle', 'safe-levels', 'kill-next', 'end-upgrade', 'stopped')),
+  'next-failed': noBlame('old-ended', bothGone),
+  'next-died': noBlame('old-ended', bothGone),
+  'bad-copy': noBlame('old-ended', bothGone),
+  'next-orphaned': noBlame('old-ended', bothGone),
+  deadline: noBlame('old-ended', bothGone),
+  stop: noBlame('interrupted', to('idle', 'safe-levels', 'kill-next', 'end-upgrade', 'stopped')),
 }
 
-/** A missing cell means: the event is stale there, nothing happens (HANDOVER 2.3). */
+/** An event without a row in the state is late and changes nothing (HANDOVER 2.3). */
 export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>>>> = {
   idle: {
     launch: to('starting', 'spawn-next'),
@@ -253,24 +253,24 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
   starting: {
     ready: to('starting', 'start-next'),
     started: to('proving', 'promote', 'begin-trial'),
-    'spawn-failed': because('not-spawned', startFailed),
+    'spawn-failed': noBlame('not-spawned', startFailed),
     'next-failed': blame('ended-at-start', startFailed),
     'next-died': blame('ended-at-start', startFailed),
     'bad-copy': blame('ended-at-start', startFailed),
     deadline: blame('never-ready', startFailed),
-    stop: because('interrupted', to('idle', 'safe-levels', 'kill-next', 'end-upgrade', 'stopped')),
+    stop: noBlame('interrupted', to('idle', 'safe-levels', 'kill-next', 'end-upgrade', 'stopped')),
   },
   restarting: {
     ready: to('restarting', 'start-next'),
     started: to('running', 'promote', 'back'),
     'nothing-stored': to('idle'),
-    'spawn-failed': because('not-spawned', restartFailed),
-    // HANDOVER 9.9: no time makes it succeed
-    refused: because('not-spawned', to('waiting', 'safe-levels', 'kill-next', 'wait')),
-    'next-failed': because('ended-at-start', restartFailed),
-    'next-died': because('ended-at-start', restartFailed),
-    'bad-copy': because('ended-at-start', restartFailed),
-    deadline: because('never-ready', restartFailed),
+    'spawn-failed': noBlame('not-spawned', restartFailed),
+    // The program cannot run until something changes, so time is no reason to try again (HANDOVER 9.9).
+    refused: noBlame('not-spawned', to('waiting', 'safe-levels', 'kill-next', 'wait')),
+    'next-failed': noBlame('ended-at-start', restartFailed),
+    'next-died': noBlame('ended-at-start', restartFailed),
+    'bad-copy': noBlame('ended-at-start', restartFailed),
+    deadline: noBlame('never-ready', restartFailed),
     stop: to('idle', 'safe-levels', 'kill-next', 'stopped'),
   },
   proving: {
@@ -279,18 +279,18 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
     lost: blame('silent', startFailed),
     'current-failed': blame('ended-in-trial', startFailed),
     'current-died': blame('ended-in-trial', startFailed),
-    stop: because('interrupted', to('stopping', 'end-upgrade', 'stop-current')),
+    stop: noBlame('interrupted', to('stopping', 'end-upgrade', 'stop-current')),
   },
   'committing-alone': {
     committed: to('running', 'finish-commit'),
-    'commit-failed': because('not-written', startFailed),
+    'commit-failed': noBlame('not-written', startFailed),
   },
   running: {
     launch: to('preparing', 'spawn-next'),
-    lost: because('silent', crashed),
-    'current-died': because('crashed', crashed),
-    'current-failed': because('crashed', crashed),
-    unhealthy: because('unfit', to('running')),
+    lost: noBlame('silent', crashed),
+    'current-died': noBlame('crashed', crashed),
+    'current-failed': noBlame('crashed', crashed),
+    unhealthy: noBlame('unfit', to('running')),
     stop: to('stopping', 'stop-current'),
   },
   preparing: {
@@ -302,7 +302,7 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
   copying: {
     ...upgrading('copying', 'ended-in-takeover'),
     copied: to('preloading', 'preload'),
-    deadline: because('no-copy', callOff),
+    deadline: noBlame('no-copy', callOff),
     'forced-deadline': force,
   },
   preloading: {
@@ -317,45 +317,45 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
   },
   yielding: {
     yielded: to('taking-over', 'rest'),
-    // the candidate's message may be read first
+    // The body may read the candidate's `took` before the old program's `yielded`.
     took: to('trial', 'rest', 'swap-roles', 'begin-trial', 'freeze-old'),
     'next-failed': blame('ended-in-takeover', resumeAndCallOff),
     'next-died': blame('ended-in-takeover', resumeAndCallOff),
-    'bad-copy': because('ended-in-takeover', resumeAndCallOff),
-    deadline: because('no-yield', resumeAndCallOff),
+    'bad-copy': noBlame('ended-in-takeover', resumeAndCallOff),
+    deadline: noBlame('no-yield', resumeAndCallOff),
     'forced-deadline': force,
-    'current-failed': because('old-ended', callOff),
+    'current-failed': noBlame('old-ended', callOff),
     'current-died': to('orphaned'),
-    'next-orphaned': because('old-ended', bothGone),
-    unhealthy: because('unfit', to('yielding')),
-    stop: because('interrupted', to('stopping', 'kill-next', 'resume-current', 'end-upgrade', 'stop-current')),
+    'next-orphaned': noBlame('old-ended', bothGone),
+    unhealthy: noBlame('unfit', to('yielding')),
+    stop: noBlame('interrupted', to('stopping', 'kill-next', 'resume-current', 'end-upgrade', 'stop-current')),
   },
-  // The old program has parked: the candidate alone is waited for, and force has nobody to be used against.
+  // The old program has parked, so only the candidate is awaited, and there is nobody to force out.
   'taking-over': {
     took: to('trial', 'swap-roles', 'begin-trial', 'freeze-old'),
     'next-failed': blame('ended-in-takeover', resumeAndCallOff),
     'next-died': blame('ended-in-takeover', resumeAndCallOff),
-    'bad-copy': because('ended-in-takeover', resumeAndCallOff),
+    'bad-copy': noBlame('ended-in-takeover', resumeAndCallOff),
     deadline: blame('no-takeover', resumeAndCallOff),
-    'current-failed': because('old-ended', resumeAndCallOff),
+    'current-failed': noBlame('old-ended', resumeAndCallOff),
     'current-died': to('orphaned'),
-    'next-orphaned': because('old-ended', bothGone),
-    stop: because('interrupted', to('stopping', 'kill-next', 'resume-current', 'end-upgrade', 'stop-current')),
+    'next-orphaned': noBlame('old-ended', bothGone),
+    stop: noBlame('interrupted', to('stopping', 'kill-next', 'resume-current', 'end-upgrade', 'stop-current')),
   },
   orphaned,
   trial: {
-    // HANDOVER 7.5: the old program stays parked until the commit is on disk
+    // The old program stays parked until the commit is on disk (HANDOVER 7.5).
     proved: to('committing', 'commit'),
     unhealthy: blame('unfit', to('undoing', 'hand-back')),
     lost: blame('silent', back),
     'current-failed': blame('ended-in-trial', back),
     'current-died': blame('ended-in-trial', back),
     'old-died': to('proving'),
-    stop: because('interrupted', to('stopping', 'kill-old', 'end-upgrade', 'stop-current')),
+    stop: noBlame('interrupted', to('stopping', 'kill-old', 'end-upgrade', 'stop-current')),
   },
   committing: {
     committed: to('running', 'finish-commit', 'kill-old'),
-    'commit-failed': because('not-written', back),
+    'commit-failed': noBlame('not-written', back),
   },
   undoing: {
     yielded: to('resuming', 'fill-inbox', 'kill-current', 'resume-old'),
@@ -363,25 +363,25 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
     deadline: blame('no-state-back', back),
     'current-failed': blame('ended-in-trial', back),
     'current-died': blame('ended-in-trial', back),
-    'old-died': because('old-ended', lostBoth),
-    stop: because('interrupted', to('stopping', 'kill-old', 'end-upgrade', 'stop-current')),
+    'old-died': noBlame('old-ended', lostBoth),
+    stop: noBlame('interrupted', to('stopping', 'kill-old', 'end-upgrade', 'stop-current')),
   },
   resuming: {
     resumed: to('running', 'end-upgrade'),
-    'current-failed': because('old-ended', lostBoth),
-    'current-died': because('old-ended', lostBoth),
-    deadline: because('not-resumed', lostBoth),
-    stop: because('interrupted', to('stopping', 'end-upgrade', 'stop-current')),
+    'current-failed': noBlame('old-ended', lostBoth),
+    'current-died': noBlame('old-ended', lostBoth),
+    deadline: noBlame('not-resumed', lostBoth),
+    stop: noBlame('interrupted', to('stopping', 'end-upgrade', 'stop-current')),
   },
   forcing: {
     'current-died': to('starting', 'safe-levels', 'start-next'),
     'next-failed': blame('ended-at-start', bothGone),
     'next-died': blame('ended-at-start', bothGone),
-    stop: because('interrupted', to('idle', 'safe-levels', 'kill-current', 'kill-next', 'end-upgrade', 'stopped')),
+    stop: noBlame('interrupted', to('idle', 'safe-levels', 'kill-current', 'kill-next', 'end-upgrade', 'stopped')),
   },
   stopping: {
     'current-died': to('idle', 'safe-levels', 'stopped'),
-    deadline: because('not-stopped', to('stopping', 'end-current')),
+    deadline: noBlame('not-stopped', to('stopping', 'end-current')),
   },
   cooling: {
     launch: to('starting', 'cancel-restart', 'spawn-next'),
@@ -401,9 +401,9 @@ export function accepts(state: State, event: Event): boolean {
   return TABLE[state][event] !== undefined
 }
 
-/** Null: the event is late, nothing happens. A deadline under `--force` is a plain one where force has no row. */
+/** Null: the event is late and changes nothing. `forced-deadline` counts as `deadline` in a state without a row for it. */
 export function step(state: State, event: Event): Step | null {
   if (state === 'closed') return null
   const row = TABLE[state]
-  return everywhere[event] ?? row[event] ?? (event === 'forced-deadline' ? (row.deadline ?? null) : null)
+  return inAnyState[event] ?? row[event] ?? (event === 'forced-deadline' ? (row.deadline ?? null) : null)
 }

@@ -1,8 +1,7 @@
 /**
- * Invariant: a program's log is bounded in lines, line length and rate, whatever the program writes; drops are counted.
- *
- * HANDOVER 9.4: 2,000 lines a slot, the last 200 of the runtime's own among them, 4,096 characters a line, 500 lines a second
- * after a burst of 2,000.
+ * Invariant: a slot's log is bounded in lines, line length and rate, whatever a program writes; dropped lines are counted
+ * (test/runtime/log.test.ts). The limits, from HANDOVER 9.4: 2,000 lines a slot, the runtime's last 200 among them, 4,096
+ * characters a line, 500 lines a second after a burst of 2,000.
  */
 import type { Readable } from 'node:stream'
 import type { LogLine } from '../../../deploy/shared/api.ts'
@@ -10,40 +9,40 @@ import { LineSplitter } from '../../../deploy/shared/linesplitter.ts'
 import { Budget, OUTPUT_ALLOWANCE } from '../../plumbing/budget.ts'
 
 const KEEP = 2000
-/** The runtime's own, which no program can push out. */
+/** The runtime's lines that a program cannot push out. */
 const KEEP_OWN = 200
 const MAX_TEXT = 4096
 const PER_SECOND = 500
 
-/** Of all slots: the clock may be set back, and CLOCK_MONOTONIC may give two lines one time. */
+/** Counts the lines of all slots: the wall clock may be set back, and CLOCK_MONOTONIC may give two lines the same time. */
 let arrivals = 0
 
-/** A line, and what says when it came whatever the clock of the robot does. */
+/** A line with its arrival, which does not depend on the robot's wall clock. */
 export interface Arrival {
   readonly line: LogLine
-  /** Counts the lines of all slots. */
+  /** The number of the line among those of all slots. */
   readonly order: number
-  /** By performance.now(). */
+  /** performance.now() */
   readonly atMs: number
 }
 
 export class SlotLog {
   readonly #slot: string
   #arrivals: Arrival[] = []
-  /** lines of the runtime among them */
+  /** Lines of the runtime among #arrivals. */
   #own = 0
   #listeners = new Set<(line: LogLine) => void>()
   #tokens = KEEP
   #refilled = performance.now()
   dropped = 0
-  /** Its slot is gone: nothing more comes. */
+  /** The slot is gone: no line will be added. */
   isClosed = false
 
   constructor(slot: string) {
     this.#slot = slot
   }
 
-  /** In the order in which they came. */
+  /** In order of arrival. */
   get arrivals(): readonly Arrival[] {
     return this.#arrivals
   }
@@ -75,12 +74,12 @@ export class SlotLog {
     this.#listeners.clear()
   }
 
-  /** Lines that were dropped before they came here. */
+  /** Counts lines that the SDK or `drain` dropped. */
   drop(lines: number): void {
     this.dropped += lines
   }
 
-  /** Reads a pipe to its end, so that a program never blocks on its own output. What is beyond {@link OUTPUT_ALLOWANCE} is not looked at. */
+  /** Reads a pipe to its end, so that a program never blocks on its own output. Drops, unread, what exceeds {@link OUTPUT_ALLOWANCE}. */
   drain(
     pipe: Readable,
     stream: 'stdout' | 'stderr',
@@ -105,7 +104,7 @@ export class SlotLog {
     pipe.on('error', () => {})
   }
 
-  /** The oldest line goes; while the runtime has no more than its share, the oldest of the program. */
+  /** Removes the oldest line; while the runtime has at most KEEP_OWN lines, the oldest line of the program. */
   #forget(): void {
     const first = this.#own > KEEP_OWN ? 0 : this.#arrivals.findIndex(({ line }) => line.stream !== 'runtime')
     const [gone] = this.#arrivals.splice(first, 1)

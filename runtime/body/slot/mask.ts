@@ -1,24 +1,24 @@
 /**
- * What a program says with one of its config values in it, as a library does in the message of an error, gets the name in
- * the place of the value, before it is in a log, a status or a receipt (HANDOVER 15.5). It finds the value as it was set:
- * a program that writes it in another way is not kept from it.
+ * Replaces config values by their names in what a program says, before the text is in a log, a status or a receipt
+ * (HANDOVER 15.5): a library may put a password into the message of an error. Only the value exactly as it was set is
+ * found; a program can print an encoded value.
  */
 import type { FromProgram } from '../../sdk/wire.ts'
 
 export type Mask = (text: string) => string
 
-/** Shorter ones stand in many texts by chance: `1`, `true`, `main`. */
+/** Characters. Shorter values occur in many texts by chance: `1`, `true`, `main`. */
 const LEAST = 8
 /** Fields of messages that hold text of the author's code. */
 const TEXTS = ['text', 'message', 'stack', 'reason', 'note'] as const
 
-/** Null when there is nothing to look for. */
+/** Null when no value is long enough to be masked. */
 export function maskOf(values: Readonly<Record<string, string>>): Mask | null {
   const found = Object.entries(values)
-    // a log has lines
+    // Each line of the value, too: a log splits text into lines.
     .flatMap(([name, value]) => [value, ...value.split(/\r?\n/)].map((part): [string, string] => [part.trim(), name]))
     .filter(([part]) => part.length >= LEAST)
-    // of two that begin alike the longer one first
+    // The longest first: a value may be the beginning of another one.
     .sort(([a], [b]) => b.length - a.length)
   if (found.length === 0) return null
   return (text) => found.reduce((masked, [part, name]) => masked.replaceAll(part, `[${name}]`), text)

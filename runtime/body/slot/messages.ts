@@ -1,4 +1,4 @@
-/** Invariant: what a program says is data from a stranger; anything outside the schema is null, never an exception. */
+/** The schema of what a program may send to the body. Anything else is parsed to null, never to an exception. */
 import * as z from 'zod'
 import { MAX_STATE } from '../../sdk/statearea.ts'
 import { ENTERED, FAIL_CODES, type FromProgram, LOG_LEVELS } from '../../sdk/wire.ts'
@@ -63,7 +63,7 @@ export function parseFromProgram(line: string): FromProgram | null {
   }
 }
 
-/** What a program that says this is ended with, or ends itself with; `null`: what it said is no message. */
+/** The cause with which a program ends after this message, or null when it goes on. `message` null: the program sent something else. */
 export function lastWords(message: FromProgram | null): Cause | null {
   if (message === null) {
     return { code: 'takeover-failed', message: 'the program sent a message that is not in the protocol' }

@@ -1,13 +1,13 @@
 /**
- * Invariant: a trial is passed only by at least three heartbeats of which the last came after the trial had ended
- * (HANDOVER 7.1).
+ * Invariant: a trial is passed only by at least three heartbeats, the last of them after the trial's time is over
+ * (HANDOVER 7.1; test/runtime/monitor.test.ts).
  */
 import type { SlotStatus } from '../../../deploy/shared/api.ts'
 import { Timeout } from '../../plumbing/timeout.ts'
 import type { Cause } from './cause.ts'
 import type { Running } from './running.ts'
 
-/** Watches the heartbeats of the program that runs. */
+/** Watches the heartbeats of the running program. */
 export class Monitor {
   readonly #trial = new Timeout()
   readonly #silenceMs: number
@@ -23,7 +23,7 @@ export class Monitor {
     this.#onProved = onProved
   }
 
-  /** Starts watching anew: the program has the whole interval for its next heartbeat. */
+  /** Starts the interval anew: the program has all of it for its next heartbeat. */
   watch(): void {
     this.#silence.set(this.#silenceMs, this.#onLost)
   }
@@ -35,7 +35,7 @@ export class Monitor {
   beginTrial(trialMs: number): void {
     this.#phase = 'trial'
     this.#beats = 0
-    // What the program had sent before the end is read first: it does not show that the program outlived its trial.
+    // Timeout reads what was sent before the deadline first, so a heartbeat from within the trial does not end it.
     this.#trial.set(trialMs, () => {
       this.#phase = 'trial over'
     })
@@ -58,7 +58,7 @@ export class Monitor {
   }
 }
 
-/** HANDLES 6.8: late, or out of its cell, is as bad as silent. null when a heartbeat says nothing of the kind. */
+/** A program that is late, or has left its control group, is ended like a silent one (HANDLES 6.8). Null: it is well. */
 export function unwell(running: Running, beat: { lateUs: number }, lateMs: number): Cause | null {
   if (lateMs > 0 && beat.lateUs > lateMs * 1000) {
     const message = `the program reports a tick ${(beat.lateUs / 1000).toFixed(1)} ms late, at most ${lateMs} ms are allowed`
@@ -68,7 +68,7 @@ export function unwell(running: Running, beat: { lateUs: number }, lateMs: numbe
   return { code: 'left-cgroup', message: 'the program has left its control group' }
 }
 
-/** Ticks, rate and lateness as the heartbeats report them. */
+/** The number of ticks, and their rate, from the heartbeats. */
 export class TickRate {
   ticks = 0
   rateHz = 0
@@ -76,7 +76,7 @@ export class TickRate {
 
   beat(ticks: number): void {
     const now = performance.now()
-    // two that were heard at once say nothing of a rate
+    // Two heartbeats read in the same ms give no rate.
     if (now - this.#at < 1) return
     if (this.#at > 0 && ticks >= this.ticks) {
       const rate = (ticks - this.ticks) / ((now - this.#at) / 1000)

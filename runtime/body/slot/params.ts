@@ -1,6 +1,7 @@
 /**
- * Invariant: nothing is kept of a single change: however many come, there is one record of values, at most one message to
- * the program in LIVE_MS and one write to disk in SAVE_MS (HANDOVER 11.6). What was answered is on disk.
+ * Invariant: the body keeps nothing of a single change: however many come, there is one record of values, at most one
+ * message to the program in LIVE_MS and one write to disk in SAVE_MS, and a change is answered once it is on disk
+ * (HANDOVER 11.6; test/runtime/params.test.ts).
  */
 import type { ParamChange, ParamInfo } from '../../../deploy/shared/api.ts'
 import type { ManifestParam } from '../../../deploy/shared/bundle/params.ts'
@@ -13,13 +14,13 @@ import type { Owner } from './stateowner.ts'
 
 const LIVE_MS = 20
 const SAVE_MS = 100
-/** Whose values are kept: as many as a slot has releases to go back to, and some. */
+/** Programs whose values a slot keeps: more than it keeps releases for a rollback. */
 const MAX_PROGRAMS = 16
 
 type Declarations = Readonly<Record<string, ManifestParam>>
 type Values = Record<string, ParamValue>
 
-/** What one operator did since the last line of the log. */
+/** What one operator changed since the last log line. */
 interface UnreportedChanges {
   count: number
   changed: Map<string, { from: ParamValue; to: ParamValue }>
@@ -30,16 +31,16 @@ export class SlotParams {
   readonly #env: Pick<SlotEnv, 'params' | 'saveParams' | 'committed'>
   readonly #programs: Pick<Programs, 'current' | 'next'>
   readonly #note: (level: string, text: string) => void
-  /** What was set and not reset, by program; names and values may be of an earlier version of it (HANDOVER 11.8). */
+  /** Values that were set and not reset, by program; some may be of an earlier version of the program (HANDOVER 11.8). */
   readonly #sets: Map<string, Values>
-  /** What would be started, as it was found on disk; until the next commit. */
-  #waits: Promise<Runnable | null> | null = null
+  /** The program that would be started, loaded from disk; valid until the next commit. */
+  #committed: Promise<Runnable | null> | null = null
   #sentAt = 0
   #sending: NodeJS.Timeout | null = null
-  readonly #told = new Map<string, UnreportedChanges>()
+  readonly #unreported = new Map<string, UnreportedChanges>()
   #savedAt = 0
   #saved: Promise<void> = Promise.resolve()
-  /** A write that has not begun yet: it takes with it whatever is changed until then. */
+  /** A write that has not begun yet: it includes every change until it begins. */
   #save: Promise<void> | null = null
 
   constructor(
@@ -55,13 +56,13 @@ export class SlotParams {
     this.#sets = new Map(Object.entries(env.params(slot) ?? {}))
   }
 
-  /** What runs, or would be started. Throws `not-running` when there is neither. */
+  /** The program that runs, or would be started. Throws `not-running` when there is neither. */
   async program(): Promise<Runnable> {
     const runs = this.#programs.current?.runnable
     if (runs !== undefined) return runs
-    this.#waits ??= this.#env.committed(this.#slot)
-    const waits = await this.#waits
-    if (waits !== null) return waits
+    this.#committed ??= this.#env.committed(this.#slot)
+    const committed = await this.#committed
+    if (committed !== null) return committed
     throw new Refusal('not-running', `slot ${this.#slot} has no program`, `medulla push --slot ${this.#slot}`)
   }
 
@@ -80,10 +81,10 @@ export class SlotParams {
     })
   }
 
-  /** Resolves when it is on disk. Throws Refusal `bad-param`, with nothing changed, when any part of it does not fit. */
+  /** Resolves when the change is on disk. Throws Refusal `bad-param`, with nothing changed, when a part of it is not allowed. */
   change(change: ParamChange, of: Owner, who: string): Promise<void> {
     if (this.#env.params(this.#slot) === null) {
-      const message = `the first program of slot ${this.#slot} is in its trial: nothing is kept of it yet`
+      const message = `the first program of slot ${this.#slot} is in its trial: it has no parameters on disk yet`
       throw new Refusal('not-running', message, 'set it again when the push has ended')
     }
     const before = this.values(of)
@@ -94,9 +95,9 @@ export class SlotParams {
     return this.#persist()
   }
 
-  /** HANDOVER 11.4: forgets what the program that runs from now on has no use for; says what, for whoever pushed it. */
+  /** Forgets the values that the newly committed program does not allow, and returns a note on each for the pusher (HANDOVER 11.4). */
   settle(of: Owner): string[] {
-    this.#waits = null
+    this.#committed = null
     const declared = of.manifest.params
     const notes: string[] = []
     const kept = { ...this.#setOf(of) }
@@ -107,7 +108,7 @@ export class SlotParams {
       const now = known === null ? 'it has no such parameter' : `it is ${known.value}, allowed is ${allowed(known)}`
       notes.push(`${name}=${value} was not kept: ${now}`)
     }
-    // includes parameters taken over from a program of another name (takesStateOf)
+    // The values may come from a program of another name (takesStateOf): then this one has none of its own yet.
     const isNew = !this.#sets.has(of.program) && Object.keys(kept).length > 0
     this.#put(of, kept)
     for (const note of notes) this.#note('warn', note)
@@ -116,7 +117,7 @@ export class SlotParams {
     return notes
   }
 
-  /** The present values; to a program that was parked, before it goes on (HANDOVER 11.5). */
+  /** Sends the present values; a parked program gets them before it goes on (HANDOVER 11.5). */
   tell(running: Running | null): void {
     if (running === null) return
     const values = this.values(running.runnable)
@@ -132,7 +133,7 @@ export class SlotParams {
     return this.#sets.get(program) ?? (takesStateOf === undefined ? undefined : this.#sets.get(takesStateOf)) ?? {}
   }
 
-  /** The program whose parameters were changed longest ago is forgotten first. */
+  /** When there are too many programs, forgets the one whose parameters were changed longest ago. */
   #put({ program }: Owner, set: Values): void {
     this.#sets.delete(program)
     this.#sets.set(program, set)
@@ -161,16 +162,17 @@ export class SlotParams {
   }
 
   #remember(before: Values, after: Values, who: string): void {
-    const told = this.#told.get(who) ?? { count: 0, changed: new Map() }
-    this.#told.set(who, told)
-    told.count++
+    const unreported = this.#unreported.get(who) ?? { count: 0, changed: new Map() }
+    this.#unreported.set(who, unreported)
+    unreported.count++
     for (const [name, to] of Object.entries(after)) {
-      const from = told.changed.get(name)?.from ?? before[name]
-      if (from !== undefined && (before[name] !== to || told.changed.has(name))) told.changed.set(name, { from, to })
+      const from = unreported.changed.get(name)?.from ?? before[name]
+      if (from !== undefined && (before[name] !== to || unreported.changed.has(name)))
+        unreported.changed.set(name, { from, to })
     }
   }
 
-  /** The first change at once; what comes right after it, together. */
+  /** Sends the first change at once, and those of the next LIVE_MS in one message. */
   #send(): void {
     if (this.#sending !== null) return
     const wait = this.#sentAt + LIVE_MS - performance.now()
@@ -202,16 +204,16 @@ export class SlotParams {
     if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait))
     this.#save = null
     this.#savedAt = performance.now()
-    this.#tellLog()
+    this.#reportChanges()
     await this.#env.saveParams(this.#slot, Object.fromEntries(this.#sets))
   }
 
-  #tellLog(): void {
-    for (const [who, { count, changed }] of this.#told) {
+  #reportChanges(): void {
+    for (const [who, { count, changed }] of this.#unreported) {
       const list = [...changed].map(([name, { from, to }]) => `${name} ${from} -> ${to}`)
       const often = count > 1 ? ` (${count} changes)` : ''
       this.#note('info', `params: ${list.join(', ') || 'as they were'}, by ${who}${often}`)
     }
-    this.#told.clear()
+    this.#unreported.clear()
   }
 }

@@ -1,8 +1,7 @@
 /**
- * Invariant: at any instant at most one of a slot's programs has been given the newest fencing number, and only this file
- * gives one (design invariant "Writer", HANDOVER 6).
+ * Invariant: at most one of a slot's programs has the newest fencing number (HANDOVER 6; test/e2e/swap.test.ts).
  *
- * The three roles of a slot, and the moves between them. When to make which move is slot.ts's business.
+ * The three roles of a slot (`current`, `next`, `old`), and the moves between them; slot.ts decides when to make which.
  */
 import type { Snapshot } from '../../sdk/wire.ts'
 import type { Cause, Consequence } from './cause.ts'
@@ -12,7 +11,7 @@ import type { Runnable, Running } from './running.ts'
 import { fillInbox, readSnapshot } from './snapshots.ts'
 import { type OwnState, takesStateOf } from './stateowner.ts'
 
-/** HANDOVER 3.8: who may say what, so that no program answers for another one. */
+/** Which role may send which message, so that no program answers for another one (HANDOVER 3.8). */
 const SPEAKERS: Partial<Record<Event, 'current' | 'next'>> = {
   ready: 'next',
   started: 'next',
@@ -29,31 +28,32 @@ const SPEAKERS: Partial<Record<Event, 'current' | 'next'>> = {
 
 type About = Parameters<SlotEnv['launch']>[0]
 
-/** HANDLES 10.5: a program that may still run although it was frozen and killed. */
+/** A program may still run although it was frozen and killed (HANDLES 10.5). */
 class Unfenced extends Error {}
 
 export class Programs {
   readonly #slot: string
   readonly #env: Pick<SlotEnv, 'owner' | 'launch' | 'loadCheckpoint'>
   #generation = 0
-  /** holds the lease, or held it last */
+  /** The program that holds the lease, or held it last. */
   current: Running | null = null
-  /** the candidate */
+  /** The candidate. */
   next: Running | null = null
-  /** the parked predecessor of a program in its trial */
+  /** The parked predecessor of a program in its trial. */
   old: Running | null = null
-  /** What ran last: a crash is reported, and undone, with it. */
+  /** The program that ran last, for the receipt of a crash and as the target of a rollback. */
   last: Running | null = null
   /** Newest fencing number of the slot. */
   fence = 0
-  /** What the current one copied ahead, and what the new one handed back. */
+  /** The state that the current program copied ahead. */
   copied: Snapshot | null = null
+  /** The state that a program in its trial gave back. */
   handedBack: Snapshot | null = null
   /** performance.now() at which the body saw that the old program had parked. */
   parkedAt = 0
-  /** Where the program that parked last has its state. */
+  /** The program that parked last, and its state. */
   parked: { running: Running; snapshot: Snapshot } | null = null
-  /** What the candidate began with, or would have, had it replaced a program of another name. */
+  /** The candidate's own checkpoint: with it a program begins that replaces one of another name. */
   own: OwnState = null
   #inbox: Snapshot | null = null
 
@@ -62,7 +62,7 @@ export class Programs {
     this.#env = env
   }
 
-  /** Resolves when the candidate's process is there, and its release is on disk (HANDOVER 4.7). */
+  /** Resolves when the candidate's process is started and its release is on disk (HANDOVER 4.7). */
   async launchNext(
     runnable: Runnable,
     given: Pick<About, 'log' | 'params'>,
@@ -82,8 +82,8 @@ export class Programs {
   }
 
   /**
-   * The event that a message or an exit is, by the role that its program has when it is handled: roles may change while it
-   * waits. Null: a program without a role, or one whose role may not say this (HANDOVER 3.8).
+   * The event of a message or an exit, by the role of the program when the message is handled: the role may have changed
+   * while the message was queued. Null: the program has no role, or its role may not send this message (HANDOVER 3.8).
    */
   event(kind: Event | 'died' | 'failed', from: Running | null, said: Cause | null): Event | null {
     if (from === null) return kind as Event
@@ -97,12 +97,12 @@ export class Programs {
     return SPEAKERS[kind] === role ? kind : null
   }
 
-  /** How long the program has run that holds the lease, in ms; null when none does. */
+  /** How long the program that holds the lease has run, in ms; null when there is none. */
   get ranMs(): number | null {
     return this.current === null ? null : performance.now() - this.current.startedAt
   }
 
-  /** What is known of an event of `from`, for its cause. */
+  /** What is known about an event of `from`, for verdict.ts. */
   evidence(kind: Event | 'died' | 'failed', from: Running | null, said: Cause | null) {
     const { fatal = null, ending = null } = from?.child ?? {}
     const entered = this.next?.child.entered ?? null
@@ -115,9 +115,9 @@ export class Programs {
   }
 
   /**
-   * What an action that threw comes to. HANDLES 10.5: nobody gets the handles of a program that may still run; and a slot
-   * that could not do what its state stands for (a disk that gives no fencing numbers, no memory for a state) is no better.
-   * Null: everything was being ended anyway. A program that could not be started, and never was, may be started later.
+   * The event after an action that threw. Nobody gets the handles of a program that may still run (HANDLES 10.5), and a slot
+   * that failed in the middle of a row (no fencing number from the disk, no memory for a state) is treated the same way. A
+   * program that was never started may be started later. Null: every program was being ended anyway.
    */
   afterError(event: Event, action: Action, error: Error): Consequence | null {
     if (event === 'halt' || event === 'unfenced' || event === 'close') return null
@@ -127,13 +127,13 @@ export class Programs {
     return { event: 'unfenced', said: { code, message } }
   }
 
-  /** The program that the candidate replaces without going on with its state (HANDOVER 5.9). */
+  /** The running program, where the candidate does not take its state (HANDOVER 5.9). */
   get replaced(): Running | null {
     const { current, next } = this
     return current === null || next === null || takesStateOf(next.runnable, current.runnable) ? null : current
   }
 
-  /** The same once it has parked, with its last state. */
+  /** The parked program and its last state, where the program in its trial did not take that state. */
   get lastOfReplaced(): [Running | null, Snapshot | null] {
     const { current, old, parked } = this
     const isReplaced = current !== null && old !== null && !takesStateOf(current.runnable, old.runnable)
@@ -151,11 +151,11 @@ export class Programs {
     next.child.send({ t: 'preload', swap, snapshot: copied, ...own })
   }
 
-  /** From `running`: it has parked, or has given its state back. */
+  /** `running` has parked, or has given its state back. */
   yielded(running: Running, snapshot: Snapshot): void {
     const role = this.role(running)
     if (role === 'current') this.handedBack = snapshot
-    // the new program's word may be heard first
+    // The role is `old` already when the body read the new program's `took` first.
     if (role !== null) this.parked = { running, snapshot }
   }
 
@@ -176,7 +176,7 @@ export class Programs {
     })
   }
 
-  /** HANDOVER 7.2: the new program gives its state back, in the old one's version. */
+  /** Asks the new program for its state, in the old program's version (HANDOVER 7.2). */
   handBack(swap: string): void {
     const { fence } = this
     this.current?.child.send({
@@ -188,20 +188,20 @@ export class Programs {
     })
   }
 
-  /** A first start, or one after a crash: with the last checkpoint, where there is one. */
+  /** Starts the candidate from its last checkpoint, where there is one: there is no program that hands over a state. */
   async startNext(why: 'start' | 'restart'): Promise<void> {
     const next = this.next
     if (next === null) return
     const snapshot = await this.#ownState(next)
     this.#grant(next)
-    // stopped with the rest when its predecessor was forced out
+    // It was frozen with the whole slot when its predecessor was forced out.
     next.child.thaw()
     next.child.raise?.()
     const edges = this.#env.owner.edges(this.#slot)
     next.child.send({ t: 'start', fence: this.fence, why, snapshot, values: this.#values(), edges })
   }
 
-  /** The candidate is the one that runs; what ran before it is parked, when `keepOld`. */
+  /** Makes the candidate the running program; with `keepOld` its predecessor stays parked. */
   promote(keepOld: boolean): void {
     this.old = keepOld ? this.current : null
     if (keepOld) this.parkedAt = performance.now()
@@ -213,14 +213,14 @@ export class Programs {
     this.last = this.current
   }
 
-  /** HANDLES 10.4: what cannot be seen stopped is ended. Throws Unfenced when that is not seen either. */
+  /** Kills the old program when it is not seen stopped in time (HANDLES 10.4). Throws Unfenced when its end is not seen either. */
   async freezeOld(): Promise<void> {
     const child = this.old?.child
     if (child === undefined || (await child.freeze()) || (await child.kill())) return
     throw new Unfenced('the old program could be neither stopped nor ended')
   }
 
-  /** HANDLES 10.6: stopped first, so that nobody writes over them. What could not be done. */
+  /** Stops every program first, so that none overwrites a safe level (HANDLES 10.6). Returns what could not be done. */
   async safeLevels(): Promise<string[]> {
     const children = [this.current, this.next, this.old].flatMap((running) => (running === null ? [] : [running.child]))
     const stopped = await Promise.all(
@@ -236,8 +236,8 @@ export class Programs {
   }
 
   /**
-   * Called off after the yield was asked for, and the candidate is dead: whether it has parked or not, it goes on under a
-   * new number. Until it hears that, it may still be writing under the one it has, which is therefore not barred.
+   * The swap was called off after the yield was asked for, and the candidate is dead. The running program goes on under a
+   * new fencing number, whether it has parked or not. Its present number stays valid: it may write until it reads `resume`.
    */
   resumeCurrent(): void {
     this.#grant(this.current)
@@ -245,14 +245,14 @@ export class Programs {
   }
 
   /**
-   * HANDOVER 7.3: the new program's state, migrated down, goes into the old one's inbox when every byte of it is what it
-   * said. Returns why it cannot be used, or null.
+   * Puts the new program's state, migrated down, into the old program's inbox if it matches its root (HANDOVER 7.3).
+   * Returns why it cannot be used, or null.
    */
   async takeBack(): Promise<string | null> {
     const { current, old, handedBack } = this
     this.handedBack = null
     if (current === null || old === null || handedBack === null) return null
-    // the old one goes on with its own, as it was
+    // The old program has a state of its own, and goes on with that.
     if (!takesStateOf(current.runnable, old.runnable)) return null
     try {
       const { meta, state } = await readSnapshot(current.child.options.dir.outbox, handedBack)
@@ -264,8 +264,8 @@ export class Programs {
   }
 
   /**
-   * Call it when the new program is dead: the old one goes on from its inbox, or from where it parked. Returns the age in
-   * ms of a parked state; null when the inbox was used.
+   * To be called when the new program is dead: the old one goes on from its inbox, or from where it parked. Returns the age
+   * of the parked state in ms; null when the inbox was used.
    */
   resumeOld(): number | null {
     const { old } = this
@@ -282,14 +282,14 @@ export class Programs {
     return snapshot === null ? performance.now() - this.parkedAt : null
   }
 
-  /** Forgets and ends a program; it is seen to be gone when this resolves. Throws Unfenced when it is not. */
+  /** Ends a program and clears its role; resolves when its end was seen. Throws Unfenced when it was not. */
   async kill(role: 'current' | 'next' | 'old'): Promise<void> {
     const running = this[role]
     this[role] = null
     await this.#kill(running)
   }
 
-  /** As `kill`, for a program whose death is itself waited for: it keeps its role until that event. */
+  /** As `kill`, but the program keeps its role until its exit is handled: forcing and stopping wait for that event. */
   async end(role: 'current'): Promise<void> {
     await this.#kill(this[role])
   }
@@ -299,7 +299,7 @@ export class Programs {
     throw new Unfenced(`process ${running.child.pid} was killed, and has not ended`)
   }
 
-  /** SIGKILL to all of them; each keeps its role until its death is handled. */
+  /** SIGKILL to every program; each keeps its role until its exit is handled. */
   async killAll(deadlineMs: number): Promise<void> {
     const all = [this.current, this.next, this.old].flatMap((running) => (running === null ? [] : [running.child]))
     await Promise.all(all.map((child) => child.kill(deadlineMs)))
@@ -309,7 +309,7 @@ export class Programs {
     await Promise.allSettled([this.kill('current'), this.kill('next'), this.kill('old')])
   }
 
-  /** The program's last checkpoint in its inbox, where there is one. */
+  /** Puts the program's last checkpoint into its inbox; null when there is none. */
   async #ownState({ child, runnable }: Running): Promise<Snapshot | null> {
     const checkpoint = await this.#env.loadCheckpoint(this.#slot, runnable)
     this.own = checkpoint
@@ -318,7 +318,7 @@ export class Programs {
     return fillInbox(child.options.dir.inbox, bytes, { stateVersion, encoding, values: {}, seqnos: {}, schedule: [] })
   }
 
-  /** HANDOVER 7.8 */
+  /** What each handle is driven to: a program that starts or goes on takes these values over (HANDOVER 7.8). */
   #values(): Record<string, number> {
     return this.#env.owner.values(this.#slot)
   }
@@ -329,7 +329,7 @@ export class Programs {
   }
 }
 
-/** The state version to write for `reader`; 0, as it is, for one that keeps none, or has another one of its own. */
+/** The version in which to write the state for `reader`. 0, no migration: the reader has no state, or another one of its own. */
 function readerVersion(reader: Running | null, writer: Running | null): number {
   if (reader === null || writer === null) return 0
   const related = takesStateOf(reader.runnable, writer.runnable) || takesStateOf(writer.runnable, reader.runnable)

@@ -1,7 +1,8 @@
 /**
- * Invariant: what the disk refuses keeps a slot from nothing: it is said, and the slot goes on (HANDLES 6.11).
+ * Invariant: a failed write to disk never keeps a slot from stopping: the failure is logged, and the slot goes on (HANDLES
+ * 6.11; test/e2e/disk.test.ts).
  *
- * What a slot writes of its life, apart from upgrades.
+ * What a slot writes about starts, stops and failures; upgrades are in entries.ts.
  */
 import type { Outcome } from '../../../deploy/shared/api.ts'
 import { lifeEntry } from './entries.ts'
@@ -10,7 +11,7 @@ import type { Programs } from './programs.ts'
 import type { Upgrade } from './upgrade.ts'
 
 export class SlotRecords {
-  /** Fingerprint of who ordered it; null when nobody did. */
+  /** Fingerprint of the operator who ordered the start; null when nobody did. */
   startedBy: string | null = null
   stoppedBy: string | null = null
   readonly #slot: string
@@ -27,24 +28,24 @@ export class SlotRecords {
     this.#note = note
   }
 
-  /** Not to be started at boot. Null, or that it is not on disk. */
+  /** Records that the program is not to be started at boot. Resolves to null, or to why that is not on disk. */
   stopped(): Promise<string | null> {
     return this.#written('the stop', this.#env.setStopped(this.#slot, true))
   }
 
-  /** HANDOVER 7.7: the release failed through its own fault. */
+  /** Records that the release failed through its own fault, so that it is refused until `--retry` (HANDOVER 7.7). */
   undone({ to, pusher = '' }: Pick<Upgrade, 'to' | 'pusher'>): Promise<string | null> {
     return this.#written('that this release failed', this.#env.undone(this.#slot, to, pusher))
   }
 
-  /** Start and stop. */
+  /** The receipt of a start, a restart or a stop. */
   async life(outcome: Outcome, { fence, last }: Pick<Programs, 'fence' | 'last'>): Promise<void> {
     const entry = lifeEntry(this.#slot, outcome, fence, { runs: last?.runnable ?? null, cause: null })
     const by = outcome === 'started' ? this.startedBy : outcome === 'stopped' ? this.stoppedBy : null
     await this.#env.receipt(by === null ? entry : { ...entry, pusher: by })
   }
 
-  /** `failures`: so many in a row; 0: it was not started. */
+  /** The receipt of a crash or a wait. `failures`: crashes in a row. */
   async failed(outcome: Outcome, fence: number, about: Parameters<typeof lifeEntry>[3]): Promise<void> {
     await this.#env.receipt(lifeEntry(this.#slot, outcome, fence, about))
   }

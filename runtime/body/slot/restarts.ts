@@ -1,17 +1,17 @@
-/** Invariant: a program that crashes again and again is started less and less often (HANDOVER 9.2). */
+/** The backoff between restarts: it doubles with each crash (HANDOVER 9.2). */
 
 import { Backoff } from '../../plumbing/backoff.ts'
 
 const FIRST_MS = 100
-/** One that ran for so long begins at the first wait again. */
+/** After a run of this length the backoff begins at FIRST_MS again. ms */
 const CALM_MS = 10_000
 
 export class Restarts {
-  /** After crashes, since the runtime began. */
+  /** Restarts after crashes, since the runtime began. */
   total = 0
   readonly #backoff: Backoff
-  #again = false
-  /** performance.now(); null while nothing runs. */
+  #isRestart = false
+  /** performance.now() at which the program began to run; null while none runs. */
   #ranSince: number | null = null
   #timer: NodeJS.Timeout | null = null
 
@@ -19,7 +19,7 @@ export class Restarts {
     this.#backoff = new Backoff(FIRST_MS, mostMs)
   }
 
-  /** It crashed, or could not be started at all: then it was never calm. */
+  /** Calls `start` after the backoff: the program crashed, or could not be started. */
   later(start: () => void): void {
     if (this.#ranSince !== null && performance.now() - this.#ranSince > CALM_MS) this.#backoff.reset()
     this.#ranSince = null
@@ -27,14 +27,14 @@ export class Restarts {
     this.expectRestart()
   }
 
-  /** The next start is of what ran before. */
+  /** The next start counts as a restart. */
   expectRestart(): void {
-    this.#again = true
+    this.#isRestart = true
   }
 
-  /** What ran before is about to be started again. */
+  /** Whether the next start is a restart of the program that ran before. */
   get isRestartDue(): boolean {
-    return this.#again
+    return this.#isRestart
   }
 
   cancel(): void {
@@ -42,19 +42,19 @@ export class Restarts {
     this.#timer = null
   }
 
-  /** It runs. True when this was a start and no restart. */
+  /** The program runs. Returns true after a start, false after a restart. */
   back(): boolean {
-    const again = this.#again
-    this.#again = false
+    const isRestart = this.#isRestart
+    this.#isRestart = false
     this.#ranSince = performance.now()
-    if (again) this.total++
-    return !again
+    if (isRestart) this.total++
+    return !isRestart
   }
 
-  /** What crashed is over: it was proven in a trial, or stopped. */
+  /** Ends the series of crashes: a program passed its trial, was stopped, or waits. */
   reset(): void {
     this.#backoff.reset()
-    this.#again = false
+    this.#isRestart = false
     this.#ranSince = performance.now()
   }
 }

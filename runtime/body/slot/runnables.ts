@@ -1,10 +1,10 @@
-/** Invariant: what is started was verified: just now at the door, or again against its install record. */
+/** Programs that can be started: each was verified, at its push or again against its install record. */
 import type { Bundles } from '../../store/bundles.ts'
 import { writeProgram } from '../../store/entry.ts'
 import type { Verified } from '../../store/verifier.ts'
 import type { Runnable } from './running.ts'
 
-/** From the door: the files are already in memory, and on their way to the store. */
+/** From a push: the files are in memory, and `stored` resolves when they are in the store. */
 export function verified(from: Verified, stored: Promise<unknown>): Runnable {
   const { digest, release, signer, manifest, files } = from
   return {
@@ -20,7 +20,7 @@ export function verified(from: Verified, stored: Promise<unknown>): Runnable {
   }
 }
 
-/** From the store; throws Refusal `bad-hash` when a byte of it was changed since it was installed. */
+/** From the store; throws Refusal `bad-hash` when a byte was changed since the release was installed. */
 export async function stored(bundles: Bundles, digest: string): Promise<Runnable> {
   const { record, release } = await bundles.load(digest)
   return {

@@ -1,4 +1,4 @@
-/** A program that can be started, an instance of it, and both together. */
+/** The types of a program that can be started, of an instance of it, and of both together. */
 import type { Manifest } from '../../../deploy/shared/bundle/manifest.ts'
 import type { Release } from '../../../deploy/shared/bundle/release.ts'
 import type { Entered, ToProgram } from '../../sdk/wire.ts'
@@ -12,44 +12,44 @@ export interface Runnable {
   version: string
   signer: string
   counter: number
-  /** What it was built for. */
+  /** The processor and the Node version it was built for. */
   platform: Pick<Release, 'arch' | 'node'>
   manifest: Manifest
-  /** It is on disk. */
+  /** Resolves when the release is on disk. */
   readonly stored: Promise<unknown>
-  /** Writes program.mjs into the folder of the instance that is there for it, verified again where it comes from disk. */
+  /** Writes program.mjs and its assets into the instance's folder; a release from disk is verified again. */
   extract(folder: string): Promise<void>
 }
 
-/** An instance of a program as its slot knows it: a process (child.ts), or one that is simulated. */
+/** An instance of a program: a process (child.ts), or a simulated one (testkit). */
 export interface ProgramInstance {
   readonly options: { readonly dir: RunDir }
   readonly pid: number
   readonly freezeMs: number
-  /** Highest fencing number it may use. */
+  /** The highest fencing number that it may use. */
   fence: number
-  /** What it said before it died, or what the body ended it for. */
+  /** What the program said before it died, or why the body ended it. */
   readonly fatal: Cause | null
-  /** How far its first rehearsal has come. */
+  /** How far the first rehearsal has come. */
   readonly entered?: Entered | null
   /** How a process ended: `exit code 0`, `SIGKILL`. */
   readonly ending?: string | null
   send(message: ToProgram): void
-  /** True when nothing of it can run, until `thaw`. */
+  /** True when it was seen that nothing of the instance can run; valid until `thaw`. */
   freeze(): Promise<boolean>
   thaw(): void
-  /** To the priority of a program that holds the hardware (HANDOVER 4.10). */
+  /** Gives the instance the priority of a program that drives the hardware (HANDOVER 4.10). */
   raise?(): void
-  /** True when its end was seen in time. */
+  /** SIGKILL; true when the end was seen in time. */
   kill(deadlineMs?: number): Promise<boolean>
-  /** HANDLES 6.8: whether it is still in the cell it was started in. */
+  /** Whether the process is still in the control group in which it was started (HANDLES 6.8). */
   contained(): boolean
 }
 
-/** An instance and what it runs. */
+/** An instance with its program. */
 export interface Running {
   readonly child: ProgramInstance
   readonly runnable: Runnable
-  /** performance.now() when it became the one that runs */
+  /** performance.now() when it became the running program. */
   startedAt: number
 }

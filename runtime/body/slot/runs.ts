@@ -1,15 +1,15 @@
 /**
- * Invariant: how a release did is on disk when it changes for the choice of a rollback, and else written at most once for
- * each doubling of the time that it runs (HANDOVER 7.11).
+ * Records how well each release runs, for the choice of a rollback. The record is written when the choice could change, and
+ * otherwise at most once for each doubling of the run's length (HANDOVER 7.11).
  */
 import type { ReleaseRun } from '../../../deploy/shared/api.ts'
 import type { SlotEnv } from './env.ts'
 import type { Programs } from './programs.ts'
 import type { Running } from './running.ts'
 
-/** A run of this length is a good one. ms, before MEDULLA_TIME_SCALE */
+/** A release that ran this long ran well. ms, before MEDULLA_TIME_SCALE */
 const WELL_MS = 60_000
-/** Between two writes, at most: setTimeout takes no more than 24 days. */
+/** Longest time between two writes, because setTimeout takes at most 24 days. ms */
 const MOST_MS = 24 * 3_600_000
 
 export class Runs {
@@ -17,7 +17,7 @@ export class Runs {
   readonly #env: Pick<SlotEnv, 'runOf' | 'saveRun' | 'timeScale'>
   readonly #programs: Pick<Programs, 'role'>
   readonly #note: (level: string, text: string) => void
-  /** The run that is under way. */
+  /** The program whose run is being timed. */
   #running: Running | null = null
   #timer: NodeJS.Timeout | null = null
 
@@ -33,21 +33,21 @@ export class Runs {
     this.#note = note
   }
 
-  /** A committed program runs from now on. */
+  /** A committed program begins to run. */
   begin(running: Running | null): void {
     this.rest()
     this.#running = running
     if (running !== null) this.#wait(this.#wellMs)
   }
 
-  /** It was stopped, or another program is committed in its place. */
+  /** The program was stopped or replaced. */
   ended(): void {
     const running = this.#running
     this.begin(null)
     if (running !== null) this.#save(running, (run) => ({ ...run, well: run.well || run.crashes === 0 }))
   }
 
-  /** `recorded`: this crash is one that is written down (HANDOVER 9.10). */
+  /** `recorded`: this crash has a receipt (HANDOVER 9.10). */
   crashed(recorded: boolean): void {
     const running = this.#running
     this.begin(null)
@@ -67,17 +67,17 @@ export class Runs {
   }
 
   #wait(ms: number): void {
-    this.#timer = setTimeout(() => this.#ranOn(), Math.min(ms, MOST_MS))
+    this.#timer = setTimeout(() => this.#onTimer(), Math.min(ms, MOST_MS))
     this.#timer.unref()
   }
 
-  #ranOn(): void {
+  #onTimer(): void {
     const running = this.#running
     const role = running === null ? null : this.#programs.role(running)
     if (running === null || role === null) return this.begin(null)
     const ranMs = performance.now() - running.startedAt
     this.#wait(Math.max(ranMs, this.#wellMs))
-    // parked, in the trial of another one: that is no running
+    // A program that is parked, in the trial of its successor, does not run.
     if (role === 'current') this.#save(running, (run) => ({ ...run, well: true }))
   }
 
@@ -87,6 +87,8 @@ export class Runs {
     const ranMs = Math.max(before.ranMs, Math.round(performance.now() - running.startedAt))
     this.#env
       .saveRun(this.#slot, digest, change({ ...before, ranMs }), written)
-      .catch((error: Error) => this.#note('error', `how the release did is not on disk: ${error.message}`))
+      .catch((error: Error) =>
+        this.#note('error', `the record of this release's runs could not be written: ${error.message}`),
+      )
   }
 }

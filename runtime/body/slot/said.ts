@@ -1,18 +1,18 @@
 /**
- * Invariant: text of a program stands in a sentence of the runtime only in quotation marks, cut, and on one line, so that it
- * cannot be taken for the runtime's own words (HANDOVER 3.9; test/e2e/hostiletext.test.ts).
+ * Invariant: a sentence of the runtime holds a program's text only in quotation marks, cut, and on one line, so that nobody
+ * takes it for the runtime's own words (HANDOVER 3.9; test/e2e/hostiletext.test.ts).
  */
 import type { Cause } from './cause.ts'
 
 /** Characters of a program's text in a sentence or a receipt; the slot's log holds more. */
 export const MAX_SAID = 300
 
-/** Whatever moves a cursor, ends a line or reorders text: control, format, line separators. */
+/** Characters that move a cursor, end a line or reorder text: control, format, line separators. */
 const UNPRINTABLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]+/gu
 
-/** On one line and cut, for a field of its own. */
+/** The text on one line and cut, for a field of a receipt. */
 export function oneLine(text: string, most = MAX_SAID): string {
-  // cut before the search, too: 4,096 characters may come with every heartbeat
+  // Cut before the search, which is slow: 4,096 characters may come with every heartbeat.
   const clean = text
     .slice(0, 2 * most)
     .replace(UNPRINTABLE, ' ')
@@ -20,7 +20,7 @@ export function oneLine(text: string, most = MAX_SAID): string {
   return clean.length <= most ? clean : `${clean.slice(0, most - 1)}…`
 }
 
-/** For a sentence: `"the arm is stuck"`. */
+/** The text in quotation marks, for a sentence: `"the arm is stuck"`. */
 export const quoted = (text: string): string => JSON.stringify(oneLine(text))
 
 /** The cause as one sentence, the program's own words last. */
@@ -28,7 +28,7 @@ export function sentence({ message, said }: Pick<Cause, 'message' | 'said'>): st
   return said === undefined ? message : `${message}; the program said: ${quoted(said)}`
 }
 
-/** A length of time as a person says it: `0.4 s`, `9 s`, `3 h 5 min`. */
+/** A length of time for a sentence: `0.4 s`, `9 s`, `3 h 5 min`. */
 export function lasted(ms: number): string {
   const seconds = Math.round(ms / 1000)
   if (seconds < 10) return `${Number((ms / 1000).toFixed(1))} s`

@@ -1,7 +1,7 @@
 /**
- * Invariant: at any instant at most one program of this slot has a live lease, and this file is the only one that moves it.
+ * Invariant: at any instant at most one program of this slot has a live lease (test/runtime/lifecycle.test.ts).
  *
- * The shell around lifecycle.ts: it turns messages, exits and timers into events, and does the actions in order. What a
+ * The driver of lifecycle.ts: it turns messages, exits and timers into events, and performs the actions in order. What a
  * state means is in the table: nothing here asks for a state by its name.
  */
 import type { Outcome, SlotStatus } from '../../../deploy/shared/api.ts'
@@ -34,7 +34,7 @@ export class Slot {
   #programs: Programs
   #upgrade: Upgrade | null = null
   #reserved = false
-  /** Orders to stop so far, and how many when the slot was reserved (HANDOVER 2.9). */
+  /** Number of stops so far, and at the reservation: a stop in between calls the push off (HANDOVER 2.9). */
   #stops = { now: 0, reserved: 0 }
   #monitor: Monitor
   #deadline: Deadline
@@ -44,7 +44,7 @@ export class Slot {
     exit: (running: Running) => this.#post('died', running),
   }
   #restarts: Restarts
-  #pace = new TickRate()
+  #tickRate = new TickRate()
   #checkpoints: Checkpoints
   #records: SlotRecords
   #stopping: ((problem: string | null) => void)[] = []
@@ -74,7 +74,7 @@ export class Slot {
     return this.#state
   }
 
-  /** HANDOVER 2.4: one upgrade at a time; the second one is told so at once. Release with `launch` or `abandon`. */
+  /** Throws `in-progress` when an upgrade is under way (HANDOVER 2.4). To be followed by `launch` or `abandon`. */
   reserve(): void {
     this.#env.admit(this.name)
     if (this.#reserved || this.#upgrade !== null || !accepts(this.#state, 'launch'))
@@ -91,26 +91,26 @@ export class Slot {
     return this.#programs.current?.runnable ?? null
   }
 
-  /** What a failed upgrade goes back to: what runs, or what is about to be restarted. */
+  /** The program to which a failed upgrade goes back: the running one, or one about to be restarted. */
   get goesBackTo(): Runnable | null {
     return this.runs ?? (this.#restarts.isRestartDue ? this.#programs.last?.runnable : null) ?? null
   }
 
-  /** Takes the reservation; resolves when it has ended, one way or the other. */
+  /** Uses the reservation; resolves when the upgrade has ended. */
   launch(upgrade: Upgrade): Promise<unknown> {
     this.#reserved = false
     this.#upgrade = upgrade
     if (this.#stops.now === this.#stops.reserved) this.#post('launch', null)
-    else void this.#calledOff({ code: 'interrupted', message: `slot ${this.name} was stopped meanwhile` })
+    else void this.#callOff({ code: 'interrupted', message: `slot ${this.name} was stopped meanwhile` })
     return upgrade.finished
   }
 
-  /** At boot: starts what ran. */
+  /** At boot: starts the committed program. */
   begin(): void {
     this.#post('start', null)
   }
 
-  /** To safe levels, with `halt` at once (HANDLES 6.7). Answers what could not be done: null, or that it is not on disk. */
+  /** Ends the program and drives safe levels; `halt` gives it no time (HANDLES 6.7). Resolves to null, or to why the stop is not on disk. */
   stop(how: 'stop' | 'halt', by: string | null): Promise<string | null> {
     if (step(this.#state, 'halt') === null) return Promise.resolve(null)
     return new Promise((resolve) => {
@@ -122,29 +122,29 @@ export class Slot {
     })
   }
 
-  /** SIGKILL to all of it, whatever the slot is doing; `halt` follows. */
+  /** SIGKILL to every program of the slot, in any state; the caller posts `halt` next. */
   killPrograms(deadlineMs: number): Promise<void> {
     return this.#programs.killAll(deadlineMs)
   }
 
-  /** Another slot has changed. */
+  /** Another slot has changed: a handle that a program here waits for may be free. */
   reconsider(): void {
     if (this.#failures.isFree) this.begin()
   }
 
-  /** Nothing runs here, nothing is about to, and no push has the slot. */
+  /** No program runs or is about to, and no push has reserved the slot. */
   get isIdle(): boolean {
     return accepts(this.#state, 'start') && !this.#reserved && this.#upgrade === null
   }
 
-  /** Starts what was stopped, by order of `by`. Throws `in-progress` when something runs or is about to. */
+  /** Starts the committed program, by order of `by`. Throws `in-progress` when a program runs or is about to. */
   start(by: string): Promise<void> {
     this.reserve()
     this.#reserved = false
     if (!this.isIdle) throw new Refusal('in-progress', `slot ${this.name} runs already`, 'medulla status')
     const refusal = this.#failures.refusal()
     if (refusal !== null) throw refusal
-    // a stop that comes while this is written has its turn afterwards
+    // In the queue, so that a stop that comes during the write is handled after the start (HANDOVER 2.9).
     return new Promise((resolve, reject) =>
       this.#enqueue(async () => {
         const refused = await this.#env.setStopped(this.name, false).then(() => null, String)
@@ -156,7 +156,7 @@ export class Slot {
     )
   }
 
-  /** The body ends: every program of this slot is ended, the record stays as it is. */
+  /** The body ends: ends every program of the slot. Its record stays, so the next body starts the program again. */
   async close(): Promise<void> {
     clearInterval(this.#timer)
     this.#restarts.cancel()
@@ -186,7 +186,7 @@ export class Slot {
       lastGapMs: this.#lastGapMs,
       ...this.#failures.status(this.isIdle),
       handles: this.#env.owner.report(this.name),
-      ...(this.#programs.current === null ? {} : runningStatus(this.#programs.current, this.#pace)),
+      ...(this.#programs.current === null ? {} : runningStatus(this.#programs.current, this.#tickRate)),
     }
   }
 
@@ -209,9 +209,9 @@ export class Slot {
     if (event === null) return
     const row = step(before, event)
     if (row === null) {
-      // The program crashed while the bundle was verified, and is being started again.
+      // `launch` has no row when the program crashed during the verification and is being restarted.
       const message = `slot ${this.name} is busy (${before})`
-      return event === 'launch' ? this.#calledOff({ code: 'in-progress', message }) : undefined
+      return event === 'launch' ? this.#callOff({ code: 'in-progress', message }) : undefined
     }
     const { state, actions, reason, fault } = row
     const moved = state !== before || actions.length > 0
@@ -227,7 +227,7 @@ export class Slot {
     for (const action of actions) {
       try {
         const next = await this.#do(action)
-        // What an action comes to is an event: the rest of the row is left to that event's own row.
+        // The event of an action replaces the rest of this row.
         if (next !== undefined) return this.#handle(next.event, null, next.said ?? null)
       } catch (error) {
         const next = this.#programs.afterError(event, action, error as Error)
@@ -235,9 +235,9 @@ export class Slot {
         this.#note('error', (error as Error).message)
       }
     }
-    if (moved && this.#state === state) this.#arm(state)
-    const quiet = this.#upgrade === null && accepts(state, 'launch')
-    this.#env.onIdle(this.name, this.log, quiet ? this.#programs.current : null)
+    if (moved && this.#state === state) this.#armDeadline(state)
+    const idle = this.#upgrade === null && accepts(state, 'launch')
+    this.#env.onIdle(this.name, this.log, idle ? this.#programs.current : null)
   }
 
   #hear(running: Running, message: FromProgram): void {
@@ -260,7 +260,7 @@ export class Slot {
         return this.#post(message.t, running)
       case 'took':
         if (role === 'next' && accepts(this.#state, 'took') && upgrade?.tookOver(message) === false)
-          this.#note('warn', 'the times that the new program states cannot be: the gap is as the body measured it')
+          this.#note('warn', 'the new program reports impossible times, so the gap is as the body measured it')
         return this.#post('took', running)
       case 'yielded':
         this.#programs.yielded(running, message.snapshot)
@@ -289,22 +289,21 @@ export class Slot {
     const cause = unwell(running, beat, this.#env.timing.lateMs)
     if (cause !== null) return this.#post('lost', running, cause)
     this.log.drop(beat.dropped ?? 0)
-    this.#pace.beat(beat.ticks)
+    this.#tickRate.beat(beat.ticks)
     this.#monitor.beat()
   }
 
-  #arm(state: State): void {
+  #armDeadline(state: State): void {
     this.#deadline.arm(state, this.#programs.stateBytes, () => {
       this.#post(this.#upgrade?.force === true ? 'forced-deadline' : 'deadline', null)
     })
   }
 
-  /** An event when the action came to something that the table has a row for. */
+  /** Returns an event when the action leads to one. */
   async #do(action: Action): Promise<Consequence | undefined> {
     const phase = PHASE_OF[action]
     if (phase !== undefined) this.#upgrade?.timeline.begin(phase)
     if (action === 'spawn-next') return this.#spawnNext(this.#upgrade?.to ?? null)
-    // what was pushed meanwhile has had no trial
     if (action === 'spawn-committed') return this.#spawnNext(null)
     if (action === 'commit') return this.#commit()
     await this.#perform(action)
@@ -330,10 +329,10 @@ export class Slot {
       case 'start-next':
         return programs.startNext(this.#restarts.isRestartDue ? 'restart' : 'start')
       case 'promote':
-        this.#pace = new TickRate()
+        this.#tickRate = new TickRate()
         return programs.promote(false)
       case 'swap-roles':
-        this.#pace = new TickRate()
+        this.#tickRate = new TickRate()
         return programs.promote(true)
       case 'freeze-old':
         await programs.freezeOld()
@@ -375,7 +374,7 @@ export class Slot {
       case 'bring-back':
         return this.#bringBack()
       case 'end-upgrade':
-        return this.#ended()
+        return this.#endUpgrade()
       case 'stopped':
         return this.#stopped()
       case 'restart-later':
@@ -394,7 +393,7 @@ export class Slot {
     }
   }
 
-  /** `pushed` null: what is committed. */
+  /** `pushed` null: starts the committed program. */
   async #spawnNext(pushed: Runnable | null): Promise<Consequence | undefined> {
     let runnable = pushed
     try {
@@ -408,17 +407,17 @@ export class Slot {
   }
 
   #resumeOld(): void {
-    // HANDOVER 11.5: before it goes on
+    // The present parameters reach the old program before `resume` does (HANDOVER 11.5).
     this.params.tell(this.#programs.old)
     this.#upgrade?.goesBack(this.#programs.resumeOld())
-    this.#pace = new TickRate()
+    this.#tickRate = new TickRate()
     this.#monitor.watch()
   }
 
   async #commit(): Promise<Consequence> {
     const upgrade = this.#upgrade as Upgrade
     this.#restarts.reset()
-    // HANDOVER 2.6: on disk before it is said
+    // `committed` is said only when the record is on disk (HANDOVER 2.6).
     try {
       await this.#checkpoints.keep(...this.#programs.lastOfReplaced)
       await this.#checkpoints.secure(this.#programs.current as Running, upgrade.from, this.#env.timing.heartbeatMs)
@@ -439,7 +438,7 @@ export class Slot {
     this.#askCheckpoint()
   }
 
-  /** What ran before a candidate that failed was forced out, or had crashed: it comes back. */
+  /** Restarts the program that was forced out, or had crashed, before the candidate failed. */
   #bringBack(): void {
     if (this.#upgrade?.from != null) this.#restarts.expectRestart()
     else if (!this.#failures.isWaiting) return
@@ -448,7 +447,7 @@ export class Slot {
 
   readonly #edges = (fromNs: number, toNs: number) => this.#env.edges(this.name, fromNs, toNs)
 
-  async #ended(): Promise<void> {
+  async #endUpgrade(): Promise<void> {
     const upgrade = this.#upgrade
     if (upgrade === null) return
     this.#monitor.endTrial()
@@ -460,7 +459,7 @@ export class Slot {
     await this.#finish(outcomeOf(upgrade.cause?.code ?? 'internal'))
   }
 
-  async #calledOff(cause: Cause): Promise<void> {
+  async #callOff(cause: Cause): Promise<void> {
     this.#upgrade?.setCause(cause, 'nobody')
     await this.#finish('called-off')
   }

@@ -1,16 +1,16 @@
 /**
- * Invariant: the body moves state between programs only after it hashed it against the root that its writer stated, and
- * never for longer than {@link SLICE_MS} at once (HANDOVER 8.7): a state may be of 64 MiB.
+ * Reads and writes the state areas of programs, in slices of {@link SLICE_MS}, because a state may have 64 MiB (HANDOVER 8.7).
+ * The body uses a program's state only if it matches the root that the program sent.
  */
 import { closeSync, openSync } from 'node:fs'
 import { setImmediate as turn } from 'node:timers/promises'
 import { Outbox, StateReader } from '../../sdk/statearea.ts'
 import type { Meta, Snapshot } from '../../sdk/wire.ts'
 
-/** ms, before everybody else has a turn. */
+/** ms; then the event loop has a turn. */
 const SLICE_MS = 2
 
-/** Reads what a program wrote to its outbox; rejects with StateError when it is not what it said. */
+/** Reads the state that a program wrote to its outbox; rejects with StateError when it does not match its root. */
 export async function readSnapshot(path: string, snapshot: Snapshot): Promise<{ meta: Meta; state: Buffer }> {
   const fd = openSync(path, 'r')
   try {

@@ -1,6 +1,6 @@
 /**
- * Invariant: a state belongs to a program's name: a program is given the state of another one only where its manifest says
- * that it takes it (HANDOVER 5.9; test/e2e/owners.test.ts).
+ * Invariant: a state belongs to a program's name: a program gets the state of another program only where its manifest names
+ * that one in `takesStateOf` (HANDOVER 5.9; test/e2e/owners.test.ts).
  */
 import type { Refusal } from '../../../deploy/shared/errors.ts'
 import type { Checkpoint } from '../../store/checkpoint.ts'
@@ -14,10 +14,10 @@ export type Owner = Pick<Runnable, 'program' | 'manifest'>
 export const takesStateOf = (to: Owner, from: Owner): boolean =>
   to.program === from.program || to.manifest.takesStateOf === from.program
 
-/** What a program begins with that replaced one of another name: its own state of then, or null for its initial one. */
+/** With what a program begins that replaces one of another name: its own last checkpoint, or null for its initial state. */
 export type OwnState = Pick<Checkpoint, 'time'> | null
 
-/** For whoever pushed `to` over `from`: whose state goes on, and whose is kept. */
+/** Notes for the pusher of `to` over `from`: which state `to` begins with, and whether that of `from` is kept. */
 export function stateNotes({ to, from }: { to: Owner; from: Owner | null }, own: OwnState): string[] {
   if (from === null || to.program === from.program) return []
   const { program } = to
@@ -28,7 +28,7 @@ export function stateNotes({ to, from }: { to: Owner; from: Owner | null }, own:
   return [`${program} ${began}${kept}`]
 }
 
-/** The checkpoint that a program is started with; null: it begins with its initial state. */
+/** The checkpoint from which a program is started; null: it begins with its initial state. */
 export async function checkpointOf(
   slots: Pick<Slots, 'loadCheckpoint' | 'get'>,
   slot: string,
@@ -36,18 +36,18 @@ export async function checkpointOf(
   log: SlotLog,
 ): Promise<Checkpoint | null> {
   if (manifest.state === null) return null
-  // HANDOVER 9.7
+  // A damaged checkpoint is not used: the program begins with its initial state, and the log says so (HANDOVER 9.7).
   const load = (owner: string): Promise<Checkpoint | null> =>
     slots.loadCheckpoint(slot, owner).catch((error: Refusal) => {
-      log.add('runtime', `${error.code}: ${error.message}; it begins anew`, 0, 'error')
+      log.add('runtime', `${error.code}: ${error.message}; ${program} begins with its initial state`, 0, 'error')
       return null
     })
   const { takesStateOf } = manifest
   const checkpoint = (await load(program)) ?? (takesStateOf === undefined ? null : await load(takesStateOf))
   const isNewer = (checkpoint?.stateVersion ?? 0) > manifest.state.version
-  // one that is pushed fails with it, and what ran comes back; for one that was committed there is nothing else
+  // A pushed program fails with a newer checkpoint, and the old one comes back. A committed one has to begin without it.
   if (!isNewer || slots.get(slot).current !== digest) return checkpoint
   const found = `its checkpoint is of version ${checkpoint?.stateVersion}, newer than ${program} ${version} knows`
-  log.add('runtime', `bad-state: ${found}; it begins anew`, 0, 'error')
+  log.add('runtime', `bad-state: ${found}; it begins with its initial state`, 0, 'error')
   return null
 }

@@ -1,4 +1,4 @@
-/** Invariant: phases are consecutive intervals, so they add up to the wall time (design invariant "Truth", HANDOVER 1.2). */
+/** Invariant: phases are consecutive intervals, so they add up to the wall time (HANDOVER 1.2; test/e2e/swap.test.ts). */
 import type { Phase, PhaseTime } from '../../../deploy/shared/api.ts'
 import { monotonicNs } from '../../sdk/ticker.ts'
 
@@ -12,7 +12,7 @@ export class Timeline {
     this.#listener = listener
   }
 
-  /** Ends the phase before and begins this one; `atNs` may lie in the past, never before the phase before. */
+  /** Ends the last phase and begins this one; an `atNs` before the start of the last phase counts as that start. */
   begin(phase: Phase, atNs = monotonicNs()): void {
     const last = this.#phases.at(-1)
     if (last?.phase === phase) return
@@ -21,7 +21,7 @@ export class Timeline {
     this.#listener(phase, (startNs - this.startNs) / 1e6)
   }
 
-  /** When a phase began last, in ns of CLOCK_MONOTONIC. */
+  /** The last start of a phase, in ns of CLOCK_MONOTONIC; null when it has not begun. */
   begunNs(phase: Phase): number | null {
     return this.#phases.findLast((each) => each.phase === phase)?.startNs ?? null
   }

@@ -1,4 +1,4 @@
-/** Invariant: an upgrade is answered exactly once, with what really happened. */
+/** One push or rollback: its programs, its times, its cause of failure, and its one result. */
 import { randomBytes } from 'node:crypto'
 import type { Outcome, PushEvent, Receipt } from '../../../deploy/shared/api.ts'
 import { monotonicNs } from '../../sdk/ticker.ts'
@@ -15,26 +15,26 @@ export class Upgrade {
   readonly from: Runnable | null
   readonly pusher: string | undefined
   readonly force: boolean
-  /** 32 hex digits; records and messages of another swap are ignored */
+  /** 32 hex digits; records and messages of another swap are ignored. */
   readonly swap = randomBytes(16).toString('hex')
   readonly timeline: Timeline
   readonly finished: Promise<PushEvent>
   cause: Cause | null = null
-  /** Whom a failure is held against: a candidate at fault is remembered as tried (HANDOVER 7.7). */
   fault: Fault = 'nobody'
+  /** Why the old program does not yield yet. */
   held: string | null = null
-  /** what else there is to know about how it ended */
+  /** Appended to the message of a commit. */
   notes: string[] = []
   gapMs: number | null = null
   stateBytes = 0
   stateAgeMs: number | undefined
-  /** from the revocation to the confirmed stop of the old program */
+  /** From the revocation to the confirmed stop of the old program. */
   fenceMs: number | null = null
-  /** when no program could write */
+  /** The time in which no program could write. */
   window: { fromNs: number; toNs: number } | null = null
   edges: number | null = null
   #finish: (event: PushEvent) => void = () => {}
-  readonly #held: (reason: string) => void
+  readonly #onHeld: (reason: string) => void
 
   constructor(opts: {
     kind: Upgrade['kind']
@@ -51,28 +51,28 @@ export class Upgrade {
     this.pusher = opts.pusher
     this.force = opts.force
     this.timeline = opts.timeline
-    this.#held = opts.held ?? (() => {})
+    this.#onHeld = opts.held ?? (() => {})
     this.finished = new Promise((resolve) => {
       this.#finish = resolve
     })
   }
 
-  /** The candidate is ready now, after so many ms of rehearsals. */
+  /** The candidate is ready now, after `ms` of rehearsals. */
   rehearsed(ms: number): void {
     this.timeline.begin('rehearse', monotonicNs() - ms * 1e6)
   }
 
-  /** The old program does not yield now, and says why (HANDOVER 6.10): its own words. */
+  /** The old program does not yield yet; `said` is its reason (HANDOVER 6.10). */
   hold(said: string): void {
     const reason = oneLine(said)
     if (reason === this.held) return
     this.held = reason
-    this.#held(reason)
+    this.#onHeld(reason)
   }
 
   /**
-   * HANDOVER 3.10: times of programs count where they are in order and inside what the body has measured itself, from its
-   * order to yield until now. Otherwise the whole of that is the gap, and the answer is false.
+   * The times that a program reports count if they are in order and lie between the body's order to yield and now. Otherwise
+   * that whole interval is the gap, and the result is false (HANDOVER 3.10).
    */
   tookOver({ revokedNs, receivedNs, liveNs, startedNs, bytes }: Extract<FromProgram, { t: 'took' }>): boolean {
     if (this.window !== null) return true
@@ -89,22 +89,22 @@ export class Upgrade {
     return fits
   }
 
-  /** `ageMs` of the parked state that the old program goes on from; null: it has the state that was given back. */
+  /** The old program goes on from a parked state of this age; null: from the state that the new one gave back. */
   goesBack(ageMs: number | null): void {
     if (ageMs !== null) this.stateAgeMs = ageMs
   }
 
-  /** HANDLES 10.7: now, the old program was seen stopped. */
+  /** The old program was seen stopped now (HANDLES 10.7). */
   fenced(): void {
     if (this.window !== null) this.fenceMs = (monotonicNs() - this.window.fromNs) / 1e6
   }
 
-  /** Changes of the slot's outputs while no program could write; once. */
+  /** Counts the changes of the slot's outputs while no program could write; only the first count is kept. */
   countEdges(count: (fromNs: number, toNs: number) => number | null): void {
     if (this.window !== null) this.edges ??= count(this.window.fromNs, this.window.toNs)
   }
 
-  /** The first cause stays: what follows from it explains nothing. */
+  /** The first cause is kept: the later ones follow from it. */
   setCause(cause: Cause, fault: Fault): void {
     if (this.cause !== null) return
     this.cause = cause

@@ -1,4 +1,4 @@
-/** Invariant: every way an upgrade can end has one code, one sentence and one next command. */
+/** The code, the sentence and the next command for every way in which a program or an upgrade ends. */
 import type { Outcome } from '../../../deploy/shared/api.ts'
 import type { RefusalCode } from '../../../deploy/shared/errors.ts'
 import type { Timing } from '../../../drivers/board/types.ts'
@@ -8,30 +8,30 @@ import type { Reason } from './lifecycle.ts'
 import { lasted, sentence } from './said.ts'
 import type { Upgrade } from './upgrade.ts'
 
-/** What is known when something ends. */
+/** What is known when a program or an upgrade ends. */
 export interface Evidence {
-  /** What the program itself said, or the error that the body met. */
+  /** What the program said, or the body's error. */
   readonly said: Cause | null
-  /** Exit code or signal of a program that has ended. */
+  /** Exit code or signal, where the program has ended. */
   readonly ending: string | null
   /** Why the old program does not yield (HANDOVER 6.10). */
   readonly held: string | null
-  /** Length in ms of the deadline that has passed; null when the event is no deadline. */
+  /** Length in ms of the deadline that was missed; null when the event is no deadline. */
   readonly deadlineMs: number | null
-  /** How far the candidate has come in its first rehearsal. */
+  /** How far the candidate came in its first rehearsal. */
   readonly entered: Entered | null
-  /** How long the program ran that holds the lease, in ms; null when none does. */
+  /** How long the program that holds the lease ran, in ms; null when there is none. */
   readonly ranMs: number | null
 }
 
-/** The author's code that has not returned. */
+/** Which code of the author has not returned. */
 const STUCK: Readonly<Record<Entered, string>> = {
   run: ': run has not returned',
-  every: ': what every() calls has not returned',
+  every: ': the function given to every() has not returned',
   rehearsed: '',
 }
 
-/** Code and sentence of a reason. What a program said stays apart from the sentence (HANDOVER 3.9). */
+/** Code and sentence of a reason; the program's words are kept apart from the sentence (HANDOVER 3.9). */
 export function causeOf(
   reason: Reason,
   { said, ending, held, deadlineMs, entered, ranMs }: Evidence,
@@ -40,7 +40,7 @@ export function causeOf(
   const cause = (code: RefusalCode, message: string): Cause => ({ code, message })
   const ended = (text: string): string => (ending === null ? text : `${text} (${ending})`)
   const within = `within ${Math.round(deadlineMs ?? 0)} ms`
-  /** The body's own error, or `text` with what the program said; the code is the program's, unless it is given here. */
+  /** The body's own error, or `text` with the program's words. `code` wins over the program's code, `otherwise` is the last choice. */
   const stated = (otherwise: RefusalCode, text: string, code?: RefusalCode): Cause => {
     if (said === null) return cause(code ?? otherwise, text)
     if (said.said === undefined) return { ...said, code: code ?? said.code }
@@ -101,7 +101,7 @@ export function causeOf(
   }
 }
 
-/** A swap that never began in earnest is called off; every other one that failed is rolled back. */
+/** A failed upgrade is rolled back; one that was interrupted, or that the old program did not yield to, is called off. */
 export function outcomeOf(code: RefusalCode): Outcome {
   return code === 'interrupted' || code === 'estopped' || code === 'yield-timeout' ? 'called-off' : 'rolled-back'
 }
