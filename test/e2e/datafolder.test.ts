@@ -40,7 +40,7 @@ test('HANDOVER 14.4: a program whose data folder stays above the limit is ended,
   tags: ['slow'],
 }, async () => {
   await robot.client.setParams('main', { set: { fill: true } })
-  const warned = await logged('what is not needed has to be deleted')
+  const warned = await logged('delete files, or the program is ended')
   expect(warned).toMatchObject({ stream: 'runtime', level: 'warn' })
   expect(warned.text).toMatch(/^its data folder holds \d+\.\d MB, and limits\.dataMb of the board is 4/)
   await logged(/(?!.*deleted).*its data folder holds .* MB, and limits\.dataMb of the board is 4/)

@@ -74,7 +74,7 @@ describe('HANDOVER 12: a spare child', () => {
     const asking = new Asking(robot)
     await asking.ready()
     await robot.events(robot.client.stop('main'))
-    expect(await asking.gone()).toBe('nobody needs it')
+    expect(await asking.gone()).toBe('its program has ended or is being replaced')
     await only([])
     await robot.events(robot.client.start('main'))
     await asking.ready()

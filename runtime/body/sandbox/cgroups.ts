@@ -1,6 +1,6 @@
 /**
- * Invariant: a leaf holds everything that one program instance ever started, and nothing else; frozen and dead are said
- * only when the kernel says so (HANDLES 10).
+ * Invariant: a leaf holds every process that one program instance started, and no other; `freeze` and `kill` return true only
+ * when the kernel has confirmed it (HANDLES 10; test/runtime/cgroups.test.ts).
  *
  * Control group v2 (kernel document admin-guide/cgroup-v2.rst): `cgroup.freeze`, `cgroup.kill`, `cgroup.events`. The limits
  * of memory and pids need their controllers; on a hybrid host those belong to v1, and limits are then `weak`.
@@ -16,9 +16,9 @@ export interface Limits {
 }
 
 const CONTROLLERS = ['memory', 'pids']
-/** What a killed body left behind has this long to end. */
+/** Processes that a killed body left behind have this long to end, in ms. */
 const LEFTOVER_MS = 2000
-/** The first rounds of waiting do not sleep. */
+/** Poll without sleeping for this long, in ms: most freezes are confirmed within it. */
 const BUSY_MS = 2
 
 export class Cgroups {
@@ -34,7 +34,7 @@ export class Cgroups {
     this.#limits = limits
   }
 
-  /** null: there is no cgroup v2 that this process may divide. Ends what a killed body of this home left. */
+  /** Null: this process may not create groups in cgroup v2. Ends processes that a killed body of this home left behind. */
   static async open(home: string, limits: Limits): Promise<Cgroups | null> {
     const own = ownGroup()
     if (own === null) return null
@@ -47,7 +47,7 @@ export class Cgroups {
       await left.kill(LEFTOVER_MS)
       for (const name of readdirSync(base)) if (existsSync(join(base, name, 'cgroup.procs'))) remove(join(base, name))
       left.thaw()
-      // the kernel allows it in a group without processes of its own, or in the root
+      // The kernel allows this only in the root or in a group without processes of its own.
       const limited = enable(parent) && enable(base)
       return new Cgroups(own, base, limited, limits)
     } catch {
@@ -56,8 +56,8 @@ export class Cgroups {
   }
 
   /**
-   * A move into a group waits for all processors (an RCU grace period, 13 ms), unless another one was under way just
-   * before: this moves the body to where it is, beside other work, so that a child that comes next does not wait.
+   * Moving a process into a group waits for an RCU grace period (13 ms), unless another move has just waited for one. So the
+   * body moves itself to its own group in the background, and the next child does not wait.
    */
   warm(): void {
     writeFile(this.#own, String(process.pid), () => {})
@@ -74,7 +74,7 @@ export class Cgroups {
     return new Leaf(path)
   }
 
-  /** Everything of every program at once: for the emergency stop. */
+  /** The group of all programs, for the emergency stop. */
   get all(): Leaf {
     return new Leaf(this.base)
   }
@@ -91,12 +91,12 @@ export class Leaf {
     this.path = path
   }
 
-  /** Where a child writes its pid before it starts anything else. */
+  /** The file into which a child writes its pid before it starts anything else. */
   get procs(): string {
     return join(this.path, 'cgroup.procs')
   }
 
-  /** True when the kernel has confirmed it in time. */
+  /** True when the kernel confirmed the freeze in time. */
   async freeze(deadlineMs: number): Promise<boolean> {
     return writeIfThere(join(this.path, 'cgroup.freeze'), '1') && this.#until('frozen 1', deadlineMs)
   }
@@ -105,12 +105,12 @@ export class Leaf {
     writeIfThere(join(this.path, 'cgroup.freeze'), '0')
   }
 
-  /** SIGKILL to every process in it, frozen or not; true when none is left in time. */
+  /** SIGKILL to every process of the group, frozen or not; true when none was left in time. */
   async kill(deadlineMs: number): Promise<boolean> {
     return !writeIfThere(join(this.path, 'cgroup.kill'), '1') || this.#until('populated 0', deadlineMs)
   }
 
-  /** Whether the process is in this leaf; false when it is gone. */
+  /** Whether the process is in this leaf; false when the process has ended. */
   holds(pid: number): boolean {
     try {
       const line = readFileSync(`/proc/${pid}/cgroup`, 'utf8')
@@ -145,7 +145,7 @@ export class Leaf {
   }
 }
 
-/** A group that is gone has nobody in it, and nobody in it runs. */
+/** A removed group counts as empty and frozen. */
 function events(path: string): string[] {
   try {
     return readFileSync(join(path, 'cgroup.events'), 'utf8').split('\n')
@@ -154,7 +154,7 @@ function events(path: string): string[] {
   }
 }
 
-/** The folder of the group this process is in; mountinfo is in proc_pid_mountinfo(5). */
+/** The folder of this process's own group; the format of mountinfo is in proc_pid_mountinfo(5). */
 function ownGroup(): string | null {
   try {
     const mount = readFileSync('/proc/self/mountinfo', 'utf8')
@@ -173,7 +173,7 @@ function ownGroup(): string | null {
   }
 }
 
-/** True when both controllers are handed on to the groups below. */
+/** True when both controllers are enabled for the groups below. */
 function enable(path: string): boolean {
   try {
     const there = readFileSync(join(path, 'cgroup.controllers'), 'utf8').split(/\s+/)
@@ -198,6 +198,6 @@ function remove(path: string): void {
   try {
     rmdirSync(path)
   } catch {
-    // somebody is still ending in it: the next body of this home removes it
+    // A process is still ending in it: the next body of this home removes it.
   }
 }

@@ -1,8 +1,9 @@
 /**
- * Invariant: a child gets exactly the descriptors of its table, and is dead only when its exit was seen.
+ * Invariant: a child gets exactly the descriptors of its table (HANDOVER 3.3), and counts as dead only when its exit was seen
+ * (test/runtime/confinement.test.ts, test/runtime/child.test.ts).
  *
- * The loader is the runtime's own file; the environment is empty but for the few names below; the child is a process
- * group of its own, so that a signal reaches what it forked (HANDOVER 3.4).
+ * The process of a program instance. It runs the runtime's own loader with only the environment names below (HANDOVER 3.4),
+ * in a process group of its own, so that a signal also reaches its children.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
@@ -36,7 +37,7 @@ export interface ChildOptions {
   log: SlotLog
 }
 
-/** What a child is told of its program. */
+/** What `init` tells a child about its program. */
 export type Assignment = Pick<
   InitMessage,
   | 'slot'
@@ -50,13 +51,13 @@ export type Assignment = Pick<
   | 'stopMs'
   | 'params'
 > & {
-  /** The values that the manifest names (HANDOVER 15.2). */
+  /** The config values that the manifest names (HANDOVER 15.2). */
   config: Record<string, string>
 }
 
 interface Listener {
   message(message: FromProgram): void
-  /** Once, whatever ended it. */
+  /** Called once, for whatever reason the child ended. */
   exit(): void
 }
 
@@ -64,20 +65,20 @@ export class Child implements ProgramInstance {
   readonly options: ChildOptions
   readonly process: ChildProcess
   readonly exited: Promise<void>
-  /** It is in its cell, confined, and has read nothing of any program. */
+  /** Resolves when the child is confined in its sandbox and waits for a program. */
   readonly waiting: Promise<void>
-  /** Highest fencing number this child may use: 0 until it was armed or started. */
+  /** The highest fencing number this child may use: 0 until it is armed or started. */
   fence = 0
   alive = true
   fatal: Cause | null = null
   entered: Entered | null = null
-  /** null while it runs, or when it could not be started */
+  /** Exit code or signal; null while the child runs, or when it could not be started. */
   ending: string | null = null
-  readonly #cell: ChildSandbox
+  readonly #sandbox: ChildSandbox
   readonly #control: Duplex
   #listener: Listener | null = null
   #mask: Mask | null = null
-  /** Its end was handled. */
+  /** The exit was handled. */
   #isGone = false
   #waits = (): void => {}
 
@@ -91,29 +92,29 @@ export class Child implements ProgramInstance {
       grants.push(grantOf(handle, given, FD.firstGrant + passed.length))
       if (given.via === 'inherit') passed.push(given.fd)
     }
-    const cell = options.cell(grants)
-    this.#cell = cell
+    const sandbox = options.cell(grants)
+    this.#sandbox = sandbox
     const own: number[] = []
     try {
-      // one after the other: a predecessor that ends meanwhile takes its files with it
+      // Opened one by one: when the predecessor ends meanwhile, its files are gone, and the open ones have to be closed.
       own.push(openSync(dir.outbox, 'r+'))
       own.push(openSync(dir.inbox, 'r'))
       own.push(openFifoEnd(dir.fifo, 'write'))
-      // HANDOVER 3.3: no holes in the table
+      // /dev/null stands for a missing predecessor, so that the table has no holes (HANDOVER 3.3).
       own.push(predecessor === null ? openSync('/dev/null', 'r') : openFifoEnd(predecessor.options.dir.fifo, 'read'))
       own.push(openSync(predecessor === null ? '/dev/null' : predecessor.options.dir.outbox, 'r'))
       own.push(openSync(dir.scratch, 'r+'))
-      for (const file of cell.extra) own.push(openSync(file, 'r'))
-      const [command, ...args] = cell.command
+      for (const file of sandbox.extra) own.push(openSync(file, 'r'))
+      const [command, ...args] = sandbox.command
       this.process = spawn(command as string, args, {
         cwd: dir.path,
-        // without rings of libuv where that can be told (HANDLES 13.14)
+        // Newer Nodes make no io_uring then, which a filter does not see (HANDLES 13.14).
         env: { PATH: '/usr/bin:/bin', LANG: 'C.UTF-8', TZ: process.env.TZ ?? 'UTC', UV_USE_IO_URING: '0' },
         stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe', ...own.slice(0, FIXED), ...passed, ...own.slice(FIXED)],
         detached: true,
       })
     } catch (error) {
-      cell.close()
+      sandbox.close()
       throw error
     } finally {
       for (const fd of own) closeSync(fd)
@@ -126,17 +127,17 @@ export class Child implements ProgramInstance {
       const ended = () => {
         if (!this.alive) return
         this.alive = false
-        // libuv may see this end together with that of another process, before it has read what was written before: the
-        // second immediate comes after one more look at the pipes.
+        // libuv may report an exit before it has read what the process wrote. The second immediate comes after another poll
+        // of the pipes.
         setImmediate(() => setImmediate(gone))
       }
       const gone = () => {
-        // Its last message may hold the reason why it died, so it is handled before the exit.
+        // The last message may say why the child died, so it is handled before the exit.
         deliver()
         this.#isGone = true
         resolve()
-        // what it has forked goes with it
-        void this.#empty(cell.killMs).then(() => cell.close())
+        // The child's own children end with it.
+        void this.#empty(sandbox.killMs).then(() => sandbox.close())
         dir.remove()
         this.#listener?.exit()
       }
@@ -155,24 +156,31 @@ export class Child implements ProgramInstance {
     broker.on('error', () => {})
     const hear = (line: string) => this.#hear(line)
     deliver = readLines(control, MAX_LINE, hear, (why) => this.#cutOff(why), new Budget(PROGRAM_ALLOWANCE))
-    // HANDLES 12.5: combined transfers of an inherited device, too
-    const asked = handles.filter((h) => h.kind === 'i2c' || h.grant().via === 'broker')
-    const brokered = new Map(asked.map((h) => [h.id, h]))
+    // Combined transfers of an inherited I2C device go through the broker, too (HANDLES 12.5).
+    const served = handles.filter((h) => h.kind === 'i2c' || h.grant().via === 'broker')
+    const brokered = new Map(served.map((h) => [h.id, h]))
     serveBroker(broker, brokered, () => this.fence)
-    this.send({ t: 'cell', grants, confine: cell.confine })
+    this.send({ t: 'cell', grants, confine: sandbox.confine })
   }
 
-  /** Once: its program, which lies in its folder by now. Messages and the exit of a child that has none are its own. */
+  /** Gives the child its program, which is in its folder by now; called once. Before, messages and exit have no listener. */
   begin({ config, ...assignment }: Assignment, listener: Listener): void {
     this.#listener = listener
     this.#mask = maskOf(config)
     if (this.#isGone) return listener.exit()
-    this.#cell.reveal()
-    watchDataFolder(this, this.#cell.data)
+    this.#sandbox.reveal()
+    watchDataFolder(this, this.#sandbox.data)
     const role = this.options.predecessor === null ? 'first' : 'candidate'
-    // one line each: all of them together could be longer than a line may be (HANDOVER 3.2)
+    // One message each: all values together could exceed the longest line (HANDOVER 3.2).
     for (const [name, value] of Object.entries(config)) this.send({ t: 'config', name, value })
-    this.send({ t: 'init', wire: WIRE, file: this.#cell.file, dataDir: this.#cell.data.inside, role, ...assignment })
+    this.send({
+      t: 'init',
+      wire: WIRE,
+      file: this.#sandbox.file,
+      dataDir: this.#sandbox.data.inside,
+      role,
+      ...assignment,
+    })
   }
 
   get pid(): number {
@@ -183,21 +191,21 @@ export class Child implements ProgramInstance {
     if (this.alive) this.#control.write(`${JSON.stringify(message)}\n`)
   }
 
-  /** True when nothing of it can run, until `thaw` (HANDLES 10.3, 10.8). */
+  /** True when it was seen that no process of the child can run; valid until `thaw` (HANDLES 10.3, 10.8). */
   freeze(): Promise<boolean> {
-    const { leaf, uid, freezeMs } = this.#cell
+    const { leaf, uid, freezeMs } = this.#sandbox
     if (leaf !== null) return leaf.freeze(freezeMs)
     return this.alive ? stopProcess(this.pid, uid, freezeMs) : this.#empty(freezeMs)
   }
 
   thaw(): void {
-    const { leaf, uid } = this.#cell
+    const { leaf, uid } = this.#sandbox
     if (leaf === null) continueProcess(this.pid, uid)
     else leaf.thaw()
   }
 
   raise(): void {
-    const { leaf, realtime } = this.#cell
+    const { leaf, realtime } = this.#sandbox
     if (realtime === 0 || !this.alive) return
     try {
       raise(leaf?.pids() ?? [this.pid], realtime)
@@ -209,12 +217,12 @@ export class Child implements ProgramInstance {
   }
 
   get freezeMs(): number {
-    return this.#cell.freezeMs
+    return this.#sandbox.freezeMs
   }
 
-  /** SIGKILL to all of it. True when its end was seen in time. */
-  async kill(deadlineMs = this.#cell.killMs): Promise<boolean> {
-    // HANDOVER 13.8: those that have left its group are still its children now
+  /** SIGKILL to all processes of the child. True when their end was seen in time. */
+  async kill(deadlineMs = this.#sandbox.killMs): Promise<boolean> {
+    // Found before the kill: a process that left the group is known only as a descendant (HANDOVER 13.8).
     const others = this.#isBare && this.alive ? descendantsOf(this.pid) : []
     for (const pid of others) signal(pid, 'SIGKILL')
     this.signal('SIGKILL')
@@ -223,27 +231,27 @@ export class Child implements ProgramInstance {
     const emptied = await this.#empty(deadlineMs)
     const ended = await Promise.race([this.exited.then(() => true), late])
     timer.abort()
-    // this process may be late itself: what has ended meanwhile is told at its next turn
+    // This process may be late itself: an exit that has happened is reported in the next turn of the event loop.
     if (!ended) await new Promise(setImmediate)
     return emptied && !this.alive
   }
 
-  /** It has neither a control group nor a user of its own. */
+  /** The child has neither a control group nor a user of its own. */
   get #isBare(): boolean {
-    return this.#cell.leaf === null && this.#cell.uid === null
+    return this.#sandbox.leaf === null && this.#sandbox.uid === null
   }
 
-  /** Ends all that it has started, also after its own end (HANDOVER 13.8). */
+  /** Ends every process that the child started, also after the child's own end (HANDOVER 13.8). */
   #empty(deadlineMs: number): Promise<boolean> {
-    const { leaf, uid } = this.#cell
-    // of a bare one what is still in its group; its SDK ends what is not
+    const { leaf, uid } = this.#sandbox
+    // Without control group and user, only the process group can be signalled; the SDK ends processes that left it.
     if (this.#isBare && this.process.pid !== undefined) signal(-this.process.pid, 'SIGKILL')
     if (leaf !== null) return leaf.kill(deadlineMs)
     return uid === null ? Promise.resolve(true) : killUser(uid, deadlineMs)
   }
 
   contained(): boolean {
-    const { leaf } = this.#cell
+    const { leaf } = this.#sandbox
     return leaf === null || !this.alive || leaf.holds(this.pid)
   }
 
@@ -252,7 +260,7 @@ export class Child implements ProgramInstance {
     try {
       process.kill(-this.process.pid, name)
     } catch {
-      // ESRCH: its exit event is on its way
+      // ESRCH: the process has ended, and its exit event follows.
     }
   }
 

@@ -1,9 +1,9 @@
 /**
  * Invariant: a confined program starts as a user of its own, without a capability, in a root of its own that holds no
- * device and nothing it could write but its /tmp and its data folder (HANDLES 13).
+ * device and nothing writable but /tmp and the data folder (HANDLES 13; test/runtime/confinement.test.ts).
  *
- * A chain of util-linux commands, each of which replaces itself by the next, so the pid stays. Nothing is put into the
- * text of the shell's script: what differs are its parameters.
+ * Builds a chain of util-linux commands, each of which replaces itself by the next, so that the pid stays. The text of the
+ * shell script is constant; everything variable is a parameter.
  */
 import { spawnSync } from 'node:child_process'
 import { accessSync, chmodSync, constants, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -19,7 +19,7 @@ import { DATA_GROUP } from './datafolder.ts'
 import { keepToItself } from './descriptors.ts'
 import { bwrapArguments, closedToOthers, fstab, PLACE, placesOf, type RootPaths } from './privateroot.ts'
 
-/** `bwrap` adds a namespace of processes and, where no grant needs native code, Node's own permission model. */
+/** `bwrap` adds a PID namespace and, where no grant needs native code, Node's permission model. */
 export type ConfinedBy = 'namespaces' | 'bwrap'
 
 /** The loader of this installation. */
@@ -27,21 +27,21 @@ export const LOADER = runtimePath('sdk/loader.js')
 
 export interface ConfineOptions {
   readonly sandbox: ConfinedBy
-  /** and gid: from Uids.take */
+  /** Also the gid; from Uids.take. */
   readonly uid: number
-  /** `cgroup.procs` of the instance's own group, or null */
+  /** `cgroup.procs` of the instance's leaf, or null. */
   readonly leafProcs: string | null
-  /** The instance's own folder, mode 0700 of this process; two files and an empty folder are written into it. */
+  /** The instance's folder, mode 0700 of this process; two files and an empty folder are written into it. */
   readonly folder: string
-  /** Where the program was extracted; made readable for others. */
+  /** The folder with the extracted program; made readable for other users. */
   readonly programDir: string
-  /** default {@link LOADER} */
+  /** Default: {@link LOADER}. */
   readonly loader?: string
   readonly grants: readonly Grant[]
   readonly network: boolean
-  /** of processes and threads, also where there is no pids controller (RLIMIT_NPROC) */
+  /** Most processes and threads, also without a pids controller (RLIMIT_NPROC). */
   readonly pids: number
-  /** of private memory of each process, where there is no memory controller (RLIMIT_DATA); null for no limit */
+  /** Most private memory of each process, for hosts without a memory controller (RLIMIT_DATA); null: no limit. */
   readonly dataMb: number | null
   readonly tmpMb: number
   /** Made by openDataFolder. */
@@ -49,9 +49,9 @@ export interface ConfineOptions {
 }
 
 export interface Confined {
-  /** argv for spawn, the loader included. The pid it gets is that of Node (namespaces), or of bwrap's monitor. */
+  /** argv for spawn, the loader included. The pid is that of Node (namespaces), or of bwrap's monitor. */
   readonly command: readonly string[]
-  /** The program file where the child sees it: `init.file`. */
+  /** Path of the program file in the child's root: `init.file`. */
   readonly file: string
   /** `init.confine` */
   readonly confine: NonNullable<Init['confine']>
@@ -73,11 +73,11 @@ const CAPABILITIES = {
   SYS_NICE: 23,
 } as const
 
-/** util-linux and coreutils; by their full path, as the child's PATH is not ours */
+/** Of util-linux and coreutils; called by full path, because the child has another PATH. */
 const TOOLS = ['sh', 'unshare', 'mount', 'chroot', 'setpriv'] as const
 type Tool = (typeof TOOLS)[number] | 'bwrap'
 
-/** HANDLES 13.1: what is needed, and tried. `fix` completes "…, or write unconfined". */
+/** Checks and tries what confinement needs (HANDLES 13.1). `fix` completes the hint `FIX, or write "unconfined": true …`. */
 export function canConfine(sandbox: ConfinedBy, loader = LOADER): CanConfine {
   const no = (why: string, fix: string): CanConfine => ({ ok: false, why, fix })
   if (process.platform !== 'linux') return no(`this is ${process.platform}`, 'run the runtime on Linux')
@@ -96,18 +96,18 @@ export function canConfine(sandbox: ConfinedBy, loader = LOADER): CanConfine {
   }
   const closed = closedToOthers(loader)
   if (closed !== null) return no(`other users cannot read ${closed}`, `chmod -R o+rX ${closed}`)
-  // a container may have the capabilities and not the calls
+  // A container may have the capabilities and still refuse the system calls.
   const tried = spawnSync(tool('unshare'), ['--mount', '--ipc', '--net', tool('sh'), '-c', ':'], { encoding: 'utf8' })
   if (tried.status !== 0) return no(tried.stderr.trim(), 'allow namespaces to the runtime')
   return { ok: true }
 }
 
-/** HANDLES 10.9. Node takes as many as it may. */
+/** RLIMIT_NOFILE (HANDLES 10.9). Node raises its soft limit to the hard one, so both are set. */
 const MAX_DESCRIPTORS = 1024
 
 /**
- * For sh, with $1 the leaf's cgroup.procs or '', $2 KiB of private memory or 'unlimited'. The group comes first: all that is
- * started afterwards is in it. A limit that cannot be set is one that the runtime has itself, and a lower one.
+ * A script for sh: $1 is the leaf's cgroup.procs or '', $2 KiB of private memory or 'unlimited'. It joins the group first, so
+ * that every later process is in it. A limit can only fail to be set where the runtime itself has a lower one.
  */
 export const LIMITED = `set -e
 [ -z "$1" ] || echo $$ >"$1"
@@ -122,14 +122,14 @@ export const limitedBy = (leafProcs: string | null, dataMb: number | null): stri
   dataMb === null ? 'unlimited' : String(dataMb * 1024),
 ]
 
-/** Of `ulimit -f` in dash; bash and busybox take twice as much. */
+/** Bytes in a unit of `ulimit -f` in dash; in bash and busybox a unit has 1,024. */
 export const FILE_BLOCK = 512
-/** More than a state area. */
+/** Enough for a state area. */
 const PROGRAM_FILE_BYTES = 128 * 1024 * 1024
 
 /**
- * $3 how many processes, $4 how many blocks a file may have, $5 mount(8), $6 fstab or '', then the command. dash knows the
- * limit of processes as -p, bash and busybox as -u.
+ * $3 is the most processes, $4 the most blocks of a file, $5 mount(8), $6 a fstab or '', then the command. The limit of
+ * processes is -p in dash, and -u in bash and busybox.
  */
 const SCRIPT = `${LIMITED}ulimit -f "$4"
 ulimit -p "$3" 2>/dev/null || ulimit -u "$3"
@@ -137,10 +137,10 @@ ulimit -p "$3" 2>/dev/null || ulimit -u "$3"
 shift 6
 exec "$@"`
 
-/** HANDLES 13.6: once, as Node opens nothing itself that it would pass on. */
+/** keepToItself is called once: Node passes on nothing that it opens later (HANDLES 13.6). */
 let keptToItself = false
 
-/** How to start one instance. Throws when its folder cannot be written. */
+/** The command that starts one confined instance. Throws when its folder cannot be written. */
 export function confine(options: ConfineOptions): Confined {
   const { sandbox, folder, grants, network } = options
   const places = placesOf({ ...options, loader: options.loader ?? LOADER })
@@ -161,8 +161,8 @@ export function confine(options: ConfineOptions): Confined {
 }
 
 /**
- * HANDOVER 8.13: how to start the endpoint, `main` with a user, mounts, queues and host name of its own, in the network of
- * the host. It puts on its filter itself. Throws when its folder cannot be written.
+ * The command that starts the endpoint (`main`) with a user, mounts, queues and host name of its own, in the network of the
+ * host (HANDOVER 8.13). The endpoint installs its filter itself. Throws when its folder cannot be written.
  */
 export function confineEndpoint(
   options: Pick<ConfineOptions, 'sandbox' | 'uid' | 'folder' | 'pids' | 'tmpMb'> & { main: string; fileBytes: number },
@@ -195,13 +195,13 @@ interface ChainOptions
   readonly hostNetwork: boolean
   readonly hostName: boolean
   readonly fileBytes: number
-  /** Node and what it runs, by their paths in the new root */
+  /** Node and its arguments, with paths of the new root. */
   readonly node: readonly string[]
-  /** bwrap installs the filter that it reads there */
+  /** The descriptor from which bwrap reads the filter that it installs; null: the child installs it. */
   readonly filterFd: number | null
 }
 
-/** The commands that replace each other. */
+/** The argv of the chain of commands. */
 function chain(options: ChainOptions): string[] {
   const { sandbox, uid, folder, places, node, filterFd } = options
   if (!keptToItself) keepToItself()
@@ -225,8 +225,9 @@ function chain(options: ChainOptions): string[] {
 }
 
 /**
- * HANDLES 13.2, 13.3. The signal at the body's end comes last: a change of user takes it away (prctl(2)). Under bwrap the
- * end of its first process ends everything, and the filter is on already, which forbids to change that signal.
+ * A user of its own without capabilities (HANDLES 13.2, 13.3). The parent-death signal is set last, because a change of user
+ * clears it (prctl(2)). Under bwrap it is not needed: everything ends with bwrap's first process, and the filter, which is
+ * installed by then, refuses that call.
  */
 function unprivileged(uid: number, bound: boolean, data: boolean): string[] {
   return [
@@ -242,7 +243,7 @@ function unprivileged(uid: number, bound: boolean, data: boolean): string[] {
   ]
 }
 
-/** HANDLES 13.13: where no grant needs koffi, which Node's permission model would have to let in. */
+/** Node's permission model (HANDLES 13.13), where no grant needs koffi, which is native code. */
 function permissions(grants: readonly Grant[]): string[] {
   if (needsSystem(grants)) return []
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number)
@@ -258,7 +259,7 @@ function permissions(grants: readonly Grant[]): string[] {
   ]
 }
 
-/** For others: the folder above is closed to them, and what is bound is read-only. */
+/** Makes the program readable for other users. The folder above stays closed to them, and the bind mount is read-only. */
 export function readable(programDir: string): void {
   chmodSync(programDir, 0o755)
   for (const entry of readdirSync(programDir, { withFileTypes: true })) {

@@ -1,4 +1,4 @@
-/** Invariant: a child gets the descriptors it is given, and none that this process had from whoever started it. */
+/** Invariant: a child inherits no descriptor that this process inherited itself (HANDLES 13.6; test/runtime/confinement.test.ts). */
 import { readdirSync, readFileSync } from 'node:fs'
 import { loadSystem } from '../../../drivers/owner/linux/system.ts'
 
@@ -7,8 +7,8 @@ const FD_CLOEXEC = 1
 const O_CLOEXEC = 0o2000000
 
 /**
- * HANDLES 13.6: Node closes what it opens itself, and passes on what it inherited (an editor's pipe, a supervisor's
- * socket). Call it once, before the first child. Returns the numbers of those it has closed to children.
+ * Sets close-on-exec on the descriptors that this process inherited, such as an editor's pipe or a supervisor's socket: Node
+ * sets it only on those that it opens itself. To be called once, before the first child. Returns the descriptors it changed.
  */
 export function keepToItself(): number[] {
   const fcntl = loadSystem().bind('fcntl', 'int', ['int', 'int', 'long'])
@@ -20,7 +20,7 @@ export function keepToItself(): number[] {
   })
 }
 
-/** proc_pid_fdinfo(5): flags in octal. True for one that is gone: the listing's own. */
+/** The flags are octal (proc_pid_fdinfo(5)). True for a descriptor that is closed by now: the listing's own. */
 function isClosedOnExec(fd: number): boolean {
   try {
     const flags = /^flags:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '0'

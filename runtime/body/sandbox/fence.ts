@@ -1,13 +1,13 @@
 /**
- * Invariant: `stopped` is said of a program only when nothing of it can run: its leaf is frozen, or, without cgroup v2, every
- * thread of its process was seen stopped, which is the weak form (HANDLES 10).
+ * The weak fence, for hosts without cgroup v2: SIGSTOP and SIGKILL to processes found in /proc (HANDLES 10.8). On Linux a program
+ * counts as stopped only when every thread of its processes was seen stopped.
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 
 /**
- * HANDLES 10.8: SIGSTOP. With a `uid` of its own every process of that user is the program's. Elsewhere than on Linux nothing
- * can be confirmed: true after the signal.
+ * SIGSTOP to the process, or to every process of the program's own user `uid`. True when all were seen stopped in time. Only
+ * Linux can confirm that: elsewhere the result is true after the signal.
  */
 export async function stopProcess(pid: number, uid: number | null, deadlineMs: number): Promise<boolean> {
   const end = performance.now() + deadlineMs
@@ -16,7 +16,7 @@ export async function stopProcess(pid: number, uid: number | null, deadlineMs: n
     if (pids.length === 0) return false
     for (const one of pids) signal(one, 'SIGSTOP')
     if (process.platform !== 'linux') return true
-    // one that was forked meanwhile is seen here
+    // This listing includes processes that were forked meanwhile.
     if (processesOf(pid, uid).every(allStopped)) return true
     await sleep(1)
   } while (performance.now() < end)
@@ -27,7 +27,7 @@ export function continueProcess(pid: number, uid: number | null): void {
   for (const one of processesOf(pid, uid)) signal(one, 'SIGCONT')
 }
 
-/** Where there is no group to kill: those that have left the process group, too. True when none is left in time. */
+/** SIGKILL to every process of a user, also those that left the process group. True when none was left in time. */
 export async function killUser(uid: number, deadlineMs: number): Promise<boolean> {
   const end = performance.now() + deadlineMs
   for (;;) {
@@ -39,7 +39,7 @@ export async function killUser(uid: number, deadlineMs: number): Promise<boolean
   }
 }
 
-/** Where there is neither: all that it has started and that has not left the process tree, itself not included. */
+/** The descendants of a process in the process tree, without the process itself. */
 export function descendantsOf(pid: number): number[] {
   if (process.platform !== 'linux') return []
   const parents = readdirSync('/proc')
@@ -54,11 +54,11 @@ export function signal(pid: number, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name)
   } catch {
-    // it is gone: its exit event says so
+    // The process has ended: its exit event says so.
   }
 }
 
-/** Those that run; a zombie does not. */
+/** The process, or all processes of the user without zombies. */
 function processesOf(pid: number, uid: number | null): number[] {
   if (uid === null) return pid > 0 ? [pid] : []
   return readdirSync('/proc').flatMap((name) => {
@@ -75,10 +75,10 @@ function allStopped(pid: number): boolean {
   }
 }
 
-/** proc_pid_stat(5): the state follows the command's closing parenthesis. Gone is as good as Z. */
+/** The state follows the command's closing parenthesis (proc_pid_stat(5)). A process that is gone counts as a zombie. */
 const stateOf = (file: string): string => fieldsOf(file)[0] ?? 'Z'
 
-/** State, parent and what follows; nothing when it is gone. */
+/** State, parent and the fields after them; empty when the process is gone. */
 function fieldsOf(file: string): string[] {
   try {
     const stat = readFileSync(file, 'utf8')

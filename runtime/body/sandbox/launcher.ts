@@ -1,5 +1,4 @@
 /** Starts an instance of a program in a folder of its own, with the handles that its signed manifest names. */
-
 import { timeScale } from '../../../deploy/shared/timescale.ts'
 import type { Timing } from '../../../drivers/board/types.ts'
 import type { Grant } from '../../../drivers/program/handle.ts'
@@ -10,22 +9,22 @@ import { Child } from './child.ts'
 import { programOf, type RunDir, type RunDirs } from './rundir.ts'
 import type { Sandboxes } from './sandboxes.ts'
 
-/** At least three in a trial, and three before silence is too long. */
+/** At least three heartbeats in a trial, and three before the program counts as silent. */
 export const heartbeatMs = ({ heartbeatMs, trialMs }: Timing): number =>
   Math.max(5, Math.min(heartbeatMs / 3, trialMs / 3))
 
-/** What an instance is started with. */
+/** What the launcher and the spares need of the body. */
 export interface LaunchContext extends Pick<SlotEnv, 'owner' | 'timing'> {
   readonly dirs: RunDirs
   readonly sandboxes: Sandboxes
   spawned(child: Child): void
-  /** Values by their names. Throws Refusal `missing-config`. */
+  /** Config values by name. Throws Refusal `missing-config`. */
   config(names: readonly string[]): Record<string, string>
-  /** MB that must be available besides a spare. */
+  /** With less memory available than this, in MB, no spare is kept. */
   readonly memoryReserveMb: number
 }
 
-/** A child that waits for its program: what a spare is, and what every instance begins as. Throws Refusal. */
+/** Starts a child that waits for its program: a spare, or an instance to be. Throws Refusal. */
 export function startChild(
   env: LaunchContext,
   dir: RunDir,
@@ -39,7 +38,7 @@ export function startChild(
   return child
 }
 
-/** Where there may be a child that waits already. */
+/** Gives out a spare for a launch; null when none fits. */
 interface SpareSource {
   take(about: Parameters<Launch>[0], needs: Running['runnable']['manifest']['needs']): Promise<Child | null>
 }
@@ -51,20 +50,20 @@ export async function launch(
 ): Promise<Running> {
   const { program, version, manifest } = runnable
   const { slot, generation, params } = about
-  // what is set while it starts counts from its next start
+  // Read once: a config value that is set from here on is used at the next start.
   const config = env.config(manifest.config ?? [])
   const child =
     (await spares.take(about, manifest.needs)) ?? (await freshChild(env, about, Object.keys(manifest.needs)))
   const { dir } = child.options
   const running: Running = { runnable, child, startedAt: performance.now() }
   try {
-    // Node starts meanwhile
+    // Node starts in parallel.
     await runnable.extract(programOf(dir))
   } catch (error) {
     await child.kill()
     throw error
   } finally {
-    // it may have made the folder again
+    // extract() recreates the folder if the child died meanwhile.
     if (!child.alive) dir.remove()
   }
   const { timing } = env

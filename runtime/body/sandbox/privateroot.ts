@@ -1,7 +1,6 @@
 /**
- * Invariant: a confined child sees what is listed here and nothing else of the file system, all of it read-only but /tmp
- * and the data folder of its slot
- * (HANDLES 13.4, 13.5).
+ * Invariant: a confined child sees only the part of the file system that is listed here, read-only but for /tmp and the data
+ * folder of its slot (HANDLES 13.4, 13.5; test/runtime/confinement.test.ts).
  *
  * One list in two notations: the fstab of mount(8), and arguments of bwrap(1). There is no /dev, no /sys, no /home, no
  * /var, and no /run but our own.
@@ -10,7 +9,7 @@ import { existsSync, realpathSync, statSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { basename, dirname, join, relative } from 'node:path'
 
-/** Where things are in the child's root. */
+/** Paths in the child's root. */
 export const PLACE = {
   program: '/run/medulla/program',
   runtime: '/run/medulla/runtime',
@@ -18,7 +17,7 @@ export const PLACE = {
   data: '/run/medulla/data',
 }
 
-/** Commands, libraries and time zones. /lib64 is where the dynamic loader of x86-64 is; on arm64 it is in /lib. */
+/** Commands, libraries and time zones. The dynamic loader is in /lib64 on x86-64, and in /lib on arm64. */
 const SYSTEM = ['/usr', '/lib', '/lib64', '/bin']
 
 export interface Bind {
@@ -29,18 +28,18 @@ export interface Bind {
 
 export interface RootPaths {
   readonly binds: readonly Bind[]
-  /** paths in the child */
+  /** Path in the child's root, like `loader`. */
   readonly node: string
   readonly loader: string
 }
 
 export function placesOf(about: {
-  /** null for the endpoint */
+  /** Null for the endpoint. */
   programDir: string | null
   loader: string
   network: boolean
   leafProcs: string | null
-  /** null for the endpoint */
+  /** Null for the endpoint. */
   dataFolder: string | null
 }): RootPaths {
   const root = installRoot(about.loader)
@@ -54,16 +53,16 @@ export function placesOf(about: {
     node = join(PLACE.node, basename(node))
   }
   const modules = modulesOf(about.loader)
-  // node_modules is a link: it leads to the same path in there
+  // node_modules may be a symbolic link: its target has the same path in the new root.
   if (modules !== null && !isBelow(root, modules)) binds.push({ source: modules, target: modules })
   const leaf = about.leafProcs === null ? null : dirname(about.leafProcs)
-  // libuv reads the limit there, and V8 sizes its heap by it; as a flag it would void Node's code cache, 17 ms a start
+  // libuv reads memory.max there, and V8 sizes its heap by it. A flag for the heap size would disable Node's code cache: 17 ms a start.
   if (leaf !== null && existsSync(join(leaf, 'memory.max'))) binds.push({ source: leaf, target: leaf })
   if (about.network) binds.push(...namesOfHosts())
   return { binds, node, loader: join(PLACE.runtime, relative(root, about.loader)) }
 }
 
-/** The first of these paths, or of the folders above within the installation, that other users cannot read; null is good. */
+/** The first file or folder of the installation that other users cannot read, though a child needs it; null: there is none. */
 export function closedToOthers(loader: string): string | null {
   const root = installRoot(loader)
   const modules = modulesOf(loader)
@@ -84,7 +83,7 @@ function firstClosed(top: string, file: string): string | null {
   return null
 }
 
-/** The folder that holds the runtime and its packages: the one of package.json, or the outermost that has node_modules. */
+/** The folder that holds the runtime and its packages: the one above the outermost node_modules, or that of package.json. */
 function installRoot(loader: string): string {
   const at = loader.indexOf('/node_modules/')
   if (at >= 0) return loader.slice(0, at)
@@ -94,7 +93,7 @@ function installRoot(loader: string): string {
   return dirname(loader)
 }
 
-/** The node_modules that koffi is really in. */
+/** The real path of the node_modules that holds koffi. */
 function modulesOf(loader: string): string | null {
   try {
     const file = realpathSync(createRequire(loader).resolve('koffi'))
@@ -104,7 +103,7 @@ function modulesOf(loader: string): string | null {
   }
 }
 
-/** What getaddrinfo(3) reads; resolv.conf is often a link out of /etc, and is replaced when the network changes. */
+/** The files of getaddrinfo(3). resolv.conf is often a link out of /etc and is replaced at run time, so its folder is bound. */
 function namesOfHosts(): Bind[] {
   const binds = [{ source: '/etc', target: '/etc' }]
   const file = '/etc/resolv.conf'
@@ -114,11 +113,11 @@ function namesOfHosts(): Bind[] {
 
 const isBelow = (folder: string, path: string): boolean => path.startsWith(`${folder}/`)
 
-/** For `mount --all --fstab`: `root` is an empty folder, over which the new root is mounted. */
+/** The table for `mount --all --fstab`: `root` is an empty folder, over which the new root is mounted. */
 export function fstab(root: string, { binds }: RootPaths, about: { uid: number; tmpMb: number }): string {
   const lines = [
     ['medulla', root, 'tmpfs', 'mode=755,size=64k,nosuid,nodev'],
-    // before what may lie in it
+    // Before the bind mounts: a source may be below /tmp.
     ['medulla', `${root}/tmp`, 'tmpfs', `${tmp(about)},nosuid,nodev,X-mount.mkdir`],
     ...binds.map(({ source, target, writable }) => [
       source,
@@ -126,7 +125,7 @@ export function fstab(root: string, { binds }: RootPaths, about: { uid: number; 
       'none',
       `bind,${writable ? 'rw,noexec' : 'ro'},nosuid,nodev,X-mount.mkdir`,
     ]),
-    // not even the existence of the others (kernel document filesystems/proc.rst)
+    // hidepid=2 hides the processes of other users (kernel document filesystems/proc.rst).
     ['medulla', `${root}/proc`, 'proc', 'hidepid=2,nosuid,nodev,noexec,X-mount.mkdir'],
   ]
   return lines.map((fields) => `${fields.map(escaped).join(' ')} 0 0\n`).join('')
@@ -135,17 +134,17 @@ export function fstab(root: string, { binds }: RootPaths, about: { uid: number; 
 const tmp = ({ uid, tmpMb }: { uid: number; tmpMb: number }): string =>
   `mode=700,uid=${uid},gid=${uid},size=${tmpMb}m,nr_inodes=${tmpMb * 256}`
 
-/** fstab(5): what separates fields, as octal. */
+/** White space and backslashes as octal escapes (fstab(5)). */
 const escaped = (field: string): string =>
   field.replace(/[\s\\]/g, (char) => `\\${char.charCodeAt(0).toString(8).padStart(3, '0')}`)
 
-/** The same root for bwrap, as root: /tmp is anybody's there, and nobody else is. */
+/** The same root for bwrap, which runs as root. Its /tmp is writable for everybody: the child is the only user there. */
 export function bwrapArguments({ binds }: RootPaths, about: { tmpMb: number; network: boolean }): string[] {
   return [
     ...['--unshare-pid', '--unshare-ipc', '--unshare-uts', '--die-with-parent'],
     ...(about.network ? [] : ['--unshare-net']),
     ...['--perms', '1777', '--size', String(about.tmpMb * 1024 * 1024), '--tmpfs', '/tmp'],
-    // those it makes itself are closed to other users
+    // Folders that bwrap makes itself are closed to other users.
     ...foldersAbove(binds).flatMap((folder) => ['--perms', '0755', '--dir', folder]),
     ...binds.flatMap(({ source, target, writable }) => [writable ? '--bind' : '--ro-bind', source, target]),
     ...['--proc', '/proc', '--chdir', '/tmp'],

@@ -1,8 +1,6 @@
 /**
- * Invariant: what a program instance can reach on disk is one folder of its own in memory, gone when the instance is.
- *
- * A folder holds the extracted program, the outbox and inbox, a scratch file for rehearsals, and the FIFO through which
- * the instance will hand over to its successor (HANDOVER 5, 6).
+ * The folder of a program instance, in memory, removed when the instance ends. It holds the extracted program, the outbox and
+ * inbox, a scratch file for rehearsals, and the FIFO through which the instance hands over to its successor (HANDOVER 5, 6).
  */
 import { execFile } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -29,7 +27,7 @@ function memoryFolder(): string {
       accessSync(folder, constants.W_OK)
       return folder
     } catch {
-      // the next one
+      // Try the next folder.
     }
   }
   return tmpdir()
@@ -44,17 +42,17 @@ export interface RunDir {
   remove(): void
 }
 
-/** The folder for the files of its bundle: there, and empty, when the instance is started. */
+/** The folder for the files of the bundle: it exists, and is empty, when the instance is started. */
 export const programOf = ({ path }: Pick<RunDir, 'path'>): string => join(path, 'program')
 
-/** One for the runtime's life. */
+/** Makes the folders of all instances. */
 export class RunDirs {
   readonly base: string
   #count = 0
-  /** mkfifo(1) costs a process: one folder is always made ahead. */
+  /** The next folder, made ahead: mkfifo(1) costs a process. */
   #ahead: Promise<RunDir> | null = null
 
-  /** `home` is locked by this runtime: folders of its name were left by one that was killed, and go first. */
+  /** Removes the folders that a killed runtime of this home left: the home is locked, so no other one is using them. */
   constructor(home: string) {
     const memory = memoryFolder()
     const prefix = `medulla-${createHash('sha256').update(home).digest('hex').slice(0, 16)}-`
@@ -93,8 +91,8 @@ export class RunDirs {
 }
 
 /**
- * Opens one end of a FIFO without waiting for the other, in blocking mode (HANDOVER 6.2): a read-write guard is open
- * for that moment only, so that no third party keeps an end.
+ * Opens one end of a FIFO in blocking mode without waiting for the other end (HANDOVER 6.2). A read-write descriptor is open
+ * for that moment only, so that the body keeps no end.
  */
 export function openFifoEnd(path: string, end: 'read' | 'write'): number {
   const guard = openSync(path, constants.O_RDWR)

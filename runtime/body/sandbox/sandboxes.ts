@@ -1,6 +1,6 @@
 /**
- * Invariant: a program instance is started in a cell of its own, and what status and receipts say of fence, limits and
- * confinement is what its cell has (HANDLES 10, 13).
+ * Makes the sandbox of each program instance: control group, user, root, filter and limits (HANDLES 10, 13). `fence`, `limits`
+ * and `confined`, for status and receipts, say what every sandbox has.
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -29,16 +29,16 @@ export type Sandbox = (typeof SANDBOXES)[number]
 
 export const isSandbox = (text: string): text is Sandbox => SANDBOXES.some((known) => known === text)
 
-/** HANDLES 10.3, 10.4 and 10.8: ms, before MEDULLA_TIME_SCALE. */
+/** ms, before MEDULLA_TIME_SCALE: freeze of a control group, stop without one, kill (HANDLES 10.3, 10.8, 10.4). */
 const DEADLINES = { freeze: 50, stop: 250, kill: 1000 }
 
 /**
- * HANDLES 10.9: what a process of this Node reserves before it does anything, as this one had it when this was loaded (50 MB
- * with Node 20, 550 with Node 24), and as much again as stacks of threads take, which count and are not used.
+ * Added to `limits.memoryMb` for RLIMIT_DATA (HANDLES 10.9): what this version of Node reserves at its start, measured on this
+ * process (50 MB with Node 20, 550 with Node 24), and 64 MB for the stacks of threads, which count and are not used.
  */
 const RESERVED_MB = ownMb() + 64
 
-/** VmData of proc(5); 0 where there is none, and no such limit either. */
+/** VmData of proc(5) in MB; 0 where there is no /proc, and so no such limit either. */
 function ownMb(): number {
   try {
     return Math.ceil(Number(/^VmData:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0) / 1024)
@@ -49,31 +49,31 @@ function ownMb(): number {
 
 export interface ChildSandbox {
   readonly leaf: Leaf | null
-  /** All processes of this user are the program's; null: it runs as the runtime's own. */
+  /** The instance's own user; null: it runs as the runtime's user. */
   readonly uid: number | null
   readonly freezeMs: number
   readonly killMs: number
-  /** SCHED_FIFO priority of a program that holds the hardware, 0 for none */
+  /** SCHED_FIFO priority of a program that drives the hardware; 0: none. */
   readonly realtime: number
-  /** argv of the child, the loader included */
+  /** argv of the child, the loader included. */
   readonly command: readonly string[]
-  /** the program file where the child sees it */
+  /** The program file, as the child sees it. */
   readonly file: string
   readonly confine: Init['confine']
-  /** The data folder where the child sees it, and where it is. */
+  /** The data folder: `inside` as the child sees it, `folder` on the host; `mb` is its limit. */
   readonly data: { readonly inside: string; readonly folder: string; readonly mb: number }
-  /** Files to open for the child, behind its grants. */
+  /** Files to open for the child, after its grants in the descriptor table. */
   readonly extra: readonly string[]
-  /** Lets the child read what was extracted for it after it was started. */
+  /** Makes the program readable for the child's user, once it is extracted. */
   reveal(): void
-  /** The instance is gone. */
+  /** To be called when the instance has ended. */
   close(): void
 }
 
 export class Sandboxes {
   readonly sandbox: Sandbox
   readonly cgroups: Cgroups | null
-  /** Why no program may be started here at all. */
+  /** Why no program may be started on this robot; null: programs may be started. */
   readonly problem: Refusal | null
   /** How the endpoint is confined (HANDOVER 8.13), and why it is not. */
   readonly #endpoint: { sandbox: Sandbox; why: string | null }
@@ -101,7 +101,7 @@ export class Sandboxes {
     this.problem = problem
   }
 
-  /** A simulated board needs no cell, and gets one when it is asked for; a real one refuses programs without (HANDLES 13.1). */
+  /** On a real board programs must be confined, unless the board file allows otherwise; on a simulated one only if `asked` (HANDLES 13.1). */
   static async open(home: string, board: Board, asked: Sandbox | undefined, scale: number): Promise<Sandboxes> {
     const real = board.model !== 'sim'
     const wanted = asked ?? (real ? 'namespaces' : 'none')
@@ -109,7 +109,7 @@ export class Sandboxes {
     const able = ability(wanted, cgroups)
     const sandbox = able.ok ? wanted : 'none'
     const allowed = sandbox !== 'none' || ((asked ?? 'none') === 'none' && (!real || board.unconfined))
-    const why = able.ok ? 'it was told not to' : able.why
+    const why = able.ok ? 'the runtime was started with --sandbox none' : able.why
     const fix = able.ok ? 'leave --sandbox away, or' : `${able.fix}, or`
     const problem = allowed
       ? null
@@ -121,7 +121,7 @@ export class Sandboxes {
     return new Sandboxes(sandbox, endpointSandbox(asked), cgroups, board, scale, problem, home)
   }
 
-  /** Null: the endpoint runs as the body's user, and `why` says why when it should not. Release it when it is dead. */
+  /** `own` null: the endpoint runs as the body's user; `why` then says why, if it should not. `release` once it has ended. */
   takeEndpoint(): { own: { sandbox: ConfinedBy; uid: number } | null; why: string | null; release(): void } {
     const { sandbox, why } = this.#endpoint
     if (sandbox === 'none') return { own: null, why, release: () => {} }
@@ -129,7 +129,7 @@ export class Sandboxes {
     return { own: { sandbox, uid }, why: null, release: () => this.#uids.release(uid) }
   }
 
-  /** How long the kernel may take to confirm that everything is frozen. */
+  /** How long the kernel may take to confirm a freeze, in ms. */
   get freezeMs(): number {
     return DEADLINES.freeze * this.#scale
   }
@@ -192,7 +192,7 @@ export class Sandboxes {
     return { ...shared, uid, ...confined, data: data(PLACE.data), reveal: () => readable(programDir), close }
   }
 
-  /** Nothing runs in the slot, and nothing was ever committed there. */
+  /** For a slot in which no program runs and none was ever committed. */
   dropData(slot: string): Promise<void> {
     return dropDataFolder(this.#home, slot)
   }
@@ -202,29 +202,29 @@ export class Sandboxes {
   }
 }
 
-/** On a simulated board, too: what reads the network is confined wherever it can be. */
+/** The endpoint is confined on a simulated board, too, because it reads the network. */
 function endpointSandbox(asked: Sandbox = 'namespaces'): { sandbox: Sandbox; why: string | null } {
   if (asked === 'none') return { sandbox: asked, why: null }
   const able = canConfine(asked)
   if (able.ok) return { sandbox: asked, why: null }
-  // to whoever is not root there is nothing to say
+  // Without root nobody expects it to be confined, so there is no warning.
   return { sandbox: 'none', why: process.getuid?.() === 0 ? `${able.why} (${able.fix})` : null }
 }
 
 function ability(wanted: Sandbox, cgroups: Cgroups | null): CanConfine {
   if (wanted === 'none') return { ok: true }
   if (wanted === 'bwrap' && cgroups === null) {
-    // its monitor could be stopped, and the program would go on
+    // Without a control group only bwrap's monitor would be stopped, and the program would go on.
     return { ok: false, why: 'bwrap needs cgroup v2 for the fence', fix: 'use --sandbox namespaces' }
   }
   return canConfine(wanted)
 }
 
-/** The pid stays: every command replaces itself by the next. */
+/** An unconfined child. Every command replaces itself by the next, so that the pid stays. */
 function plain(leaf: Leaf | null, dataMb: number | null): string[] {
   const node = [process.execPath, LOADER]
   if (process.platform !== 'linux') return node
-  // HANDOVER 3.6: the kernel ends the child with the body
+  // The kernel ends the child when the body ends (HANDOVER 3.6).
   const bound = ['setpriv', '--pdeathsig', 'KILL', ...node]
   return ['sh', '-c', `${LIMITED}shift 2\nexec "$@"`, 'medulla', ...limitedBy(leaf?.procs ?? null, dataMb), ...bound]
 }

@@ -1,6 +1,6 @@
 /**
- * Invariant: a slot has at most one spare, and only while a program of it runs undisturbed and a session asks for one. A
- * spare is a child without a program, a lease or a fencing number (HANDOVER 12).
+ * Invariant: a slot has at most one spare, and only while a program runs in it without an upgrade and a session asks for one. A
+ * spare is a child without a program, a lease or a fencing number (HANDOVER 12; test/e2e/spare.test.ts).
  */
 import { readFileSync } from 'node:fs'
 import { freemem } from 'node:os'
@@ -15,10 +15,10 @@ import { type LaunchContext, startChild } from './launcher.ts'
 type Needs = Manifest['needs']
 type SpareListener = (event: SpareEvent) => void
 
-/** Between two looks at the memory, and at the age of a spare. */
-const LOOK_MS = 1000
+/** Time between two checks of the memory and of the age of a spare. */
+const CHECK_MS = 1000
 
-/** Of every slot. */
+/** The spares of all slots. */
 export class Spares {
   readonly #env: LaunchContext
   readonly #slots = new Map<string, Spare>()
@@ -27,7 +27,7 @@ export class Spares {
     this.#env = env
   }
 
-  /** Asks for a spare, until the answer is called; `told` whenever there is one, or none any more. */
+  /** Asks for a spare until the returned function is called. `onSpareEvent` hears when there is one, and when it is gone. */
   hold(slot: string, onSpareEvent: SpareListener): () => void {
     const leave = this.#of(slot).hold(onSpareEvent)
     return () => {
@@ -36,17 +36,17 @@ export class Spares {
     }
   }
 
-  /** A slot without programs needs no account here. */
+  /** Drops the account of a slot that has no program and no spare. */
   forget(slot: string): void {
     if (this.#slots.get(slot)?.isUnused) this.#slots.delete(slot)
   }
 
-  /** The slot has come to rest: `running` is what runs undisturbed, or null. */
+  /** `running`: the program that runs without an upgrade under way, or null. */
   onIdle(slot: string, log: SlotLog, running: Running | null): void {
     this.#of(slot).onIdle(log, running)
   }
 
-  /** The spare for this very launch; null when there is none that fits, and none left that does not. */
+  /** The spare, if it fits this launch. Null: there is none, and one that did not fit has ended. */
   take(about: Parameters<Launch>[0], needs: Needs): Promise<Child | null> {
     return this.#of(about.slot).take(about.predecessor, needs)
   }
@@ -66,11 +66,12 @@ class Spare {
   readonly #slot: string
   readonly #env: LaunchContext
   readonly #holders = new Set<SpareListener>()
-  /** What runs undisturbed. */
+  /** The program that runs without an upgrade under way. */
   #runs: { log: SlotLog; running: Running } | null = null
+  /** The spare, and the program it was made for. */
   #made: { child: Child; after: Running; at: number } | null = null
-  /** It had a spare, and gets no other one: it was not used, or there was no memory for it. */
-  #served: Running | null = null
+  /** The program that gets no other spare: its spare was not used or ended, or there was too little memory. */
+  #noMoreFor: Running | null = null
   #last: Promise<unknown> = Promise.resolve()
   #timer: NodeJS.Timeout | null = null
 
@@ -86,19 +87,19 @@ class Spare {
   hold(onSpareEvent: SpareListener): () => void {
     this.#holders.add(onSpareEvent)
     if (this.#made !== null) onSpareEvent({ event: 'spare', ready: true })
-    this.#renew()
+    this.#update()
     return () => {
       this.#holders.delete(onSpareEvent)
-      this.#renew()
+      this.#update()
     }
   }
 
   onIdle(log: SlotLog, running: Running | null): void {
     this.#runs = running === null ? null : { log, running }
-    this.#renew()
+    this.#update()
   }
 
-  /** HANDOVER 12.4 */
+  /** A spare fits a launch when it was made for the running program, and the needs are the same; otherwise it is ended (HANDOVER 12.4). */
   async take(predecessor: ProgramInstance | null, needs: Needs): Promise<Child | null> {
     this.#runs = null
     await this.#last
@@ -111,25 +112,29 @@ class Spare {
     throw new Error(`the spare ${made.child.pid} was killed, and has not ended`)
   }
 
-  /** One change after the other, each towards what is wanted by then. */
-  #renew(): void {
+  /** Queues an update; it makes or ends a spare according to the state at that time. */
+  #update(): void {
     this.#last = this.#last
-      .then(() => this.#change())
+      .then(() => this.#makeOrEnd())
       .catch((error: unknown) => {
-        this.#served = this.#runs?.running ?? null
+        this.#noMoreFor = this.#runs?.running ?? null
         this.#runs?.log.add('runtime', `no spare: ${String(error)}`, 0, 'warn')
       })
   }
 
-  async #change(): Promise<void> {
+  async #makeOrEnd(): Promise<void> {
     const runs = this.#wanted()
-    // HANDOVER 12.5
-    if (this.#made !== null && this.#made.after !== runs?.running) await this.#end('nobody needs it')
-    if (runs === null || this.#made !== null || this.#served === runs.running) return
-    if (availableMb() < this.#env.memoryReserveMb) return this.#serve(runs.running, 'too little memory')
+    // A spare ends when no session asks for it, and with the program it was made for (HANDOVER 12.5).
+    if (this.#made !== null && this.#made.after !== runs?.running) {
+      await this.#discard(
+        this.#holders.size === 0 ? 'no session asks for it' : 'its program has ended or is being replaced',
+      )
+    }
+    if (runs === null || this.#made !== null || this.#noMoreFor === runs.running) return
+    if (availableMb() < this.#env.memoryReserveMb) return this.#giveUp(runs.running, 'too little memory')
     this.#env.sandboxes.cgroups?.warm()
     const dir = await this.#env.dirs.make()
-    // that took a moment
+    // The slot may have changed while the folder was made.
     if (this.#wanted() !== runs) return dir.remove()
     const { log, running } = runs
     try {
@@ -137,10 +142,10 @@ class Spare {
       const child = startChild(this.#env, dir, about, Object.keys(running.runnable.manifest.needs))
       const made = { child, after: running, at: performance.now() }
       this.#made = made
-      this.#timer = setInterval(() => this.#look(), LOOK_MS)
+      this.#timer = setInterval(() => this.#check(), CHECK_MS)
       this.#timer.unref()
       void child.waiting.then(() => this.#made === made && this.#tell({ event: 'spare', ready: true }))
-      void child.exited.then(() => this.#made === made && this.#serve(running, 'it ended by itself'))
+      void child.exited.then(() => this.#made === made && this.#giveUp(running, 'it ended by itself'))
     } catch (error) {
       dir.remove()
       throw error
@@ -151,24 +156,24 @@ class Spare {
     return this.#holders.size === 0 ? null : this.#runs
   }
 
-  #look(): void {
+  #check(): void {
     const made = this.#made
     if (made === null) return
     const unused = performance.now() - made.at > this.#env.timing.spareMs
     if (!unused && availableMb() >= this.#env.memoryReserveMb) return
-    this.#served = made.after
+    this.#noMoreFor = made.after
     this.#last = this.#last.then(async () => {
-      if (this.#made === made) await this.#end(unused ? 'not used' : 'too little memory')
+      if (this.#made === made) await this.#discard(unused ? 'not used' : 'too little memory')
     })
   }
 
-  #serve(running: Running, reason: string): void {
-    this.#served = running
+  #giveUp(running: Running, reason: string): void {
+    this.#noMoreFor = running
     this.#forget()
     this.#tell({ event: 'spare', ready: false, reason })
   }
 
-  async #end(reason: string): Promise<void> {
+  async #discard(reason: string): Promise<void> {
     const made = this.#made
     this.#forget()
     this.#tell({ event: 'spare', ready: false, reason })

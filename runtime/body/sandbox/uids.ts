@@ -1,9 +1,9 @@
 /**
- * Invariant: no two living instances have one uid, and what another instance left behind cannot be of this one's uid
- * (HANDLES 13.2).
+ * Invariant: no two living instances have the same uid, and a uid that any process has is not given out (HANDLES 13.2;
+ * test/runtime/confinement.test.ts).
  *
- * The range is one that nobody gives out: above the containers of systemd (up to 0x6fffffff) and every default range of
- * useradd and newuidmap, outside of DynamicUser (61184 to 65519), below 2^31.
+ * No other program gives out this range: it is above the containers of systemd (up to 0x6fffffff) and every default range of
+ * useradd and newuidmap, outside of DynamicUser (61184 to 65519), and below 2^31.
  */
 import { readdirSync, statSync } from 'node:fs'
 
@@ -14,12 +14,12 @@ export class Uids {
   readonly #used = new Set<number>()
   #next: number
 
-  /** `start`: where to begin in the range; somewhere, so that runtimes on one machine do not meet. */
+  /** `start`: where to begin in the range; random, so that two runtimes on one machine do not take the same uids. */
   constructor(start = Math.floor(Math.random() * UID_COUNT)) {
     this.#next = start
   }
 
-  /** The uid, and gid, of a new instance. Throws when all are taken. */
+  /** The uid, and gid, of a new instance. Throws when all are in use. */
   take(): number {
     const living = uidsOfProcesses()
     for (let tried = 0; tried < UID_COUNT; tried++) {
@@ -31,13 +31,13 @@ export class Uids {
     throw new Error('every uid for programs is in use')
   }
 
-  /** Call it when everything the instance started is dead. */
+  /** To be called when every process of the instance has ended. */
   release(uid: number): void {
     this.#used.delete(uid)
   }
 }
 
-/** Also of those that a killed runtime left behind. */
+/** The uids of all processes, also of those that a killed runtime left behind. */
 function uidsOfProcesses(): Set<number> {
   const uids = new Set<number>()
   for (const name of readdirSync('/proc')) {
