@@ -1,17 +1,17 @@
 /**
- * Invariant: what was stopped stays stopped over any end of the runtime, and recording a stop needs no free space
- * (HANDLES 6.7, 6.11; test/store/latch.test.ts).
+ * Invariant: a recorded stop outlives any end of the runtime, and recording it needs no free space (HANDLES 6.7, 6.11;
+ * test/store/latch.test.ts).
  *
- * `stops.latch` is a file of a fixed size. Body and guard have a region of it each, and a region has two records that are
- * written in turn, in place: a power cut in the middle of one leaves the other. A record is a line of JSON, padded with
- * spaces, so that people can read the file.
+ * `stops.latch` has a fixed size. Body and guard each have a region, and a region has two records that are written in turn, in
+ * place: a power cut during a write leaves the other record. A record is a line of JSON, padded with spaces, so that people
+ * can read the file.
  */
 import { createHash } from 'node:crypto'
 import { closeSync, fsyncSync, openSync, readSync, renameSync, rmSync, write, writeSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 export const LATCH_FILE = 'stops.latch'
-/** Bytes of a record: an emergency stop's reason and the names of 16 slots fit in. */
+/** Bytes of a record: enough for the reason of an emergency stop and the names of 16 slots. */
 export const LATCH_RECORD = 4096
 const RECORDS_IN_REGION = 2
 const REGIONS = { body: 0, guard: 1 } as const
@@ -24,7 +24,7 @@ export interface Latch {
   readonly reason: string
 }
 
-/** What must not be started. */
+/** The emergency stop and the stopped slots: nothing of them may be started. */
 export interface Stops {
   readonly estop: Latch | null
   /** Slots that an operator stopped. */
@@ -38,18 +38,19 @@ export function latchOf(reason: string): Latch {
   return { since: new Date().toISOString(), reason: reason.slice(0, MAX_REASON) }
 }
 
-/** One record as its bytes. Throws when it does not fit. */
+/** The bytes of a record. Throws when it does not fit. */
 export function encodeStops(sequence: number, stops: Stops): Buffer {
   const record = { sequence, ...stops }
   const text = JSON.stringify({ ...record, sum: sumOf(record) })
   const bytes = Buffer.alloc(LATCH_RECORD, ' ')
-  if (Buffer.byteLength(text) >= LATCH_RECORD) throw new Error(`a record of ${Buffer.byteLength(text)} bytes`)
+  if (Buffer.byteLength(text) >= LATCH_RECORD)
+    throw new Error(`a stop record has ${Buffer.byteLength(text)} bytes, at most ${LATCH_RECORD - 1} fit`)
   bytes.write(text)
   bytes[LATCH_RECORD - 1] = 0x0a
   return bytes
 }
 
-/** Null: damaged, or half written. */
+/** Null: the record is damaged or half written. */
 export function decodeStops(bytes: Uint8Array): { sequence: number; stops: Stops } | null {
   try {
     const { sum, ...record } = JSON.parse(Buffer.from(bytes).toString('utf8')) as { sum: string } & Stops & {
@@ -69,20 +70,20 @@ export class LatchRegion {
   readonly #fd: number
   readonly #region: Region
 
-  /** `fd` is open for reading and writing, with O_DSYNC: a write that has ended is on disk. It stays the caller's. */
+  /** `fd` is open for reading and writing with O_DSYNC, so a write that has ended is on disk. The caller closes it. */
   constructor(fd: number, region: Region) {
     this.#fd = fd
     this.#region = region
   }
 
-  /** A region of which no record can be read is a stop. */
+  /** A region without a readable record counts as an emergency stop. */
   read(): Stops {
     return this.#newest()?.stops ?? { estop: latchOf(`${LATCH_FILE} cannot be read`), slots: [] }
   }
 
   /**
-   * In another thread, so that a disk that hangs holds nobody up; it is begun when this returns. `done` gets null, or why
-   * the record may not be on disk.
+   * Begins the write in another thread, so that a disk that hangs does not block the caller. `done` gets null, or why the
+   * record may not be on disk.
    */
   write(stops: Stops, done: (error: Error | null) => void): void {
     const next = this.#next(stops)
@@ -114,9 +115,9 @@ export class LatchRegion {
 }
 
 /**
- * Opens `<home>/stops.latch`. One that is not there is made with `initial`, all of it, and is on disk when this returns:
- * from then on a stop needs no free space, where the file system writes in place (ext4, xfs, f2fs' in-place mode; one
- * that copies on write may still be full).
+ * Opens `<home>/stops.latch`. A missing file is written whole with `initial`, and is on disk when this returns. From then on a
+ * stop needs no free space, if the file system writes in place (ext4, xfs, f2fs' in-place mode; not one that copies on
+ * write).
  */
 export function openLatch(home: string, initial: () => Stops): number {
   const path = join(home, LATCH_FILE)
@@ -131,7 +132,8 @@ export function openLatch(home: string, initial: () => Stops): number {
   const fd = openSync(temporary, 'w', 0o600)
   try {
     const bytes = Buffer.concat([first, first, empty, empty])
-    if (bytes.length !== FILE_BYTES) throw new Error('a latch file of another size')
+    if (bytes.length !== FILE_BYTES)
+      throw new Error(`the latch file would have ${bytes.length} bytes, expected ${FILE_BYTES}`)
     writeSync(fd, bytes)
     fsyncSync(fd)
   } catch (error) {

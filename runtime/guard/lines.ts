@@ -1,4 +1,4 @@
-/** Invariant: a line is read in blocking calls, and `next` answers null exactly once the other side is gone. */
+/** Reads lines from a descriptor in blocking calls. */
 import { readSync } from 'node:fs'
 import { again } from '../../drivers/owner/linux/unix.ts'
 
@@ -11,7 +11,7 @@ export class Lines {
     this.fd = fd
   }
 
-  /** Waits for a whole line. Null: the other side is gone. */
+  /** Waits for a whole line. Null: the other side has closed. */
   next(): string | null {
     for (;;) {
       const line = this.take()
@@ -20,7 +20,7 @@ export class Lines {
     }
   }
 
-  /** A line that was read already; null when there is none. */
+  /** A line that was read already; null when there is none yet. */
   take(): string | null {
     const end = this.#rest.indexOf(0x0a)
     if (end < 0) return null
@@ -29,7 +29,7 @@ export class Lines {
     return line
   }
 
-  /** Waits for bytes. False: the other side is gone; a connection that was reset has ended, too. */
+  /** Waits for bytes. False: the other side has closed, or the connection was reset. */
   read(): boolean {
     let got: number
     try {

@@ -1,10 +1,10 @@
 /**
  * The guard: the reflex of the robot. It holds a copy of every hardware descriptor of the body, reads the input of the
- * emergency stop, and watches the body. Invariant: as long as it lives no line is released; and when the input is at its
- * level, the body says so, or the body is gone or hangs, every program is stopped and the declared safe levels are driven,
- * in bounded time, whatever anybody else does (HANDLES 14; test/runtime/guard.test.ts).
+ * emergency stop, and watches the body. Invariant: while the guard lives, no line is released; and when the input is at its
+ * level, the body asks for a stop, or the body ends or hangs, every program is stopped and the declared safe levels are
+ * driven in bounded time (HANDLES 14; test/runtime/guard.test.ts).
  *
- * It has one thread and no event loop: it waits in poll(2), and reads no network, no disk and no program.
+ * The guard has one thread and no event loop: it waits in poll(2), and reads no network, no disk and no program.
  */
 import { closeSync, fstatSync, readSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { setPriority } from 'node:os'
@@ -32,13 +32,13 @@ import {
   type ToGuard,
 } from './wire.ts'
 
-/** ms between two attempts to hand over. */
+/** Time between two attempts to hand over, in ms. */
 const RETRY_MS = 1
-/** ms between two looks at the level of the emergency stop's input; poll(2) tells of most edges at once. */
-const LOOK_MS = 10
-/** ms: a wait that took so much longer than asked shows that this process got no turn. */
+/** Time between two readings of the emergency stop's input, in ms; poll(2) reports most edges at once. */
+const INPUT_MS = 10
+/** A wait that took this much longer than asked, in ms, shows that this process did not get the CPU. */
 const LATE_MS = 50
-/** ms to wait where an edge is reported that the body has not read yet. */
+/** Time to wait, in ms, when poll(2) reports an edge that the body has not read yet. */
 const UNREAD_MS = 1
 const NEVER = new Int32Array(new SharedArrayBuffer(4))
 
@@ -57,12 +57,12 @@ class Guard {
   readonly #fds = new Map<string, number[]>()
   #latch: Latch | null = null
   #stopInput: StopInput | null
-  /** The input was at its level when it was last read. */
+  /** The input was at its level at the last reading. */
   #pressed = false
-  /** Who is at the other end of the lifeline. */
+  /** The process at the other end of the lifeline. */
   #bodyPid = process.ppid
 
-  /** Throws when it could not do its duty. */
+  /** Throws when a descriptor, the control group or the input cannot be used. */
   constructor(init: Init) {
     if (init.format !== GUARD_FORMAT) throw new Error(`expected format ${GUARD_FORMAT}, got ${init.format}`)
     this.#init = init
@@ -78,40 +78,40 @@ class Guard {
     this.#programs = new GuardedPrograms(init.cgroup, init.scale)
     if (init.cgroup !== null) statSync(join(init.cgroup, 'cgroup.events'))
     this.#stopInput = init.stopInput
-    // An emergency stop that cannot be read would never stop anything, so the guard refuses to start with one.
+    // The guard refuses to start with an input that it cannot read.
     if (init.stopInput !== null) this.#active(init.stopInput)
     this.#listener = this.#sockets.listen(init.folder, GUARD_SOCKET)
     this.#inode = statSync(join(init.folder, GUARD_SOCKET)).ino
-    stay()
+    claimPriority()
   }
 
-  /** Returns when there is nothing left to hold: a body has ended well, or another guard has its place. */
+  /** Returns when a body has ended in order, or a newer guard has taken over. */
   serve(lifeline: Lines): void {
     let body = lifeline
     for (;;) {
-      const how = this.#follow(body)
-      if (how === 'told') break
-      const rescue = this.#rescue(how)
+      const end = this.#watch(body)
+      if (end === 'told') break
+      const rescue = this.#rescue(end)
       note(rescue, this.#init.bodyMs * this.#init.scale)
-      // HANDLES 14.7: a newer guard holds the same lines, and has the name
-      if (!this.#named()) return
+      // A newer guard holds the same lines, and its socket has the name (HANDLES 14.7).
+      if (!this.#hasSocketName()) return
       body = this.#handOver(rescue)
     }
-    if (this.#named()) rmSync(join(this.#init.folder, GUARD_SOCKET), { force: true })
+    if (this.#hasSocketName()) rmSync(join(this.#init.folder, GUARD_SOCKET), { force: true })
   }
 
-  /** How the body went: it was told to end, it has gone without a word, or it lives and does nothing. */
-  #follow(body: Lines): 'told' | 'ended' | 'hung' {
+  /** Watches a body. `told`: it said `end`; `ended`: it is gone without that; `hung`: it lives and sends no pulse. */
+  #watch(body: Lines): 'told' | 'ended' | 'hung' {
     const { bodyMs, scale } = this.#init
-    /** When the body is late; Infinity before its first pulse. */
+    /** When the next pulse is due at the latest; Infinity before the first one. */
     let due = Number.POSITIVE_INFINITY
     for (;;) {
-      this.#look(body.fd)
+      this.#readInput(body.fd)
       const from = performance.now()
-      const waitMs = Math.max(0, Math.min(due - from, this.#stopInput === null ? due - from : LOOK_MS))
+      const waitMs = Math.max(0, Math.min(due - from, this.#stopInput === null ? due - from : INPUT_MS))
       const edges = this.#stopInput?.encoding === 'line' ? [this.#fdOf(this.#stopInput.name)] : []
       const ready = this.#system.poll([body.fd, ...edges], Number.isFinite(waitMs) ? waitMs : -1)
-      // what kept this process from running kept the body, too
+      // Whatever kept this process from running may have kept the body, too.
       const lateMs = performance.now() - from - waitMs
       if (lateMs > LATE_MS) due += lateMs
       if (ready.includes(body.fd)) {
@@ -147,15 +147,15 @@ class Guard {
     }
   }
 
-  /** One stop for each time that the input comes to its level. */
-  #look(body: number): void {
+  /** Reads the input; stops everything once each time that it comes to its level. */
+  #readInput(body: number): void {
     const stopInput = this.#stopInput
     if (stopInput === null) return
     let pressed: boolean
     try {
       pressed = this.#active(stopInput)
     } catch (error) {
-      // a wire that cannot be read any more is not one that says "go on"
+      // An input that cannot be read counts as pressed: its wire may be broken.
       pressed = true
       if (!this.#pressed) print(50, `the input ${stopInput.name} cannot be read: ${(error as Error).message}`)
     }
@@ -171,7 +171,7 @@ class Guard {
       return ((this.#level[0] as number) & 1) === level
     }
     const byte = Buffer.alloc(1)
-    if (readSync(fd, byte, 0, 1, 0) !== 1) throw new Error('it has no level')
+    if (readSync(fd, byte, 0, 1, 0) !== 1) throw new Error('its file is empty')
     return byte.toString() === String(level)
   }
 
@@ -181,23 +181,23 @@ class Guard {
     return fd
   }
 
-  /** HANDLES 6.7: everything stands still at its safe level first; then the disk, then the body. */
+  /** Stops the programs and drives the safe levels first, then latches, then tells the body (HANDLES 6.7). */
   #stop(body: number, reason: string, byInput: boolean): void {
     const drive = this.#halt(now())
     this.#latch ??= latchOf(reason)
-    // In another thread: its end is not waited for, and what became of it is seen by who reads the file (HANDLES 6.11).
+    // Written in another thread and not awaited: the guard waits for no disk (HANDLES 6.11).
     this.#region?.write({ estop: this.#latch, slots: [] }, () => {})
     say(body, { t: 'stopped', latch: this.#latch, byInput, ...drive })
   }
 
   #release(body: number): void {
-    // what the input says now, not at the last look
-    this.#look(body)
+    // The input may have changed since the last reading.
+    this.#readInput(body)
     if (!this.#pressed) this.#latch = null
     say(body, { t: 'released', pressed: this.#pressed })
   }
 
-  /** GuardedPrograms stopped, levels driven. What was not seen stopped may have written since: it is ended, and all driven again. */
+  /** Stops the programs and drives the levels. Programs not seen stopped may have written since: they are ended, and the levels are driven again. */
   #halt(seen: string): Drive {
     const confirmed = this.#programs.stop()
     let failed = this.#drive()
@@ -209,17 +209,17 @@ class Guard {
     return { seen, safe, confirmed, failed }
   }
 
-  /** HANDLES 14.2: no program writes after the levels. */
+  /** The body is gone or hangs: safe levels, then the end of every program (HANDLES 14.2). */
   #rescue(cause: Rescue['cause']): Rescue {
     const seen = now()
-    // what hangs may wake up, and write
+    // A body that hangs may wake up and write.
     if (cause === 'hung') kill(this.#bodyPid)
     const drive = this.#halt(seen)
     this.#programs.end()
     return { cause, ...drive, ended: now() }
   }
 
-  /** What could not be driven, and why. */
+  /** Drives every safe level. Returns the handles that could not be driven, and why. */
   #drive(): string[] {
     const failed: string[] = []
     this.#handles = this.#handles.map((one) => {
@@ -240,14 +240,14 @@ class Guard {
     else writeSync(fd, bytes, 0, bytes.length, at ?? null)
   }
 
-  /** The next body's connection, when it has everything: from then on its end is that body's end. */
+  /** Gives everything to the next body. Returns its connection: from then on, its end is the end of that body. */
   #handOver(rescue: Rescue): Lines {
     for (;;) {
       let socket = -1
       try {
         socket = this.#sockets.accept(this.#listener)
         const peer = this.#sockets.peer(socket)
-        // HANDLES 14.5
+        // Only a process of the same user gets the handles (HANDLES 14.5).
         if (peer.uid !== process.getuid?.()) throw new Error('another user')
         const { about } = this.#init
         const legacy: Legacy = { format: GUARD_FORMAT, about, handles: this.#handles, rescue, latch: this.#latch }
@@ -262,7 +262,7 @@ class Guard {
         this.#bodyPid = peer.pid
         return new Lines(socket)
       } catch {
-        // it went away half-way: all is still here
+        // The other side broke off: the guard still has everything, and waits for the next one.
         if (socket >= 0) closeSync(socket)
         Atomics.wait(NEVER, 0, 0, RETRY_MS)
       }
@@ -282,31 +282,31 @@ class Guard {
     if (this.#stopInput !== null && names.includes(this.#stopInput.name)) this.#stopInput = null
   }
 
-  #named(): boolean {
+  #hasSocketName(): boolean {
     try {
       return statSync(join(this.#init.folder, GUARD_SOCKET)).ino === this.#inode
     } catch {
-      // the folder was cleared: somebody may still come who was told the name
+      // The folder was cleared. A body may still be connecting, so the guard stays.
       return true
     }
   }
 }
 
 /**
- * When memory runs out it is not the one that is chosen, and in an emergency it comes first: until then it sleeps.
- * (Locked memory would help as well, but V8 dies of it.)
+ * Keeps the out-of-memory killer away from the guard, and gives it a high priority; it sleeps nearly all the time. (Locking
+ * its memory would help, too, but V8 aborts then.)
  */
-function stay(): void {
+function claimPriority(): void {
   for (const attempt of [() => writeFileSync('/proc/self/oom_score_adj', '-1000'), () => setPriority(-20)]) {
     try {
       attempt()
     } catch {
-      // not allowed here
+      // This process may not.
     }
   }
 }
 
-/** Nothing that is said may end it. */
+/** Null for a line that is no JSON: no message may end the guard. */
 function parse(line: string): ToGuard | null {
   try {
     return JSON.parse(line) as ToGuard
@@ -321,7 +321,7 @@ function say(fd: number, message: FromGuard): void {
   try {
     writeAll(fd, Buffer.from(`${JSON.stringify(message)}\n`))
   } catch {
-    // its end is read next
+    // The other side has closed: the next read says so.
   }
 }
 
@@ -333,25 +333,25 @@ function kill(pid: number): void {
   try {
     process.kill(pid, 'SIGKILL')
   } catch {
-    // it has ended just now
+    // The process has ended meanwhile.
   }
 }
 
 function note({ cause, seen, safe, confirmed, failed }: Rescue, bodyMs: number): void {
   const ms = Number(BigInt(safe) - BigInt(seen)) / 1e6
-  const why = cause === 'ended' ? 'the body is gone' : `the body did nothing for ${bodyMs} ms and was killed`
+  const why = cause === 'ended' ? 'the body is gone' : `the body sent no pulse for ${bodyMs} ms and was killed`
   const late = confirmed ? '' : '; programs were still running'
   const bad = failed.length === 0 ? '' : `; not driven: ${failed.join(', ')}`
   print(50, `${why}; safe levels after ${ms.toFixed(1)} ms${late}${bad}`)
 }
 
-/** One line for the journal, in the form of log.ts: pino would cost more memory than all the rest. */
+/** A line for the journal, in the format of log.ts. Without pino, which would need more memory than the rest of the guard. */
 function print(level: number, msg: string): void {
   const line = { level, name: 'guard', time: new Date().toISOString(), msg }
   try {
     writeSync(2, `${JSON.stringify(line)}\n`)
   } catch {
-    // The journal's pipe is closed; the guard goes on without it.
+    // The journal's pipe is closed: the guard goes on without it.
   }
 }
 

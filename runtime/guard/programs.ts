@@ -1,12 +1,13 @@
 /**
- * Invariant: `stop` and `end` take a bounded time, and answer true only when no program can write any more.
+ * Stops and ends programs for the guard. Invariant: `stop` and `end` take bounded time, and return true only when no program
+ * can write any more (test/runtime/guard.test.ts).
  *
- * Everything blocks: this process has nothing else to do (kernel document admin-guide/cgroup-v2.rst).
+ * Every call blocks: the guard has nothing else to do (kernel document admin-guide/cgroup-v2.rst).
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-/** ms, before MEDULLA_TIME_SCALE: HANDLES 14.2 is their sum. */
+/** ms, before MEDULLA_TIME_SCALE; `freeze` and `kill` are the 150 ms of HANDLES 14.2. */
 export const DEADLINES = { freeze: 50, kill: 100, end: 2000 } as const
 
 export class GuardedPrograms {
@@ -25,7 +26,7 @@ export class GuardedPrograms {
     this.#leaders = new Map(now.filter((one): one is [number, string] => one[1] !== null))
   }
 
-  /** Stops what runs, in whatever way is the fastest. */
+  /** Stops every program: by a freeze, or SIGKILL without a control group. */
   stop(): boolean {
     if (this.#cgroup === null) {
       this.#kill()
@@ -37,7 +38,7 @@ export class GuardedPrograms {
     return this.#until(() => this.#says('populated 0'), DEADLINES.kill)
   }
 
-  /** Ends all of them. The group is left thawed, for the programs of the next body. */
+  /** Ends every program. Then thaws the group, for the programs of the next body. */
   end(): boolean {
     if (this.#cgroup === null) {
       this.#kill()
@@ -55,7 +56,7 @@ export class GuardedPrograms {
       try {
         process.kill(-pid, 'SIGKILL')
       } catch {
-        // it has ended just now
+        // The process has ended meanwhile.
       }
     }
   }
@@ -64,7 +65,7 @@ export class GuardedPrograms {
     return [...this.#leaders].every(([pid, start]) => startTime(pid) !== start)
   }
 
-  /** A group that is not there has nobody in it. */
+  /** A removed group counts as empty. */
   #says(wanted: string): boolean {
     try {
       const events = readFileSync(join(this.#cgroup as string, 'cgroup.events'), 'utf8').split('\n')
@@ -78,7 +79,7 @@ export class GuardedPrograms {
     try {
       writeFileSync(join(this.#cgroup as string, name), text)
     } catch {
-      // what counts is what `cgroup.events` says then
+      // Not an error: `cgroup.events` shows the outcome.
     }
   }
 
@@ -87,15 +88,16 @@ export class GuardedPrograms {
     for (;;) {
       if (done()) return true
       if (performance.now() >= end) return false
-      Atomics.wait(NEVER, 0, 0, LOOK_MS)
+      Atomics.wait(NEVER, 0, 0, POLL_MS)
     }
   }
 }
 
-const LOOK_MS = 0.2
+/** ms */
+const POLL_MS = 0.2
 const NEVER = new Int32Array(new SharedArrayBuffer(4))
 
-/** proc(5): field 22, after the command's closing bracket. Null: no such process, or a dead one that waits for its parent. */
+/** Field 22 of proc_pid_stat(5). Null: there is no such process, or it is dead and waits for its parent. */
 function startTime(pid: number): string | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')

@@ -1,25 +1,24 @@
 /**
- * What body and guard say to each other: NDJSON on the lifeline, and again on the socket of the next body, where it
- * follows the legacy: u32 length (little endian), a Legacy as JSON, then the descriptors of its handles, in their order
- * (HANDLES 14.6).
+ * The protocol of body and guard: NDJSON on the lifeline. On the connection of the next body the guard first sends u32 length
+ * (little endian), a Legacy as JSON, and the descriptors of its handles in order (HANDLES 14.6); then the same NDJSON.
  */
 import type { Kept } from '../../drivers/owner/backend.ts'
 import type { Step } from '../../drivers/owner/linux/safe.ts'
 import type { Latch } from './latch.ts'
 
 export const GUARD_FORMAT = 2
-/** Name of the socket in the folder that the body names. */
+/** Name of the guard's socket. */
 export const GUARD_SOCKET = 'guard.sock'
 /** The lifeline in the guard's table; the latch file (or /dev/null) and the descriptors of the handles follow. */
 export const LIFELINE = 3
 export const LATCH_FD = 4
 export const FIRST_FD = 5
 
-/** One handle, without its descriptors: it says how many there are. */
+/** One handle. Its descriptors are passed separately; `fds` is their number. */
 export interface Held {
   readonly name: string
   readonly id: number
-  /** Its entry of the board file, to compare with another one. */
+  /** Its entry in the board file; the next body compares it with its own. */
   readonly entry: unknown
   readonly fds: number
   readonly kept: Omit<Kept, 'fds'>
@@ -28,11 +27,11 @@ export interface Held {
   readonly safeValue: number | null
 }
 
-/** The input of the emergency stop, and how its level is read. */
+/** The input of the emergency stop, and how to read its level. */
 export interface StopInput {
   readonly name: string
   readonly level: 0 | 1
-  /** `line`: GPIO_V2_LINE_GET_VALUES, and poll(2) tells of edges; `level`: one byte at position 0. */
+  /** `line`: GPIO_V2_LINE_GET_VALUES, and poll(2) reports edges; `level`: one byte at position 0. */
   readonly encoding: 'line' | 'level'
 }
 
@@ -41,21 +40,21 @@ export type ToGuard =
       readonly t: 'init'
       readonly format: number
       readonly folder: string
-      /** What must be the same for the descriptors to be of use: the board's model and chip. */
+      /** The board's model and chip: the descriptors are of no use on another one. */
       readonly about: unknown
       readonly handles: readonly Held[]
       /** The control group that all programs are in; null when there is none. */
       readonly cgroup: string | null
       /** MEDULLA_TIME_SCALE */
       readonly scale: number
-      /** null: the board names none. */
+      /** Null: the board file names none. */
       readonly stopInput: StopInput | null
       /** Whether descriptor {@link LATCH_FD} is the latch file; if not, the guard latches in memory only. */
       readonly latch: boolean
-      /** ms without a word after the first `pulse`: the body counts as gone. 0: it never does. */
+      /** The body counts as hung after this long without a `pulse`, in ms, counted from the first one. 0: never. */
       readonly bodyMs: number
     }
-  /** The body's event loop turns. */
+  /** The body's event loop runs. */
   | { readonly t: 'pulse' }
   /** Every program that runs now, each the leader of its process group. */
   | { readonly t: 'pids'; readonly pids: readonly number[] }
@@ -63,9 +62,9 @@ export type ToGuard =
   | { readonly t: 'kept'; readonly kept: Readonly<Record<string, Omit<Kept, 'fds'>>> }
   /** Freeze every program, drive the safe levels, latch; answered by `stopped`. */
   | { readonly t: 'stop'; readonly reason: string }
-  /** The latch is ended; answered by `released`. */
+  /** End the latch; answered by `released`. */
   | { readonly t: 'release' }
-  /** Close these; answered by `dropped`. */
+  /** Close these handles; answered by `dropped`. */
   | { readonly t: 'drop'; readonly names: readonly string[] }
   | { readonly t: 'end' }
 
@@ -73,26 +72,27 @@ export type FromGuard =
   | { readonly t: 'ready' }
   | { readonly t: 'failed'; readonly message: string }
   | { readonly t: 'dropped' }
-  /** Every program stands still and the levels are driven: unasked when the input did it. */
+  /** Every program is stopped and the levels are driven. Sent unasked when the input caused it. */
   | ({ readonly t: 'stopped'; readonly latch: Latch; readonly byInput: boolean } & Drive)
   /** `pressed`: the input is at its level, and the latch stays. */
   | { readonly t: 'released'; readonly pressed: boolean }
 
 /** One time that the safe levels were driven. */
 export interface Drive {
-  /** CLOCK_MONOTONIC in ns: the cause was seen; the safe levels were driven. */
+  /** When the cause was seen, in ns of CLOCK_MONOTONIC. */
   readonly seen: string
+  /** When the safe levels were driven, in ns of CLOCK_MONOTONIC. */
   readonly safe: string
-  /** Every program was known to stand still before the levels were driven. */
+  /** Every program was seen stopped before the levels were driven. */
   readonly confirmed: boolean
   /** Handles that could not be driven, and why. */
   readonly failed: readonly string[]
 }
 
-/** What a body left behind when it died, or hung. */
+/** What the guard did when a body died or hung. */
 export interface Rescue extends Drive {
   readonly cause: 'ended' | 'hung'
-  /** CLOCK_MONOTONIC in ns: no program was left. */
+  /** When every program had ended, in ns of CLOCK_MONOTONIC. */
   readonly ended: string
 }
 
@@ -101,6 +101,6 @@ export interface Legacy {
   readonly about: unknown
   readonly handles: readonly Held[]
   readonly rescue: Rescue
-  /** An emergency stop that no release has ended, whatever the disk says. */
+  /** An emergency stop without a release, also when it is not on disk. */
   readonly latch: Latch | null
 }

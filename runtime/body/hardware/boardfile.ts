@@ -1,4 +1,4 @@
-/** The board file of a robot, and its deadlines as this machine can keep them. */
+/** Reads the board file of a robot, and scales its deadlines. */
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -1,6 +1,6 @@
 /**
- * Invariant: while the body lives a guard lives, but for the moments in which a new one is started; every descriptor
- * that the body must not lose is in its table (HANDLES 14).
+ * The body's link to its guard. Invariant: while the body lives, a guard holds a copy of every hardware descriptor, except
+ * while a dead guard is being replaced (HANDLES 14.1, 14.8; test/runtime/guard.test.ts).
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Duplex } from 'node:stream'
@@ -17,15 +17,15 @@ import { Backoff } from '../../plumbing/backoff.ts'
 import { readLines } from '../../plumbing/lines.ts'
 
 const MAIN = runtimePath('guard/main.js')
-/** A small heap, and no threads that V8 can do without. */
+/** Node flags for a small heap and few threads. */
 const FLAGS = ['--max-old-space-size=16', '--max-semi-space-size=1', '--single-threaded']
 const MAX_LINE = 65_536
 /** ms, before MEDULLA_TIME_SCALE */
 const READY_MS = 10_000
 const END_MS = 1000
-/** Longer than the guard needs to stop programs that cannot be stopped, and to drive twice (HANDLES 14.2). */
+/** Longer than the guard needs when programs are not seen stopped in time, and it drives twice (HANDLES 14.2). */
 const STOP_MS = 3000
-/** ms between two pulses. */
+/** Time between two pulses, in ms. */
 const PULSE_MS = 100
 const RESTART_MS = { first: 100, most: 10_000, calmAfter: 60_000 }
 
@@ -33,27 +33,27 @@ export interface GuardedHandle {
   readonly name: string
   readonly id: number
   readonly entry: BoardHandle
-  /** Of `backend.info(name)`. */
+  /** From `backend.info(name)`. */
   readonly kept: Kept
 }
 
 export interface GuardLinkOptions {
-  /** For its socket: of this robot alone, and there for the next body, too. */
+  /** The folder of the guard's socket: it belongs to this home alone, and the next body finds it. */
   readonly folder: string
-  /** Descriptors are of no use on another board: its model and chip. */
+  /** Model and chip of the board: descriptors are of no use on another one. */
   readonly about: unknown
   readonly handles: readonly GuardedHandle[]
-  /** The control group of all programs, which the guard is not in; null: it goes by {@link GuardLink.programs}. */
+  /** The control group of all programs; null: the guard ends the pids of {@link GuardLink.programs}. */
   readonly cgroup: string | null
-  /** SCHED_FIFO priority of programs: the guard gets the next higher one. 0 is off. */
+  /** SCHED_FIFO priority of programs; the guard's is one higher. 0: none. */
   readonly realtime: number
   /** The input of the emergency stop; its handle is among `handles`. */
   readonly stopInput: StopInput | null
-  /** The open latch file, which the caller closes; null when this robot has none. */
+  /** The open latch file, which the caller closes; null: there is none. */
   readonly latchFd: number | null
   /** `timing.bodyMs`, unscaled. */
   readonly bodyMs: number
-  /** The guard has stopped everything by itself: the input came to its level. */
+  /** The guard saw the input of the emergency stop at its level, and has stopped everything. */
   stopped(latch: Latch): void
   note(level: 'info' | 'warn' | 'error', text: string): void
 }
@@ -65,21 +65,21 @@ export class GuardLink {
   readonly #backoff = new Backoff(RESTART_MS.first, RESTART_MS.most)
   #child: ChildProcess | null = null
   #pids: readonly number[] = []
-  #since = 0
+  #readyAt = 0
   #closed = false
   #restarting: NodeJS.Timeout | null = null
   #pulse: NodeJS.Timeout | null = null
-  /** Who waits for an answer, in order: the guard answers in order. */
+  /** Questions without an answer yet, oldest first: the guard answers in order. */
   #waiting: { kind: 'stopped' | 'released'; answer(message: FromGuard | null): void }[] = []
 
   private constructor(options: GuardLinkOptions) {
     this.#options = options
-    // lines come first when levels are driven: a transfer on a bus may wait for the bus
+    // The guard drives in this order: lines first, because a transfer may wait for its bus.
     const rank = ({ entry }: GuardedHandle) => Number(entry.kind !== 'output') + Number(!isDriven(entry.kind))
     this.#handles = options.handles.filter(({ kept }) => kept.fds.length > 0).sort((a, b) => rank(a) - rank(b))
   }
 
-  /** Resolves when it holds everything and listens. Rejects when it cannot. Descriptors stay the caller's. */
+  /** Resolves when the guard holds every descriptor and listens; rejects when it cannot. The caller keeps its descriptors. */
   static async start(options: GuardLinkOptions): Promise<GuardLink> {
     const guard = new GuardLink(options)
     await guard.#spawn()
@@ -90,32 +90,32 @@ export class GuardLink {
     return this.#child?.pid ?? null
   }
 
-  /** Whatever runs now, all of it: needed where there is no control group. */
+  /** The pids of all programs that run now, for a host without control groups. */
   programs(pids: readonly number[]): void {
     this.#pids = [...pids]
     this.#send({ t: 'pids', pids: this.#pids })
   }
 
-  /** What the next body starts from, as far as the kernel does not know it: values, fences, sequence numbers. */
+  /** Tells the guard what the next body needs and cannot read from the kernel: values, fences, sequence numbers. */
   keep(handles: readonly Pick<GuardedHandle, 'name' | 'kept'>[]): void {
     this.#send({ t: 'kept', kept: Object.fromEntries(handles.map(({ name, kept }) => [name, withoutFds(kept)])) })
   }
 
   /**
-   * HANDLES 6.7: the guard freezes every program, drives every safe level and latches. True when it has; false when there
-   * is no guard just now, or it did not answer in time: the body must do all of it, and does it in any case.
+   * The guard freezes every program, drives every safe level and latches (HANDLES 6.7). True when it has; false when there is
+   * no guard at present, or it did not answer in time. The body does the same in any case.
    */
   async stop(reason: string): Promise<boolean> {
     return (await this.#ask({ t: 'stop', reason }, 'stopped')) !== null
   }
 
-  /** Ends the guard's latch. False while the input is at its level. */
+  /** Releases the guard's latch. False when the guard sees the input at its level. */
   async release(): Promise<boolean> {
     const answer = await this.#ask({ t: 'release' }, 'released')
     return answer?.t !== 'released' || !answer.pressed
   }
 
-  /** The body's event loop turns from now on, and the guard ends it when that stops (HANDLES 14.11). */
+  /** Sends pulses from the event loop; the guard kills a body that sends none for `bodyMs` (HANDLES 14.11). */
   watchBody(): void {
     const pulse = () => this.#send({ t: 'pulse' })
     this.#pulse ??= setInterval(pulse, PULSE_MS)
@@ -123,7 +123,7 @@ export class GuardLink {
     pulse()
   }
 
-  /** The body ends in good order, its levels are safe: the guard lets go, and drives nothing. */
+  /** The body ends and has driven the safe levels: the guard ends, and drives nothing. */
   async end(): Promise<void> {
     this.#closed = true
     if (this.#pulse !== null) clearInterval(this.#pulse)
@@ -142,7 +142,7 @@ export class GuardLink {
     const node = [process.execPath, ...FLAGS, MAIN]
     const [command = '', ...args] = realtime > 0 ? ['chrt', '-f', String(Math.min(99, realtime + 1)), ...node] : node
     const child = spawn(command, args, {
-      // HANDLES 14.1: a session of its own, and nothing that ends it with the body
+      // In a session of its own, so that no signal to the body's group ends it (HANDLES 14.1).
       detached: true,
       env: { PATH: process.env.PATH },
       stdio: [
@@ -160,7 +160,7 @@ export class GuardLink {
       let ready = false
       const failed = (why: string) => {
         clearTimeout(timer)
-        if (ready) this.#again(why)
+        if (ready) this.#restartLater(why)
         else {
           child.kill('SIGKILL')
           reject(new Error(`the guard did not start: ${why}`))
@@ -176,7 +176,7 @@ export class GuardLink {
         if (message.t !== 'ready') return
         clearTimeout(timer)
         ready = true
-        this.#since = performance.now()
+        this.#readyAt = performance.now()
         resolve()
       }
       readLines(lifeline, MAX_LINE, hear, () => {})
@@ -203,7 +203,7 @@ export class GuardLink {
     })
   }
 
-  /** What the guard could not do of a stop. */
+  /** Logs what the guard could not do at a stop. */
   #noteDrive({ confirmed, failed }: Drive): void {
     if (!confirmed) this.#options.note('error', 'the guard did not see every program stopped before it drove')
     for (const problem of failed) this.#options.note('error', `the guard could not drive ${problem}`)
@@ -213,19 +213,19 @@ export class GuardLink {
     this.#waiting.find(({ kind }) => kind === message.t)?.answer(message)
   }
 
-  /** HANDLES 14.8 */
-  #again(why: string): void {
+  /** A guard that ends is replaced, after 0.1 s, doubled each time up to 10 s (HANDLES 14.8). */
+  #restartLater(why: string): void {
     for (const { answer } of [...this.#waiting]) answer(null)
     if (this.#closed || this.#restarting !== null) return
-    if (performance.now() - this.#since > RESTART_MS.calmAfter) this.#backoff.reset()
+    if (performance.now() - this.#readyAt > RESTART_MS.calmAfter) this.#backoff.reset()
     const wait = this.#backoff.nextMs()
-    this.#options.note('error', `no guard: ${why}; a new one in ${wait} ms`)
+    this.#options.note('error', `no guard: ${why}; starting a new one in ${wait} ms`)
     this.#restarting = setTimeout(() => {
       this.#restarting = null
       if (this.#closed) return
       this.#spawn().then(
         () => this.#options.note('info', 'a guard holds the handles again'),
-        (error: Error) => this.#again(error.message),
+        (error: Error) => this.#restartLater(error.message),
       )
     }, wait)
   }

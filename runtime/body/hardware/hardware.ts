@@ -1,6 +1,6 @@
 /**
- * Invariant: every handle of the board is open before anything runs, and on a real board a guard holds them, too
- * (HANDLES 3.1, 14.1). What the last body left with its guard is taken over, not opened.
+ * Opens the hardware of a board. Invariant: every handle is open before a program runs, and on a real board a guard holds a
+ * copy of it (HANDLES 3.1, 14.1; test/kernel/guard.rig.ts). Handles that the last body left with its guard are adopted.
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -19,21 +19,21 @@ import { type GuardedHandle, GuardLink } from './guard.ts'
 import { Owner } from './owner.ts'
 import { type Recovered, recover } from './recovery.ts'
 
-/** Between two reports of values and sequence numbers to the guard. */
+/** Time between two reports of values and sequence numbers to the guard. */
 const KEEP_MS = 1000
 
 export interface HardwareOptions {
   board: Board
-  /** of the runtime */
+  /** The home of the runtime. */
   home: string
-  /** private, in memory */
+  /** A private folder in memory. */
   folder: string
   sandbox: Sandbox | undefined
   scale: number
   nextFence(): number
-  /** Of the open latch file. */
+  /** The open latch file. */
   latchFd: number
-  /** The guard has stopped everything: the emergency stop's input came to its level. */
+  /** The guard saw the input of the emergency stop at its level, and has stopped everything. */
   stopped(): void
   log: Logger
 }
@@ -41,10 +41,10 @@ export interface HardwareOptions {
 export class Hardware {
   readonly owner: Owner
   readonly sandboxes: Sandboxes
-  /** A simulated board's. */
+  /** Null on a real board. */
   readonly world: World | null
   #guard: GuardLink | null = null
-  /** An emergency stop that a guard knew of before this body was ready, whatever the disk says. */
+  /** An emergency stop that a guard latched before this body was ready. */
   latch: Latch | null = null
   #timer: NodeJS.Timeout | null = null
   readonly #children = new Set<Child>()
@@ -55,7 +55,7 @@ export class Hardware {
     this.world = world
   }
 
-  /** Throws HardwareError for a device that is not there, or is held by somebody else. */
+  /** Throws HardwareError for a device that is missing, or in use by another process. */
   static async open(options: HardwareOptions): Promise<Hardware> {
     const { board, home, folder, sandbox, scale, nextFence, log } = options
     if (board.model === 'sim') {
@@ -68,7 +68,7 @@ export class Hardware {
     const note: (level: 'info' | 'warn' | 'error', text: string) => void = (level, text) => log[level](text)
     const shared = join(home, 'guard')
     mkdirSync(shared, { recursive: true, mode: 0o700 })
-    // it answers when it has ended what ran: only then are their groups removed
+    // Before Sandboxes.open, which removes the programs' groups: the old guard answers once it has ended the programs.
     const recovered = await recover({ folder: shared, about: aboutOf(board), handles: board.handles, note })
     const sandboxes = await Sandboxes.open(home, board, sandbox, scale)
     const waveThread = runtimeUrl('../drivers/owner/linux/wavethread.js')
@@ -89,7 +89,7 @@ export class Hardware {
     return hardware
   }
 
-  /** Where there is no control group the guard has to know whom it would have to end. */
+  /** Without control groups the guard has to know the pids of the programs. */
   spawned(child: Child): void {
     if (this.#guard === null || this.sandboxes.cgroups !== null) return
     this.#children.add(child)
@@ -106,17 +106,17 @@ export class Hardware {
     return (await this.#guard?.stop(reason)) ?? false
   }
 
-  /** False: the guard sees the input of the emergency stop at its level. */
+  /** False when the guard sees the input of the emergency stop at its level. */
   async release(): Promise<boolean> {
     return (await this.#guard?.release()) ?? true
   }
 
-  /** From now on a body that hangs is ended by its guard (HANDLES 14.11). */
+  /** From now on the guard kills this body when it hangs (HANDLES 14.11). */
   watchBody(): void {
     this.#guard?.watchBody()
   }
 
-  /** HANDLES 6.9: safe levels first. */
+  /** Drives the safe levels before it closes the hardware (HANDLES 6.9). */
   async close(): Promise<void> {
     if (this.#timer !== null) clearInterval(this.#timer)
     this.owner.safeAll()
@@ -159,10 +159,10 @@ export class Hardware {
   }
 }
 
-/** HANDLES 17.2 */
+/** The folder of the listening UNIX sockets (HANDLES 17.2). */
 const socketsOf = (home: string): string => join(home, 'sockets')
 
-/** Descriptors are of use to a body of the same model and chip. */
+/** A body can adopt descriptors only from a board of the same model and chip. */
 const aboutOf = ({ model, chip }: Board) => ({ model, chip })
 
 function stopInputOf({ estop, handles }: Board): StopInput | null {

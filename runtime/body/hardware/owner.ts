@@ -1,8 +1,7 @@
 /**
  * Invariant: a resource is opened once, here, and stays open until the body ends; no swap opens, exports, requests or
- * configures a device (design invariant "Hardware", HANDLES 3).
+ * configures a device (HANDLES 3.1; test/drivers/sim.test.ts).
  */
-
 import type { SlotStatus } from '../../../deploy/shared/api.ts'
 import type { RobotFacts } from '../../../deploy/shared/bundle/policy.ts'
 import { Refusal } from '../../../deploy/shared/errors.ts'
@@ -16,13 +15,13 @@ import { isDriven, type LastEdge } from '../../../drivers/program/handle.ts'
 export class Owner {
   readonly #handles = new Map<string, OwnedHandle>()
   readonly #leases = new Map<string, string>()
-  /** The last edge of each input that had one. */
+  /** The last edge of each input. */
   readonly #edges = new Map<string, LastEdge>()
   readonly #backend: Backend
   readonly #next: () => number
   #newest = 0
 
-  /** `nextFence` gives numbers that rise over the robot's life (HANDLES 3.12). What was `kept` is adopted (HANDLES 3.9). */
+  /** `nextFence` gives numbers that rise over the robot's life (HANDLES 3.12). Handles in `kept` are adopted (HANDLES 3.9). */
   constructor(backend: Backend, board: Board, nextFence: () => number, kept: ReadonlyMap<string, Kept> = new Map()) {
     this.#backend = backend
     this.#next = nextFence
@@ -43,12 +42,12 @@ export class Owner {
     return this.#handles.values()
   }
 
-  /** Board names and kinds, for policy. */
+  /** The kind of each handle, for policy.ts. */
   kinds(): Record<string, string> {
     return Object.fromEntries([...this.#handles].map(([name, { kind }]) => [name, kind]))
   }
 
-  /** Handles that are not to be had because another slot holds them, or another input of the same converter. */
+  /** Handles that the slot cannot lease, because another slot holds them, or another input of the same converter. */
   leasedByOthers(slot: string): RobotFacts['leased'] {
     const leased: RobotFacts['leased'] = {}
     for (const [holds, holder] of this.#leases) {
@@ -59,7 +58,7 @@ export class Owner {
     return leased
   }
 
-  /** HANDLES 16.3: the inputs of the converter that a handle is an input of. */
+  /** All inputs of the converter to which an analog handle belongs: they are leased together (HANDLES 16.3). */
   #together(name: string): string[] {
     const entry = this.#handles.get(name)?.entry
     if (entry?.kind !== 'analog') return []
@@ -69,7 +68,7 @@ export class Owner {
       .map((other) => other.name)
   }
 
-  /** Policy has refused what is missing or leased; this is the second look (HANDLES 3.11). */
+  /** Leases handles to the slot. Checks again what policy.ts has checked: the handles may have been leased since (HANDLES 3.11). */
   take(names: readonly string[], slot: string): OwnedHandle[] {
     const leased = this.leasedByOthers(slot)
     return names.map((name) => {
@@ -98,7 +97,7 @@ export class Owner {
     return [...this.#handles.values()].filter((handle) => this.#leases.get(handle.name) === slot)
   }
 
-  /** What the slot's handles are driven to now; one that cannot be asked is left out. */
+  /** The present values of the slot's driven handles; a handle that cannot be read is left out. */
   values(slot: string): Record<string, number> {
     const values: Record<string, number> = {}
     for (const handle of this.held(slot)) {
@@ -106,7 +105,7 @@ export class Owner {
       try {
         values[handle.name] = handle.value() ?? 0
       } catch {
-        // its next write will say so
+        // The next write to this handle reports the error.
       }
     }
     return values
@@ -118,7 +117,7 @@ export class Owner {
     return Object.fromEntries(edges)
   }
 
-  /** What `status` says of a slot's handles. */
+  /** A slot's handles, for `status`. */
   report(slot: string): SlotStatus['handles'] {
     return this.held(slot).map((handle) => {
       const value = handle.value()
@@ -135,25 +134,25 @@ export class Owner {
     })
   }
 
-  /** A new fencing number, allowed from now on. */
+  /** A new fencing number. The backend allows it from now on. */
   nextFence(): number {
     this.#newest = this.#next()
     this.#backend.advance(this.#newest, [])
     return this.#newest
   }
 
-  /** From here on only this fence or a later one may write the slot's handles. */
+  /** From now on only this fencing number or a later one may write the slot's handles. */
   raise(slot: string, fence: number): void {
     const names = this.held(slot).map((handle) => handle.name)
     this.#backend.advance(fence, names)
   }
 
-  /** Drives declared safe levels of a slot's handles, as the body, under a fence of its own (HANDLES 6.2). */
+  /** Drives the declared safe levels of a slot's handles, under a fencing number of the body's own (HANDLES 6.2). */
   safe(slot: string): void {
     this.#drive(this.held(slot))
   }
 
-  /** The same for every handle of the board. */
+  /** Drives the safe levels of every handle of the board. */
   safeAll(): void {
     this.#drive([...this.#handles.values()])
   }
@@ -166,7 +165,7 @@ export class Owner {
     throw new Refusal('missing-handle', `this board has no handle ${name}; it has: ${known}`, 'medulla get')
   }
 
-  /** HANDLES 6.10: an operator's own write, of a handle that no slot holds. Answers the handle. */
+  /** An operator's own write to a handle that no slot holds (HANDLES 6.10). Returns the handle. */
   set(name: string, value: number): OwnedHandle {
     const handle = this.find(name)
     const holder = this.holder(name)
@@ -174,14 +173,14 @@ export class Owner {
       const hint = `medulla stop --slot ${holder}`
       throw new Refusal('handle-leased', `${name} is leased to slot ${holder}, whose program writes it`, hint)
     }
-    const taken = settable(handle, value)
+    const allowed = settable(handle, value)
     const fence = this.nextFence()
     this.#backend.advance(fence, [name])
-    handle.drive(taken, fence)
+    handle.drive(allowed, fence)
     return handle
   }
 
-  /** Safe levels are driven also when the disk gives no number: those who wrote under the newest one were stopped before. */
+  /** A new fencing number; the newest one when the disk gives none: its holder was stopped before safe levels are driven. */
   #ownFence(): number {
     try {
       return this.nextFence()
@@ -190,7 +189,7 @@ export class Owner {
     }
   }
 
-  /** One that fails keeps none of the others from theirs. */
+  /** Drives every handle, even when one fails; then throws the failures. */
   #drive(handles: readonly OwnedHandle[]): void {
     const fence = this.#ownFence()
     this.#backend.advance(
@@ -216,15 +215,15 @@ export class Owner {
   }
 }
 
-/** Not put to its limit, as a program's write would be: whoever types it is told. */
+/** The value to write. One beyond the handle's limit is refused, because an operator would not notice that it was changed. */
 function settable({ name, entry }: OwnedHandle, value: number): number {
-  let taken: number
+  let allowed: number
   try {
-    taken = checkedValue(name, entry, value)
+    allowed = checkedValue(name, entry, value)
   } catch (error) {
     if (!(error instanceof HardwareError)) throw error
     throw new Refusal(error.kind === 'unsupported' ? 'wrong-kind' : 'usage', error.message, 'medulla get')
   }
-  if (taken === value) return taken
-  throw new Refusal('usage', `${name}: ${value} is beyond its limit, which is ${taken}`)
+  if (allowed === value) return allowed
+  throw new Refusal('usage', `${name}: ${value} is beyond its limit, which is ${allowed}`)
 }

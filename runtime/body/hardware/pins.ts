@@ -1,4 +1,4 @@
-/** What the handles are driven to, for whoever looks. */
+/** Reads, follows and pokes the handles, for `medulla get`, `watch` and `poke`. */
 import type { PinChange } from '../../../deploy/shared/api.ts'
 import { Refusal } from '../../../deploy/shared/errors.ts'
 import { HardwareError } from '../../../drivers/errors.ts'
@@ -6,10 +6,10 @@ import type { Level } from '../../../drivers/program/handle.ts'
 import type { Hardware } from './hardware.ts'
 import type { Owner } from './owner.ts'
 
-/** Between two looks at the pins of a real board, for who follows them. */
+/** Time between two readings of the pins of a real board. */
 const POLL_MS = 100
 
-/** `accepted` false: the fence refused it. */
+/** `accepted` false: the write was refused for its old fencing number. */
 export type SeenChange = PinChange & { changed: boolean; accepted: boolean }
 
 export class Pins {
@@ -32,7 +32,7 @@ export class Pins {
     })
   }
 
-  /** Every write and every level of the simulated world, with whether it changed anything and whether it was accepted. */
+  /** Follows changes: every write of the simulated world, or a poll of a real board. */
   onChange(listener: (change: SeenChange) => void): () => void {
     const world = this.#world
     if (world === null) return this.#poll(listener)
@@ -43,7 +43,7 @@ export class Pins {
     })
   }
 
-  /** HANDLES 9.11: what presses and senses outside of a simulated board; `text` is JSON. Answers the handle's value then. */
+  /** Presses a button or sets a sensor of a simulated board (HANDLES 9.11); `text` is JSON. Returns the handle's new value. */
   poke(name: string, what: string | null, text: string): PinChange | { name: string } {
     const world = this.#world
     if (world === null) {
@@ -59,7 +59,7 @@ export class Pins {
     try {
       if (handle.entry.kind === 'input' && what === null) world.pull(name, lineLevel(value, handle.entry.activeLow))
       else if (what === null)
-        throw new Refusal('wrong-kind', `${name} is no input: say what of it to poke`, 'medulla poke --help')
+        throw new Refusal('wrong-kind', `${name} is no input: name the quantity to poke`, 'medulla poke --help')
       else world.poke(name, what, value)
     } catch (error) {
       if (!(error instanceof HardwareError) && !(error instanceof RangeError) && !(error instanceof TypeError))
@@ -69,7 +69,7 @@ export class Pins {
     return this.present([name])[0] ?? { name }
   }
 
-  /** Programs write past the body there: what it sees is the level now and then. */
+  /** On a real board programs write without the body, which sees a change only when it reads the level. */
   #poll(listener: (change: SeenChange) => void): () => void {
     const last = new Map<string, number>()
     const timer = setInterval(() => {
@@ -91,7 +91,7 @@ function parsed(text: string): unknown {
   }
 }
 
-/** Of the line, for a level as the program reads it; null lets go. */
+/** The level of the line for a level as the program reads it; null releases the line. */
 function lineLevel(value: unknown, activeLow: boolean): Level | null {
   if (value === null) return null
   if (value !== 0 && value !== 1) {

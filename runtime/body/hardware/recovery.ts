@@ -1,6 +1,6 @@
 /**
- * Invariant: a body that finds a guard takes its descriptors over; it opens only what that guard has let go before
- * (HANDLES 14.5, 14.6).
+ * Takes the descriptors of the last body over from its guard. Invariant: the body opens a handle anew only after that guard has
+ * closed it (HANDLES 14.5, 14.6; test/runtime/guard.test.ts).
  */
 import { closeSync, readFileSync, writeSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -14,22 +14,22 @@ import type { Latch } from '../../guard/latch.ts'
 import { Lines } from '../../guard/lines.ts'
 import { GUARD_FORMAT, GUARD_SOCKET, type Legacy, type Rescue, type ToGuard } from '../../guard/wire.ts'
 
-/** Longer than it takes to end the programs of the dead body. ms, before MEDULLA_TIME_SCALE */
+/** Longer than the guard needs to end the programs of the dead body. ms, before MEDULLA_TIME_SCALE */
 const ANSWER_MS = 5000
 const MAX_LEGACY = 16 * 1024 * 1024
 
 export interface RecoverOptions {
-  /** As of {@link GuardOptions}. */
+  /** `folder` and `about` as in GuardLinkOptions. */
   readonly folder: string
   readonly about: unknown
-  /** The present board's. */
+  /** The handles of the present board file. */
   readonly handles: Readonly<Record<string, BoardHandle>>
   note(level: 'info' | 'warn' | 'error', text: string): void
 }
 
-/** What a guard of this home has kept. Until `done`, the end of this process is for it the end of its body. */
+/** What a guard of this home has kept. Until `done`, that guard acts when this process ends as if its own body had ended. */
 export class Recovered {
-  /** Handles whose entry is as it was: to be adopted. All others are free to be opened. */
+  /** Handles whose entry in the board file is unchanged: to be adopted. All others can be opened. */
   readonly kept: ReadonlyMap<string, Kept>
   readonly rescue: Rescue
   /** An emergency stop that no release has ended. */
@@ -45,7 +45,7 @@ export class Recovered {
     this.latch = latch
   }
 
-  /** They are released, here and there: they can be opened anew then. */
+  /** Closes the handles in this process and in the guard, so that they can be opened anew. */
   drop(names: readonly string[]): void {
     if (names.length === 0) return
     for (const name of names) {
@@ -56,12 +56,12 @@ export class Recovered {
     if (this.#lines.next() === null) throw new Error('the guard of the last body has ended')
   }
 
-  /** This body has a guard of its own: the old one goes. */
+  /** This body has a guard of its own now: ends the old one. */
   done(): void {
     try {
       this.#say({ t: 'end' })
     } catch {
-      // it has gone already
+      // The old guard has ended already.
     }
     closeSync(this.#lines.fd)
   }
@@ -72,8 +72,8 @@ export class Recovered {
 }
 
 /**
- * null: no guard of this home waits for a body. One that does not answer, or is of another format, is ended, and its
- * lines are free. Whatever else fails is thrown: the guard keeps what it has, for the next attempt.
+ * Null: no guard of this home waits for a body. A guard that does not answer, or has another format, is killed, which frees
+ * its lines. Any other failure is thrown, and the guard keeps its descriptors for the next attempt.
  */
 export async function recover(options: RecoverOptions): Promise<Recovered | null> {
   const { folder, about, handles, note } = options
@@ -88,7 +88,7 @@ export async function recover(options: RecoverOptions): Promise<Recovered | null
     throw error
   }
   const peer = sockets.peer(socket)
-  // HANDLES 14.5: descriptors of a stranger are not taken
+  // Descriptors of another user are not taken (HANDLES 14.5).
   if (peer.uid !== process.getuid?.()) {
     closeSync(socket)
     throw new Error(`${folder}/${GUARD_SOCKET} is served by user ${peer.uid}, expected ${process.getuid?.()}`)
@@ -110,7 +110,7 @@ export async function recover(options: RecoverOptions): Promise<Recovered | null
     closeSync(socket)
     const stuck = error instanceof WrongFormat || (error as NodeJS.ErrnoException).code === 'EAGAIN'
     if (!stuck) throw error
-    note('error', `the guard of the last body is ended: ${(error as Error).message}`)
+    note('error', `the guard of the last body is killed: ${(error as Error).message}`)
     await end(peer.pid, ANSWER_MS * scale)
     return null
   }
@@ -121,16 +121,16 @@ class WrongFormat extends Error {}
 function readLegacy(socket: number): Legacy {
   const length = readExactly(socket, 4)?.readUInt32LE() ?? 0
   const text = length > 0 && length <= MAX_LEGACY ? readExactly(socket, length) : null
-  if (text === null) throw new Error('it said nothing')
+  if (text === null) throw new Error('the guard of the last body sent nothing')
   const legacy = JSON.parse(text.toString('utf8')) as Legacy
   if (legacy.format !== GUARD_FORMAT) throw new WrongFormat(`expected format ${GUARD_FORMAT}, got ${legacy.format}`)
   return legacy
 }
 
-/** As it looks after a way through JSON. */
+/** The value as JSON would carry it. */
 const plain = (value: unknown): unknown => JSON.parse(JSON.stringify(value ?? null))
 
-/** Its descriptors are closed when its end is seen. */
+/** Kills the guard, and waits for its end, which closes its descriptors. */
 async function end(pid: number, deadlineMs: number): Promise<void> {
   const until = performance.now() + deadlineMs
   try {
@@ -138,6 +138,6 @@ async function end(pid: number, deadlineMs: number): Promise<void> {
     while (performance.now() < until && !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8')))
       await sleep(1)
   } catch {
-    // gone
+    // The process has ended.
   }
 }

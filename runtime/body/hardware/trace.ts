@@ -1,4 +1,4 @@
-/** Every change of a simulated pin, as NDJSON in a file; written in batches, so that tracing does not disturb what it shows. */
+/** Writes every change of a simulated pin as NDJSON to a file, in batches, so that tracing hardly delays the body. */
 import { closeSync, openSync, writeSync } from 'node:fs'
 
 const BATCH_MS = 25

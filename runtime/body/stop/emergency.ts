@@ -1,6 +1,6 @@
 /**
- * Invariant: an emergency stop needs no slot, no disk and no network to be carried out, and what fails in one part of it
- * keeps none of the others from theirs (HANDLES 6.7; test/e2e/estop.test.ts).
+ * Invariant: an emergency stop is carried out whatever slots, disk and network do, and a failure of one part stops none of the
+ * others (HANDLES 6.7; test/e2e/estop.test.ts).
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { PushEvent, Receipt } from '../../../deploy/shared/api.ts'
@@ -20,9 +20,9 @@ export interface EmergencyParts {
   readonly stops: StopLatch
   readonly hardware: Hardware
   readonly slots: ReadonlyMap<string, Slot>
-  /** Before anything else: orders that were prepared earlier count no more. */
+  /** Called before anything else: from now on, orders that were prepared earlier are refused. */
   began(): void
-  /** Null when the receipt is not on disk; `counted` when it is one of many. */
+  /** Null when the receipt is not on disk; `counted` when it was only counted (HANDOVER 8.18). */
   record(entry: Entry): Promise<Receipt | 'counted' | null>
   readonly log: Logger
 }
@@ -35,7 +35,7 @@ export class EmergencyStop {
   readonly #record: EmergencyParts['record']
   readonly #began: EmergencyParts['began']
   readonly #log: Logger
-  /** The one that is being carried out. */
+  /** The emergency stop that is being carried out. */
   #halting: Promise<PushEvent> | null = null
 
   constructor({ board, stops, hardware, slots, began, record, log }: EmergencyParts) {
@@ -48,7 +48,7 @@ export class EmergencyStop {
     this.#began = began
   }
 
-  /** What the last body's guard knew, and what the input says now. */
+  /** At the start: an emergency stop that the last body's guard latched, or an input that is active now. */
   begin(): void {
     const { latch } = this.#hardware
     if (latch !== null) this.#stops.adopt(latch)
@@ -61,8 +61,8 @@ export class EmergencyStop {
   }
 
   /**
-   * HANDLES 6.7: every program frozen, every safe level driven, then every program ended. Never throws, whatever disk and
-   * devices say: the answer says what could not be done.
+   * Freezes every program, drives every safe level, then ends every program (HANDLES 6.7). Never throws: the result says what
+   * could not be done.
    */
   stop(reason: string, pusher?: string): Promise<PushEvent> {
     this.#began()
@@ -86,7 +86,7 @@ export class EmergencyStop {
       this.#driveSafe()
     }
     const halted = Promise.all(slots.map((slot) => slot.stop('halt', pusher ?? null)))
-    // Not by way of the slots alone: one of them may be waiting for a disk.
+    // Not only through the slots: a slot may be waiting for the disk.
     if (all !== null) await all.kill(HALT_MS)
     else {
       await Promise.all(slots.map((slot) => slot.killPrograms(freezeMs)))
@@ -99,7 +99,7 @@ export class EmergencyStop {
     all?.thaw()
     const refused = await onDisk
     if (refused !== null) {
-      problems.push(`the stop is not on disk (${refused.message}): it does not outlive a loss of power`)
+      problems.push(`the stop is not on disk (${refused.message}): it is lost when the power fails`)
     }
     const why = `emergency stop: ${reason}`
     const about = { code: 'estopped', reason: why, wallMs: performance.now() - began } as const
@@ -115,7 +115,7 @@ export class EmergencyStop {
     }
   }
 
-  /** What could not be driven; one that fails keeps none of the others from theirs. */
+  /** Drives every safe level; returns what could not be driven. */
   #driveSafe(): string[] {
     try {
       this.#hardware.owner.safeAll()
@@ -127,7 +127,7 @@ export class EmergencyStop {
 
   /** Throws `estopped` while the emergency stop's input is active, and when another emergency stop came meanwhile. */
   async release(pusher: string): Promise<PushEvent> {
-    // Thawed now, what is about to be killed would run once more.
+    // A thaw before the stop has ended would let a program run that is about to be killed.
     await this.#halting
     if (this.#isActive() || !(await this.#hardware.release())) {
       throw new Refusal(
@@ -143,7 +143,7 @@ export class EmergencyStop {
     if (this.#stops.estop !== null || this.#halting !== null) {
       throw new Refusal('estopped', 'another emergency stop came during the release', 'medulla estop --release')
     }
-    // The guard may have frozen all of it once more.
+    // The guard may have frozen the programs again.
     this.#hardware.sandboxes.cgroups?.all.thaw()
     const receipt = await this.#record(plainEntry('all', 'released', 0, { pusher }))
     const message = 'the emergency stop is released; nothing was started'
@@ -157,7 +157,7 @@ export class EmergencyStop {
   pressed(): void {
     if (this.#halting !== null) return
     const runs = [...this.#slots.values()].some((slot) => !slot.isIdle)
-    // Again, and nothing runs: only what the guard has frozen is to be thawed.
+    // Already stopped, and nothing runs: only the guard's freeze has to be undone.
     if (this.#stops.estop !== null && !runs) return this.#hardware.sandboxes.cgroups?.all.thaw()
     void this.stop(`the input ${this.#board.estop?.input}`)
   }
@@ -169,7 +169,7 @@ export class EmergencyStop {
     return new Refusal('estopped', `stopped since ${estop.since} by ${estop.reason}`, 'medulla estop --release')
   }
 
-  /** Whether the input is at its level now; one that cannot be read counts as if it were. */
+  /** Whether the input is at its level now. An input that cannot be read counts as active. */
   #isActive(): boolean {
     const { estop } = this.#board
     if (estop === undefined) return false

@@ -1,12 +1,12 @@
 /**
- * Invariant: what was stopped is in memory at once and on disk before it is answered, and only an operator ends it: the
- * release starts nothing (HANDLES 6.7, 6.11; ISO 13850: resetting permits a restart and does not cause one).
+ * Invariant: a stop is in memory at once, and on disk before it is answered; only an operator releases it, and the release
+ * starts nothing (HANDLES 6.7, 6.11; ISO 13850: resetting permits a restart and does not cause one; test/store/latch.test.ts).
  */
 import { closeSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Latch, LatchRegion, latchOf, NO_STOPS, openLatch, type Stops } from '../../guard/latch.ts'
 
-/** A disk that does not answer counts as a disk that refused. ms */
+/** A disk that does not answer within this time counts as one that refused. ms */
 const DISK_MS = 2000
 
 export class StopLatch {
@@ -15,8 +15,8 @@ export class StopLatch {
   readonly #guard: LatchRegion
   #stops: Stops
   /**
-   * The last write, which begins when the one before has really ended: two writes at once would take the same record. Each
-   * write has everything that was asked for by then.
+   * The last write. It begins when the write before has ended, because two at once would take the same record. It includes
+   * every change until it begins.
    */
   #last: Promise<Error | null> = Promise.resolve(null)
 
@@ -28,7 +28,7 @@ export class StopLatch {
     this.#stops = { estop: estop ?? this.#guard.read().estop, slots }
   }
 
-  /** Throws what the file system throws: a robot that could not record a stop is not started. */
+  /** Throws the error of the file system: a robot that could not record a stop must not start. */
   static open(home: string): StopLatch {
     const earlier = join(home, 'estop.json')
     const fd = openLatch(home, () => ({ estop: readEarlier(earlier), slots: [] }))
@@ -44,17 +44,17 @@ export class StopLatch {
     return this.#stops.slots.includes(slot)
   }
 
-  /** What the guard knew before this body began. */
+  /** Takes over an emergency stop that the guard of the last body latched. */
   adopt(latch: Latch): void {
     this.#stops = { ...this.#stops, estop: this.#stops.estop ?? latch }
   }
 
-  /** In memory at once. Resolves with null when it is on disk, else with what the disk said. The first reason stays. */
+  /** In memory at once. Resolves to null when the stop is on disk, else to the error. The first reason is kept. */
   stopAll(reason: string): Promise<Error | null> {
     return this.#set({ ...this.#stops, estop: this.#stops.estop ?? latchOf(reason) })
   }
 
-  /** As the others; when the disk refuses, the stop stays. */
+  /** Resolves to null when the release is on disk, else to the error: then the robot stays stopped. */
   async release(): Promise<Error | null> {
     const { estop } = this.#stops
     const written = this.#set({ ...this.#stops, estop: null })
@@ -94,7 +94,7 @@ export class StopLatch {
   }
 }
 
-/** What the disk said, or that it said nothing within {@link DISK_MS}. */
+/** The result of the write, or an error when there is none within {@link DISK_MS}. */
 function inTime(written: Promise<Error | null>): Promise<Error | null> {
   return new Promise((resolve) => {
     const late = setTimeout(() => resolve(new Error(`the disk did not answer within ${DISK_MS} ms`)), DISK_MS)
@@ -105,7 +105,7 @@ function inTime(written: Promise<Error | null>): Promise<Error | null> {
   })
 }
 
-/** Of versions before 0.2: one that cannot be read is a stop. */
+/** The file of versions before 0.2. One that cannot be read counts as a stop. */
 function readEarlier(file: string): Latch | null {
   try {
     const { since, reason } = JSON.parse(readFileSync(file, 'utf8')) as Latch
