@@ -1,7 +1,6 @@
 /**
- * Invariant: everything that must survive a restart is in the home, and everything that touches a pin is in the owner.
- *
- * Puts the body together: home, operators, store, receipts, board, owner, and one Slot for each slot name.
+ * Puts the body together: home, operators, store, receipts, board, owner, and one Slot for each slot name. Whatever must survive
+ * a restart is in the home; whatever drives a pin goes through the owner.
  */
 import { join } from 'node:path'
 import {
@@ -49,7 +48,7 @@ import { checkpointOf } from './slot/stateowner.ts'
 import { EmergencyStop } from './stop/emergency.ts'
 import { StopLatch } from './stop/stops.ts'
 
-/** HANDOVER 2.5 */
+/** Most slots of a robot (HANDOVER 2.5). */
 const MAX_SLOTS = 16
 
 export class Body {
@@ -69,7 +68,7 @@ export class Body {
   readonly #hardware: Hardware
   readonly spares: Spares
   readonly #dirs: RunDirs
-  readonly #ground: LaunchContext
+  readonly #launchContext: LaunchContext
   readonly #running = new Map<string, Slot>()
   readonly #began = performance.now()
   readonly #report = createLog('body')
@@ -122,7 +121,7 @@ export class Body {
     })
     this.pins = new Pins(parts.hardware)
     this.#dirs = parts.dirs
-    this.#ground = {
+    this.#launchContext = {
       owner: this.owner,
       timing: scaled(this.board.timing),
       dirs: this.#dirs,
@@ -131,10 +130,10 @@ export class Body {
       config: (names) => this.config.valuesOf(names),
       spawned: (child) => this.#hardware.spawned(child),
     }
-    this.spares = new Spares(this.#ground)
+    this.spares = new Spares(this.#launchContext)
     for (const handle of this.owner.all) {
       handle.onEdge(({ level, ns, seqno }) => {
-        // HANDLES 6.7: before any program hears of it
+        // The emergency stop comes before any program gets the edge (HANDLES 6.7).
         this.emergency.edge(handle.name, level)
         const slot = this.owner.holder(handle.name)
         if (slot !== null) this.#running.get(slot)?.edge({ id: handle.id, level, ns: String(ns), seqno })
@@ -178,14 +177,13 @@ export class Body {
       return body
     } catch (error) {
       await Promise.all([home.close(), door.close()])
-      // a device that is not there, or that somebody else holds
       if (error instanceof HardwareError)
         throw new Refusal('bad-device', error.message, 'medulla doctor', { cause: error })
       throw error
     }
   }
 
-  /** Starts what ran when the runtime ended. */
+  /** Starts the programs that ran when the last runtime ended. */
   begin(): void {
     this.#hardware.watchBody()
     for (const name of this.slots.names()) {
@@ -197,7 +195,7 @@ export class Body {
     if (this.#refusal() === null) this.#dirs.prepare()
   }
 
-  /** Made when it is not there; whoever has no use for it any more calls {@link letGo}. */
+  /** The slot of this name, made when there is none. The caller calls {@link letGo} when it is done with it. */
   slot(name: string): Slot {
     const known = this.#running.get(name)
     if (known !== undefined) return known
@@ -223,21 +221,21 @@ export class Body {
     throw new Refusal('not-found', `slot ${name} has no program yet`, `medulla push --slot ${name}`)
   }
 
-  /** HANDOVER 2.8: a slot that never committed anything ends with its push. The default slot keeps its log. */
+  /** Removes a slot that never committed a program and has no push under way; the default slot keeps its log (HANDOVER 2.8). */
   async letGo(slot: Slot): Promise<void> {
     const { name } = slot
     if (this.#counts(slot) || this.#running.get(name) !== slot) return
     if (name === DEFAULT_SLOT) return this.sandboxes.dropData(name)
     this.#running.delete(name)
     await slot.close()
-    // Unless a new one has come meanwhile: then these are its own.
+    // A new slot of this name may have been made meanwhile: then handles and data folder are its own.
     if (this.#running.has(name)) return
     this.owner.keep([], name)
     this.spares.forget(name)
     await this.sandboxes.dropData(name)
   }
 
-  /** It has committed something, or a push of it is under way. */
+  /** Whether the slot has committed a program, or a push to it is under way. */
   #counts(slot: Slot): boolean {
     return this.slots.isCommitted(slot.name) || !slot.isIdle
   }
@@ -246,15 +244,15 @@ export class Body {
     return [...this.#running.values()]
   }
 
-  /** Tells of every slot that is made from now on. */
+  /** Calls the listener for every slot that is made from now on. */
   onSlot(listener: (slot: Slot) => void): () => void {
     this.#watchers.add(listener)
     return () => this.#watchers.delete(listener)
   }
 
   /**
-   * Null when the disk took no receipt: what was done stays done, and the runtime's log says so. `counted` when it is
-   * one of many (HANDOVER 8.18).
+   * Null when the receipt could not be written; the runtime's log says so. `counted` when it was only counted (HANDOVER
+   * 8.18).
    */
   record(entry: Entry): Promise<Receipt | 'counted' | null> {
     return this.#limit.record(entry)
@@ -269,7 +267,7 @@ export class Body {
     }
   }
 
-  /** HANDLES 6.10 */
+  /** An operator's own write; refused while an emergency stop is latched (HANDLES 6.10). */
   set(name: string, value: number, who: string): PinChange {
     const refusal = this.emergency.refusal()
     if (refusal !== null) throw refusal
@@ -278,7 +276,7 @@ export class Body {
     return { name, kind, value, ns: String(process.hrtime.bigint()), fence: 0 }
   }
 
-  /** What a slot can go back to: what runs first, then the newest. What was damaged on disk is not among it. What was never committed comes last. */
+  /** The releases for a rollback, the running one first, then the newest; without damaged ones. Failed releases come last. */
   async releases(slot: string): Promise<ReleaseInfo[]> {
     const { current } = this.slots.get(slot)
     const status = this.#running.get(slot)?.status()
@@ -301,18 +299,18 @@ export class Body {
     return [...found.flat(), ...undone]
   }
 
-  /** BUNDLE 10.13; a simulated robot has no clock of its own to doubt. */
+  /** Whether the clock can be trusted for expiry dates (BUNDLE 10.13); the simulator has the laptop's clock. */
   get clockSynced(): boolean {
     return this.options.sim || isClockSynchronised() === true
   }
 
-  /** BUNDLE 6.8 */
+  /** The counters that a new release of the program may have (BUNDLE 6.8). */
   counterRange(program: string): CounterRange {
     const [floor, now] = [this.slots.floor('program', program), Date.now()]
     return { least: floor + 1, most: highestCounter({ floor, now }), now, synchronised: this.clockSynced }
   }
 
-  /** BUNDLE 10.14 */
+  /** Forgets the newest counter of a program, so that older releases can be pushed (BUNDLE 10.14). */
   async resetFloor(program: string, by: string): Promise<CounterRange> {
     const before = this.slots.floor('program', program)
     await this.slots.resetFloor('program', program)
@@ -321,12 +319,12 @@ export class Body {
     return this.counterRange(program)
   }
 
-  /** Of the endpoint: private, in memory. */
+  /** The folder of the endpoint's staged files: private, in memory. */
   get endpointFolder(): string {
     return join(this.#dirs.base, 'endpoint')
   }
 
-  /** All but `endpoint`, which its link knows. */
+  /** The report without `endpoint`, which EndpointLink adds. */
   status(): StatusReport {
     return {
       name: this.home.name,
@@ -363,17 +361,17 @@ export class Body {
     await this.home.close()
   }
 
-  /** Name of an operator, or fingerprint of one that the robot no longer knows. */
+  /** The name of an operator, or the fingerprint when the robot does not know her any more. */
   nameOf(pusher: string): string {
     return this.operators.now.byFingerprint(pusher)?.name ?? pusher
   }
 
-  /** Why nothing may be started at all; null when it may. */
+  /** Why no program may be started on this robot; null when programs may be started. */
   #refusal(): Refusal | null {
     return this.sandboxes.problem ?? this.emergency.refusal()
   }
 
-  /** HANDOVER 9.9: what was installed here may meet another board, Node or runtime. */
+  /** An installed program may not fit the present board, Node or runtime (HANDOVER 9.9). */
   #unfit(slot: string, { platform, manifest }: Runnable): Refusal | null {
     const here = { arch: process.arch, node: process.version, wire: WIRE }
     const leased = this.owner.leasedByOthers(slot)
@@ -386,7 +384,7 @@ export class Body {
     if (world === null) return null
     const { trace } = world
     const recent = trace.recent()
-    // what is no longer kept cannot be counted
+    // The trace does not reach back to `fromNs`, so the changes cannot be counted.
     if (trace.count > recent.length && Number(recent[0]?.ns ?? 0) > fromNs) return null
     const inside = ({ ns }: { ns: bigint }) => Number(ns) > fromNs && Number(ns) < toNs
     return recent
@@ -396,7 +394,7 @@ export class Body {
 
   get #env(): SlotEnv {
     const { slots, bundles, owner } = this
-    const { timing } = this.#ground
+    const { timing } = this.#launchContext
     return {
       owner,
       timing,
@@ -404,7 +402,7 @@ export class Body {
       launch: async (about, runnable, on) => {
         const refusal = this.#unfit(about.slot, runnable)
         if (refusal !== null) throw refusal
-        return launch(this.#ground, this.spares, about, runnable, on)
+        return launch(this.#launchContext, this.spares, about, runnable, on)
       },
       prepare: () => this.#dirs.prepare(),
       onIdle: (slot, log, running) => {
@@ -429,7 +427,7 @@ export class Body {
         const { program, digest } = runnable
         const counter = raiseFloor ? runnable.counter : slots.floor('program', program)
         await slots.commit(slot, digest, { kind: 'program', program, counter })
-        // One that fails leaves the slot stopped after the next start of the runtime.
+        // Not awaited: if this write fails, the slot is stopped after the next start of the runtime.
         void this.stops.startSlot(slot)
       },
       undone: async (slot, { digest, program, version, signer }, pusher) => {
@@ -437,11 +435,11 @@ export class Body {
         await slots.setUndone(slot, { digest, program, version, signer, pusher, time: new Date().toISOString() })
       },
       setStopped: async (slot, stopped) => {
-        // Nothing would start it, and nothing is there to be kept (HANDOVER 2.8).
+        // A slot without a commit is not started at boot, and leaves nothing on disk (HANDOVER 2.8).
         if (stopped && !slots.isCommitted(slot)) return
-        // Again and again by an observer: it is on disk (HANDOVER 8.19).
+        // Already stopped on disk: repeated stops write nothing (HANDOVER 8.19).
         if (stopped && slots.get(slot).stopped && this.stops.isStopped(slot)) return
-        // HANDLES 6.11: the latch alone is enough, and a stop must not be lost to a full disk
+        // The latch is written first, in place: a stop must be recorded on a full disk, too (HANDLES 6.11).
         const refused = stopped ? await this.stops.stopSlot(slot) : null
         await slots.setStopped(slot, stopped).catch((error: unknown) => {
           if (!stopped || refused !== null) throw error
@@ -466,7 +464,7 @@ export class Body {
             return runnable
           } catch (error) {
             if (!(error instanceof Refusal)) throw error
-            // What nothing can replace is what the slot waits for: said once, with what to do.
+            // With no other release, the slot waits and logs this error itself.
             if (damage !== null || previous !== null) {
               this.slot(slot).log.add('runtime', `${error.code}: ${error.message}`, 0, 'error')
             }

@@ -1,6 +1,6 @@
 /**
- * The body: owns the handles and every program, reads no network. Invariant: it ends only when it is told to, and then
- * with every program ended first.
+ * Runs the body: it owns the handles and the programs, and reads no network. It ends at SIGINT and SIGTERM, or when the
+ * endpoint cannot serve, and ends every program first.
  */
 import type { Refusal } from '../../deploy/shared/errors.ts'
 import { watchOperators } from '../store/watchoperators.ts'
@@ -38,13 +38,15 @@ export async function runBody(options: BodyOptions, report: BodyReport): Promise
       body.operators
         .reload()
         .then(() => link.operatorsChanged())
-        .catch((error: unknown) => report.note('error', `the operators list was not read again: ${String(error)}`))
+        .catch((error: unknown) =>
+          report.note('error', `the list of operators could not be read again: ${String(error)}`),
+        )
     }
     const unwatch = watchOperators(body.home.dir, reload, (error) => {
-      report.note('warn', `changes of the operators are read at a SIGHUP only: ${error.message}`)
+      report.note('warn', `the operator files cannot be watched, so changes are read at SIGHUP only: ${error.message}`)
     })
     process.on('SIGHUP', reload)
-    // what changed before it was watched
+    // The files may have changed before they were watched.
     reload()
     let ending = false
     const end = async () => {

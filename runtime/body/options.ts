@@ -1,18 +1,18 @@
 import type { Sandbox } from './sandbox/sandboxes.ts'
 
-/** What the runtime is started with; main.ts parses it. */
+/** The options of the runtime, as main.ts parses them. */
 export interface BodyOptions {
   home: string
-  /** simulated board: nothing of this machine's hardware is touched */
+  /** A simulated board: this machine's hardware is not touched. */
   sim: boolean
   host: string
   port: number
   name?: string
-  /** board file; board.json in the home otherwise */
+  /** The board file; default: board.json in the home. */
   board?: string
-  /** NDJSON of every change of a simulated pin */
+  /** A file for every change of a simulated pin, as NDJSON. */
   trace?: string
-  /** how programs are confined; the board says when nothing is given here (HANDLES 13.1) */
+  /** How programs are confined; default: as the board needs it (HANDLES 13.1). */
   sandbox?: Sandbox
   version: string
 }

@@ -1,6 +1,6 @@
 /**
- * Invariant: config values are in this one file of the home, which nobody but its owner reads, and in no other
- * (HANDOVER 15.1; test/e2e/config.test.ts).
+ * The file of config values. Invariant: values are in this file only, and only its owner can read it (HANDOVER 15.1;
+ * test/e2e/config.test.ts).
  */
 import { chmod, stat } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -11,9 +11,9 @@ import { encodeRecord, isMissing } from './record.ts'
 
 export interface ConfigEntry {
   value: string
-  /** when it was set */
+  /** When the value was set, as ISO 8601. */
   time: string
-  /** fingerprint of who set it */
+  /** Fingerprint of the operator who set it. */
   by: string
 }
 interface ConfigRecord {
@@ -25,7 +25,7 @@ export class ConfigFile {
   readonly #path: string
   #values: ReadonlyMap<string, ConfigEntry>
   #last: Promise<unknown> = Promise.resolve()
-  /** That it was damaged on disk and all values are gone, or that others could read it: for the log. */
+  /** For the log: the file was damaged and all values are lost, or other users could read it. */
   readonly problems: readonly string[]
 
   private constructor(path: string, values: ReadonlyMap<string, ConfigEntry>, problems: readonly string[]) {
@@ -45,19 +45,19 @@ export class ConfigFile {
     return new ConfigFile(path, new Map(Object.entries(found?.values ?? {})), problems)
   }
 
-  /** As they are on disk. */
+  /** The values, as they are on disk. */
   get values(): ReadonlyMap<string, ConfigEntry> {
     return this.#values
   }
 
-  /** Replaces all values by what `change` makes of them, one change after the other. On disk when it resolves. */
+  /** Calls `change` on a copy of the values, and writes the copy. Changes run one after the other. On disk when it resolves. */
   change(change: (values: Map<string, ConfigEntry>) => void): Promise<void> {
     const done = this.#last.then(async () => {
       const values = new Map(this.#values)
       change(values)
       const record: ConfigRecord = { format: 'medulla-config/1', values: Object.fromEntries(values) }
       await writeAtomic(this.#path, encodeRecord(record), 0o600).catch((cause: NodeJS.ErrnoException) => {
-        const message = `the config values could not be written: ${cause.code}; they are as they were`
+        const message = `the config values could not be written (${cause.code}); none was changed`
         throw new Refusal('internal', message, 'medulla doctor', { cause })
       })
       this.#values = values
@@ -67,7 +67,7 @@ export class ConfigFile {
   }
 }
 
-/** The mode that it had, where it was open to others, as after it was put back from a backup; null otherwise. */
+/** Closes the file to other users, who could read it after a restore from a backup. Returns the mode it had, or null if it was closed. */
 async function makePrivate(path: string): Promise<string | null> {
   try {
     const mode = (await stat(path)).mode & 0o777

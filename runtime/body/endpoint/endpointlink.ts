@@ -1,6 +1,6 @@
 /**
- * Invariant: the endpoint is treated as hostile: what it sends is bounded and parsed, what is not in the protocol ends it,
- * and its death moves no pin (HANDOVER 8.1, 8.3).
+ * Answers the endpoint's messages. Invariant: the endpoint is treated as hostile: its messages are bounded and parsed, one
+ * outside the protocol ends it, and its death touches no program (HANDOVER 8.1, 8.3; test/e2e/endpoint.test.ts).
  */
 import type { ChildProcess } from 'node:child_process'
 import type { Duplex } from 'node:stream'
@@ -21,16 +21,16 @@ import { type EndpointProcess, startEndpoint } from './endpointprocess.ts'
 import { chosen, followed } from './logquery.ts'
 import { Peer } from './peer.ts'
 
-/** A following stream is ended when so many bytes wait. */
+/** A followed stream is ended when this many bytes wait to be sent. */
 const MAX_BEHIND = 4 * 1024 * 1024
-/** Lines that come while the first ones of a followed log are still being sent. */
+/** Most log lines that may arrive while the stored lines of a followed log are being sent. */
 const MAX_EARLY = 10_000
-const NOT_READ = new Refusal('too-large', 'this stream was not read, and is ended', 'read faster, or ask for less')
+const NOT_READ = new Refusal('too-large', 'this stream was ended because it was not read fast enough', 'read faster, or ask for less')
 
 export interface EndpointEvents {
-  /** Once: later endpoints have the same port. */
+  /** Called once: later endpoints have the same port. */
   listening(port: number): void
-  /** It cannot serve, and trying again would not help. */
+  /** The endpoint cannot serve, and trying again would not help. */
   failed(refusal: Refusal): void
   note(level: 'info' | 'warn' | 'error', text: string): void
 }
@@ -44,8 +44,8 @@ export class EndpointLink {
   #child: ChildProcess | null = null
   #port: number
   #report: EndpointReport = { user: null, sandbox: 'none', seccomp: false }
-  /** An endpoint was started, with an address that could be had. */
-  #begun = false
+  /** An endpoint was started before: its address can be bound. */
+  #hasStarted = false
   #announced = false
   #closed = false
 
@@ -57,7 +57,7 @@ export class EndpointLink {
     this.#starting = this.#launch()
   }
 
-  /** The operators list changed: sessions are judged again. */
+  /** The list of operators has changed: the endpoint checks its sessions again. */
   operatorsChanged(): void {
     const socket = this.#child?.stdio[3] as Duplex | undefined
     socket?.write(`${JSON.stringify({ op: 'operators' } satisfies BodyMessage)}\n`)
@@ -76,7 +76,7 @@ export class EndpointLink {
   async #launch(): Promise<void> {
     const { host } = this.#body.options
     const { own, why, release } = this.#body.sandboxes.takeEndpoint()
-    // HANDOVER 8.13
+    // As root, the endpoint should have a user of its own (HANDOVER 8.13).
     if (why !== null) this.#events.note('warn', `the endpoint runs as root: ${why}`)
     try {
       const keys = await readEndpointKeys(this.#body.home)
@@ -89,12 +89,12 @@ export class EndpointLink {
     }
   }
 
-  /** An address that cannot be had at the first start cannot be had at all; whatever else fails is tried again. */
+  /** An address that cannot be bound at the first start ends the body; after any other failure the start is tried again. */
   #notStarted({ code, syscall, message }: NodeJS.ErrnoException): void {
     if (this.#closed) return
-    if (this.#begun || (syscall !== 'listen' && syscall !== 'getaddrinfo')) {
+    if (this.#hasStarted || (syscall !== 'listen' && syscall !== 'getaddrinfo')) {
       this.#events.note('error', `the endpoint was not started: ${message}`)
-      return this.#again()
+      return this.#restartLater()
     }
     this.#closed = true
     const used = code === 'EADDRINUSE'
@@ -106,7 +106,7 @@ export class EndpointLink {
     this.#child = child
     this.#port = port
     this.#report = report
-    this.#begun = true
+    this.#hasStarted = true
     const hostile = (why: string) => {
       if (child.killed) return
       this.#events.note('error', `endpoint ended: ${why}`)
@@ -114,14 +114,14 @@ export class EndpointLink {
     }
     child.once('error', (error) => {
       this.#events.note('error', `endpoint: ${error.message}`)
-      if (child.pid === undefined) this.#again()
+      if (child.pid === undefined) this.#restartLater()
     })
     const peer = new Peer(link, hostile)
-    // HANDOVER 8.8: stops alone, and no budget: they are few, as each waits for its answer
+    // Stops have a pipe of their own without a budget (HANDOVER 8.8): they are few, because each waits for its answer.
     const stops = new Peer(urgent, hostile)
     child.once('exit', () => {
       peer.end()
-      this.#again()
+      this.#restartLater()
     })
     let listening = false
     const read = (from: Peer, known: (op: EndpointMessage['op']) => boolean, budget: Budget | null) =>
@@ -131,7 +131,8 @@ export class EndpointLink {
         (line) => {
           const message = parse(line)
           if (message === null || !known(message.op)) return hostile('it sent a message that is not in the protocol')
-          if (message.op === 'failed' && listening) return hostile('it said that it cannot serve, and it did')
+          if (message.op === 'failed' && listening)
+            return hostile('it reported that it cannot serve after it had served')
           listening ||= message.op === 'listening'
           void this.#answer(message, from)
         },
@@ -145,10 +146,10 @@ export class EndpointLink {
     peer.send({ op: 'config', confine, keys, name, robot, version: options.version })
   }
 
-  #again(): void {
+  #restartLater(): void {
     if (this.#closed) return
     const wait = this.#backoff.nextMs()
-    this.#events.note('warn', `the endpoint ended; a new one in ${wait} ms`)
+    this.#events.note('warn', `the endpoint ended; starting a new one in ${wait} ms`)
     setTimeout(() => {
       if (!this.#closed) this.#starting = this.#launch()
     }, wait)
@@ -233,7 +234,7 @@ export class EndpointLink {
             this.#body.onSlot((slot) => {
               if (message.slot === null || message.slot === slot.name) listener(slot)
             })
-          // what comes while the first ones are read is neither lost nor before them
+          // New lines are held back until the stored ones are sent.
           let early: unknown[] | null = []
           const tell = (line: unknown) => {
             if (early === null) return follow(line)
@@ -299,7 +300,7 @@ export class EndpointLink {
       case 'change-role':
       case 'remove-operator':
         answer(await this.#body.operators.change(order, by.fingerprint))
-        // after the answer
+        // After the answer: the change may end the session that gave the order.
         setImmediate(() => this.operatorsChanged())
         return
       case 'reset-floor':

@@ -1,6 +1,6 @@
 /**
- * Starts the endpoint. Invariant: it gets everything as a descriptor or in its first message, and neither a path of the
- * home nor a right to open one (HANDOVER 8.13 to 8.16; test/e2e/endpoint.test.ts).
+ * Starts the endpoint. Invariant: the endpoint gets what it needs as descriptors and in its first message, and can open no
+ * file of the home (HANDOVER 8.13 to 8.16; test/e2e/endpoint.test.ts).
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -21,44 +21,44 @@ import { isArch } from '../../sdk/seccomp.ts'
 import { type ConfinedBy, confineEndpoint, FILE_BLOCK, LIMITED, limitedBy } from '../sandbox/confinement.ts'
 
 const ENDPOINT = runtimePath('endpoint/main.js')
-/** Threads: Node has about 11, the opener 1, and where V8 has more cores it starts some more. */
+/** Most threads: Node has about 11, the opener 1, and V8 starts more on more cores. */
 const PIDS = 64
-/** It writes no file but the staged ones; /tmp is where it is. */
+/** Size of its /tmp, which it does not use: it writes only the staged files. */
 const TMP_MB = 1
-/** Of a line of its log. */
+/** Most bytes of a log line. */
 const MAX_LOG_LINE = 16 * 1024
 
 export interface EndpointStart {
-  /** Private to the body, in memory. */
+  /** A folder in memory, private to the body. */
   folder: string
   host: string
-  /** 0: any */
+  /** 0: any free port. */
   port: number
-  /** null: it runs as the body's user */
+  /** Null: the endpoint runs as the body's user. */
   own: { sandbox: ConfinedBy; uid: number } | null
 }
 
 export interface EndpointProcess {
   readonly child: ChildProcess
   readonly link: Duplex
-  /** For stops alone (HANDOVER 8.8). */
+  /** The pipe for stops (HANDOVER 8.8). */
   readonly urgent: Duplex
   readonly port: number
   readonly confine: ServerConfine
   readonly report: EndpointReport
 }
 
-/** Where the body reads the opened bundle `index`. */
+/** The file in which the body finds the opened bundle `index`. */
 export const stagedFile = (folder: string, index: number): string => join(folder, `${index}.tar`)
 
-/** Throws the error of bind(2), or that of a file that cannot be made. */
+/** Throws the error of bind(2), or of a file that cannot be created. */
 export async function startEndpoint({ folder, host, port, own }: EndpointStart): Promise<EndpointProcess> {
   const confine: ServerConfine = { user: own?.uid ?? null, seccomp: canFilter() }
   const command = commandOf(folder, own)
   const server = createServer()
   server.listen({ host, port, exclusive: true })
   await once(server, 'listening')
-  // Nothing is awaited until this process has closed its copy: a connection that comes meanwhile waits for the endpoint.
+  // No await until this process has closed its copy of the socket: it must not accept a connection meant for the endpoint.
   const staged: number[] = []
   try {
     for (let index = 0; index < STAGED_FILES; index++) staged.push(freshFile(stagedFile(folder, index)))
@@ -66,7 +66,7 @@ export async function startEndpoint({ folder, host, port, own }: EndpointStart):
     const [file, ...args] = command
     const child = spawn(file as string, args, {
       stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', descriptorOf(server), ...staged],
-      // without rings of libuv where that can be told (HANDLES 13.14)
+      // Newer Nodes make no io_uring then, which a filter does not see (HANDLES 13.14).
       env: { PATH, LANG, TZ, MEDULLA_TIME_SCALE, UV_USE_IO_URING: '0' },
     })
     const [, , stderr, link, urgent] = child.stdio as unknown as [null, null, Readable, Duplex, Duplex]
@@ -79,13 +79,13 @@ export async function startEndpoint({ folder, host, port, own }: EndpointStart):
   }
 }
 
-/** HANDOVER 8.16: another file than that of the endpoint before, which nobody can open by its name. */
+/** A new file, which a former endpoint does not have open (HANDOVER 8.16). */
 function freshFile(path: string): number {
   rmSync(path, { force: true })
   return openSync(path, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, 0o600)
 }
 
-/** Node has no other way to hand over a listening socket to a process that is no cluster worker. */
+/** Node has no public way to pass a listening socket to a process that is no cluster worker. */
 function descriptorOf(server: Server): number {
   return (server as unknown as { _handle: { fd: number } })._handle.fd
 }

@@ -1,17 +1,17 @@
 /**
- * Invariant: what is not asked for does not leave the robot: lines are chosen here, by slot, time and level. They are in the
- * order in which they came, whatever the clock of the robot did meanwhile (test/runtime/log.test.ts).
+ * Selects log lines by slot, time and level, on the robot (HANDOVER 9.6). Invariant: they are in order of arrival, even when the
+ * robot's clock was set back (test/runtime/log.test.ts).
  */
 import { LOG_LEVELS, type LogLevel, type LogLine } from '../../../deploy/shared/api.ts'
 import type { SlotLog } from '../slot/log.ts'
 import type { Slot } from '../slot/slot.ts'
 
 export interface LogQuery {
-  /** of the lines that match, the last */
+  /** The last so many of the lines that match. */
   lines: number
-  /** ms since 1970, by the time that a line has; null: whenever */
+  /** Not before this time of the robot's clock, in ms since 1970; null: no limit. */
   since: number | null
-  /** ms before now, by a clock that nobody sets; null: whenever */
+  /** Not longer ago than this, in ms by CLOCK_MONOTONIC; null: no limit. */
   ago: number | null
   level: LogLevel
 }
@@ -26,7 +26,7 @@ export function chosen(slots: Iterable<Pick<Slot, 'log'>>, query: LogQuery): Log
   return sorted.slice(Math.max(0, sorted.length - query.lines)).map(({ line }) => line)
 }
 
-/** Those to come. `onSlot` tells of slots that are made later. The returned function ends it. */
+/** Follows new lines, also of slots that `onSlot` reports later. The returned function ends it. */
 export function followed(
   slots: Iterable<Slot>,
   onSlot: (listener: (slot: Slot) => void) => () => void,

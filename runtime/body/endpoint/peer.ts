@@ -1,28 +1,28 @@
-/** Invariant: an endpoint that reads slowly, or asks for much at once, costs the body a bounded amount of memory (HANDOVER 8.7). */
+/** Invariant: an endpoint that reads slowly, or asks for much at once, costs the body bounded memory (HANDOVER 8.7; test/e2e/overload.test.ts). */
 import type { Duplex } from 'node:stream'
 import { Refusal } from '../../../deploy/shared/errors.ts'
 import type { BodyMessage } from '../../ipc.ts'
 
-/** Followed streams of an endpoint: more than its sessions can ask for. */
+/** Most followed streams of an endpoint: more than its sessions can ask for. */
 const MAX_STREAMS = 256
-/** Bytes that wait for an endpoint that does not read: then it is ended, so that the body's memory is bounded. */
+/** An endpoint for which more bytes wait is ended. */
 const MAX_BACKLOG = 32 * 1024 * 1024
-/** A long answer waits while so many bytes do. */
+/** A long answer pauses while more bytes wait to be sent. */
 const PAGE = 256 * 1024
-/** Items of a long answer between two turns of the loop. */
+/** Items of a long answer in one turn of the event loop. */
 const PAGE_ITEMS = 200
-/** Long answers that wait for their turn. */
+/** Most long answers that wait for their turn. */
 const MAX_LONG = 256
 
-/** One pipe to the endpoint, with the streams that were asked for there. */
+/** One pipe to the endpoint, with the streams that were requested over it. */
 export class Peer {
   readonly socket: Duplex
   readonly #streams = new Map<number, () => void>()
   readonly #hostile: (why: string) => void
   #ended = false
-  /** Resolves when there is room again. */
+  /** Resolves when the pipe has room again; null: nobody waits. */
   #waits: Promise<void> | null = null
-  /** Long answers, one after another. */
+  /** The last long answer: they are sent one after another. */
   #long: Promise<void> = Promise.resolve()
   #longs = 0
 
@@ -41,7 +41,7 @@ export class Peer {
     this.send({ op: 'error', id, error: { code, message, ...(hint === undefined ? {} : { hint }) } })
   }
 
-  /** Resolves when the endpoint has read most of what it got. */
+  /** Resolves when at most PAGE bytes wait to be sent. */
   async room(): Promise<void> {
     while (this.socket.writable && this.socket.writableLength > PAGE) {
       this.#waits ??= new Promise<void>((resolve) => {
@@ -57,8 +57,8 @@ export class Peer {
   }
 
   /**
-   * Answers with what `read` gives, when the long answers before it are through: what waits costs no memory (HANDOVER 8.7).
-   * Throws `in-progress` when too many wait.
+   * Sends the items of `read`, which is called when the long answers before it are sent, so that waiting costs no memory
+   * (HANDOVER 8.7). Throws `in-progress` when too many wait.
    */
   answerLong(id: number, read: () => Promise<Iterable<unknown>> | Iterable<unknown>): Promise<void> {
     if (this.#longs >= MAX_LONG) throw new Refusal('in-progress', `${MAX_LONG} long answers wait`, 'try again')
@@ -66,7 +66,7 @@ export class Peer {
     const answered = this.#long.then(async () => {
       let page = 0
       for (const value of this.#ended ? [] : await read()) {
-        // each page in a turn of its own: stops come between
+        // Each page has a turn of its own, so that stops are handled in between.
         if (page++ % PAGE_ITEMS === 0) await new Promise(setImmediate)
         await this.room()
         if (this.#ended) return
@@ -77,7 +77,7 @@ export class Peer {
     return answered
   }
 
-  /** A stream that is followed, until `stop`. An id is used once. */
+  /** Registers a followed stream; `cancel` and `end` call `stop`. An id may be used once. */
   follow(id: number, stop: () => void): void {
     if (this.#ended) return stop()
     if (this.#streams.has(id)) {

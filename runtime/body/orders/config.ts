@@ -1,6 +1,6 @@
 /**
- * Config values of the robot. Invariant: a value goes from the sealed order to the file of the home and to the programs
- * whose signed manifest names it; no receipt, log line, status or error holds one (HANDOVER 15; test/e2e/config.test.ts).
+ * The config values of the robot. Invariant: a value goes from the sealed order to a file of the home, and to programs whose
+ * signed manifest names it; no receipt, log line, status or error holds one (HANDOVER 15; test/e2e/config.test.ts).
  */
 import { type ConfigInfo, type ConfigReport, DEFAULT_SLOT, type SignedConfigKey } from '../../../deploy/shared/api.ts'
 import { LIMITS } from '../../../deploy/shared/bundle/limits.ts'
@@ -18,13 +18,13 @@ import { plainEntry } from '../slot/entries.ts'
 import type { Slot } from '../slot/slot.ts'
 import { Bucket } from './receiptlimit.ts'
 
-/** Changes at once, and then for each minute: each has a receipt (HANDOVER 15.6). */
+/** Limit of changes, because each has a receipt (HANDOVER 15.6). */
 const CHANGES = { burst: 64, perMinute: 6 }
 
 type Key = AgeKey & { signed: SignedConfigKey }
 type Use = ConfigInfo['uses'][number] & { config: readonly string[] }
 
-/** What it needs of the robot. */
+/** What RobotConfig needs of the body. */
 interface Parts {
   readonly all: readonly Slot[]
   readonly bundles: Bundles
@@ -38,7 +38,7 @@ interface Parts {
 export class RobotConfig {
   readonly #file: ConfigFile
   readonly #robot: Parts
-  /** Made when it is first asked for, and in memory only: what was sealed to it is of no use after this process. */
+  /** Made at the first use, and in memory only: a value sealed to it cannot be opened after this process has ended. */
   #key: Promise<Key> | null = null
   readonly #changes = new Bucket(CHANGES, () => performance.now())
 
@@ -47,12 +47,12 @@ export class RobotConfig {
     this.#robot = robot
   }
 
-  /** Names of what is set. */
+  /** The names of the values that are set. */
   get names(): ReadonlySet<string> {
     return new Set(this.#file.values.keys())
   }
 
-  /** HANDOVER 15.2: these, and no others. Throws Refusal `missing-config`. */
+  /** The values of these names only (HANDOVER 15.2). Throws Refusal `missing-config`. */
   valuesOf(names: readonly string[]): Record<string, string> {
     const { values } = this.#file
     const refusal = unset(names, this.names)
@@ -60,7 +60,7 @@ export class RobotConfig {
     return Object.fromEntries(names.map((name) => [name, values.get(name)?.value ?? '']))
   }
 
-  /** Throws Refusal `missing-config` when what a slot would start needs a value that is not set (HANDOVER 15.3). */
+  /** Throws Refusal `missing-config` when the program that the slot would start needs a value that is not set (HANDOVER 15.3). */
   async admit(slot: string): Promise<void> {
     const use = (await this.#uses()).find((each) => each.slot === slot)
     const refusal = use === undefined || use.runs ? null : unset(use.config, this.names)
@@ -72,7 +72,7 @@ export class RobotConfig {
     return { key: signed, values }
   }
 
-  /** Resolves when it is on disk. Throws Refusal. */
+  /** Resolves when the value is on disk. Throws Refusal. */
   async set(name: string, sealed: string, by: Operator): Promise<ConfigInfo> {
     this.#count()
     const { identity } = await this.#ageKey()
@@ -81,14 +81,14 @@ export class RobotConfig {
     await this.#file.change((values) => {
       if (!values.has(name) && values.size >= LIMITS.configValues) {
         const message = `this robot keeps ${LIMITS.configValues} config values already`
-        throw new Refusal('too-large', message, 'medulla config unset NAME takes one away')
+        throw new Refusal('too-large', message, 'remove one with: medulla config unset NAME')
       }
       values.set(name, entry)
     })
     return this.#changed(name, 'set', by)
   }
 
-  /** Throws Refusal `not-found` where it is not set. */
+  /** Throws Refusal `not-found` when the value is not set. */
   async unset(name: string, by: Operator): Promise<ConfigInfo> {
     this.#count()
     await this.#file.change((values) => {
@@ -116,7 +116,7 @@ export class RobotConfig {
     return info
   }
 
-  /** Whatever is set, and whatever a program needs. */
+  /** The values that are set, and those that a program needs. */
   async #infos(): Promise<ConfigInfo[]> {
     const uses = await this.#uses()
     const names = new Set([...this.#file.values.keys(), ...uses.flatMap(({ config }) => config)])
@@ -133,13 +133,13 @@ export class RobotConfig {
     }
   }
 
-  /** Of each slot: what runs, or would be started. */
+  /** For each slot, the program that runs or would be started, if it needs config values. */
   async #uses(): Promise<Use[]> {
     const { all, bundles, slots } = this.#robot
     const found = await Promise.all(
       all.map(async ({ name: slot, runs }): Promise<Use[]> => {
         const digest = runs?.digest ?? slots.get(slot).current
-        // what is damaged on disk needs nothing
+        // A damaged bundle cannot be started, so it needs nothing.
         const record = digest === null ? null : await bundles.record(digest).catch(() => null)
         const manifest = runs?.manifest ?? record?.manifest
         if (manifest?.config === undefined) return []

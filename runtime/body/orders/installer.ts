@@ -1,6 +1,6 @@
 /**
- * Invariant: nothing is executed or stored before signature, hash, unpacking and policy have passed on the body's own copy
- * (design invariant "Bytes", BUNDLE 10, HANDOVER 8.2).
+ * Carries out pushes and rollbacks. Invariant: no bundle is executed or stored before the body's own copy has passed signature,
+ * hash, unpacking and policy (BUNDLE 10, HANDOVER 8.2; test/e2e/refused.test.ts).
  */
 import type { Order, PushEvent } from '../../../deploy/shared/api.ts'
 import { decide, type RobotFacts, unset } from '../../../deploy/shared/bundle/policy.ts'
@@ -34,7 +34,7 @@ export class Installer {
   /** Resolves when the push has ended and its result was emitted; throws Refusal when nothing was executed. */
   async install(message: Of<'install'>, emit: Emit): Promise<void> {
     const { door, bundles, operators, endpointFolder } = this.#body
-    // Nothing that the endpoint says of times gets into a receipt (HANDOVER 1.4).
+    // The times that the endpoint measured are not in the receipt (HANDOVER 1.4).
     const timeline = new Timeline(monotonicNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
     timeline.begin('verify')
     let slot: Slot | null = null
@@ -73,7 +73,7 @@ export class Installer {
     }
     const { pusher } = message
     const stored = bundles.put(seen, { pusher, time: new Date().toISOString() })
-    stored.catch(() => {}) // who starts it looks at it
+    stored.catch(() => {}) // launchNext awaits it, and handles the error
     const to = verified(seen, stored)
     const upgrade = new Upgrade({
       kind: 'push',
@@ -89,7 +89,7 @@ export class Installer {
     await launched
   }
 
-  /** HANDOVER 7.9: `order` was checked, and `pusher` signed it. */
+  /** Goes back to an earlier release (HANDOVER 7.9). `order` was checked, and `pusher` signed it. */
   async rollback(order: RollbackOrder, pusher: string, emit: Emit): Promise<void> {
     const timeline = new Timeline(monotonicNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
     timeline.begin('verify')
@@ -104,7 +104,7 @@ export class Installer {
         if (to.program !== order.program) {
           throw new Refusal('not-found', `expected a release of ${order.program}, got one of ${to.program}`)
         }
-        // HANDOVER 15.3
+        // A release whose config values are not set cannot start (HANDOVER 15.3).
         const refusal = unset(to.manifest.config, this.#body.config.names)
         if (refusal !== null) throw refusal
         upgrade = new Upgrade({
@@ -128,7 +128,7 @@ export class Installer {
   }
 
   async #launch(slot: Slot, upgrade: Upgrade, emit: Emit): Promise<void> {
-    // HANDOVER 8.5
+    // A bundle is not removed while an upgrade to it is under way (HANDOVER 8.5).
     const { bundles, slots } = this.#body
     const letGo = bundles.hold(upgrade.to.digest)
     try {
@@ -137,14 +137,14 @@ export class Installer {
       emit(result)
     } finally {
       letGo()
-      // what is done is done: old bundles may stay a while
-      const stays = (error: unknown) => slot.log.add('runtime', `not pruned: ${String(error)}`, 0, 'warn')
-      // nobody waits for it
-      bundles.prune(() => slots.digests()).catch(stays)
+      const failed = (error: unknown) =>
+        slot.log.add('runtime', `old bundles were not removed: ${String(error)}`, 0, 'warn')
+      // Not awaited: the push has ended, and bundles that stay are removed after the next one.
+      bundles.prune(() => slots.digests()).catch(failed)
     }
   }
 
-  /** HANDOVER 8.4: what a known operator was refused is in the log; strangers do not get there. */
+  /** Records a refusal in the receipt log, if a known operator caused it: strangers leave no trace there (HANDOVER 8.4). */
   async refused(slot: string, pusher: string, refusal: Refusal, seen: Verified | null): Promise<void> {
     if (this.#body.operators.now.byFingerprint(pusher) === null) return
     const about =
@@ -154,7 +154,7 @@ export class Installer {
     await this.#body.record(plainEntry(slot, 'refused', 0, fields))
   }
 
-  /** Force and retry are asked for by whoever pushes, not by who forwards it. */
+  /** The signed order for force and retry: they must come from the operator who pushes, not from the endpoint. */
   #pushOrder({ order: signed, slot, pusher }: Of<'install'>): PushOrder | null {
     if (signed === null) return null
     const { order, by } = this.#body.orders.check(signed)

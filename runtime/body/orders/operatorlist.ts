@@ -1,6 +1,6 @@
 /**
- * The operators as the body knows them, and the way to change them. Changes and readings of the files take turns, so that
- * the newest list is the last that is read.
+ * The list of operators in the body, and its changes. Changes and reads of the files run one after another, so that the list
+ * read last is the newest.
  */
 import type { OperatorInfo } from '../../../deploy/shared/api.ts'
 import { Refusal } from '../../../deploy/shared/errors.ts'
@@ -30,15 +30,15 @@ export class OperatorList {
     return this.#now
   }
 
-  /** The files may have been changed beside this process. */
+  /** Reads the files again: a person may have edited them. */
   reload(): Promise<void> {
     return this.#inTurn(() => this.#read())
   }
 
-  /** Answers whom the order was about, as she is now or was last. Throws Refusal, `role` when `by` is no owner (any more). */
+  /** Returns the operator whom the order changed or removed. Throws Refusal; `role` when `by` is not an owner any more. */
   change(order: OperatorOrder, by: string): Promise<OperatorInfo> {
     return this.#inTurn(async () => {
-      // who signed it may have been changed while it waited
+      // The signer's role may have changed while the order waited for its turn.
       if (this.#now.byFingerprint(by)?.role !== 'owner') {
         throw new Refusal('role', "the order is not an owner's any more", 'ask an owner of the robot')
       }

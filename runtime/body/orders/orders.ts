@@ -1,9 +1,9 @@
 /**
  * Invariant: an order is carried out only if an operator signed it, for this robot, over a value that this body gave out
- * since the last stop of what it is about, and at most once (HANDOVER 2.9, 8.10; test/runtime/orders.test.ts). Who forwarded
- * it counts for nothing.
+ * since the last stop of the slot, and at most once (HANDOVER 2.9, 8.10; test/runtime/orders.test.ts). Who forwarded the order
+ * does not matter.
  *
- * A value costs no memory until it is used: it says when it was made, under a key that lives as long as this process.
+ * A nonce costs no memory until it is used: it holds the time at which it was made, authenticated with a key of this process.
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import * as z from 'zod'
@@ -17,15 +17,15 @@ import { fingerprint, HANDLE_NAME, ParamChange } from '../../ipc.ts'
 import type { Operator, Operators } from '../../store/operators.ts'
 
 const NAMESPACE = 'order@medulla'
-/** Somebody may have to touch a key or type a passphrase before the order is signed. */
+/** A nonce is valid for this long: the signer may have to touch a key or type a passphrase. */
 const NONCE_MS = 5 * 60_000
-/** Of orders carried out within NONCE_MS: 200 a second. */
+/** Used nonces that are remembered: 200 orders a second for NONCE_MS. */
 const MAX_USED = 65_536
-/** Of slots whose last stop is remembered one by one. */
+/** Slots whose last stop is remembered separately. */
 const MAX_SLOTS = 64
-/** Characters of JSON: the first bytes of a memory are the longest. */
+/** Characters of JSON of a poke; the longest are the first bytes of a memory chip. */
 const MAX_POKE = 1000
-/** bytes: the time, the number of stops, and what makes it another one each time */
+/** Bytes of the parts of a nonce; `stops` is the number of stops when it was made. */
 const SIZE = { time: 8, stops: 8, random: 8, mac: 16 }
 const BODY_SIZE = SIZE.time + SIZE.stops + SIZE.random
 
@@ -102,11 +102,13 @@ export class OrderDesk {
   readonly #robot: string
   readonly #operators: () => Operators
   readonly #key = randomBytes(32)
-  /** Each with the performance.now() at which it would no longer be good; the oldest first. */
+  /** Used nonces with the performance.now() at which they expire; the oldest first. */
   readonly #used = new Map<string, number>()
-  /** Stops are numbered; the last one of all, and of each slot. */
+  /** The number of stops so far. */
   #stops = 0
+  /** The number of the last stop of the whole robot. */
   #stoppedAll = 0
+  /** The number of the last stop of each slot. */
   readonly #stopped = new Map<string, number>()
 
   constructor(robot: string, operators: () => Operators) {
@@ -114,7 +116,7 @@ export class OrderDesk {
     this.#operators = operators
   }
 
-  /** A fresh value for one order, in base64url. */
+  /** A fresh nonce for one order, in base64url. */
   nonce(): string {
     const body = Buffer.alloc(BODY_SIZE)
     body.writeDoubleBE(performance.now())
@@ -123,14 +125,14 @@ export class OrderDesk {
     return Buffer.concat([body, this.#mac(body)]).toString('base64url')
   }
 
-  /** What was given out before is good no more for this slot; null: for anything that moves. */
+  /** Nonces given out before are not valid for orders on this slot any more; null: for any order that moves the robot. */
   stopped(slot: string | null): void {
     this.#stops++
     if (slot === null || this.#stopped.size >= MAX_SLOTS) this.#stoppedAll = this.#stops
     else this.#stopped.set(slot, this.#stops)
   }
 
-  /** Throws Refusal. What is good now is not good a second time, whatever becomes of it. */
+  /** Throws Refusal. Uses up the nonce: the same order is refused a second time, even when carrying it out fails. */
   check({ order: text, sig }: SignedOrder): { order: Order; by: Operator } {
     const bytes = Buffer.from(text)
     const { publicKey, fingerprint: id } = verifyBase64(sig, NAMESPACE, bytes)
@@ -154,13 +156,15 @@ export class OrderDesk {
     const bytes = Buffer.from(order.nonce, 'base64url')
     const body = bytes.subarray(0, BODY_SIZE)
     const ours = bytes.length === BODY_SIZE + SIZE.mac && timingSafeEqual(bytes.subarray(BODY_SIZE), this.#mac(body))
-    if (!ours || bytes.toString('base64url') !== order.nonce) throw stale('it is over no value of this robot')
+    if (!ours || bytes.toString('base64url') !== order.nonce)
+      throw stale('its nonce is not from this robot, or from before its last start')
     const until = body.readDoubleBE() + NONCE_MS
     if (until <= performance.now()) throw stale('it is too old')
-    if (this.#used.has(order.nonce)) throw stale('it was given before')
+    if (this.#used.has(order.nonce)) throw stale('it was carried out before')
     const stops = body.readDoubleBE(SIZE.time)
     const since = 'slot' in order ? (this.#stopped.get(order.slot) ?? 0) : 0
-    if (MOVES.has(order.order) && stops < Math.max(this.#stoppedAll, since)) throw stale('it was stopped meanwhile')
+    if (MOVES.has(order.order) && stops < Math.max(this.#stoppedAll, since))
+      throw stale('a stop came after the order was prepared')
     for (const [nonce, end] of this.#used) {
       if (end > performance.now()) break
       this.#used.delete(nonce)
@@ -174,12 +178,12 @@ export class OrderDesk {
   }
 }
 
-/** What a stop makes stale. */
+/** Orders that a stop makes stale. */
 const MOVES: ReadonlySet<Order['order']> = new Set(['start', 'rollback', 'set', 'release', 'push'])
 
 const stale = (why: string) => new Refusal('stale-order', `the order does not count: ${why}`, 'give it again')
 
-/** BUNDLE 1.2: canonical JSON, so that it reads the same for whoever checks the signature. */
+/** Canonical JSON, so that every reader of the signed bytes sees the same order (BUNDLE 1.2). */
 function parse(bytes: Uint8Array): Order {
   readJson(bytes, 'order', 'medulla-order/2', LIMITS.order, 'usage')
   const parsed = Known.safeParse(JSON.parse(Buffer.from(bytes).toString()))

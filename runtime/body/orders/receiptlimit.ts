@@ -1,31 +1,31 @@
 /**
- * Invariant: what peers cause again and again adds a bounded number of entries to the receipt log, and what is beyond it
- * is counted there: no refusal is lost, and nobody's flood hides another one's first (HANDOVER 8.18, 8.19;
+ * Invariant: a flood of refusals, stops or starts adds a bounded number of receipts, and the rest is counted in the log; the
+ * flood of one party does not hide the first refusal of another one (HANDOVER 8.18, 8.19;
  * test/runtime/receiptlimit.test.ts, test/e2e/flood.test.ts).
  */
 import type { Outcome, Receipt } from '../../../deploy/shared/api.ts'
 import type { RefusalCode } from '../../../deploy/shared/errors.ts'
 import { type Entry, plainEntry } from '../slot/entries.ts'
 
-/** Receipts of one party at once, and then for each minute. */
+/** Receipts of one party (an operator, or a slot): in a burst, and per minute after it. */
 const OWN = { burst: 64, perMinute: 1 }
-/** The same, of all parties together. */
+/** Receipts of all parties together. */
 const ALL = { burst: 192, perMinute: 2 }
-/** The last so many of a party's burst are for kinds that it has not caused yet. */
+/** The last receipts of a party's burst are kept for kinds that it has not caused yet. */
 const KEPT_FOR_NEW = 16
-/** Parties that are told apart; further ones share what {@link OTHERS} has. */
+/** Parties with limits of their own; all others share those of {@link OTHERS}. */
 const MAX_PARTIES = 64
 const OTHERS = ''
-/** ms from the first one that is only counted to the receipt of their number; doubled while it goes on. */
+/** ms from the first receipt that is only counted to the receipt with their number; doubled while the flood goes on. */
 const WINDOW = { firstMs: 60_000, mostMs: 3_600_000 }
-/** What peers can cause in no time: an upgrade that has an end of its own takes its time, and has its receipt always. */
+/** Outcomes that a peer can cause quickly. A completed upgrade takes time, and always has its receipt. */
 const LIMITED: readonly Outcome[] = ['refused', 'called-off', 'stopped', 'started', 'estopped', 'released']
 
 interface Counted {
   count: number
-  /** ms of `now()` */
+  /** `now()` at the first of them. */
   since: number
-  /** null: several */
+  /** Null: several slots. */
   slot: string | null
   readonly codes: Map<RefusalCode | undefined, number>
 }
@@ -39,13 +39,13 @@ interface Party {
 }
 
 export interface ReceiptLimitParts {
-  /** Null when the disk took no receipt. */
+  /** Null when the receipt could not be written. */
   write(entry: Entry): Promise<Receipt | null>
-  /** Whether the robot knows this operator: parties that nobody knows share one account. */
+  /** Whether the robot knows this operator: unknown ones share one account. */
   known(fingerprint: string): boolean
-  /** of the windows */
+  /** Factor for the windows. */
   scale?: number
-  /** ms */
+  /** A clock in ms. */
   now?: () => number
 }
 
@@ -66,7 +66,7 @@ export class ReceiptLimit {
     this.#all = new Bucket(ALL, this.#now)
   }
 
-  /** `counted`: it is not in the log by itself; the number of those is, when its window has ended. */
+  /** `counted`: there is no receipt of this entry, but one with the number of such entries at the end of the window. */
   async record(entry: Entry): Promise<Receipt | 'counted' | null> {
     if (!LIMITED.includes(entry.outcome)) return this.#parts.write(entry)
     const name = this.#nameOf(entry)
@@ -76,7 +76,7 @@ export class ReceiptLimit {
     return 'counted'
   }
 
-  /** Writes what was counted so far. */
+  /** Writes the counts so far. */
   async close(): Promise<void> {
     for (const [name, party] of this.#parties) await this.#summarise(name, party)
   }
@@ -105,7 +105,7 @@ export class ReceiptLimit {
 
   #admits(party: Party, kind: string): boolean {
     const { own, kinds } = party
-    // Whoever caused nothing for an hour is heard, whatever the others do.
+    // A party that caused nothing for an hour has a receipt, even when the limit of all parties is used up.
     const isFresh = own.isFull
     if (isFresh) {
       kinds.clear()
