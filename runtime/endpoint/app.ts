@@ -1,6 +1,6 @@
 /**
  * The Express app behind established sessions: the routes of deploy/shared/api.ts. Invariant: a request is answered only by a
- * route that names its role, to a session whose operator has it; anything else is refused (default deny).
+ * route that names its role, and only if the session's operator has that role (test/endpoint/app.test.ts).
  */
 import express, { type Express, type NextFunction, type Request, type RequestHandler, type Response } from 'express'
 import { LOG_LEVELS, type LogLevel, ROLE_RANK, type Role } from '../../deploy/shared/api.ts'
@@ -21,7 +21,7 @@ const MAX_NAMES = 64
 
 export interface AppParts {
   link: BodyLink
-  /** For stops: nothing else waits there, whatever the other link is busy with (HANDOVER 8.8). */
+  /** The link for stops, which carries nothing else (HANDOVER 8.8). */
   urgent: BodyLink
   door: Uploads
   sessions: Pick<Sessions, 'current'>
@@ -30,7 +30,7 @@ export interface AppParts {
 
 const roles = new WeakMap<object, Role>()
 
-/** The role that a handler of the app's router asks for; undefined for one that did not go through {@link createApp}'s route(). */
+/** The role that a handler of the router requires; undefined for a handler that was not made by {@link createApp}'s route(). */
 export function roleOf(handler: object): Role | undefined {
   return roles.get(handler)
 }
@@ -64,7 +64,7 @@ export function createApp({ link, urgent, door, sessions, failed }: AppParts): E
   }
 
   app.use((request, _response, next) => {
-    peerOf(request) // before any route is looked at
+    peerOf(request) // throws without a session, before any route is matched
     next(request.method === 'HEAD' ? notFound() : undefined)
   })
   app.get(
@@ -101,7 +101,7 @@ export function createApp({ link, urgent, door, sessions, failed }: AppParts): E
       await streamed(link, { op: 'order', signed: parseOrder(await smallBody(request)) }, response)
     }),
   )
-  // whoever the robot knows may stop it, and needs no signature
+  // Everybody whom the robot knows may stop it, without a signature (HANDOVER 8.8).
   app.post(
     '/v1/slots/:slot/stop',
     route('observer', ({ response, peer, slot }) =>
@@ -176,7 +176,7 @@ export function createApp({ link, urgent, door, sessions, failed }: AppParts): E
   return app
 }
 
-/** Roles hang on the session, never on anything that a request says (CHANNEL 6.1). */
+/** The role comes from the session, never from the request (CHANNEL 6.1). */
 function peerOf(request: Request): Peer {
   const socket: unknown = request.socket
   const peer = socket instanceof SecureSocket ? socket.peer : undefined
@@ -216,7 +216,7 @@ function handleNames(value: unknown): string[] | null {
   return names.map(handleName)
 }
 
-/** The body measures `ago`, by a clock that nobody sets; null is any time. */
+/** The body measures `ago` by CLOCK_MONOTONIC; null: no limit. */
 function logQuery({ since, ago, level = 'debug' }: Request['query']): {
   since: number | null
   ago: number | null

@@ -1,6 +1,6 @@
 /**
  * The endpoint's end of the socket pair to the body: requests and streams, multiplexed by id. Invariant: at most one line
- * of {@link IPC_MAX_LINE} is held, and when the link is gone every request has failed.
+ * of {@link IPC_MAX_LINE} is buffered, and when the link closes every request fails (test/endpoint/app.test.ts).
  */
 import type { Duplex } from 'node:stream'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/shared/errors.ts'
@@ -17,14 +17,14 @@ interface Pending {
   fail: (error: Refusal) => void
 }
 
-/** requests that wait for the body at once */
+/** Most requests that wait for the body at once. */
 const MAX_PENDING = 256
 
 export interface BodyLinkEvents {
   config: (config: Config) => void
-  /** the list of operators changed */
+  /** The list of operators has changed. */
   operators: () => void
-  /** the body is gone, or spoke nonsense */
+  /** The body is gone, or sent something outside the protocol. */
   closed: (reason: string) => void
 }
 
@@ -40,29 +40,29 @@ export class BodyLink {
     this.#pipe = pipe
     this.#events = events
     pipe.on('data', (chunk: Buffer) => this.#receive(chunk))
-    pipe.on('error', () => {}) // reported by its close
+    pipe.on('error', () => {}) // `close` follows
     pipe.on('end', () => this.#close('the body closed the link'))
     pipe.on('close', () => this.#close('the link is gone'))
   }
 
-  /** For what needs no answer. */
+  /** Sends a message that has no answer. */
   tell(message: Request): void {
     this.#write({ ...message, id: this.#next++ } as EndpointMessage)
   }
 
-  /** The value of `done`. Rejects with Refusal: the body's, `body-away`, or `usage` for a message that the protocol does not have. */
+  /** Resolves to the value of `done`. Rejects with the body's Refusal, `body-away`, or `usage` for a message outside the protocol. */
   call(message: Request): Promise<unknown> {
     return this.stream(message, () => {})
   }
 
-  /** As {@link call}, with every stream element before. Aborting cancels at the body and resolves. */
+  /** As {@link call}, and passes each stream element to `item` before. Aborting cancels the stream in the body, and resolves. */
   stream(message: Request, item: (item: unknown) => void, signal?: AbortSignal): Promise<unknown> {
     if (this.#closed) return Promise.reject(away())
     if (this.#pending.size >= MAX_PENDING) {
       return Promise.reject(new Refusal('in-progress', `${MAX_PENDING} requests wait for the body`, 'try again'))
     }
     const id = this.#next++
-    // The body ends an endpoint that sends anything else: whoever asked for it gets a 400 instead (HANDOVER 8.1).
+    // The body ends an endpoint that sends a message outside the protocol; so its sender gets a 400 instead (HANDOVER 8.1).
     const parsed = EndpointMessage.safeParse({ ...message, id })
     if (!parsed.success) return Promise.reject(new Refusal('usage', problemOf(parsed.error)))
     return new Promise((resolve, reject) => {
@@ -72,7 +72,7 @@ export class BodyLink {
         this.#write({ op: 'cancel', id })
         resolve(undefined)
       }
-      const settled = () => {
+      const forget = () => {
         this.#pending.delete(id)
         signal?.removeEventListener('abort', cancel)
       }
@@ -80,11 +80,11 @@ export class BodyLink {
       this.#pending.set(id, {
         item,
         done: (value) => {
-          settled()
+          forget()
           resolve(value)
         },
         fail: (error) => {
-          settled()
+          forget()
           reject(error)
         },
       })
@@ -99,13 +99,14 @@ export class BodyLink {
   #receive(chunk: Buffer): void {
     for (const line of this.#splitter.push(chunk)) {
       if (this.#closed) return
-      if (line.length > IPC_MAX_LINE || !this.#handle(line)) return this.#close('the body sent something unknown')
+      if (line.length > IPC_MAX_LINE || !this.#handle(line))
+        return this.#close('the body sent a message outside the protocol')
     }
     if (this.#splitter.rest.length > IPC_MAX_LINE)
       this.#close(`the body sent a line of over ${IPC_MAX_LINE} characters`)
   }
 
-  /** False when `line` is no {@link BodyMessage}. Ids of cancelled streams may still come: they are passed over. */
+  /** False when `line` is no {@link BodyMessage}. Messages of cancelled streams may still arrive, and are ignored. */
   #handle(line: string): boolean {
     const message = parse(line)
     if (!message) return false
@@ -129,7 +130,7 @@ export class BodyLink {
   }
 }
 
-/** The first thing that is wrong, and where. */
+/** The first problem, after the path of its field. */
 function problemOf({
   issues: [issue],
 }: {
@@ -153,7 +154,7 @@ function parse(line: string): BodyMessage | null {
   }
 }
 
-/** Codes are a closed set: one that is not in it is a fault of ours. */
+/** Codes are a closed set: an unknown one is a bug of the runtime. */
 export function toRefusal(error: { code: string; message: string; hint?: string }): Refusal {
   const known = (REFUSAL_CODES as readonly string[]).includes(error.code)
   return new Refusal(known ? (error.code as RefusalCode) : 'internal', error.message, error.hint)

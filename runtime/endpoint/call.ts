@@ -1,4 +1,7 @@
-/** One checked call, and how it is refused. Invariant: what is not a {@link Refusal} is logged, never told. */
+/**
+ * A request whose session, role and slot were checked, and the answer to a refused one. Invariant: an error that is no
+ * {@link Refusal} is logged, and its text is not in the answer (test/endpoint/app.test.ts).
+ */
 import type { Request, Response } from 'express'
 import type { ErrorBody, SignedOrder } from '../../deploy/shared/api.ts'
 import type { Peer } from '../../deploy/shared/channel/index.ts'
@@ -8,7 +11,7 @@ export interface Call {
   request: Request
   response: Response
   peer: Peer
-  /** of the path, checked; `''` on routes without one */
+  /** The slot of the path; `''` on routes without one. */
   slot: string
 }
 
@@ -18,7 +21,7 @@ export class LengthRequired extends Refusal {
   }
 }
 
-/** Two strings, whatever they say: orders are read by the body (HANDOVER 8.10). */
+/** Checks only that both are strings: the body reads the order (HANDOVER 8.10). */
 export function parseOrder(text: string): SignedOrder {
   try {
     const { order, sig } = JSON.parse(text) as Record<string, unknown>

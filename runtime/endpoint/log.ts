@@ -1,10 +1,10 @@
-/** Invariant: strangers cannot make the endpoint's log grow faster than {@link MAX_A_SECOND}. */
+/** Invariant: strangers cause at most {@link MAX_A_SECOND} log lines a second (test/endpoint/app.test.ts). */
 import type { Logger } from '../log.ts'
 
-/** CHANNEL 5.7 */
+/** Log lines a second (CHANNEL 5.7). */
 const MAX_A_SECOND = 10
 
-/** Logs what strangers cause, at a bounded rate; what was left out is counted in the next line. */
+/** Logs refused strangers at a bounded rate; the next line has the number of those that were left out. */
 export function strangerLog(log: Logger, now: () => number = Date.now): (reason: string, address?: string) => void {
   let second = 0
   let count = 0

@@ -1,6 +1,6 @@
 /**
- * The endpoint process: network on one side, the body's socket pairs on the other. Invariant: it holds its Noise and age
- * keys and nothing else (no hardware, no file of the home, no list of operators), it is confined before it accepts a
+ * The endpoint process: network on one side, the body's socket pairs on the other. Invariant: the endpoint holds its Noise and
+ * age keys and nothing else (no hardware, no file of the home, no list of operators), it is confined before it accepts a
  * connection, and it does not outlive the body (test/e2e/endpoint.test.ts).
  */
 import { createServer } from 'node:http'
@@ -46,11 +46,11 @@ const link = new BodyLink(new Socket({ fd: ENDPOINT_FD.body, readable: true, wri
     process.exit(0)
   },
 })
-/** HANDOVER 8.8 */
+/** The link for stops (HANDOVER 8.8). */
 const urgent = new BodyLink(new Socket({ fd: ENDPOINT_FD.urgent, readable: true, writable: true }), {
   config: () => {},
   operators: () => {},
-  // the other link says so, too
+  // `link` closes as well, and ends this process.
   closed: () => {},
 })
 const operators = new OperatorCache(link)
@@ -59,7 +59,7 @@ process.on('SIGINT', () => {}) // Ctrl-C in a terminal reaches the whole group: 
 let started = false
 
 function start(config: Config): void {
-  if (started) throw new Error('a second config')
+  if (started) throw new Error('the body sent a second config')
   started = true
   confineServer(config.confine)
   const noise = keyPair(Buffer.from(config.keys.noise, 'hex'))
@@ -95,12 +95,12 @@ function start(config: Config): void {
   })
 }
 
-/** The body is told why, then the process ends. */
+/** Tells the body why, then ends the process. */
 function fail(error: unknown): void {
   log.error({ err: error }, 'cannot serve')
   const message = error instanceof Error ? error.message : String(error)
   link.tell({ op: 'failed', code: 'internal', message: message.slice(0, 500) })
-  setTimeout(() => process.exit(1), 50) // the line above is on its way
+  setTimeout(() => process.exit(1), 50) // time for the message to leave
 }
 
 function scaled(deadlines: ServeDeadlines): ServeDeadlines {

@@ -1,21 +1,21 @@
 /**
- * A stream of the body as an NDJSON answer. Invariant: a refusal before the first element is a 4xx with a reason; a reader
- * that does not read is cut off at a bounded number of buffered bytes.
+ * Sends a stream of the body as an NDJSON answer. Invariant: a refusal before the first element is a 4xx with a reason, and a
+ * reader that does not read is cut off at a bounded number of buffered bytes (test/endpoint/app.test.ts).
  */
 import type { Response } from 'express'
 import type { PushEvent } from '../../deploy/shared/api.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import type { BodyLink, Request } from './bodylink.ts'
 
-/** lines of a follower that does not keep up */
+/** Most bytes that are buffered for a reader that follows a stream. */
 const MAX_BEHIND = 4 * 1024 * 1024
-/** an answer that has an end may wait in whole for a slow network */
+/** Most bytes that are buffered of an answer that has an end: all of it may wait for a slow network. */
 const MAX_WHOLE = 32 * 1024 * 1024
 
 /**
- * Resolves when the answer is complete. With `cancel` the body is told when the reader leaves; without, what was asked for
- * goes on (a swap is not undone by a laptop that closes its lid). `settle` runs when the body has ended, before the reader
- * sees the result (HANDOVER 8.6). `first` goes before the body's first element.
+ * Resolves when the answer is complete. With `cancel` the body ends the stream when the reader disconnects; without it, the
+ * request goes on (a laptop that closes its lid does not undo a swap). `settle` runs when the body's stream has ended, before
+ * the reader gets the result (HANDOVER 8.6). `first` is sent before the body's first element.
  */
 export async function streamed(
   link: BodyLink,
@@ -38,7 +38,7 @@ export async function streamed(
   try {
     await link.stream(message, item, gone.signal).finally(settle)
   } catch (error) {
-    // a result that was said holds, even if the body ended right after it
+    // A result counts, even if the body ended right after it.
     if (!response.headersSent && result === undefined) throw error
     if (leave !== 'cancel') result ??= lateResult(error)
     else response.destroy()
@@ -63,7 +63,7 @@ function isResult(value: unknown): boolean {
   return typeof value === 'object' && value !== null && 'event' in value && value.event === 'result'
 }
 
-/** A refusal that came after elements: told as the last one. */
+/** A refusal after the first element is sent as the last element. */
 function lateResult(error: unknown): PushEvent {
   const { code, message, hint } = error instanceof Refusal ? error : new Refusal('internal', 'the endpoint failed')
   return { event: 'result', outcome: 'refused', code, message, ...(hint !== undefined && { hint }) }

@@ -1,4 +1,4 @@
-/** The thread of opener.ts: decrypt, then signature and hash. Invariant: it answers every job once, and keeps nothing. */
+/** The worker thread of opener.ts: decrypts a bundle, and checks signature and hash. It answers every job once, and keeps nothing. */
 import { parentPort, workerData } from 'node:worker_threads'
 import 'age-encryption' // loaded now, so that the first push does not wait for it
 import { openInner } from '../../deploy/shared/bundle/open.ts'
@@ -12,7 +12,7 @@ async function open(job: OpenJob): Promise<OpenResult> {
   try {
     const opened = await openSealed(job.bundle, identity)
     const { digest, signer } = await openInner(opened, new Set(job.operators))
-    // its memory is moved, so it must be all of a buffer of its own
+    // The buffer is transferred, so it must hold these bytes only.
     const whole = opened.byteOffset === 0 && opened.byteLength === opened.buffer.byteLength
     const inner = (whole ? opened : opened.slice()) as Uint8Array<ArrayBuffer>
     return { inner, digest, signer }

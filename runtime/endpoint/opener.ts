@@ -1,13 +1,13 @@
 /**
- * Opens bundles in a worker thread with bounded memory. Invariant: one bundle at a time, each within a deadline; a bundle
- * that exhausts the worker costs the worker, not the endpoint.
+ * Opens bundles in a worker thread, one at a time. Invariant: a bundle that exhausts memory or time ends the worker, not the
+ * endpoint (test/endpoint/opener.test.ts).
  */
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { runtimeUrl } from '../places.ts'
 import { BoundedWorker } from '../plumbing/boundedworker.ts'
 import { toRefusal } from './bodylink.ts'
 
-/** Both ways through the thread's message port. */
+/** Message to the thread; it answers with an OpenResult. */
 export interface OpenJob {
   bundle: Uint8Array<ArrayBuffer>
   operators: string[]
@@ -21,7 +21,7 @@ const LIMITS = { maxOldGenerationSizeMb: 192, maxYoungGenerationSizeMb: 32, stac
 export class BundleOpener {
   readonly #worker: BoundedWorker<OpenResult>
 
-  /** `identity` is the robot's age secret. The thread starts at once: a first push finds it warm. */
+  /** `identity` is the robot's age secret. The thread starts at once, so that the first push does not wait for it. */
   constructor(identity: string, scale = 1) {
     this.#worker = new BoundedWorker({
       script: runtimeUrl('endpoint/opener-thread.js'),
@@ -33,7 +33,7 @@ export class BundleOpener {
     })
   }
 
-  /** Takes `bundle` over (its memory moves to the thread). Throws Refusal. */
+  /** Throws Refusal. `bundle` cannot be used afterwards: its memory moves to the thread. */
   open(bundle: Uint8Array<ArrayBuffer>, operators: string[]): Promise<Opened> {
     const job: OpenJob = { bundle, operators }
     const result = (message: OpenResult): Opened => {

@@ -1,6 +1,6 @@
 /**
- * What the body said about operators, remembered until it says that they changed. Invariant: only the body's good answers
- * are kept, and never across a change of its list.
+ * Caches what the body says about operators. Invariant: only positive answers are cached, and only until the list of operators
+ * changes (test/endpoint/endpoint.test.ts).
  */
 import { createHash } from 'node:crypto'
 import { OPERATOR_NAME, ROLE_RANK, type Role } from '../../deploy/shared/api.ts'
@@ -21,12 +21,12 @@ export class OperatorCache {
     this.#link = link
   }
 
-  /** Was this Noise key found good since the last change? */
+  /** Whether the body accepted this Noise key since the last change. */
   known(noisePublic: Uint8Array): boolean {
     return this.#keys.has(hex(noisePublic))
   }
 
-  /** Null for anyone but a present operator whose own key signed that this Noise key is its own. */
+  /** The operator whose key signed a certificate for this Noise key; null for everybody else. */
   async who(noisePublic: Uint8Array, card: SignedCertificate | null): Promise<Peer | null> {
     if (!card) return null
     const id = createHash('sha256')
@@ -36,15 +36,15 @@ export class OperatorCache {
     const cached = this.#peers.get(id)
     if (cached) return cached
     const noise = Buffer.from(noisePublic).toString('base64')
-    // only sound certificates reach the body; it judges them again (CHANNEL 3.3)
+    // Only valid certificates reach the body, which checks them again (CHANNEL 3.3).
     const certificate = verifyCertificate(card)
-    // CHANNEL 1.3
+    // The certificate must name this very Noise key (CHANNEL 1.3).
     if (certificate.subject !== 'operator' || certificate.noise !== noise) return null
     for (let attempt = 0; attempt < 3; attempt++) {
       const epoch = this.#epoch
       const cert = JSON.stringify({ cert: card.cert, sig: card.sig })
       const peer = asPeer(await this.#link.call({ op: 'who', cert, noise }))
-      if (epoch !== this.#epoch) continue // the list changed while it was asked
+      if (epoch !== this.#epoch) continue // the list changed during the call
       if (peer && this.#peers.size < MAX_CACHED) {
         this.#peers.set(id, peer)
         this.#keys.add(hex(noisePublic))
@@ -54,7 +54,7 @@ export class OperatorCache {
     return null
   }
 
-  /** Public keys whose releases may be opened. */
+  /** The public keys that may sign releases. */
   async signers(): Promise<string[]> {
     if (this.#signers) return this.#signers
     const epoch = this.#epoch

@@ -1,6 +1,6 @@
 /**
- * The door for programs. Invariant: checks come in order of their cost (role, length, lock, header, signature), and until
- * the last has passed nothing of a push is outside this process's memory.
+ * Receives pushes. Checks come in order of their cost: role, length, lock, header, signature. Invariant: until the last one has
+ * passed, no byte of a push is outside this process's memory (test/endpoint/endpoint.test.ts).
  */
 import type { Request } from 'express'
 import { ORDER_HEADER, type PushEvent, type SignedOrder } from '../../deploy/shared/api.ts'
@@ -15,13 +15,13 @@ import type { BundleOpener } from './opener.ts'
 import type { OperatorCache } from './operators.ts'
 import type { Staging } from './staging.ts'
 
-/** Pushes at once, over all slots: one more than an operator may have (CHANNEL 6.6). */
+/** Most pushes at once, over all slots: one more than an operator may have (CHANNEL 6.6). */
 const MAX_PUSHES = 3
 const MAX_OWN = 2
-/** Bytes of the pushes at once, which are in memory until they were opened. */
+/** Most bytes of all pushes at once: a bundle is in memory until it is opened. */
 const MAX_BYTES = 2 * LIMITS.bundle
 const MAX_OWN_BYTES = LIMITS.bundle
-/** CHANNEL 6.7: for the whole upload, and the average rate from the grace on; the session's own deadline ends one that stops. */
+/** Limits of an upload (CHANNEL 6.7): its whole time, and its average rate after the grace. The session's deadline ends one that stalls. */
 const UPLOAD_MS = 15 * 60_000
 const GRACE_MS = 10_000
 const LEAST_BYTES_PER_MS = (8 * 1024) / 1000
@@ -42,23 +42,23 @@ export class Uploads {
     this.#parts = parts
   }
 
-  /** The role was checked by the route. Refusals are reported to the body, which keeps the log. */
+  /** The route has checked the role. Refusals are reported to the body, which writes the receipts. */
   async push(call: Call): Promise<void> {
     const { slot, peer } = call
     try {
       const length = declaredLength(call.request)
       this.#admit(slot, peer.fingerprint, length)
       this.#busy.set(slot, { pusher: peer.fingerprint, length })
-      // once: afterwards the slot may be another push's
+      // Released once: afterwards the entry of this slot may belong to another push.
       let held = true
-      const letGo = () => {
+      const release = () => {
         if (held) this.#busy.delete(slot)
         held = false
       }
       try {
-        await this.#receive(call, length, letGo)
+        await this.#receive(call, length, release)
       } finally {
-        letGo()
+        release()
       }
     } catch (error) {
       const { code, message } = error instanceof Refusal ? error : new Refusal('internal', 'the endpoint failed')
@@ -78,11 +78,11 @@ export class Uploads {
     if (all.length >= MAX_PUSHES || bytes(all) > MAX_BYTES) throw refuse('pushes to other slots are in progress')
     const own = all.filter((push) => push.pusher === pusher)
     if (own.length >= MAX_OWN || bytes(own) > MAX_OWN_BYTES) {
-      throw refuse('pushes of yours to other slots are in progress')
+      throw refuse('your pushes to other slots are in progress')
     }
   }
 
-  async #receive({ request, response, peer, slot }: Call, length: number, letGo: () => void): Promise<void> {
+  async #receive({ request, response, peer, slot }: Call, length: number, release: () => void): Promise<void> {
     const { link, opener, operators, staging } = this.#parts
     const order = orderOf(request)
     const start = Number(requestStart(request.socket as unknown as SecureSocket)) / 1e6
@@ -93,19 +93,19 @@ export class Uploads {
     try {
       const message = { op: 'install' as const, slot, staged: staged.index, length: staged.length, pusher: peer.fingerprint, order } // biome-ignore format: one record
       const receiveMs = received - start
-      // our word alone: the receipt has what the body measures (HANDOVER 1.4)
+      // Only for the person who pushes: the receipt holds the body's own times (HANDOVER 1.4).
       const upload: PushEvent[] = [
         { event: 'phase', phase: 'receive', by: 'endpoint', startMs: 0, ms: receiveMs },
         { event: 'phase', phase: 'open', by: 'endpoint', startMs: receiveMs, ms: clock() - received },
       ]
       const settle = async () => {
         await staging.remove(staged.index)
-        letGo()
+        release()
       }
-      // not cancelled when the client leaves: from here the swap has its own end
+      // Not cancelled when the client disconnects: the swap goes on to its end.
       await streamed(link, message, response, undefined, settle, upload)
     } catch (error) {
-      if (error instanceof Refusal) reported.add(error) // the body said it itself
+      if (error instanceof Refusal) reported.add(error) // the body has recorded it
       throw error
     }
   }
@@ -134,7 +134,7 @@ function orderOf(request: Request): SignedOrder | null {
 
 /**
  * Throws Refusal as soon as the age header is wrong, when the upload ends early, and when it is slower than CHANNEL 6.7
- * allows: then nothing of it is left.
+ * allows; its memory is freed then.
  */
 async function readBody(request: Request, length: number, scale: number): Promise<Uint8Array<ArrayBuffer>> {
   const began = clock()
@@ -150,7 +150,7 @@ async function readBody(request: Request, length: number, scale: number): Promis
     return await Promise.race([upload.read(request), slow])
   } catch (error) {
     upload.drop()
-    // the rest is on its way, and the session's next request comes after it
+    // The rest of the upload is read and dropped: the session's next request comes after it.
     request.resume()
     throw error
   } finally {
@@ -187,7 +187,7 @@ class Upload {
     return this.#bundle
   }
 
-  /** `ms` since the upload began, at the speed of a machine that is not stretched. */
+  /** `ms` since the upload began, divided by MEDULLA_TIME_SCALE. */
   tooSlow(ms: number): Refusal | null {
     const late = ms > UPLOAD_MS
     if (!late && this.#filled >= (ms - GRACE_MS) * LEAST_BYTES_PER_MS) return null
@@ -200,7 +200,7 @@ class Upload {
     )
   }
 
-  /** Nothing of it is wanted any more: its memory is given back, whatever still comes. */
+  /** Frees the memory; bytes that still arrive are dropped. */
   drop(): void {
     this.#bundle = null
   }

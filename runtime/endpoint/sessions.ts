@@ -1,11 +1,11 @@
 /**
- * The established sessions and whose they are. Invariant: after the operators changed, no request is served to a session
- * before the body has confirmed it again, and the sessions of those who left are closed.
+ * The established sessions with their operators. Invariant: after a change of the operators, a session has no request served
+ * before the body has confirmed it again, and the sessions of removed operators are closed (test/endpoint/endpoint.test.ts).
  */
 import type { Identity, SecureSocket } from '../../deploy/shared/channel/index.ts'
 import type { OperatorCache } from './operators.ts'
 
-/** From the end of a session's rights to its own, in ms; no request is served any more. */
+/** ms until the session of a removed operator is closed; it has no request served meanwhile. */
 const GOODBYE_MS = 250
 
 export class Sessions {
@@ -21,7 +21,7 @@ export class Sessions {
     this.#identities.set(socket, identity)
     socket.on('error', () => {}) // a lost session is seen by its close
     socket.on('close', () => this.#identities.delete(socket))
-    // they may have changed during the handshake; unchanged, this is answered from memory
+    // The operators may have changed during the handshake; if not, the answer is cached.
     this.#checked = Promise.all([this.#checked, this.#check(socket, identity)]).then(() => {})
   }
 
@@ -30,7 +30,7 @@ export class Sessions {
     return this.#checked
   }
 
-  /** CHANNEL 6.5 */
+  /** The operators have changed: checks every session again, before its next request (CHANNEL 6.5). */
   recheck(): void {
     this.#operators.forget()
     const all = [...this.#identities]
@@ -45,7 +45,7 @@ export class Sessions {
       socket.peer = peer
       return
     }
-    // what is being answered is still sent: whoever removed himself is to hear of it
+    // Answers under way are still sent: an operator who removed himself gets the result.
     socket.peer = undefined
     setTimeout(() => socket.destroy(), GOODBYE_MS).unref()
   }

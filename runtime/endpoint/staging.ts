@@ -1,6 +1,6 @@
 /**
- * The files through which opened bundles reach the body. Invariant: the body has made and opened them; each holds one
- * bundle, and only while its push lasts (HANDOVER 8.16; test/endpoint/app.test.ts).
+ * The files through which opened bundles reach the body, which made and opened them. Invariant: each holds at most one bundle,
+ * and only during its push (HANDOVER 8.16; test/endpoint/app.test.ts).
  */
 import { ftruncate, write } from 'node:fs'
 import { promisify } from 'node:util'
@@ -10,7 +10,7 @@ const writeTo = promisify(write)
 const cut = promisify(ftruncate)
 
 export interface Staged {
-  /** which of the files */
+  /** The number of the file. */
   index: number
   length: number
 }
@@ -19,12 +19,12 @@ export class Staging {
   readonly #fds: readonly number[]
   readonly #used = new Set<number>()
 
-  /** Descriptors that can be written. */
+  /** `fds` are open for writing. */
   constructor(fds: readonly number[]) {
     this.#fds = fds
   }
 
-  /** Throws Refusal `in-progress` when every file is in use. The caller removes what it put. */
+  /** Throws Refusal `in-progress` when every file is in use. The caller calls `remove` afterwards. */
   async put(bytes: Uint8Array): Promise<Staged> {
     const index = this.#fds.findIndex((_, index) => !this.#used.has(index))
     const fd = this.#fds[index]

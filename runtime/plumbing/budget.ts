@@ -1,27 +1,27 @@
 /**
- * Invariant: a peer that sends without end gets a bounded share of the body's time, and nobody else notices
- * (HANDOVER 8.7; test/runtime/budget.test.ts).
+ * Invariant: a peer that sends without end gets a bounded share of the body's time (HANDOVER 8.7;
+ * test/runtime/budget.test.ts).
  *
- * Two token buckets, of messages and of bytes. Not of time: on a busy machine time passes by nobody's fault.
+ * Two token buckets, of messages and of bytes. Not of time: on a busy machine a message takes longer without the peer's fault.
  */
 
 export interface Allowance {
   readonly messagesPerSecond: number
   readonly bytesPerSecond: number
-  /** Seconds' worth that may come at once. */
+  /** This many seconds' worth may come at once. */
   readonly burstSeconds: number
-  /** ms of sending more without a pause, after which the peer is ended; absent: it is only slowed down. */
+  /** A peer that stays over its budget for this long, in ms, is ended; absent: it is only slowed down. */
   readonly endAfterMs?: number
 }
 
-/** A program: its SDK sends 500 lines of 4 KiB of log a second at most (HANDOVER 9.4), heartbeats, and now and then an answer. */
+/** A program: its SDK sends at most 500 log lines of 4 KiB a second (HANDOVER 9.4), heartbeats, and a few answers. */
 export const PROGRAM_ALLOWANCE: Allowance = {
   messagesPerSecond: 1000,
   bytesPerSecond: 4 * 1024 * 1024,
   burstSeconds: 4,
   endAfterMs: 5000,
 }
-/** What is read of a program's stdout, and of its stderr; the rest is dropped unread. A chunk is a message. */
+/** A program's stdout, and its stderr; what exceeds it is dropped unread. A chunk counts as a message. */
 export const OUTPUT_ALLOWANCE: Allowance = { messagesPerSecond: 1000, bytesPerSecond: 1024 * 1024, burstSeconds: 4 }
 /** The endpoint: the requests of all its sessions. */
 export const ENDPOINT_ALLOWANCE: Allowance = {
@@ -36,10 +36,10 @@ export class Budget {
   #messages: number
   #bytes: number
   #at: number
-  /** When it was used up, and has not come back to half of its burst since; null: it is well within. */
+  /** When the budget was used up; null once it is back to half of its burst. */
   #overSince: number | null = null
 
-  /** `now` in ms. */
+  /** `now`: a clock in ms. */
   constructor(allowance: Allowance, now: () => number = () => performance.now()) {
     this.#allowance = allowance
     this.#now = now
@@ -53,7 +53,7 @@ export class Budget {
     this.#bytes -= bytes
   }
 
-  /** The peer has sent more than it may for too long. As of the last look at {@link waitMs}. */
+  /** Whether the peer has been over its budget for too long, as of the last read of {@link waitMs}. */
   get isFlooded(): boolean {
     const { endAfterMs } = this.#allowance
     return endAfterMs !== undefined && this.#overSince !== null && this.#now() - this.#overSince > endAfterMs

@@ -1,18 +1,18 @@
 /**
- * Invariant: a peer that sends an endless line is cut off, what it sent is never kept beyond the limit, and a flood of
- * lines delays nobody else for longer than {@link SLICE_MS} (HANDOVER 8.7).
+ * Reads lines from a peer. Invariant: a line is never buffered beyond the limit, and a flood of lines delays other work for at
+ * most {@link SLICE_MS} at a time (HANDOVER 8.7; test/runtime/budget.test.ts).
  */
 import type { Readable } from 'node:stream'
 import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
 import type { Budget } from './budget.ts'
 
-/** ms of handling lines of one peer, before everybody else has a turn. */
+/** The lines of one peer are handled for this long, in ms; then the event loop has a turn. */
 const SLICE_MS = 2
 
 /**
- * Calls `onLine` for each complete line of UTF-8; `onTooLong` once, after which nothing more is delivered. With a budget
- * a peer that has used it up is not read until there is some again, and cut off when that goes on for as long as the
- * budget says. The returned function delivers what was read already: for a peer that has ended.
+ * Calls `onLine` for each complete line of UTF-8. After `onTooLong`, which is called at most once, no line is delivered. A peer
+ * that has used up its budget is not read until there is some again, and is cut off when the budget is flooded. The returned
+ * function delivers the lines that were read already, for a peer that has ended.
  */
 export function readLines(
   from: Readable,
@@ -27,7 +27,7 @@ export function readLines(
   let next = 0
   let resting = false
 
-  /** False: there are lines left. */
+  /** False when lines are left. */
   const deliver = (sliceMs: number): boolean => {
     const end = performance.now() + sliceMs
     while (next < lines.length) {

@@ -1,11 +1,11 @@
 /**
- * A deadline for what another process must send. When this process was itself stopped or late, Node runs the overdue timer
- * before it reads what has come meanwhile: so the deadline counts only when nothing had come (HANDOVER 10.3).
+ * A deadline for a message of another process. When this process was itself stopped or late, Node runs the overdue timer
+ * before it reads the messages that have arrived; so they are read first, and the deadline counts after that (HANDOVER 10.3).
  */
 
-/** A timer that fires so many ms late shows that this process got no turn. */
+/** A timer that fires this late, in ms, shows that this process did not get the CPU. */
 const LATE_MS = 50
-/** HANDOVER 10.3: extra ms for the other process then. HANDLES 6.6 still holds for a body that is late once, by 100 ms. */
+/** Extra ms for the other process then (HANDOVER 10.3). With 100 ms, a body that is late once still keeps HANDLES 6.6. */
 const MAX_GRACE_MS = 100
 
 export class Timeout {
@@ -13,7 +13,7 @@ export class Timeout {
   #immediate: NodeJS.Immediate | null = null
 
   /**
-   * Replaces what was set before. `onTimeout` is called once unless clear() comes first: after `ms`, or up to 100 ms later
+   * Replaces the previous deadline. `onTimeout` is called once unless clear() comes first: after `ms`, or up to 100 ms later
    * when this process was late.
    */
   set(ms: number, onTimeout: () => void): void {
@@ -36,7 +36,7 @@ export class Timeout {
     return this.#timer !== null || this.#immediate !== null
   }
 
-  /** Immediates run when the event loop has read what sockets and pipes hold. */
+  /** Immediates run after the event loop has read its sockets and pipes. */
   #afterPoll(onTimeout: () => void): void {
     this.#timer = null
     this.#immediate = setImmediate(() => {

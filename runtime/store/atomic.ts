@@ -1,8 +1,9 @@
 /**
- * Invariant: a reader sees a whole old file or a whole new one, never a part, also after a kill or a power cut.
+ * Invariant: a reader sees the whole old file or the whole new one, also after a kill or a power cut
+ * (test/store/bundles.test.ts).
  *
- * Temporary names start with {@link TEMP_PREFIX} and live in the folder of the file they become (no rename across file
- * systems); whatever is left of them after a kill is removed by {@link recoverDir}.
+ * A temporary file is in the folder of its final name (no rename across file systems), and its name starts with
+ * {@link TEMP_PREFIX}. {@link recoverDir} removes those that a kill left behind.
  */
 import { randomBytes } from 'node:crypto'
 import { mkdir, open, readdir, rename, rm, unlink } from 'node:fs/promises'
@@ -14,7 +15,7 @@ export function tempName(): string {
   return TEMP_PREFIX + randomBytes(12).toString('hex')
 }
 
-/** Makes the names in a folder durable: a rename is only on disk when its folder is. */
+/** Makes the names in a folder durable: a rename is on disk only once its folder is. */
 export async function syncDir(dir: string): Promise<void> {
   const handle = await open(dir, 'r')
   try {
@@ -26,7 +27,7 @@ export async function syncDir(dir: string): Promise<void> {
 
 type Data = string | Uint8Array | readonly Uint8Array[]
 
-/** Creates a file that must not exist, writes it whole and makes its bytes durable. */
+/** Creates a file, which must not exist, and makes its bytes durable. */
 export async function writeNew(path: string, data: Data, mode = 0o600): Promise<void> {
   const handle = await open(path, 'wx', mode)
   try {
@@ -38,7 +39,7 @@ export async function writeNew(path: string, data: Data, mode = 0o600): Promise<
   }
 }
 
-/** Replaces a file, or makes it. Throws what the file system throws; the old file is then untouched. */
+/** Replaces or creates a file. Throws the error of the file system; the old file is untouched then. */
 export async function writeAtomic(path: string, data: Data, mode = 0o600): Promise<void> {
   const dir = dirname(path)
   const temp = join(dir, tempName())
@@ -52,7 +53,7 @@ export async function writeAtomic(path: string, data: Data, mode = 0o600): Promi
   await syncDir(dir)
 }
 
-/** Fills a new folder under a temporary name and gives it its real one when everything in it is durable. */
+/** Fills a folder under a temporary name, and renames it when everything in it is durable. */
 export async function makeDirAtomic(path: string, fill: (temp: string) => Promise<void>): Promise<void> {
   const parent = dirname(path)
   const temp = join(parent, tempName())
@@ -68,7 +69,7 @@ export async function makeDirAtomic(path: string, fill: (temp: string) => Promis
   await syncDir(parent)
 }
 
-/** Removes a folder so that a kill in between leaves either all of it or only a temporary name. */
+/** Removes a folder; a kill in between leaves either the whole folder or only a temporary name. */
 export async function removeDirAtomic(path: string): Promise<void> {
   const parent = dirname(path)
   const temp = join(parent, tempName())
@@ -77,7 +78,7 @@ export async function removeDirAtomic(path: string): Promise<void> {
   await rm(temp, { recursive: true, force: true })
 }
 
-/** Removes what a kill left half done in a folder (not below it); answers the names. For its owner, before first use. */
+/** Removes the temporary files of a folder, not those below it, and returns their names. For the folder's owner, before the first use. */
 export async function recoverDir(dir: string): Promise<string[]> {
   const left = (await readdir(dir)).filter((name) => basename(name).startsWith(TEMP_PREFIX))
   for (const name of left) await rm(join(dir, name), { recursive: true, force: true })

@@ -1,6 +1,6 @@
 /**
- * Invariant: the store holds only whole, verified bundles, each under the digest of its release; a kill at any point
- * leaves the store as it was before or after the call.
+ * The store of installed bundles. Invariant: it holds only whole, verified bundles, each under the digest of its release; a kill
+ * at any point leaves the store as it was before or after the call (test/store/bundles.test.ts).
  */
 import { createHash } from 'node:crypto'
 import { lstat, mkdir, readdir } from 'node:fs/promises'
@@ -12,7 +12,7 @@ import { digestHex, ENTRY_FILES, extractEntry, readEntry } from './entry.ts'
 import { encodeRecord, readRecord, sha256 } from './record.ts'
 import type { Verified } from './verifier.ts'
 
-/** Where re-checking and unpacking run; the door's worker thread, unless told otherwise. */
+/** Checks and unpacks an entry; on the robot in the worker thread of BundleVerifier. */
 export interface Extractor {
   extract(store: string, digest: string, folder: string): Promise<InstallRecord>
 }
@@ -20,7 +20,7 @@ export interface Extractor {
 export class Bundles {
   readonly dir: string
   readonly #extractor: Extractor
-  /** Puts and prunes one after the other: one owner of the folder's names. */
+  /** The last put or prune: they run one after the other. */
   #last: Promise<unknown> = Promise.resolve()
   readonly #held: string[] = []
 
@@ -29,14 +29,14 @@ export class Bundles {
     this.#extractor = extractor
   }
 
-  /** Opens `<home>/store`, removing what a kill left half done. */
+  /** Opens `<home>/store`, and removes the temporary files that a kill left behind. */
   static async open(dir: string, extractor: Extractor = { extract: extractEntry }): Promise<Bundles> {
     await mkdir(dir, { recursive: true, mode: 0o700 })
     await recoverDir(dir)
     return new Bundles(dir, extractor)
   }
 
-  /** Durable when it resolves. Putting a bundle again keeps the first record; a damaged entry is replaced. */
+  /** On disk when it resolves. An entry that is there keeps its record; a damaged one is replaced. */
   put(verified: Verified, meta: { pusher: string; time: string }): Promise<InstallRecord> {
     return this.#queue(async () => {
       const path = join(this.dir, digestHex(verified.digest))
@@ -72,38 +72,38 @@ export class Bundles {
     })
   }
 
-  /** Throws Refusal `not-found`, or `bad-hash` when a byte is not as installed: go back to the last good one. */
+  /** Throws Refusal `not-found`, or `bad-hash` when a byte differs from what was installed. */
   load(digest: string): Promise<StoredBundle> {
     return readEntry(this.dir, digest)
   }
 
-  /** Who brought it and what it says of itself, without a look at its payload. Null when it is not there. */
+  /** The install record, without reading the payload. Null when there is no entry. */
   record(digest: string): Promise<InstallRecord | null> {
     return readRecord(join(this.dir, digestHex(digest), 'install.json'), 'medulla-install/1')
   }
 
-  /** As {@link load}, then writes the program's files (0400) into `folder`, a tmpfs of one instance. */
+  /** Checks an entry as {@link load} does, and writes the program's files (0400) into `folder`, in memory. */
   extract(digest: string, folder: string): Promise<InstallRecord> {
     return this.#extractor.extract(this.dir, digest, folder)
   }
 
-  /** Digests of all entries, damaged ones included. */
+  /** The digests of all entries, damaged ones included. */
   async list(): Promise<string[]> {
     return (await readdir(this.dir)).filter((name) => /^[0-9a-f]{64}$/.test(name)).map((hex) => `sha256:${hex}`)
   }
 
-  /** Until the returned function is called the digest is not pruned, whoever else keeps it or not (HANDOVER 8.5). */
+  /** Keeps the digest from being pruned until the returned function is called (HANDOVER 8.5). */
   hold(digest: string): () => void {
     this.#held.push(digest)
     return () => void this.#held.splice(this.#held.indexOf(digest), 1)
   }
 
-  /** Removes all entries but those held and those to `keep`, which is asked when it is this call's turn; answers what it removed. */
+  /** Removes all entries except those held and those of `keep`; returns the removed digests. */
   prune(keep: () => ReadonlySet<string>): Promise<string[]> {
     return this.#queue(async () => {
       const gone: string[] = []
       for (const digest of await this.list()) {
-        // each in its turn: meanwhile another slot may have begun to need it
+        // `keep` is called for each entry: a slot may have begun to need it during the last removal.
         if (keep().has(digest) || this.#held.includes(digest)) continue
         await removeDirAtomic(join(this.dir, digestHex(digest)))
         gone.push(digest)

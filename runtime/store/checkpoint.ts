@@ -1,7 +1,7 @@
 /**
- * Invariant: a state that is loaded is a state that a program wrote, whole, with the version it wrote it for.
+ * Invariant: a checkpoint is read back as it was written, or refused (test/store/slots.test.ts).
  *
- * One file: `medulla-checkpoint/1 <hex SHA-256 of all that follows>\n<header JSON>\n<state bytes>`.
+ * The file: `medulla-checkpoint/1 <hex SHA-256 of all that follows>\n<header JSON>\n<state bytes>`.
  */
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
@@ -39,11 +39,11 @@ export async function writeCheckpoint(path: string, checkpoint: Checkpoint): Pro
   const { bytes, ...header } = checkpoint
   const head = Buffer.from(`${JSON.stringify(header)}\n`)
   const first = Buffer.from(`${MAGIC}${await digest(head, bytes)}\n`)
-  // not in one piece: 64 MiB take long to copy
+  // In parts, because concatenating would copy up to 64 MiB.
   await writeAtomic(path, [first, head, bytes])
 }
 
-/** Null when there is no file. Throws Refusal `bad-state` when it is not what was written. */
+/** Null when there is no file. Throws Refusal `bad-state` when the file was changed on disk. */
 export async function readCheckpoint(path: string): Promise<Checkpoint | null> {
   let file: Buffer
   try {

@@ -1,6 +1,6 @@
 /**
- * Invariant: a command beside the runtime works in the very folder that was checked: a robot's home, no link, in which only
- * the caller or root can write (test/store/enterhome.test.ts).
+ * Enters a robot's home for `medulla trust`. Invariant: the command works in the folder that was checked: no symbolic link, and
+ * writable only for the caller or root (test/store/enterhome.test.ts).
  */
 import type { Stats } from 'node:fs'
 import { access, constants, lstat, readFile, realpath } from 'node:fs/promises'
@@ -11,7 +11,7 @@ import { Refusal } from '../../deploy/shared/errors.ts'
 import { isMissing } from './record.ts'
 
 const CARD = 'robot.json'
-/** In the home; what is not there yet is made by whoever writes it. */
+/** Checked in the home, if they exist; the `needed` ones must. */
 const FILES: readonly { path: string; kind: 'file' | 'folder'; needed?: true }[] = [
   { path: CARD, kind: 'file', needed: true },
   { path: 'operators', kind: 'folder', needed: true },
@@ -21,9 +21,9 @@ const FILES: readonly { path: string; kind: 'file' | 'folder'; needed?: true }[]
 ]
 
 /**
- * Makes the home this process's working directory, from which its files are named from then on: Node has no openat(2), and
- * a path that is looked up again could lead elsewhere. Throws Refusal `not-found` where no robot lives, and `unsafe-home`.
- * Nothing is made or changed.
+ * Makes the home the working directory of this process, so that its files can be named relative to it: Node has no openat(2),
+ * and an absolute path could lead elsewhere when it is looked up again. Throws Refusal `not-found` when the folder is no robot's
+ * home, and `unsafe-home`. Creates and changes nothing.
  */
 export async function enterHome(dir: string): Promise<void> {
   const home = resolve(dir)
@@ -42,7 +42,7 @@ export async function enterHome(dir: string): Promise<void> {
   }
   const here = await lstat('.')
   if (here.ino !== seen.ino || here.dev !== seen.dev) {
-    throw new Refusal('unsafe-home', `${home} was exchanged while it was looked at`, 'find out by whom')
+    throw new Refusal('unsafe-home', `${home} was replaced by another folder during the check`, 'find out by whom')
   }
   for (const { path, kind, needed } of FILES) {
     const stat = await look(path, home)
@@ -72,7 +72,7 @@ async function assertRobot(home: string): Promise<void> {
   throw noHome(home, `its ${CARD} is not the certificate of a robot`)
 }
 
-/** Null: it is not there. */
+/** Null: there is no such file. */
 async function look(path: string, home: string): Promise<Stats | null> {
   try {
     return await lstat(path)
@@ -104,5 +104,5 @@ function noHome(home: string, why: string): Refusal {
 function closed(path: string, home: string, cause: unknown): Refusal {
   const code = (cause as NodeJS.ErrnoException).code ?? String(cause)
   const hint = `as the owner of the home: sudo medulla trust --home ${home}`
-  return new Refusal('unsafe-home', `${path} is not open to this user: ${code}`, hint, { cause })
+  return new Refusal('unsafe-home', `${path} is not accessible to this user: ${code}`, hint, { cause })
 }

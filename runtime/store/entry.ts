@@ -1,8 +1,10 @@
 /**
- * Invariant: what leaves a store entry is, byte for byte, what was verified when it was installed.
+ * One entry of the store. Invariant: its files are read back, byte for byte, as they were verified when it was installed, or
+ * refused (test/store/bundles.test.ts).
  *
- * An entry is the folder `store/<hex of the release digest>/`: the digest names the release, the release names the payload
- * by hash, and install.json (with a hash of its own) names the signature. A start asks for nothing else: no clock, no policy.
+ * An entry is the folder `store/<hex of the release digest>/`. The digest covers the release, the release has the hash of the
+ * payload, and install.json, which has a hash of its own, has that of the signature. A start checks only these hashes: no
+ * clock, no policy.
  */
 import { lstat, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -15,15 +17,15 @@ import { parseRelease } from '../../deploy/shared/bundle/release.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { readRecord, sha256 } from './record.ts'
 
-/** Who brought a release here, and what exactly was verified. */
+/** Who pushed a release, and the hashes of what was verified. */
 export interface InstallRecord {
   format: 'medulla-install/1'
-  /** `sha256:…` of the exact release bytes */
+  /** `sha256:…` of the exact release bytes. */
   digest: string
-  /** hex, of payload.tar.gz */
+  /** SHA-256 of payload.tar.gz, in hex. */
   payload: string
   h1: string
-  /** `sha256:…` of the exact text of release.sig */
+  /** `sha256:…` of the exact text of release.sig. */
   signature: string
   signer: string
   pusher: string
@@ -40,7 +42,7 @@ export interface StoredBundle {
 }
 
 export const ENTRY_FILES = ['release', 'release.sig', 'payload.tar.gz', 'install.json'] as const
-/** What a program's payload holds, besides what lies in files/ and maybe a source map (BUNDLE 5.8, 11.9). */
+/** The files of a program's payload, besides those in files/ and an optional source map (BUNDLE 5.8, 11.9). */
 const PROGRAM_FILES = ['buildinfo.json', 'manifest.json', 'program.mjs'] as const
 const SOURCE_MAP = 'program.mjs.map'
 
@@ -53,7 +55,7 @@ export function digestHex(digest: string): string {
   return hex
 }
 
-/** Throws Refusal `not-found` when there is no such entry, `bad-hash` when a byte of it is not as installed. */
+/** Throws Refusal `not-found` when there is no such entry, `bad-hash` when a byte differs from what was installed. */
 export async function readEntry(store: string, digest: string): Promise<StoredBundle> {
   const entry = await readParts(store, digest)
   try {
@@ -64,7 +66,7 @@ export async function readEntry(store: string, digest: string): Promise<StoredBu
   return entry
 }
 
-/** All but the payload's own check, so that a caller who unpacks does not hash it twice. */
+/** Reads and checks all but the payload, which unpacking hashes. */
 async function readParts(store: string, digest: string): Promise<StoredBundle> {
   const folder = join(store, digestHex(digest))
   const record = await readRecord<InstallRecord>(join(folder, 'install.json'), 'medulla-install/1')
@@ -89,7 +91,7 @@ async function readParts(store: string, digest: string): Promise<StoredBundle> {
   return { record, release, releaseBytes, signature: signature.toString('utf8'), payload }
 }
 
-/** What was verified at the door cannot fail the same check here, unless it was changed on disk. */
+/** The payload passed this check at its push, so a failure means that it was changed on disk. */
 function changed(digest: string, cause: unknown): unknown {
   if (!(cause instanceof Refusal)) return cause
   return new Refusal('bad-hash', `payload.tar.gz of ${digest} was changed on disk: ${cause.message}`, undefined, {
@@ -109,7 +111,7 @@ function same(file: string, digest: string, expected: string, actual: string): v
   throw new Refusal('bad-hash', `${file} of ${digest} was changed on disk: expected ${expected}, got ${actual}`)
 }
 
-/** Refuses a payload that is not one program: {@link PROGRAM_FILES}, files/ and maybe a source map, the manifest of this very release. */
+/** Refuses a payload whose files are not {@link PROGRAM_FILES}, files/ and an optional source map, or whose manifest does not match the release. */
 export function checkProgram(release: Release, files: ReadonlyMap<string, Uint8Array>): Manifest {
   if (release.kind !== 'program') {
     throw new Refusal('wrong-slot', `a slot takes a release of kind program, got ${release.kind}`)
@@ -125,9 +127,9 @@ export function checkProgram(release: Release, files: ReadonlyMap<string, Uint8A
   if (mapped > LIMITS.sourceMap) {
     throw new Refusal('too-large', `${SOURCE_MAP}: ${mapped} bytes, at most ${LIMITS.sourceMap}`)
   }
-  // BUNDLE 4.2
+  // The manifest comes from the unpacked payload only, whose hashes are signed (BUNDLE 4.2).
   const manifest = parseManifest(files.get('manifest.json') ?? new Uint8Array())
-  // BUNDLE 10.10
+  // Manifest and release must name the same program and version (BUNDLE 10.10).
   for (const field of ['program', 'version'] as const) {
     if (manifest[field] !== release[field]) {
       throw new Refusal(
@@ -139,7 +141,7 @@ export function checkProgram(release: Release, files: ReadonlyMap<string, Uint8A
   return manifest
 }
 
-/** Writes the program's files, read-only, into `folder` (made 0700 when absent) for one instance. They must not exist. */
+/** Checks an entry, and writes its files as {@link writeProgram} does. */
 export async function extractEntry(store: string, digest: string, folder: string): Promise<InstallRecord> {
   const { record, release, payload } = await readParts(store, digest)
   const files = await unpackPayload(payload, release).catch((cause) => {
@@ -150,7 +152,7 @@ export async function extractEntry(store: string, digest: string, folder: string
   return record
 }
 
-/** As files that only their owner may read, and nobody write. `folder` is made when it is absent, its files must not exist. */
+/** Writes files that only their owner may read (0400). Makes `folder` (0700) when it is absent; the files must not exist. */
 export async function writeProgram(folder: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
   for (const [name, bytes] of files) {
     const path = join(folder, name)

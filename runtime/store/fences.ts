@@ -1,7 +1,7 @@
 /**
- * Invariant: no fencing number is given out twice, in this life of the robot or another.
+ * Invariant: no fencing number is given out twice, also after a restart or a power cut (test/store/slots.test.ts).
  *
- * Numbers are reserved on disk in blocks before any of them is used; the rest of a block is lost at a restart.
+ * Numbers are reserved on disk in blocks before they are used; a restart loses the rest of a block.
  */
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { writeAtomic } from './atomic.ts'
@@ -11,7 +11,7 @@ export const FENCE_BLOCK = 1000
 
 export interface FencesFile {
   format: 'medulla-fences/1'
-  /** every number up to this one may have been used */
+  /** Every number up to this one may have been used. */
   high: number
 }
 
@@ -34,7 +34,7 @@ export class Fences {
     return fences
   }
 
-  /** Highest number that may be in use. */
+  /** The highest number that may have been given out. */
   get high(): number {
     return this.#high
   }
@@ -42,9 +42,9 @@ export class Fences {
   /** A number higher than all before. Throws Refusal `internal` when the disk has refused new blocks for 500 numbers. */
   next(): number {
     if (this.#last >= this.#high)
-      throw new Refusal('internal', 'no fencing number is left: the disk takes no new block')
+      throw new Refusal('internal', 'no fencing number is left: a new block cannot be written to disk')
     this.#last += 1
-    // tried again with each number while half a block is left: a full disk may be emptied
+    // Once half a block is used, each call tries to reserve: a full disk may have space again.
     if (this.#high - this.#last < FENCE_BLOCK / 2)
       this.#reserving ??= this.#reserve()
         .catch(() => {})

@@ -1,8 +1,9 @@
 /**
- * Invariant: a home belongs to one live runtime, its secrets are readable by their owner only, and its keys never change.
+ * A robot's home. Invariant: it is used by one live runtime at a time, only its owner can read its secrets, and its keys never
+ * change (test/store/home.test.ts).
  *
- * First boot makes folders of secrets whole (under a temporary name), then the certificate; a kill in between leaves a
- * home that the next start completes.
+ * The first start makes the folders of secrets, each whole (under a temporary name), then the certificate; after a kill in
+ * between, the next start completes the home.
  */
 import { constants } from 'node:fs'
 import { chmod, lstat, mkdir, open, readdir, readFile } from 'node:fs/promises'
@@ -25,14 +26,14 @@ import { isMissing } from './record.ts'
 
 export interface Home {
   readonly dir: string
-  /** Fingerprint of the identity key: who this robot is. */
+  /** Fingerprint of the identity key, which identifies the robot. */
   readonly id: string
   readonly name: string
-  /** What operators record about this robot. */
+  /** The robot's certificate, which operators' laptops record. */
   readonly card: SignedCertificate
-  /** The identity key, in this process. */
+  /** Signs with the identity key. */
   readonly signer: Signer
-  /** Gives the home back. Idempotent. */
+  /** Releases the lock of the home. Idempotent. */
   close(): Promise<void>
 }
 
@@ -43,9 +44,9 @@ const NOISE = join('endpoint', 'noise.key')
 const AGE = join('endpoint', 'age.key')
 
 /**
- * Opens a robot's home, or makes it. `name` is for a new robot; given later, it renames (same keys, new certificate).
- * Throws Refusal `in-progress` (another runtime has it, its pid is named), `no-key` (a secret that others can read, or
- * that is gone), `robot-mismatch` (certificate and keys do not belong together).
+ * Opens a robot's home, or makes it. `name` names a new robot, and renames an old one (same keys, new certificate). Throws
+ * Refusal `in-progress` (another runtime uses the home; its pid is named), `no-key` (a secret is missing, or others can read
+ * it), `robot-mismatch` (certificate and keys do not belong together).
  */
 export async function openHome(dir: string, opts: { name?: string; now?: () => Date } = {}): Promise<Home> {
   const home = resolve(dir)
@@ -74,7 +75,7 @@ async function openLocked(
 ): Promise<Home> {
   await recoverDir(dir)
   const before = await readCard(dir)
-  // a folder that its user made for us; later a wide home is refused, because it may have been used
+  // A new home in a folder that a person made is closed to others. An old one is refused instead: others may have changed it.
   if (before === null && (await readdir(dir)).every((name) => LAYOUT.has(name))) await chmod(dir, 0o700)
   await assertOwn(dir, 0o022)
   for (const folder of FOLDERS) await mkdir(join(dir, folder), { recursive: true, mode: 0o700 })
@@ -89,7 +90,7 @@ async function openLocked(
   await makeSecrets(dir, name ?? 'robot', before !== null)
   if (before === null) await syncDir(dir)
 
-  // BUNDLE 2.5
+  // Secrets that group or others may read are refused (BUNDLE 2.5).
   for (const secret of [IDENTITY, NOISE, AGE]) await assertOwn(join(dir, secret), 0o077)
   const signer = await loadSigner(join(dir, IDENTITY))
   const noise = Buffer.from(noisePublic(await readNoise(join(dir, NOISE)))).toString('base64')
@@ -131,7 +132,7 @@ async function readCard(dir: string): Promise<SignedCertificate | null> {
   throw new Refusal('robot-mismatch', `${join(dir, 'robot.json')} is not a certificate`, 'put it back from a backup')
 }
 
-/** `known`: the robot has an identity already; new keys would be another robot, so missing ones are refused. */
+/** `known`: the robot has a certificate, so missing keys are refused: new ones would make it another robot. */
 async function makeSecrets(dir: string, name: string, known: boolean): Promise<void> {
   const folders: Record<string, (temp: string) => Promise<void>> = {
     identity: async (temp) => {
@@ -146,7 +147,11 @@ async function makeSecrets(dir: string, name: string, known: boolean): Promise<v
     const path = join(dir, folder)
     if (await exists(path)) continue
     if (known)
-      throw new Refusal('no-key', `${path} is missing, and this robot has been given out`, 'put it back from a backup')
+      throw new Refusal(
+        'no-key',
+        `${path} is missing, and other machines know this robot by it`,
+        'put it back from a backup',
+      )
     await makeDirAtomic(path, fill)
   }
 }
@@ -158,14 +163,14 @@ async function exists(path: string): Promise<boolean> {
   )
 }
 
-/** The endpoint's secrets, which the body hands over to it (HANDOVER 8.15). */
+/** The endpoint's secrets, which the body sends to it (HANDOVER 8.15). */
 export interface EndpointKeys {
-  /** 64 hex digits */
+  /** 64 hex digits. */
   noise: string
   age: string
 }
 
-/** Read at each start of the endpoint. Throws Refusal `no-key`, which holds nothing of a key. */
+/** Called at each start of the endpoint. Throws Refusal `no-key`, whose text holds no part of a key. */
 export async function readEndpointKeys({ dir }: Pick<Home, 'dir'>): Promise<EndpointKeys> {
   return {
     noise: await readSecret(join(dir, NOISE), /^[0-9a-f]{64}$/),
@@ -200,12 +205,12 @@ async function readNoise(path: string): Promise<Uint8Array> {
 }
 
 async function recipientOf(path: string): Promise<string> {
-  // only on first boot: not on the path of every start
+  // Loaded here, because only the first start needs it.
   const { identityToRecipient } = await import('age-encryption')
   return identityToRecipient((await readFile(path, 'utf8')).trim())
 }
 
-/** Refuses a secret (or the home) that somebody else owns or may use, and anything that is not a plain file or folder. */
+/** Refuses a secret (or the home) that another user owns or may access, and anything but a regular file or a folder. */
 async function assertOwn(path: string, forbidden: number): Promise<void> {
   const stat = await lstat(path).catch((cause) => {
     throw new Refusal('no-key', `${path} is missing`, 'put it back from a backup', { cause })

@@ -1,9 +1,10 @@
 /**
- * Invariant: a folder has at most one holder among live processes, and a killed holder never keeps it.
+ * Invariant: a lock has at most one holder among live processes, and a killed holder does not keep it
+ * (test/store/home.test.ts).
  *
- * The lock is a folder of numbered files; the holder is the highest number. A number is made with link(2), which fails
- * when it exists and shows only whole files. Only numbers below the highest are ever removed, so nobody who decided on
- * old news can win: he meets an existing number, or finds a higher one when he looks again.
+ * The lock is a folder of numbered files; the holder's file has the highest number. It is made with link(2), which fails when
+ * the name exists, and shows only whole files. Only numbers below the highest are removed, so a process that decided on an
+ * outdated listing cannot win: its number exists already, or it finds a higher one when it lists the folder again.
  */
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -15,7 +16,7 @@ import { isMissing } from './record.ts'
 
 interface Holder {
   pid: number
-  /** Start time of that pid, so that a recycled pid is not taken for its holder; null where /proc is missing. */
+  /** Start time of the process, so that a recycled pid is not taken for the holder; null where there is no /proc. */
   start: string | null
   boot: string | null
   nonce: string
@@ -35,7 +36,7 @@ function bootId(): string | null {
   }
 }
 
-/** proc(5): the fields after the command's closing bracket; state is the 3rd, starttime the 22nd. Null: no such process. */
+/** State and start time, fields 3 and 22 of proc_pid_stat(5). Null: there is no such process. */
 function processStart(pid: number): { state: string; start: string } | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
@@ -58,11 +59,11 @@ function isAlive(holder: Holder): boolean {
     }
   }
   const found = processStart(holder.pid)
-  // a zombie was killed and only waits for its parent
+  // A zombie has ended, and only waits for its parent.
   return found !== null && found.start === holder.start && found.state !== 'Z' && found.state !== 'X'
 }
 
-/** Null: unreadable after a power cut, so of a boot that is over; or removed by a newer holder meanwhile. */
+/** Null: the file is damaged by a power cut, so its boot is over; or a newer holder has removed it. */
 async function readHolder(path: string): Promise<Holder | null> {
   try {
     const value = JSON.parse(await readFile(path, 'utf8')) as Partial<Holder> | null
@@ -88,7 +89,7 @@ async function numbers(dir: string): Promise<number[]> {
     .sort((a, b) => b - a)
 }
 
-/** Throws Refusal `in-progress` that names the holder. `what` is for that message: `the robot home /x`. */
+/** Throws Refusal `in-progress`, which names the holder. `what` is the subject of that message: `the robot home /x`. */
 export async function takeLock(dir: string, what: string): Promise<Lock> {
   await mkdir(dir, { recursive: true, mode: 0o700 })
   const highest = (await numbers(dir))[0] ?? 0
@@ -109,7 +110,7 @@ export async function takeLock(dir: string, what: string): Promise<Lock> {
   try {
     await link(temp, path)
   } catch (error) {
-    // ENOENT: a holder that just won has swept our temporary file away
+    // ENOENT: a new holder has removed the temporary file.
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST' && !isMissing(error)) throw error
     throw held(what, (await readHolder(path))?.pid ?? null)
   } finally {
@@ -127,13 +128,13 @@ export async function takeLock(dir: string, what: string): Promise<Lock> {
     async release() {
       if (done) return
       done = true
-      // kept and marked: were it removed, its number could be won twice
+      // Marked and kept: if the file were removed, its number could be taken again.
       await writeAtomic(path, JSON.stringify({ ...self, released: true }))
     },
   }
 }
 
-/** pid of the live process that holds this folder's lock; null when nobody does. */
+/** The pid of the live process that holds the lock; null when there is none. */
 export async function holderOf(dir: string): Promise<number | null> {
   const highest = (await numbers(dir).catch(() => []))[0]
   const holder = highest === undefined ? null : await readHolder(join(dir, String(highest)))

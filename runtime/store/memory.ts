@@ -1,6 +1,6 @@
 /**
- * Invariant: what the robot has learned about releases only grows: floors never fall but by an owner's order, and neither they
- * nor the fencing numbers are forgotten with a slot.
+ * Remembers floors and tried releases, over all slots. Invariant: a floor never falls except by an owner's order, also when its
+ * slot is removed (test/store/slots.test.ts).
  */
 import { join } from 'node:path'
 import { Refusal } from '../../deploy/shared/errors.ts'
@@ -8,14 +8,14 @@ import { writeAtomic } from './atomic.ts'
 import { encodeRecord, readRecord } from './record.ts'
 
 export type Tried = 'committed' | 'rolled-back'
-/** What a committed release teaches about its program. */
+/** The highest committed counter of a program. */
 export interface Floor {
   kind: string
   program: string
   counter: number
 }
 
-/** Only so many digests are remembered, the newest; the floor still refuses what was forgotten. */
+/** Most digests that are remembered, the newest; forgotten releases are still below the floor. */
 export const MAX_TRIED = 1000
 
 interface FloorsFile {
@@ -31,7 +31,7 @@ export class Memory {
   readonly #dir: string
   readonly #floors = new Map<string, Floor>()
   readonly #tried = new Map<string, Tried>()
-  /** Files that were damaged and had to be started anew. */
+  /** For the log: files that were damaged and are empty now. */
   readonly problems: string[] = []
 
   private constructor(dir: string) {
@@ -48,7 +48,7 @@ export class Memory {
     return memory
   }
 
-  /** Counter of the newest release that was committed; 0 when none was. */
+  /** The highest committed counter of the program; 0 when none was committed. */
   floor(kind: string, program: string): number {
     return this.#floors.get(`${kind} ${program}`)?.counter ?? 0
   }
@@ -70,7 +70,7 @@ export class Memory {
     await writeAtomic(join(this.#dir, 'tried.json'), encodeRecord(file))
   }
 
-  /** BUNDLE 10.14 */
+  /** By an owner's order, any counter of the program is new again (BUNDLE 10.14). */
   async forgetFloor(kind: string, program: string): Promise<void> {
     if (this.#floors.delete(`${kind} ${program}`)) await this.#writeFloors()
   }
@@ -85,7 +85,7 @@ export class Memory {
     await writeAtomic(join(this.#dir, 'floors.json'), encodeRecord(file))
   }
 
-  /** BUNDLE 10.6: the highest counter that was ever committed. */
+  /** Returns false when the floor is as high already (BUNDLE 10.6). */
   #raise(floor: Floor): boolean {
     if (floor.counter <= this.floor(floor.kind, floor.program)) return false
     this.#floors.set(`${floor.kind} ${floor.program}`, { ...floor })
@@ -93,7 +93,7 @@ export class Memory {
   }
 }
 
-/** A robot whose disk lost a bit still has to start: the damage is told, and what is known otherwise is used. */
+/** Null, and a note in `problems`, when the file is damaged: a robot with a damaged file still has to start. */
 export async function readOrNote<T extends { format: string }>(
   path: string,
   format: T['format'],

@@ -1,10 +1,10 @@
 /**
- * Invariant: who is listed in `allowed_signers` and has a role in `roles.json` is an operator, nobody else; a list that
- * is not empty has an owner.
+ * Invariant: an operator is a key that is listed in `allowed_signers` and has a role in `roles.json`; a list that is not empty
+ * has an owner (test/store/operators.test.ts).
  *
- * `allowed_signers` is OpenSSH's (`ssh-keygen -Y verify -f` reads it); roles stand beside it. A key in only one of the
- * two has no rights, so a kill between the two writes gives nobody any. A line that we would not honour as OpenSSH does
- * (patterns, validity dates, authorities) is refused, never skipped.
+ * `allowed_signers` has the format of OpenSSH (`ssh-keygen -Y verify -f` reads it). A key in only one of the two files has no
+ * rights, so a kill between the two writes gives nobody new ones. A line with features of OpenSSH that this file does not
+ * support (patterns, validity dates, authorities) is refused, not skipped.
  */
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -20,12 +20,12 @@ import { takeLock } from './lock.ts'
 import { isMissing } from './record.ts'
 
 export interface Operator {
-  /** `ssh-ed25519 AAAA…`, no comment */
+  /** `ssh-ed25519 AAAA…`, without a comment. */
   readonly publicKey: string
   readonly fingerprint: string
   readonly role: Role
   readonly name: string
-  /** base64 X25519 key of the certificate it was added with, when it was */
+  /** The X25519 key in base64, if the operator was added by certificate. */
   readonly noise?: string
   readonly namespaces: readonly string[]
 }
@@ -67,7 +67,7 @@ export class Operators {
     return this.#byFingerprint.get(id) ?? null
   }
 
-  /** Keys whose signature under `namespace` counts: at least the operator role, and listed for that namespace. */
+  /** The keys that may sign under `namespace`: of operators and owners who are listed for it. */
   signers(namespace = 'release@medulla'): Set<string> {
     const may = this.all().filter(
       (one) => ROLE_RANK[one.role] >= ROLE_RANK.operator && one.namespaces.includes(namespace),
@@ -75,12 +75,12 @@ export class Operators {
     return new Set(may.map((one) => one.publicKey))
   }
 
-  /** In the order of the list. */
+  /** In the order of `allowed_signers`. */
   report(): OperatorInfo[] {
     return this.all().map(({ name, role, fingerprint }) => ({ name, role, fingerprint }))
   }
 
-  /** Who is behind this certificate and this (proven) channel key? Null for everybody else, whatever the reason. */
+  /** The operator of this certificate and this channel key, which the peer has proven to hold. Null when there is none. */
   who(cert: SignedCertificate, noise: string): Peer | null {
     let checked: ReturnType<typeof verifyCertificate>
     try {
@@ -115,7 +115,7 @@ function paths(home: HomeDir): { signers: string; roles: string } {
   return { signers: join(home.dir, 'operators', 'allowed_signers'), roles: join(home.dir, 'operators', 'roles.json') }
 }
 
-/** Reads the lists as they are now; call again after a change. Throws Refusal `usage` naming the line that is wrong. */
+/** Reads both files. Throws Refusal `usage`, which names the line that is wrong. */
 export async function loadOperators(home: HomeDir): Promise<Operators> {
   const at = paths(home)
   const roles = parseRoles(await readText(at.roles), at.roles)
@@ -161,9 +161,9 @@ function parseRoles(text: string, path: string): z.infer<typeof Roles> {
 }
 
 /**
- * Adds an operator, or changes one. The first is an owner unless said otherwise, later ones are operators; one that is known
- * keeps the role and the name that are not said anew.
- * Throws Refusal `role` when no owner would be left, `bad-signature` and the like for a bad certificate.
+ * Adds an operator, or changes one. Without `role`, the first one is an owner, and later ones are operators; a known one keeps
+ * the role and the name that are not given. Throws Refusal `role` when no owner would be left, and `bad-signature` and others
+ * for a bad certificate.
  */
 export async function addOperator(
   home: HomeDir,
@@ -197,12 +197,12 @@ function changeRole(home: HomeDir, id: string, role: Role): Promise<Operator> {
   })
 }
 
-/** Logs, receipts and `ssh-keygen -I` go by the name: each operator has one, and has it alone. */
+/** Logs, receipts and `ssh-keygen -I` identify operators by name, so each has a unique one. */
 function nameFor(id: string, name: string | undefined, list: readonly Operator[]): string {
-  if (name === undefined) throw new Refusal('usage', `the key ${id} has no name`, 'say whose it is: --name NAME')
+  if (name === undefined) throw new Refusal('usage', `the key ${id} has no name`, 'name its owner: --name NAME')
   if (!OPERATOR_NAME.test(name)) {
     const message = `operator name '${name}' does not match ${OPERATOR_NAME.source}`
-    throw new Refusal('usage', message, 'say another one: --name NAME')
+    throw new Refusal('usage', message, 'choose another one: --name NAME')
   }
   const same = (other: Operator) => other.name.toLowerCase() === name.toLowerCase()
   const other = list.find((each) => each.fingerprint !== id && same(each))
@@ -210,7 +210,7 @@ function nameFor(id: string, name: string | undefined, list: readonly Operator[]
   throw new Refusal(
     'usage',
     `'${name}' is the name of another operator, ${other.fingerprint}`,
-    'say another one: --name NAME',
+    'choose another one: --name NAME',
   )
 }
 
@@ -230,7 +230,7 @@ function known(list: readonly Operator[], id: string): Operator {
 
 export type OperatorOrder = Extract<Wish, { order: 'add-operator' | 'change-role' | 'remove-operator' }>
 
-/** HANDOVER 8.12. Answers whom it was about, as she is now or was last. */
+/** Carries out an owner's order (HANDOVER 8.12). Returns the operator it changed or removed. */
 export function changeOperators(home: HomeDir, order: OperatorOrder): Promise<Operator> {
   if (order.order === 'remove-operator') return removeOperator(home, order.operator)
   if (order.order === 'change-role') return changeRole(home, order.operator, order.role)
@@ -241,7 +241,7 @@ export function changeOperators(home: HomeDir, order: OperatorOrder): Promise<Op
 
 async function change<T>(home: HomeDir, step: (list: Operator[]) => { list: Operator[]; result: T }): Promise<T> {
   await mkdir(join(home.dir, 'operators'), { recursive: true, mode: 0o700 })
-  // `medulla trust` may run beside the runtime: two changes at once must not lose one
+  // `medulla trust` may run beside the runtime: without the lock, one of two changes could be lost.
   const lock = await takeLock(join(home.dir, 'operators', 'lock'), 'the list of operators')
   try {
     await recoverDir(join(home.dir, 'operators'))
@@ -258,7 +258,7 @@ async function change<T>(home: HomeDir, step: (list: Operator[]) => { list: Oper
       ]),
     )
     const lines = list.map((one) => `${one.name} namespaces="${one.namespaces.join(',')}" ${one.publicKey}\n`)
-    // taking rights away first, giving them last: between the two writes nobody has more than before or after
+    // A removal begins with allowed_signers, an addition with roles.json: between the writes nobody has more rights than before or after.
     const steps = [
       () => writeAtomic(at.signers, lines.join(''), 0o644),
       () => writeAtomic(at.roles, `${JSON.stringify(roles, null, 2)}\n`, 0o644),

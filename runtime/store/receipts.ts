@@ -1,5 +1,6 @@
 /**
- * Invariant: the log only grows, each entry is signed and names the one before, and an entry that was answered is on disk.
+ * The receipt log. Invariant: it only grows, each entry is signed and has the hash of the one before, and an entry is on disk
+ * before `append` resolves (test/store/receipts.test.ts).
  */
 import { type FileHandle, open, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -12,7 +13,7 @@ import { syncDir } from './atomic.ts'
 
 export type ReceiptFields = Omit<Receipt, 'format' | 'seq' | 'prev' | 'robot' | 'time'>
 
-/** Longest entry: what a program says of itself (a reason) is cut by the caller long before. */
+/** Bytes of the longest entry; callers cut reasons to far less. */
 const MAX_ENTRY = 64 * 1024
 const CHUNK = 64 * 1024
 const NEWLINE = 10
@@ -24,7 +25,7 @@ export class Receipts {
   #head: Head
   #length: number
   #last: Promise<unknown> = Promise.resolve()
-  /** What was found wrong at open and how it was dealt with: for the log. */
+  /** For the log: damage that `open` found, and what it did about it. */
   readonly problems: string[]
 
   private constructor(
@@ -42,9 +43,9 @@ export class Receipts {
   }
 
   /**
-   * Opens `<home>/receipts.ndjson`. A last line without its end was torn by a kill, so never answered, and is cut off;
-   * nothing else is changed. A whole last line that cannot be read is damage: that log is kept aside, under a name of its
-   * own, and a new one begins, because a robot that cannot log must still say what it does.
+   * Opens `<home>/receipts.ndjson`. A last line without a newline was cut short by a kill before its `append` resolved, and is
+   * removed. When the last whole line is damaged, the log is renamed, and a new one begins: the robot must be able to write
+   * receipts.
    */
   static async open(
     home: { readonly dir: string; readonly signer: Signer },
@@ -85,12 +86,12 @@ export class Receipts {
     }
   }
 
-  /** Number and digest of the newest entry; seq 0 for an empty log. */
+  /** Number and digest of the newest entry; seq 0: the log is empty. */
   head(): Head {
     return { ...this.#head }
   }
 
-  /** On disk when it resolves. Entries are chained in the order of the calls. */
+  /** On disk when it resolves. Entries are in the order of the calls. */
   append(fields: ReceiptFields): Promise<Receipt> {
     const next = this.#last.then(() => this.#append(fields))
     this.#last = next.catch(() => {})
@@ -104,8 +105,8 @@ export class Receipts {
   }
 
   /**
-   * The newest `limit` entries, oldest first. A line damaged on disk is passed on as it is, without a signature: it is
-   * the reader's verification that says where the log is broken.
+   * The newest `limit` entries, oldest first. A damaged line is returned as it is, without a signature: the reader's
+   * verification finds where the log is broken.
    */
   async read(limit: number): Promise<SignedReceipt[]> {
     return (await this.lines(limit)).map((line) => {
@@ -138,12 +139,12 @@ export class Receipts {
     }
     const line = Buffer.from(`${JSON.stringify(signed)}\n`)
     if (line.length > MAX_ENTRY)
-      throw new Refusal('internal', `a receipt of ${line.length} bytes, at most ${MAX_ENTRY} are logged`)
+      throw new Refusal('internal', `a receipt has ${line.length} bytes, at most ${MAX_ENTRY} are allowed`)
     try {
       await this.#file.writeFile(line)
       await this.#file.datasync()
     } catch (error) {
-      // a full disk: no half line may stay in front of the next entry
+      // On a full disk, part of the line may be written: the next entry must not follow it.
       await this.#file.truncate(this.#length)
       throw error
     }
@@ -153,7 +154,7 @@ export class Receipts {
   }
 }
 
-/** Bytes up to and including the last newline. */
+/** The length up to and including the last newline. */
 async function wholeLength(file: FileHandle): Promise<number> {
   let end = (await file.stat()).size
   while (end > 0) {
@@ -165,12 +166,12 @@ async function wholeLength(file: FileHandle): Promise<number> {
   return 0
 }
 
-/** Reads backwards, so that a log of years costs no more than its last lines. `length` ends with a newline. */
+/** Reads backwards, so that the time does not grow with the log. The byte before `length` is a newline. */
 async function lastLines(file: FileHandle, length: number, count: number): Promise<string[]> {
   let start = length
   let newlines = 0
   const chunks: Buffer[] = []
-  // one newline more than lines, to know where the first one begins
+  // One more newline than lines marks the beginning of the first line.
   while (start > 0 && newlines <= count) {
     const chunk = await readAt(file, Math.max(0, start - CHUNK), start)
     start -= chunk.length

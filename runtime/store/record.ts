@@ -1,7 +1,6 @@
 /**
- * Invariant: a record read back is the one that was written, or is refused: each carries the hash of its own content.
- *
- * Records are JSON that people can read. The hash finds a flipped bit, not a thief: who can write here is the body.
+ * Records on disk, as JSON that people can read. Invariant: a record is read back as it was written, or refused, because it has
+ * the hash of its own content (test/store/slots.test.ts). The hash detects damage, not an attacker, who could write a new one.
  */
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
@@ -32,7 +31,7 @@ export function decodeRecord<T extends { format: string }>(text: string, format:
   }
   const { sum, ...record } = parsed as { format?: unknown; sum?: unknown }
   const actual = sha256(JSON.stringify(record))
-  // also the spelling: one byte changed outside the values must not pass either
+  // The text is compared, too: a byte changed in white space or spelling must not pass.
   if (sum !== actual || text !== encodeRecord(record as T)) {
     throw new Refusal('bad-hash', `${what} was changed on disk: expected ${String(sum)}, got ${actual}`)
   }
@@ -42,7 +41,7 @@ export function decodeRecord<T extends { format: string }>(text: string, format:
   return record as T
 }
 
-/** Null when there is none. */
+/** Null when there is no file. */
 export async function readRecord<T extends { format: string }>(path: string, format: T['format']): Promise<T | null> {
   try {
     return decodeRecord<T>(await readFile(path, 'utf8'), format, path)

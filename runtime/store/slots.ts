@@ -1,8 +1,9 @@
 /**
- * Invariant: slot.json says what a slot runs, and its replacement on disk is the moment of a commit.
+ * The records of the slots on disk. Invariant: slot.json names the release that a slot runs, and the moment of a commit is its
+ * atomic replacement (test/store/slots.test.ts).
  *
- * The record carries the floor that its program implies, so that a kill between the commit and the writing of floors
- * loses nothing: the next open learns it again.
+ * The record also holds the floor of its program: after a kill between the commit and the write of floors.json, the next start
+ * restores the floor from it.
  */
 import { existsSync } from 'node:fs'
 import { mkdir, readdir, rm, rmdir } from 'node:fs/promises'
@@ -21,26 +22,27 @@ import { ProgramStates } from './states.ts'
 export interface SlotRecord {
   format: 'medulla-slot/1'
   slot: string
-  /** release digests */
+  /** Digest of the release that the slot runs; null: it has no program. */
   current: string | null
+  /** Digest of the release before it. */
   previous: string | null
-  /** what it ran before, newest first, {@link MAX_HISTORY} at most; absent in records of earlier versions */
+  /** Digests of earlier releases, newest first, {@link MAX_HISTORY} at most; absent in records of earlier versions. */
   history: readonly string[]
-  /** stopped by an operator: not started at boot */
+  /** Stopped by an operator: the program is not started at boot. */
   stopped: boolean
-  /** highest fencing number that may have been used when this was written */
+  /** The highest fencing number that may have been used when the record was written. */
   fence: number
-  /** what operators set of the parameters of each program, by its name; absent in records of earlier versions */
+  /** Parameters that operators set, by program name; absent in records of earlier versions. */
   paramSets: ParamSets
-  /** how the releases did that it can go back to, by digest; absent in records of earlier versions */
+  /** How well each release ran, by digest; absent in records of earlier versions. */
   runs: Readonly<Record<string, ReleaseRun>>
-  /** releases that were tried and never committed, newest first, {@link MAX_UNDONE} at most; absent in records of earlier versions */
+  /** Releases that failed and were never committed, newest first, {@link MAX_UNDONE} at most; absent in records of earlier versions. */
   undone: readonly UndoneRelease[]
-  /** what `current` teaches */
+  /** The floor after the commit of `current`. */
   floor: Floor | null
 }
 export type ParamSets = Readonly<Record<string, Readonly<Record<string, number | boolean | string>>>>
-/** As earlier versions wrote it: of the program that the slot runs. */
+/** Earlier versions kept the parameters of the running program only. */
 interface EarlierRecord {
   params?: ParamSets[string]
 }
@@ -49,14 +51,14 @@ export interface UndoneRelease {
   program: string
   version: string
   signer: string
-  /** fingerprint */
+  /** Fingerprint of the operator who pushed it. */
   pusher: string
   time: string
 }
 
-/** Releases that are kept to go back to, for each slot (HANDOVER 7.9). */
+/** Releases that a slot keeps for a rollback (HANDOVER 7.9). */
 const MAX_HISTORY = 8
-/** Releases that were undone and are only remembered (HANDOVER 7.11). */
+/** Failed releases that a slot's record names (HANDOVER 7.11). */
 const MAX_UNDONE = 4
 
 export class Slots {
@@ -66,7 +68,7 @@ export class Slots {
   readonly #fences: Fences
   readonly #states: ProgramStates
   #last: Promise<unknown> = Promise.resolve()
-  /** What was damaged on disk and started anew: for the log. */
+  /** For the log: files that were damaged and are empty now. */
   readonly problems: string[]
 
   private constructor(dir: string, records: SlotRecord[], memory: Memory, fences: Fences, problems: string[]) {
@@ -78,7 +80,7 @@ export class Slots {
     this.problems = problems
   }
 
-  /** Opens `<home>/slots` with what `<home>/store` remembers, and completes what a kill interrupted. */
+  /** Opens `<home>/slots`, and the floors, tried digests and fencing numbers in `<home>/store`; repairs what a kill interrupted. */
   static async open(home: { readonly dir: string }): Promise<Slots> {
     const dir = join(home.dir, 'slots')
     const store = join(home.dir, 'store')
@@ -89,7 +91,7 @@ export class Slots {
     const records: SlotRecord[] = []
     for (const slot of (await readdir(dir)).filter((name) => NAME_PATTERN.test(name))) {
       await recoverDir(join(dir, slot))
-      // of a slot that never committed anything
+      // The folder of a slot that never committed a program.
       if (!existsSync(join(dir, slot, 'slot.json'))) {
         await rm(join(dir, slot, 'data'), { recursive: true, force: true })
         await rmdir(join(dir, slot)).catch(() => {})
@@ -111,12 +113,12 @@ export class Slots {
     return [...this.#records.keys()].sort()
   }
 
-  /** It has a program: one that was committed. */
+  /** Whether the slot has a committed program. */
   isCommitted(slot: string): boolean {
     return this.#records.get(slot)?.current != null
   }
 
-  /** An empty record for a slot that has none. */
+  /** The record of the slot, or an empty one. */
   get(slot: string): SlotRecord {
     const empty = {
       current: null,
@@ -134,12 +136,12 @@ export class Slots {
     return { format: 'medulla-slot/1', slot, fence: 0, ...empty, ...earlier, ...known }
   }
 
-  /** Digests that a slot runs or can go back to: not to be pruned. */
+  /** The digests that slots run or keep for a rollback: not to be pruned. */
   digests(): Set<string> {
     return new Set([...this.#records.keys()].flatMap((slot) => this.releases(slot)))
   }
 
-  /** HANDOVER 7.9: digests of what the slot runs and, the newest first, of what it can go back to. */
+  /** The digest that the slot runs, then those kept for a rollback, newest first (HANDOVER 7.9). */
   releases(slot: string): string[] {
     const { current, previous, history } = this.get(slot)
     return [...new Set([current, previous, ...history])].filter((digest) => digest !== null)
@@ -153,12 +155,12 @@ export class Slots {
     return this.#memory.tried(digest)
   }
 
-  /** A new fencing number, unique on this robot. Synchronous: it is on the path of a swap. */
+  /** A new fencing number, unique on this robot. Synchronous, because it is needed during a swap. */
   nextFence(): number {
     return this.#fences.next()
   }
 
-  /** `digest` is what the slot runs from now on, also after a kill in the next instant. An order to go back is no new floor. */
+  /** Records that the slot runs `digest` from now on. On disk when it resolves. */
   commit(slot: string, digest: string, release: Floor): Promise<SlotRecord> {
     return this.#queue(async () => {
       const before = this.get(slot)
@@ -166,7 +168,7 @@ export class Slots {
       const all = [before.current, before.previous, ...before.history]
       const history = [...new Set(all)].flatMap((each) => (each === null || each === digest ? [] : [each]))
       const { kind, program, counter } = release
-      // never lower than before, so that this copy is as good as floors.json
+      // Not below the present floor, so that this copy can replace floors.json.
       const floor = { kind, program, counter: Math.max(counter, this.#memory.floor(kind, program)) }
       const record = await this.#write({
         ...before,
@@ -181,15 +183,15 @@ export class Slots {
     })
   }
 
-  /** `digest` was tried and undone. The slot's record stays as it is. */
+  /** Remembers that `digest` failed. */
   rolledBack(digest: string): Promise<void> {
     return this.#queue(async () => {
-      // a committed release that fails later was still installed once
+      // A release that was committed before stays `committed`.
       if (this.#memory.tried(digest) !== 'committed') await this.#memory.learn({ digest, outcome: 'rolled-back' })
     })
   }
 
-  /** BUNDLE 10.14: any release of this program is new again. Its copies in the slots first: they would bring it back. */
+  /** Forgets the floor of a program (BUNDLE 10.14). Its copies in the slots first, because a start would restore it from them. */
   resetFloor(kind: string, program: string): Promise<void> {
     return this.#queue(async () => {
       for (const [slot, record] of this.#records) {
@@ -209,8 +211,8 @@ export class Slots {
   }
 
   /**
-   * How a release did. `written` false: it is on disk with the next record. Of a release that the slot does not keep nothing
-   * is remembered.
+   * Records how well a release runs, if the slot keeps it. `written` false: it reaches the disk with the next write of the
+   * record.
    */
   setRun(slot: string, digest: string, run: ReleaseRun, written: boolean): Promise<void> {
     return this.#queue(async () => {
@@ -222,7 +224,7 @@ export class Slots {
     })
   }
 
-  /** It failed its trial, or before. One that the slot keeps did not run well then. Of a slot without a program nothing is remembered. */
+  /** Records that a release failed before its commit, if the slot has a program. A release that the slot keeps counts as not well. */
   setUndone(slot: string, release: UndoneRelease): Promise<void> {
     return this.#queue(async () => {
       const before = this.get(slot)
@@ -237,7 +239,7 @@ export class Slots {
     })
   }
 
-  /** At boot, when `current` is damaged: the slot runs `digest` (the previous one) or nothing. Floors stay. */
+  /** When `current` is damaged: the slot runs `digest`, the release before it, or nothing. Floors stay. */
   fallBack(slot: string, digest: string | null): Promise<SlotRecord> {
     return this.#queue(() => {
       const before = this.get(slot)
@@ -250,7 +252,7 @@ export class Slots {
   remove(slot: string): Promise<void> {
     return this.#queue(async () => {
       if (!this.#records.has(slot)) throw new Refusal('not-found', `there is no slot '${slot}'`)
-      // the folder stays, with a record: its fence is the second copy of the high water mark
+      // The record stays: its fence is the second copy of the highest fencing number.
       await this.#write({
         ...this.get(slot),
         current: null,
@@ -275,12 +277,12 @@ export class Slots {
     })
   }
 
-  /** Null when there is none of this program. Throws Refusal `bad-state` when it was changed on disk. */
+  /** Null when the program has no checkpoint. Throws Refusal `bad-state` when it was changed on disk. */
   loadCheckpoint(slot: string, program: string): Promise<Checkpoint | null> {
     return this.#states.load(slot, program)
   }
 
-  /** Resolves when everything asked for is on disk. */
+  /** Resolves when every write has ended. */
   async close(): Promise<void> {
     await this.#last
     await this.#fences.settled()

@@ -8,10 +8,10 @@ import { syncDir } from './atomic.ts'
 import { type Checkpoint, readCheckpoint, writeCheckpoint } from './checkpoint.ts'
 import { isMissing } from './record.ts'
 
-/** Programs of a slot whose state is kept; the one that was written longest ago goes first. */
+/** Most programs of a slot whose state is kept; the state that was written longest ago is removed first. */
 const MOST = 9
 const PREFIX = 'checkpoint-'
-/** As earlier versions wrote it: of whichever program ran last. */
+/** The file of earlier versions, with the state of the program that ran last. */
 const EARLIER = 'checkpoint'
 
 export class ProgramStates {
@@ -22,13 +22,13 @@ export class ProgramStates {
     this.#dir = dir
   }
 
-  /** The slot has a folder. */
+  /** The slot's folder must exist. */
   async save(slot: string, checkpoint: Checkpoint): Promise<void> {
     await writeCheckpoint(join(this.#dir, slot, PREFIX + checkpoint.program), checkpoint)
     await this.#forgetOldest(slot)
   }
 
-  /** Null when there is none. Throws Refusal `bad-state` when it was changed on disk. */
+  /** Null when the program has no checkpoint. Throws Refusal `bad-state` when it was changed on disk. */
   async load(slot: string, program: string): Promise<Checkpoint | null> {
     const own = await readCheckpoint(join(this.#dir, slot, PREFIX + program))
     if (own !== null) return own

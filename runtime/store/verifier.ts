@@ -1,8 +1,7 @@
 /**
- * Invariant: nothing a stranger wrote is opened on the body's own thread, and what is verified is what is used.
- *
- * One worker thread with a memory limit and a deadline, one job at a time. It copies the staged bytes once; the file is
- * never read again, so whoever owns the staging folder cannot exchange it after the check.
+ * Verifies bundles in a worker thread with a memory limit and a deadline, one job at a time. Invariant: the bytes that are used
+ * are those that were verified: the staged file is copied once, so that the endpoint cannot replace it after the check
+ * (test/store/door.test.ts).
  */
 import { LIMITS } from '../../deploy/shared/bundle/limits.ts'
 import type { Manifest } from '../../deploy/shared/bundle/manifest.ts'
@@ -14,35 +13,35 @@ import { BoundedWorker, type WorkerFailure } from '../plumbing/boundedworker.ts'
 import type { InstallRecord } from './entry.ts'
 
 export interface VerifyJob {
-  /** path of the staged tar */
+  /** Path of the staged tar file. */
   stagedFile: string
-  /** its exact length */
+  /** Its exact length in bytes. */
   length: number
-  /** public keys that may sign releases: {@link Operators.signers} */
+  /** The public keys that may sign releases: {@link Operators.signers}. */
   signers: string[]
 }
 
 export interface Verified {
   release: Release
   releaseBytes: Uint8Array
-  /** armored SSHSIG */
+  /** Armored SSHSIG. */
   signature: string
   digest: string
-  /** fingerprint */
+  /** Fingerprint of the signing key. */
   signer: string
   payload: Uint8Array
   files: Map<string, Uint8Array>
   manifest: Manifest
 }
 
-/** What is known before a byte is unpacked: enough for policy up to BUNDLE 10.9. */
+/** What is known before the payload is unpacked: enough for policy up to BUNDLE 10.9. */
 export type Signed = Pick<Verified, 'release' | 'digest' | 'signer'>
-/** Asked on the body's thread; a refusal ends the job. */
+/** Called on the body's thread; a refusal ends the job. */
 export type Admit = (signed: Signed) => Refusal | null
 
 export type DoorRequest =
   | ({ op: 'verify'; limit: number } & VerifyJob)
-  /** the answers to `ask` */
+  /** `unpack` and `drop` answer `ask`. */
   | { op: 'unpack' }
   | { op: 'drop' }
   | { op: 'extract'; store: string; digest: string; folder: string }
@@ -58,13 +57,13 @@ export interface AgeKey {
   identity: string
   recipient: string
 }
-/** What the jobs come to; the text is an opened config value. */
+/** The results of the jobs; a string is an opened config value. */
 export type DoorValue = Verified | InstallRecord | AgeKey | string
 
 export interface DoorOptions {
-  /** The compiled worker; verifierworker.js beside this file by default. */
+  /** The compiled worker; default: store/verifierworker.js of this runtime. */
   worker?: URL
-  /** For one job; the worker is ended when it takes longer. */
+  /** The worker is ended when a job takes longer than this. */
   deadlineMs?: number
   maxBytes?: number
   maxHeapMb?: number
@@ -88,24 +87,24 @@ export class BundleVerifier {
   }
 
   /**
-   * BUNDLE 9.4, 9.5: signature, signer and hash, then `admit`, then unpacking and the manifest. Throws the Refusal of the
-   * first check that failed; `bad-bundle` when the worker ran out of time or memory.
+   * Checks signature, signer and hash, calls `admit`, then unpacks and checks the manifest (BUNDLE 9.4, 9.5). Throws the
+   * Refusal of the first check that failed; `bad-bundle` when the worker ran out of time or memory.
    */
   async verify(job: VerifyJob, admit: Admit = () => null): Promise<Verified> {
     return (await this.#do({ op: 'verify', limit: this.#maxBytes, ...job }, admit)) as Verified
   }
 
-  /** `extractEntry` in the worker. */
+  /** Runs `extractEntry` in the worker. */
   async extract(store: string, digest: string, folder: string): Promise<InstallRecord> {
     return (await this.#do({ op: 'extract', store, digest, folder })) as InstallRecord
   }
 
-  /** A new pair. In the worker, because age-encryption takes 70 ms to load. */
+  /** Makes a key pair in the worker, because age-encryption takes 70 ms to load. */
   async ageKey(): Promise<AgeKey> {
     return (await this.#do({ op: 'age-key' })) as AgeKey
   }
 
-  /** BUNDLE 13.3 */
+  /** Opens a sealed config value (BUNDLE 13.3). */
   async openConfig(sealed: string, identity: string): Promise<string> {
     return (await this.#do({ op: 'open-config', sealed, identity })) as string
   }
@@ -134,7 +133,7 @@ function admission(admit: Admit, signed: Signed): Refusal | null {
   try {
     return admit(signed)
   } catch (cause) {
-    return new Refusal('internal', 'policy could not be asked', undefined, { cause })
+    return new Refusal('internal', 'the policy check failed', undefined, { cause })
   }
 }
 

@@ -1,6 +1,4 @@
-/**
- * Invariant: this thread answers each job once, with verified bytes or the refusal of the first check that failed.
- */
+/** The worker thread of verifier.ts: answers each job with verified bytes, or the refusal of the first check that failed. */
 import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { parentPort } from 'node:worker_threads'
@@ -12,10 +10,10 @@ import { generateAgeIdentity } from '../../deploy/shared/keys.ts'
 import { checkProgram, extractEntry } from './entry.ts'
 import type { DoorAnswer, DoorRequest, Verified, VerifyJob } from './verifier.ts'
 
-/** A copy in memory: the endpoint owns the file and may change it at any time. */
+/** Copies the staged file to memory: the endpoint has it open, and may change it at any time. */
 async function copyStaged({ stagedFile, length, limit }: VerifyJob & { limit: number }): Promise<Uint8Array> {
-  if (length > limit) throw new Refusal('too-large', `the bundle has ${length} bytes, at most ${limit} are taken`)
-  // O_NONBLOCK: a FIFO put in its place must not hold this thread
+  if (length > limit) throw new Refusal('too-large', `the bundle has ${length} bytes, at most ${limit} are allowed`)
+  // O_NONBLOCK: a FIFO in its place must not block this thread.
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
   const handle = await open(stagedFile, flags).catch((cause: NodeJS.ErrnoException) => {
     throw new Refusal('not-found', `the staged file cannot be opened: ${cause.code}`, undefined, { cause })
@@ -41,19 +39,19 @@ async function copyStaged({ stagedFile, length, limit }: VerifyJob & { limit: nu
   }
 }
 
-/** Between the two steps of a job: what the body was asked about. */
+/** The opened bundle, while the body decides whether to admit it. */
 let opened: Opened | null = null
 
-/** BUNDLE 9.5: manifest and files from the unpacked payload, after the body has admitted the release. */
+/** Unpacks the payload and checks the manifest, once the body has admitted the release (BUNDLE 9.5). */
 async function unpack(): Promise<Verified> {
-  if (opened === null) throw new TypeError('nothing is open')
+  if (opened === null) throw new TypeError('no bundle is open')
   const inner = opened
   opened = null
   const files = await unpackPayload(inner.payload, inner.release)
   return { ...inner, files, manifest: checkProgram(inner.release, files) }
 }
 
-/** Views may share one buffer, and a transferred buffer is gone: each result gets a buffer of its own. */
+/** Copies each result to a buffer of its own: views may share one, which is detached when it is transferred. */
 function ownBuffers(verified: Verified): { value: Verified; transfer: ArrayBuffer[] } {
   const transfer: ArrayBuffer[] = []
   const own = (bytes: Uint8Array): Uint8Array => {
@@ -69,7 +67,7 @@ function ownBuffers(verified: Verified): { value: Verified; transfer: ArrayBuffe
 async function answer(request: DoorRequest): Promise<{ value: DoorAnswer; transfer: ArrayBuffer[] } | null> {
   switch (request.op) {
     case 'verify': {
-      // BUNDLE 9.4
+      // Signature, signer and hash; then the body is asked before anything is unpacked (BUNDLE 9.4).
       opened = await openInner(await copyStaged(request), new Set(request.signers))
       const { release, digest, signer } = opened
       return { value: { ask: { release, digest, signer } }, transfer: [] }

@@ -1,12 +1,12 @@
-/** Tells a running body that the lists of operators were changed beside it, so that nobody needs to send it a signal. */
+/** Tells a running body that the files of the operators have changed, so that nobody needs to send SIGHUP. */
 import { watch } from 'node:fs'
 import { join } from 'node:path'
 
 const LISTS: ReadonlySet<string> = new Set(['allowed_signers', 'roles.json'])
 
 /**
- * Calls `onChange` after each replacement of a list, until the returned function is called; `failed` when the kernel does
- * not tell (any more).
+ * Calls `onChange` after each change of a file, until the returned function is called; `failed` when the folder cannot be
+ * watched (any more).
  */
 export function watchOperators(home: string, onChange: () => void, failed: (error: Error) => void): () => void {
   try {

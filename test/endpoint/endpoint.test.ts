@@ -244,7 +244,7 @@ test('CHANNEL 6.6: one push at a time in a slot, two of one operator, three in a
   await expect(all(bob.push('main', bytes))).rejects.toMatchObject({ code: 'in-progress' })
   const second = all(bob.push('arm', bytes))
   await eventually(() => body.of('install').length === installs + 2)
-  const own = expect.stringContaining('of yours')
+  const own = expect.stringContaining('your pushes')
   await expect(all(bob.push('leg', bytes))).rejects.toMatchObject({ code: 'in-progress', message: own })
   // another operator has a place, and with it all are taken
   const ann = await clientOf('ann')
