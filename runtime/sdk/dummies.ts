@@ -49,7 +49,7 @@ export class ZeroBroker implements BrokerPort {
   }
 
   /** The transports of inherited handles; none of them reaches a device (HANDLES 12.15). `system` acts on the scratch file. */
-  transports(encoding: Encoding | undefined, system: System | null): HandleTransports {
+  access(encoding: Encoding | undefined, system: System | null): HandleTransports {
     const io: FileIo = {
       read: (_fd, bytes) => {
         this.#count()
@@ -127,7 +127,7 @@ export function rehearsalHandles(
     grants.map((grant) => [
       grant.name,
       grant.via === 'inherit'
-        ? adopt({ ...grant, fd: FD.scratch }, lease, broker.transports(grant.encoding, system))
+        ? adopt({ ...grant, fd: FD.scratch }, lease, broker.access(grant.encoding, system))
         : adoptBrokered(grant, lease, broker, { rehearsal: true }),
     ]),
   )

@@ -28,14 +28,14 @@ function ownErrors(broker: BrokerPort): BrokerPort {
   }
 }
 
-export function adoptAll(grants: readonly Grant[], lease: Lease, transports: HandleTransports): Map<string, Handle> {
-  const { broker } = transports
+export function adoptAll(grants: readonly Grant[], lease: Lease, access: HandleTransports): Map<string, Handle> {
+  const { broker } = access
   return new Map(
     grants.map((grant) => [
       grant.name,
       grant.via === 'broker' && broker !== null
-        ? adoptBrokered(grant, lease, broker, transports)
-        : adopt(grant, lease, transports),
+        ? adoptBrokered(grant, lease, broker, access)
+        : adopt(grant, lease, access),
     ]),
   )
 }

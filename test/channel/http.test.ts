@@ -237,7 +237,7 @@ test('the laptop loads nothing heavy: its own files, node, and one file of noble
   const outputs = [...loaded].map((name) => metafile.outputs[name])
   for (const path of outputs.flatMap((output) => Object.keys(output?.inputs ?? {})))
     expect(path).toMatch(
-      /^deploy\/(laptop\/client|shared\/(api|errors|names|timescale)|shared\/channel\/[a-z0-9]+)\.ts$/,
+      /^deploy\/(laptop\/client|shared\/(api|errors|linesplitter|names|timescale)|shared\/channel\/[a-z0-9]+)\.ts$/,
     )
   const imports = outputs.flatMap((output) => output?.imports ?? []).filter(({ external }) => external)
   expect(imports.map(({ path }) => path).filter((path) => !path.startsWith('node:'))).toEqual([

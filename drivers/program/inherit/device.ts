@@ -15,12 +15,12 @@ export abstract class InheritedDevice {
   readonly #io: FileIo
   #open = true
 
-  constructor(grant: Grant, lease: Lease, transports: HandleTransports) {
+  constructor(grant: Grant, lease: Lease, access: HandleTransports) {
     if (grant.fd === undefined) throw new HardwareError('no-device', `${grant.name}: the grant has no descriptor`)
     this.name = grant.name
     this.fd = grant.fd
     this.#lease = lease
-    this.#io = transports.io ?? fileIo
+    this.#io = access.io ?? fileIo
   }
 
   close(): void {

@@ -30,12 +30,12 @@ export class InheritedI2c extends InheritedDevice implements I2cDevice {
   readonly #writing: SmbusCall | null
   readonly #brokered: BrokeredI2c | null
 
-  constructor(grant: Grant, lease: Lease, transports: HandleTransports) {
-    super(grant, lease, transports)
+  constructor(grant: Grant, lease: Lease, access: HandleTransports) {
+    super(grant, lease, access)
     this.address = grant.address ?? 0
-    this.#reading = transports.system === null ? null : new SmbusCall(transports.system, I2C_SMBUS_READ)
-    this.#writing = transports.system === null ? null : new SmbusCall(transports.system, I2C_SMBUS_WRITE)
-    this.#brokered = transports.broker === null ? null : new BrokeredI2c(grant, lease, transports.broker)
+    this.#reading = access.system === null ? null : new SmbusCall(access.system, I2C_SMBUS_READ)
+    this.#writing = access.system === null ? null : new SmbusCall(access.system, I2C_SMBUS_WRITE)
+    this.#brokered = access.broker === null ? null : new BrokeredI2c(grant, lease, access.broker)
   }
 
   read(length: number): Uint8Array {

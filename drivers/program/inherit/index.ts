@@ -21,17 +21,17 @@ export type { FileIo, HandleTransports, Serving } from './transports.ts'
  * `system` may be null when {@link needsSystem} is false. Throws `unsupported` when kind and encoding do not fit,
  * `no-device` without a descriptor.
  */
-export function adopt(grant: Grant, lease: Lease, transports: HandleTransports): Handle {
+export function adopt(grant: Grant, lease: Lease, access: HandleTransports): Handle {
   const { kind, encoding } = grant
-  if (kind === 'i2c' && encoding === 'i2c') return new InheritedI2c(grant, lease, transports)
+  if (kind === 'i2c' && encoding === 'i2c') return new InheritedI2c(grant, lease, access)
   if (kind === 'analog' && encoding === 'i2c') {
-    return new AttachedAnalog(grant, new InheritedI2c(grant, lease, transports), transports)
+    return new AttachedAnalog(grant, new InheritedI2c(grant, lease, access), access)
   }
-  if (kind === 'spi' && encoding === 'spi') return new InheritedSpi(grant, lease, transports)
+  if (kind === 'spi' && encoding === 'spi') return new InheritedSpi(grant, lease, access)
   if (kind === 'serial' && (encoding === 'serial' || encoding === 'pty'))
-    return new InheritedSerial(grant, lease, transports)
-  if (kind === 'listen' && encoding === 'listen') return new InheritedListening(grant, transports)
-  return attach(grant, lease, portOf(grant, lease, transports), transports)
+    return new InheritedSerial(grant, lease, access)
+  if (kind === 'listen' && encoding === 'listen') return new InheritedListening(grant, access)
+  return attach(grant, lease, portOf(grant, lease, access), access)
 }
 
 function portOf(grant: Grant, lease: Lease, { system }: HandleTransports): Port {

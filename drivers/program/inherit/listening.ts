@@ -13,15 +13,15 @@ export class InheritedListening implements ListeningSocket {
   readonly name: string
   readonly port: number | null
   readonly #fd: number | undefined
-  readonly #transports: HandleTransports
+  readonly #access: HandleTransports
   #open = true
 
   /** Without a descriptor or `transports.serving`, as in a rehearsal or in simulated time, nothing is served. */
-  constructor({ name, port, fd }: Grant, transports: HandleTransports) {
+  constructor({ name, port, fd }: Grant, access: HandleTransports) {
     this.name = name
     this.port = port ?? null
     this.#fd = fd
-    this.#transports = transports
+    this.#access = access
   }
 
   serve(server: NodeServer): void {
@@ -30,7 +30,7 @@ export class InheritedListening implements ListeningSocket {
       const instead = `call ${this.name}.serve(server) instead of server.listen`
       throw new HardwareError('other', `${this.name}: this server listens already: ${instead}`)
     }
-    const { serving, system } = this.#transports
+    const { serving, system } = this.#access
     const fd = this.#fd
     if (serving === undefined || fd === undefined) return
     const duplicate = system?.duplicate?.bind(system)
@@ -41,6 +41,6 @@ export class InheritedListening implements ListeningSocket {
   close(): void {
     if (!this.#open) return
     this.#open = false
-    if (this.#fd !== undefined) (this.#transports.io ?? fileIo).close(this.#fd)
+    if (this.#fd !== undefined) (this.#access.io ?? fileIo).close(this.#fd)
   }
 }

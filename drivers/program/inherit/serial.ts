@@ -10,8 +10,8 @@ export class InheritedSerial extends InheritedDevice implements SerialPort {
   readonly kind = 'serial'
   readonly #simulated: boolean
 
-  constructor(grant: Grant, lease: Lease, transports: HandleTransports) {
-    super(grant, lease, transports)
+  constructor(grant: Grant, lease: Lease, access: HandleTransports) {
+    super(grant, lease, access)
     this.#simulated = grant.encoding === 'pty'
   }
 

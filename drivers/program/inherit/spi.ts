@@ -30,11 +30,10 @@ export class InheritedSpi extends InheritedDevice implements SpiDevice {
   readonly #in = fixedBytes(MAX_MESSAGE)
   #placed = false
 
-  constructor(grant: Grant, lease: Lease, transports: HandleTransports) {
-    super(grant, lease, transports)
-    if (transports.system === null)
-      throw new HardwareError('unsupported', `${grant.name}: SPI needs the loader's ioctl`)
-    this.#system = transports.system
+  constructor(grant: Grant, lease: Lease, access: HandleTransports) {
+    super(grant, lease, access)
+    if (access.system === null) throw new HardwareError('unsupported', `${grant.name}: SPI needs the loader's ioctl`)
+    this.#system = access.system
   }
 
   transfer(bytes: Uint8Array): Uint8Array {

@@ -25,7 +25,11 @@ import { Peer } from './peer.ts'
 const MAX_BEHIND = 4 * 1024 * 1024
 /** Most log lines that may arrive while the stored lines of a followed log are being sent. */
 const MAX_EARLY = 10_000
-const NOT_READ = new Refusal('too-large', 'this stream was ended because it was not read fast enough', 'read faster, or ask for less')
+const NOT_READ = new Refusal(
+  'too-large',
+  'this stream was ended because it was not read fast enough',
+  'read faster, or ask for less',
+)
 
 export interface EndpointEvents {
   /** Called once: later endpoints have the same port. */
