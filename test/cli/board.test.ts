@@ -90,7 +90,7 @@ test('HANDLES 8.9: board check --json prints the handles and the advice', async 
     ['advice', 'servo'],
   ])
   expect((await laptop.run('board', 'check', board)).stdout).toMatch(
-    /^advice {2}enable keeps what .*\n {8}write "safe": /m,
+    /^advice {2}enable keeps its last value .*\n {8}write "safe": /m,
   )
 })
 

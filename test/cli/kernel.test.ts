@@ -34,9 +34,13 @@ test('the default board of sim --kernel is one of a Pi 4', () => {
 test('sim --kernel is refused without bwrap or QEMU, and with options that it cannot take', async () => {
   const { status, stdout, stderr } = await laptop.start(['sim', '--kernel'], { PATH: laptop.dir }).ended
   expect({ status, stdout }).toEqual({ status: 3, stdout: '' })
-  expect(stderr).toMatch(/^medulla: error: there is no qemu-system-x86_64\nmedulla: hint: apt-get install .*rig\.mjs/)
+  expect(stderr).toMatch(
+    /^medulla: error: .* needs the command qemu-system-x86_64, which is not installed\nmedulla: hint: apt-get install .*rig\.mjs/,
+  )
   const given = await laptop.start(['sim', '--kernel'], { PATH: laptop.dir, MEDULLA_RIG_KERNEL: 'linux' }).ended
-  expect(given.stderr).toMatch(/^medulla: error: there is no bwrap\nmedulla: hint: apt-get install .*rig\.mjs/)
+  expect(given.stderr).toMatch(
+    /^medulla: error: .* needs the command bwrap, which is not installed\nmedulla: hint: apt-get install .*rig\.mjs/,
+  )
   expect(await laptop.run('sim', '--kernel', '--port', 'x')).toMatchObject({ status: 2 })
   expect(await laptop.run('sim', '--kernel', '--trace', 'x')).toMatchObject({ status: 2 })
 
