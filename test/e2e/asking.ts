@@ -11,6 +11,8 @@ export class Asking {
   readonly #robot: TestRobot
   readonly events: SpareEvent[] = []
   readonly #abort = new AbortController()
+  /** Programs that ran: one that was just replaced may not have ended yet. */
+  readonly #ran = new Set<number>()
   readonly #ended: Promise<void>
 
   constructor(robot: TestRobot) {
@@ -26,7 +28,8 @@ export class Asking {
     return eventually(async () => {
       if (this.events.at(-1)?.ready !== true) return false
       const { pid } = await this.#robot.running()
-      const [spare, ...more] = loadersOf(this.#robot).filter((loader) => loader !== pid)
+      this.#ran.add(pid)
+      const [spare, ...more] = loadersOf(this.#robot).filter((loader) => !this.#ran.has(loader))
       if (more.length > 0) throw new Error(`expected one spare beside ${pid}, got ${spare} ${more}`)
       return spare
     })
