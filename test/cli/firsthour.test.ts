@@ -1,6 +1,6 @@
 /** "First hour" of robots/README.md from the packed tarball in an empty folder; then npm test, types and watch. */
 import { spawn, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
@@ -47,8 +47,10 @@ beforeAll(() => {
   const installed = sh(`npm install --global --prefix '${prefix}' --ignore-scripts '${join(folder, tarball)}'`)
   if (installed.status !== 0) throw new Error(installed.stdout)
 }, 600_000)
-afterAll(() => {
+afterAll(async () => {
   for (const pid of robots) process.kill(pid, 'SIGTERM')
+  // until they have let go of their homes
+  for (const pid of robots) await eventually(() => !existsSync(`/proc/${pid}`))
   rmSync(folder, { recursive: true, force: true, maxRetries: 20 })
 })
 

@@ -46,8 +46,8 @@ test('HANDLES 17.2: a port in use ends the start of the runtime, with the port a
     3,
     { event: 'error', error: expect.objectContaining({ code: 'bad-device' }) },
   ])
-  expect(stdout).toContain(`web: port ${port} is taken`)
-  expect(stdout).toContain('write another')
+  expect(stdout).toContain(`web: port ${port} is in use`)
+  expect(stdout).toContain('in board.json')
   rmSync(home, { recursive: true, force: true })
 })
 
