@@ -14,7 +14,7 @@ import { Stage } from './stage.ts'
 import { ProgramFailure } from './state.ts'
 import { type Outbox, StateReader } from './statearea.ts'
 import { handOver, takeOver, type Yield } from './switch.ts'
-import { monotonicNs, rest } from './ticker.ts'
+import { clockNs, rest } from './ticker.ts'
 import type { FromProgram, Meta, Snapshot } from './wire.ts'
 
 /** No further round begins after this time. */
@@ -46,7 +46,7 @@ export function rehearse(
   real: { state: unknown; meta: Meta } | null,
 ): { rounds: number; note: string | null } {
   const { init, places } = host
-  const began = monotonicNs()
+  const began = clockNs()
   const reader = new StateReader(places.outbox)
   const mailbox: Mailbox = { fd: places.scratch, position: MAILBOX_AT }
   // a dummy input reads its level at position 0
@@ -56,7 +56,7 @@ export function rehearse(
   // a byte state goes from round to round, as from program to program: a fresh one each time would be much garbage
   let state = real === null ? gate.rehearse(() => spec.state?.initial() ?? {}) : real.state
   let rounds = 0
-  for (; rounds < wanted && monotonicNs() - began < BUDGET_NS; rounds++) {
+  for (; rounds < wanted && clockNs() - began < BUDGET_NS; rounds++) {
     const broker = new ZeroBroker(client)
     const round = (): void => {
       const old = dummyStage(spec, host, broker)
@@ -64,13 +64,13 @@ export function rehearse(
       if (rounds === 0) host.enter?.('run')
       old.begin(state, meta, 0, meta !== null)
       if (rounds === 0) host.enter?.('every')
-      old.instance?.ticker.once(monotonicNs())
+      old.instance?.ticker.once(clockNs())
       handOver(old, outbox, mailbox, WANTED, throwIfFailed)
       const fresh = dummyStage(spec, host, broker)
       // V8's compiler threads run beside this one: give them time now, so that they have finished before the gap
       rest(COMPILERS_MS)
       takeOver(fresh, mailbox, reader, WANTED, nothing, throwIfFailed)
-      fresh.instance?.ticker.once(monotonicNs())
+      fresh.instance?.ticker.once(clockNs())
       state = state instanceof Uint8Array ? fresh.instance?.state : (spec.state?.initial() ?? {})
       if (rounds === 0) host.enter?.('rehearsed')
       // late callbacks of the round must find their handles revoked (HANDOVER 13.5)

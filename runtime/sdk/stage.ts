@@ -14,7 +14,7 @@ import { Instance } from './instance.ts'
 import { complete, type ParamValue, paramsView } from './params.ts'
 import { decodeState, encodeState, migrateDown, migrateUp } from './state.ts'
 import type { Outbox, StateReader } from './statearea.ts'
-import { monotonicNs } from './ticker.ts'
+import { clockNs } from './ticker.ts'
 import {
   type HandoverRecord,
   type Init,
@@ -76,7 +76,7 @@ export class Stage {
     this.instance = instance
     this.lease.fence = fence
     this.lease.live = true
-    const live = monotonicNs()
+    const live = clockNs()
     this.#carryEdges(edges ?? meta?.edges ?? {}, live)
     instance.begin(tookOver)
     instance.ticker.align(meta?.schedule ?? [], live)
@@ -141,9 +141,9 @@ export class Stage {
   /** Ends the lease, writes the state, then the record. Throws with the lease ended when a write fails (HANDOVER 6.8). */
   give(outbox: Outbox, to: Mailbox, swap: string, fence: number, version: number | null): Given {
     this.lease.live = false
-    const revokedNs = monotonicNs()
+    const revokedNs = clockNs()
     const { snapshot } = this.snapshot(outbox, version)
-    const sentNs = monotonicNs()
+    const sentNs = clockNs()
     this.#write(to, { kind: 'state', swap, fence, snapshot, revokedNs, sentNs })
     return { snapshot, revokedNs, sentNs }
   }
@@ -157,9 +157,9 @@ export class Stage {
   /** Like `give`, but for the body, which reads the snapshot without a record (HANDOVER 7.2). */
   giveBack(outbox: Outbox, version: number): Given {
     this.lease.live = false
-    const revokedNs = monotonicNs()
+    const revokedNs = clockNs()
     const { snapshot } = this.snapshot(outbox, version)
-    return { snapshot, revokedNs, sentNs: monotonicNs() }
+    return { snapshot, revokedNs, sentNs: clockNs() }
   }
 
   /**
@@ -186,7 +186,7 @@ export class Stage {
       if (record.kind === 'state') break
       ahead(record.snapshot)
     }
-    const receivedNs = monotonicNs()
+    const receivedNs = clockNs()
     const { state, meta, changed } = this.inherit(reader, record.snapshot)
     const liveNs = this.begin(state, meta, fence, true)
     return { record, receivedNs, liveNs, changed }

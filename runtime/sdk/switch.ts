@@ -6,7 +6,7 @@ import type { Mailbox } from './hooks.ts'
 import type { Given, Stage } from './stage.ts'
 import { ProgramFailure } from './state.ts'
 import { type Outbox, StateError, type StateReader } from './statearea.ts'
-import { monotonicNs, rest } from './ticker.ts'
+import { clockNs, rest } from './ticker.ts'
 import type { FailCode, FromProgram, Snapshot, ToProgram } from './wire.ts'
 
 export type Yield = Extract<ToProgram, { t: 'yield' }>
@@ -50,7 +50,7 @@ export function takeOver(
   try {
     const taken = stage.take(from, reader, swap, fence, ahead)
     if (taken === null) return send({ t: 'orphan', swap })
-    const startedNs = monotonicNs()
+    const startedNs = clockNs()
     const { record, receivedNs, liveNs, changed } = taken
     const { revokedNs, sentNs, snapshot } = record
     const times = { revokedNs, sentNs, receivedNs, liveNs, startedNs }

@@ -7,7 +7,7 @@
  */
 
 /** ns of CLOCK_MONOTONIC, which all processes of the robot share. Exact to 1 ns for 104 days of uptime, then to 2 ns. */
-export const monotonicNs = (): number => Number(process.hrtime.bigint())
+export const clockNs = (): number => Number(process.hrtime.bigint())
 
 const TIMER_SLACK_NS = 2_500_000
 /** How long before a tick the work of `before()` runs: long enough to finish, short enough that the caches stay warm. */
@@ -70,7 +70,7 @@ export class Ticker {
     if (!(ms >= 0.1 && ms <= 86_400_000)) throw new RangeError(`every(): expected 0.1 to 86400000 ms, got ${ms}`)
     const tick = { ms, fn, dueNs: 0, lastNs: 0 }
     if (this.#before !== null) {
-      const now = monotonicNs()
+      const now = clockNs()
       const carried = carriedBy(this.#before[this.ticks.length], ms, now)
       Object.assign(tick, carried ?? { dueNs: now + ms * 1e6, lastNs: now })
     }
@@ -99,7 +99,7 @@ export class Ticker {
 
   /** ms until the next tick; infinite when there is none. */
   get nextMs(): number {
-    return (this.dueNs - monotonicNs()) / 1e6
+    return (this.dueNs - clockNs()) / 1e6
   }
 
   get running(): boolean {
@@ -159,25 +159,25 @@ export class Ticker {
       this.#sleep(1000)
       return
     }
-    const wait = next.dueNs - monotonicNs()
+    const wait = next.dueNs - clockNs()
     if (wait > TIMER_SLACK_NS) {
       this.#sleep(Math.min((wait - TIMER_SLACK_NS) / 1e6, 60_000))
       return
     }
     if (this.#soon !== null && wait >= SOON_NS) this.#prepare(this.#soon, next)
     else if (wait > 0) rest(wait / 1e6)
-    this.#run(next, monotonicNs())
+    this.#run(next, clockNs())
     if (this.#soon !== null && ++this.#tries >= SOON_TRIES) this.#soon = null
     if (this.#soon === null && this.#hooks.afterTick()) this.#running = false
     else this.#turn()
   }
 
   #prepare(soon: () => void, next: Tick): void {
-    const early = next.dueNs - monotonicNs() - SOON_NS
+    const early = next.dueNs - clockNs() - SOON_NS
     if (early > 0) rest(early / 1e6)
     soon()
     this.#soon = null
-    const left = next.dueNs - monotonicNs()
+    const left = next.dueNs - clockNs()
     if (left > 0) rest(left / 1e6)
   }
 

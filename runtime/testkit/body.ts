@@ -24,7 +24,7 @@ import { Slot } from '../body/slot/slot.ts'
 import { Timeline } from '../body/slot/timeline.ts'
 import { Upgrade } from '../body/slot/upgrade.ts'
 import type { ParamValue } from '../sdk/params.ts'
-import { monotonicNs } from '../sdk/ticker.ts'
+import { clockNs } from '../sdk/ticker.ts'
 import type { Checkpoint } from '../store/checkpoint.ts'
 import { Actor } from './actor.ts'
 import type { Loaded } from './load.ts'
@@ -183,7 +183,7 @@ export class Body {
     await this.go(far, () => ['idle', 'running', 'cooling'].includes(this.slot.state))
     this.slot.reserve()
     const from = this.slot.goesBackTo
-    const timeline = new Timeline(monotonicNs(), () => {})
+    const timeline = new Timeline(clockNs(), () => {})
     const upgrade = new Upgrade({ kind, to, from, force: false, timeline })
     let ended: Extract<PushEvent, { event: 'result' }> | null = null
     this.#expected = true

@@ -7,7 +7,7 @@ import { decide, type RobotFacts, unset } from '../../../deploy/shared/bundle/po
 import type { Release } from '../../../deploy/shared/bundle/release.ts'
 import { Refusal } from '../../../deploy/shared/errors.ts'
 import type { EndpointMessage } from '../../ipc.ts'
-import { monotonicNs } from '../../sdk/ticker.ts'
+import { clockNs } from '../../sdk/ticker.ts'
 import { WIRE } from '../../sdk/wire.ts'
 import type { Verified } from '../../store/verifier.ts'
 import type { Body } from '../body.ts'
@@ -35,7 +35,7 @@ export class Installer {
   async install(message: Of<'install'>, emit: Emit): Promise<void> {
     const { door, bundles, operators, endpointFolder } = this.#body
     // The times that the endpoint measured are not in the receipt (HANDOVER 1.4).
-    const timeline = new Timeline(monotonicNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
+    const timeline = new Timeline(clockNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
     timeline.begin('verify')
     let slot: Slot | null = null
     let seen: Verified | null = null
@@ -91,7 +91,7 @@ export class Installer {
 
   /** Goes back to an earlier release (HANDOVER 7.9). `order` was checked, and `pusher` signed it. */
   async rollback(order: RollbackOrder, pusher: string, emit: Emit): Promise<void> {
-    const timeline = new Timeline(monotonicNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
+    const timeline = new Timeline(clockNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
     timeline.begin('verify')
     let slot: Slot
     let upgrade: Upgrade

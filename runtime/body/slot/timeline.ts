@@ -1,6 +1,6 @@
 /** Invariant: phases are consecutive intervals, so they add up to the wall time (HANDOVER 1.2; test/e2e/swap.test.ts). */
 import type { Phase, PhaseTime } from '../../../deploy/shared/api.ts'
-import { monotonicNs } from '../../sdk/ticker.ts'
+import { clockNs } from '../../sdk/ticker.ts'
 
 export class Timeline {
   readonly startNs: number
@@ -13,7 +13,7 @@ export class Timeline {
   }
 
   /** Ends the last phase and begins this one; an `atNs` before the start of the last phase counts as that start. */
-  begin(phase: Phase, atNs = monotonicNs()): void {
+  begin(phase: Phase, atNs = clockNs()): void {
     const last = this.#phases.at(-1)
     if (last?.phase === phase) return
     const startNs = Math.max(atNs, last?.startNs ?? this.startNs)
@@ -26,7 +26,7 @@ export class Timeline {
     return this.#phases.findLast((each) => each.phase === phase)?.startNs ?? null
   }
 
-  end(atNs = monotonicNs()): { phases: PhaseTime[]; wallMs: number } {
+  end(atNs = clockNs()): { phases: PhaseTime[]; wallMs: number } {
     const endNs = Math.max(atNs, this.#phases.at(-1)?.startNs ?? this.startNs)
     const phases = this.#phases.map(({ phase, startNs }, i) => ({
       phase,

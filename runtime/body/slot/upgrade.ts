@@ -1,7 +1,7 @@
 /** One push or rollback: its programs, its times, its cause of failure, and its one result. */
 import { randomBytes } from 'node:crypto'
 import type { Outcome, PushEvent, Receipt } from '../../../deploy/shared/api.ts'
-import { monotonicNs } from '../../sdk/ticker.ts'
+import { clockNs } from '../../sdk/ticker.ts'
 import type { FromProgram } from '../../sdk/wire.ts'
 import type { Cause } from './cause.ts'
 import type { Fault } from './lifecycle.ts'
@@ -59,7 +59,7 @@ export class Upgrade {
 
   /** The candidate is ready now, after `ms` of rehearsals. */
   rehearsed(ms: number): void {
-    this.timeline.begin('rehearse', monotonicNs() - ms * 1e6)
+    this.timeline.begin('rehearse', clockNs() - ms * 1e6)
   }
 
   /** The old program does not yield yet; `said` is its reason (HANDOVER 6.10). */
@@ -76,7 +76,7 @@ export class Upgrade {
    */
   tookOver({ revokedNs, receivedNs, liveNs, startedNs, bytes }: Extract<FromProgram, { t: 'took' }>): boolean {
     if (this.window !== null) return true
-    const nowNs = monotonicNs()
+    const nowNs = clockNs()
     const askedNs = this.timeline.begunNs('yield') ?? nowNs
     const claimed = [askedNs, revokedNs, receivedNs, liveNs, startedNs, nowNs]
     const fits = claimed.every((ns, i) => ns >= (claimed[i - 1] ?? 0))
@@ -96,7 +96,7 @@ export class Upgrade {
 
   /** The old program was seen stopped now (HANDLES 10.7). */
   fenced(): void {
-    if (this.window !== null) this.fenceMs = (monotonicNs() - this.window.fromNs) / 1e6
+    if (this.window !== null) this.fenceMs = (clockNs() - this.window.fromNs) / 1e6
   }
 
   /** Counts the changes of the slot's outputs while no program could write; only the first count is kept. */
