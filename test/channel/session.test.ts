@@ -53,7 +53,7 @@ async function say(from: SecureSocket, to: SecureSocket, text: string): Promise<
   await eventually(() => Buffer.concat(heard).toString() === text)
 }
 
-// CHANNEL 1.1
+// a session needs an ordered byte stream, whichever it is (CHANNEL 1.1)
 test('S2: a session works over TCP, a UNIX socket and an in-memory pipe', async () => {
   const path = join(mkdtempSync(join(tmpdir(), 'medulla-')), 'robot.sock')
   const tcp = await robotFor()
