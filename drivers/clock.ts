@@ -6,6 +6,13 @@ export interface Clock {
   after(ns: bigint, call: () => void): () => void
 }
 
+const sleeper = /* @__PURE__ */ new Int32Array(/* @__PURE__ */ new SharedArrayBuffer(4))
+
+/** Puts this thread to sleep; the event loop does not turn. */
+export function pause(ms: number): void {
+  Atomics.wait(sleeper, 0, 0, ms)
+}
+
 /** Programs stamp their write records with the same clock. */
 export const monotonicClock: Clock = {
   now: () => process.hrtime.bigint(),

@@ -5,8 +5,9 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { basename, delimiter, dirname, join, relative, resolve } from 'node:path'
+import { basename, delimiter, dirname, join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { ALONE, BATTERY } from './battery.mjs'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 const NODE_MODULES = join(ROOT, 'node_modules')
@@ -21,62 +22,8 @@ const TOOLS = {
 }
 
 const RIG = join(ROOT, 'test/kernel/rig.mjs')
-
 /** Tests that take long carry `{ tags: ['slow'] }`; `check` leaves them to `test`. */
 const FAST = ['--tags-filter', '!slow']
-
-/** What takes most of the time: a battery of its own, `test:long`. */
-const BATTERY = [
-  'test/bundle/asnode.test.ts',
-  'test/bundle/bits.test.ts',
-  'test/cli/attack.test.ts',
-  'test/cli/day.test.ts',
-  'test/cli/live.test.ts',
-  'test/cli/operators.test.ts',
-  'test/cli/pictures.test.ts',
-  'test/cli/pins.test.ts',
-  'test/cli/firsthour.test.ts',
-  'test/cli/readme.test.ts',
-  'test/cli/robots.test.ts',
-  'test/cli/scenario.test.ts',
-  'test/cli/screens.test.ts',
-  'test/cli/transcripts.test.ts',
-  'test/cli/waiting.test.ts',
-  'test/cli/watch.test.ts',
-  'test/e2e/bigstate.test.ts',
-  'test/e2e/clock.test.ts',
-  'test/e2e/confined.test.ts',
-  'test/e2e/datafolder.test.ts',
-  'test/e2e/disk.test.ts',
-  'test/e2e/endpoint.test.ts',
-  'test/e2e/estop.test.ts',
-  'test/e2e/failures.test.ts',
-  'test/e2e/firstpush.test.ts',
-  'test/e2e/flood.test.ts',
-  'test/e2e/hostiletext.test.ts',
-  'test/e2e/inert.test.ts',
-  'test/e2e/life.test.ts',
-  'test/e2e/overload.test.ts',
-  'test/e2e/owners.test.ts',
-  'test/e2e/params.test.ts',
-  'test/e2e/places.test.ts',
-  'test/e2e/ports.test.ts',
-  'test/e2e/realtime.test.ts',
-  'test/e2e/receiptlog.test.ts',
-  'test/e2e/robots.test.ts',
-  'test/e2e/running.test.ts',
-  'test/e2e/servers.test.ts',
-  'test/e2e/slots.test.ts',
-  'test/e2e/spare.test.ts',
-  'test/e2e/stopwins.test.ts',
-  'test/e2e/undone.test.ts',
-  'test/packages/drivers.test.ts',
-  'test/packages/packages.test.ts',
-  'test/runtime/gate.test.ts',
-  'test/store/enterhome.test.ts',
-]
-/** The same, with nothing beside it: it holds the guard to the times that it states. */
-const ALONE = ['test/runtime/guard.test.ts']
 
 const WITHOUT_BATTERY = [...BATTERY, ...ALONE].flatMap((file) => ['--exclude', file])
 
@@ -105,6 +52,21 @@ const TASKS = {
     await ensureNatives()
     await node([RIG, 'run', '--timeout', '900', '--', process.execPath, ...bench])
   },
+  /** The Debian package: pi-image/package.mjs says how. */
+  async package(args) {
+    await ready()
+    await node([join(ROOT, 'pi-image/package.mjs'), ...args])
+  },
+  /** The image of a card: pi-image/image.mjs says how. */
+  async image(args) {
+    await ready()
+    await node([join(ROOT, 'pi-image/image.mjs'), ...args])
+  },
+  /** The package and the image, tested: installed in a root file system, booted in a machine. */
+  async testImage(args) {
+    await ready()
+    await tool('vitest', ['run', '--config', 'test/image/vitest.config.ts', ...args])
+  },
   /** Draws the pictures of README.md and deploy/README.md from a push that it records. */
   async pictures(args) {
     await ready()
@@ -115,12 +77,12 @@ const TASKS = {
     await ready()
     await vitest(args.length > 0 ? args : WITHOUT_BATTERY)
   },
-  /** `--quarter`: every fourth file, which ones by the commit. */
+  /** `--sixth`: every sixth file, which ones by the commit. */
   async long(args) {
     await ready()
-    const quarter = args.includes('--quarter')
-    const more = args.filter((word) => word !== '--quarter')
-    const files = quarter ? BATTERY.filter((_, index) => index % 4 === commitNumber() % 4) : BATTERY
+    const sixth = args.includes('--sixth')
+    const more = args.filter((word) => word !== '--sixth')
+    const files = sixth ? BATTERY.filter((_, index) => index % 6 === commitNumber() % 6) : BATTERY
     await vitest([...files, ...more])
     await vitest([...ALONE, ...more])
   },
@@ -134,6 +96,18 @@ const TASKS = {
       ...(args.includes('--seed') ? { MEDULLA_SEED: seed } : {}),
     }
     await tool('vitest', ['run', '--config', 'test/soak/vitest.config.ts'], { env })
+  },
+  /** Random cases, 20,000 in each file; `--long`: 1,000,000. `--seed N --count N`: these again. */
+  async fuzz(args) {
+    await ready()
+    const value = (option) => (args.includes(option) ? args[args.indexOf(option) + 1] : undefined)
+    const env = { ...process.env }
+    const count = value('--count') ?? (args.includes('--long') ? '1000000' : undefined)
+    if (count !== undefined) env.MEDULLA_FUZZ_COUNT = count
+    const seed = value('--seed')
+    if (seed !== undefined) env.MEDULLA_FUZZ_SEED = seed
+    const names = args.filter((word) => !/^(?:--.*|\d+)$/.test(word))
+    await tool('vitest', ['run', '--config', 'test/fuzz/vitest.config.ts', ...names], { env })
   },
   async lint(args) {
     await ensureInstalled()
@@ -165,13 +139,13 @@ async function ready() {
   await ensureBuilt()
 }
 
-/** Installs when node_modules is absent, or was made from another lock file, for another Node, or on another computer. */
 /** Of the last commit's name; 0 where there is no git. */
 function commitNumber() {
   const { stdout } = spawnSync('git', ['rev-parse', 'HEAD'], { cwd: ROOT, encoding: 'utf8' })
   return Number.parseInt(stdout?.slice(0, 8) || '0', 16)
 }
 
+/** Installs when node_modules is absent, or was made from another lock file, for another Node, or on another computer. */
 async function ensureInstalled() {
   const lockText = readFileSync(join(ROOT, 'package-lock.json'), 'utf8')
   const wanted = {
@@ -261,126 +235,13 @@ async function build(flags = []) {
   const beside = join(NODE_MODULES, `.medulla-dist-${process.pid}`)
   try {
     await tool('tsc', ['-p', 'tsconfig.json', '--outDir', beside, ...flags], { stdio: ['ignore', 2, 2] })
-    await bundleCli(beside)
-    await bundleRuntime(beside)
-    await bundleLibraries(beside)
+    const { bundleDist } = await import('./bundledist.mjs')
+    await bundleDist(beside)
     writeFileSync(join(beside, '.medulla.json'), `${JSON.stringify({ sources })}\n`)
     rmSync(DIST, { recursive: true, force: true })
     renameSync(beside, DIST)
   } finally {
     rmSync(beside, { recursive: true, force: true })
-  }
-}
-
-/**
- * The command line as few files: opening 40 modules one after the other would cost each push 15 ms. What a command does
- * not need stays apart, and what is heavy or native stays in its package.
- */
-async function bundleCli(dist) {
-  const { build: bundle } = await import('esbuild')
-  const cli = join(dist, 'deploy/laptop/cli')
-  await bundle({
-    entryPoints: [join(cli, 'main.js'), join(cli, 'demo.js')],
-    outdir: cli,
-    allowOverwrite: true,
-    bundle: true,
-    splitting: true,
-    format: 'esm',
-    platform: 'node',
-    target: 'node20',
-    minifySyntax: true,
-    minifyWhitespace: true,
-    external: ['esbuild'],
-    logLevel: 'warning',
-    banner: {
-      js: [
-        '/*! holds commander, chokidar, tar-stream, @noble/ciphers, @jridgewell/sourcemap-codec, acorn, tinyglobby (MIT), eslint-scope and age-encryption (BSD), see their packages for who owns them */',
-        "import{createRequire as medullaRequire}from'node:module';const require=medullaRequire(import.meta.url);",
-      ].join('\n'),
-    },
-  })
-}
-
-/**
- * Every process of the robot as few files: from a memory card a hundred of them cost a second. Native packages stay apart,
- * and so does what is loaded only when somebody needs it.
- */
-async function bundleRuntime(dist) {
-  const { build: bundle } = await import('esbuild')
-  const runtime = join(dist, 'runtime')
-  const entries = [
-    'main',
-    'endpoint/main',
-    'endpoint/opener-thread',
-    'store/verifierworker',
-    'sdk/loader',
-    'guard/main',
-  ]
-  await bundle({
-    entryPoints: entries.map((name) => join(runtime, `${name}.js`)),
-    outdir: runtime,
-    outbase: runtime,
-    allowOverwrite: true,
-    bundle: true,
-    splitting: true,
-    format: 'esm',
-    platform: 'node',
-    target: 'node20',
-    external: ['koffi', '@koromix/*', 'onoff', 'epoll', 'i2c-bus', 'pigpio'],
-    logLevel: 'warning',
-    banner: {
-      js: [
-        '/*! holds express, pino, zod, tar-stream, age-encryption (BSD) and what they need; else MIT or ISC, see their packages */',
-        "import{createRequire as medullaRequire}from'node:module';const require=medullaRequire(import.meta.url);",
-      ].join('\n'),
-    },
-  })
-}
-
-/**
- * What other programs import and needs packages: `medulla/test` and `medulla/client`. The files of `medulla` and
- * `medulla/drivers` need none, and stay as they are: a program and its test must have the same ones.
- */
-async function bundleLibraries(dist) {
-  const { build: bundle } = await import('esbuild')
-  const options = {
-    bundle: true,
-    format: 'esm',
-    platform: 'node',
-    target: 'node20',
-    external: ['esbuild'],
-    logLevel: 'warning',
-  }
-  const publicEntries = ['runtime/sdk/index.js', 'drivers/index.js'].map((name) => join(dist, name))
-  const { metafile } = await bundle({
-    ...options,
-    entryPoints: publicEntries,
-    outdir: dist,
-    outbase: dist,
-    write: false,
-    metafile: true,
-  })
-  const shared = new Set(Object.keys(metafile.inputs).map((path) => resolve(path)))
-  for (const name of ['runtime/testkit/index.js', 'deploy/laptop/client.js']) {
-    const outfile = join(dist, name)
-    const keepShared = {
-      name: 'keep-shared',
-      setup(build) {
-        build.onResolve({ filter: /^\./ }, ({ path, resolveDir }) => {
-          const file = resolve(resolveDir, path)
-          if (!shared.has(file)) return undefined
-          return { path: `./${relative(dirname(outfile), file)}`.replaceAll('\\', '/'), external: true }
-        })
-      },
-    }
-    const banner = {
-      js: [
-        '/*! holds zod and @noble/ciphers (MIT), see their packages for who owns them */',
-        "import{createRequire as medullaRequire}from'node:module';const require=medullaRequire(import.meta.url);",
-      ].join('\n'),
-    }
-    const plugins = name.startsWith('runtime') ? [keepShared] : []
-    await bundle({ ...options, entryPoints: [outfile], outfile, allowOverwrite: true, plugins, banner })
   }
 }
 

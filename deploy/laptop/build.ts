@@ -1,6 +1,6 @@
 /**
  * Builds programs and makes bundles. Invariant: the same inputs give the same payload bytes on every computer (BUNDLE 11;
- * test/bundle/build.test.ts).
+ * test/deploy/laptop/build.test.ts).
  */
 import { resolve } from 'node:path'
 import type { TreeFile } from '../shared/bundle/h1.ts'
@@ -14,9 +14,13 @@ import { library } from '../shared/bundle/tar.ts'
 import { Refusal } from '../shared/errors.ts'
 import type { Signer } from '../shared/keys.ts'
 import { compactMap } from '../shared/sourcemap.ts'
-import { describeInputs, encodeBuildInfo } from './buildinfo.ts'
-import { type Bundled, Bundler } from './bundler/bundler.ts'
+import { BUILD_INFO, BUILD_INFO_FILE, describeInputs, encodeBuildInfo, ownFiles } from './buildinfo.ts'
+import { Bundler, TARGET } from './bundler/bundler.ts'
 import { Describer } from './describe.ts'
+import { ModuleReader } from './provenance/modules.ts'
+import { checkSum } from './provenance/sum.ts'
+import { revisionOf } from './provenance/vcs.ts'
+import { type FolderVerdict, keepLists, verifyModules } from './provenance/verify.ts'
 import { findSource, type Source } from './source.ts'
 
 export interface BuildOptions {
@@ -36,6 +40,8 @@ export interface Built {
 }
 
 const OUTFILE = 'program.mjs'
+/** The Node versions for which programs are compiled. */
+const NODE_RANGE = '>=20.19'
 
 /** `path` is a folder or a .ts, .mts, .js or .mjs file. Throws `build-failed`. */
 export async function buildProgram(path: string, opts: BuildOptions): Promise<Built> {
@@ -54,6 +60,8 @@ export class Builder {
   readonly #path: string
   readonly #opts: BuildOptions
   readonly #bundler: Bundler
+  readonly #modules = new ModuleReader()
+  readonly #kept = new Set<string>()
   #describer: Describer | null = null
 
   constructor(path: string, opts: BuildOptions) {
@@ -82,18 +90,37 @@ export class Builder {
       const source = findSource(this.#path, opts)
       // esbuild works in another process: meanwhile this one loads tar-stream for makeBundle()
       const [built] = await Promise.all([this.#bundler.bundle(source), library()])
+      const inputs = describeInputs(source.root, resolve(opts.sdk), built.inputs)
+      // before the program runs: a module that is not the recorded one must not be executed (BUNDLE 15.3)
+      const modules = await this.#modules.read(built.inputs, inputs.ownRoot)
+      await checkSum(source.root, modules)
+      const keeping = keepLists(modules, this.#kept)
+      const revision = revisionOf(source.root, ownFiles(source.root, inputs.ownRoot, built.inputs))
       let map: Uint8Array | null = null
       const describing = describer.describe(built, { sdk: opts.sdk, root: source.root, map: () => map })
-      describing.catch(() => {}) // awaited below
+      for (const later of [describing, revision, keeping]) later.catch(() => {}) // awaited below
       // the program is described in another process, too: meanwhile this one makes the source map
       map = compactMap(built.map, { root: source.root, library: [opts.sdk, opts.drivers], shift: built.shift })
-      const info = infoOf(source, built, opts)
       const { manifest, bytes } = toManifest(source, await describing)
+      await keeping
+      const info = encodeBuildInfo({
+        format: BUILD_INFO,
+        program: source.program,
+        version: source.version,
+        path: source.path,
+        main: source.entry,
+        vcs: await revision,
+        tools: { medulla: inputs.medulla, esbuild: built.esbuild },
+        node: NODE_RANGE,
+        target: TARGET,
+        modules: modules.map(({ name, version, integrity, h1 }) => ({ name, version, integrity, h1 })),
+        inputs: inputs.inputs,
+      })
       this.inputs = [...['package.json', 'tsconfig.json'].map((name) => resolve(source.root, name)), ...built.inputs]
       const files = [
         { name: OUTFILE, bytes: built.code },
         { name: 'manifest.json', bytes },
-        { name: 'buildinfo.json', bytes: info },
+        { name: BUILD_INFO_FILE, bytes: info },
         ...(map === null ? [] : [{ name: `${OUTFILE}.map`, bytes: map }]),
         ...built.files,
       ]
@@ -103,23 +130,19 @@ export class Builder {
     }
   }
 
+  /** Compares the modules that a build would use with medulla.sum, and runs and writes nothing. Throws `build-failed`. */
+  async verify(): Promise<FolderVerdict & { modules: number }> {
+    const source = findSource(this.#path, this.#opts)
+    const { inputs } = await this.#bundler.bundle(source)
+    const { ownRoot } = describeInputs(source.root, resolve(this.#opts.sdk), inputs)
+    const modules = await this.#modules.read(inputs, ownRoot)
+    return { modules: modules.length, ...(await verifyModules(source.root, modules)) }
+  }
+
   async close(): Promise<void> {
     this.#describer?.stop()
     await this.#bundler.close()
   }
-}
-
-function infoOf(source: Source, built: Bundled, opts: BuildOptions): Uint8Array {
-  const { medulla, modules, inputs } = describeInputs(source.root, resolve(opts.sdk), built.inputs)
-  return encodeBuildInfo({
-    format: 'medulla-buildinfo/1',
-    program: source.program,
-    version: source.version,
-    main: source.entry,
-    tools: { medulla, node: process.version, esbuild: built.esbuild },
-    modules,
-    inputs,
-  })
 }
 
 function toManifest(source: Source, description: JsonObject): { manifest: Manifest; bytes: Uint8Array } {
@@ -158,8 +181,12 @@ function toManifest(source: Source, description: JsonObject): { manifest: Manife
 }
 
 export interface BundleOptions {
+  /** `program` by default */
+  kind?: Release['kind']
   signer: Signer
   robots: { id: string; age: string }[]
+  /** age recipients that may open the bundle, too, and run nothing (BUNDLE 8.6) */
+  readers?: readonly string[]
   counter: number
   expires?: string
   arch?: string[]
@@ -172,32 +199,29 @@ export interface BundleOptions {
 /** Signs the files and seals them to each robot. Sealing is random: the bytes differ each time, `digest` and `h1` do not. */
 export async function makeBundle(
   files: readonly TreeFile[],
-  manifest: Manifest,
+  { program, version }: Pick<Manifest, 'program' | 'version'>,
   opts: BundleOptions,
 ): Promise<{ bytes: Uint8Array; release: Release; digest: string; h1: string }> {
   const payload = await packPayload(files)
   const { sha256, length, unpacked, h1 } = payload
   const release: Release = {
     format: RELEASE_FORMAT,
-    kind: 'program',
-    program: manifest.program,
-    version: manifest.version,
+    kind: opts.kind ?? 'program',
+    program,
+    version,
     payload: { sha256, length, unpacked },
     h1,
     counter: opts.counter,
     created: new Date(opts.now ?? Date.now()).toISOString(),
     expires: opts.expires ?? null,
     arch: [...(opts.arch ?? ['any'])].sort(),
-    node: opts.node ?? '>=20.19',
+    node: opts.node ?? NODE_RANGE,
     recipients: opts.robots.map((robot) => robot.id).sort(),
     slot: opts.slot ?? null,
   }
   const releaseBytes = encodeRelease(release)
   const signature = await opts.signer.sign('release@medulla', releaseBytes)
   const inner = await encodeInner({ release: releaseBytes, signature, payload: payload.bytes })
-  const bytes = await seal(
-    inner,
-    opts.robots.map((robot) => robot.age),
-  )
+  const bytes = await seal(inner, [...opts.robots.map((robot) => robot.age), ...(opts.readers ?? [])])
   return { bytes, release, digest: releaseDigest(releaseBytes), h1 }
 }

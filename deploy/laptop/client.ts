@@ -1,50 +1,63 @@
 /**
- * The client of a robot: the routes of api.ts as methods, over established sessions. Invariant: only whole answers and whole
- * lines are returned; a session that ends early is an error (test/channel/http.test.ts). The CLI loads this file at its start,
- * so it imports little.
+ * The client of a robot: the routes of api.ts as methods, over established sessions. The CLI loads this file at its start, so it
+ * imports little.
  */
-import { Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type {
+  BundlePart,
+  BundlePiece,
   ConfigInfo,
   ConfigReport,
   CounterRange,
-  ErrorBody,
-  Greeting,
-  LogLevel,
   LogLine,
+  LogMark,
   OperatorInfo,
   Order,
+  OrderNonce,
   ParamChange,
   ParamReport,
   PinChange,
   PushEvent,
+  Recovered,
   ReleaseInfo,
+  RevokedKey,
+  RuntimeEvent,
   SignedOrder,
   SignedReceipt,
   SpareEvent,
   StatusReport,
   Wish,
 } from '../shared/api.ts'
-import { ORDER_HEADER, PROTOCOL } from '../shared/api.ts'
+import { ORDER_HEADER } from '../shared/api.ts'
 import type { BoardReport } from '../shared/board.ts'
-import { type ConnectOptions, connectSession } from '../shared/channel/connect.ts'
-import type { SecureSocket } from '../shared/channel/socket.ts'
-import { REFUSAL_CODES, Refusal, type RefusalCode } from '../shared/errors.ts'
+import type { SignedBuild } from '../shared/bundle/buildstatement.ts'
+import type { Inner } from '../shared/bundle/inner.ts'
+import { LIMITS } from '../shared/bundle/limits.ts'
+import type { SignedCertificate } from '../shared/cert.ts'
+import { Refusal } from '../shared/errors.ts'
 import type { Signer } from '../shared/keys.ts'
-import { LineSplitter } from '../shared/linesplitter.ts'
+import { followLog, type LogOptions, pauseBefore } from './following.ts'
+import type { RobotChannel } from './messagechannel.ts'
+import { openSession, type SessionOptions } from './opensession.ts'
+import { Requests } from './requests.ts'
 
-export type { ConnectOptions } from '../shared/channel/connect.ts'
+export type { LogOptions } from './following.ts'
+export { greet } from './greeting.ts'
 
-const MAX_GREETING = 4096
-const MAX_ERROR = 64 * 1024
+const MAX_ANSWER = 64 * 1024
 const MAX_STATUS = 16 * 1024 * 1024
-const MAX_LINE = 1024 * 1024
-const MAX_SESSIONS = 8
+/** Orders that change the list of operators: they name its counter (HANDOVER 19.1). */
+const LIST_ORDERS: readonly Wish['order'][] = [
+  ...(['add-operator', 'change-role', 'remove-operator', 'rotate-operator'] as const),
+  ...(['revoke-key', 'set-recovery', 'recover'] as const),
+]
+/** A piece of a bundle, in base64. */
+const MAX_PIECE = 256 * 1024
 
 type Events = AsyncGenerator<PushEvent, void>
 
-export interface ClientOptions extends ConnectOptions {
+export interface ClientOptions extends SessionOptions {
   /** signs orders; not needed for reading, stopping, and a push without `force` and `retry` */
   signer?: () => Promise<Signer>
 }
@@ -58,16 +71,9 @@ export interface PushOptions {
   /** an abort during the upload leaves nothing on the robot; after the upload, the swap goes on all the same */
   signal?: AbortSignal
 }
-export interface LogOptions {
-  lines?: number
-  /** ISO time by the robot's clock */
-  since?: string
-  /** instead of `since`: ms before the robot's present time */
-  ago?: number
-  /** this level and worse */
-  level?: LogLevel
-  follow?: boolean
-  signal?: AbortSignal
+interface RuntimeOptions extends Omit<PushOptions, 'force'> {
+  /** end the programs and start them again, where they could not go on under the other runtime */
+  restart?: boolean
 }
 export interface PinOptions {
   /** default: all */
@@ -79,34 +85,25 @@ export interface PinOptions {
 /** All methods throw Refusal: the robot's code, or `unreachable` when the session is lost. */
 export class RobotClient {
   readonly #options: ClientOptions
-  readonly #agent: SessionAgent
-  #running = 0
-  readonly #queue: (() => void)[] = []
+  readonly #requests: Requests
+  readonly #channels = new Set<RobotChannel>()
 
-  private constructor(options: ClientOptions, first: SecureSocket) {
+  private constructor(options: ClientOptions, requests: Requests) {
     this.#options = options
-    this.#agent = new SessionAgent(options, first)
+    this.#requests = requests
   }
 
-  /** Opens the first session. Requests that run at the same time open further sessions, which are kept for a while. */
+  /** Opens the session. Requests that run at the same time have a stream each; a session that was lost is opened again. */
   static async connect(options: ClientOptions): Promise<RobotClient> {
-    try {
-      return new RobotClient(options, await connectSession(options))
-    } catch (error) {
-      if (!(error instanceof Refusal) || error.code !== 'unknown-operator' || options.dial) throw error
-      // It closes the connection without a reason. The greeting shows whether it has new keys, or is another robot.
-      const there = await greet(options.host, options.port, 1000).catch(() => null)
-      if (!there || there.id === options.robot.id) throw error
-      const message = `${options.host}:${options.port} is ${there.name} (${there.id}), expected ${options.robot.name} (${options.robot.id})`
-      throw new Refusal(
-        'robot-mismatch',
-        message,
-        'check which robot has this address; if it has new keys, trust its new card: medulla trust --replace',
-        {
-          cause: error,
-        },
-      )
+    const opened = await openSession(options)
+    // A robot whose keys are rotated ends its sessions: the next one may need other keys.
+    let present = opened.options
+    const again = async () => {
+      const { session, options } = await openSession(present)
+      present = options
+      return session
     }
+    return new RobotClient(present, new Requests(present.robot.name, opened.session, again))
   }
 
   get robot(): { id: string; name: string } {
@@ -114,51 +111,65 @@ export class RobotClient {
   }
 
   status(): Promise<StatusReport> {
-    return this.#json('GET', '/v1/status', MAX_STATUS)
+    return this.#requests.json('GET', '/v1/status', MAX_STATUS)
   }
 
   /** The board: its handles, and the pins of the header. */
-  async board(): Promise<BoardReport> {
-    const response = await this.#send('GET', '/v1/board')
-    return JSON.parse(await this.#text(response, MAX_STATUS)) as BoardReport
+  board(): Promise<BoardReport> {
+    return this.#requests.json('GET', '/v1/board', MAX_STATUS)
   }
 
   /** Uploads `bundle` and follows the swap to its `result` event. */
   async *push(slot: string, bundle: Uint8Array, options: PushOptions = {}): Events {
     const { force = false, retry = false, digest = null, signal } = options
-    const headers: Record<string, string> = {}
-    if (force || retry) {
-      const signed = await this.sign({ order: 'push', slot, digest, force, retry })
-      headers[ORDER_HEADER] = Buffer.from(JSON.stringify(signed)).toString('base64url')
-    }
-    yield* this.#lines<PushEvent>('PUT', `/v1/slots/${slot}/program`, signal, bundle, headers)
+    const headers = force || retry ? await this.#orderHeader({ order: 'push', slot, digest, force, retry }) : {}
+    yield* this.#requests.lines<PushEvent>('PUT', `/v1/slots/${slot}/program`, signal, bundle, headers)
   }
 
   /** Signs an order with a fresh nonce of the robot: the robot carries it out once, within five minutes. */
-  async sign(wish: Wish): Promise<SignedOrder> {
+  async sign(wish: Wish, noncePath = '/v1/nonce'): Promise<SignedOrder> {
     if (this.#options.signer === undefined) throw new Error('orders need a signer')
-    const [{ nonce }, signer, { encodeJson }, { toBase64 }] = await Promise.all([
-      this.#json<{ nonce: string }>('GET', '/v1/nonce', MAX_ERROR),
+    const [{ nonce, list }, signer, { encodeJson }, { toBase64 }] = await Promise.all([
+      this.#requests.json<OrderNonce>('GET', noncePath, MAX_ANSWER),
       this.#options.signer(),
       import('../shared/bundle/strict.ts'),
       import('../shared/bundle/sshsig.ts'),
     ])
-    const order: Order = { format: 'medulla-order/2', robot: this.robot.id, nonce, ...wish }
+    const counted = list !== undefined && LIST_ORDERS.includes(wish.order) ? { list } : {}
+    const order: Order = { format: 'medulla-order/2', robot: this.robot.id, nonce, ...wish, ...counted }
     const bytes = encodeJson(order)
     return { order: Buffer.from(bytes).toString(), sig: toBase64(await signer.sign('order@medulla', bytes)) }
   }
 
   /** Sends an order, and yields the robot's answers: events, or one answer (`set`, `params` and others, as api.ts lists). */
   carryOut<T = PushEvent>(signed: SignedOrder): AsyncGenerator<T, void> {
-    return this.#lines('POST', '/v1/orders', undefined, Buffer.from(JSON.stringify(signed)))
+    return this.#requests.lines('POST', '/v1/orders', undefined, Buffer.from(JSON.stringify(signed)))
   }
 
   async *rollback(slot: string, to: { program: string; target: string; from: string | null }): Events {
     yield* this.carryOut(await this.sign({ order: 'rollback', slot, ...to }))
   }
 
+  /** Uploads a bundle of kind `runtime`; after `replacing` the robot ends the sessions. Only for owners. */
+  async *pushRuntime(bundle: Uint8Array, options: RuntimeOptions = {}): AsyncGenerator<RuntimeEvent, void> {
+    const { retry = false, restart = false, digest = null, signal } = options
+    const wish = { order: 'push-runtime', digest, retry, restart } as const
+    const headers = retry || restart ? await this.#orderHeader(wish) : {}
+    yield* this.#requests.lines<RuntimeEvent>('PUT', '/v1/runtime', signal, bundle, headers)
+  }
+
+  /** Goes back to the runtime before the present one (null: the base install). Only for owners. */
+  async *rollbackRuntime(from: string | null, to: string | null, restart = false): AsyncGenerator<RuntimeEvent, void> {
+    yield* this.carryOut<RuntimeEvent>(await this.sign({ order: 'rollback-runtime', from, to, restart }))
+  }
+
+  /** The range of counters that the robot takes for a runtime now. */
+  runtimeCounter(): Promise<CounterRange> {
+    return this.#requests.json('GET', '/v1/runtime/counter', MAX_ANSWER)
+  }
+
   stop(slot: string): AsyncGenerator<PushEvent, void> {
-    return this.#lines('POST', `/v1/slots/${slot}/stop`, undefined, new Uint8Array(0))
+    return this.#requests.stop(`/v1/slots/${slot}/stop`)
   }
 
   /** Starts the program of a stopped slot. */
@@ -168,7 +179,7 @@ export class RobotClient {
 
   /** Stops every slot at once. Nothing runs until {@link release}. */
   estop(): Events {
-    return this.#lines('POST', '/v1/estop', undefined, new Uint8Array(0))
+    return this.#requests.stop('/v1/estop')
   }
 
   /** Ends the emergency stop, and starts nothing. */
@@ -177,27 +188,83 @@ export class RobotClient {
   }
 
   /** The last `lines`, oldest first, of one slot or (null) of all; with `follow` it ends by `signal` or break. */
-  logs(slot: string | null, { lines = 100, follow, signal, ...which }: LogOptions = {}): AsyncGenerator<LogLine, void> {
+  async *logs(
+    slot: string | null,
+    { lines = 100, follow, onMark, signal, ...which }: LogOptions = {},
+  ): AsyncGenerator<LogLine, void> {
     const query = new URLSearchParams({ lines: String(lines), ...(follow ? { follow: '1' } : {}) })
     for (const [key, value] of Object.entries(which)) if (value !== undefined) query.set(key, String(value))
-    return this.#lines('GET', `/v1/${slot === null ? '' : `slots/${slot}/`}logs?${query}`, signal)
+    const path = `/v1/${slot === null ? '' : `slots/${slot}/`}logs?${query}`
+    for await (const item of this.#requests.lines<LogLine | LogMark>('GET', path, signal)) {
+      if ('mark' in item) onMark?.(item.mark)
+      else yield item
+    }
+  }
+
+  /**
+   * The log as {@link logs} with `follow`, over lost sessions too: it waits for a robot that does not answer, and goes on
+   * after the last line, without a line lost or doubled (CHANNEL 10). It ends by `signal`, or by break at a line.
+   */
+  follow(slot: string | null, { signal = new AbortController().signal, ...which }: LogOptions = {}) {
+    let attempt = 0
+    const open = async function* (client: RobotClient, options: LogOptions): AsyncGenerator<LogLine, void> {
+      for await (const line of client.logs(slot, options)) {
+        attempt = 0
+        yield line
+      }
+    }
+    const back = () => sleep(pauseBefore(attempt++), undefined, { signal }).catch(() => {})
+    return followLog((options) => open(this, options), which, back, signal)
   }
 
   /** All operators of the robot. */
   operators(): Promise<OperatorInfo[]> {
-    return this.#json('GET', '/v1/operators', MAX_STATUS)
+    return this.#requests.json('GET', '/v1/operators', MAX_STATUS)
   }
 
   /** Takes effect at once, also for open sessions. Returns the operator that was changed. */
   changeOperators(
-    wish: Extract<Wish, { order: 'add-operator' | 'change-role' | 'remove-operator' }>,
+    wish: Extract<Wish, { order: 'add-operator' | 'change-role' | 'remove-operator' | 'rotate-operator' }>,
   ): Promise<OperatorInfo> {
     return this.#ordered(wish)
   }
 
+  /** Bars a key for ever, given as fingerprint. Only for owners. */
+  revokeKey(key: string): Promise<RevokedKey> {
+    return this.#ordered({ order: 'revoke-key', key })
+  }
+
+  /** Replaces the recovery key by that with this public half. Only for owners. */
+  async setRecovery(key: string): Promise<void> {
+    await this.#ordered({ order: 'set-recovery', key })
+  }
+
+  /** Lets the key with this public half sign releases for the slot, for at most 8 hours. */
+  async delegate(slot: string, key: string, hours: number): Promise<void> {
+    await this.#ordered({ order: 'delegate', slot, key, hours })
+  }
+
+  /** The robot keeps the statement of a builder whom its board file names (BUNDLE 17). */
+  async addBuild({ statement, sig }: SignedBuild): Promise<void> {
+    await this.#ordered({ order: 'add-build', statement, sig })
+  }
+
+  /** In a session of the recovery key: `card` becomes an owner, and `next` the public half of the next recovery key. */
+  async recover(wish: Omit<Extract<Wish, { order: 'recover' }>, 'order'>): Promise<Recovered> {
+    const signed = await this.sign({ order: 'recover', ...wish }, '/v1/recovery/nonce')
+    const body = Buffer.from(JSON.stringify(signed))
+    for await (const answer of this.#requests.lines<Recovered>('POST', '/v1/recovery', undefined, body)) return answer
+    throw new Refusal('internal', 'the robot gave no answer to a recovery')
+  }
+
+  /** The robot makes new keys for channel and bundles, and ends its sessions. Only for owners. */
+  rotateKeys(): Promise<SignedCertificate> {
+    return this.#ordered({ order: 'rotate-keys' })
+  }
+
   /** The range of counters that the robot takes for a program now. */
   counter(program: string): Promise<CounterRange> {
-    return this.#json('GET', `/v1/programs/${program}/counter`, MAX_ERROR)
+    return this.#requests.json('GET', `/v1/programs/${program}/counter`, MAX_ANSWER)
   }
 
   /** Resets the floor of a program: the robot takes any counter again. Only for owners. */
@@ -207,7 +274,31 @@ export class RobotClient {
 
   /** The releases of a slot: the running one first, then newest first, then those that were never committed. */
   releases(slot: string): Promise<ReleaseInfo[]> {
-    return this.#json('GET', `/v1/slots/${slot}/releases`, MAX_ERROR)
+    return this.#requests.json('GET', `/v1/slots/${slot}/releases`, MAX_ANSWER)
+  }
+
+  /** The content of the bundle that a slot runs, as the robot has it on disk. Not verified. */
+  async bundle(slot: string): Promise<Inner & { digest: string }> {
+    const read = async (part: BundlePart, of: string | null): Promise<{ digest: string; bytes: Uint8Array }> => {
+      const pieces: Buffer[] = []
+      for (let at = 0, digest = of; ; ) {
+        const path = `/v1/slots/${slot}/bundle/${part}?offset=${at}`
+        const piece = await this.#requests.json<BundlePiece>('GET', path, MAX_PIECE)
+        const data = Buffer.from(piece.data, 'base64')
+        if (digest !== null && piece.digest !== digest) {
+          throw new Refusal('in-progress', `slot ${slot} got another program meanwhile`, 'try again')
+        }
+        digest = piece.digest
+        pieces.push(data)
+        at += data.length
+        if (at >= piece.length || data.length === 0) return { digest, bytes: Buffer.concat(pieces) }
+        if (at > LIMITS.bundle) throw new Refusal('too-large', `${part}: over ${LIMITS.bundle} bytes`)
+      }
+    }
+    const { digest, bytes: release } = await read('release', null)
+    const { bytes: signature } = await read('release.sig', digest)
+    const { bytes: payload } = await read('payload.tar.gz', digest)
+    return { digest, release, signature: Buffer.from(signature).toString('latin1'), payload }
   }
 
   /** Writes a handle that no program holds: throws `handle-leased`, `missing-handle`, `wrong-kind`, `estopped`. */
@@ -222,11 +313,11 @@ export class RobotClient {
 
   /** Keeps a spare child ready in the slot until `signal` or break: a push then takes less time. */
   spare(slot: string, signal: AbortSignal): AsyncGenerator<SpareEvent, void> {
-    return this.#lines('GET', `/v1/slots/${slot}/spare`, signal)
+    return this.#requests.lines('GET', `/v1/slots/${slot}/spare`, signal)
   }
 
   params(slot: string): Promise<ParamReport> {
-    return this.#json('GET', `/v1/slots/${slot}/params`, MAX_ERROR)
+    return this.#requests.json('GET', `/v1/slots/${slot}/params`, MAX_ANSWER)
   }
 
   /** All of the change or nothing: throws `bad-param`. When it resolves, the robot has it on disk. */
@@ -236,7 +327,7 @@ export class RobotClient {
 
   /** Names of the config values, and the programs that need them. No robot returns a value. */
   config(): Promise<ConfigReport> {
-    return this.#json('GET', '/v1/config', MAX_STATUS)
+    return this.#requests.json('GET', '/v1/config', MAX_STATUS)
   }
 
   /** Seals the value here, so that only the body of the robot can read it. Programs see it from their next start or swap. */
@@ -253,221 +344,44 @@ export class RobotClient {
 
   /** The newest `limit`, oldest first. */
   receipts(limit = 100): AsyncGenerator<SignedReceipt, void> {
-    return this.#lines('GET', `/v1/receipts?limit=${limit}`)
+    return this.#requests.lines('GET', `/v1/receipts?limit=${limit}`)
   }
 
   pins(options: PinOptions = {}): AsyncGenerator<PinChange, void> {
     const query = new URLSearchParams(options.follow ? { follow: '1' } : {})
     if (options.names !== undefined) query.set('names', options.names.join(','))
-    return this.#lines('GET', `/v1/pins?${query}`, options.signal)
+    return this.#requests.lines('GET', `/v1/pins?${query}`, options.signal)
   }
 
-  /** Closes all sessions; requests that still run fail. */
+  /**
+   * A stream of the session, as a connection to the robot's HTTP server: for what speaks HTTP itself, as
+   * `http.request({ createConnection: () => stream, … })`. A robot takes 32 streams of a session, with those of the methods here.
+   */
+  stream(): Promise<Duplex> {
+    return this.#requests.stream()
+  }
+
+  /** Opens a message channel with the program of a slot, which outlives swaps and lost sessions (CHANNEL 12). */
+  async channel(name: string, slot = 'main'): Promise<RobotChannel> {
+    const path = `/v1/slots/${slot}/channels/${name}`
+    const { RobotChannel } = await import('./messagechannel.ts')
+    const channel = await RobotChannel.open(name, (token, signal) => this.#requests.upgrade(path, token, signal))
+    this.#channels.add(channel)
+    return channel.once('close', () => this.#channels.delete(channel))
+  }
+
+  /** Closes all sessions; requests that still run fail, and channels end. */
   close(): void {
-    this.#agent.destroy()
+    for (const channel of [...this.#channels]) void channel.close({ now: true })
+    this.#requests.close()
+  }
+
+  async #orderHeader(wish: Wish): Promise<Record<string, string>> {
+    return { [ORDER_HEADER]: Buffer.from(JSON.stringify(await this.sign(wish))).toString('base64url') }
   }
 
   async #ordered<T>(wish: Wish): Promise<T> {
     for await (const answer of this.carryOut<T>(await this.sign(wish))) return answer
     throw new Refusal('internal', 'the robot gave no answer to an order')
-  }
-
-  async #json<T>(method: string, path: string, max: number, body?: Uint8Array): Promise<T> {
-    return JSON.parse(await this.#text(await this.#send(method, path, body), max)) as T
-  }
-
-  async *#lines<T>(
-    method: string,
-    path: string,
-    signal?: AbortSignal,
-    body?: Uint8Array,
-    headers: Readonly<Record<string, string>> = {},
-  ): AsyncGenerator<T, void> {
-    const response = await this.#send(method, path, body, signal, headers)
-    const splitter = new LineSplitter()
-    try {
-      response.setEncoding('utf8')
-      for await (const chunk of response as AsyncIterable<string>) {
-        const lines = splitter.push(chunk)
-        if (splitter.rest.length > MAX_LINE)
-          throw new Refusal('internal', `the robot sent a line of over ${MAX_LINE} characters`)
-        for (const line of lines) if (line) yield JSON.parse(line) as T
-      }
-      if (splitter.rest) throw new Error('the answer ends within a line')
-    } catch (error) {
-      if (!signal?.aborted) throw this.#lost(error)
-    } finally {
-      if (!response.complete) response.destroy()
-    }
-  }
-
-  /** Sends a request. Resolves with the answer once its status is 200; throws the robot's refusal otherwise. */
-  async #send(
-    method: string,
-    path: string,
-    body?: Uint8Array,
-    signal?: AbortSignal,
-    headers: Readonly<Record<string, string>> = {},
-  ): Promise<IncomingMessage> {
-    await this.#beginRequest()
-    let request: ClientRequest | undefined
-    const response = await new Promise<IncomingMessage>((resolve, reject) => {
-      request = httpRequest({
-        agent: this.#agent,
-        host: this.#options.robot.name,
-        method,
-        path,
-        headers: { ...headers, ...(body && { 'Content-Length': body.length }) },
-        ...(signal && { signal }),
-      })
-      request.once('response', resolve)
-      request.on('error', reject)
-      request.end(body)
-    }).catch((error) => {
-      this.#endRequest()
-      if (signal?.aborted) throw new Refusal('interrupted', 'interrupted', undefined, { cause: error })
-      throw this.#lost(error)
-    })
-    response.once('close', () => this.#endRequest())
-    if (response.statusCode === 200) return response
-    // a refusal may come in the middle of an upload: read it, then close the session instead of finishing the upload
-    const text = await this.#text(response, MAX_ERROR)
-    if (request && !request.writableFinished) request.destroy()
-    throw refusal(response.statusCode, text)
-  }
-
-  /**
-   * Waits for one of MAX_SESSIONS places. http.Agent does not count connections that are still being opened, so this counts
-   * requests.
-   */
-  async #beginRequest(): Promise<void> {
-    if (this.#running < MAX_SESSIONS) this.#running++
-    else await new Promise<void>((resolve) => this.#queue.push(resolve))
-  }
-
-  #endRequest(): void {
-    const next = this.#queue.shift()
-    if (next) next()
-    else this.#running--
-  }
-
-  async #text(response: IncomingMessage, max: number): Promise<string> {
-    const parts: Buffer[] = []
-    let length = 0
-    try {
-      for await (const part of response as AsyncIterable<Buffer>) {
-        length += part.length
-        if (length > max) throw new Refusal('internal', `the robot answered more than ${max} bytes`)
-        parts.push(part)
-      }
-    } catch (error) {
-      throw this.#lost(error)
-    }
-    return Buffer.concat(parts).toString()
-  }
-
-  #lost(cause: unknown): Refusal {
-    if (cause instanceof Refusal) return cause
-    const message = cause instanceof Error ? cause.message : String(cause)
-    return new Refusal(
-      'unreachable',
-      `lost the session with ${this.#options.robot.name}: ${message}`,
-      'medulla status',
-      {
-        cause,
-      },
-    )
-  }
-}
-
-/**
- * Asks the robot at an address for its name and id. The answer is not authenticated: use it to find robots, not to trust
- * them.
- */
-export function greet(host: string, port: number, timeoutMs = 3000): Promise<Greeting> {
-  return new Promise<Greeting>((resolve, reject) => {
-    const fail = (reason: string, cause?: unknown) => {
-      request.destroy()
-      reject(new Refusal('unreachable', `no robot at ${host}:${port}: ${reason}`, 'check that the robot is on and the address is right: medulla robots', { cause })) // biome-ignore format: one statement
-    }
-    const request = httpRequest({
-      host,
-      port,
-      path: '/',
-      agent: false,
-      timeout: timeoutMs,
-      maxHeaderSize: MAX_GREETING,
-    })
-    const timer = setTimeout(() => fail(`no answer in ${timeoutMs} ms`), timeoutMs)
-    request.on('error', (error) => fail(error.message, error))
-    request.on('close', () => clearTimeout(timer))
-    request.on('response', (response) => {
-      let text = ''
-      response.setEncoding('utf8')
-      response.on('error', (error) => fail(error.message, error))
-      response.on('data', (part: string) => {
-        text += part
-        if (text.length > MAX_GREETING) fail('its greeting is too long')
-      })
-      response.on('end', () => {
-        const greeting = parseGreeting(text)
-        if (greeting) resolve(greeting)
-        else fail('something else answers there')
-      })
-    })
-    request.end()
-  })
-}
-
-function parseGreeting(text: string): Greeting | null {
-  try {
-    const { name, id, version, protocol } = JSON.parse(text) as Record<string, unknown>
-    if (typeof name !== 'string' || typeof id !== 'string' || typeof version !== 'string') return null
-    return protocol === PROTOCOL ? { name, id, version, protocol } : null
-  } catch {
-    return null
-  }
-}
-
-function refusal(status: number | undefined, text: string): Refusal {
-  try {
-    const { code, message, hint } = (JSON.parse(text) as ErrorBody).error
-    if (typeof message === 'string' && (REFUSAL_CODES as readonly string[]).includes(code)) {
-      return new Refusal(code as RefusalCode, message, typeof hint === 'string' ? hint : undefined)
-    }
-  } catch {
-    // not the JSON of a robot: an internal error below
-  }
-  return new Refusal('internal', `the robot answered ${status}`)
-}
-
-class SessionAgent extends Agent {
-  readonly #options: ConnectOptions
-  #first: SecureSocket | undefined
-
-  constructor(options: ConnectOptions, first: SecureSocket) {
-    super({ keepAlive: true, maxSockets: MAX_SESSIONS, maxFreeSockets: MAX_SESSIONS })
-    this.#options = options
-    this.#first = first
-    first.unref() // an idle client keeps no process alive
-    first.on('error', () => {}) // a loss before the first request is reported by that request
-  }
-
-  override createConnection(_: unknown, callback?: (error: Error | null, stream: Duplex) => void): undefined {
-    const first = this.#first
-    this.#first = undefined
-    const open = first && !first.destroyed ? Promise.resolve(first) : connectSession(this.#options)
-    open.then(
-      (socket) => {
-        socket.ref()
-        callback?.(null, socket)
-      },
-      (error) => callback?.(error, undefined as unknown as Duplex),
-    )
-  }
-
-  override destroy(): void {
-    this.#first?.destroy()
-    super.destroy()
   }
 }

@@ -189,7 +189,10 @@ export class Describer {
     const last = this.#output.trim().split('\n').at(-1)
     if (answer === '' || answer.startsWith(ENTER)) {
       const [where, place] = inRun ? ['in run', 'run'] : ['while loading', 'its top level']
-      fail(`the program ended ${where}${last ? `: ${last}` : ''}`, `keep process.exit out of ${place}`)
+      const { signalCode } = this.#child
+      const by = signalCode === null ? '' : ` by ${signalCode}`
+      const hint = signalCode === null ? `keep process.exit out of ${place}` : 'is the memory of this computer full?'
+      fail(`the program ended ${where}${by}${last ? `: ${last}` : ''}`, hint)
     }
     const parsed: unknown = JSON.parse(answer)
     if (!isObject(parsed)) return fail('the program wrote to descriptor 3, which the build uses')

@@ -15,6 +15,8 @@ export interface Source {
   entry: string
   program: string
   version: string
+  /** the name in package.json, with its scope; without one, that of the program */
+  path: string
   /** patterns of the files that the bundle contains besides code */
   assets: string[]
   /** the program whose state this one takes over: `"medulla": { "takesStateOf": "old-name" }` in package.json */
@@ -47,7 +49,8 @@ export function findSource(path: string, opts: { program?: string; version?: str
   if (takesStateOf !== null && !(typeof takesStateOf === 'string' && NAME_PATTERN.test(takesStateOf))) {
     throw failed(`takesStateOf: expected the name of a program, got ${JSON.stringify(takesStateOf)}`)
   }
-  return { root, entry, program, version, assets: assetPatterns(about.medulla), takesStateOf }
+  const ownPath = typeof about.name === 'string' ? about.name : program
+  return { root, entry, program, version, path: ownPath, assets: assetPatterns(about.medulla), takesStateOf }
 }
 
 /**

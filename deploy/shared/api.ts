@@ -7,15 +7,21 @@
  * | GET /v1/status | observer | | StatusReport |
  * | GET /v1/board | observer | | BoardReport (board.ts) |
  * | PUT /v1/slots/:slot/program | operator | bundle, Content-Length required; for force and retry the header Medulla-Order, base64url of a SignedOrder as JSON | NDJSON of PushEvent |
+ * | PUT /v1/runtime | owner | bundle of kind runtime, as above | NDJSON of RuntimeEvent: after `replacing` the robot ends the session |
+ * | GET /v1/runtime/counter | observer | | CounterRange of the runtime |
  * | GET /v1/operators | operator | | OperatorInfo[] |
- * | GET /v1/nonce | operator | | `{"nonce": "…"}`, for one order |
- * | POST /v1/orders | operator | SignedOrder | NDJSON: of PushEvent (start, rollback, release), one PinChange (set), one ParamReport (params), one ConfigInfo (set-config, unset-config), one OperatorInfo (the three of operators), one CounterRange (reset-floor) |
+ * | GET /v1/nonce | operator | | OrderNonce, for one order |
+ * | POST /v1/orders | operator | SignedOrder | NDJSON: of PushEvent (start, rollback, release), of RuntimeEvent (rollback-runtime), one PinChange (set), one ParamReport (params), one ConfigInfo (set-config, unset-config), one OperatorInfo (add-operator, change-role, remove-operator, rotate-operator), one RevokedKey (revoke-key), `{}` (set-recovery, delegate, add-build), one SignedCertificate (rotate-keys), one CounterRange (reset-floor) |
+ * | GET /v1/recovery/nonce | recovery | | OrderNonce, for one order |
+ * | POST /v1/recovery | recovery | SignedOrder | NDJSON of one Recovered |
  * | POST /v1/slots/:slot/stop | observer | | NDJSON of PushEvent |
  * | POST /v1/estop | observer | | NDJSON of PushEvent |
  * | GET /v1/slots/:slot/releases | observer | | ReleaseInfo[]: the running release, then newest first, then those never committed |
- * | GET /v1/slots/:slot/logs?lines=N&follow=1&since=TIME&ago=MS&level=LEVEL | observer | | NDJSON of LogLine |
+ * | GET /v1/slots/:slot/bundle/:part?offset=N | operator | | BundlePiece: of the release that the slot runs, as it was installed |
+ * | GET /v1/slots/:slot/logs?lines=N&follow=1&since=TIME&ago=MS&level=LEVEL&after=CURSOR | observer | | NDJSON of LogLine; with follow, one LogMark after the stored lines (CHANNEL 10) |
  * | GET /v1/logs | observer | | the same, of all slots |
  * | GET /v1/slots/:slot/params | observer | | ParamReport |
+ * | GET /v1/slots/:slot/channels/:name | operator | Upgrade: medulla-channel | 101, then frames of a message channel (CHANNEL 12) |
  * | GET /v1/config | observer | | ConfigReport, without any value |
  * | GET /v1/slots/:slot/spare | operator | | NDJSON of SpareEvent; the slot keeps a spare child while the request is open |
  * | GET /v1/programs/:program/counter | observer | | CounterRange |
@@ -24,10 +30,23 @@
  *
  * A request that is refused before streaming starts is answered with a 4xx and {@link ErrorBody}.
  */
-import type { SignedCertificate } from './cert.ts'
 import type { RefusalCode } from './errors.ts'
 
-export const PROTOCOL = 'medulla/1'
+export type {
+  OperatorInfo,
+  Order,
+  OrderNonce,
+  ParamChange,
+  PeerRole,
+  Recovered,
+  RevokedKey,
+  Role,
+  SignedOrder,
+  Wish,
+} from './orders.ts'
+export { ROLE_RANK } from './orders.ts'
+
+export const PROTOCOL = 'medulla/2'
 /** The header of a push that carries an order. */
 export const ORDER_HEADER = 'medulla-order'
 export const DEFAULT_PORT = 7171
@@ -128,6 +147,11 @@ export interface Receipt {
   /** Time during which no program could write, in ms; null when there was no switch. */
   gapMs: number | null
   /**
+   * Of a start from the disk: the time in which the stored files were read, hashed and unpacked in memory, in ms. Absent for the
+   * files of a push, which were verified in its phase `verify`.
+   */
+  checkMs?: number
+  /**
    * From the revocation of the old program's handles to its confirmed stop, in ms. In this time only its SDK keeps it from
    * writing.
    */
@@ -163,6 +187,14 @@ export type PushEvent =
       receipt?: Receipt
     }
 
+/** A push or rollback of the runtime. */
+export type RuntimeEvent =
+  | Extract<PushEvent, { event: 'phase' }>
+  /** It was refused. */
+  | Extract<PushEvent, { event: 'result' }>
+  /** The runtime is replaced: the session ends, and StatusReport.runtime says how it went. Digest null: the base install. */
+  | { event: 'replacing'; from: string | null; to: string | null; version: string }
+
 /** How late the edges of all software PWM of the robot were; every edge is counted. */
 export interface Lateness {
   edges: number
@@ -193,6 +225,10 @@ export interface SlotStatus {
   lastError?: string
   /** What the slot waits for, and how to help; until then its program is not started again (HANDOVER 9.9). */
   waits?: string
+  /** A stored release was changed on disk, and another one was started instead (HANDOVER 9.13); until the next commit. */
+  alarm?: string
+  /** As in the receipt of the last start of the running program. */
+  checkMs?: number
   /** A suggestion for the next command. */
   hint?: string
   previous?: string
@@ -212,11 +248,43 @@ export interface StatusReport {
   clockSynced: boolean
   /** How the process that reads the network is confined; absent from older robots. */
   endpoint?: EndpointReport
+  /** Absent from older robots. */
+  runtime?: RuntimeReport
   /** Latched: nothing runs until an operator releases it. */
   estop: { since: string; reason: string } | null
+  /** Absent: no pairing window is open. */
+  pairing?: PairingReport
   uptimeMs: number
   head: { seq: number; digest: string }
   slots: SlotStatus[]
+  /** Records of the robot that were changed on disk, and were not used (HANDOVER 9.13). */
+  alarms?: readonly string[]
+}
+
+/** An open pairing window (CHANNEL 9): whoever types its code becomes an operator. The code is shown on the robot only. */
+export interface PairingReport {
+  /** ISO time by the robot's clock. */
+  until: string
+  /** Wrong codes that it still takes. */
+  tries: number
+}
+
+/** The runtime of a robot: what runs, and what it can go back to. Digest null: the base install. */
+export interface RuntimeReport {
+  version: string
+  digest: string | null
+  /** When it was chosen; null: the runtime of this robot was never replaced. */
+  since: string | null
+  /** It was healthy after its start. Until then it may still be undone. */
+  confirmed: boolean
+  /** Version of the base install. */
+  base: string
+  /** Null: there is none. */
+  previous: { version: string; digest: string | null } | null
+  /** Runtimes that were undone, newest first. */
+  failed: { version: string; digest: string; reason: string; time: string }[]
+  /** Why no program is started (HANDOVER 17.9). */
+  minimal?: string
 }
 
 export interface EndpointReport {
@@ -228,13 +296,22 @@ export interface EndpointReport {
   seccomp: boolean
 }
 
+/** `LOG-NUMBER`: a log, and the number of a line in it. */
+export const LOG_CURSOR = /^[0-9a-f]{12}-\d{1,15}$/
+
 export interface LogLine {
+  /** The place of the line in the robot's log, for `after` (CHANNEL 10.1). */
+  cursor: string
   time: string
   slot: string
   stream: 'stdout' | 'stderr' | 'log' | 'runtime'
   level?: string
   text: string
   fence: number
+}
+/** In a followed log, once: every line up to this cursor was sent, if it was asked for (CHANNEL 10.3). */
+export interface LogMark {
+  mark: string
 }
 /**
  * Whether a spare child is ready for the next program of the slot, which then starts sooner; `reason` says why there is
@@ -278,6 +355,21 @@ export interface ReleaseInfo {
   runsMs?: number
 }
 
+/** The parts of an installed bundle. */
+export const BUNDLE_PARTS = ['release', 'release.sig', 'payload.tar.gz'] as const
+export type BundlePart = (typeof BUNDLE_PARTS)[number]
+/** Most bytes of one piece. */
+export const BUNDLE_PIECE = 128 * 1024
+/** A piece of one part, which the robot does not check: whoever reads the bundle verifies signature and hashes. */
+export interface BundlePiece {
+  /** of the release that the slot runs, or would start */
+  digest: string
+  /** of the whole part, in bytes */
+  length: number
+  /** base64 of at most BUNDLE_PIECE bytes, from the offset on */
+  data: string
+}
+
 /** How a release ran in its slot (HANDOVER 7.11). */
 export interface ReleaseRun {
   /** Lower bound of its longest run. */
@@ -314,8 +406,6 @@ export interface ParamReport {
   version: string
   params: ParamInfo[]
 }
-/** A change takes effect as a whole, or not at all (HANDOVER 11.2). */
-export type ParamChange = { set: Record<string, number | boolean | string> } | { reset: string[] | 'all' }
 
 /**
  * The recipient of config values, as exact JSON text, signed by the robot: base64 SSHSIG blob, namespace `config@medulla`
@@ -339,62 +429,3 @@ export interface ConfigReport {
   key: SignedConfigKey
   values: ConfigInfo[]
 }
-
-/** An operator of the robot. */
-export interface OperatorInfo {
-  name: string
-  role: Role
-  fingerprint: string
-}
-
-/** The contents of an order, without robot and nonce. Digests are those of releases, `sha256:…`. */
-export type Wish =
-  | { order: 'start'; slot: string }
-  /**
-   * `target` is a release of `program`; `from` is the release that the slot ran, or would have started, when the operator
-   * gave the order
-   */
-  | { order: 'rollback'; slot: string; program: string; target: string; from: string | null }
-  /** a handle that no program holds */
-  | { order: 'set'; handle: string; value: number }
-  /**
-   * on a simulated board only: presses an input to a level, as its program reads it, or changes what a chip senses; `value` is
-   * JSON, null releases an input
-   */
-  | { order: 'poke'; handle: string; what: string | null; value: string }
-  | { order: 'params'; slot: string; change: ParamChange }
-  /** `sealed`: the value, sealed to the robot's config key, in base64 (BUNDLE 13) */
-  | { order: 'set-config'; name: string; sealed: string }
-  | { order: 'unset-config'; name: string }
-  /** ends the emergency stop */
-  | { order: 'release' }
-  /** comes with a push; `digest` is null when the laptop cannot open the bundle */
-  | { order: 'push'; slot: string; digest: string | null; force: boolean; retry: boolean }
-  /** only from owners, as the next three; `operator` is a fingerprint, `key` the line of a .pub file */
-  | {
-      order: 'add-operator'
-      card: SignedCertificate | null
-      key: string | null
-      name: string | null
-      role: Role | null
-    }
-  | { order: 'change-role'; operator: string; role: Role }
-  | { order: 'remove-operator'; operator: string }
-  /** the robot takes any counter of `program` again */
-  | { order: 'reset-floor'; program: string }
-export type Order = Wish & {
-  format: 'medulla-order/2'
-  robot: string
-  /** from `GET /v1/nonce`, for one order */
-  nonce: string
-}
-export interface SignedOrder {
-  /** exact JSON text of an {@link Order} */
-  order: string
-  /** base64 SSHSIG blob, namespace `order@medulla` */
-  sig: string
-}
-
-export type Role = 'owner' | 'operator' | 'observer'
-/** A role may do everything that a role of lower rank may. */
-export const ROLE_RANK: Readonly<Record<Role, number>> = { observer: 1, operator: 2, owner: 3 }

@@ -2,7 +2,14 @@
 
 import { LIMITS } from './bundle/limits.ts'
 import { parseRecipient } from './bundle/seal.ts'
-import { decodePublicKey, fingerprint, PUBLIC_KEY_PATTERN, toBase64, verifyBase64 } from './bundle/sshsig.ts'
+import {
+  decodePublicKey,
+  fingerprint,
+  PERSON_KEY_PATTERN,
+  PUBLIC_KEY_PATTERN,
+  toBase64,
+  verifyBase64,
+} from './bundle/sshsig.ts'
 import { encodeJson, readJson } from './bundle/strict.ts'
 import { Refusal } from './errors.ts'
 import type { Signer } from './keys.ts'
@@ -12,7 +19,7 @@ export interface Certificate {
   format: 'medulla-cert/1'
   subject: 'robot' | 'operator'
   name: string
-  /** `ssh-ed25519 …`; its fingerprint is the id */
+  /** `ssh-ed25519 …`, of operators also `sk-ssh-ed25519@openssh.com …`; its fingerprint is the id */
   key: string
   /** base64 X25519 public key of the channel */
   noise: string
@@ -63,7 +70,8 @@ function parseCertificate(bytes: Uint8Array): Certificate {
   const subject = read.oneOf('subject', ['robot', 'operator'])
   // a robot has an age key, an operator has none (BUNDLE 3.1)
   read.keys(['format', 'subject', 'name', 'key', 'noise', 'created', ...(subject === 'robot' ? ['age'] : [])])
-  const key = read.text('key', PUBLIC_KEY_PATTERN, 80)
+  // a robot signs by itself: nobody could touch its token
+  const key = read.text('key', subject === 'robot' ? PUBLIC_KEY_PATTERN : PERSON_KEY_PATTERN, 230)
   decodePublicKey(key)
   const noise = read.text('noise', NOISE, 44)
   const raw = Buffer.from(noise, 'base64')

@@ -1,6 +1,6 @@
 /**
  * Seals and opens config values, which a robot keeps for its programs. Invariant: only the body of the robot can read a sealed
- * value, and nobody who forwards it (BUNDLE 13; test/bundle/configvalue.test.ts, test/e2e/config.test.ts).
+ * value, and nobody who forwards it (BUNDLE 13; test/deploy/shared/configvalue.test.ts, test/e2e/config.test.ts).
  */
 import type { SignedConfigKey } from './api.ts'
 import { LIMITS } from './bundle/limits.ts'

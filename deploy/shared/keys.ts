@@ -7,16 +7,18 @@ import { chmod, link, mkdir, open, readFile, stat, unlink, writeFile } from 'nod
 import { dirname } from 'node:path'
 import { decodePublicKey, fingerprint, signBlob } from './bundle/sshsig.ts'
 import { Refusal } from './errors.ts'
-import { makeSshKey, parseSshKey } from './sshkey.ts'
+import { makeSshKey, parseSshKey, signingKeyOf } from './sshkey.ts'
 import { signWithSshKeygen } from './sshkeygen.ts'
 
 export { fingerprint } from './bundle/sshsig.ts'
 
 export interface Signer {
-  /** `ssh-ed25519 AAAA…`, no comment */
+  /** `ssh-ed25519 AAAA…` or `sk-ssh-ed25519@openssh.com AAAA…`, no comment */
   publicKey: string
   /** `SHA256:…` */
   fingerprint: string
+  /** ssh-keygen signs, with an agent, a token or after asking for a passphrase: a signature may need the person. */
+  isExternal?: true
   /** Armored SSHSIG. */
   sign(namespace: string, message: Uint8Array): Promise<string>
 }
@@ -27,7 +29,7 @@ const MAX_KEY_FILE = 16 * 1024
 
 /**
  * `path` is an OpenSSH ed25519 private key, or the `.pub` of one that an agent holds. A plain key signs in this process.
- * With an encrypted one ssh-keygen signs: it takes the key from the agent or asks on the terminal. Throws `no-key` or
+ * With an encrypted one, or one in a FIDO token, ssh-keygen signs: it takes the key from the agent or asks on the terminal. Throws `no-key` or
  * `passphrase`.
  */
 export async function loadSigner(path: string): Promise<Signer> {
@@ -59,10 +61,17 @@ export function keySigner(publicKey: string, privateKey: KeyObject): Signer {
   }
 }
 
+/** The signer whose private key is this seed of 32 bytes. */
+export function seedSigner(seed: Uint8Array): Signer {
+  const { publicKey, privateKey } = signingKeyOf(seed)
+  return keySigner(publicKey, privateKey)
+}
+
 function agentSigner(publicKey: string, path: string): Signer {
   return {
     publicKey,
     fingerprint: fingerprint(publicKey),
+    isExternal: true,
     sign: (namespace, message) => signWithSshKeygen(path, publicKey, namespace, message),
   }
 }

@@ -1,6 +1,7 @@
 /**
  * Verifies the robot's log of receipts. Invariant: entries that verify were signed by the robot, without a gap from the first
- * given entry to the returned head, and contain the heads that are already known (HANDOVER 8.20; test/store/receipts.test.ts).
+ * given entry to the returned head, and contain the heads that are already known (HANDOVER 8.20;
+ * test/runtime/store/receipts.test.ts).
  *
  * Each entry is signed, and has its number and the digest of the exact text of the entry before. The entries alone cannot show
  * that the end of a log is missing: the head that was seen earlier, or that the robot reports, shows it.

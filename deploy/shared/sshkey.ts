@@ -3,12 +3,12 @@
  * (BUNDLE 2.5).
  */
 import { createPrivateKey, createPublicKey, type KeyObject, randomBytes } from 'node:crypto'
-import { encodePublicKey, field, Reader, u32 } from './bundle/sshsig.ts'
+import { decodePublicKey, encodePublicKey, field, Reader, u32 } from './bundle/sshsig.ts'
 import { Refusal } from './errors.ts'
 
 export interface SshKey {
   publicKey: string
-  /** null: encrypted */
+  /** null: encrypted, or in a FIDO token */
   privateKey: KeyObject | null
 }
 
@@ -18,6 +18,7 @@ const END = '-----END OPENSSH PRIVATE KEY-----'
 const PKCS8_ED25519 = Buffer.from('302e020100300506032b657004220420', 'hex')
 const SPKI_BYTES = 12
 const KEY_TYPE = 'ssh-ed25519'
+const TOKEN_KEY_TYPE = 'sk-ssh-ed25519@openssh.com'
 
 /** Throws `no-key`; the message contains no part of the key. */
 export function parseSshKey(text: string): SshKey {
@@ -42,7 +43,13 @@ function parse(text: string): SshKey {
   if (read.u32() !== 1) throw new Refusal('no-key', 'expected one key in the file')
   const outer = new Reader(read.field())
   const type = outer.field().toString('latin1')
-  // one key type, so that signatures have one form (BUNDLE 2.1)
+  if (type === TOKEN_KEY_TYPE) {
+    const [bytes, application] = [outer.field(), outer.field()]
+    const line = `${type} ${Buffer.concat([field(type), field(bytes), field(application)]).toString('base64')}`
+    decodePublicKey(line)
+    return { publicKey: line, privateKey: null }
+  }
+  // one kind of key, so that signatures have one form (BUNDLE 2.1)
   if (type !== KEY_TYPE)
     throw new Refusal('no-key', `expected a key of type ${KEY_TYPE}, got ${JSON.stringify(type.slice(0, 48))}`)
   const key = outer.field()
@@ -67,6 +74,12 @@ function privateKeyOf(seed: Uint8Array): KeyObject {
 
 function rawPublicKey(privateKey: KeyObject): Buffer {
   return createPublicKey(privateKey).export({ format: 'der', type: 'spki' }).subarray(SPKI_BYTES)
+}
+
+/** The signing key of a seed; any 32 bytes are a seed (RFC 8032, 5.1.5). */
+export function signingKeyOf(seed: Uint8Array): { publicKey: string; privateKey: KeyObject } {
+  const privateKey = privateKeyOf(seed)
+  return { publicKey: encodePublicKey(rawPublicKey(privateKey)), privateKey }
 }
 
 /** Makes a key: the line of its .pub file without comment, and the text of its private file. */

@@ -3,7 +3,7 @@
  * (BUNDLE 2.6).
  */
 import { spawn } from 'node:child_process'
-import { verify } from './bundle/sshsig.ts'
+import { isTokenKey, verify } from './bundle/sshsig.ts'
 import { Refusal } from './errors.ts'
 
 const MAX_OUTPUT = 16 * 1024
@@ -18,7 +18,11 @@ export async function signWithSshKeygen(
   namespace: string,
   message: Uint8Array,
 ): Promise<string> {
-  const child = spawn('ssh-keygen', ['-Y', 'sign', '-n', namespace, '-f', path], { stdio: ['pipe', 'pipe', 'pipe'] })
+  // ssh-keygen itself tells the person to touch the token, on this terminal.
+  const touched = isTokenKey(publicKey)
+  const child = spawn('ssh-keygen', ['-Y', 'sign', '-n', namespace, '-f', path], {
+    stdio: ['pipe', 'pipe', touched ? 'inherit' : 'pipe'],
+  })
   const [out, err]: [string[], string[]] = [[], []]
   let size = 0
   const collect = (into: string[]) => (part: Buffer) => {
@@ -26,10 +30,10 @@ export async function signWithSshKeygen(
     if (size > MAX_OUTPUT) child.kill()
     else into.push(part.toString('latin1'))
   }
-  child.stdout.on('data', collect(out))
-  child.stderr.on('data', collect(err))
-  child.stdin.on('error', () => {}) // ssh-keygen may end without reading; its exit code says why
-  child.stdin.end(message)
+  child.stdout?.on('data', collect(out))
+  child.stderr?.on('data', collect(err))
+  child.stdin?.on('error', () => {}) // ssh-keygen may end without reading; its exit code says why
+  child.stdin?.end(message)
   const code = await new Promise<number | null>((resolve, reject) => {
     child.on('error', (cause) => {
       const hint = 'install OpenSSH, or use a key without a passphrase: medulla keygen'
@@ -49,7 +53,9 @@ export async function signWithSshKeygen(
     throw new Refusal(
       'no-key',
       `ssh-keygen: ${lastLine || `ended with ${code}`}`,
-      `check that ${path} is in your agent: ssh-add -l`,
+      touched
+        ? `plug in the security key of ${path}, and touch it when ssh-keygen asks`
+        : `check that ${path} is in your agent: ssh-add -l`,
     )
   const armored = out.join('')
   // an agent may sign with another key, or an ssh-keygen write another form: refuse that here, not on the robot

@@ -1,14 +1,14 @@
 /**
  * Parses the board file, which maps handle names to hardware (HANDLES 8). A mistake throws BoardError.
  *
- * Invariant: a parsed board has every default filled in, and no line or address twice (test/drivers/board.test.ts).
+ * Invariant: a parsed board has every default filled in, and no line or address twice (test/drivers/board/board.test.ts).
  */
 import * as z from 'zod'
 import { BoardError } from '../errors.ts'
 import { type Document, JsonError, parseJson } from '../json.ts'
 import { checkChip, checkEstop, checkPlaces, checkSoftware, checkWires } from './checks.ts'
-import { complete } from './entries.ts'
-import { mistake } from './mistake.ts'
+import { completeEntry } from './entries.ts'
+import { boardErrorOf } from './mistake.ts'
 import { gpioChipOf } from './models.ts'
 import { board, DEFAULT_TIMING, type ParsedBoard } from './schema.ts'
 import type { Board, BoardHandle } from './types.ts'
@@ -40,13 +40,23 @@ function read(text: string, file: string): Document {
   }
 }
 
+function withCount({
+  count,
+  builders,
+}: {
+  count?: number | undefined
+  builders: string[]
+}): NonNullable<Board['requireReproduced']> {
+  return { count: count ?? builders.length, builders }
+}
+
 function boardOf(json: unknown, file: string): Board {
   const parsed = board.safeParse(json, { reportInput: true })
-  if (!parsed.success) throw mistake(file, json, parsed.error.issues[0] as z.core.$ZodIssue)
-  const { $schema: _, name, chip: given, estop, handles: entries, ...rest } = parsed.data
+  if (!parsed.success) throw boardErrorOf(file, json, parsed.error.issues[0] as z.core.$ZodIssue)
+  const { $schema: _, name, chip: given, estop, requireReproduced, handles: entries, ...rest } = parsed.data
   const handles: Record<string, BoardHandle> = Object.create(null)
   for (const name in entries) {
-    handles[name] = complete(file, rest.model, name, entries[name] as ParsedBoard['handles'][string])
+    handles[name] = completeEntry(file, rest.model, name, entries[name] as ParsedBoard['handles'][string])
   }
   const chip = given ?? gpioChipOf(rest.model)
   const result: Board = {
@@ -54,6 +64,8 @@ function boardOf(json: unknown, file: string): Board {
     ...(name === undefined ? {} : { name }),
     ...(chip === undefined ? {} : { chip }),
     ...(estop === undefined ? {} : { estop }),
+    // without a count, all of the builders must agree
+    ...(requireReproduced === undefined ? {} : { requireReproduced: withCount(requireReproduced) }),
     handles,
   }
   checkPlaces(file, result)

@@ -14,7 +14,7 @@ type Model = Board['model']
 type Fail = (key: string, message: string, fix: string) => BoardError
 
 /** Returns the complete entry. Throws BoardError for values that do not go together. */
-export function complete(file: string, model: Model, name: string, given: Given): BoardHandle {
+export function completeEntry(file: string, model: Model, name: string, given: Given): BoardHandle {
   const fail: Fail = (key, message, fix) => new BoardError(file, `handles.${name}.${key}`, message, fix)
   switch (given.kind) {
     case 'output':

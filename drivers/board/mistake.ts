@@ -24,7 +24,7 @@ export function suggest(got: string, known: readonly string[]): string {
 }
 
 /** `knownKeys` lists the keys that the object at `path` may have, for the suggestion after an unknown key. */
-export function mistake(
+export function boardErrorOf(
   file: string,
   json: unknown,
   issue: Issue,

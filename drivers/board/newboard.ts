@@ -1,12 +1,15 @@
 /**
  * Writes a new board file, with explanations and examples as comments.
  *
- * Invariant: the file parses, also without the `//` of any example (HANDLES 8.8; test/drivers/newboard.test.ts).
+ * Invariant: the file parses, also without the `//` of any example (HANDLES 8.8; test/drivers/board/newboard.test.ts).
  * A comment that begins with a name in double quotes is an example; every other comment is prose.
  */
 import { header } from './header.ts'
 import { type Model, pwmLines } from './models.ts'
 import { DEFAULT_LIMITS, DEFAULT_TIMING } from './schema.ts'
+
+/** A public key that nobody has. */
+const EXAMPLE_KEY = 'AAAAC3NzaC1lZDI1NTE5AAAAI'.padEnd(68, 'A')
 
 const INDENT = '    '
 
@@ -134,6 +137,8 @@ export function newBoard(model: Model): string {
     '  // "memoryReserveMb": 64,',
     '  // slots whose programs may use the network',
     '  // "network": ["main"],',
+    '  // programs are started only if these builders have signed them (or "count" of them): keys, as in a .pub file',
+    `  // "requireReproduced": { "builders": ["${EXAMPLE_KEY}"] },`,
     ...(real
       ? ['  // start programs even without confinement; status and receipts say so', '  // "unconfined": true,']
       : []),

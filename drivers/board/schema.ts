@@ -207,6 +207,33 @@ export const limits = z.strictObject({
 
 export const estop = z.strictObject({ input: z.string(), level: level.default(0) })
 
+const BUILDER_HELP = 'expected a public key, as "ssh-ed25519 AAAA…", without a comment'
+/** The 32 bytes of the key itself, which are the second field of both types of key. */
+const keyBytes = (line: string) => {
+  const blob = Buffer.from(line.slice(line.indexOf(' ') + 1), 'base64')
+  const at = 4 + blob.readUInt32BE(0)
+  return blob.subarray(at, at + 36).toString('hex')
+}
+/** The type of the key may be left away. */
+const builderKey = z
+  .string()
+  .regex(
+    /^(?:(?:ssh-ed25519 )?[A-Za-z0-9+/]{68}|sk-ssh-ed25519@openssh\.com [A-Za-z0-9+/]{96,192}={0,2})$/,
+    BUILDER_HELP,
+  )
+  .transform((key) => (key.includes(' ') ? key : `ssh-ed25519 ${key}`))
+const reproduction = z
+  .strictObject({
+    count: whole(1, 16, 'expected how many builders must agree, from 1 to 16').optional(),
+    builders: z
+      .array(builderKey)
+      .min(1)
+      .max(16)
+      // One key in two forms, as one of a token and one in software, is one builder (BUNDLE 17.2).
+      .refine((keys) => new Set(keys.map(keyBytes)).size === keys.length, 'expected each builder once'),
+  })
+  .refine(({ count = 1, builders }) => count <= builders.length, 'expected at least as many builders as count says')
+
 export const board = z.strictObject({
   $schema: z.string().optional(),
   name: z.string().min(1).max(64).optional(),
@@ -220,6 +247,7 @@ export const board = z.strictObject({
   unconfined: z.boolean().default(false),
   estop: estop.optional(),
   network: z.array(slotName).default([]),
+  requireReproduced: reproduction.optional(),
   limits: limits.default({ ...DEFAULT_LIMITS }),
 })
 

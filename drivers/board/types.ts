@@ -170,5 +170,7 @@ export interface Board {
   estop?: { input: string; level: Level }
   /** Slots whose programs may use the network. */
   network: string[]
+  /** Only programs are started that `count` of these builders have signed; `builders` are public keys. */
+  requireReproduced?: { count: number; builders: string[] }
   limits: Limits
 }

@@ -19,7 +19,7 @@ export interface LineInfo {
 }
 
 /** The open descriptors and the state of a handle, from which the next body's backend continues it (HANDLES 3.9). */
-export interface Kept {
+export interface KeptHandle {
   readonly fds: readonly number[]
   readonly value?: number
   readonly fence: number
@@ -57,7 +57,7 @@ export interface HandleInfo {
   readonly edges: number | null
   /** Writes that were refused for their fencing number. */
   readonly staleWrites: number
-  readonly kept: Kept
+  readonly kept: KeptHandle
   /** Software PWM only. */
   readonly lateness?: Lateness
 }
@@ -98,13 +98,18 @@ export interface Backend {
   /** Opens the resource exclusively and drives the initial value. Throws `busy` when its line or name is in use. */
   open(name: string, id: number, entry: BoardHandle): OwnedHandle
   /** Continues a handle on descriptors that were kept open: opens no device and writes nothing. */
-  adopt(name: string, id: number, entry: BoardHandle, kept: Kept): OwnedHandle
+  adopt(name: string, id: number, entry: BoardHandle, kept: KeptHandle): OwnedHandle
   info(name: string): HandleInfo | null
   /**
    * From now on programs may use fences up to `fence`, and on the handles `names` none below it (HANDLES 3.5). Earlier
    * writes still take effect. Call it before a program receives its fence. Names that are not open are skipped.
    */
   advance(fence: number, names: readonly string[]): void
+  /**
+   * Names of the driven handles that changed between two times of CLOCK_MONOTONIC (ns), once for each change; null when
+   * they are not known any more. Absent where programs write to the hardware directly.
+   */
+  changesBetween?(fromNs: number, toNs: number): string[] | null
   /** Closes every handle that is still open. Idempotent. */
   close(): void
 }

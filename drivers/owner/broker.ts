@@ -2,7 +2,7 @@
  * The broker: serves the hardware requests that a child sends over its socket (HANDLES 7).
  *
  * Invariant: a child reaches only the handles granted to it, only with its own fence, and a malformed request ends only
- * its own socket (test/drivers/broker.test.ts).
+ * its own socket (test/drivers/owner/broker.test.ts).
  */
 import type { Duplex } from 'node:stream'
 import { HardwareError, hardwareFault } from '../errors.ts'
@@ -14,16 +14,22 @@ import type { OwnedHandle } from './backend.ts'
  */
 const MAX_UNREAD = 256 * 1024
 
+export interface BrokerService {
+  end(): void
+  /** The part of a request that was read: the next service begins with it. */
+  unread(): Uint8Array
+}
+
 /**
  * Serves one child until its socket ends. `maxFence` is called for each request and returns the child's fencing number,
- * below 0 while the child has none. The returned function ends the service.
+ * below 0 while the child has none.
  */
 export function serveBroker(
   socket: Duplex,
   granted: ReadonlyMap<number, OwnedHandle>,
   maxFence: () => number,
-  options: { onMalformed?: (reason: string) => void } = {},
-): () => void {
+  options: { onMalformed?: (reason: string) => void; unread?: Uint8Array } = {},
+): BrokerService {
   const reader = new RequestReader()
   const end = (reason?: string) => {
     if (socket.destroyed) return
@@ -31,7 +37,7 @@ export function serveBroker(
     if (reason !== undefined) options.onMalformed?.(reason)
   }
   socket.on('error', () => end())
-  socket.on('data', (chunk: Uint8Array) => {
+  const take = (chunk: Uint8Array): void => {
     let requests: Request[]
     try {
       requests = reader.push(chunk)
@@ -46,8 +52,10 @@ export function serveBroker(
       socket.write(encodeReply({ request: request.request, result: answer(request, granted, maxFence()) }))
       if (socket.writableLength > MAX_UNREAD) return end('the replies are not read')
     }
-  })
-  return () => end()
+  }
+  if (options.unread !== undefined && options.unread.length > 0) take(options.unread)
+  socket.on('data', take)
+  return { end: () => end(), unread: () => reader.unread }
 }
 
 /** Checks one request of a child and runs it; returns the result or the error to send back. */

@@ -2,7 +2,7 @@
  * Decodes the temperature of a DS18B20, from its scratchpad or from the text of the kernel driver w1_therm.
  *
  * Invariant: a scratchpad with a wrong checksum or without a conversion gives an error, never a temperature
- * (test/drivers/temperature.test.ts).
+ * (test/drivers/program/temperature.test.ts).
  *
  * Data sheet Maxim 19-7487: figure 4 (temperature register), figure 9 (scratchpad), "CRC generation". The kernel's file
  * `w1_slave` (Documentation/w1/slaves/w1_therm.rst) has the nine bytes in hex, `: crc=57 YES`, and the bytes again with

@@ -6,6 +6,7 @@
  * conversion, and OS reads 0 until it is complete. 860 samples a second, within 10 %, is the chip's fastest rate.
  */
 import { FULL_SCALES } from '../board/fullscales.ts'
+import { pause } from '../clock.ts'
 import { HardwareError } from '../errors.ts'
 import type { Pacing } from './attached.ts'
 import type { Analog, Grant, I2cDevice } from './handle.ts'
@@ -23,7 +24,6 @@ const FASTEST = 0xe3
 const PAUSE_MS = 0.25
 /** Several times the duration of a conversion. */
 const LONGEST_MS = 10
-const sleeper = new Int32Array(new SharedArrayBuffer(4))
 
 export class AttachedAnalog implements Analog {
   readonly kind = 'analog'
@@ -68,7 +68,7 @@ export class AttachedAnalog implements Analog {
       if (late) {
         throw new HardwareError('bus', `${this.name}: expected a conversion within ${LONGEST_MS} ms`)
       }
-      Atomics.wait(sleeper, 0, 0, PAUSE_MS)
+      pause(PAUSE_MS)
     }
   }
 

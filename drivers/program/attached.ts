@@ -11,7 +11,7 @@ import { rangeOf } from './servo.ts'
 import { Slew } from './slew.ts'
 
 /** Access to the hardware of one handle. Each method throws HardwareError. */
-export interface Port {
+export interface HandlePort {
   write(value: number): void
   read(): number
   close(): void
@@ -35,7 +35,7 @@ export function setCarried(handle: Handle, value: number): void {
 }
 
 /** Removes the listeners of a handle, when its program starts again. */
-export function renewed(handle: Handle): void {
+export function unlisten(handle: Handle): void {
   ;(handle as { [RENEW]?: () => void })[RENEW]?.()
 }
 
@@ -47,9 +47,9 @@ export function deliverEdge(handle: Handle, edge: Edge): void {
 abstract class Attached {
   readonly name: string
   protected open = true
-  readonly #port: Port
+  readonly #port: HandlePort
 
-  constructor(name: string, port: Port) {
+  constructor(name: string, port: HandlePort) {
     this.name = name
     this.#port = port
   }
@@ -69,10 +69,10 @@ export function revoked(name: string, open: boolean): HardwareError {
 class AttachedOutput extends Attached implements Output {
   readonly kind = 'output'
   readonly #lease: Lease
-  readonly #port: Port
+  readonly #port: HandlePort
   #value: Level
 
-  constructor(grant: Grant, lease: Lease, port: Port) {
+  constructor(grant: Grant, lease: Lease, port: HandlePort) {
     super(grant.name, port)
     this.#lease = lease
     this.#port = port
@@ -98,13 +98,13 @@ class AttachedOutput extends Attached implements Output {
 /** A PWM or a servo: a value within limits, whose rate of change may be limited (HANDLES 15). */
 abstract class AttachedValue extends Attached {
   readonly #lease: Lease
-  readonly #port: Port
+  readonly #port: HandlePort
   readonly #slew: Slew | null
   readonly #least: number
   readonly #most: number
   #value: number
 
-  constructor(grant: Grant, lease: Lease, port: Port, { clock = monotonicClock, rehearsal }: Pacing) {
+  constructor(grant: Grant, lease: Lease, port: HandlePort, { clock = monotonicClock, rehearsal }: Pacing) {
     super(grant.name, port)
     this.#lease = lease
     this.#port = port
@@ -115,11 +115,11 @@ abstract class AttachedValue extends Attached {
     const drive = (next: number) => this.#drive(next)
     // in a rehearsal no value moves by itself (HANDLES 15.6)
     const live = () => this.#lease.live && rehearsal !== true
-    const again = (error: unknown) => {
+    const retry = (error: unknown) => {
       if ((error as { kind?: unknown }).kind === 'busy') return true
       throw error
     }
-    this.#slew = slew > 0 ? new Slew({ rate: slew, side: 'program', value, clock, drive, live, again }) : null
+    this.#slew = slew > 0 ? new Slew({ rate: slew, side: 'program', value, clock, drive, live, retry }) : null
   }
 
   get value(): number {
@@ -132,7 +132,7 @@ abstract class AttachedValue extends Attached {
     // a value beyond the limits goes to the limit (HANDLES 6.5)
     const within = Math.min(this.#most, Math.max(this.#least, value))
     if (this.#slew === null) this.#drive(within)
-    else this.#slew.to(within)
+    else this.#slew.moveTo(within)
   }
 
   /** Throws `other` for an invalid value (HANDLES 6.4). */
@@ -159,7 +159,7 @@ class AttachedPwm extends AttachedValue implements Pwm {
   readonly kind = 'pwm'
   readonly periodNs: number
 
-  constructor(grant: Grant, lease: Lease, port: Port, pacing: Pacing) {
+  constructor(grant: Grant, lease: Lease, port: HandlePort, pacing: Pacing) {
     super(grant, lease, port, pacing)
     this.periodNs = grant.periodNs ?? 0
   }
@@ -175,7 +175,7 @@ class AttachedServo extends AttachedValue implements Servo {
   readonly kind = 'servo'
   readonly range: readonly [number, number]
 
-  constructor(grant: Grant, lease: Lease, port: Port, pacing: Pacing) {
+  constructor(grant: Grant, lease: Lease, port: HandlePort, pacing: Pacing) {
     super(grant, lease, port, pacing)
     this.range = rangeOf(grant)
   }
@@ -188,11 +188,11 @@ class AttachedServo extends AttachedValue implements Servo {
 
 class AttachedInput extends Attached implements Input {
   readonly kind = 'input'
-  readonly #port: Port
+  readonly #port: HandlePort
   readonly #listeners = new Set<(edge: Edge) => void>();
   [LAST_EDGE]: LastEdge | null = null
 
-  constructor(grant: Grant, port: Port) {
+  constructor(grant: Grant, port: HandlePort) {
     super(grant.name, port)
     this.#port = port
   }
@@ -226,7 +226,7 @@ class AttachedInput extends Attached implements Input {
 }
 
 /** Makes the handle. Throws `unsupported` for a kind that has no port, such as i2c. */
-export function attach(grant: Grant, lease: Lease, port: Port, pacing: Pacing = {}): Handle {
+export function attach(grant: Grant, lease: Lease, port: HandlePort, pacing: Pacing = {}): Handle {
   const kind: SupportedKind = grant.kind
   if (kind === 'output') return new AttachedOutput(grant, lease, port)
   if (kind === 'pwm') return new AttachedPwm(grant, lease, port, pacing)

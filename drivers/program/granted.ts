@@ -4,30 +4,30 @@
  */
 import type { Handle, HandleByKind } from './handle.ts'
 
-export type Handles = ReadonlyMap<string, Handle>
+export type GrantedHandles = ReadonlyMap<string, Handle>
 
 /** AsyncLocalStorage. Only the replacements load it, as it slows down every promise of a program. */
 interface Scope {
-  run<T>(handles: Handles, call: () => T): T
-  getStore(): Handles | undefined
+  run<T>(handles: GrantedHandles, call: () => T): T
+  getStore(): GrantedHandles | undefined
 }
 
 let scope: Scope | null = null
-let latest: Handles | null = null
+let latest: GrantedHandles | null = null
 
 /** From now on a timer or promise keeps the handles of the call that created it. */
-export function follow(made: Scope): void {
+export function useScope(made: Scope): void {
   scope ??= made
 }
 
 /** Runs `call`, the `run` of a program, with these handles. */
-export function within<T>(handles: Handles, call: () => T): T {
+export function withHandles<T>(handles: GrantedHandles, call: () => T): T {
   latest = handles
   return scope === null ? call() : scope.run(handles, call)
 }
 
 /** Wraps a callback of the program, so that it runs with these handles. */
-export function kept<A extends unknown[], R>(handles: Handles, fn: (...args: A) => R): (...args: A) => R {
+export function bindTo<A extends unknown[], R>(handles: GrantedHandles, fn: (...args: A) => R): (...args: A) => R {
   const own = scope
   return own === null ? fn : (...args) => own.run(handles, () => fn(...args))
 }

@@ -1,7 +1,7 @@
 /**
  * Limits the rate of change of a value, in steps over time: a token bucket that fills at the rate (HANDLES 15).
  *
- * Invariant: in any time t the value moves by at most its rate times t, plus a burst (test/drivers/slew.test.ts).
+ * Invariant: in any time t the value moves by at most its rate times t, plus a burst (test/drivers/program/slew.test.ts).
  *
  * Both sides have one: the program's, so that `value` is the driven value, and the owner's, so that a program that
  * bypasses its SDK moves no faster.
@@ -26,7 +26,7 @@ export interface SlewOptions {
   /** Called before each further step of a motion; false ends the motion. */
   live(): boolean
   /** Called when such a step throws; true repeats the step later. */
-  again(error: unknown): boolean
+  retry(error: unknown): boolean
 }
 
 export class Slew {
@@ -50,7 +50,7 @@ export class Slew {
    * Moves towards `target` as far as allowed now, then goes on in steps. When `drive` throws, so does this, and the
    * motion ends.
    */
-  to(target: number): void {
+  moveTo(target: number): void {
     this.#target = target
     try {
       this.#step()
@@ -99,7 +99,7 @@ export class Slew {
     try {
       this.#step()
     } catch (error) {
-      if (this.#options.again(error)) this.#cancel = this.#options.clock.after(STEP_NS, () => this.#continue())
+      if (this.#options.retry(error)) this.#cancel = this.#options.clock.after(STEP_NS, () => this.#continue())
       else this.stop()
     }
   }

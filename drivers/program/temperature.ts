@@ -1,14 +1,14 @@
 /** A temperature handle. The body measures, so a read takes no time and causes no transfer on the bus (HANDLES 18). */
-import { type Port, revoked } from './attached.ts'
+import { type HandlePort, revoked } from './attached.ts'
 import type { Grant, Temperature } from './handle.ts'
 
 export class AttachedTemperature implements Temperature {
   readonly kind = 'temperature'
   readonly name: string
-  readonly #port: Port
+  readonly #port: HandlePort
   #open = true
 
-  constructor({ name }: Grant, port: Port) {
+  constructor({ name }: Grant, port: HandlePort) {
     this.name = name
     this.#port = port
   }

@@ -1,55 +1,70 @@
 /**
- * Puts the body together: home, operators, store, receipts, board, owner, and one Slot for each slot name. Whatever must survive
- * a restart is in the home; whatever drives a pin goes through the owner.
+ * The body: home, operators, store, receipts, board, owner, and one Slot for each slot name. Whatever must survive a restart is in
+ * the home; whatever drives a pin goes through the owner. openbody.ts opens what it consists of.
  */
 import { join } from 'node:path'
-import {
-  type CounterRange,
-  DEFAULT_SLOT,
-  type PinChange,
-  type Receipt,
-  type ReleaseInfo,
-  type StatusReport,
-} from '../../deploy/shared/api.ts'
-import { highestCounter, unfit } from '../../deploy/shared/bundle/policy.ts'
+import { DEFAULT_SLOT, type PinChange, type StatusReport } from '../../deploy/shared/api.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { timeScale } from '../../deploy/shared/timescale.ts'
-import type { Board } from '../../drivers/board/types.ts'
-import { HardwareError } from '../../drivers/errors.ts'
+import type { Board, Timing } from '../../drivers/board/types.ts'
 import { createLog } from '../log.ts'
 import { isClockSynchronised } from '../plumbing/clock.ts'
-import { WIRE } from '../sdk/wire.ts'
-import { Bundles } from '../store/bundles.ts'
-import { ConfigFile } from '../store/config.ts'
-import { type Home, openHome } from '../store/home.ts'
-import { loadOperators, type Operators } from '../store/operators.ts'
-import { Receipts } from '../store/receipts.ts'
-import { Slots } from '../store/slots.ts'
-import { BundleVerifier } from '../store/verifier.ts'
-import { loadBoard, scaled } from './hardware/boardfile.ts'
-import { Hardware } from './hardware/hardware.ts'
-import type { Owner } from './hardware/owner.ts'
+import { clockNs } from '../sdk/ticker.ts'
+import type { Builds } from '../store/builds.ts'
+import type { Bundles } from '../store/bundles.ts'
+import type { ConfigFile } from '../store/config.ts'
+import type { Home } from '../store/home.ts'
+import type { Operators } from '../store/operators.ts'
+import type { Receipts } from '../store/receipts.ts'
+import type { Slots } from '../store/slots.ts'
+import type { BundleVerifier } from '../store/verifier.ts'
+import { scaled } from './hardware/boardfile.ts'
+import type { Hardware, SavedHardware } from './hardware/hardware.ts'
+import type { HardwareOwner } from './hardware/owner.ts'
 import { Pins } from './hardware/pins.ts'
+import { RobotLedger } from './ledger.ts'
 import type { BodyOptions } from './options.ts'
 import { RobotConfig } from './orders/config.ts'
+import { Delegations } from './orders/delegations.ts'
 import { OperatorList } from './orders/operatorlist.ts'
 import { OrderDesk } from './orders/orders.ts'
-import { ReceiptLimit } from './orders/receiptlimit.ts'
-import { type LaunchContext, launch } from './sandbox/launcher.ts'
-import { RunDirs } from './sandbox/rundir.ts'
+import { Releases } from './orders/releases.ts'
+import { RobotKeys } from './orders/robotkeys.ts'
+import { Pairing } from './pairing/pairing.ts'
+import { Responder } from './pairing/responder.ts'
+import type { SavedBody } from './replace/saved.ts'
+import { type LaunchContext, ProcessLauncher } from './sandbox/launcher.ts'
+import type { RunDirs, SavedRunDirs } from './sandbox/rundir.ts'
 import type { Sandboxes } from './sandbox/sandboxes.ts'
 import { Spares } from './sandbox/spares.ts'
-import { type Entry, plainEntry } from './slot/entries.ts'
-import type { SlotEnv } from './slot/env.ts'
-import { stored } from './slot/runnables.ts'
-import type { Runnable } from './slot/running.ts'
+import { Beginning } from './service/beginning.ts'
+import type { SlotContext } from './slot/context.ts'
+import { DiskSlotStore } from './slot/diskstore.ts'
+import { plainEntry } from './slot/entries.ts'
+import { SlotLog } from './slot/log.ts'
 import { Slot } from './slot/slot.ts'
-import { checkpointOf } from './slot/stateowner.ts'
 import { EmergencyStop } from './stop/emergency.ts'
-import { StopLatch } from './stop/stops.ts'
+import type { StopLatch } from './stop/stops.ts'
 
 /** Most slots of a robot (HANDOVER 2.5). */
 const MAX_SLOTS = 16
+
+/** What openbody.ts opens for a body. */
+export interface BodyParts {
+  readonly options: BodyOptions
+  readonly home: Home
+  readonly board: Board
+  readonly operators: Operators
+  readonly bundles: Bundles
+  readonly slots: Slots
+  readonly receipts: Receipts
+  readonly verifier: BundleVerifier
+  readonly stops: StopLatch
+  readonly hardware: Hardware
+  readonly dirs: RunDirs
+  readonly config: ConfigFile
+  readonly builds: Builds
+}
 
 export class Body {
   readonly options: BodyOptions
@@ -58,8 +73,8 @@ export class Body {
   readonly bundles: Bundles
   readonly slots: Slots
   readonly receipts: Receipts
-  readonly door: BundleVerifier
-  readonly owner: Owner
+  readonly verifier: BundleVerifier
+  readonly owner: HardwareOwner
   readonly sandboxes: Sandboxes
   readonly stops: StopLatch
   readonly emergency: EmergencyStop
@@ -68,47 +83,50 @@ export class Body {
   readonly #hardware: Hardware
   readonly spares: Spares
   readonly #dirs: RunDirs
-  readonly #launchContext: LaunchContext
+  readonly ledger: RobotLedger
+  readonly #timing: Timing
+  readonly #launcher: ProcessLauncher
   readonly #running = new Map<string, Slot>()
   readonly #began = performance.now()
   readonly #report = createLog('body')
   readonly #watchers = new Set<(slot: Slot) => void>()
-  readonly #limit: ReceiptLimit
+  #beginning: Beginning | null = null
   readonly operators: OperatorList
+  readonly pairing: Pairing
+  readonly releases: Releases
   readonly config: RobotConfig
+  readonly keys: RobotKeys
+  readonly delegations: Delegations
+  readonly builds: Builds
 
-  private constructor(parts: {
-    options: BodyOptions
-    home: Home
-    board: Board
-    operators: Operators
-    bundles: Bundles
-    slots: Slots
-    receipts: Receipts
-    door: BundleVerifier
-    stops: StopLatch
-    hardware: Hardware
-    dirs: RunDirs
-    config: ConfigFile
-  }) {
+  constructor(parts: BodyParts) {
     this.options = parts.options
     this.home = parts.home
     this.board = parts.board
-    this.operators = new OperatorList(parts.home, parts.operators, (entry) => this.record(entry))
+    this.operators = new OperatorList(parts.home, parts.operators, (entry) => this.ledger.record(entry))
+    this.pairing = new Pairing({
+      home: parts.home,
+      operators: this.operators,
+      responder: new Responder(timeScale()),
+      files: parts.options.pairingFiles ?? [],
+      report: this.#report,
+    })
     this.config = new RobotConfig(parts.config, this)
+    this.releases = new Releases(this)
     this.bundles = parts.bundles
+    this.keys = new RobotKeys(this)
+    this.builds = parts.builds
+    this.builds.isRevoked = (id) => this.operators.now.isRevoked(id)
+    this.delegations = new Delegations(() => this.operators.now)
     this.slots = parts.slots
     this.receipts = parts.receipts
-    this.door = parts.door
+    this.verifier = parts.verifier
     this.#hardware = parts.hardware
     this.sandboxes = parts.hardware.sandboxes
     this.owner = parts.hardware.owner
     this.stops = parts.stops
-    this.#limit = new ReceiptLimit({
-      write: (entry) => this.#append(entry),
-      known: (fingerprint) => this.operators.now.byFingerprint(fingerprint) !== null,
-      scale: timeScale(),
-    })
+    const known = (fingerprint: string) => this.operators.now.byFingerprint(fingerprint) !== null
+    this.ledger = new RobotLedger(parts.receipts, this.sandboxes.confined, known)
     this.orders = new OrderDesk(parts.home.id, () => this.operators.now)
     this.emergency = new EmergencyStop({
       board: this.board,
@@ -116,21 +134,33 @@ export class Body {
       hardware: parts.hardware,
       slots: this.#running,
       began: () => this.orders.stopped(null),
-      record: (entry) => this.record(entry),
+      record: (entry) => this.ledger.record(entry),
       log: this.#report,
     })
     this.pins = new Pins(parts.hardware)
     this.#dirs = parts.dirs
-    this.#launchContext = {
+    this.#timing = scaled(this.board.timing)
+    const context: LaunchContext = {
       owner: this.owner,
-      timing: scaled(this.board.timing),
+      timing: this.#timing,
       dirs: this.#dirs,
       sandboxes: this.sandboxes,
       memoryReserveMb: this.board.memoryReserveMb,
-      config: (names) => this.config.valuesOf(names),
+      builds: parts.builds,
+      config: this.config,
       spawned: (child) => this.#hardware.spawned(child),
     }
-    this.spares = new Spares(this.#launchContext)
+    this.spares = new Spares(context)
+    this.#launcher = new ProcessLauncher({
+      context,
+      spares: this.spares,
+      refusal: () => this.#refusal(),
+      changed: (slot) => {
+        const moved = this.#running.get(slot)
+        if (moved !== undefined) this.#beginning?.moved(slot, moved.state)
+        for (const other of this.#running.values()) if (other.name !== slot) other.reconsider()
+      },
+    })
     for (const handle of this.owner.all) {
       handle.onEdge(({ level, ns, seqno }) => {
         // The emergency stop comes before any program gets the edge (HANDLES 6.7).
@@ -139,60 +169,91 @@ export class Body {
         if (slot !== null) this.#running.get(slot)?.edge({ id: handle.id, level, ns: String(ns), seqno })
       })
     }
-    this.emergency.begin()
   }
 
-  static async open(options: BodyOptions): Promise<Body> {
-    const home = await openHome(options.home, options.name === undefined ? {} : { name: options.name })
-    const door = new BundleVerifier()
-    try {
-      const board = await loadBoard(options, home.dir)
-      if (options.sim && board.model !== 'sim') {
-        const message = `--sim drives simulated boards only, and the board file says ${board.model}`
-        throw new Refusal('bad-board', message, 'write "model": "sim", or leave --sim away')
-      }
-      const operators = await loadOperators(home)
-      const bundles = await Bundles.open(join(home.dir, 'store'), door)
-      const slots = await Slots.open(home)
-      const receipts = await Receipts.open(home)
-      const config = await ConfigFile.open(home.dir)
-      const dirs = new RunDirs(home.dir)
-      const stops = StopLatch.open(home.dir)
-      let body: Body | null = null
-      const hardware = await Hardware.open({
-        board,
-        home: home.dir,
-        folder: join(dirs.base, 'handles'),
-        sandbox: options.sandbox,
-        scale: timeScale(),
-        nextFence: () => slots.nextFence(),
-        latchFd: stops.fd,
-        stopped: () => body?.emergency.pressed(),
-        log: createLog('body'),
-      })
-      const stored = { operators, bundles, slots, receipts, door, stops, config }
-      body = new Body({ options, home, board, ...stored, hardware, dirs })
-      for (const problem of [...slots.problems, ...receipts.problems, ...config.problems])
-        body.slot('main').log.add('runtime', problem, 0, 'warn')
-      return body
-    } catch (error) {
-      await Promise.all([home.close(), door.close()])
-      if (error instanceof HardwareError)
-        throw new Refusal('bad-device', error.message, 'medulla doctor', { cause: error })
-      throw error
-    }
-  }
-
-  /** Starts the programs that ran when the last runtime ended. */
-  begin(): void {
+  /**
+   * Starts the programs that ran when the last runtime ended; those of `saved` still run, and go on. `begun` is called when
+   * each of them runs, waits or has failed.
+   */
+  begin(begun: () => void, saved?: SavedBody): void {
     this.#hardware.watchBody()
+    this.#beginning = new Beginning(begun)
+    const goesOn = saved === undefined ? new Set() : this.#goOn(saved)
+    this.emergency.begin()
     for (const name of this.slots.names()) {
-      const { current, stopped } = this.slots.get(name)
-      if (current === null) continue
+      if (this.slots.get(name).current === null) continue
       const slot = this.slot(name)
-      if (!stopped && !this.stops.isStopped(name)) slot.begin()
+      if (goesOn.has(name) || !this.startsAtBegin(name)) continue
+      this.#beginning.add(name)
+      slot.begin()
     }
+    this.#beginning.complete()
+    // No program runs that would (HANDOVER 17.9).
+    if (this.options.minimal !== undefined) this.owner.safeAll()
     if (this.#refusal() === null) this.#dirs.prepare()
+  }
+
+  /** Whether the slot has a program that a start of the runtime starts, too. */
+  startsAtBegin(name: string): boolean {
+    const { current, stopped } = this.slots.get(name)
+    return current !== null && !stopped && !this.stops.isStopped(name) && this.options.minimal === undefined
+  }
+
+  /** The programs go on that the last runtime left running. Returns their slots. */
+  #goOn({ slots, from, by, atNs, failed }: SavedBody): ReadonlySet<string> {
+    for (const { slot: name, log, program } of slots) {
+      const slot = this.slot(name)
+      slot.log.restore(log)
+      if (program === null) continue
+      slot.adopt(program, (listener) => this.#launcher.adopt(program, slot.log, this.bundles, listener))
+    }
+    const gapMs = (clockNs() - atNs) / 1e6
+    const versions = `${from.version} by ${this.options.version}`
+    const reason = failed === undefined ? `the runtime was replaced, ${versions}` : `the runtime is back: ${failed}`
+    const running = slots.filter(({ program }) => program !== null)
+    this.#report.info(`${reason}; ${running.length} programs went on, ${gapMs.toFixed(1)} ms without a body`)
+    const about = { program: 'medulla', version: this.options.version, reason, gapMs, wallMs: gapMs }
+    void this.ledger.record(plainEntry('all', 'changed', 0, by === null ? about : { ...about, pusher: by }))
+    return new Set(running.map(({ slot }) => slot))
+  }
+
+  /** Resolves when everything that was asked of the body so far is on disk. */
+  async settle(): Promise<void> {
+    await this.spares.close()
+    await Promise.all(this.all.map((slot) => slot.settle()))
+    await this.ledger.close()
+    await this.receipts.settle()
+    await this.slots.close()
+  }
+
+  /** For how long a silent program of each slot was not dealt with, in ms (HANDOVER 16.4). */
+  get silentMs(): ReadonlyMap<string, number> {
+    return new Map(this.all.map(({ name, silentMs }) => [name, silentMs]))
+  }
+
+  get lostHandles(): string[] {
+    return this.#hardware.lostHandles
+  }
+
+  saveHardware(): SavedHardware | null {
+    return this.#hardware.save()
+  }
+
+  saveDirs(): SavedRunDirs {
+    return this.#dirs.save()
+  }
+
+  /** A private folder in memory. */
+  get folder(): string {
+    return this.#dirs.base
+  }
+
+  watch(): void {
+    this.#hardware.watchBody()
+  }
+
+  pause(forMs: number): void {
+    this.#hardware.pause(forMs)
   }
 
   /** The slot of this name, made when there is none. The caller calls {@link letGo} when it is done with it. */
@@ -201,7 +262,7 @@ export class Body {
     if (known !== undefined) return known
     const used = this.all.filter((slot) => this.#counts(slot)).length
     if (used >= MAX_SLOTS) throw new Refusal('too-large', `this robot has ${MAX_SLOTS} slots already`, 'medulla status')
-    const slot = new Slot(name, this.#env)
+    const slot = new Slot(name, this.#contextOf(name))
     this.#running.set(name, slot)
     for (const listener of this.#watchers) listener(slot)
     return slot
@@ -250,23 +311,6 @@ export class Body {
     return () => this.#watchers.delete(listener)
   }
 
-  /**
-   * Null when the receipt could not be written; the runtime's log says so. `counted` when it was only counted (HANDOVER
-   * 8.18).
-   */
-  record(entry: Entry): Promise<Receipt | 'counted' | null> {
-    return this.#limit.record(entry)
-  }
-
-  async #append(entry: Entry): Promise<Receipt | null> {
-    try {
-      return await this.receipts.append({ ...entry, confined: this.sandboxes.confined })
-    } catch (error) {
-      this.#report.error(`no receipt of ${entry.outcome} in slot ${entry.slot}: ${(error as Error).message}`)
-      return null
-    }
-  }
-
   /** An operator's own write; refused while an emergency stop is latched (HANDLES 6.10). */
   set(name: string, value: number, who: string): PinChange {
     const refusal = this.emergency.refusal()
@@ -276,47 +320,9 @@ export class Body {
     return { name, kind, value, ns: String(process.hrtime.bigint()), fence: 0 }
   }
 
-  /** The releases for a rollback, the running one first, then the newest; without damaged ones. Failed releases come last. */
-  async releases(slot: string): Promise<ReleaseInfo[]> {
-    const { current } = this.slots.get(slot)
-    const status = this.#running.get(slot)?.status()
-    const found = await Promise.all(
-      this.slots.releases(slot).map(async (digest) => {
-        const record = await this.bundles.record(digest).catch(() => null)
-        if (record === null) return []
-        const { signer, time, manifest } = record
-        const { program, version } = manifest
-        const pusher = this.nameOf(record.pusher)
-        const run = this.slots.get(slot).runs[digest]
-        const runs = status?.digest === digest && status.uptimeMs !== undefined ? { runsMs: status.uptimeMs } : {}
-        const about = { digest, program, version, signer, pusher, time, current: digest === current }
-        return [{ ...about, ...(run === undefined ? {} : { run }), ...runs }]
-      }),
-    )
-    const undone = this.slots.get(slot).undone.map((each): ReleaseInfo => {
-      return { ...each, pusher: this.nameOf(each.pusher), current: false, undone: true }
-    })
-    return [...found.flat(), ...undone]
-  }
-
   /** Whether the clock can be trusted for expiry dates (BUNDLE 10.13); the simulator has the laptop's clock. */
   get clockSynced(): boolean {
     return this.options.sim || isClockSynchronised() === true
-  }
-
-  /** The counters that a new release of the program may have (BUNDLE 6.8). */
-  counterRange(program: string): CounterRange {
-    const [floor, now] = [this.slots.floor('program', program), Date.now()]
-    return { least: floor + 1, most: highestCounter({ floor, now }), now, synchronised: this.clockSynced }
-  }
-
-  /** Forgets the newest counter of a program, so that older releases can be pushed (BUNDLE 10.14). */
-  async resetFloor(program: string, by: string): Promise<CounterRange> {
-    const before = this.slots.floor('program', program)
-    await this.slots.resetFloor('program', program)
-    const reason = `floor of ${program}: was ${before}, any counter is new again`
-    await this.record(plainEntry('all', 'changed', 0, { program, reason, pusher: by }))
-    return this.counterRange(program)
   }
 
   /** The folder of the endpoint's staged files: private, in memory. */
@@ -326,6 +332,7 @@ export class Body {
 
   /** The report without `endpoint`, which EndpointLink adds. */
   status(): StatusReport {
+    const alarms = [...this.slots.problems, ...this.config.problems, ...this.builds.problems]
     return {
       name: this.home.name,
       id: this.home.id,
@@ -337,24 +344,22 @@ export class Body {
       confined: this.sandboxes.confined,
       clockSynced: this.clockSynced,
       estop: this.stops.estop,
+      ...(this.pairing.status === null ? {} : { pairing: this.pairing.status }),
       uptimeMs: Math.round(performance.now() - this.#began),
       head: this.receipts.head(),
-      slots: this.all
-        .filter((slot) => this.#counts(slot))
-        .map((slot) => {
-          const { previous } = this.slots.get(slot.name)
-          return { ...slot.status(), ...(previous === null ? {} : { previous }) }
-        }),
+      slots: this.all.filter((slot) => this.#counts(slot)).map((slot) => slot.status()),
+      ...(alarms.length === 0 ? {} : { alarms }),
     }
   }
 
   async close(): Promise<void> {
+    await this.pairing.close()
     await this.spares.close()
     await Promise.all(this.all.map((slot) => slot.close()))
     await this.#hardware.close()
-    await this.door.close()
+    await this.verifier.close()
     await this.slots.close()
-    await this.#limit.close()
+    await this.ledger.close()
     await this.receipts.close()
     await this.stops.close()
     this.#dirs.close()
@@ -368,112 +373,26 @@ export class Body {
 
   /** Why no program may be started on this robot; null when programs may be started. */
   #refusal(): Refusal | null {
-    return this.sandboxes.problem ?? this.emergency.refusal()
+    return this.sandboxes.problem ?? this.emergency.refusal() ?? this.#minimal()
   }
 
-  /** An installed program may not fit the present board, Node or runtime (HANDOVER 9.9). */
-  #unfit(slot: string, { platform, manifest }: Runnable): Refusal | null {
-    const here = { arch: process.arch, node: process.version, wire: WIRE }
-    const leased = this.owner.leasedByOthers(slot)
-    const facts = { ...here, handles: this.owner.kinds(), leased, slot, config: this.config.names }
-    return this.#refusal() ?? unfit(platform, manifest, facts)
+  #minimal(): Refusal | null {
+    const { minimal } = this.options
+    if (minimal === undefined) return null
+    const hint = 'push a runtime that works: medulla runtime push; or restart this one on the robot'
+    return new Refusal('minimal', `the robot is in minimal mode and starts no program: ${minimal}`, hint)
   }
 
-  #edges(slot: string, fromNs: number, toNs: number): number | null {
-    const { world } = this.#hardware
-    if (world === null) return null
-    const { trace } = world
-    const recent = trace.recent()
-    // The trace does not reach back to `fromNs`, so the changes cannot be counted.
-    if (trace.count > recent.length && Number(recent[0]?.ns ?? 0) > fromNs) return null
-    const inside = ({ ns }: { ns: bigint }) => Number(ns) > fromNs && Number(ns) < toNs
-    return recent
-      .filter((change) => change.changed && change.kind !== 'input' && inside(change))
-      .filter(({ name }) => this.owner.holder(name) === slot).length
-  }
-
-  get #env(): SlotEnv {
-    const { slots, bundles, owner } = this
-    const { timing } = this.#launchContext
+  #contextOf(name: string): SlotContext {
+    const log = new SlotLog(name)
     return {
-      owner,
-      timing,
+      owner: this.owner,
+      timing: this.#timing,
       timeScale: timeScale(),
-      launch: async (about, runnable, on) => {
-        const refusal = this.#unfit(about.slot, runnable)
-        if (refusal !== null) throw refusal
-        return launch(this.#launchContext, this.spares, about, runnable, on)
-      },
-      prepare: () => this.#dirs.prepare(),
-      onIdle: (slot, log, running) => {
-        this.spares.onIdle(slot, log, running)
-        for (const other of this.#running.values()) if (other.name !== slot) other.reconsider()
-      },
-      admit: () => {
-        const refusal = this.#refusal()
-        if (refusal !== null) throw refusal
-      },
-      unfit: (slot, runnable) => this.#unfit(slot, runnable),
-      canGoBack: (slot) => slots.releases(slot).length > 1,
-      crashed: () => {},
-      runOf: (slot, digest) => slots.get(slot).runs[digest] ?? null,
-      saveRun: (slot, digest, run, written) => slots.setRun(slot, digest, run, written),
-      edges: (slot, fromNs, toNs) => this.#edges(slot, fromNs, toNs),
-      receipt: async (entry) => {
-        const receipt = await this.record(entry)
-        return receipt === 'counted' ? null : receipt
-      },
-      commit: async (slot, runnable, raiseFloor) => {
-        const { program, digest } = runnable
-        const counter = raiseFloor ? runnable.counter : slots.floor('program', program)
-        await slots.commit(slot, digest, { kind: 'program', program, counter })
-        // Not awaited: if this write fails, the slot is stopped after the next start of the runtime.
-        void this.stops.startSlot(slot)
-      },
-      undone: async (slot, { digest, program, version, signer }, pusher) => {
-        await slots.rolledBack(digest)
-        await slots.setUndone(slot, { digest, program, version, signer, pusher, time: new Date().toISOString() })
-      },
-      setStopped: async (slot, stopped) => {
-        // A slot without a commit is not started at boot, and leaves nothing on disk (HANDOVER 2.8).
-        if (stopped && !slots.isCommitted(slot)) return
-        // Already stopped on disk: repeated stops write nothing (HANDOVER 8.19).
-        if (stopped && slots.get(slot).stopped && this.stops.isStopped(slot)) return
-        // The latch is written first, in place: a stop must be recorded on a full disk, too (HANDLES 6.11).
-        const refused = stopped ? await this.stops.stopSlot(slot) : null
-        await slots.setStopped(slot, stopped).catch((error: unknown) => {
-          if (!stopped || refused !== null) throw error
-        })
-        const started = stopped ? null : await this.stops.startSlot(slot)
-        if (started !== null) throw started
-      },
-      params: (slot) => (slots.isCommitted(slot) ? slots.get(slot).paramSets : null),
-      saveParams: async (slot, sets) => {
-        await slots.setParams(slot, sets)
-      },
-      saveCheckpoint: (slot, checkpoint) => slots.saveCheckpoint(slot, checkpoint),
-      loadCheckpoint: (slot, runnable) => checkpointOf(slots, slot, runnable, this.slot(slot).log),
-      committed: async (slot) => {
-        const { current, previous } = slots.get(slot)
-        let damage: Refusal | null = null
-        for (const digest of [current, previous]) {
-          if (digest === null) continue
-          try {
-            const runnable = await stored(bundles, digest)
-            if (digest !== current) await slots.fallBack(slot, digest)
-            return runnable
-          } catch (error) {
-            if (!(error instanceof Refusal)) throw error
-            // With no other release, the slot waits and logs this error itself.
-            if (damage !== null || previous !== null) {
-              this.slot(slot).log.add('runtime', `${error.code}: ${error.message}`, 0, 'error')
-            }
-            damage ??= error
-          }
-        }
-        if (damage !== null) throw damage
-        return null
-      },
+      log,
+      launcher: this.#launcher,
+      store: new DiskSlotStore(name, this, (text) => log.add('runtime', text, 0, 'error')),
+      ledger: this.ledger,
     }
   }
 }

@@ -1,4 +1,5 @@
 import type { Sandbox } from './sandbox/sandboxes.ts'
+import type { ListeningSocket } from './service/environment.ts'
 
 /** The options of the runtime, as main.ts parses them. */
 export interface BodyOptions {
@@ -14,5 +15,15 @@ export interface BodyOptions {
   trace?: string
   /** How programs are confined; default: as the board needs it (HANDLES 13.1). */
   sandbox?: Sandbox
+  /** Files for the code of a pairing window, in words for people: on the boot partition, for example. */
+  pairingFiles?: readonly string[]
+  /** From systemd, instead of `host` and `port`. */
+  listener?: ListeningSocket
+  /** From systemd: the descriptor of the discovery socket. */
+  discovery?: number
   version: string
+  /** The folder of the base install; absent: this is the base install. */
+  base?: string
+  /** Why no program is started (HANDOVER 17.9); absent: programs are started. */
+  minimal?: string
 }

@@ -1,7 +1,7 @@
 /** Reports which fence, limits and confinement programs would have on this machine (HANDLES 10, 13). */
 import type { Board } from '../../drivers/board/types.ts'
 import { type Facts, TOOLS } from './facts.ts'
-import { act, type Finding, ok, problem, run, warning, write } from './finding.ts'
+import { act, type Finding, ok, problem, run, UPDATE, warning, write } from './finding.ts'
 import { isPi } from './models.ts'
 
 const CONTROLLERS = ['memory', 'pids'] as const
@@ -25,7 +25,7 @@ function confinement({ confine, user, board: { file } }: Facts, board: Board | n
   const about = 'confine'
   if (confine.ok) return ok(about, 'programs can be confined: own user, own root folder, seccomp filter')
   if (board?.model === 'sim') return ok(about, `not here (${confine.why}); a simulated board does not need it`)
-  const found = `programs cannot be confined: ${confine.why}`
+  const found = `programs cannot be confined here: ${confine.why}`
   if (board?.unconfined === true) return warning(about, `${found}; the board says "unconfined": true`)
   const fix = user.uid === 0 ? act(confine.fix) : run('sudo medulla doctor')
   return problem(about, found, fix, write('"unconfined": true', file))
@@ -52,7 +52,7 @@ function groups({ groups: now, model, cmdline, firmware, user }: Facts, board: B
     findings.push(simulated ? ok(about, found) : warning(about, found, write(line, boot), run('sudo reboot')))
   }
   if (!kill && !simulated) {
-    findings.push(warning(about, 'no cgroup.kill: the fence is weak', run('sudo apt full-upgrade && sudo reboot')))
+    findings.push(warning(about, 'no cgroup.kill: the fence is weak', UPDATE))
   }
   if (!writable && !simulated) {
     const why = user.uid === 0 ? 'it is mounted read-only' : `${user.name} may not write it`

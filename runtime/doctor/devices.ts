@@ -37,14 +37,14 @@ export function readDevices(groupNames: ReadonlyMap<number, string>): Hardware {
   const system = systemOrNull()
   return {
     chips: nodes(/^gpiochip\d+$/).map((node) => ({ ...node, ...queryChip(system, node.path) })),
-    sysfsGpio: listed('/sys/class').includes('gpio'),
+    sysfsGpio: listFolder('/sys/class').includes('gpio'),
     i2c: nodes(/^i2c-\d+$/),
     i2cDrivers: boundDrivers(),
     spi: nodes(/^spidev\d+\.\d+$/),
     serial: nodes(/^(?:serial|ttyAMA|ttyS|ttyUSB|ttyACM)\d+$/)
       .filter(({ path }) => isPort(basename(path)))
       .map((node) => ({ ...node, target: realpathSync(node.path) })),
-    w1: existsSync(W1) ? listed(W1).filter((name) => /^[0-9a-f]{2}-/.test(name)) : null,
+    w1: existsSync(W1) ? listFolder(W1).filter((name) => /^[0-9a-f]{2}-/.test(name)) : null,
     pwm: numbered(PWM, /^pwmchip\d+$/).map((name) => pwmChip(name, device(join(PWM, name, 'export')))),
   }
 }
@@ -129,12 +129,12 @@ function groupOf(path: string, names: ReadonlyMap<number, string>): string {
 }
 
 function numbered(folder: string, pattern: RegExp): string[] {
-  return listed(folder)
+  return listFolder(folder)
     .filter((name) => pattern.test(name))
     .sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))
 }
 
-export function listed(folder: string): string[] {
+export function listFolder(folder: string): string[] {
   try {
     return readdirSync(folder)
   } catch {

@@ -116,7 +116,15 @@ export interface Facts {
     readonly closed: boolean
     /** pid of the runtime that holds the home's lock */
     readonly running: number | null
+    /** Until when a pairing window is open; null: none is, or this user may not read it. */
+    readonly pairing: string | null
   }
+  /** Null: systemd is not what started this computer. */
+  readonly service: {
+    readonly installed: boolean
+    /** The first path of the unit's command that is not there any more. */
+    readonly missing: string | null
+  } | null
   /** The board file; `text` is null when it cannot be read, and `error` holds the error code. */
   readonly board: { readonly file: string; readonly text: string | null; readonly error: string }
 }

@@ -20,6 +20,8 @@ export const problem = (about: string, found: string, fix: Fix, ...more: Fix[]):
 
 export const act = (advice: string): Fix => ({ do: advice })
 export const run = (command: string): Fix => ({ run: command })
+/** Brings a Raspberry Pi to its newest kernel. */
+export const UPDATE: Fix = run('sudo apt update && sudo apt full-upgrade && sudo reboot')
 export const write = (line: string, to: string): Fix => ({ write: line, to })
 
 /** The board's handles of these kinds, by name; none when the board is simulated or unknown. */

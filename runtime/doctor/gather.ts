@@ -5,10 +5,13 @@ import { hostname, release, userInfo } from 'node:os'
 import { dirname, join, relative, resolve, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { canConfine } from '../body/sandbox/confinement.ts'
+import { SERVICE } from '../install/paths.ts'
+import { placesIn } from '../install/units.ts'
 import { runtimePath } from '../places.ts'
 import { isClockSynchronised } from '../plumbing/clock.ts'
 import { holderOf } from '../store/lock.ts'
-import { listed, mayOpen, readDevices } from './devices.ts'
+import { readShownCode } from '../store/pairingfiles.ts'
+import { listFolder, mayOpen, readDevices } from './devices.ts'
 import { type Facts, type Groups, MODULES, type NativeModule, TOOLS, type Tool } from './facts.ts'
 
 const HERE = fileURLToPath(import.meta.url)
@@ -53,7 +56,9 @@ export async function gather(options: DoctorOptions): Promise<Facts> {
       there: existsSync(join(home, 'robot.json')),
       closed: existsSync(home) && !mayEnter(home),
       running: await holderOf(join(home, 'lock')).catch(() => null),
+      pairing: readShownCode(home)?.until ?? null,
     },
+    service: hasSystemd() ? readService() : null,
     board: readBoard(resolve(options.board ?? join(home, 'board.json'))),
   }
 }
@@ -64,6 +69,14 @@ function readBoard(file: string): Facts['board'] {
   } catch (error) {
     return { file, text: null, error: (error as NodeJS.ErrnoException).code ?? String(error) }
   }
+}
+
+const hasSystemd = (): boolean => existsSync('/run/systemd/system')
+
+function readService(): Facts['service'] {
+  const places = placesIn(readOr(SERVICE))
+  if (places === null) return { installed: existsSync(SERVICE), missing: null }
+  return { installed: true, missing: [places.node, places.main].find((path) => !existsSync(path)) ?? null }
 }
 
 function user(names: ReadonlyMap<number, string>): Facts['user'] {
@@ -174,7 +187,7 @@ function readGroups(): Groups {
  * answer is yes, as the kernel's version is judged elsewhere.
  */
 function hasKill(mount: string, own: string): boolean {
-  const groups = [own, ...listed(mount).map((name) => join(mount, name))].filter(
+  const groups = [own, ...listFolder(mount).map((name) => join(mount, name))].filter(
     (group) => group !== mount && existsSync(join(group, 'cgroup.events')),
   )
   return groups.every((group) => existsSync(join(group, 'cgroup.kill')))
@@ -192,8 +205,8 @@ export function placeOfGroup(mountinfo: string, self: string): { mount: string; 
 /** get_throttled from the firmware driver's file in sysfs, or from vcgencmd. */
 function throttled(): number | null {
   const platform = '/sys/devices/platform'
-  for (const soc of listed(platform).filter((name) => name.startsWith('soc'))) {
-    for (const name of listed(join(platform, soc)).filter((file) => file.endsWith('firmware'))) {
+  for (const soc of listFolder(platform).filter((name) => name.startsWith('soc'))) {
+    for (const name of listFolder(join(platform, soc)).filter((file) => file.endsWith('firmware'))) {
       const text = readOr(join(platform, soc, name, 'get_throttled')).trim()
       if (text !== '') return Number.parseInt(text, 16)
     }

@@ -2,8 +2,9 @@
 
 import { gpioChipOf } from '../../drivers/board/models.ts'
 import type { Board, PwmEntry } from '../../drivers/board/types.ts'
+import { overlayOf } from '../install/bootfiles.ts'
 import type { Chip, Device, Facts, NativeModule } from './facts.ts'
-import { act, type Finding, type Fix, handles, names, ok, problem, run, warning, write } from './finding.ts'
+import { act, type Finding, type Fix, handles, names, ok, problem, run, UPDATE, warning, write } from './finding.ts'
 import { HEADER_PWM, isPi, modelOf } from './models.ts'
 
 /** What installs a module. The versions are those of package.json. */
@@ -40,7 +41,7 @@ function gpio({ chips, model: name, modules }: Facts, board: Board | null): Find
   const wanted = mistaken ? gpioChipOf(machine) : (board?.chip ?? gpioChipOf(machine ?? 'linux'))
   if (chips.length === 0) {
     const found = 'no /dev/gpiochip*: no pin can be driven on this machine'
-    const fix = isPi(name) ? run('sudo apt full-upgrade && sudo reboot') : run('medulla sim')
+    const fix = isPi(name) ? UPDATE : run('medulla sim')
     return [board === null && !isPi(name) ? warning(about, found, fix) : problem(about, found, fix)]
   }
   const shown = chips.map(({ path, label }) => `${path} ${label ?? '(label unknown)'}`).join(', ')
@@ -182,12 +183,6 @@ function channel(
   if (at.channel < chip.channels) return []
   const found = `"${name}": pwmchip${at.chip} has channels 0 to ${chip.channels - 1}, not ${at.channel}`
   return [problem(about, found, line(at.chip, chip.channels - 1))]
-}
-
-/** Source: the firmware's overlays/README. Its number for alternative function 0 is 4, for 5 (3 on an RP1) it is 2. */
-function overlayOf(used: readonly string[]): string {
-  const outer = used.some((line) => line === 'GPIO12' || line === 'GPIO13')
-  return outer ? 'dtoverlay=pwm-2chan,pin=12,func=4,pin2=13,func2=4' : 'dtoverlay=pwm-2chan'
 }
 
 function serial({ serial: devices, cmdline, model }: Facts, board: Board | null): Finding[] {

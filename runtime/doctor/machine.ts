@@ -1,7 +1,7 @@
 /** Judges the computer without its pins: model, kernel, Node, power, clock, memory, real-time priority, home. */
 import type { Board } from '../../drivers/board/types.ts'
 import type { Facts } from './facts.ts'
-import { act, type Finding, ok, problem, run, warning, write } from './finding.ts'
+import { act, type Finding, ok, problem, run, UPDATE, warning, write } from './finding.ts'
 import { isPi, modelOf } from './models.ts'
 
 const NODE = [20, 19] as const
@@ -24,6 +24,8 @@ export function aboutMachine(facts: Facts, board: Board | null): Finding[] {
     memory(facts, board),
     realtime(facts, board),
     home(facts),
+    ...pairing(facts),
+    ...service(facts),
   ]
 }
 
@@ -52,12 +54,11 @@ function kernel({ platform, kernel: release, arch }: Facts): Finding {
   if (platform !== 'linux') {
     return problem(about, `hardware needs Linux, this is ${platform}`, run('medulla sim'))
   }
-  const update = run('sudo apt update && sudo apt full-upgrade && sudo reboot')
   if (!atLeast(release, KERNEL.lines)) {
-    return problem(about, `${release}: kernels below 5.10 have no GPIO character device v2`, update)
+    return problem(about, `${release}: kernels below 5.10 have no GPIO character device v2`, UPDATE)
   }
   if (!atLeast(release, KERNEL.kill)) {
-    return warning(about, `${release}: kernels below 5.14 have no cgroup.kill, so the fence is weak`, update)
+    return warning(about, `${release}: kernels below 5.14 have no cgroup.kill, so the fence is weak`, UPDATE)
   }
   if (arch !== 'arm64' && arch !== 'x64') {
     const found = `${release}, but Node is built for ${arch}: programs can be confined on a 64-bit system only`
@@ -135,7 +136,22 @@ function home({ home: { dir, there, closed, running }, user }: Facts): Finding {
   if (closed) return warning(about, `${user.name} may not read ${dir}`, run('sudo medulla doctor'))
   if (running !== null) return ok(about, `${dir}: in use by a runtime, pid ${running}`)
   if (there) return ok(about, dir)
-  return warning(about, `no robot in ${dir} yet`, run(`sudo medulla runtime --home ${dir}`))
+  return warning(about, `no robot in ${dir} yet`, run('sudo medulla install'))
+}
+
+function pairing({ home: { running, pairing: until } }: Facts): Finding[] {
+  if (running === null || until === null) return []
+  const found = `a pairing window is open until ${until}: whoever types its code becomes an operator`
+  return [warning('pairing', found, act('pair your laptop, or wait until the window closes'))]
+}
+
+function service({ service: found }: Facts): Finding[] {
+  const about = 'service'
+  const install = run('sudo medulla install')
+  if (found === null) return []
+  if (!found.installed) return [warning(about, 'the robot is not started with this computer', install)]
+  if (found.missing === null) return [ok(about, 'medulla.service is installed')]
+  return [problem(about, `medulla.service starts ${found.missing}, which is not there`, install)]
 }
 
 /** Compares the first two numbers of a version. */

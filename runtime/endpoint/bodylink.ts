@@ -1,6 +1,6 @@
 /**
  * The endpoint's end of the socket pair to the body: requests and streams, multiplexed by id. Invariant: at most one line
- * of {@link IPC_MAX_LINE} is buffered, and when the link closes every request fails (test/endpoint/app.test.ts).
+ * of {@link IPC_MAX_LINE} is buffered, and when the link closes every request fails (test/runtime/endpoint/app.test.ts).
  */
 import type { Duplex } from 'node:stream'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../deploy/shared/errors.ts'
@@ -8,8 +8,8 @@ import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
 import { type BodyMessage, EndpointMessage, IPC_MAX_LINE } from '../ipc.ts'
 
 type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never
-export type Request = WithoutId<Exclude<EndpointMessage, { op: 'cancel' }>>
-export type Config = Extract<BodyMessage, { op: 'config' }>
+export type BodyRequest = WithoutId<Exclude<EndpointMessage, { op: 'cancel' }>>
+export type EndpointConfig = Extract<BodyMessage, { op: 'config' }>
 
 interface Pending {
   item: (item: unknown) => void
@@ -21,9 +21,11 @@ interface Pending {
 const MAX_PENDING = 256
 
 export interface BodyLinkEvents {
-  config: (config: Config) => void
+  config: (config: EndpointConfig) => void
   /** The list of operators has changed. */
   operators: () => void
+  /** A pairing window was opened or closed. */
+  pairing: (open: boolean) => void
   /** The body is gone, or sent something outside the protocol. */
   closed: (reason: string) => void
 }
@@ -46,17 +48,17 @@ export class BodyLink {
   }
 
   /** Sends a message that has no answer. */
-  tell(message: Request): void {
+  tell(message: BodyRequest): void {
     this.#write({ ...message, id: this.#next++ } as EndpointMessage)
   }
 
   /** Resolves to the value of `done`. Rejects with the body's Refusal, `body-away`, or `usage` for a message outside the protocol. */
-  call(message: Request): Promise<unknown> {
+  call(message: BodyRequest): Promise<unknown> {
     return this.stream(message, () => {})
   }
 
   /** As {@link call}, and passes each stream element to `item` before. Aborting cancels the stream in the body, and resolves. */
-  stream(message: Request, item: (item: unknown) => void, signal?: AbortSignal): Promise<unknown> {
+  stream(message: BodyRequest, item: (item: unknown) => void, signal?: AbortSignal): Promise<unknown> {
     if (this.#closed) return Promise.reject(away())
     if (this.#pending.size >= MAX_PENDING) {
       return Promise.reject(new Refusal('in-progress', `${MAX_PENDING} requests wait for the body`, 'try again'))
@@ -112,6 +114,8 @@ export class BodyLink {
     if (!message) return false
     if (message.op === 'config') this.#events.config(message)
     else if (message.op === 'operators') this.#events.operators()
+    else if (message.op === 'pairing') this.#events.pairing(message.open)
+    else if (message.op === 'ping') this.tell({ op: 'pong' })
     else {
       const pending = this.#pending.get(message.id)
       if (message.op === 'item') pending?.item(message.item)
@@ -146,7 +150,7 @@ function away(): Refusal {
 function parse(line: string): BodyMessage | null {
   try {
     const message = JSON.parse(line) as BodyMessage
-    const known = message.op === 'config' || message.op === 'operators'
+    const known = ['config', 'operators', 'pairing', 'ping'].includes(message.op)
     const answer = message.op === 'item' || message.op === 'done' || message.op === 'error'
     return known || (answer && Number.isSafeInteger(message.id)) ? message : null
   } catch {

@@ -1,6 +1,6 @@
 /**
  * A request whose session, role and slot were checked, and the answer to a refused one. Invariant: an error that is no
- * {@link Refusal} is logged, and its text is not in the answer (test/endpoint/app.test.ts).
+ * {@link Refusal} is logged, and its text is not in the answer (test/runtime/endpoint/app.test.ts).
  */
 import type { Request, Response } from 'express'
 import type { ErrorBody, SignedOrder } from '../../deploy/shared/api.ts'

@@ -1,4 +1,4 @@
-/** Invariant: strangers cause at most {@link MAX_A_SECOND} log lines a second (test/endpoint/app.test.ts). */
+/** Invariant: strangers cause at most {@link MAX_A_SECOND} log lines a second (test/runtime/endpoint/app.test.ts). */
 import type { Logger } from '../log.ts'
 
 /** Log lines a second (CHANNEL 5.7). */

@@ -10,6 +10,7 @@ import {
   createListener,
   HANDSHAKE_MS,
   keyPair,
+  PAIR_MS,
   SERVE_DEADLINES,
   SERVE_OPTIONS,
   type ServeDeadlines,
@@ -21,10 +22,13 @@ import { ENDPOINT_FD, STAGED_FILES } from '../ipc.ts'
 import { createLog } from '../log.ts'
 import { confineServer } from '../sdk/confined.ts'
 import { createApp } from './app.ts'
-import { BodyLink, type Config } from './bodylink.ts'
+import { BodyLink, type EndpointConfig } from './bodylink.ts'
+import { readQuestions } from './discovery.ts'
 import { strangerLog } from './log.ts'
+import { answerUpgrade, MessageChannels } from './messages.ts'
 import { BundleOpener } from './opener.ts'
 import { OperatorCache } from './operators.ts'
+import { PairingDesk } from './pairing.ts'
 import { Uploads } from './push.ts'
 import { Sessions } from './sessions.ts'
 import { Staging } from './staging.ts'
@@ -40,7 +44,13 @@ const link = new BodyLink(new Socket({ fd: ENDPOINT_FD.body, readable: true, wri
       fail(error)
     }
   },
-  operators: () => sessions.recheck(),
+  operators: () => {
+    sessions.recheck()
+    void sessions.current().then(() => channels?.recheck())
+  },
+  pairing: (open) => {
+    isPairing = open
+  },
   closed: (reason) => {
     log.info({ reason }, 'exit')
     process.exit(0)
@@ -50,6 +60,7 @@ const link = new BodyLink(new Socket({ fd: ENDPOINT_FD.body, readable: true, wri
 const urgent = new BodyLink(new Socket({ fd: ENDPOINT_FD.urgent, readable: true, writable: true }), {
   config: () => {},
   operators: () => {},
+  pairing: () => {},
   // `link` closes as well, and ends this process.
   closed: () => {},
 })
@@ -57,26 +68,32 @@ const operators = new OperatorCache(link)
 const sessions = new Sessions(operators)
 process.on('SIGINT', () => {}) // Ctrl-C in a terminal reaches the whole group: the body decides
 let started = false
+let channels: MessageChannels | undefined
+/** The body has said that a pairing window is open. */
+let isPairing = false
 
-function start(config: Config): void {
+function start(config: EndpointConfig): void {
   if (started) throw new Error('the body sent a second config')
   started = true
   confineServer(config.confine)
   const noise = keyPair(Buffer.from(config.keys.noise, 'hex'))
   const staging = new Staging(Array.from({ length: STAGED_FILES }, (_, index) => ENDPOINT_FD.firstStaged + index))
-  const opener = new BundleOpener(config.keys.age, scale)
-  const door = new Uploads({ link, operators, opener, staging, scale })
+  const opener = new BundleOpener([config.keys.age, ...(config.keys.retired ?? [])], scale)
+  const uploads = new Uploads({ link, operators, opener, staging, scale })
+  channels = new MessageChannels(link, ENDPOINT_FD.channels)
   const failed = (error: unknown, path: string) => log.error({ err: error, path }, 'request failed')
-  const inner = createServer(
-    { ...SERVE_OPTIONS, keepAliveTimeout: SERVE_OPTIONS.keepAliveTimeout * scale },
-    createApp({ link, urgent, door, sessions, failed }),
-  )
+  const app = createApp({ link, urgent, uploads, sessions, channels, failed })
+  const inner = createServer({ ...SERVE_OPTIONS, keepAliveTimeout: SERVE_OPTIONS.keepAliveTimeout * scale }, app)
+  inner.on('upgrade', (request, stream, head) => answerUpgrade(app, request, stream, head))
   watchRequests(inner)
   const deadlines = scaled(SERVE_DEADLINES)
   const { name, robot: id, version } = config
+  const desk = new PairingDesk(link)
   const listener = createListener({
     greeting: () => ({ name, id, version, protocol: PROTOCOL }),
+    card: config.card,
     noise,
+    ...(config.keys.psk !== undefined && { psk: Buffer.from(config.keys.psk, 'hex') }),
     robot: id,
     who: (key, card) => operators.who(key, card),
     known: (key) => operators.known(key),
@@ -85,13 +102,17 @@ function start(config: Config): void {
       log.info({ operator: socket.peer?.name, role: socket.peer?.role, address: socket.remoteAddress }, 'session')
       serveSession(inner, socket, deadlines)
     },
+    pairing: () => (isPairing ? desk : null),
+    paired: (name, address) => log.info({ operator: name, address }, 'paired'),
     refused: strangerLog(log),
     deadlineMs: HANDSHAKE_MS * scale,
+    pairingMs: PAIR_MS * scale,
   })
   listener.server.on('error', fail)
   listener.server.listen({ fd: ENDPOINT_FD.listener }, () => {
     log.info(listener.server.address(), 'listening')
     link.tell({ op: 'listening' })
+    if (config.discovery) readQuestions(ENDPOINT_FD.discovery, () => link.tell({ op: 'asked' }))
   })
 }
 

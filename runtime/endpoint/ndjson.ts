@@ -1,11 +1,11 @@
 /**
  * Sends a stream of the body as an NDJSON answer. Invariant: a refusal before the first element is a 4xx with a reason, and a
- * reader that does not read is cut off at a bounded number of buffered bytes (test/endpoint/app.test.ts).
+ * reader that does not read is cut off at a bounded number of buffered bytes (test/runtime/endpoint/app.test.ts).
  */
 import type { Response } from 'express'
 import type { PushEvent } from '../../deploy/shared/api.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
-import type { BodyLink, Request } from './bodylink.ts'
+import type { BodyLink, BodyRequest } from './bodylink.ts'
 
 /** Most bytes that are buffered for a reader that follows a stream. */
 const MAX_BEHIND = 4 * 1024 * 1024
@@ -17,9 +17,9 @@ const MAX_WHOLE = 32 * 1024 * 1024
  * request goes on (a laptop that closes its lid does not undo a swap). `settle` runs when the body's stream has ended, before
  * the reader gets the result (HANDOVER 8.6). `first` is sent before the body's first element.
  */
-export async function streamed(
+export async function streamItems(
   link: BodyLink,
-  message: Request,
+  message: BodyRequest,
   response: Response,
   leave?: 'cancel',
   settle: () => Promise<void> = async () => {},

@@ -6,11 +6,11 @@ import { openSealed } from '../../deploy/shared/bundle/seal.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import type { OpenJob, OpenResult } from './opener.ts'
 
-const { identity } = workerData as { identity: string }
+const { identities } = workerData as { identities: string[] }
 
 async function open(job: OpenJob): Promise<OpenResult> {
   try {
-    const opened = await openSealed(job.bundle, identity)
+    const opened = await openSealed(job.bundle, identities)
     const { digest, signer } = await openInner(opened, new Set(job.operators))
     // The buffer is transferred, so it must hold these bytes only.
     const whole = opened.byteOffset === 0 && opened.byteLength === opened.buffer.byteLength

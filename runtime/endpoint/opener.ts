@@ -1,6 +1,6 @@
 /**
  * Opens bundles in a worker thread, one at a time. Invariant: a bundle that exhausts memory or time ends the worker, not the
- * endpoint (test/endpoint/opener.test.ts).
+ * endpoint (test/runtime/endpoint/opener.test.ts).
  */
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { runtimeUrl } from '../places.ts'
@@ -13,7 +13,7 @@ export interface OpenJob {
   operators: string[]
 }
 export type OpenResult = { inner: Uint8Array<ArrayBuffer>; digest: string; signer: string } | { error: { code: string; message: string; hint?: string } } // biome-ignore format: one type
-export type Opened = Extract<OpenResult, { inner: Uint8Array }>
+export type Unsealed = Extract<OpenResult, { inner: Uint8Array }>
 
 const OPEN_MS = 30_000
 const LIMITS = { maxOldGenerationSizeMb: 192, maxYoungGenerationSizeMb: 32, stackSizeMb: 4 }
@@ -21,12 +21,12 @@ const LIMITS = { maxOldGenerationSizeMb: 192, maxYoungGenerationSizeMb: 32, stac
 export class BundleOpener {
   readonly #worker: BoundedWorker<OpenResult>
 
-  /** `identity` is the robot's age secret. The thread starts at once, so that the first push does not wait for it. */
-  constructor(identity: string, scale = 1) {
+  /** `identities` are the robot's age secrets, the present one first. The thread starts at once, so that the first push does not wait for it. */
+  constructor(identities: readonly string[], scale = 1) {
     this.#worker = new BoundedWorker({
       script: runtimeUrl('endpoint/opener-thread.js'),
       name: 'opener',
-      workerData: { identity },
+      workerData: { identities },
       limits: LIMITS,
       deadlineMs: OPEN_MS * scale,
       failed: () => new Refusal('bad-bundle', 'the bundle could not be opened within its limits of memory and time'),
@@ -34,9 +34,9 @@ export class BundleOpener {
   }
 
   /** Throws Refusal. `bundle` cannot be used afterwards: its memory moves to the thread. */
-  open(bundle: Uint8Array<ArrayBuffer>, operators: string[]): Promise<Opened> {
+  open(bundle: Uint8Array<ArrayBuffer>, operators: string[]): Promise<Unsealed> {
     const job: OpenJob = { bundle, operators }
-    const result = (message: OpenResult): Opened => {
+    const result = (message: OpenResult): Unsealed => {
       if ('error' in message) throw toRefusal(message.error)
       return message
     }

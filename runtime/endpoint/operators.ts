@@ -1,11 +1,11 @@
 /**
  * Caches what the body says about operators. Invariant: only positive answers are cached, and only until the list of operators
- * changes (test/endpoint/endpoint.test.ts).
+ * changes (test/runtime/endpoint/endpoint.test.ts).
  */
 import { createHash } from 'node:crypto'
-import { OPERATOR_NAME, ROLE_RANK, type Role } from '../../deploy/shared/api.ts'
+import { OPERATOR_NAME, type PeerRole, ROLE_RANK } from '../../deploy/shared/api.ts'
 import { type SignedCertificate, verifyCertificate } from '../../deploy/shared/cert.ts'
-import type { Peer } from '../../deploy/shared/channel/socket.ts'
+import type { Peer } from '../../deploy/shared/channel/index.ts'
 import type { BodyLink } from './bodylink.ts'
 
 const MAX_CACHED = 256
@@ -40,18 +40,15 @@ export class OperatorCache {
     const certificate = verifyCertificate(card)
     // The certificate must name this very Noise key (CHANNEL 1.3).
     if (certificate.subject !== 'operator' || certificate.noise !== noise) return null
-    for (let attempt = 0; attempt < 3; attempt++) {
-      const epoch = this.#epoch
-      const cert = JSON.stringify({ cert: card.cert, sig: card.sig })
-      const peer = asPeer(await this.#link.call({ op: 'who', cert, noise }))
-      if (epoch !== this.#epoch) continue // the list changed during the call
-      if (peer && this.#peers.size < MAX_CACHED) {
-        this.#peers.set(id, peer)
-        this.#keys.add(hex(noisePublic))
-      }
-      return peer
+    const epoch = this.#epoch
+    const cert = JSON.stringify({ cert: card.cert, sig: card.sig })
+    const peer = asPeer(await this.#link.call({ op: 'who', cert, noise }))
+    // An answer that comes after the news of a change is that of the new list, as the body sends both in order.
+    if (peer && epoch === this.#epoch && this.#peers.size < MAX_CACHED) {
+      this.#peers.set(id, peer)
+      this.#keys.add(hex(noisePublic))
     }
-    return null
+    return peer
   }
 
   /** The public keys that may sign releases. */
@@ -79,8 +76,8 @@ function asPeer(value: unknown): Peer | null {
   return isRole(role) ? { fingerprint, role, name } : null
 }
 
-function isRole(role: unknown): role is Role {
-  return typeof role === 'string' && Object.hasOwn(ROLE_RANK, role)
+function isRole(role: unknown): role is PeerRole {
+  return role === 'recovery' || (typeof role === 'string' && Object.hasOwn(ROLE_RANK, role))
 }
 
 function hex(bytes: Uint8Array): string {

@@ -1,16 +1,16 @@
 /**
  * Receives pushes. Checks come in order of their cost: role, length, lock, header, signature. Invariant: until the last one has
- * passed, no byte of a push is outside this process's memory (test/endpoint/endpoint.test.ts).
+ * passed, no byte of a push is outside this process's memory (test/runtime/endpoint/push.test.ts).
  */
 import type { Request } from 'express'
 import { ORDER_HEADER, type PushEvent, type SignedOrder } from '../../deploy/shared/api.ts'
 import { LIMITS } from '../../deploy/shared/bundle/limits.ts'
 import { checkHeader } from '../../deploy/shared/bundle/seal.ts'
-import { requestStart, type SecureSocket } from '../../deploy/shared/channel/index.ts'
+import { requestStart, type YamuxStream } from '../../deploy/shared/channel/index.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import type { BodyLink } from './bodylink.ts'
 import { type Call, LengthRequired, parseOrder } from './call.ts'
-import { streamed } from './ndjson.ts'
+import { streamItems } from './ndjson.ts'
 import type { BundleOpener } from './opener.ts'
 import type { OperatorCache } from './operators.ts'
 import type { Staging } from './staging.ts'
@@ -21,7 +21,7 @@ const MAX_OWN = 2
 /** Most bytes of all pushes at once: a bundle is in memory until it is opened. */
 const MAX_BYTES = 2 * LIMITS.bundle
 const MAX_OWN_BYTES = LIMITS.bundle
-/** Limits of an upload (CHANNEL 6.7): its whole time, and its average rate after the grace. The session's deadline ends one that stalls. */
+/** Limits of an upload (CHANNEL 6.7): its whole time, and its average rate after the grace. The stream's deadline ends one that stalls. */
 const UPLOAD_MS = 15 * 60_000
 const GRACE_MS = 10_000
 const LEAST_BYTES_PER_MS = (8 * 1024) / 1000
@@ -42,7 +42,10 @@ export class Uploads {
     this.#parts = parts
   }
 
-  /** The route has checked the role. Refusals are reported to the body, which writes the receipts. */
+  /**
+   * A push into the slot of the call, or of a runtime where the call names no slot. The route has checked the role. Refusals are
+   * reported to the body, which writes the receipts.
+   */
   async push(call: Call): Promise<void> {
     const { slot, peer } = call
     try {
@@ -63,7 +66,13 @@ export class Uploads {
     } catch (error) {
       const { code, message } = error instanceof Refusal ? error : new Refusal('internal', 'the endpoint failed')
       if (!reported.has(error as object)) {
-        this.#parts.link.tell({ op: 'refused', slot, pusher: peer.fingerprint, code, message: message.slice(0, 500) })
+        this.#parts.link.tell({
+          op: 'refused',
+          slot: slot || 'all',
+          pusher: peer.fingerprint,
+          code,
+          message: message.slice(0, 500),
+        })
       }
       throw error
     }
@@ -72,7 +81,7 @@ export class Uploads {
   /** Throws Refusal `in-progress`. */
   #admit(slot: string, pusher: string, length: number): void {
     const refuse = (message: string) => new Refusal('in-progress', message, 'try again when it has ended')
-    if (this.#busy.has(slot)) throw refuse(`another push to ${slot} is in progress`)
+    if (this.#busy.has(slot)) throw refuse(`another push to ${slot || 'the runtime'} is in progress`)
     const all = [...this.#busy.values()]
     const bytes = (pushes: typeof all) => pushes.reduce((sum, push) => sum + push.length, length)
     if (all.length >= MAX_PUSHES || bytes(all) > MAX_BYTES) throw refuse('pushes to other slots are in progress')
@@ -85,13 +94,14 @@ export class Uploads {
   async #receive({ request, response, peer, slot }: Call, length: number, release: () => void): Promise<void> {
     const { link, opener, operators, staging } = this.#parts
     const order = orderOf(request)
-    const start = Number(requestStart(request.socket as unknown as SecureSocket)) / 1e6
+    const start = Number(requestStart(request.socket as unknown as YamuxStream)) / 1e6
     const bundle = await readBody(request, length, this.#parts.scale ?? 1)
     const received = clock()
     const { inner } = await opener.open(bundle, await operators.signers())
     const staged = await staging.put(inner)
     try {
-      const message = { op: 'install' as const, slot, staged: staged.index, length: staged.length, pusher: peer.fingerprint, order } // biome-ignore format: one record
+      const pushed = { staged: staged.index, length: staged.length, pusher: peer.fingerprint, order }
+      const message = slot === '' ? { op: 'install-runtime' as const, ...pushed } : { op: 'install' as const, slot, ...pushed } // biome-ignore format: one statement
       const receiveMs = received - start
       // Only for the person who pushes: the receipt holds the body's own times (HANDOVER 1.4).
       const upload: PushEvent[] = [
@@ -103,7 +113,7 @@ export class Uploads {
         release()
       }
       // Not cancelled when the client disconnects: the swap goes on to its end.
-      await streamed(link, message, response, undefined, settle, upload)
+      await streamItems(link, message, response, undefined, settle, upload)
     } catch (error) {
       if (error instanceof Refusal) reported.add(error) // the body has recorded it
       throw error
@@ -150,7 +160,7 @@ async function readBody(request: Request, length: number, scale: number): Promis
     return await Promise.race([upload.read(request), slow])
   } catch (error) {
     upload.drop()
-    // The rest of the upload is read and dropped: the session's next request comes after it.
+    // The rest of the upload is read and dropped: the stream's next request comes after it.
     request.resume()
     throw error
   } finally {

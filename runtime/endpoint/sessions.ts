@@ -1,6 +1,7 @@
 /**
  * The established sessions with their operators. Invariant: after a change of the operators, a session has no request served
- * before the body has confirmed it again, and the sessions of removed operators are closed (test/endpoint/endpoint.test.ts).
+ * before the body has confirmed it again, and the sessions of removed operators are closed
+ * (test/runtime/endpoint/endpoint.test.ts).
  */
 import type { Identity, SecureSocket } from '../../deploy/shared/channel/index.ts'
 import type { OperatorCache } from './operators.ts'

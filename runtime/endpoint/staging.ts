@@ -1,6 +1,6 @@
 /**
  * The files through which opened bundles reach the body, which made and opened them. Invariant: each holds at most one bundle,
- * and only during its push (HANDOVER 8.16; test/endpoint/app.test.ts).
+ * and only during its push (HANDOVER 8.16; test/runtime/endpoint/app.test.ts).
  */
 import { ftruncate, write } from 'node:fs'
 import { promisify } from 'node:util'

@@ -1,6 +1,6 @@
 /**
  * Invariant: a recorded stop outlives any end of the runtime, and recording it needs no free space (HANDLES 6.7, 6.11;
- * test/store/latch.test.ts).
+ * test/runtime/guard/latch.test.ts).
  *
  * `stops.latch` has a fixed size. Body and guard each have a region, and a region has two records that are written in turn, in
  * place: a power cut during a write leaves the other record. A record is a line of JSON, padded with spaces, so that people

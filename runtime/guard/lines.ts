@@ -1,8 +1,8 @@
 /** Reads lines from a descriptor in blocking calls. */
 import { readSync } from 'node:fs'
-import { again } from '../../drivers/owner/linux/unix.ts'
+import { retryInterrupted } from '../../drivers/owner/linux/unix.ts'
 
-export class Lines {
+export class LineReader {
   readonly fd: number
   readonly #bytes = Buffer.alloc(65_536)
   #rest = Buffer.alloc(0)
@@ -33,7 +33,7 @@ export class Lines {
   read(): boolean {
     let got: number
     try {
-      got = again(() => readSync(this.fd, this.#bytes, 0, this.#bytes.length, null))
+      got = retryInterrupted(() => readSync(this.fd, this.#bytes, 0, this.#bytes.length, null))
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'EAGAIN') throw error
       return false

@@ -2,32 +2,33 @@
  * The guard: the reflex of the robot. It holds a copy of every hardware descriptor of the body, reads the input of the
  * emergency stop, and watches the body. Invariant: while the guard lives, no line is released; and when the input is at its
  * level, the body asks for a stop, or the body ends or hangs, every program is stopped and the declared safe levels are
- * driven in bounded time (HANDLES 14; test/runtime/guard.test.ts).
+ * driven in bounded time (HANDLES 14; test/runtime/guard/guard.test.ts).
  *
  * The guard has one thread and no event loop: it waits in poll(2), and reads no network, no disk and no program.
  */
 import { closeSync, fstatSync, readSync, rmSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { setPriority } from 'node:os'
 import { join } from 'node:path'
-import type { Kept } from '../../drivers/owner/backend.ts'
-import type { Step } from '../../drivers/owner/linux/safe.ts'
+import type { KeptHandle } from '../../drivers/owner/backend.ts'
+import type { SafeCall } from '../../drivers/owner/linux/safe.ts'
 import { loadSystem } from '../../drivers/owner/linux/system.ts'
 import { UnixSockets } from '../../drivers/owner/linux/unix.ts'
 import { GPIO_V2_LINE_GET_VALUES_IOCTL, lineValues } from '../../drivers/program/inherit/line.ts'
+import { prioritised } from '../journal.ts'
 import { type Latch, LatchRegion, latchOf } from './latch.ts'
-import { Lines } from './lines.ts'
+import { LineReader } from './lines.ts'
 import { GuardedPrograms } from './programs.ts'
 import {
-  type Drive,
   FIRST_FD,
   type FromGuard,
   GUARD_FORMAT,
   GUARD_SOCKET,
-  type Held,
+  type GuardInheritance,
+  type HeldHandle,
   LATCH_FD,
-  type Legacy,
   LIFELINE,
   type Rescue,
+  type SafeDrive,
   type StopInput,
   type ToGuard,
 } from './wire.ts'
@@ -35,7 +36,7 @@ import {
 /** Time between two attempts to hand over, in ms. */
 const RETRY_MS = 1
 /** Time between two readings of the emergency stop's input, in ms; poll(2) reports most edges at once. */
-const INPUT_MS = 10
+const INPUT_MS = 5
 /** A wait that took this much longer than asked, in ms, shows that this process did not get the CPU. */
 const LATE_MS = 50
 /** Time to wait, in ms, when poll(2) reports an edge that the body has not read yet. */
@@ -53,7 +54,7 @@ class Guard {
   readonly #inode: number
   readonly #region: LatchRegion | null
   readonly #level = lineValues(0)
-  #handles: Held[]
+  #handles: HeldHandle[]
   readonly #fds = new Map<string, number[]>()
   #latch: Latch | null = null
   #stopInput: StopInput | null
@@ -86,7 +87,7 @@ class Guard {
   }
 
   /** Returns when a body has ended in order, or a newer guard has taken over. */
-  serve(lifeline: Lines): void {
+  serve(lifeline: LineReader): void {
     let body = lifeline
     for (;;) {
       const end = this.#watch(body)
@@ -101,7 +102,7 @@ class Guard {
   }
 
   /** Watches a body. `told`: it said `end`; `ended`: it is gone without that; `hung`: it lives and sends no pulse. */
-  #watch(body: Lines): 'told' | 'ended' | 'hung' {
+  #watch(body: LineReader): 'told' | 'ended' | 'hung' {
     const { bodyMs, scale } = this.#init
     /** When the next pulse is due at the latest; Infinity before the first one. */
     let due = Number.POSITIVE_INFINITY
@@ -119,7 +120,8 @@ class Guard {
         for (let line = body.take(); line !== null; line = body.take()) {
           const message = parse(line)
           if (message?.t === 'end') return 'told'
-          if (message?.t === 'pulse' && bodyMs > 0) due = performance.now() + bodyMs * scale
+          // A body that is being replaced says for how long it may be silent (HANDOVER 18.4).
+          if (message?.t === 'pulse' && bodyMs > 0) due = performance.now() + (message.forMs ?? bodyMs) * scale
           if (message !== null) this.#hear(body.fd, message)
         }
       } else if (performance.now() >= due) return 'hung'
@@ -198,7 +200,7 @@ class Guard {
   }
 
   /** Stops the programs and drives the levels. Programs not seen stopped may have written since: they are ended, and the levels are driven again. */
-  #halt(seen: string): Drive {
+  #halt(seen: string): SafeDrive {
     const confirmed = this.#programs.stop()
     let failed = this.#drive()
     const safe = now()
@@ -234,14 +236,14 @@ class Guard {
     return failed
   }
 
-  #step(fd: number, { bytes: hex, request, at }: Step): void {
+  #step(fd: number, { bytes: hex, request, at }: SafeCall): void {
     const bytes = Buffer.from(hex, 'hex')
     if (request !== undefined) this.#system.ioctl(fd, request, bytes)
     else writeSync(fd, bytes, 0, bytes.length, at ?? null)
   }
 
   /** Gives everything to the next body. Returns its connection: from then on, its end is the end of that body. */
-  #handOver(rescue: Rescue): Lines {
+  #handOver(rescue: Rescue): LineReader {
     for (;;) {
       let socket = -1
       try {
@@ -250,7 +252,13 @@ class Guard {
         // Only a process of the same user gets the handles (HANDLES 14.5).
         if (peer.uid !== process.getuid?.()) throw new Error('another user')
         const { about } = this.#init
-        const legacy: Legacy = { format: GUARD_FORMAT, about, handles: this.#handles, rescue, latch: this.#latch }
+        const legacy: GuardInheritance = {
+          format: GUARD_FORMAT,
+          about,
+          handles: this.#handles,
+          rescue,
+          latch: this.#latch,
+        }
         const text = Buffer.from(JSON.stringify(legacy))
         const length = Buffer.alloc(4)
         length.writeUInt32LE(text.length)
@@ -260,7 +268,7 @@ class Guard {
           this.#handles.flatMap(({ name }) => this.#fds.get(name) ?? []),
         )
         this.#bodyPid = peer.pid
-        return new Lines(socket)
+        return new LineReader(socket)
       } catch {
         // The other side broke off: the guard still has everything, and waits for the next one.
         if (socket >= 0) closeSync(socket)
@@ -269,7 +277,7 @@ class Guard {
     }
   }
 
-  #keep(kept: Readonly<Record<string, Omit<Kept, 'fds'>>>): void {
+  #keep(kept: Readonly<Record<string, Omit<KeptHandle, 'fds'>>>): void {
     this.#handles = this.#handles.map((one) => ({ ...one, kept: kept[one.name] ?? one.kept }))
   }
 
@@ -349,14 +357,14 @@ function note({ cause, seen, safe, confirmed, failed }: Rescue, bodyMs: number):
 function print(level: number, msg: string): void {
   const line = { level, name: 'guard', time: new Date().toISOString(), msg }
   try {
-    writeSync(2, `${JSON.stringify(line)}\n`)
+    writeSync(2, prioritised(2, level, `${JSON.stringify(line)}\n`))
   } catch {
     // The journal's pipe is closed: the guard goes on without it.
   }
 }
 
 function main(): void {
-  const lifeline = new Lines(LIFELINE)
+  const lifeline = new LineReader(LIFELINE)
   const first = lifeline.next()
   if (first === null) return
   try {

@@ -1,6 +1,6 @@
 /**
  * Stops and ends programs for the guard. Invariant: `stop` and `end` take bounded time, and return true only when no program
- * can write any more (test/runtime/guard.test.ts).
+ * can write any more (test/runtime/guard/guard.test.ts).
  *
  * Every call blocks: the guard has nothing else to do (kernel document admin-guide/cgroup-v2.rst).
  */

@@ -1,9 +1,9 @@
 /**
  * The protocol of body and guard: NDJSON on the lifeline. On the connection of the next body the guard first sends u32 length
- * (little endian), a Legacy as JSON, and the descriptors of its handles in order (HANDLES 14.6); then the same NDJSON.
+ * (little endian), a GuardInheritance as JSON, and the descriptors of its handles in order (HANDLES 14.6); then the same NDJSON.
  */
-import type { Kept } from '../../drivers/owner/backend.ts'
-import type { Step } from '../../drivers/owner/linux/safe.ts'
+import type { KeptHandle } from '../../drivers/owner/backend.ts'
+import type { SafeCall } from '../../drivers/owner/linux/safe.ts'
 import type { Latch } from './latch.ts'
 
 export const GUARD_FORMAT = 2
@@ -15,14 +15,14 @@ export const LATCH_FD = 4
 export const FIRST_FD = 5
 
 /** One handle. Its descriptors are passed separately; `fds` is their number. */
-export interface Held {
+export interface HeldHandle {
   readonly name: string
   readonly id: number
   /** Its entry in the board file; the next body compares it with its own. */
   readonly entry: unknown
   readonly fds: number
-  readonly kept: Omit<Kept, 'fds'>
-  readonly safe: readonly Step[]
+  readonly kept: Omit<KeptHandle, 'fds'>
+  readonly safe: readonly SafeCall[]
   /** The value that `safe` drives; null when there is none. */
   readonly safeValue: number | null
 }
@@ -42,7 +42,7 @@ export type ToGuard =
       readonly folder: string
       /** The board's model and chip: the descriptors are of no use on another one. */
       readonly about: unknown
-      readonly handles: readonly Held[]
+      readonly handles: readonly HeldHandle[]
       /** The control group that all programs are in; null when there is none. */
       readonly cgroup: string | null
       /** MEDULLA_TIME_SCALE */
@@ -55,11 +55,11 @@ export type ToGuard =
       readonly bodyMs: number
     }
   /** The body's event loop runs. */
-  | { readonly t: 'pulse' }
+  | { readonly t: 'pulse'; forMs?: number }
   /** Every program that runs now, each the leader of its process group. */
   | { readonly t: 'pids'; readonly pids: readonly number[] }
   /** Newer values, fences and sequence numbers, by name. */
-  | { readonly t: 'kept'; readonly kept: Readonly<Record<string, Omit<Kept, 'fds'>>> }
+  | { readonly t: 'kept'; readonly kept: Readonly<Record<string, Omit<KeptHandle, 'fds'>>> }
   /** Freeze every program, drive the safe levels, latch; answered by `stopped`. */
   | { readonly t: 'stop'; readonly reason: string }
   /** End the latch; answered by `released`. */
@@ -73,12 +73,12 @@ export type FromGuard =
   | { readonly t: 'failed'; readonly message: string }
   | { readonly t: 'dropped' }
   /** Every program is stopped and the levels are driven. Sent unasked when the input caused it. */
-  | ({ readonly t: 'stopped'; readonly latch: Latch; readonly byInput: boolean } & Drive)
+  | ({ readonly t: 'stopped'; readonly latch: Latch; readonly byInput: boolean } & SafeDrive)
   /** `pressed`: the input is at its level, and the latch stays. */
   | { readonly t: 'released'; readonly pressed: boolean }
 
 /** One time that the safe levels were driven. */
-export interface Drive {
+export interface SafeDrive {
   /** When the cause was seen, in ns of CLOCK_MONOTONIC. */
   readonly seen: string
   /** When the safe levels were driven, in ns of CLOCK_MONOTONIC. */
@@ -90,16 +90,16 @@ export interface Drive {
 }
 
 /** What the guard did when a body died or hung. */
-export interface Rescue extends Drive {
+export interface Rescue extends SafeDrive {
   readonly cause: 'ended' | 'hung'
   /** When every program had ended, in ns of CLOCK_MONOTONIC. */
   readonly ended: string
 }
 
-export interface Legacy {
+export interface GuardInheritance {
   readonly format: number
   readonly about: unknown
-  readonly handles: readonly Held[]
+  readonly handles: readonly HeldHandle[]
   readonly rescue: Rescue
   /** An emergency stop without a release, also when it is not on disk. */
   readonly latch: Latch | null

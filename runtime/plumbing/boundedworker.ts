@@ -1,6 +1,6 @@
 /**
  * Invariant: a job that exhausts its worker thread costs that job and that thread: every other job is answered
- * (test/runtime/boundedworker.test.ts).
+ * (test/runtime/plumbing/boundedworker.test.ts).
  *
  * One worker thread with a memory limit. It gets one job at a time, each with a deadline; further jobs wait in a queue.
  */

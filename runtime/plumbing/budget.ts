@@ -1,6 +1,6 @@
 /**
  * Invariant: a peer that sends without end gets a bounded share of the body's time (HANDOVER 8.7;
- * test/runtime/budget.test.ts).
+ * test/runtime/plumbing/budget.test.ts).
  *
  * Two token buckets, of messages and of bytes. Not of time: on a busy machine a message takes longer without the peer's fault.
  */

@@ -1,4 +1,5 @@
 /** Whether the computer's clock is synchronised, according to the kernel (BUNDLE 10.13). */
+import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { type Argument, loadSystem } from '../../drivers/owner/linux/system.ts'
 
@@ -17,12 +18,45 @@ type Adjtimex = (timex: Argument) => number
 /** Null: there is none. Looked up once, because koffi fails at a second attempt. */
 let adjtimex: Adjtimex | null | undefined
 
-/** Null: the kernel cannot be asked (no Linux, no koffi, a filter of system calls), and there is no file of timesyncd. */
+/**
+ * Null: unknown. Where the kernel cannot be asked (no koffi, or the filter of system calls that the service has), the file of
+ * timesyncd answers, and for other time services timedated.
+ */
 export function isClockSynchronised(): boolean | null {
   const maxError = readMaxError()
   if (maxError !== null) return maxError < MAX_ERROR_US
-  return existsSync(TIMESYNCD) ? true : null
+  if (process.platform !== 'linux') return null
+  return existsSync(TIMESYNCD) ? true : timedated.answer()
 }
+
+/** At least this long between two questions to timedated. ms */
+const ASK_MS = 30_000
+const ANSWER_MS = 5000
+
+/** Asks systemd-timedated through its command, in the background: a call returns the last answer. */
+export class Timedated {
+  readonly #command: string
+  #answer: boolean | null = null
+  #askedAt = Number.NEGATIVE_INFINITY
+
+  constructor(command = 'timedatectl') {
+    this.#command = command
+  }
+
+  answer(): boolean | null {
+    const now = performance.now()
+    if (now - this.#askedAt >= ASK_MS) {
+      this.#askedAt = now
+      const args = ['show', '--property=NTPSynchronized', '--value']
+      execFile(this.#command, args, { timeout: ANSWER_MS }, (error, stdout) => {
+        this.#answer = error === null ? stdout.trim() === 'yes' : null
+      })
+    }
+    return this.#answer
+  }
+}
+
+const timedated = new Timedated()
 
 function readMaxError(): bigint | null {
   if (adjtimex === undefined) adjtimex = find()

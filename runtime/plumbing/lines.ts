@@ -1,6 +1,6 @@
 /**
  * Reads lines from a peer. Invariant: a line is never buffered beyond the limit, and a flood of lines delays other work for at
- * most {@link SLICE_MS} at a time (HANDOVER 8.7; test/runtime/budget.test.ts).
+ * most {@link SLICE_MS} at a time (HANDOVER 8.7; test/runtime/plumbing/budget.test.ts).
  */
 import type { Readable } from 'node:stream'
 import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
@@ -9,10 +9,17 @@ import type { Budget } from './budget.ts'
 /** The lines of one peer are handled for this long, in ms; then the event loop has a turn. */
 const SLICE_MS = 2
 
+export interface LineReader {
+  /** Delivers the lines that were read already, for a peer that has ended. */
+  deliver(): void
+  /** What was read and not delivered yet, for whoever reads the peer next. */
+  unread(): string
+}
+
 /**
  * Calls `onLine` for each complete line of UTF-8. After `onTooLong`, which is called at most once, no line is delivered. A peer
- * that has used up its budget is not read until there is some again, and is cut off when the budget is flooded. The returned
- * function delivers the lines that were read already, for a peer that has ended.
+ * that has used up its budget is not read until there is some again, and is cut off when the budget is flooded. `before` comes
+ * before what is read: the `unread` of an earlier reader.
  */
 export function readLines(
   from: Readable,
@@ -20,7 +27,8 @@ export function readLines(
   onLine: (line: string) => void,
   onTooLong: (why: 'an endless line' | 'a flood') => void,
   budget: Budget | null = null,
-): () => void {
+  before = '',
+): LineReader {
   const splitter = new LineSplitter()
   let dead = false
   let lines: string[] = []
@@ -66,7 +74,7 @@ export function readLines(
   }
 
   from.setEncoding('utf8')
-  from.on('data', (text: string) => {
+  const take = (text: string): void => {
     if (dead) return
     const whole = splitter.push(text)
     lines = lines.length === 0 ? whole : [...lines.slice(next), ...whole]
@@ -76,7 +84,12 @@ export function readLines(
       return void cutOff()
     }
     if (!resting) go()
-  })
+  }
+  from.on('data', take)
   from.on('error', () => {})
-  return () => void deliver(Number.POSITIVE_INFINITY)
+  if (before !== '') setImmediate(take, before)
+  return {
+    deliver: () => void deliver(Number.POSITIVE_INFINITY),
+    unread: () => [...lines.slice(next).map((line) => `${line}\n`), splitter.rest].join(''),
+  }
 }

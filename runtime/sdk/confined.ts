@@ -1,6 +1,7 @@
 /**
  * Invariant: when `confineSelf` returns, no thread of this process has a capability or can get one, and every thread is
- * under the filter (HANDLES 13.3, 13.7; test/runtime/confinement.test.ts). The loader calls it before any program code runs.
+ * under the filter (HANDLES 13.3, 13.7; test/runtime/body/sandbox/confinement.test.ts). The loader calls it before any program
+ * code runs.
  */
 import { readFileSync } from 'node:fs'
 import { loadSystem } from '../../drivers/owner/linux/system.ts'

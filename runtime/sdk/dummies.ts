@@ -1,5 +1,5 @@
 /**
- * Invariant: nothing done through a dummy handle reaches hardware (HANDOVER 4.2; test/runtime/dummies.test.ts).
+ * Invariant: nothing done through a dummy handle reaches hardware (HANDOVER 4.2; test/runtime/sdk/dummies.test.ts).
  *
  * A rehearsal gets the real handle classes over a scratch file, so that the code of the takeover is compiled before the
  * takeover. `describe` gets plain objects.

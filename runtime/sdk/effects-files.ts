@@ -5,7 +5,7 @@
 import { EventEmitter } from 'node:events'
 import fs from 'node:fs'
 import { devNull } from 'node:os'
-import { type Call, exchange, type Target } from './exchange.ts'
+import { type PatchTarget, type RealFunction, replaceFunction } from './exchange.ts'
 import type { Gate, Round } from './gate.ts'
 
 /** Functions that change the file at a path. Each exists with `Sync`, with a callback, and as a promise. */
@@ -26,19 +26,19 @@ const isWriting = (path: unknown, flags: unknown): boolean =>
   (typeof flags === 'number' ? (flags & ACCESS_MODE) !== 0 : typeof flags === 'string' && /[wa+]/.test(flags))
 
 export function gateFiles(gate: Gate, ownFds: number): void {
-  const target = fs as unknown as Target
+  const target = fs as unknown as PatchTarget
   const readOnly = (name: string, path: unknown) => gate.refusal(`EROFS: ${name} '${String(path)}'`, 'EROFS')
 
   for (const name of BY_PATH) {
     // only mkdtempSync returns a value that programs use: the path of a folder, which a rehearsal does not make
     const answer = (args: unknown[]) => (name === 'mkdtemp' ? `${String(args[0])}XXXXXX` : undefined)
-    exchange(target, `${name}Sync`, (real) => sync(real, answer, name))
-    exchange(target, name, (real) => called(real, name))
-    exchange(fs.promises as unknown as Target, name, (real) => promised(real, name))
+    replaceFunction(target, `${name}Sync`, (real) => sync(real, answer, name))
+    replaceFunction(target, name, (real) => called(real, name))
+    replaceFunction(fs.promises as unknown as PatchTarget, name, (real) => promised(real, name))
   }
 
   /** `answer` makes the return value in a round. Descriptors pass outside of rounds, as opening the file was checked. */
-  function sync(real: Call, answer: (args: unknown[]) => unknown, name: string): Call {
+  function sync(real: RealFunction, answer: (args: unknown[]) => unknown, name: string): RealFunction {
     return function (this: unknown, ...args: unknown[]) {
       const { round } = gate
       if (round !== undefined) {
@@ -50,17 +50,17 @@ export function gateFiles(gate: Gate, ownFds: number): void {
     }
   }
 
-  function called(real: Call, name: string): Call {
+  function called(real: RealFunction, name: string): RealFunction {
     return function (this: unknown, ...args: unknown[]) {
       if (gate.round !== undefined) return undefined
       const done = args.at(-1)
       if (gate.isLive || typeof args[0] === 'number' || typeof done !== 'function') return real.apply(this, args)
-      process.nextTick(done as Call, readOnly(name, args[0]))
+      process.nextTick(done as RealFunction, readOnly(name, args[0]))
       return undefined
     }
   }
 
-  function promised(real: Call, name: string): Call {
+  function promised(real: RealFunction, name: string): RealFunction {
     return function (this: unknown, ...args: unknown[]) {
       if (gate.round !== undefined) return new Promise(() => {})
       if (!gate.isLive && !isHandle(args[0])) return Promise.reject(readOnly(name, args[0]))
@@ -71,20 +71,20 @@ export function gateFiles(gate: Gate, ownFds: number): void {
   for (const name of BY_FD) {
     const length = (args: unknown[]) =>
       name === 'write' ? sizeOf(args[1]) : name === 'writev' ? sizesOf(args[1]) : undefined
-    exchange(target, `${name}Sync`, (real) =>
+    replaceFunction(target, `${name}Sync`, (real) =>
       name === 'write' ? writeSync(real) : onFd(real, length, name === 'close'),
     )
-    exchange(target, name, (real) =>
+    replaceFunction(target, name, (real) =>
       function (this: unknown, ...args: unknown[]) {
         if (gate.round === undefined) return real.apply(this, args)
         // the callback must come: a logger that the top level made would wait for it for ever
         const done = args.at(-1)
-        if (typeof done === 'function') process.nextTick(done as Call, null, length(args), args[1])
+        if (typeof done === 'function') process.nextTick(done as RealFunction, null, length(args), args[1])
         return undefined
       }) // biome-ignore format: one call
   }
 
-  function onFd(real: Call, answer: (args: unknown[]) => unknown, isClose: boolean): Call {
+  function onFd(real: RealFunction, answer: (args: unknown[]) => unknown, isClose: boolean): RealFunction {
     return function (this: unknown, ...args: unknown[]) {
       const { round } = gate
       if (round === undefined || (isClose && round.fds.delete(args[0] as number))) return real.apply(this, args)
@@ -93,7 +93,7 @@ export function gateFiles(gate: Gate, ownFds: number): void {
   }
 
   /** Handles write through this function at every tick, so it checks as little as possible. */
-  function writeSync(real: Call): Call {
+  function writeSync(real: RealFunction): RealFunction {
     return function (this: unknown, ...args: unknown[]) {
       const fd = args[0] as number
       if (fd > 2 && fd < ownFds) return real.apply(this, args)
@@ -102,7 +102,7 @@ export function gateFiles(gate: Gate, ownFds: number): void {
     }
   }
 
-  exchange(target, 'openSync', (real) =>
+  replaceFunction(target, 'openSync', (real) =>
     function (this: unknown, ...args: unknown[]) {
       const { round } = gate
       const [path, flags = 'r', ...rest] = args
@@ -124,16 +124,16 @@ export function gateFiles(gate: Gate, ownFds: number): void {
     return fd
   }
 
-  exchange(target, 'open', (real) =>
+  replaceFunction(target, 'open', (real) =>
     function (this: unknown, ...args: unknown[]) {
       if (gate.round !== undefined) return undefined
       const done = args.at(-1)
       const writes = isWriting(args[0], typeof args[1] === 'function' ? 'r' : args[1])
       if (gate.isLive || !writes || typeof done !== 'function') return real.apply(this, args)
-      process.nextTick(done as Call, readOnly('open', args[0]))
+      process.nextTick(done as RealFunction, readOnly('open', args[0]))
       return undefined
     }) // biome-ignore format: one call
-  exchange(fs.promises as unknown as Target, 'open', (real) =>
+  replaceFunction(fs.promises as unknown as PatchTarget, 'open', (real) =>
     function (this: unknown, ...args: unknown[]) {
       if (gate.round !== undefined) return new Promise(() => {})
       if (!gate.isLive && isWriting(args[0], args[1] ?? 'r')) return Promise.reject(readOnly('open', args[0]))
@@ -143,18 +143,18 @@ export function gateFiles(gate: Gate, ownFds: number): void {
   // asynchronous reads
   for (const [module, answer] of [
     [target, () => undefined],
-    [fs.promises as unknown as Target, () => new Promise(() => {})],
+    [fs.promises as unknown as PatchTarget, () => new Promise(() => {})],
   ] as const) {
     for (const name of Object.keys(module)) {
       if (!READS.test(name) || name.endsWith('Sync')) continue
-      exchange(module, name, (real) =>
+      replaceFunction(module, name, (real) =>
         function (this: unknown, ...args: unknown[]) {
           return gate.round === undefined ? real.apply(this, args) : answer()
         }) // biome-ignore format: one call
     }
   }
   for (const name of ['watch', 'watchFile', 'unwatchFile']) {
-    exchange(
+    replaceFunction(
       target,
       name,
       (real) =>

@@ -5,16 +5,16 @@
 import timers from 'node:timers'
 import timersPromises from 'node:timers/promises'
 import { promisify } from 'node:util'
-import { type Call, exchange, never, type Target } from './exchange.ts'
+import { dropInRound, type PatchTarget, type RealFunction, replaceFunction } from './exchange.ts'
 import type { Gate } from './gate.ts'
 
 export function gateTimers(gate: Gate): void {
-  const global = globalThis as unknown as Target
-  const own = timers as unknown as Target
+  const global = globalThis as unknown as PatchTarget
+  const own = timers as unknown as PatchTarget
   for (const name of ['setTimeout', 'setInterval', 'setImmediate']) {
-    const clear = global[name.replace('set', 'clear')] as Call
-    const promised = (global[name] as { [promisify.custom]?: Call })[promisify.custom]
-    exchange(global, name, (real) => gated(gate, real, clear))
+    const clear = global[name.replace('set', 'clear')] as RealFunction
+    const promised = (global[name] as { [promisify.custom]?: RealFunction })[promisify.custom]
+    replaceFunction(global, name, (real) => gated(gate, real, clear))
     if (promised !== undefined) {
       Object.defineProperty(global[name], promisify.custom, { value: promises(gate, promised), configurable: true })
     }
@@ -22,10 +22,10 @@ export function gateTimers(gate: Gate): void {
   }
   // a round's own timers are cleared already, so a timer that a round clears belongs to the program outside of it
   for (const name of ['clearTimeout', 'clearInterval', 'clearImmediate']) {
-    exchange(global, name, never(gate, false))
+    replaceFunction(global, name, dropInRound(gate, false))
     own[name] = global[name]
   }
-  exchange(
+  replaceFunction(
     global,
     'queueMicrotask',
     (real) =>
@@ -42,8 +42,8 @@ export function gateTimers(gate: Gate): void {
         })
       },
   )
-  exchange(
-    process as unknown as Target,
+  replaceFunction(
+    process as unknown as PatchTarget,
     'nextTick',
     (real) =>
       function (this: unknown, ...args: unknown[]) {
@@ -59,9 +59,9 @@ export function gateTimers(gate: Gate): void {
         })
       },
   )
-  const module = timersPromises as unknown as Target
-  for (const name of ['setTimeout', 'setImmediate']) exchange(module, name, (real) => promises(gate, real))
-  exchange(
+  const module = timersPromises as unknown as PatchTarget
+  for (const name of ['setTimeout', 'setImmediate']) replaceFunction(module, name, (real) => promises(gate, real))
+  replaceFunction(
     module,
     'setInterval',
     (real) =>
@@ -71,15 +71,15 @@ export function gateTimers(gate: Gate): void {
         return gate.isLive ? ticks : gatedTicks(gate, ticks)
       },
   )
-  const scheduler = Object.getPrototypeOf(timersPromises.scheduler) as Target
-  for (const name of ['wait', 'yield']) exchange(scheduler, name, (real) => promises(gate, real))
+  const scheduler = Object.getPrototypeOf(timersPromises.scheduler) as PatchTarget
+  for (const name of ['wait', 'yield']) replaceFunction(scheduler, name, (real) => promises(gate, real))
 }
 
 const nothing = (): void => {}
 /** Whether a Timeout has fired or was cleared. `_destroyed` is a field of Node's Timeout only. */
 const isGone = (timer: object): boolean => (timer as { _destroyed?: boolean })._destroyed === true
 
-function gated(gate: Gate, real: Call, clear: Call): Call {
+function gated(gate: Gate, real: RealFunction, clear: RealFunction): RealFunction {
   return function (this: unknown, ...args: unknown[]) {
     if (gate.round !== undefined) {
       const dead = real.call(this, nothing, 1)
@@ -110,7 +110,7 @@ function gated(gate: Gate, real: Call, clear: Call): Call {
 }
 
 /** Like `gated`, for timers that return a promise. */
-function promises(gate: Gate, real: Call): Call {
+function promises(gate: Gate, real: RealFunction): RealFunction {
   return async function (this: unknown, ...args: unknown[]) {
     if (gate.round !== undefined) return new Promise(nothing)
     const value = await real.apply(this, args)

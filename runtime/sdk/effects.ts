@@ -11,7 +11,7 @@ import { Duplex, PassThrough } from 'node:stream'
 import worker from 'node:worker_threads'
 import { gateFiles } from './effects-files.ts'
 import { gateTimers } from './effects-timers.ts'
-import { type Call, exchange, type Gated, never, type Target } from './exchange.ts'
+import { dropInRound, type GatedFunction, type PatchTarget, type RealFunction, replaceFunction } from './exchange.ts'
 import type { Gate } from './gate.ts'
 
 /** `ownFds`: descriptors below this number belong to the runtime; the SDK writes to them. */
@@ -28,8 +28,8 @@ export function installGate(gate: Gate, ownFds: number): void {
 
 /** A listener that a round adds to an emitter that outlives the round is removed at the round's end. */
 function gateListeners(gate: Gate): void {
-  exchange(
-    EventEmitter as unknown as Target,
+  replaceFunction(
+    EventEmitter as unknown as PatchTarget,
     'init',
     (real) =>
       function (this: object, ...args: unknown[]) {
@@ -38,7 +38,7 @@ function gateListeners(gate: Gate): void {
       },
   )
   const { removeListener } = EventEmitter.prototype
-  const gated = (real: Call): Gated =>
+  const gated = (real: RealFunction): GatedFunction =>
     function (this: EventEmitter, ...args: unknown[]) {
       const { round } = gate
       if (round === undefined || round.made.has(this)) return real.apply(this, args)
@@ -47,9 +47,9 @@ function gateListeners(gate: Gate): void {
       round.undo.push(() => removeListener.call(this, type, listener))
       return real.apply(this, args)
     }
-  const emitter = EventEmitter.prototype as unknown as Target
-  for (const name of ['on', 'addListener', 'prependListener']) exchange(emitter, name, gated)
-  exchange(
+  const emitter = EventEmitter.prototype as unknown as PatchTarget
+  for (const name of ['on', 'addListener', 'prependListener']) replaceFunction(emitter, name, gated)
+  replaceFunction(
     emitter,
     'removeAllListeners',
     (real) =>
@@ -57,8 +57,8 @@ function gateListeners(gate: Gate): void {
         return gate.round?.made.has(this) === false ? this : real.apply(this, args)
       },
   )
-  exchange(
-    EventTarget.prototype as unknown as Target,
+  replaceFunction(
+    EventTarget.prototype as unknown as PatchTarget,
     'addEventListener',
     (real) =>
       function (this: EventTarget, ...args: unknown[]) {
@@ -83,7 +83,7 @@ function gateNetwork(gate: Gate): void {
   /** The call is made when the gate opens; in a round never. */
   const deferred =
     (what: (args: unknown[]) => string, prepare: (on: object) => void = () => {}) =>
-    (real: Call): Gated =>
+    (real: RealFunction): GatedFunction =>
       function (this: object, ...args: unknown[]) {
         const { round } = gate
         if (round === undefined) kept(this)
@@ -105,7 +105,7 @@ function gateNetwork(gate: Gate): void {
   /** In a round the call is made only on objects that the round made. On others it is dropped: it returns `answer` and calls back. */
   const dropped =
     (answer: (on: object) => unknown, forget = false) =>
-    (real: Call): Gated =>
+    (real: RealFunction): GatedFunction =>
       function (this: object, ...args: unknown[]) {
         const { round } = gate
         // Node makes stdout at its first use, which may be in a round; it outlives the round all the same
@@ -119,48 +119,48 @@ function gateNetwork(gate: Gate): void {
         return answer(this)
       }
   const itself = (on: object) => on
-  const server = net.Server.prototype as unknown as Target
-  exchange(
+  const server = net.Server.prototype as unknown as PatchTarget
+  replaceFunction(
     server,
     'listen',
     deferred(([port]) => `a server (listen ${addressText(port)})`),
   )
-  exchange(server, 'close', dropped(itself, true))
-  const socket = net.Socket.prototype as unknown as Target
+  replaceFunction(server, 'close', dropped(itself, true))
+  const socket = net.Socket.prototype as unknown as PatchTarget
   // a socket that is `connecting` buffers what is written
   const connecting = (on: object) => Object.assign(on, { connecting: true })
-  exchange(
+  replaceFunction(
     socket,
     'connect',
     deferred(([to]) => `a connection (connect ${addressText(to)})`, connecting),
   )
   socket.write = Duplex.prototype.write
-  exchange(
+  replaceFunction(
     socket,
     'write',
     dropped(() => true),
   )
   socket.destroy = Duplex.prototype.destroy
-  for (const name of ['end', 'destroy']) exchange(socket, name, dropped(itself))
-  const udp = dgram.Socket.prototype as unknown as Target
-  exchange(
+  for (const name of ['end', 'destroy']) replaceFunction(socket, name, dropped(itself))
+  const udp = dgram.Socket.prototype as unknown as PatchTarget
+  replaceFunction(
     udp,
     'bind',
     deferred(([port]) => `a socket (bind ${addressText(port)})`),
   )
-  exchange(
+  replaceFunction(
     udp,
     'connect',
     deferred(([port]) => `a socket (connect ${addressText(port)})`),
   )
-  exchange(udp, 'send', (real) => {
+  replaceFunction(udp, 'send', (real) => {
     const later = deferred(() => 'a datagram (send)')(real)
     return function (this: object, ...args: unknown[]) {
       later.apply(this as never, args)
     }
   })
-  exchange(udp, 'close', dropped(itself, true))
-  exchange(globalThis as unknown as Target, 'fetch', never(gate, true))
+  replaceFunction(udp, 'close', dropped(itself, true))
+  replaceFunction(globalThis as unknown as PatchTarget, 'fetch', dropInRound(gate, true))
 }
 
 /** The address as text. `to` is a port, a path, options, or Node's normalised list of arguments. */
@@ -177,8 +177,8 @@ function gateChildren(gate: Gate): void {
   process.on('exit', () => {
     for (const child of running) end(child)
   })
-  exchange(
-    childProcess.ChildProcess.prototype as unknown as Target,
+  replaceFunction(
+    childProcess.ChildProcess.prototype as unknown as PatchTarget,
     'spawn',
     (real) =>
       function (this: childProcess.ChildProcess, ...args: unknown[]) {
@@ -208,7 +208,7 @@ function gateChildren(gate: Gate): void {
   }
   const sync =
     (answer: (args: unknown[]) => unknown) =>
-    (real: Call): Call =>
+    (real: RealFunction): RealFunction =>
       function (this: unknown, ...args: unknown[]) {
         const { round } = gate
         if (round === undefined) {
@@ -218,10 +218,10 @@ function gateChildren(gate: Gate): void {
         round.relied = true
         return answer(args)
       }
-  const target = childProcess as unknown as Target
-  exchange(target, 'execSync', sync(empty))
-  exchange(target, 'execFileSync', sync(empty))
-  exchange(target, 'spawnSync', sync((args) => {
+  const target = childProcess as unknown as PatchTarget
+  replaceFunction(target, 'execSync', sync(empty))
+  replaceFunction(target, 'execFileSync', sync(empty))
+  replaceFunction(target, 'spawnSync', sync((args) => {
     const nothing = empty(args)
     return { pid: 0, status: 0, signal: null, output: [null, nothing, nothing], stdout: nothing, stderr: nothing }
   })) // biome-ignore format: as its neighbours
@@ -255,7 +255,7 @@ function inertChild(child: childProcess.ChildProcess, file: string, argv: string
 }
 
 function gateWorkers(gate: Gate): void {
-  const target = worker as unknown as Target
+  const target = worker as unknown as PatchTarget
   target.Worker = new Proxy(worker.Worker, {
     construct(real, args, newTarget) {
       if (gate.round !== undefined) return inertWorker(newTarget)
@@ -288,9 +288,9 @@ function inertWorker(newTarget: unknown): object {
 }
 
 function gateProcess(gate: Gate): void {
-  const target = process as unknown as Target
+  const target = process as unknown as PatchTarget
   for (const name of ['exit', 'abort', 'reallyExit']) {
-    exchange(
+    replaceFunction(
       target,
       name,
       (real) =>
@@ -300,7 +300,7 @@ function gateProcess(gate: Gate): void {
         },
     )
   }
-  exchange(
+  replaceFunction(
     target,
     'kill',
     (real) =>
@@ -313,7 +313,7 @@ function gateProcess(gate: Gate): void {
   )
   for (const name of ['chdir', 'umask', 'setuid', 'setgid', 'seteuid', 'setegid', 'setgroups', 'emitWarning']) {
     if (typeof target[name] !== 'function') continue
-    exchange(
+    replaceFunction(
       target,
       name,
       (real) =>
@@ -324,10 +324,10 @@ function gateProcess(gate: Gate): void {
         },
     )
   }
-  const own = console as unknown as Target
+  const own = console as unknown as PatchTarget
   for (const name of Object.keys(own)) {
     if (typeof own[name] !== 'function' || name === 'Console') continue
-    exchange(
+    replaceFunction(
       own,
       name,
       (real) =>

@@ -1,6 +1,6 @@
 /**
  * Invariant: a program's effects on the world happen only while the program drives the hardware
- * (HANDOVER 13; test/runtime/gate.test.ts).
+ * (HANDOVER 13; test/runtime/sdk/gate.test.ts).
  *
  * The gate stands between a program, with all its packages, and Node: connections, servers, processes, workers, timers,
  * written files, output. effects.ts installs it once in a process, before any program code runs. There are three cases:
@@ -48,6 +48,14 @@ interface Deferred {
 /** loading: the top level runs. closed: the program waits or is parked. entering: `run` is being called live. */
 type Situation = 'loading' | 'closed' | 'entering' | 'open'
 
+/** Learns when the program begins and ends to drive the hardware. */
+export interface GateFollower {
+  opened(): void
+  closed(): void
+  /** `run` is about to be called again in this process. */
+  renewed(): void
+}
+
 /** The part of the gate that the SDK uses. */
 export interface GatePort {
   /** Calls `fn` as a round of a rehearsal. */
@@ -86,6 +94,7 @@ export class Gate implements GatePort {
   readonly #kept = new Map<object, Kept>()
   #situation: Situation
   #deferred: Deferred[] = []
+  readonly #followers: GateFollower[] = []
   #pruneAt = PRUNE
   /** A rehearsal has begun, so robot() was called: from then on a waiting top level is not stuck. */
   #rehearsed = false
@@ -161,6 +170,10 @@ export class Gate implements GatePort {
     return this.#context.run(undefined as never, fn)
   }
 
+  follow(follower: GateFollower): void {
+    this.#followers.push(follower)
+  }
+
   enter(): void {
     if (this.#situation !== 'open') this.#situation = 'entering'
   }
@@ -169,10 +182,12 @@ export class Gate implements GatePort {
     this.#situation = 'open'
     // one turn of the event loop for each: none runs in the gap, and an exception is reported as the program's
     for (const { begin } of this.#deferred.splice(0)) realImmediate(begin)
+    for (const follower of this.#followers) follower.opened()
   }
 
   close(): void {
     this.#situation = 'closed'
+    for (const follower of this.#followers) follower.closed()
   }
 
   act<T>(fn: () => T): T {
@@ -190,6 +205,7 @@ export class Gate implements GatePort {
     }
     run.ended = true
     this.#run = null
+    for (const follower of this.#followers) follower.renewed()
   }
 
   /** Remembers an open resource of the present run until `forget(of)`. */

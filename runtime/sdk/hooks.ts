@@ -1,5 +1,6 @@
 /** The types by which the parts of a running program know each other. */
 import type { Handle } from '../../drivers/program/handle.ts'
+import type { ChannelsPort } from './messages.ts'
 import type { Params, ParamValue } from './params.ts'
 import type { Needs, RobotSpec, Why } from './spec.ts'
 import type { TickerHooks } from './ticker.ts'
@@ -14,6 +15,8 @@ export interface StageHooks extends TickerHooks {
   log(text: string, level: LogLevel): void
   /** The last hold was released. */
   released(): void
+  /** Absent: nobody is at the other end of a channel. */
+  readonly channels?: ChannelsPort | undefined
   /** An error in one line, with its place in the author's files if known. */
   textOf(error: unknown): string
 }

@@ -3,6 +3,7 @@ import type { BrokerPort } from '../../drivers/program/broker/index.ts'
 import type { System } from '../../drivers/program/inherit/index.ts'
 import type { GatePort } from './gate.ts'
 import type { Mailbox } from './hooks.ts'
+import type { ChannelsPort } from './messages.ts'
 import type { SocketsPort } from './sockets.ts'
 import type { Pace } from './ticker.ts'
 import type { Entered, FromProgram, Init, ToProgram } from './wire.ts'
@@ -27,6 +28,8 @@ export interface Host {
   readonly gate: GatePort
   /** The program's servers and connections; absent in a simulation. */
   readonly sockets?: SocketsPort
+  /** Absent in a simulation, and in an older runtime. */
+  readonly channels?: ChannelsPort
   /** Absent: the broker's socket in the descriptor table. */
   readonly broker?: BrokerPort
   /** Absent: the event loop. */

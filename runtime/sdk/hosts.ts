@@ -4,7 +4,7 @@ import type { Host } from './host.ts'
 import type { Description } from './spec.ts'
 
 /** A program as declared by `robot()`, with the SDK it was built with. Each `start` makes an independent program. */
-export interface Declared {
+export interface DeclaredProgram {
   describe(): Description
   start(host: Host): void
 }
@@ -17,6 +17,6 @@ interface Describing {
 }
 
 /** A process of the runtime, the builder, or a simulation. */
-export type Hosts = Host | Describing | { readonly gate: Rehearsing; declare(program: Declared): void }
+export type AnyHost = Host | Describing | { readonly gate: Rehearsing; declare(program: DeclaredProgram): void }
 
 type Rehearsing = Pick<GatePort, 'rehearse'>

@@ -10,7 +10,7 @@
  */
 import type { ConfigNames } from './config.ts'
 import { describe } from './describe.ts'
-import type { Hosts } from './hosts.ts'
+import type { AnyHost } from './hosts.ts'
 import type { Params } from './params.ts'
 import { Program } from './program.ts'
 import { type Context, checkSpec, type Handles, type Needs, type RobotSpec } from './spec.ts'
@@ -29,6 +29,7 @@ export type {
   Servo,
   SpiDevice,
 } from '../../drivers/program/handle.ts'
+export type { Channel } from './messages.ts'
 export type { Params } from './params.ts'
 export type { Context, End, OnLive, RobotSpec, StateSpec, Why } from './spec.ts'
 
@@ -53,7 +54,7 @@ export function robot<
 export function robot(first: unknown, run?: unknown): void {
   const spec = (run === undefined ? first : { needs: first, run }) as RobotSpec<Needs, unknown, Params>
   checkSpec(spec)
-  const host = (globalThis as { [HOST]?: Hosts })[HOST]
+  const host = (globalThis as { [HOST]?: AnyHost })[HOST]
   if (host === undefined) throw new Error('this is a robot program: start it with `medulla run`, not with node')
   if ('describe' in host) host.describe(host.gate.rehearse(() => describe(spec, () => host.enter?.('run'))))
   else if ('declare' in host) {

@@ -2,12 +2,13 @@
  * One call of the program's `run`, with its schedule, holds and state. The live instance and those of rehearsals are made
  * by the same code.
  */
-import { kept, within } from '../../drivers/program/granted.ts'
+import { bindTo, withHandles } from '../../drivers/program/granted.ts'
 import { type Handle, isDriven, type LastEdge } from '../../drivers/program/handle.ts'
 import { lastEdge } from '../../drivers/program/lastedge.ts'
 import { configView } from './config.ts'
 import type { AnySpec, OnStage, StageHooks } from './hooks.ts'
 import { logged } from './log.ts'
+import { inertChannel } from './messages.ts'
 import type { Context, OnLive } from './spec.ts'
 import { encodeState } from './state.ts'
 import { Ticker, watch } from './ticker.ts'
@@ -47,19 +48,20 @@ export class Instance {
         why: this.#hooks.why(),
         dataDir: init.dataDir,
       },
-      every: (ms, fn) => this.ticker.add(ms, kept(handles, fn)),
+      every: (ms, fn) => this.ticker.add(ms, bindTo(handles, fn)),
       log: (...values: unknown[]) => {
         const { text, level } = logged(values)
         this.#hooks.log(text, level)
       },
       health: (check) => this.#checks.push(check),
       hold: (reason) => this.#hold(String(reason)),
-      onLive: (fn) => this.onLive.push(kept(handles, fn)),
-      onStop: (fn) => this.stops.push(kept(handles, fn)),
+      onLive: (fn) => this.onLive.push(bindTo(handles, fn)),
+      onStop: (fn) => this.stops.push(bindTo(handles, fn)),
+      channel: (name) => this.#hooks.channels?.open(name) ?? inertChannel,
     }
     const argument = wrap(Object.assign(Object.fromEntries(handles), context))
     watch(
-      within(handles, () => this.#spec.run(argument as never)),
+      withHandles(handles, () => this.#spec.run(argument as never)),
       this.#hooks.failed,
     )
   }

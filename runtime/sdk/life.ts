@@ -1,6 +1,6 @@
 /**
  * Invariant: `onLive` functions begin after the program drives the hardware, and have ended, or timed out, before another
- * program drives it (HANDOVER 13.6; test/testkit/life.test.ts).
+ * program drives it (HANDOVER 13.6; test/runtime/testkit/life.test.ts).
  */
 import type { OnLive, Why } from './spec.ts'
 import { messageOf } from './state.ts'

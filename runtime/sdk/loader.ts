@@ -1,9 +1,10 @@
 /**
  * The first file of every program's process. It belongs to the runtime, not to the bundle.
  *
- * It installs the effects gate (HANDOVER 13.1), then reads from descriptor 3: at `cell` it confines itself; at `init` it
+ * It installs the effects gate (HANDOVER 13.1), then reads from descriptor 3: at `sandbox` it confines itself; at `init` it
  * hands the host object to the SDK and imports the program (HANDOVER 3.7).
  */
+import type { EventEmitter } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { pathToFileURL } from 'node:url'
@@ -12,17 +13,18 @@ import { runInNewContext } from 'node:vm'
 import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
 import { type Explained, explain, thrownBy } from '../../deploy/shared/stack.ts'
 import { needsSystem } from '../../drivers/program/inherit/needs.ts'
+import { ProgramChannels } from '../messages/programchannels.ts'
 import { installGate } from './effects.ts'
 import { Gate } from './gate.ts'
 import type { Host } from './host.ts'
 import { Sockets } from './sockets.ts'
 import {
-  type CellMessage,
   FD,
   type FromProgram,
   type Init,
   type InitMessage,
   MAX_LINE,
+  type SandboxMessage,
   type ToProgram,
 } from './wire.ts'
 
@@ -35,6 +37,12 @@ const send = (message: FromProgram): void => {
   control.write(`${JSON.stringify(message)}\n`)
 }
 
+// SIGINT makes Node print the stack of a program that hangs (HANDOVER 4.11): a listener of the program would catch it instead
+const events: EventEmitter = process
+for (const hear of events.listeners('newListener') as ((...args: unknown[]) => void)[]) {
+  events.off('newListener', hear)
+  events.on('newListener', (name, listener) => name !== 'SIGINT' && hear(name, listener))
+}
 // the author's own frame may lie below many frames of a package
 Error.stackTraceLimit = 30
 const gate = new Gate('loading')
@@ -53,8 +61,8 @@ process.on('unhandledRejection', (reason) => {
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc') as () => void
 
-type Entered = Pick<Init, 'grants' | 'confine'> & Pick<Host, 'system'>
-let cell: Promise<Entered> | null = null
+type Entered = Pick<Init, 'grants' | 'confine' | 'channels'> & Pick<Host, 'system'>
+let entered: Promise<Entered> | null = null
 const config: Record<string, string> = {}
 let programFile = ''
 let queue: ToProgram[] = []
@@ -66,9 +74,9 @@ control.on('data', (text: string) => {
   if (splitter.rest.length > MAX_LINE) process.exit(1)
   for (const line of lines) {
     const message = JSON.parse(line) as ToProgram
-    if (message.t === 'cell') {
-      cell = enter(message)
-      cell.catch(fail)
+    if (message.t === 'sandbox') {
+      entered = enter(message)
+      entered.catch(fail)
     } else if (message.t === 'config') config[message.name] = message.value
     else if (message.t === 'init') void load(message)
     else if (hear === null) queue.push(message)
@@ -77,21 +85,22 @@ control.on('data', (text: string) => {
 })
 
 /** Confines this process before any program is imported (HANDLES 13.7). */
-async function enter({ grants, confine }: CellMessage): Promise<Entered> {
+async function enter({ grants, confine, channels }: SandboxMessage): Promise<Entered> {
   // loading koffi costs 4 ms and 4 MB, so it is loaded only when a grant needs ioctl(2)
   const system = needsSystem(grants) ? (await import('../../drivers/owner/linux/system.ts')).loadSystem() : null
   // the next program runs as another user of the same group, and must be able to write the data folder
   if (confine !== null) process.umask(0o007)
   if (confine !== null) (await import('./confined.ts')).confineSelf({ grants, confine })
   send({ t: 'waiting' })
-  return { grants, confine, system }
+  return { grants, confine, system, ...(channels !== undefined && { channels }) }
 }
 
 async function load(message: InitMessage): Promise<void> {
   try {
-    if (cell === null) throw new Error('expected the message cell before init')
-    const { system, ...given } = await cell
+    if (entered === null) throw new Error('expected the message sandbox before init')
+    const { system, ...given } = await entered
     const init: Init = { ...message, ...given, config }
+    const channels = new ProgramChannels(gate, init.channels, (text) => send({ t: 'log', level: 'warn', text }))
     const host: Host = {
       init,
       system,
@@ -106,7 +115,16 @@ async function load(message: InitMessage): Promise<void> {
       send,
       collect,
       gate,
-      sockets,
+      sockets: {
+        add: (...args) => sockets.add(...args),
+        accept: () => sockets.accept(),
+        forget: () => sockets.forget(),
+        drain: (ms, ends, done) => {
+          const flushed = channels.flush(ms)
+          sockets.drain(ms, flushed === null ? ends : Promise.all([ends, flushed]).then(() => {}), done)
+        },
+      },
+      channels,
       enter: (place) => gate.aside(() => send({ t: 'enter', place })),
       explain: explained,
       onUncaught: (caught) => {

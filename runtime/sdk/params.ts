@@ -1,6 +1,6 @@
 /**
  * Invariant: a parameter always has a value that its declaration allows, and only the body changes it (HANDOVER 11;
- * test/runtime/params.test.ts).
+ * test/runtime/body/slot/params.test.ts).
  *
  * The build checks the declaration; the body checks each new value before it sends it to the program.
  */

@@ -16,7 +16,7 @@ import type { Why } from './spec.ts'
 import { Stage } from './stage.ts'
 import { messageOf, ProgramFailure, unserialisable } from './state.ts'
 import { Outbox, StateReader } from './statearea.ts'
-import { failCode, handOver, takeOver, type Yield } from './switch.ts'
+import { failCode, handOver, takeOver, type YieldMessage } from './switch.ts'
 import { clockNs } from './ticker.ts'
 import {
   type FailCode,
@@ -57,7 +57,7 @@ export class Program {
   readonly #outbox: Outbox
   readonly #inbox: StateReader
   readonly #predecessor: StateReader
-  #yield: Yield | null = null
+  #yield: YieldMessage | null = null
   #why: Why = 'start'
   #life: Life
   /** Whether onLive and the servers have been ended, for a yield. */
@@ -81,8 +81,12 @@ export class Program {
     this.#predecessor = new StateReader(host.places.predecessor)
     const lease: Lease = { live: false, fence: 0 }
     this.#broker = brokerOf(host)
-    const means = { system: host.system, broker: this.#broker, ...(host.sockets && { serving: host.sockets }) }
-    this.#stage = new Stage(spec, host.init, adoptAll(host.init.grants, lease, means), lease, {
+    const handles = adoptAll(host.init.grants, lease, {
+      system: host.system,
+      broker: this.#broker,
+      ...(host.sockets && { serving: host.sockets }),
+    })
+    this.#stage = new Stage(spec, host.init, handles, lease, {
       why: () => this.#why,
       log: (text, level) => this.#log(text, level),
       failed: thrown,
@@ -90,6 +94,7 @@ export class Program {
       // after the tick that released the hold
       released: () => setImmediate(() => this.#yieldNow()),
       textOf,
+      channels: host.channels,
       pace: host.pace,
     })
     this.#life = this.#lifeOf([])
@@ -129,7 +134,8 @@ export class Program {
         return this.#takeOver(message.swap, message.fence)
       case 'yield':
         this.#yield = message
-        return this.#isLifeOver() ? this.#yieldSoon() : undefined
+        if (this.#isLifeOver()) this.#yieldSoon()
+        return
       case 'resume':
         return this.#resume(message)
       case 'checkpoint':
@@ -140,9 +146,6 @@ export class Program {
         return this.#setParams(message.values)
       case 'stop':
         return this.#stop()
-      case 'cell':
-      case 'init':
-        return
     }
   }
 
@@ -158,7 +161,7 @@ export class Program {
       } else {
         const { state, meta } = this.#stage.load(this.#inbox, snapshot)
         // after a crash the old deadlines are long past: the schedule starts anew
-        gate.act(() => this.#stage.begin(state, { ...meta, schedule: [] }, fence, false, edges))
+        gate.act(() => this.#stage.begin(state, { ...meta, schedule: [], channels: {} }, fence, false, edges))
       }
     } catch (error) {
       return this.#fatal(failCode(error, 'died-at-start'), error)

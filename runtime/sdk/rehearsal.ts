@@ -5,6 +5,7 @@
  * still runs.
  */
 import { writeSync } from 'node:fs'
+import { pause } from '../../drivers/clock.ts'
 import type { BrokerPort } from '../../drivers/program/broker/index.ts'
 import type { Lease } from '../../drivers/program/handle.ts'
 import { rehearsalHandles, ScratchSystem, ZeroBroker } from './dummies.ts'
@@ -13,8 +14,8 @@ import type { Host } from './host.ts'
 import { Stage } from './stage.ts'
 import { ProgramFailure } from './state.ts'
 import { type Outbox, StateReader } from './statearea.ts'
-import { handOver, takeOver, type Yield } from './switch.ts'
-import { clockNs, rest } from './ticker.ts'
+import { handOver, takeOver, type YieldMessage } from './switch.ts'
+import { clockNs } from './ticker.ts'
 import type { FromProgram, Meta, Snapshot } from './wire.ts'
 
 /** No further round begins after this time. */
@@ -22,7 +23,7 @@ const BUDGET_NS = 300e6
 const COMPILERS_MS = 0.25
 const MAILBOX_AT = 4096
 const SWAP = '00'.repeat(16)
-const WANTED: Yield = { t: 'yield', swap: SWAP, fence: 0, to: 'successor', stateVersion: 0 }
+const WANTED: YieldMessage = { t: 'yield', swap: SWAP, fence: 0, to: 'successor', stateVersion: 0 }
 
 /** What a rehearsal uses of the host. */
 type RehearsalHost = Pick<Host, 'init' | 'system' | 'places' | 'gate' | 'enter'> & { textOf(error: unknown): string }
@@ -68,7 +69,7 @@ export function rehearse(
       handOver(old, outbox, mailbox, WANTED, throwIfFailed)
       const fresh = dummyStage(spec, host, broker)
       // V8's compiler threads run beside this one: give them time now, so that they have finished before the gap
-      rest(COMPILERS_MS)
+      pause(COMPILERS_MS)
       takeOver(fresh, mailbox, reader, WANTED, nothing, throwIfFailed)
       fresh.instance?.ticker.once(clockNs())
       state = state instanceof Uint8Array ? fresh.instance?.state : (spec.state?.initial() ?? {})

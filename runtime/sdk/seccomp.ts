@@ -1,6 +1,6 @@
 /**
  * Invariant: on a granted descriptor only the system calls of its encoding are allowed; on other descriptors only the calls
- * listed here are denied (HANDLES 13.8 to 13.12; test/runtime/seccomp.test.ts).
+ * listed here are denied (HANDLES 13.8 to 13.12; test/runtime/sdk/seccomp.test.ts).
  *
  * The filter sees the numbers in a call's arguments, never the memory they point to: it cannot check the contents of an SPI
  * message or an SMBus command.
@@ -43,6 +43,7 @@ const CLONE_NEW = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000
 const CLONE_THREAD = 0x00010000
 
 const PR_SET_PDEATHSIG = 1
+const SIGINT = 2
 const AF_INET = [2, 10]
 
 /** Always denied (HANDLES 13.10). */
@@ -86,7 +87,7 @@ const CHANGES = ['dup', 'dup2', 'dup3', 'flock', 'ftruncate', 'fallocate'] as co
 
 export interface FilterOptions {
   arch: Arch
-  /** The grants of the `cell` message; brokered grants have no descriptor. */
+  /** The grants of the `sandbox` message; brokered grants have no descriptor. */
   grants: readonly Pick<Grant, 'fd' | 'kind' | 'encoding'>[]
   network: boolean
   /** For the endpoint: it accepts connections, makes none, and neither starts nor signals processes (HANDOVER 8.14). */
@@ -141,6 +142,9 @@ export function filter({ arch, grants, network, server = false }: FilterOptions)
       ],
     ),
     ...on(['prctl'], unless(0, [PR_SET_PDEATHSIG], [ret(EPERM)])),
+    // With --trace-sigint Node prints its stack, then ends by raise(3): refused, so that the program goes on (HANDOVER 4.11).
+    ...(server ? [] : on(['tkill'], unless(1, [SIGINT], [ret(EPERM)]))),
+    ...(server ? [] : on(['tgkill'], unless(2, [SIGINT], [ret(EPERM)]))),
     ...on(['socket'], only(0, network ? AF_INET : [])),
     ...on(ABSENT, [ret(ENOSYS)]),
     ...on(DENIED, [ret(EPERM)]),

@@ -9,13 +9,13 @@ import dgram from 'node:dgram'
 import net from 'node:net'
 import { HardwareError } from '../../drivers/errors.ts'
 import type { NodeServer } from '../../drivers/program/handle.ts'
-import type { Serving } from '../../drivers/program/inherit/index.ts'
+import type { ServerRegistry } from '../../drivers/program/inherit/index.ts'
 import { Connections } from './connections.ts'
-import { type Call, exchange, type Target } from './exchange.ts'
+import { type PatchTarget, type RealFunction, replaceFunction } from './exchange.ts'
 import type { Gate } from './gate.ts'
 
 /** The part of `Sockets` that the SDK uses. */
-export interface SocketsPort extends Serving {
+export interface SocketsPort extends ServerRegistry {
   /** The program runs: its servers accept, including those that were closed for a yield. */
   accept(): void
   /** `run` is called anew: servers that an earlier call opened are not opened again. */
@@ -64,8 +64,8 @@ export class Sockets implements SocketsPort {
   constructor(gate: Gate) {
     this.#gate = gate
     const sockets = this
-    exchange(
-      net.Server.prototype as unknown as Target,
+    replaceFunction(
+      net.Server.prototype as unknown as PatchTarget,
       'listen',
       (real) =>
         function (this: net.Server, ...args: unknown[]) {
@@ -74,8 +74,8 @@ export class Sockets implements SocketsPort {
           return sockets.#unlessClosing(this, 'a server', real, args)
         },
     )
-    exchange(
-      net.Socket.prototype as unknown as Target,
+    replaceFunction(
+      net.Socket.prototype as unknown as PatchTarget,
       'connect',
       (real) =>
         function (this: net.Socket, ...args: unknown[]) {
@@ -88,8 +88,8 @@ export class Sockets implements SocketsPort {
           return sockets.#unlessClosing(this, 'a connection', real, args)
         },
     )
-    exchange(
-      dgram.Socket.prototype as unknown as Target,
+    replaceFunction(
+      dgram.Socket.prototype as unknown as PatchTarget,
       'bind',
       (real) =>
         function (this: dgram.Socket, ...args: unknown[]) {
@@ -189,7 +189,7 @@ export class Sockets implements SocketsPort {
   }
 
   /** Tracks a server that the program itself calls `listen` on. */
-  #listens(server: net.Server, real: Call, args: unknown[]): void {
+  #listens(server: net.Server, real: RealFunction, args: unknown[]): void {
     const again = withoutCallback(args)
     const isTop = !this.#gate.isLive
     const listen = (at: unknown[]) => this.#unlessClosing(server, 'a server', real, at)
@@ -214,7 +214,7 @@ export class Sockets implements SocketsPort {
     })
   }
 
-  #unlessClosing(on: object, what: string, real: Call, args: unknown[]): unknown {
+  #unlessClosing(on: object, what: string, real: RealFunction, args: unknown[]): unknown {
     if (!this.#isClosing) return real.apply(on, args)
     this.#gate.defer(on, what, () => {
       if ((on as { destroyed?: boolean }).destroyed !== true) real.apply(on, args)

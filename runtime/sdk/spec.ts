@@ -3,6 +3,7 @@
 import { nearest } from '../../drivers/board/nearest.ts'
 import { HANDLE_KINDS, type HandleByKind, type SupportedKind } from '../../drivers/program/handle.ts'
 import { type ConfigNames, type ConfigValues, configNames } from './config.ts'
+import type { Channel } from './messages.ts'
 import { type Declaration, declare, type Params, type ParamValues } from './params.ts'
 import type { TickFn } from './ticker.ts'
 import type { LogLevel } from './wire.ts'
@@ -89,6 +90,11 @@ export interface Context<S, P extends Params = Params, C extends ConfigNames = r
    * program goes on, `fn` is called again.
    */
   onLive(fn: OnLive): void
+  /**
+   * A message channel with a laptop, by name: `channel('tune')` here, `robot.channel('tune')` of `medulla/client` there. It stays open
+   * over swaps, without a message lost or doubled. At most 16 names.
+   */
+  channel(name: string): Channel
   /** Called at a requested stop, with the handles still live, and awaited for 0.8 s. */
   onStop(fn: () => unknown): void
 }
@@ -111,7 +117,7 @@ export interface RobotSpec<N extends Needs, S, P extends Params, C extends Confi
   run(context: Handles<N> & Context<S, P, C>): unknown
 }
 
-const RESERVED = ['state', 'params', 'config', 'info', 'every', 'log', 'health', 'hold', 'onLive', 'onStop']
+const RESERVED = ['state', 'params', 'config', 'info', 'every', 'log', 'health', 'hold', 'onLive', 'onStop', 'channel']
 
 const HANDLE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 

@@ -7,10 +7,11 @@
  */
 import { readSync, writeSync } from 'node:fs'
 import type { Handle, Lease } from '../../drivers/program/handle.ts'
-import { renewed, setCarried } from '../../drivers/program/inherit/index.ts'
+import { setCarried, unlisten } from '../../drivers/program/inherit/index.ts'
 import { setLastEdge } from '../../drivers/program/lastedge.ts'
 import type { AnySpec, Mailbox, StageHooks } from './hooks.ts'
 import { Instance } from './instance.ts'
+import type { SavedChannels } from './messages.ts'
 import { complete, type ParamValue, paramsView } from './params.ts'
 import { decodeState, encodeState, migrateDown, migrateUp } from './state.ts'
 import type { Outbox, StateReader } from './statearea.ts'
@@ -26,12 +27,12 @@ import {
   type Values,
 } from './wire.ts'
 
-export interface Given {
+export interface HandedOver {
   snapshot: Snapshot
   revokedNs: number
   sentNs: number
 }
-export interface Taken {
+export interface TakenOver {
   record: HandoverRecord
   receivedNs: number
   liveNs: number
@@ -67,11 +68,12 @@ export class Stage {
    */
   begin(state: unknown, meta: Meta | null, fence: number, tookOver: boolean, edges?: LastEdges): number {
     // the program resumes with its successor's state: `run` is called again, with the same handles (HANDOVER 7.4)
-    if (this.instance !== null) for (const handle of this.handles.values()) renewed(handle)
+    if (this.instance !== null) for (const handle of this.handles.values()) unlisten(handle)
     const instance = new Instance(this, this.#hooks, state)
     if (meta !== null) {
       this.carry(meta.values)
       Object.assign(this.seqnos, meta.seqnos)
+      this.#hooks.channels?.restore(meta.channels)
     }
     this.instance = instance
     this.lease.fence = fence
@@ -125,9 +127,10 @@ export class Stage {
   }
 
   /** Writes a snapshot. `version` is the reader's state version: for an older one the state is migrated down. */
-  snapshot(outbox: Outbox, version: number | null): { snapshot: Snapshot; meta: Meta } {
+  snapshot(outbox: Outbox, version: number | null, channels?: SavedChannels): { snapshot: Snapshot; meta: Meta } {
     const instance = this.instance as Instance
     let { bytes, meta } = instance.encode(this.seqnos)
+    meta.channels = channels
     // a reader without state (0) ignores the snapshot's; a newer reader migrates up by itself (HANDOVER 5.6)
     if (version !== null && version > 0 && version < meta.stateVersion) {
       const down = encodeState(migrateDown(this.spec.state, instance.state, version))
@@ -139,10 +142,10 @@ export class Stage {
   }
 
   /** Ends the lease, writes the state, then the record. Throws with the lease ended when a write fails (HANDOVER 6.8). */
-  give(outbox: Outbox, to: Mailbox, swap: string, fence: number, version: number | null): Given {
+  give(outbox: Outbox, to: Mailbox, swap: string, fence: number, version: number | null): HandedOver {
     this.lease.live = false
     const revokedNs = clockNs()
-    const { snapshot } = this.snapshot(outbox, version)
+    const { snapshot } = this.snapshot(outbox, version, this.#hooks.channels?.save())
     const sentNs = clockNs()
     this.#write(to, { kind: 'state', swap, fence, snapshot, revokedNs, sentNs })
     return { snapshot, revokedNs, sentNs }
@@ -155,10 +158,10 @@ export class Stage {
   }
 
   /** Like `give`, but for the body, which reads the snapshot without a record (HANDOVER 7.2). */
-  giveBack(outbox: Outbox, version: number): Given {
+  giveBack(outbox: Outbox, version: number): HandedOver {
     this.lease.live = false
     const revokedNs = clockNs()
-    const { snapshot } = this.snapshot(outbox, version)
+    const { snapshot } = this.snapshot(outbox, version, this.#hooks.channels?.save())
     return { snapshot, revokedNs, sentNs: clockNs() }
   }
 
@@ -173,7 +176,7 @@ export class Stage {
     swap: string,
     fence: number,
     ahead: (snapshot: Snapshot) => void,
-  ): Taken | null {
+  ): TakenOver | null {
     let record: HandoverRecord | null = null
     let have = 0
     for (;;) {

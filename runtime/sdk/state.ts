@@ -13,19 +13,19 @@ export class ProgramFailure extends Error {
   }
 }
 
-export type Encoding = 'json' | 'bytes'
+export type StateEncoding = 'json' | 'bytes'
 
 export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
 
 /** Encodes a Uint8Array as its own bytes, without a copy, everything else as JSON. Throws `bad-state` (HANDOVER 5.5). */
-export function encodeState(state: unknown): { encoding: Encoding; bytes: Uint8Array } {
+export function encodeState(state: unknown): { encoding: StateEncoding; bytes: Uint8Array } {
   if (state instanceof Uint8Array) return { encoding: 'bytes', bytes: state }
   const lost = unserialisable(state ?? null)
   if (lost !== null) throw new ProgramFailure('bad-state', `the state cannot be handed over: ${lost}`)
   return { encoding: 'json', bytes: Buffer.from(JSON.stringify(state ?? null)) }
 }
 
-export function decodeState(bytes: Buffer, encoding: Encoding): unknown {
+export function decodeState(bytes: Buffer, encoding: StateEncoding): unknown {
   return encoding === 'bytes'
     ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length)
     : JSON.parse(bytes.toString())

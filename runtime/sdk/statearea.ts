@@ -1,6 +1,6 @@
 /**
  * Invariant: a snapshot is used only after its reader has hashed every byte and compared with the root in the record
- * (HANDOVER 5.7; test/runtime/state.test.ts).
+ * (HANDOVER 5.7; test/runtime/sdk/state.test.ts).
  *
  * A state area is a tmpfs file with one writer: meta and the list of chunk hashes at 0, the state at 512 KiB (HANDOVER 5).
  * Large state is written ahead; at the switch only the chunks that changed since then are written, hashed and read.

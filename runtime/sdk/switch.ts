@@ -2,16 +2,17 @@
  * The two halves of a handover, with the messages to the body about each. The live program and its rehearsals run this same
  * code (HANDOVER 4.2).
  */
+import { pause } from '../../drivers/clock.ts'
 import type { Mailbox } from './hooks.ts'
-import type { Given, Stage } from './stage.ts'
+import type { HandedOver, Stage } from './stage.ts'
 import { ProgramFailure } from './state.ts'
 import { type Outbox, StateError, type StateReader } from './statearea.ts'
-import { clockNs, rest } from './ticker.ts'
+import { clockNs } from './ticker.ts'
 import type { FailCode, FromProgram, Snapshot, ToProgram } from './wire.ts'
 
-export type Yield = Extract<ToProgram, { t: 'yield' }>
+export type YieldMessage = Extract<ToProgram, { t: 'yield' }>
 /** Longer than a takeover. */
-const REST_MS = 0.5
+const WAIT_MS = 0.5
 
 type Send = (message: FromProgram) => void
 
@@ -19,9 +20,9 @@ export const failCode = (error: unknown, otherwise: FailCode): FailCode =>
   error instanceof ProgramFailure ? error.code : error instanceof StateError ? 'bad-state' : otherwise
 
 /** True when parked; false when the handover failed and this program goes on. */
-export function handOver(stage: Stage, outbox: Outbox, to: Mailbox, wanted: Yield, send: Send): boolean {
+export function handOver(stage: Stage, outbox: Outbox, to: Mailbox, wanted: YieldMessage, send: Send): boolean {
   const { swap, fence, stateVersion } = wanted
-  let given: Given
+  let given: HandedOver
   try {
     given =
       wanted.to === 'body' ? stage.giveBack(outbox, stateVersion) : stage.give(outbox, to, swap, fence, stateVersion)
@@ -33,7 +34,7 @@ export function handOver(stage: Stage, outbox: Outbox, to: Mailbox, wanted: Yiel
   }
   // from here on the successor may be live, so this lease must stay ended whatever happens
   // a pipe wakes its reader on the writer's core: sleep, so that the successor gets the core before the body is told
-  if (wanted.to === 'successor' && to.position === null) rest(REST_MS)
+  if (wanted.to === 'successor' && to.position === null) pause(WAIT_MS)
   send({ t: 'yielded', swap, ...given })
   return true
 }

@@ -5,6 +5,7 @@
  * Between any two ticks the event loop turns at least once, so that messages are read and heartbeats sent even at full load
  * (HANDOVER 4.6).
  */
+import { pause } from '../../drivers/clock.ts'
 
 /** ns of CLOCK_MONOTONIC, which all processes of the robot share. Exact to 1 ns for 104 days of uptime, then to 2 ns. */
 export const clockNs = (): number => Number(process.hrtime.bigint())
@@ -14,12 +15,6 @@ const TIMER_SLACK_NS = 2_500_000
 const SOON_NS = 350_000
 /** After so many ticks without that much time before them, the work is dropped. */
 const SOON_TRIES = 5
-const futex = new Int32Array(new SharedArrayBuffer(4))
-
-/** Puts this thread to sleep; the event loop does not turn. */
-export function rest(ms: number): void {
-  Atomics.wait(futex, 0, 0, ms)
-}
 
 /** What `every()` calls. It may be async: of its result only a rejection matters. */
 export type TickFn = (dt: number) => unknown
@@ -165,7 +160,7 @@ export class Ticker {
       return
     }
     if (this.#soon !== null && wait >= SOON_NS) this.#prepare(this.#soon, next)
-    else if (wait > 0) rest(wait / 1e6)
+    else if (wait > 0) pause(wait / 1e6)
     this.#run(next, clockNs())
     if (this.#soon !== null && ++this.#tries >= SOON_TRIES) this.#soon = null
     if (this.#soon === null && this.#hooks.afterTick()) this.#running = false
@@ -174,11 +169,11 @@ export class Ticker {
 
   #prepare(soon: () => void, next: Tick): void {
     const early = next.dueNs - clockNs() - SOON_NS
-    if (early > 0) rest(early / 1e6)
+    if (early > 0) pause(early / 1e6)
     soon()
     this.#soon = null
     const left = next.dueNs - clockNs()
-    if (left > 0) rest(left / 1e6)
+    if (left > 0) pause(left / 1e6)
   }
 
   #sleep(ms: number): void {

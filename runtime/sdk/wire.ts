@@ -5,6 +5,7 @@
  * predecessor's FIFO (HANDOVER 6).
  */
 import type { Grant, LastEdge } from '../../drivers/program/handle.ts'
+import type { SavedChannels } from './messages.ts'
 import type { ParamValue } from './params.ts'
 
 /** Version of this protocol. A release states the version it was built with (HANDOVER 3.1). */
@@ -32,14 +33,16 @@ export const FD = {
 } as const
 
 /** The first message to every child, before it has a program (HANDOVER 3.7). */
-export interface CellMessage {
-  t: 'cell'
+export interface SandboxMessage {
+  t: 'sandbox'
   grants: Grant[]
   /**
    * The loader installs the filter, or checks that it is installed, and imports the program only when confined
    * (HANDLES 13.7). null: this robot does not confine its programs.
    */
   confine: { network: boolean; filter: 'install' | 'installed' } | null
+  /** Descriptor of the listening socket for message channels; absent: this robot has none (CHANNEL 12.2). */
+  channels?: number
 }
 
 export interface InitMessage {
@@ -74,7 +77,7 @@ export interface ConfigMessage {
 
 /** What the loader collects from the first messages for the SDK. */
 export type Init = InitMessage &
-  Omit<CellMessage, 't'> & {
+  Omit<SandboxMessage, 't'> & {
     /** Absent: the loader of an older runtime. */
     config?: Readonly<Record<string, string>>
   }
@@ -100,6 +103,8 @@ export interface Meta {
   schedule: { ms: number; dueNs: number; lastNs: number }[]
   /** last edge of each input that had one, by handle name (HANDLES 3.13); programs of older releases have none */
   edges?: LastEdges
+  /** message channels that laptops have with the program; only in what a program hands over (CHANNEL 12.8) */
+  channels?: SavedChannels | undefined
 }
 
 export type LastEdges = Readonly<Record<string, LastEdge>>
@@ -108,7 +113,7 @@ export type LastEdges = Readonly<Record<string, LastEdge>>
 export type Values = Readonly<Record<string, number>>
 
 export type ToProgram =
-  | CellMessage
+  | SandboxMessage
   | ConfigMessage
   | InitMessage
   /** first program of a slot: go, with a checkpoint in the inbox or without one */

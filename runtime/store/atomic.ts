@@ -1,6 +1,6 @@
 /**
  * Invariant: a reader sees the whole old file or the whole new one, also after a kill or a power cut
- * (test/store/bundles.test.ts).
+ * (test/runtime/store/bundles.test.ts).
  *
  * A temporary file is in the folder of its final name (no rename across file systems), and its name starts with
  * {@link TEMP_PREFIX}. {@link recoverDir} removes those that a kill left behind.

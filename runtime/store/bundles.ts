@@ -1,19 +1,20 @@
 /**
  * The store of installed bundles. Invariant: it holds only whole, verified bundles, each under the digest of its release; a kill
- * at any point leaves the store as it was before or after the call (test/store/bundles.test.ts).
+ * at any point leaves the store as it was before or after the call (test/runtime/store/bundles.test.ts).
  */
-import { createHash } from 'node:crypto'
-import { lstat, mkdir, readdir } from 'node:fs/promises'
+import { lstat, mkdir, open, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { BUNDLE_PIECE, type BundlePart } from '../../deploy/shared/api.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { makeDirAtomic, recoverDir, removeDirAtomic, writeNew } from './atomic.ts'
-import type { InstallRecord, StoredBundle } from './entry.ts'
-import { digestHex, ENTRY_FILES, extractEntry, readEntry } from './entry.ts'
+import type { CheckedEntry, InstallRecord } from './entry.ts'
+import { checkEntry, digestHex, ENTRY_FILES, extractEntry } from './entry.ts'
 import { encodeRecord, readRecord, sha256 } from './record.ts'
-import type { Verified } from './verifier.ts'
+import type { VerifiedBundle } from './verifier.ts'
 
 /** Checks and unpacks an entry; on the robot in the worker thread of BundleVerifier. */
 export interface Extractor {
+  check(store: string, digest: string): Promise<CheckedEntry>
   extract(store: string, digest: string, folder: string): Promise<InstallRecord>
 }
 
@@ -30,19 +31,22 @@ export class Bundles {
   }
 
   /** Opens `<home>/store`, and removes the temporary files that a kill left behind. */
-  static async open(dir: string, extractor: Extractor = { extract: extractEntry }): Promise<Bundles> {
+  static async open(
+    dir: string,
+    extractor: Extractor = { check: checkEntry, extract: extractEntry },
+  ): Promise<Bundles> {
     await mkdir(dir, { recursive: true, mode: 0o700 })
     await recoverDir(dir)
     return new Bundles(dir, extractor)
   }
 
   /** On disk when it resolves. An entry that is there keeps its record; a damaged one is replaced. */
-  put(verified: Verified, meta: { pusher: string; time: string }): Promise<InstallRecord> {
+  put(verified: VerifiedBundle, meta: { pusher: string; time: string }): Promise<InstallRecord> {
     return this.#queue(async () => {
       const path = join(this.dir, digestHex(verified.digest))
       if (await exists(path)) {
         try {
-          return (await readEntry(this.dir, verified.digest)).record
+          return (await this.load(verified.digest)).record
         } catch (error) {
           if (!(error instanceof Refusal)) throw error
           await removeDirAtomic(path)
@@ -51,7 +55,8 @@ export class Bundles {
       const record: InstallRecord = {
         format: 'medulla-install/1',
         digest: verified.digest,
-        payload: createHash('sha256').update(verified.payload).digest('hex'),
+        // Compared with the payload by the verifier: to hash 10 MB again would hold the body's loop for more than 5 ms.
+        payload: verified.release.payload.sha256,
         h1: verified.release.h1,
         signature: sha256(verified.signature),
         signer: verified.signer,
@@ -73,13 +78,27 @@ export class Bundles {
   }
 
   /** Throws Refusal `not-found`, or `bad-hash` when a byte differs from what was installed. */
-  load(digest: string): Promise<StoredBundle> {
-    return readEntry(this.dir, digest)
+  load(digest: string): Promise<CheckedEntry> {
+    return this.#extractor.check(this.dir, digest)
   }
 
   /** The install record, without reading the payload. Null when there is no entry. */
   record(digest: string): Promise<InstallRecord | null> {
     return readRecord(join(this.dir, digestHex(digest), 'install.json'), 'medulla-install/1')
+  }
+
+  /** A piece of a part as it is on disk, unchecked, of at most BUNDLE_PIECE bytes; `data` is base64. */
+  async piece(digest: string, part: BundlePart, offset: number): Promise<{ length: number; data: string }> {
+    const file = await open(join(this.dir, digestHex(digest), part)).catch((cause) => {
+      throw new Refusal('not-found', `${part} of ${digest} cannot be read`, undefined, { cause })
+    })
+    try {
+      const { length, bytes } = { length: (await file.stat()).size, bytes: Buffer.alloc(BUNDLE_PIECE) }
+      const { bytesRead } = await file.read(bytes, 0, bytes.length, offset)
+      return { length, data: bytes.toString('base64', 0, bytesRead) }
+    } finally {
+      await file.close()
+    }
   }
 
   /** Checks an entry as {@link load} does, and writes the program's files (0400) into `folder`, in memory. */

@@ -1,5 +1,5 @@
 /**
- * Invariant: a checkpoint is read back as it was written, or refused (test/store/slots.test.ts).
+ * Invariant: a checkpoint is read back as it was written, or refused (test/runtime/store/slots.test.ts).
  *
  * The file: `medulla-checkpoint/1 <hex SHA-256 of all that follows>\n<header JSON>\n<state bytes>`.
  */

@@ -1,6 +1,6 @@
 /**
- * Enters a robot's home for `medulla trust`. Invariant: the command works in the folder that was checked: no symbolic link, and
- * writable only for the caller or root (test/store/enterhome.test.ts).
+ * Enters a robot's home for `medulla trust` and `medulla pair --allow`. Invariant: the command works in the folder that was checked: no symbolic link, and
+ * writable only for the caller or root (test/runtime/store/enterhome.test.ts).
  */
 import type { Stats } from 'node:fs'
 import { access, constants, lstat, readFile, realpath } from 'node:fs/promises'
@@ -11,21 +11,33 @@ import { Refusal } from '../../deploy/shared/errors.ts'
 import { isMissing } from './record.ts'
 
 const CARD = 'robot.json'
+/** In hints. */
+const COMMAND = 'medulla trust --home'
 /** Checked in the home, if they exist; the `needed` ones must. */
 const FILES: readonly { path: string; kind: 'file' | 'folder'; needed?: true }[] = [
   { path: CARD, kind: 'file', needed: true },
   { path: 'operators', kind: 'folder', needed: true },
   { path: 'operators/allowed_signers', kind: 'file' },
   { path: 'operators/roles.json', kind: 'file' },
+  { path: 'operators/list.json', kind: 'file' },
   { path: 'operators/lock', kind: 'folder' },
 ]
 
 /**
  * Makes the home the working directory of this process, so that its files can be named relative to it: Node has no openat(2),
  * and an absolute path could lead elsewhere when it is looked up again. Throws Refusal `not-found` when the folder is no robot's
- * home, and `unsafe-home`. Creates and changes nothing.
+ * home, and `unsafe-home`; its hint names `command`. Creates and changes nothing.
  */
-export async function enterHome(dir: string): Promise<void> {
+export async function enterHome(dir: string, command: string = COMMAND): Promise<void> {
+  try {
+    await enter(dir)
+  } catch (error) {
+    if (!(error instanceof Refusal) || error.hint === undefined) throw error
+    throw new Refusal(error.code, error.message, error.hint.replace(COMMAND, command), { cause: error })
+  }
+}
+
+async function enter(dir: string): Promise<void> {
   const home = resolve(dir)
   const seen = await look(home, home)
   if (seen === null) throw noHome(home, 'there is no such folder')
@@ -97,7 +109,7 @@ function noHome(home: string, why: string): Refusal {
   return new Refusal(
     'not-found',
     `${home} is not a robot's home: ${why}`,
-    `start the robot there once, which makes it: medulla runtime --home ${home}`,
+    `start the robot there once, which makes it: medulla runtime run --home ${home}`,
   )
 }
 

@@ -1,6 +1,6 @@
 /**
  * One entry of the store. Invariant: its files are read back, byte for byte, as they were verified when it was installed, or
- * refused (test/store/bundles.test.ts).
+ * refused (test/runtime/store/bundles.test.ts).
  *
  * An entry is the folder `store/<hex of the release digest>/`. The digest covers the release, the release has the hash of the
  * payload, and install.json, which has a hash of its own, has that of the signature. A start checks only these hashes: no
@@ -64,6 +64,15 @@ export async function readEntry(store: string, digest: string): Promise<StoredBu
     throw changed(digest, cause)
   }
   return entry
+}
+
+/** What a start needs to know of an entry before it is extracted. */
+export type CheckedEntry = Pick<StoredBundle, 'record' | 'release'>
+
+/** As {@link readEntry}, without the bytes. */
+export async function checkEntry(store: string, digest: string): Promise<CheckedEntry> {
+  const { record, release } = await readEntry(store, digest)
+  return { record, release }
 }
 
 /** Reads and checks all but the payload, which unpacking hashes. */

@@ -1,5 +1,5 @@
 /**
- * Invariant: no fencing number is given out twice, also after a restart or a power cut (test/store/slots.test.ts).
+ * Invariant: no fencing number is given out twice, also after a restart or a power cut (test/runtime/store/slots.test.ts).
  *
  * Numbers are reserved on disk in blocks before they are used; a restart loses the rest of a block.
  */

@@ -1,6 +1,6 @@
 /**
- * A robot's home. Invariant: it is used by one live runtime at a time, only its owner can read its secrets, and its keys never
- * change (test/store/home.test.ts).
+ * A robot's home. Invariant: it is used by one live runtime at a time, only its owner can read its secrets, and its identity
+ * never changes (test/runtime/store/home.test.ts).
  *
  * The first start makes the folders of secrets, each whole (under a temporary name), then the certificate; after a kill in
  * between, the next start completes the home.
@@ -23,23 +23,28 @@ import { NAME_PATTERN } from '../../deploy/shared/names.ts'
 import { makeDirAtomic, recoverDir, syncDir, writeAtomic, writeNew } from './atomic.ts'
 import { takeLock } from './lock.ts'
 import { isMissing } from './record.ts'
+import { finishRotation, retiredIdentities, rotateKeys } from './rotation.ts'
 
 export interface Home {
   readonly dir: string
   /** Fingerprint of the identity key, which identifies the robot. */
   readonly id: string
   readonly name: string
-  /** The robot's certificate, which operators' laptops record. */
+  /** The robot's certificate, which operators' laptops record; another one after {@link Home.rotate}. */
   readonly card: SignedCertificate
   /** Signs with the identity key. */
   readonly signer: Signer
+  /** Makes new Noise and age keys. `releases`: digests of the releases in the store. Returns the new certificate. */
+  rotate(releases: readonly string[]): Promise<SignedCertificate>
   /** Releases the lock of the home. Idempotent. */
   close(): Promise<void>
 }
 
 const FOLDERS = ['operators', 'store', 'slots'] as const
-const LAYOUT: ReadonlySet<string> = new Set([...FOLDERS, 'identity', 'endpoint', 'lock', 'board.json'])
+const LAYOUT: ReadonlySet<string> = new Set([...FOLDERS, 'identity', 'endpoint', 'lock', 'runtimes', 'board.json'])
 const IDENTITY = join('identity', 'id_ed25519')
+/** A person puts this file there; a home without it has no pre-shared key. */
+const PSK = join('endpoint', 'psk.key')
 const NOISE = join('endpoint', 'noise.key')
 const AGE = join('endpoint', 'age.key')
 
@@ -48,7 +53,10 @@ const AGE = join('endpoint', 'age.key')
  * Refusal `in-progress` (another runtime uses the home; its pid is named), `no-key` (a secret is missing, or others can read
  * it), `robot-mismatch` (certificate and keys do not belong together).
  */
-export async function openHome(dir: string, opts: { name?: string; now?: () => Date } = {}): Promise<Home> {
+export async function openHome(
+  dir: string,
+  opts: { name?: string; now?: () => Date; inherited?: boolean } = {},
+): Promise<Home> {
   const home = resolve(dir)
   if (opts.name !== undefined && !NAME_PATTERN.test(opts.name)) {
     throw new Refusal(
@@ -58,7 +66,7 @@ export async function openHome(dir: string, opts: { name?: string; now?: () => D
     )
   }
   await mkdir(home, { recursive: true, mode: 0o700 })
-  const lock = await takeLock(join(home, 'lock'), `the robot home ${home}`)
+  const lock = await takeLock(join(home, 'lock'), `the robot home ${home}`, opts.inherited)
   try {
     return await openLocked(home, opts.name, opts.now ?? (() => new Date()), lock.release)
   } catch (error) {
@@ -88,6 +96,7 @@ async function openLocked(
     })
   }
   await makeSecrets(dir, name ?? 'robot', before !== null)
+  await finishRotation(dir, before)
   if (before === null) await syncDir(dir)
 
   // Secrets that group or others may read are refused (BUNDLE 2.5).
@@ -114,7 +123,17 @@ async function openLocked(
     cert = verifyCertificate(card)
     await writeAtomic(join(dir, 'robot.json'), `${JSON.stringify(card)}\n`, 0o644)
   }
-  return { dir, id: signer.fingerprint, name: cert.name, card, signer, close }
+  let present = card
+  return {
+    ...{ dir, id: signer.fingerprint, name: cert.name, signer, close },
+    get card() {
+      return present
+    },
+    async rotate(releases) {
+      present = await rotateKeys({ dir, signer, card: present, releases, now: now() })
+      return present
+    },
+  }
 }
 
 async function readCard(dir: string): Promise<SignedCertificate | null> {
@@ -159,7 +178,10 @@ async function makeSecrets(dir: string, name: string, known: boolean): Promise<v
 async function exists(path: string): Promise<boolean> {
   return lstat(path).then(
     () => true,
-    () => false,
+    (error) => {
+      if (isMissing(error)) return false
+      throw error
+    },
   )
 }
 
@@ -168,13 +190,22 @@ export interface EndpointKeys {
   /** 64 hex digits. */
   noise: string
   age: string
+  /** Age keys of earlier certificates that a stored release still needs (HANDOVER 19.8). */
+  retired?: string[]
+  /** The pre-shared key of the channel (CHANNEL 3.10), 64 hex digits. */
+  psk?: string
 }
 
 /** Called at each start of the endpoint. Throws Refusal `no-key`, whose text holds no part of a key. */
 export async function readEndpointKeys({ dir }: Pick<Home, 'dir'>): Promise<EndpointKeys> {
+  const psk = join(dir, PSK)
+  const retired = await retiredIdentities(dir)
   return {
     noise: await readSecret(join(dir, NOISE), /^[0-9a-f]{64}$/),
     age: await readSecret(join(dir, AGE), /^AGE-SECRET-KEY-1[0-9A-Z]{50,80}$/),
+    ...(retired.length > 0 && { retired }),
+    // a key that is there and cannot be used is refused: the robot never goes on without it (CHANNEL 3.11)
+    ...((await exists(psk)) && { psk: await readSecret(psk, /^[0-9a-f]{64}$/) }),
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * Invariant: a lock has at most one holder among live processes, and a killed holder does not keep it
- * (test/store/home.test.ts).
+ * (test/runtime/store/home.test.ts).
  *
  * The lock is a folder of numbered files; the holder's file has the highest number. It is made with link(2), which fails when
  * the name exists, and shows only whole files. Only numbers below the highest are removed, so a process that decided on an
@@ -28,7 +28,8 @@ export interface Lock {
   release(): Promise<void>
 }
 
-function bootId(): string | null {
+/** Null where there is no /proc. */
+export function bootId(): string | null {
   try {
     return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
   } catch {
@@ -89,12 +90,16 @@ async function numbers(dir: string): Promise<number[]> {
     .sort((a, b) => b - a)
 }
 
-/** Throws Refusal `in-progress`, which names the holder. `what` is the subject of that message: `the robot home /x`. */
-export async function takeLock(dir: string, what: string): Promise<Lock> {
+/**
+ * Throws Refusal `in-progress`, which names the holder. `what` is the subject of that message: `the robot home /x`. `inherited`: the lock of
+ * this process, from before it was replaced by execve(2), is taken over.
+ */
+export async function takeLock(dir: string, what: string, inherited = false): Promise<Lock> {
   await mkdir(dir, { recursive: true, mode: 0o700 })
   const highest = (await numbers(dir))[0] ?? 0
   const holder = highest === 0 ? null : await readHolder(join(dir, String(highest)))
-  if (holder !== null && isAlive(holder)) throw held(what, holder.pid)
+  const isOurs = inherited && holder?.pid === process.pid
+  if (holder !== null && isAlive(holder) && !isOurs) throw held(what, holder.pid)
 
   const mine = highest + 1
   const path = join(dir, String(mine))

@@ -1,13 +1,13 @@
 /**
  * Remembers floors and tried releases, over all slots. Invariant: a floor never falls except by an owner's order, also when its
- * slot is removed (test/store/slots.test.ts).
+ * slot is removed (test/runtime/store/slots.test.ts).
  */
 import { join } from 'node:path'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { writeAtomic } from './atomic.ts'
 import { encodeRecord, readRecord } from './record.ts'
 
-export type Tried = 'committed' | 'rolled-back'
+export type TrialOutcome = 'committed' | 'rolled-back'
 /** The highest committed counter of a program. */
 export interface Floor {
   kind: string
@@ -24,13 +24,13 @@ interface FloorsFile {
 }
 interface TriedFile {
   format: 'medulla-tried/1'
-  tried: [digest: string, outcome: Tried][]
+  tried: [digest: string, outcome: TrialOutcome][]
 }
 
-export class Memory {
+export class ReleaseMemory {
   readonly #dir: string
   readonly #floors = new Map<string, Floor>()
-  readonly #tried = new Map<string, Tried>()
+  readonly #tried = new Map<string, TrialOutcome>()
   /** For the log: files that were damaged and are empty now. */
   readonly problems: string[] = []
 
@@ -39,8 +39,8 @@ export class Memory {
   }
 
   /** `dir` is `<home>/store`. */
-  static async open(dir: string): Promise<Memory> {
-    const memory = new Memory(dir)
+  static async open(dir: string): Promise<ReleaseMemory> {
+    const memory = new ReleaseMemory(dir)
     const floors = await readOrNote<FloorsFile>(join(dir, 'floors.json'), 'medulla-floors/1', memory.problems)
     for (const [kind, program, counter] of floors?.floors ?? []) memory.#raise({ kind, program, counter })
     const tried = await readOrNote<TriedFile>(join(dir, 'tried.json'), 'medulla-tried/1', memory.problems)
@@ -53,11 +53,11 @@ export class Memory {
     return this.#floors.get(`${kind} ${program}`)?.counter ?? 0
   }
 
-  tried(digest: string): Tried | null {
+  tried(digest: string): TrialOutcome | null {
     return this.#tried.get(digest) ?? null
   }
 
-  async learn(what: { floor?: Floor; digest: string; outcome: Tried }): Promise<void> {
+  async learn(what: { floor?: Floor; digest: string; outcome: TrialOutcome }): Promise<void> {
     if (what.floor !== undefined && this.#raise(what.floor)) await this.#writeFloors()
     if (this.#tried.get(what.digest) === what.outcome) return
     this.#tried.delete(what.digest)

@@ -1,26 +1,28 @@
 /**
  * Invariant: an operator is a key that is listed in `allowed_signers` and has a role in `roles.json`; a list that is not empty
- * has an owner (test/store/operators.test.ts).
+ * has an owner (test/runtime/store/operators.test.ts).
  *
  * `allowed_signers` has the format of OpenSSH (`ssh-keygen -Y verify -f` reads it). A key in only one of the two files has no
- * rights, so a kill between the two writes gives nobody new ones. A line with features of OpenSSH that this file does not
+ * rights, so a kill between the two writes gives nobody new ones. A key that list.json calls revoked has no rights either. A line with features of OpenSSH that this file does not
  * support (patterns, validity dates, authorities) is refused, not skipped.
  */
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import * as z from 'zod'
-import type { OperatorInfo, Role, Wish } from '../../deploy/shared/api.ts'
+import type { OperatorInfo, PeerRole, Role, Wish } from '../../deploy/shared/api.ts'
 import { OPERATOR_NAME, ROLE_RANK } from '../../deploy/shared/api.ts'
 import type { SignedCertificate } from '../../deploy/shared/cert.ts'
 import { verifyCertificate } from '../../deploy/shared/cert.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { fingerprint, publicKeyLine } from '../../deploy/shared/keys.ts'
+import { RECOVERY_NAME } from '../../deploy/shared/recoverykey.ts'
 import { recoverDir, writeAtomic } from './atomic.ts'
+import { type ListState, MAX_REVOKED, NO_STATE, readListState, writeListState } from './liststate.ts'
 import { takeLock } from './lock.ts'
 import { isMissing } from './record.ts'
 
 export interface Operator {
-  /** `ssh-ed25519 AAAA…`, without a comment. */
+  /** `ssh-ed25519 AAAA…` or `sk-ssh-ed25519@openssh.com AAAA…`, without a comment. */
   readonly publicKey: string
   readonly fingerprint: string
   readonly role: Role
@@ -29,15 +31,16 @@ export interface Operator {
   readonly noise?: string
   readonly namespaces: readonly string[]
 }
-export interface Peer {
+export interface PeerIdentity {
   fingerprint: string
-  role: Role
+  role: PeerRole
   name: string
 }
 export type HomeDir = { readonly dir: string }
 
-const LINE = /^([^\s#]+) namespaces="([^"\s]+)" (ssh-ed25519 [A-Za-z0-9+/]+={0,2})(?: .*)?$/
-const NAMESPACES: Readonly<Record<Role, readonly string[]>> = {
+const LINE =
+  /^([^\s#]+) namespaces="([^"\s]+)" ((?:ssh-ed25519|sk-ssh-ed25519@openssh\.com) [A-Za-z0-9+/]+={0,2})(?: .*)?$/
+export const NAMESPACES: Readonly<Record<Role, readonly string[]>> = {
   owner: ['release@medulla', 'order@medulla', 'cert@medulla'],
   operator: ['release@medulla', 'order@medulla', 'cert@medulla'],
   observer: ['cert@medulla'],
@@ -54,9 +57,21 @@ const Roles = z.record(
 
 export class Operators {
   readonly #byFingerprint: ReadonlyMap<string, Operator>
+  readonly state: ListState
 
-  constructor(list: readonly Operator[]) {
-    this.#byFingerprint = new Map(list.map((one) => [one.fingerprint, one]))
+  constructor(list: readonly Operator[], state: ListState = NO_STATE) {
+    const revoked = new Set(state.revoked.map(({ key }) => key))
+    // A revoked key has no rights, whoever wrote it into the list again (HANDOVER 19.2).
+    const present = list.filter(({ fingerprint }) => !revoked.has(fingerprint))
+    this.#byFingerprint = new Map(present.map((one) => [one.fingerprint, one]))
+    // Nor has a revoked recovery key: its paper may be in the wrong hands.
+    const { recovery } = state
+    this.state = recovery !== null && revoked.has(fingerprint(recovery.key)) ? { ...state, recovery: null } : state
+  }
+
+  /** Whether an owner has revoked the key with this fingerprint: it gets no rights again (HANDOVER 19.2). */
+  isRevoked(id: string): boolean {
+    return this.state.revoked.some(({ key }) => key === id)
   }
 
   all(): Operator[] {
@@ -81,7 +96,7 @@ export class Operators {
   }
 
   /** The operator of this certificate and this channel key, which the peer has proven to hold. Null when there is none. */
-  who(cert: SignedCertificate, noise: string): Peer | null {
+  who(cert: SignedCertificate, noise: string): PeerIdentity | null {
     let checked: ReturnType<typeof verifyCertificate>
     try {
       checked = verifyCertificate(cert)
@@ -89,15 +104,12 @@ export class Operators {
       if (error instanceof Refusal) return null
       throw error
     }
-    const one = this.byFingerprint(checked.id)
-    if (
-      one === null ||
-      checked.subject !== 'operator' ||
-      checked.noise !== noise ||
-      !one.namespaces.includes('cert@medulla')
-    ) {
-      return null
+    if (checked.subject !== 'operator' || checked.noise !== noise) return null
+    if (checked.key === this.state.recovery?.key) {
+      return { fingerprint: checked.id, role: 'recovery', name: RECOVERY_NAME }
     }
+    const one = this.byFingerprint(checked.id)
+    if (one === null || !one.namespaces.includes('cert@medulla')) return null
     return { fingerprint: one.fingerprint, role: one.role, name: one.name }
   }
 }
@@ -141,7 +153,7 @@ export async function loadOperators(home: HomeDir): Promise<Operators> {
       namespaces: namespaces.split(','),
     })
   }
-  return new Operators(list)
+  return new Operators(list, await readListState(join(home.dir, 'operators')))
 }
 
 function parseRoles(text: string, path: string): z.infer<typeof Roles> {
@@ -170,10 +182,12 @@ export async function addOperator(
   card: SignedCertificate | string,
   role?: Role,
   name?: string,
+  counter?: number,
 ): Promise<Operator> {
-  return change(home, (list) => {
+  return change(home, counter, (list, state) => {
     const made = typeof card === 'string' ? fromLine(card) : fromCard(card)
     const id = fingerprint(made.publicKey)
+    refuseRevoked(state, id)
     const before = list.find((other) => other.fingerprint === id)
     const given = role ?? before?.role ?? (list.length === 0 ? 'owner' : 'operator')
     const called = nameFor(id, name ?? before?.name ?? made.name, list)
@@ -190,15 +204,15 @@ export async function addOperator(
 }
 
 /** Throws Refusal `not-found`, or `role` when no owner would be left. */
-function changeRole(home: HomeDir, id: string, role: Role): Promise<Operator> {
-  return change(home, (list) => {
+function changeRole(home: HomeDir, id: string, role: Role, counter?: number): Promise<Operator> {
+  return change(home, counter, (list) => {
     const result = { ...known(list, id), role, namespaces: NAMESPACES[role] }
     return { list: list.map((one) => (one.fingerprint === id ? result : one)), result }
   })
 }
 
 /** Logs, receipts and `ssh-keygen -I` identify operators by name, so each has a unique one. */
-function nameFor(id: string, name: string | undefined, list: readonly Operator[]): string {
+export function nameFor(id: string, name: string | undefined, list: readonly Operator[]): string {
   if (name === undefined) throw new Refusal('usage', `the key ${id} has no name`, 'name its owner: --name NAME')
   if (!OPERATOR_NAME.test(name)) {
     const message = `operator name '${name}' does not match ${OPERATOR_NAME.source}`
@@ -215,14 +229,14 @@ function nameFor(id: string, name: string | undefined, list: readonly Operator[]
 }
 
 /** Throws Refusal `not-found`, or `role` for the last owner. */
-export async function removeOperator(home: HomeDir, id: string): Promise<Operator> {
-  return change(home, (list) => {
+export async function removeOperator(home: HomeDir, id: string, counter?: number): Promise<Operator> {
+  return change(home, counter, (list) => {
     const result = known(list, id)
     return { list: list.filter((one) => one !== result), result }
   })
 }
 
-function known(list: readonly Operator[], id: string): Operator {
+export function known(list: readonly Operator[], id: string): Operator {
   const found = list.find((one) => one.fingerprint === id)
   if (found === undefined) throw new Refusal('not-found', `no operator has the fingerprint ${id}`, 'medulla operators')
   return found
@@ -232,42 +246,90 @@ export type OperatorOrder = Extract<Wish, { order: 'add-operator' | 'change-role
 
 /** Carries out an owner's order (HANDOVER 8.12). Returns the operator it changed or removed. */
 export function changeOperators(home: HomeDir, order: OperatorOrder): Promise<Operator> {
-  if (order.order === 'remove-operator') return removeOperator(home, order.operator)
-  if (order.order === 'change-role') return changeRole(home, order.operator, order.role)
+  const { list: counter } = order
+  if (order.order === 'remove-operator') return removeOperator(home, order.operator, counter)
+  if (order.order === 'change-role') return changeRole(home, order.operator, order.role, counter)
   const who = order.card ?? order.key
   if (who === null) throw new Refusal('usage', 'expected a card or a key')
-  return addOperator(home, who, order.role ?? undefined, order.name ?? undefined)
+  return addOperator(home, who, order.role ?? undefined, order.name ?? undefined, counter)
 }
 
-async function change<T>(home: HomeDir, step: (list: Operator[]) => { list: Operator[]; result: T }): Promise<T> {
+export function refuseRevoked({ revoked }: ListState, id: string): void {
+  if (revoked.every(({ key }) => key !== id)) return
+  throw new Refusal('revoked-key', `${id} was revoked on this robot, and is never let in again`)
+}
+
+interface Change<T> {
+  list: Operator[]
+  /** Fingerprints of keys that are never let in again. */
+  revoke?: readonly string[]
+  /** The public half of the next recovery key. */
+  recovery?: string
+  result: T
+}
+
+/** `counter` is that of the list which the person who ordered the change has seen; undefined: any. */
+export async function change<T>(
+  home: HomeDir,
+  counter: number | undefined,
+  step: (list: Operator[], state: ListState) => Change<T>,
+): Promise<T> {
   await mkdir(join(home.dir, 'operators'), { recursive: true, mode: 0o700 })
   // `medulla trust` may run beside the runtime: without the lock, one of two changes could be lost.
   const lock = await takeLock(join(home.dir, 'operators', 'lock'), 'the list of operators')
   try {
     await recoverDir(join(home.dir, 'operators'))
-    const before = (await loadOperators(home)).all()
-    const { list, result } = step(before)
-    if (!list.some((one) => one.role === 'owner')) {
-      throw new Refusal('role', 'the list of operators would have no owner left', 'add another owner first')
+    const loaded = await loadOperators(home)
+    const before = loaded.all()
+    const { state } = loaded
+    // An order that was signed for an earlier list does not count (HANDOVER 19.1).
+    if (counter !== undefined && counter !== state.counter) {
+      const message = `the list of operators has changed since the order was signed: change ${state.counter}, not ${counter}`
+      throw new Refusal('stale-order', message, 'look at the list, then give the order again: medulla operators')
     }
+    const { list, revoke = [], recovery, result } = step(before, state)
+    if (state.revoked.length + revoke.length > MAX_REVOKED) {
+      throw new Refusal('too-large', `this robot remembers at most ${MAX_REVOKED} revoked keys`)
+    }
+    if (!list.some((one) => one.role === 'owner')) {
+      throw new Refusal(
+        'role',
+        'the list of operators would have no owner left',
+        'add another owner first: medulla operators add CARD --role owner',
+      )
+    }
+    // A recovery key signs nothing but recoveries (HANDOVER 19.4): an operator with this key would lose all rights.
+    const recoveryKey = recovery ?? state.recovery?.key
+    if (list.some(({ publicKey }) => publicKey === recoveryKey)) {
+      throw new Refusal('usage', 'the recovery key cannot be the key of an operator, too', 'medulla recover --new')
+    }
+    if (recovery !== undefined) refuseRevoked(nextState(state, revoke, undefined), fingerprint(recovery))
     const at = paths(home)
-    const roles = Object.fromEntries(
-      list.map((one) => [
-        one.fingerprint,
-        { role: one.role, name: one.name, ...(one.noise === undefined ? {} : { noise: one.noise }) },
-      ]),
-    )
     const lines = list.map((one) => `${one.name} namespaces="${one.namespaces.join(',')}" ${one.publicKey}\n`)
-    // A removal begins with allowed_signers, an addition with roles.json: between the writes nobody has more rights than before or after.
-    const steps = [
-      () => writeAtomic(at.signers, lines.join(''), 0o644),
-      () => writeAtomic(at.roles, `${JSON.stringify(roles, null, 2)}\n`, 0o644),
-    ]
-    for (const write of list.length > before.length ? steps.reverse() : steps) await write()
+    // While allowed_signers is replaced, roles.json has the keys of both lists: nobody has more rights than before or after, and
+    // an owner who gets another key is in one of the two lists at every moment.
+    const gone = before.filter((one) => list.every(({ fingerprint }) => fingerprint !== one.fingerprint))
+    await writeAtomic(at.roles, rolesOf([...list, ...gone]), 0o644)
+    await writeAtomic(at.signers, lines.join(''), 0o644)
+    if (gone.length > 0) await writeAtomic(at.roles, rolesOf(list), 0o644)
+    // Last, so that a recovery key is used up only when its owner is in the list (HANDOVER 19.4).
+    await writeListState(join(home.dir, 'operators'), nextState(state, revoke, recovery))
     return result
   } finally {
     await lock.release()
   }
+}
+
+function rolesOf(list: readonly Operator[]): string {
+  const roles = list.map(({ fingerprint, role, name, noise }) => [fingerprint, { role, name, noise }])
+  return `${JSON.stringify(Object.fromEntries(roles), null, 2)}\n`
+}
+
+function nextState(state: ListState, revoke: readonly string[], recovery: string | undefined): ListState {
+  const counter = state.counter + 1
+  const added = revoke.filter((id) => state.revoked.every(({ key }) => key !== id))
+  const revoked = [...state.revoked, ...added.map((key) => ({ key, counter }))]
+  return { ...state, counter, revoked, ...(recovery === undefined ? {} : { recovery: { key: recovery, counter } }) }
 }
 
 function fromLine(line: string): { publicKey: string; name?: string; noise?: string } {
@@ -275,7 +337,7 @@ function fromLine(line: string): { publicKey: string; name?: string; noise?: str
   return { publicKey: publicKeyLine(line), ...(comment === undefined ? {} : { name: comment }) }
 }
 
-function fromCard(card: SignedCertificate): { publicKey: string; name: string; noise?: string } {
+export function fromCard(card: SignedCertificate): { publicKey: string; name: string; noise?: string } {
   const cert = verifyCertificate(card)
   if (cert.subject !== 'operator')
     throw new Refusal('usage', `this is the certificate of a ${cert.subject}, expected an operator's`)

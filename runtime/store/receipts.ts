@@ -1,6 +1,6 @@
 /**
  * The receipt log. Invariant: it only grows, each entry is signed and has the hash of the one before, and an entry is on disk
- * before `append` resolves (test/store/receipts.test.ts).
+ * before `append` resolves (test/runtime/store/receipts.test.ts).
  */
 import { type FileHandle, open, rename } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
@@ -96,6 +96,11 @@ export class Receipts {
     const next = this.#last.then(() => this.#append(fields))
     this.#last = next.catch(() => {})
     return next
+  }
+
+  /** Resolves when every entry so far is on disk, or has failed. */
+  async settle(): Promise<void> {
+    await this.#last
   }
 
   /** The newest `limit` lines, oldest first, as they are on disk. */

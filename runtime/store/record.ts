@@ -1,6 +1,7 @@
 /**
  * Records on disk, as JSON that people can read. Invariant: a record is read back as it was written, or refused, because it has
- * the hash of its own content (test/store/slots.test.ts). The hash detects damage, not an attacker, who could write a new one.
+ * the hash of its own content (test/runtime/store/slots.test.ts). The hash detects damage, not an attacker, who could write a
+ * new one.
  */
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'

@@ -1,6 +1,6 @@
 /**
  * The records of the slots on disk. Invariant: slot.json names the release that a slot runs, and the moment of a commit is its
- * atomic replacement (test/store/slots.test.ts).
+ * atomic replacement (test/runtime/store/slots.test.ts).
  *
  * The record also holds the floor of its program: after a kill between the commit and the write of floors.json, the next start
  * restores the floor from it.
@@ -14,8 +14,8 @@ import { NAME_PATTERN } from '../../deploy/shared/names.ts'
 import { recoverDir, syncDir, writeAtomic } from './atomic.ts'
 import type { Checkpoint } from './checkpoint.ts'
 import { Fences, type FencesFile } from './fences.ts'
-import type { Floor, Tried } from './memory.ts'
-import { Memory, readOrNote } from './memory.ts'
+import type { Floor, TrialOutcome } from './memory.ts'
+import { ReleaseMemory, readOrNote } from './memory.ts'
 import { encodeRecord } from './record.ts'
 import { ProgramStates } from './states.ts'
 
@@ -40,6 +40,8 @@ export interface SlotRecord {
   undone: readonly UndoneRelease[]
   /** The floor after the commit of `current`. */
   floor: Floor | null
+  /** The release that was to be started, and was changed on disk; until the next commit. Absent: none was. */
+  alarm?: string
 }
 export type ParamSets = Readonly<Record<string, Readonly<Record<string, number | boolean | string>>>>
 /** Earlier versions kept the parameters of the running program only. */
@@ -64,14 +66,14 @@ const MAX_UNDONE = 4
 export class Slots {
   readonly #dir: string
   readonly #records = new Map<string, SlotRecord>()
-  readonly #memory: Memory
+  readonly #memory: ReleaseMemory
   readonly #fences: Fences
   readonly #states: ProgramStates
   #last: Promise<unknown> = Promise.resolve()
   /** For the log: files that were damaged and are empty now. */
   readonly problems: string[]
 
-  private constructor(dir: string, records: SlotRecord[], memory: Memory, fences: Fences, problems: string[]) {
+  private constructor(dir: string, records: SlotRecord[], memory: ReleaseMemory, fences: Fences, problems: string[]) {
     this.#dir = dir
     for (const record of records) this.#records.set(record.slot, record)
     this.#memory = memory
@@ -85,7 +87,7 @@ export class Slots {
     const dir = join(home.dir, 'slots')
     const store = join(home.dir, 'store')
     for (const folder of [dir, store]) await mkdir(folder, { recursive: true, mode: 0o700 })
-    const memory = await Memory.open(store)
+    const memory = await ReleaseMemory.open(store)
     const problems = [...memory.problems]
     await recoverDir(dir)
     const records: SlotRecord[] = []
@@ -151,7 +153,7 @@ export class Slots {
     return this.#memory.floor(kind, program)
   }
 
-  tried(digest: string): Tried | null {
+  tried(digest: string): TrialOutcome | null {
     return this.#memory.tried(digest)
   }
 
@@ -163,7 +165,8 @@ export class Slots {
   /** Records that the slot runs `digest` from now on. On disk when it resolves. */
   commit(slot: string, digest: string, release: Floor): Promise<SlotRecord> {
     return this.#queue(async () => {
-      const before = this.get(slot)
+      // What was committed now was verified: the alarm is over.
+      const { alarm: _, ...before } = this.get(slot)
       const previous = before.current === digest ? before.previous : before.current
       const all = [before.current, before.previous, ...before.history]
       const history = [...new Set(all)].flatMap((each) => (each === null || each === digest ? [] : [each]))
@@ -189,6 +192,11 @@ export class Slots {
       // A release that was committed before stays `committed`.
       if (this.#memory.tried(digest) !== 'committed') await this.#memory.learn({ digest, outcome: 'rolled-back' })
     })
+  }
+
+  /** The runtime that runs was healthy: older ones are refused from now on. */
+  committedRuntime(digest: string, floor: Floor): Promise<void> {
+    return this.#queue(() => this.#memory.learn({ floor, digest, outcome: 'committed' }))
   }
 
   /** Forgets the floor of a program (BUNDLE 10.14). Its copies in the slots first, because a start would restore it from them. */
@@ -239,22 +247,23 @@ export class Slots {
     })
   }
 
-  /** When `current` is damaged: the slot runs `digest`, the release before it, or nothing. Floors stay. */
-  fallBack(slot: string, digest: string | null): Promise<SlotRecord> {
+  /** These releases are damaged, for the reason `alarm`: the slot runs `digest`, another one that it keeps. Floors stay. */
+  fallBack(slot: string, digest: string, damaged: readonly string[], alarm: string): Promise<SlotRecord> {
     return this.#queue(() => {
       const before = this.get(slot)
-      const history = before.history.filter((each) => each !== digest)
-      return this.#write({ ...before, current: digest, previous: history[0] ?? null, history, floor: null })
+      const history = this.releases(slot).filter((each) => each !== digest && !damaged.includes(each))
+      return this.#write({ ...before, current: digest, previous: history[0] ?? null, history, floor: null, alarm })
     })
   }
 
   /** Forgets the slot's program, checkpoint and data; floors, tried digests and fencing numbers stay. */
   remove(slot: string): Promise<void> {
     return this.#queue(async () => {
-      if (!this.#records.has(slot)) throw new Refusal('not-found', `there is no slot '${slot}'`)
+      if (!this.#records.has(slot)) throw new Refusal('not-found', `there is no slot ${slot}`)
       // The record stays: its fence is the second copy of the highest fencing number.
+      const { alarm: _, ...before } = this.get(slot)
       await this.#write({
-        ...this.get(slot),
+        ...before,
         current: null,
         previous: null,
         history: [],

@@ -1,6 +1,6 @@
 /**
  * Invariant: each program has one checkpoint in a slot, under its own name, and no other program overwrites it
- * (HANDOVER 5.9; test/store/slots.test.ts).
+ * (HANDOVER 5.9; test/runtime/store/slots.test.ts).
  */
 import { readdir, stat, unlink } from 'node:fs/promises'
 import { join } from 'node:path'

@@ -2,13 +2,15 @@
 import { constants } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { parentPort } from 'node:worker_threads'
-import { type Opened, openInner } from '../../deploy/shared/bundle/open.ts'
+import { type OpenedBundle, openInner } from '../../deploy/shared/bundle/open.ts'
 import { unpackPayload } from '../../deploy/shared/bundle/payload.ts'
+import type { Release } from '../../deploy/shared/bundle/release.ts'
+import { checkRuntime } from '../../deploy/shared/bundle/runtimepackage.ts'
 import { openConfigValue } from '../../deploy/shared/configvalue.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { generateAgeIdentity } from '../../deploy/shared/keys.ts'
-import { checkProgram, extractEntry } from './entry.ts'
-import type { DoorAnswer, DoorRequest, Verified, VerifyJob } from './verifier.ts'
+import { checkEntry, checkProgram, extractEntry } from './entry.ts'
+import type { VerifiedBundle, VerifiedRuntime, VerifierAnswer, VerifierRequest, VerifyJob } from './verifier.ts'
 
 /** Copies the staged file to memory: the endpoint has it open, and may change it at any time. */
 async function copyStaged({ stagedFile, length, limit }: VerifyJob & { limit: number }): Promise<Uint8Array> {
@@ -40,19 +42,20 @@ async function copyStaged({ stagedFile, length, limit }: VerifyJob & { limit: nu
 }
 
 /** The opened bundle, while the body decides whether to admit it. */
-let opened: Opened | null = null
+let opened: OpenedBundle | null = null
 
-/** Unpacks the payload and checks the manifest, once the body has admitted the release (BUNDLE 9.5). */
-async function unpack(): Promise<Verified> {
+/** Unpacks the payload and checks what it holds, once the body has admitted the release (BUNDLE 9.5, 14.2). */
+async function unpack(kind: Release['kind']): Promise<VerifiedBundle | VerifiedRuntime> {
   if (opened === null) throw new TypeError('no bundle is open')
   const inner = opened
   opened = null
   const files = await unpackPayload(inner.payload, inner.release)
+  if (kind === 'runtime') return { ...inner, files, about: checkRuntime(inner.release, files) }
   return { ...inner, files, manifest: checkProgram(inner.release, files) }
 }
 
 /** Copies each result to a buffer of its own: views may share one, which is detached when it is transferred. */
-function ownBuffers(verified: Verified): { value: Verified; transfer: ArrayBuffer[] } {
+function ownBuffers<T extends VerifiedBundle | VerifiedRuntime>(verified: T): { value: T; transfer: ArrayBuffer[] } {
   const transfer: ArrayBuffer[] = []
   const own = (bytes: Uint8Array): Uint8Array => {
     const copy = new Uint8Array(bytes)
@@ -64,7 +67,7 @@ function ownBuffers(verified: Verified): { value: Verified; transfer: ArrayBuffe
   return { value, transfer }
 }
 
-async function answer(request: DoorRequest): Promise<{ value: DoorAnswer; transfer: ArrayBuffer[] } | null> {
+async function answer(request: VerifierRequest): Promise<{ value: VerifierAnswer; transfer: ArrayBuffer[] } | null> {
   switch (request.op) {
     case 'verify': {
       // Signature, signer and hash; then the body is asked before anything is unpacked (BUNDLE 9.4).
@@ -73,12 +76,16 @@ async function answer(request: DoorRequest): Promise<{ value: DoorAnswer; transf
       return { value: { ask: { release, digest, signer } }, transfer: [] }
     }
     case 'unpack': {
-      const { value, transfer } = ownBuffers(await unpack())
+      const { value, transfer } = ownBuffers(await unpack(request.kind))
       return { value: { ok: true, value }, transfer }
     }
     case 'drop':
       opened = null
       return null
+    case 'check': {
+      const value = await checkEntry(request.store, request.digest)
+      return { value: { ok: true, value }, transfer: [] }
+    }
     case 'extract': {
       const value = await extractEntry(request.store, request.digest, request.folder)
       return { value: { ok: true, value }, transfer: [] }
@@ -90,7 +97,7 @@ async function answer(request: DoorRequest): Promise<{ value: DoorAnswer; transf
   }
 }
 
-parentPort?.on('message', async (request: DoorRequest) => {
+parentPort?.on('message', async (request: VerifierRequest) => {
   try {
     const answered = await answer(request)
     if (answered !== null) parentPort?.postMessage(answered.value, answered.transfer)
@@ -98,7 +105,7 @@ parentPort?.on('message', async (request: DoorRequest) => {
     const code = error instanceof Refusal ? error.code : 'internal'
     const message = error instanceof Error ? error.message : String(error)
     const hint = error instanceof Refusal ? error.hint : undefined
-    const refused: DoorAnswer = { ok: false, error: { code, message, hint } }
+    const refused: VerifierAnswer = { ok: false, error: { code, message, hint } }
     parentPort?.postMessage(refused)
   }
 })

@@ -11,14 +11,14 @@ import type { Cause } from '../body/slot/cause.ts'
 import { lastWords, parseFromProgram } from '../body/slot/messages.ts'
 import type { ProgramInstance } from '../body/slot/running.ts'
 import type { Host, ProgramFiles } from '../sdk/host.ts'
-import type { Declared } from '../sdk/hosts.ts'
+import type { DeclaredProgram } from '../sdk/hosts.ts'
 import { decodeState } from '../sdk/state.ts'
 import { StateReader } from '../sdk/statearea.ts'
 import type { Ticker } from '../sdk/ticker.ts'
 import { type FromProgram, type Init, type ToProgram, WIRE } from '../sdk/wire.ts'
-import { explained } from './places.ts'
+import { explainError } from './places.ts'
 import { gatePort } from './rehearsals.ts'
-import { asBody, asProgram, type Owner, type Time } from './time.ts'
+import { asBody, asProgram, type Time, type TimerOwner } from './time.ts'
 
 export interface ActorOptions {
   readonly time: Time
@@ -35,7 +35,7 @@ export interface ActorOptions {
 /** Number of a checkpoint that `state()` asks for and the slot must not see. */
 const PRIVATE = -1
 
-export class Actor implements ProgramInstance, Owner {
+export class Actor implements ProgramInstance, TimerOwner {
   readonly options: ActorOptions
   readonly pid = process.pid
   readonly freezeMs = 0
@@ -79,7 +79,7 @@ export class Actor implements ProgramInstance, Owner {
     return this.ticker?.running && this.alive && !this.#frozen ? this.ticker.dueNs : Number.POSITIVE_INFINITY
   }
 
-  start(program: Declared): void {
+  start(program: DeclaredProgram): void {
     const { handles, init, predecessor } = this.options
     const granted = new Map(handles.map((handle) => [handle.id, handle]))
     const host: Host = {
@@ -106,7 +106,7 @@ export class Actor implements ProgramInstance, Owner {
         this.ticker = ticker
       },
       send: (message) => this.#toSlot(message),
-      explain: explained,
+      explain: explainError,
       collect: () => {},
       listen: (hear) => {
         this.#hear = hear
@@ -167,6 +167,8 @@ export class Actor implements ProgramInstance, Owner {
     this.#frozen = true
     return Promise.resolve(true)
   }
+
+  raisePriority(): void {}
 
   thaw(): void {
     if (!this.#frozen) return

@@ -11,6 +11,6 @@ export function durationMs(duration: Duration): number {
   const ms = typeof duration === 'number' ? duration : Number(number) * (UNITS[unit] ?? Number.NaN)
   if (ms >= 0 && ms <= MOST_MS) return ms
   throw new RangeError(
-    `expected ms, or a time like "500ms", "2s", "1h", of at most a day, got ${JSON.stringify(duration)}`,
+    `expected ms, or a time like "500ms", "2s" or "1h", of at most a day, got ${JSON.stringify(duration)}`,
   )
 }

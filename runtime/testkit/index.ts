@@ -9,9 +9,10 @@
  * await sim.stop()
  * ```
  */
-export { SimulationError } from './body.ts'
+
 export type { StateAndTime, Tolerance } from './claims.ts'
 export type { Duration } from './duration.ts'
 export { type Edited, edited, type Named, type Source } from './load.ts'
 export type { Moment } from './recorder.ts'
+export { SimulationError } from './simulatedbody.ts'
 export { type SimulatedLine, type SimulateOptions, type Simulation, type Swap, simulate } from './simulation.ts'

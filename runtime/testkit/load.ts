@@ -12,8 +12,8 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import { assetPatterns } from '../../deploy/laptop/bundler/assets.ts'
 import { parseJsonText } from '../../deploy/laptop/bundler/logical.ts'
 import { writeTree } from '../../deploy/laptop/bundler/tree.ts'
-import type { Declared, Hosts } from '../sdk/hosts.ts'
-import { remember } from './places.ts'
+import type { AnyHost, DeclaredProgram } from '../sdk/hosts.ts'
+import { rememberBundle } from './places.ts'
 import { gatePort } from './rehearsals.ts'
 
 /** A program: its file, or a function that imports it, like `() => import('./program.ts')`. */
@@ -44,7 +44,7 @@ export interface Named {
 }
 
 export interface Loaded {
-  readonly declared: Declared
+  readonly declared: DeclaredProgram
   readonly program: string
   readonly version: string
   /** The folder of the program's file; null when a function imports it. */
@@ -53,7 +53,7 @@ export interface Loaded {
 
 const HOST = Symbol.for('medulla.host')
 /** Programs by module: a second import of the module does not call robot() again. */
-const known = new WeakMap<object, Declared>()
+const known = new WeakMap<object, DeclaredProgram>()
 let queue: Promise<unknown> = Promise.resolve()
 
 export async function load(source: Source): Promise<Loaded> {
@@ -81,10 +81,10 @@ function nameOf(name: string | undefined, file: string): string {
 }
 
 /** Imports one program at a time, because `robot()` finds its host in a global. */
-function declaredBy(importing: () => Promise<unknown>): Promise<Declared> {
+function declaredBy(importing: () => Promise<unknown>): Promise<DeclaredProgram> {
   const loaded = queue.then(async () => {
-    const seen: Declared[] = []
-    const place = globalThis as { [HOST]?: Hosts }
+    const seen: DeclaredProgram[] = []
+    const place = globalThis as { [HOST]?: AnyHost }
     place[HOST] = { gate: gatePort(), declare: (program) => void seen.push(program) }
     let module: unknown
     try {
@@ -118,7 +118,7 @@ async function importBundled(file: string, text: string | undefined): Promise<un
     const { code, files, map, shift } = await bundler.bundle(text === undefined ? entry : { ...entry, text })
     writeTree(folder, [{ name: 'program.mjs', bytes: code }, ...files])
     const { href } = pathToFileURL(join(folder, 'program.mjs'))
-    remember(href, { map, shift, root, library: Object.values(library) })
+    rememberBundle(href, { map, shift, root, library: Object.values(library) })
     return await import(href)
   } finally {
     await bundler.close()

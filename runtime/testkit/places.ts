@@ -20,20 +20,20 @@ const MOST = 32
 const bundles = new Map<string, Bundle>()
 
 /** Remembers the bundle loaded from `url`. */
-export function remember(url: string, bundle: Bundle): void {
+export function rememberBundle(url: string, bundle: Bundle): void {
   bundles.set(url, bundle)
   const [oldest] = bundles.keys()
   if (bundles.size > MOST && oldest !== undefined) bundles.delete(oldest)
 }
 
-export function explained(error: unknown): Explained {
+export function explainError(error: unknown): Explained {
   return explain(thrownBy(error), mapOf)
 }
 
 /** Replaces the error's stack by one with places in the author's files. */
-export function placed(error: unknown): unknown {
+export function withAuthorStack(error: unknown): unknown {
   if (!(error instanceof Error)) return error
-  const { stack, place } = explained(error)
+  const { stack, place } = explainError(error)
   if (place !== null) error.stack = stack
   return error
 }

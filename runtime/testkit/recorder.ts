@@ -1,5 +1,5 @@
 /** Records every change of every handle's value, in order of time. */
-import type { Change } from '../../drivers/owner/sim/trace.ts'
+import type { TraceEntry } from '../../drivers/owner/sim/trace.ts'
 
 /** Limit for all handles together; a change takes 16 bytes. */
 const MAX_CHANGES = 10_000_000
@@ -32,7 +32,7 @@ export class Recorder {
     this.#records.set(name, { ns: [0], values: [value] })
   }
 
-  take({ name, value, accepted, changed }: Change): void {
+  take({ name, value, accepted, changed }: TraceEntry): void {
     const record = this.#records.get(name)
     if (record === undefined || !accepted || !changed) return
     if (++this.#count > this.#most) throw new RangeError(`a simulation records at most ${this.#most} changes`)

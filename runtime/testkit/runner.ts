@@ -1,14 +1,14 @@
 /**
  * Runs a scenario. Invariant: it passes only if every step came true, the log had the expected text and not the forbidden
- * one, all within the scenario's time (test/testkit/scenario.test.ts).
+ * one, all within the scenario's time (test/runtime/testkit/scenario.test.ts).
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { Level } from '../../drivers/program/handle.ts'
 import type { Named } from './load.ts'
-import type { Scenario, Step } from './scenario.ts'
+import type { Scenario, ScenarioStep } from './scenario.ts'
 import type { Simulation } from './simulation.ts'
 
-export type Verdict =
+export type ScenarioVerdict =
   | { readonly passed: true }
   | { readonly passed: false; readonly late: boolean; readonly why: string }
 
@@ -19,7 +19,7 @@ export interface RunnerOptions {
   readonly timeoutMs: number
   /** The built program for a path in a step. */
   source(path: string): Named
-  onStep?(index: number, step: Step): void
+  onStep?(index: number, step: ScenarioStep): void
 }
 
 /** Something in the scenario did not come true. `late`: because its time was over. */
@@ -31,7 +31,11 @@ class StepFailed extends Error {
   }
 }
 
-export async function runScenario(sim: Simulation, { steps }: Scenario, options: RunnerOptions): Promise<Verdict> {
+export async function runScenario(
+  sim: Simulation,
+  { steps }: Scenario,
+  options: RunnerOptions,
+): Promise<ScenarioVerdict> {
   const run = new Run(sim, options)
   try {
     for (const [index, step] of steps.entries()) {
@@ -64,7 +68,7 @@ class Run {
     this.#options = options
   }
 
-  async step(step: Step): Promise<void> {
+  async step(step: ScenarioStep): Promise<void> {
     const sim = this.#sim
     if (step.at !== undefined) {
       if (step.at < sim.ms) throw new StepFailed(`at ${step.at} ms: the simulation is already at ${sim.ms} ms`)
@@ -107,7 +111,10 @@ class Run {
     await this.#until(logged, within, `nothing logged ${JSON.stringify(text)}`)
   }
 
-  async #expect(wanted: Readonly<Record<string, number>>, { within = 0, tolerance = 1e-9 }: Step): Promise<void> {
+  async #expect(
+    wanted: Readonly<Record<string, number>>,
+    { within = 0, tolerance = 1e-9 }: ScenarioStep,
+  ): Promise<void> {
     const wrong = (): string | null => {
       for (const [name, value] of Object.entries(wanted)) {
         const is = this.#sim.value(name)

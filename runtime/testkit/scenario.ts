@@ -4,7 +4,7 @@
  */
 import { dirname, resolve } from 'node:path'
 import * as z from 'zod'
-import { mistake } from '../../drivers/board/mistake.ts'
+import { boardErrorOf } from '../../drivers/board/mistake.ts'
 import { BoardError } from '../../drivers/errors.ts'
 import { JsonError, parseJson } from '../../drivers/json.ts'
 import { durationMs } from './duration.ts'
@@ -84,7 +84,7 @@ const scenario = z.strictObject({
   steps: z.array(step).max(MAX_STEPS).default([]),
 })
 
-export type Step = z.output<typeof step>
+export type ScenarioStep = z.output<typeof step>
 export type Scenario = z.output<typeof scenario>
 /** Without a scenario file the program just runs. */
 export const NO_SCENARIO: Scenario = { crashes: 'fail', steps: [] }
@@ -105,7 +105,7 @@ export function parseScenario(text: string, file: string): Scenario {
   const parsed = scenario.safeParse(json.value, { reportInput: true })
   if (!parsed.success) {
     const known = (path: readonly PropertyKey[]) => Object.keys(path.length === 0 ? scenario.shape : step.shape)
-    const { place, why, fix } = mistake(file, json.value, parsed.error.issues[0] as z.core.$ZodIssue, known)
+    const { place, why, fix } = boardErrorOf(file, json.value, parsed.error.issues[0] as z.core.$ZodIssue, known)
     throw new BoardError(file, place, why, fix, json.locate(place))
   }
   const found = parsed.data

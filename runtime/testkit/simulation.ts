@@ -1,6 +1,6 @@
 /**
  * `simulate`: runs a program on a simulated board in simulated time. Invariant: time passes only in calls of the simulation,
- * and the same calls give the same trace (test/testkit/swap.test.ts).
+ * and the same calls give the same trace (test/runtime/testkit/swap.test.ts).
  */
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -14,11 +14,11 @@ import type { Level } from '../../drivers/program/handle.ts'
 import type { Upgrade } from '../body/slot/upgrade.ts'
 import type { ParamValue } from '../sdk/params.ts'
 import type { LogLevel } from '../sdk/wire.ts'
-import { Body } from './body.ts'
 import { assertStatesAndTimes, type StateAndTime, type Tolerance } from './claims.ts'
 import { type Duration, durationMs } from './duration.ts'
 import { type Loaded, load, type Source } from './load.ts'
 import type { Moment } from './recorder.ts'
+import { SimulatedBody } from './simulatedbody.ts'
 import { vcdLines } from './vcd.ts'
 
 export interface SimulateOptions {
@@ -68,7 +68,7 @@ export interface Swap {
 /** Starts a program on a simulated board, like a robot that is switched on. Time passes only in calls of the simulation. */
 export async function simulate(program: Source, options: SimulateOptions = {}): Promise<Simulation> {
   const loaded = await load(program)
-  const body = new Body({
+  const body = new SimulatedBody({
     board: await boardOf(options.board, loaded),
     rehearsals: options.rehearsals ?? 1,
     seed: options.seed ?? 1,
@@ -89,13 +89,13 @@ export async function simulate(program: Source, options: SimulateOptions = {}): 
 }
 
 export class Simulation {
-  readonly #body: Body
+  readonly #body: SimulatedBody
   readonly #log: SimulatedLine[] = []
   /** Number of log lines that a wait for a text has taken or passed over. */
   #passed = 0
 
   /** Use {@link simulate}. */
-  constructor(body: Body, onLog?: (line: SimulatedLine) => void) {
+  constructor(body: SimulatedBody, onLog?: (line: SimulatedLine) => void) {
     this.#body = body
     body.slot.log.follow(({ stream, level, text }) => {
       const line: SimulatedLine = { ms: this.ms, stream, level: (level ?? 'info') as LogLevel, text }
@@ -273,7 +273,7 @@ export class Simulation {
   }
 }
 
-function swapOf(body: Body, upgrade: Upgrade): Swap {
+function swapOf(body: SimulatedBody, upgrade: Upgrade): Swap {
   return {
     get outcome() {
       const receipt = body.receipts.findLast(({ to, gapMs }) => to === upgrade.to.digest && gapMs === upgrade.gapMs)

@@ -1,6 +1,6 @@
 /**
  * Simulated time. Invariant: during a call into a simulation all code of this process sees simulated time; before and after
- * the call it sees the real time (test/testkit/simulate.test.ts).
+ * the call it sees the real time (test/runtime/testkit/simulate.test.ts).
  *
  * Programs, and the slot around them, read the time through globals. These are replaced for the length of each call into the
  * simulation: timers, Date, performance.now, hrtime, and Math.random, which gets a seed. Imports from node:timers keep the
@@ -18,7 +18,7 @@ const RealDate = Date
 const realImmediate = setImmediate
 
 /** The program to which running code, or a timer, belongs. */
-export interface Owner {
+export interface TimerOwner {
   readonly alive: boolean
   /** Calls now, after a freeze, or never if the program has ended. Catches the errors of the call. */
   run(call: () => void): void
@@ -27,12 +27,12 @@ export interface Owner {
 }
 
 /** The program whose code runs, also after an `await`. */
-const owners = new AsyncLocalStorage<Owner | null>()
+const owners = new AsyncLocalStorage<TimerOwner | null>()
 
 /** Calls code that belongs to no program. */
 export const asBody = <T>(call: () => T): T => owners.run(null, call)
 /** Calls code of a program. */
-export const asProgram = <T>(owner: Owner, call: () => T): T => owners.run(owner, call)
+export const asProgram = <T>(owner: TimerOwner, call: () => T): T => owners.run(owner, call)
 
 /** What setTimeout returns, with the methods of Node's Timeout. */
 class Timer {
@@ -79,7 +79,7 @@ export interface TimeOptions {
 export class Time {
   readonly clock = new VirtualClock(START_NS)
   /** The program whose code runs synchronously; null: the body's code runs. */
-  owner: Owner | null = null
+  owner: TimerOwner | null = null
   /** Promises or microtasks are pending, so the event loop must turn before time passes. */
   pending = false
   /** Called with errors of timers that have no known owner. */

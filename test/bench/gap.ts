@@ -38,7 +38,7 @@ interface Variant {
 }
 
 /** Robots by how they confine programs, and what is measured on each. */
-const CELLS: { sandbox: 'none' | 'namespaces'; variants: Variant[] }[] = [
+const ROBOTS: { sandbox: 'none' | 'namespaces'; variants: Variant[] }[] = [
   {
     sandbox: 'none',
     variants: SIZES.flatMap(([label, size]): Variant[] => [
@@ -61,11 +61,11 @@ export async function gap({ samples = SWAPS, wanted, realtime, report }: BenchOp
   const robots: BenchRobot[] = []
   const priorities = realtime ? (['', '-fifo'] as const) : ([''] as const)
   for (const suffix of priorities) {
-    for (const cell of CELLS) {
-      const chosen = cell.variants.filter(({ variant }) => wanted(`${variant}${suffix}`))
-      const why = chosen.length === 0 ? '' : impossible(cell.sandbox)
+    for (const { sandbox, variants } of ROBOTS) {
+      const chosen = variants.filter(({ variant }) => wanted(`${variant}${suffix}`))
+      const why = chosen.length === 0 ? '' : impossible(sandbox)
       if (why !== null) {
-        if (why !== '') report.say(`${cell.sandbox} cannot be had here (${why}): its variants are left out`)
+        if (why !== '') report.say(`${sandbox} cannot be had here (${why}): its variants are left out`)
         continue
       }
       report.progress('starting a simulated robot')
@@ -77,11 +77,11 @@ export async function gap({ samples = SWAPS, wanted, realtime, report }: BenchOp
         // a second is for people; nothing of the gap depends on it, and 2,400 swaps have to end
         timing: { trialMs: 15 },
         realtime: suffix === '' ? 0 : 50,
-        sandbox: cell.sandbox,
+        sandbox,
       })
       robots.push(robot)
       const { fence } = await (await robot.connect()).status()
-      const stop = cell.sandbox === 'none' ? 'SIGSTOP' : fence === 'cgroup' ? 'cgroup v2 freeze' : 'SIGSTOP, confined'
+      const stop = sandbox === 'none' ? 'SIGSTOP' : fence === 'cgroup' ? 'cgroup v2 freeze' : 'SIGSTOP, confined'
       for (const { variant, handle, size, timed } of chosen) {
         // the goals of a gap are for inherited handles
         const goal = handle === 'remote' ? undefined : suffix === '' ? NORMAL : REALTIME

@@ -9,6 +9,8 @@ import { gap } from './gap.ts'
 import { push } from './push.ts'
 import { Report } from './report.ts'
 import { canRealtime } from './rig.ts'
+import { seal } from './seal.ts'
+import { session } from './session.ts'
 import { softpwm } from './softpwm.ts'
 import { start } from './start.ts'
 import type { Series } from './stats.ts'
@@ -31,6 +33,8 @@ export interface BenchOptions {
 const BENCHES: Record<string, (options: BenchOptions) => Promise<Series[]>> = {
   gap,
   push,
+  seal,
+  session,
   softpwm,
   start,
   stop,
@@ -72,14 +76,19 @@ async function main(): Promise<number> {
   }
   const wanted = new RegExp(values.only)
   report.say(`${name}: load ${loadavg()[0]?.toFixed(2)} at the start, Node ${process.version}`)
-  const all = await bench({
-    samples,
-    wanted: (variant) => wanted.test(variant),
-    realtime,
-    kernel: values.kernel,
-    report,
-  })
-  report.end()
+  let all: Series[] = []
+  try {
+    all = await bench({
+      samples,
+      wanted: (variant) => wanted.test(variant),
+      realtime,
+      kernel: values.kernel,
+      report,
+    })
+  } finally {
+    // the rows that were made before a failure, too
+    report.end()
+  }
   const failures = all.flatMap(({ variant, failures }) => failures.map((reason) => `${variant}: ${reason}`))
   for (const failure of failures.slice(0, 20)) report.say(`FAILED ${failure}`)
   if (failures.length > 0) report.say(`${failures.length} samples failed`)

@@ -7,12 +7,12 @@ export const WAYS = ['inherited', 'in-process', 'brokered'] as const
 export type Way = (typeof WAYS)[number]
 
 /** Devices of a kernel; or none, and descriptors that stand for them. */
-export type Ground = 'kernel' | 'none'
+export type Devices = 'kernel' | 'none'
 
 export interface Task {
   operation: Operation
   way: Way
-  ground: Ground
+  devices: Devices
   /** Operations in a sample. */
   batch: number
   grant: Omit<Grant, 'via' | 'fd'>

@@ -11,7 +11,7 @@ import { LinuxBackend } from '../../drivers/owner/linux/backend.ts'
 import { SimBackend } from '../../drivers/owner/sim/backend.ts'
 import { World } from '../../drivers/owner/sim/world.ts'
 import { GPIO_V2_LINE_SET_VALUES_IOCTL, lineValues } from '../../drivers/program/inherit/line.ts'
-import { BLOCK, type Ground, HARMLESS_IOCTL, IMU, LINES, type Operation, REGISTER } from './operations.ts'
+import { BLOCK, type Devices, HARMLESS_IOCTL, IMU, LINES, type Operation, REGISTER } from './operations.ts'
 import { temporary } from './rig.ts'
 
 interface Gpio {
@@ -46,12 +46,12 @@ export const OWN: Record<Operation, string> = {
 }
 
 /** `fd` stands for the device where there is none. */
-export function ownOperation(operation: Operation, ground: Ground, fd: number): (i: number) => void {
+export function ownOperation(operation: Operation, devices: Devices, fd: number): (i: number) => void {
   switch (operation) {
     case 'value': {
       const { Gpio } = require('onoff') as Onoff
       const gpio: Gpio =
-        ground === 'kernel'
+        devices === 'kernel'
           ? new Gpio(sysfsNumber(LINES.ownValue), 'out')
           : Object.assign(Object.create(Gpio.prototype) as Gpio, { _valueFd: fd })
       return (i) => gpio.writeSync((i & 1) as 0 | 1)
@@ -60,14 +60,14 @@ export function ownOperation(operation: Operation, ground: Ground, fd: number): 
       const koffi = require('koffi') as Koffi
       const ioctl = koffi.load(null).func('int ioctl(int fd, unsigned long request, void *argument)')
       const values = [lineValues(0), lineValues(1)] as const
-      const own = ground === 'kernel' ? requestedLine() : fd
-      const request = ground === 'kernel' ? GPIO_V2_LINE_SET_VALUES_IOCTL : HARMLESS_IOCTL
+      const own = devices === 'kernel' ? requestedLine() : fd
+      const request = devices === 'kernel' ? GPIO_V2_LINE_SET_VALUES_IOCTL : HARMLESS_IOCTL
       return (i) => {
         if (ioctl(own, request, values[(i & 1) as 0 | 1]) === -1) throw new Error('the ioctl failed')
       }
     }
     case 'i2c-write': {
-      const bus = openBus(ground, fd)
+      const bus = openBus(devices, fd)
       const bytes = Buffer.from([REGISTER, 0])
       return (i) => {
         bytes[1] = i & 0xff
@@ -75,11 +75,11 @@ export function ownOperation(operation: Operation, ground: Ground, fd: number): 
       }
     }
     case 'i2c-write-byte': {
-      const bus = openBus(ground, fd)
+      const bus = openBus(devices, fd)
       return (i) => bus.writeByteSync(IMU.address, REGISTER, i & 0xff)
     }
     case 'i2c-read': {
-      const bus = openBus(ground, fd)
+      const bus = openBus(devices, fd)
       const bytes = Buffer.alloc(BLOCK.length)
       return () => bus.readI2cBlockSync(IMU.address, BLOCK.register, BLOCK.length, bytes)
     }
@@ -97,9 +97,9 @@ export function ownOperation(operation: Operation, ground: Ground, fd: number): 
 
 export const output = (line: string, more: object = {}) => ({ kind: 'output', line, ...more })
 
-function openBus(ground: Ground, fd: number): Bus {
+function openBus(devices: Devices, fd: number): Bus {
   const bus = (require('i2c-bus') as I2cBus).openSync(IMU.bus)
-  if (ground === 'none') bus._peripherals[IMU.address] = fd
+  if (devices === 'none') bus._peripherals[IMU.address] = fd
   return bus
 }
 

@@ -40,6 +40,7 @@ export async function push({ samples = PUSHES, wanted, report }: BenchOptions): 
     await add(`bundle-${size}`, () => bench.fromBundle(`bundle-${size}`, size))
     await add(`warm-client-${size}`, () => bench.warmClient(`warm-client-${size}`, size))
   }
+  await add('warm-spare-100KB', () => bench.warmClient('warm-spare-100KB', '100KB', { spare: true }))
   await add('from-source-100KB', () => bench.fromSource('from-source-100KB', '100KB'))
   const scp = await startScp(robot.dir)
   if (typeof scp === 'string') report.say(`scp is left out: ${scp}`)
@@ -86,12 +87,19 @@ class PushBench {
     return this.#pushes(variant, 'built, signed and sealed by the push', undefined, () => this.#byCli(path))
   }
 
-  async warmClient(variant: string, size: Size): Promise<Courier> {
+  async warmClient(variant: string, size: Size, { spare = false } = {}): Promise<Courier> {
     const bundles = await this.#bundles(variant, size)
     const client: RobotClient = await this.#robot.connect()
-    return this.#pushes(variant, 'an open session in a process that runs', undefined, async (i) => {
+    const note = spare ? 'the same, with a spare child that waits' : 'an open session in a process that runs'
+    return this.#pushes(variant, note, undefined, async (i) => {
       const bytes = await readFile(bundles[i] as string)
-      return async () => ({ result: await pushed(client, 'main', bytes), knownNs: now() })
+      const release = spare ? await spareOf(await this.#robot.connect()) : () => {}
+      return async () => {
+        const result = await pushed(client, 'main', bytes)
+        const knownNs = now()
+        release()
+        return { result, knownNs }
+      }
     })
   }
 
@@ -160,6 +168,18 @@ class PushBench {
   async #note(bundles: readonly string[]): Promise<string> {
     const { size } = await stat(bundles[0] as string)
     return `bundle of ${size} bytes, built before`
+  }
+}
+
+/** Waits for a spare child in the slot. The returned function lets it go, with its session. */
+async function spareOf(client: RobotClient): Promise<() => void> {
+  const over = new AbortController()
+  const events = client.spare('main', over.signal)
+  const { value } = await events.next()
+  if (value?.ready !== true) throw new Error(`no spare: ${JSON.stringify(value)}`)
+  return () => {
+    over.abort()
+    client.close()
   }
 }
 

@@ -27,11 +27,11 @@ export async function start({ samples = SAMPLES, wanted, report }: BenchOptions)
   ]
   const able = canConfine('namespaces')
   if (able.ok) {
-    const cell = confinedCommand()
+    const confined = confinedCommand()
     // the last two are Node and its file
-    variants.push(['command-confined', 'true, in its namespaces', [...cell.slice(0, -2), ...TRUE]])
-    variants.push(['node-confined', 'to the end of an empty program', cell])
-    variants.push(['node-koffi-confined', 'the same, and koffi', [...cell, 'koffi']])
+    variants.push(['command-confined', 'true, in its namespaces', [...confined.slice(0, -2), ...TRUE]])
+    variants.push(['node-confined', 'to the end of an empty program', confined])
+    variants.push(['node-koffi-confined', 'the same, and koffi', [...confined, 'koffi']])
   } else report.say(`namespaces cannot be had here (${able.why}): its variants are left out`)
   const chosen = variants
     .filter(([variant]) => wanted(variant))

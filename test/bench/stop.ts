@@ -153,9 +153,9 @@ export async function stop({ samples = SAMPLES, wanted, realtime, report }: Benc
         report.progress(`stop: ${variant}, ${i + 1} of ${samples}`)
         const failed = (series: Series) => (error: unknown) => series.fail(String(error))
         await bench.byInput().then((ms) => input.add(ms), failed(input))
-        await again()
+        await again().catch(failed(input))
         await bench.byCli().then((ms) => byCli.add(ms), failed(byCli))
-        await again()
+        await again().catch(failed(byCli))
       }
     } finally {
       await running.end()
@@ -313,7 +313,7 @@ async function fullDisk({ dir }: BenchRobot): Promise<Running> {
 /** As long as one that is good: the robot computes a shared secret before it knows. */
 function firstMessage(): Uint8Array {
   const length = 800
-  const head = 'GET / HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: medulla/1\r\n\r\n'
+  const head = 'GET / HTTP/1.1\r\nHost: r\r\nConnection: Upgrade\r\nUpgrade: medulla/2\r\n\r\n'
   const message = Buffer.alloc(2 + length, 9)
   message.writeUInt16BE(length)
   return Buffer.concat([Buffer.from(head), message])

@@ -51,7 +51,7 @@ export async function watch({ samples = SAVES, wanted, report }: BenchOptions): 
   return all
 }
 
-interface Told {
+interface WatchEvent {
   event: string
   ready?: boolean
   outcome?: string
@@ -66,7 +66,7 @@ class OurWatch {
   readonly #robot: BenchRobot
   readonly #cli: ChildProcess
   readonly #file: string
-  readonly #events: AsyncIterator<Told>
+  readonly #events: AsyncIterator<WatchEvent>
 
   private constructor(robot: BenchRobot, folder: string) {
     const part = (name: string, note: string) => new Series('watch', `medulla-${name}`, 'ms', { note })
@@ -107,7 +107,7 @@ class OurWatch {
     await this.#robot.stop()
   }
 
-  #until(wanted: (event: Told) => boolean): Promise<Told> {
+  #until(wanted: (event: WatchEvent) => boolean): Promise<WatchEvent> {
     return within(async () => {
       for (;;) {
         const { value, done } = await this.#events.next()
@@ -189,7 +189,7 @@ async function ended(child: ChildProcess): Promise<void> {
   await gone
 }
 
-async function* events(child: ChildProcess): AsyncGenerator<Told> {
+async function* events(child: ChildProcess): AsyncGenerator<WatchEvent> {
   for await (const line of createInterface({ input: child.stdout as NodeJS.ReadableStream })) yield JSON.parse(line)
 }
 

@@ -9,7 +9,7 @@ import type { Duplex } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { serveBroker } from '../../drivers/owner/broker.ts'
 import type { FromWrites } from './children/writes.ts'
-import { kernelGround, noGround, type Prepared } from './grounds.ts'
+import { kernelDevices, type Prepared, standIns } from './devices.ts'
 import type { BenchOptions } from './main.ts'
 import { OPERATIONS, type Operation, type Task, WAYS, type Way } from './operations.ts'
 import { OWN } from './own.ts'
@@ -24,7 +24,7 @@ const GOAL: Goal = { p50: 0.6 }
 const RATIO = 1.3
 
 export async function write({ samples = SAMPLES, wanted, kernel, report }: BenchOptions): Promise<Series[]> {
-  const prepared = kernel ? kernelGround() : noGround()
+  const prepared = kernel ? kernelDevices() : standIns()
   const all: Contender[] = []
   for (const operation of OPERATIONS) {
     for (const way of WAYS) {
@@ -68,7 +68,7 @@ class Contender {
 
   /** null: it cannot be done that way here. */
   static async make(prepared: Prepared, operation: Operation, way: Way): Promise<Contender | null> {
-    const { ground, batch } = prepared
+    const { devices, batch } = prepared
     const source = prepared.inherited(operation)
     const owned = way === 'brokered' ? prepared.owned(operation) : undefined
     const can = { inherited: source, 'in-process': prepared.own(operation) || undefined, brokered: owned }
@@ -77,7 +77,7 @@ class Contender {
     const task: Task = {
       operation,
       way,
-      ground,
+      devices,
       batch: batch[way],
       grant: {
         name: operation,
@@ -87,16 +87,16 @@ class Contender {
       },
     }
     // no hole in the table
-    const fd = source === undefined || (way !== 'inherited' && ground === 'kernel') ? 'ignore' : source.fd
+    const fd = source === undefined || (way !== 'inherited' && devices === 'kernel') ? 'ignore' : source.fd
     const child = start(process.execPath, [CHILD, JSON.stringify(task)], {
       env: { PATH: ENV.PATH, LANG: ENV.LANG, TZ: ENV.TZ },
       stdio: ['ignore', 'inherit', 'inherit', 'ipc', 'pipe', fd],
     })
     if (owned !== undefined) serveBroker(child.stdio[4] as unknown as Duplex, new Map([[owned.id, owned]]), () => 1)
-    const bench = ground === 'kernel' ? 'write-kernel' : 'write'
+    const bench = devices === 'kernel' ? 'write-kernel' : 'write'
     const what = { inherited: '', 'in-process': OWN[operation], brokered: 'a request and its answer' }[way]
     const note = [what, prepared.note(operation, way)].filter(Boolean).join('; ')
-    const goal = ground === 'none' && operation === 'value' && way === 'inherited' ? GOAL : undefined
+    const goal = devices === 'none' && operation === 'value' && way === 'inherited' ? GOAL : undefined
     const contender = new Contender(new Series(bench, `${operation}-${way}`, 'us', { note, goal }), child)
     const first = await contender.#heard()
     if ('failed' in first) throw new Error(`${contender.series.variant}: ${first.failed}`)

@@ -40,13 +40,13 @@ export function performer(broker: (fd: number, deadlineMs: number) => BrokerPort
       case 'adopt': {
         const client = command.brokerFd === null ? null : broker(command.brokerFd, command.deadlineMs)
         const system = needsSystem(command.grants) ? loadSystem() : null
-        const means = { system, broker: client }
+        const transports = { system, broker: client }
         for (const grant of command.grants) {
           handles.set(
             grant.name,
             grant.via === 'broker' && client !== null
               ? adoptBrokered(grant, lease, client)
-              : adopt(grant, lease, means),
+              : adopt(grant, lease, transports),
           )
         }
         return null

@@ -75,7 +75,7 @@ function simulated(name: string, via: 'inherit' | 'broker'): RigKind {
       })
       const host = await startHost(program, grants, fds)
       let fence = 0
-      const stop = serveBroker(host.broker, new Map(owned.map((handle) => [handle.id, handle])), () => fence)
+      const { end: stop } = serveBroker(host.broker, new Map(owned.map((handle) => [handle.id, handle])), () => fence)
       return {
         host,
         observe: (handle) => owned.find(({ name }) => name === handle)?.value() ?? Number.NaN,
@@ -224,7 +224,7 @@ function kernel(name: string, driver: 'cdev' | 'sysfs', via: 'inherit' | 'broker
       })
       const host = await startHost(program, grants, fds)
       let fence = 0
-      const stop = serveBroker(host.broker, new Map(owned.map((handle) => [handle.id, handle])), () => fence)
+      const { end: stop } = serveBroker(host.broker, new Map(owned.map((handle) => [handle.id, handle])), () => fence)
       return {
         host,
         observe(handle) {

@@ -2,7 +2,7 @@
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
-import type { Ended, Laptop } from '../cli/medulla.ts'
+import type { Ended, Laptop } from '../deploy/laptop/cli/medulla.ts'
 import { laptopOf } from './laptop.ts'
 import { source } from './programs.ts'
 import { TestRobot } from './robot.ts'

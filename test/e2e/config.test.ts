@@ -277,12 +277,13 @@ test('BUNDLE 13.1, HANDOVER 15.6: a robot stores at most 64 values, and limits t
   onTestFinished(() => full.close())
   await expect(full.client.setConfig('ONE_MORE', 'x')).rejects.toMatchObject({ code: 'too-large' })
   let changes = 0
+  const began = performance.now()
   const flood = async () => {
     for (; changes < 200; changes++) await full.client.setConfig('N1', String(changes))
   }
   await expect(flood()).rejects.toMatchObject({ code: 'in-progress' })
   expect(changes).toBeGreaterThanOrEqual(62)
-  expect(changes).toBeLessThan(80)
+  expect(changes).toBeLessThanOrEqual(64 + (6 * (performance.now() - began)) / 60_000)
   expect(full.receipts().filter(({ reason }) => reason === 'config N1: set')).toHaveLength(changes)
 })
 

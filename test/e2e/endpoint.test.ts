@@ -23,7 +23,7 @@ import { afterAll, afterEach, describe, expect, test } from 'vitest'
 import { greet } from '../../deploy/laptop/client.ts'
 import { canConfine } from '../../runtime/body/sandbox/confinement.ts'
 import { FIRST_UID, UID_COUNT } from '../../runtime/body/sandbox/uids.ts'
-import { bundle } from '../runtime/cage.ts'
+import { bundle } from '../runtime/body/sandbox/cage.ts'
 import { eventually } from './eventually.ts'
 import { LOADER, RUNTIME } from './programs.ts'
 import { boardText, childrenOf, run, TestRobot } from './robot.ts'
@@ -51,7 +51,7 @@ function expectNoPrivileges(status: string, uid: number | null): void {
   expect([field(status, 'NoNewPrivs'), field(status, 'Seccomp')]).toEqual(['1', '2'])
 }
 
-/** A copy of the built runtime, with test/runtime/children/takenendpoint.ts in the place of its endpoint. */
+/** A copy of the built runtime, with test/e2e/children/takenendpoint.ts in the place of its endpoint. */
 const folder = mkdtempSync(join(tmpdir(), 'medulla-taken-'))
 afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
@@ -59,12 +59,12 @@ function hostileRuntime(): string {
   const installation = join(folder, 'installation')
   rmSync(installation, { recursive: true, force: true })
   mkdirSync(installation)
-  writeFileSync(join(installation, 'package.json'), '{"type":"module"}')
+  cpSync(join(ROOT, 'package.json'), join(installation, 'package.json'))
   symlinkSync(join(ROOT, 'node_modules'), join(installation, 'node_modules'))
   for (const part of ['runtime', 'deploy', 'drivers'])
     cpSync(join(ROOT, 'dist', part), join(installation, 'dist', part), { recursive: true })
   const endpoint = join(installation, 'dist/runtime/endpoint')
-  renameSync(bundle(join(ROOT, 'test/runtime/children/takenendpoint.ts'), installation), join(endpoint, 'main.js'))
+  renameSync(bundle(join(ROOT, 'test/e2e/children/takenendpoint.ts'), installation), join(endpoint, 'main.js'))
   return join(installation, 'dist/runtime/main.js')
 }
 
@@ -130,7 +130,7 @@ describe.skipIf(boxes.length === 0)('as root', () => {
     expect(readlinkSync(`/proc/${pid}/ns/net`)).toBe(readlinkSync('/proc/self/ns/net'))
     const limits = readFileSync(`/proc/${pid}/limits`, 'utf8')
     expect(limits).toMatch(/^Max core file size +0 +0 /m)
-    expect(limits).toMatch(/^Max open files +1024 +1024 /m)
+    expect(limits).toMatch(/^Max open files +4096 +4096 /m)
     expect(limits).toMatch(/^Max processes +64 +64 /m)
     // dash, and bash
     expect(limits).toMatch(/^Max file size +(?:33554432|67108864) +/m)
@@ -194,6 +194,7 @@ describe.skipIf(boxes.length === 0)('as root', () => {
       expect(found.told).toEqual({
         ...{ op: 'config', name: one.identity.name, robot: one.identity.id, version: expect.any(String) },
         confine: { user: expect.any(Number), seccomp: true },
+        card: one.card,
       })
       expect(found.rubbish).toBe('bad-bundle')
       expect(found.keys).toEqual(['age', 'noise'])

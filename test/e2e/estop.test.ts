@@ -35,19 +35,19 @@ describe('HANDLES 6.7: the emergency stop', () => {
     expect(before.program).toBe('counter')
   })
 
-  test('is released by an operator without starting anything; a start then goes on from the checkpoint', async () => {
+  test('HANDOVER 8.11: is released by an operator without starting anything; a start then goes on from the checkpoint', async () => {
     expect(await robot.events(robot.client.release())).toMatchObject({ outcome: 'released' })
     expect((await robot.client.status()).estop).toBeNull()
     expect(robot.programPid).toBeUndefined()
     expect(await robot.events(robot.client.start('main'))).toMatchObject({ outcome: 'started' })
     expect((await robot.running()).program).toBe('counter')
-    // the receipt names the operator who signed the start (HANDOVER 8.11)
     expect(robot.receipt()).toMatchObject({ outcome: 'started', pusher: robot.owner.signer.fingerprint })
     expect(await robot.events(robot.client.start('main'))).toMatchObject({ code: 'in-progress' })
   })
 
   test('calls off a push that is under way', async () => {
-    const pushed = robot.push('slow-import', { version: '3.0.0' })
+    // this program never gets ready, so the push goes on until it is called off
+    const pushed = robot.push('blocks-at-import', { version: '3.0.0' })
     await eventually(async () => (await robot.slot()).state === 'preparing')
     await robot.events(robot.client.estop())
     expect(await pushed).toMatchObject({ outcome: 'called-off', code: 'estopped' })

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { StopLatch } from '../../runtime/body/stop/stops.ts'
-import { flipBit } from './bytes.ts'
+import { flip } from '../fixtures/random.ts'
 import { eventually, SCALE } from './eventually.ts'
 import { laptopOf } from './laptop.ts'
 import { ended, TestRobot } from './robot.ts'
@@ -87,7 +87,7 @@ test('HANDOVER 9.9: a slot with a damaged bundle and no earlier release waits', 
   const { digest = '' } = await robot.slot()
   await robot.end()
   const file = join(robot.home, 'store', digest.replace('sha256:', ''), 'payload.tar.gz')
-  writeFileSync(file, flipBit(readFileSync(file), 4242))
+  writeFileSync(file, flip(readFileSync(file), 4242))
   await robot.begin()
   expect((await waiting(robot)).waits).toContain('build the program again and push it')
   expect(receiptsOf(robot, 'waiting')).toMatchObject([{ code: 'bad-hash' }])
@@ -136,8 +136,11 @@ test('HANDOVER 9.10, 9.11: status counts repeated crashes, and they write few re
   )
   expect(slot.hint).toBe('medulla rollback goes back to the last release that ran well')
   const crashed = receiptsOf(robot, 'crashed')
-  expect(crashed.map(({ failures }) => failures)).toEqual([1, 2, 4])
-  expect(receiptsOf(robot, 'restarted')).toHaveLength(3)
+  // on a busy machine more failures may have been counted by now
+  expect(crashed.length).toBeGreaterThanOrEqual(3)
+  expect(crashed.map(({ failures }) => failures)).toEqual(crashed.map((_, n) => 2 ** n))
+  const restarted = receiptsOf(robot, 'restarted').length
+  expect([restarted, restarted + 1]).toContain(crashed.length)
   for (const { reason, said, ranMs } of crashed) {
     expect(ranMs).toBeGreaterThan(500)
     expect(reason).toMatch(/^crashed after \d(\.\d)? s \(exit code 1\)$/)

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { Receipt } from '../../deploy/shared/api.ts'
-import { eventually } from './eventually.ts'
+import { eventually, SCALE } from './eventually.ts'
 import { ended, TestRobot } from './robot.ts'
 
 let robot: TestRobot
@@ -19,6 +19,11 @@ afterAll(async () => robot?.close())
 const logBytes = () => statSync(join(robot.home, 'receipts.ndjson')).size
 const fingerprint = (name: string) => robot.others[name]?.signer.fingerprint ?? ''
 
+/** Bounds of HANDOVER 8.18 and 8.19 for the time that a test took: a slow machine sends the same flood for longer. */
+const minutesSince = (began: number) => Math.ceil((performance.now() - began) / 60_000)
+/** A receipt with a count ends a window of 60 s, each later one twice as long, and one comes when the runtime ends; then each kind is new. */
+const windowsSince = (began: number) => Math.floor(Math.log2((performance.now() - began) / (60_000 * SCALE) + 1)) + 1
+
 function refusals(pusher: string): { receipts: Receipt[]; total: number } {
   const receipts = robot.receipts().filter((receipt) => receipt.outcome === 'refused' && receipt.pusher === pusher)
   return { receipts, total: receipts.reduce((sum, { count = 1 }) => sum + count, 0) }
@@ -27,7 +32,7 @@ function refusals(pusher: string): { receipts: Receipt[]; total: number } {
 test("HANDOVER 8.18: 2,000 refusals of an observer add less than 100 KiB to the log, another operator's is recorded, and the counts add up", {
   tags: ['slow'],
 }, async () => {
-  const before = logBytes()
+  const [before, began] = [logBytes(), performance.now()]
   const eve = await robot.connect(robot.others.eve)
   const attempt = () => expect(eve.push('main', Buffer.from('junk')).next()).rejects.toMatchObject({ code: 'role' })
   for (let i = 0; i < 2000; i += 5) {
@@ -46,11 +51,11 @@ test("HANDOVER 8.18: 2,000 refusals of an observer add less than 100 KiB to the 
   await robot.end()
   const { receipts, total } = refusals(fingerprint('eve'))
   expect(total).toBe(2000)
-  expect(receipts.length).toBeLessThan(60)
+  // the burst without what is kept for new kinds, 1 a minute after it, and the receipts with a count
+  expect(receipts.length).toBeLessThanOrEqual(48 + minutesSince(began) + 2 * windowsSince(began))
   expect(receipts.at(-1)).toMatchObject({ code: 'role', slot: 'main', reason: expect.stringMatching(/^\d+ more: /) })
   expect(receipts.at(-1)?.periodMs).toBeGreaterThan(0)
-  // on a slow machine more than one counting window ends
-  expect(receipts.filter(({ count }) => count !== undefined).length).toBeLessThan(4)
+  expect(receipts.filter(({ count }) => count !== undefined).length).toBeLessThanOrEqual(windowsSince(began))
   expect(logBytes() - before).toBeLessThan(100 * 1024)
   await robot.begin()
   await robot.running()
@@ -60,7 +65,7 @@ test('HANDOVER 8.19: of 500 stops by an observer the first is recorded, and at m
   tags: ['slow'],
 }, async () => {
   const eve = await robot.connect(robot.others.eve)
-  const before = robot.receipts().length
+  const [before, began] = [robot.receipts().length, performance.now()]
   const record = join(robot.home, 'slots/main/slot.json')
   // the first stop also records how the program ran
   for (let i = 0; i < 2; i++) await robot.events(eve.stop('main'))
@@ -68,7 +73,7 @@ test('HANDOVER 8.19: of 500 stops by an observer the first is recorded, and at m
   for (let i = 2; i < 500; i++) expect(await robot.events(eve.stop('main'))).toMatchObject({ outcome: 'stopped' })
   const more = robot.receipts().slice(before)
   expect(new Set(more.map(({ outcome }) => outcome))).toEqual(new Set(['stopped']))
-  expect(more.length).toBeLessThanOrEqual(48)
+  expect(more.length).toBeLessThanOrEqual(48 + minutesSince(began) + 2 * windowsSince(began))
   expect(statSync(record, { bigint: true }).mtimeNs).toBe(mtimeNs)
   await robot.events(robot.client.start('main'))
   await robot.running()
@@ -85,7 +90,7 @@ async function hostile(messages: object[], answered: ReadonlySet<number>): Promi
   await eventually(() => {
     const heard = readFileSync(answers, 'utf8').matchAll(/"op":"(?:done|error)","id":(\d+)/g)
     return answered.size === [...heard].filter(([, id]) => answered.has(Number(id))).length
-  }, 120_000)
+  }, 120_000 * SCALE)
 }
 
 /** Starts a real endpoint again. */
@@ -128,7 +133,7 @@ test('HANDOVER 8.18, 2.8: a compromised endpoint can fill neither the disk nor t
   robot.check()
 })
 
-test('HANDOVER 1.4: an endpoint that sends the body times of its own is ended', async () => {
+test('HANDOVER 1.4, 8.1: an endpoint that sends the body times of its own is ended', async () => {
   const marks = { start: 0, received: 1e9, opened: 2e9 }
   const push = { staged: 0, length: 4, pusher: fingerprint('oscar'), order: null }
   const before = robot.receipts().length

@@ -1,7 +1,7 @@
 /** A program whose texts imitate the runtime's, and which sends impossible times. */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { LogLine, Receipt } from '../../deploy/shared/api.ts'
-import type { Laptop } from '../cli/medulla.ts'
+import type { Laptop } from '../deploy/laptop/cli/medulla.ts'
 import { eventually } from './eventually.ts'
 import { laptopOf } from './laptop.ts'
 import { ended, TestRobot } from './robot.ts'

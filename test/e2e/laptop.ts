@@ -1,7 +1,7 @@
 /** The laptop of a test robot's operator: runs the built CLI, each command in its own process. */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Ended, Laptop } from '../cli/medulla.ts'
+import { type Ended, Laptop } from '../deploy/laptop/cli/medulla.ts'
 import type { Named } from './programs.ts'
 import type { TestRobot } from './robot.ts'
 

@@ -10,6 +10,8 @@ import type { RefusalCode } from '../../deploy/shared/errors.ts'
 /** Pushed over the counter: executed, then undone, and the counter runs on. */
 export interface Undone {
   name: string
+  /** Clause of a specification that the row shows, for its title. */
+  clause?: string
   does: string
   /** code in the receipt and in the message */
   code: RefusalCode
@@ -34,19 +36,31 @@ export const UNDONE: readonly Undone[] = [
     code: 'died-at-start',
     says: 'cannot be written by the program',
   },
-  { name: 'endless-line', does: 'sends a line without an end', code: 'died-at-start' },
+  { name: 'endless-line', clause: 'HANDOVER 3.2:', does: 'sends a line without an end', code: 'died-at-start' },
   { name: 'unserialisable', does: 'has a Map as state', code: 'bad-state', says: 'state.seen is a Map' },
   { name: 'state-too-large', does: 'has 64 MiB and 1 byte of state', code: 'bad-state', says: '67108865 bytes' },
   { name: 'dies-after-ready', does: 'dies after it said ready', code: 'takeover-failed' },
   { name: 'throws-in-migrate', does: 'throws in migrate.up', code: 'migrate-failed', says: 'n is in the wrong unit' },
-  { name: 'no-way-up', does: 'has no migrate.up', code: 'migrate-failed', says: 'no migrate.up' },
+  {
+    name: 'no-way-up',
+    clause: 'HANDOVER 5.6:',
+    does: 'has no migrate.up',
+    code: 'migrate-failed',
+    says: 'no migrate.up',
+  },
   { name: 'hangs-at-takeover', does: 'hangs as it takes over', code: 'takeover-failed', says: 'the old program yielded, and the new one did not take over within', silent: true }, // biome-ignore format: one row
   { name: 'dies-in-trial', does: 'throws in its trial', code: 'died-in-trial', says: 'lost count after the real state', tookOver: true }, // biome-ignore format: one row
   { name: 'exits-in-trial', does: 'exits 0 in its trial', code: 'died-in-trial', tookOver: true },
-  { name: 'garbles-control', does: 'sends rubbish to the body', code: 'died-in-trial', says: 'not in the protocol', tookOver: true }, // biome-ignore format: one row
+  { name: 'garbles-control', clause: 'HANDOVER 3.2:', does: 'sends rubbish to the body', code: 'died-in-trial', says: 'not in the protocol', tookOver: true }, // biome-ignore format: one row
   { name: 'unhealthy', does: 'finds itself unfit', code: 'unhealthy', says: 'the arm is too hot', tookOver: true, givesBack: true }, // biome-ignore format: one row
   { name: 'no-way-back', does: 'unfit, and throws in migrate.down', code: 'unhealthy', tookOver: true },
-  { name: 'lies-when-undone', does: 'unfit, and changes the state it gives back', code: 'unhealthy', tookOver: true },
+  {
+    name: 'lies-when-undone',
+    clause: 'HANDOVER 7.3:',
+    does: 'unfit, and changes the state it gives back',
+    code: 'unhealthy',
+    tookOver: true,
+  },
   { name: 'spins', does: 'blocks its event loop', code: 'heartbeat-lost', tookOver: true, silent: true },
   { name: 'spins-late', does: 'blocks it late in its trial', code: 'heartbeat-lost', tookOver: true, silent: true },
 ]
@@ -69,6 +83,7 @@ export type Step =
 /** Committed, then misbehaves while it runs. */
 export interface Misbehaves {
   name: string
+  clause?: string
   version?: string
   does: string
   step: Step
@@ -102,8 +117,15 @@ const DESCRIPTORS = [
 export const MISBEHAVES: readonly Misbehaves[] = [
   { name: 'holds', does: 'ignores yield', step: 'push', outcome: 'called-off', code: 'yield-timeout', exit: EXIT.undone, says: 'the arm is moving' }, // biome-ignore format: one row
   { name: 'slow-yield', does: 'yields at the last moment', ...swaps },
-  { name: 'sickens', does: 'finds itself unfit after its trial', ...swaps },
-  { name: 'liar', does: 'changes its state after it was hashed', ...refused, code: 'bad-state', says: 'do not match' },
+  { name: 'sickens', clause: 'HANDOVER 7.10:', does: 'finds itself unfit after its trial', ...swaps },
+  {
+    name: 'liar',
+    clause: 'HANDOVER 4.4:',
+    does: 'changes its state after it was hashed',
+    ...refused,
+    code: 'bad-state',
+    says: 'do not match',
+  },
   { name: 'turns-bad', does: 'gets a bigint into its state', ...refused, code: 'bad-state', says: 'state.odd is a bigint' }, // biome-ignore format: one row
   { name: 'turns-lossy', does: 'gets NaN into its state', ...refused, code: 'bad-state', says: 'state.mean is NaN' },
   { name: 'floods-output', does: 'floods stdout, stderr and its log', ...swaps },
@@ -139,6 +161,17 @@ export const MISBEHAVES: readonly Misbehaves[] = [
   },
   { name: 'leaks-heap', does: 'leaks objects', ...ends, says: 'last error: ', silent: true, slow: true },
   { name: 'leaks-buffers', does: 'leaks memory outside the heap', ...ends, code: 'crashed', says: 'crashed', slow: true }, // biome-ignore format: one row
-  { name: 'leaks-descriptors', does: 'leaks descriptors', ...ends, code: 'crashed', says: 'EMFILE', slow: true },
+  {
+    name: 'leaks-descriptors',
+    clause: 'HANDLES 10.9:',
+    does: 'leaks descriptors',
+    ...ends,
+    code: 'crashed',
+    says: 'EMFILE',
+    slow: true,
+  },
   { name: 'hangs-later', does: 'blocks its event loop', ...ends, code: 'heartbeat-lost', says: 'no heartbeat for', silent: true, slow: true }, // biome-ignore format: one row
 ]
+
+export const titleOf = ({ clause, name }: Pick<Undone, 'clause' | 'name'>): string =>
+  clause === undefined ? name : `${clause} ${name}`

@@ -72,7 +72,7 @@ describe('HANDLES 6.6: while one program floods its channel', () => {
   test.each(['1.1.0', '1.2.0', '1.3.0', '1.4.0'])(
     'kind %s: the emergency stop is in time, and its neighbour runs on',
     async (version) => {
-      const flooded = await TestRobot.start({ heartbeatMs: 1000 }, {}, { more })
+      const flooded = await TestRobot.start({}, {}, { more })
       onTestFinished(() => flooded.close())
       await flooded.commit('counter')
       await flooded.commit('floods-control', { to: 'other', version })

@@ -2,6 +2,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { beforeEach, expect, onTestFinished, test } from 'vitest'
+import { checkpointOf } from './checkpoints.ts'
+import { eventually } from './eventually.ts'
 import { laptopOf } from './laptop.ts'
 import { ended, TestRobot } from './robot.ts'
 
@@ -42,9 +44,12 @@ const blinky = (options: object = {}) =>
 const counter = (options: object = {}) => program('counter', '{ laps: [] }', options)
 const last = async () => (await robot.logs()).findLast(({ text }) => text.startsWith('begins with'))?.text ?? ''
 const blinks = async () => Number(/"blinks":(\d+)/.exec(await last())?.[1])
+/** Waits until the running program has blinked more than 10 times, so that its state differs from an initial one. */
+const blinked = (name = 'blinky') => eventually(async () => ((await checkpointOf(robot, name))?.state.blinks ?? 0) > 10)
 
 test('a program of another name begins with its own state and present outputs; the first one later gets its own state back', async () => {
   await robot.commit('blinky', blinky())
+  await blinked()
   const pushed = await robot.push('counter', counter())
   expect(pushed.message).toMatch(
     /^counter 1\.0\.\d+ runs; counter begins with its own initial state; the state of blinky is kept for it$/,
@@ -57,6 +62,7 @@ test('a program of another name begins with its own state and present outputs; t
 
 test('a program of another name needs no migration from the state of the other one, whatever the versions', async () => {
   await robot.commit('blinky', blinky({ version: 3 }))
+  await blinked()
   expect((await robot.push('counter', counter({ version: 1 }))).outcome).toBe('committed')
   expect((await robot.push('blinky', blinky({ version: 3 }))).outcome).toBe('committed')
   expect(await blinks()).toBeGreaterThan(10)
@@ -64,6 +70,7 @@ test('a program of another name needs no migration from the state of the other o
 
 test('when a program of another name is undone, the old one goes on with its state unchanged', async () => {
   await robot.commit('blinky', blinky())
+  await blinked()
   const body = "let n = 0\n    every(5, () => { if (++n === 10) throw new Error('lost') })"
   const undone = await robot.push('counter', counter({ body }))
   expect(undone).toMatchObject({ outcome: 'rolled-back' })
@@ -91,6 +98,7 @@ test('after a crash a program starts from its own checkpoint, never from that of
 test('a renamed program takes over state and parameters with takesStateOf in package.json or with --state-of', async () => {
   const more = 'params: { speed: { value: 1, min: 0, max: 9 } },'
   await robot.commit('blinky', blinky({ more }))
+  await blinked()
   await robot.client.setParams('main', { set: { speed: 5 } })
   const renamed = blinky({ more })
   writeFileSync(join(renamed.file, 'package.json'), '{"name":"flashy","medulla":{"takesStateOf":"blinky"}}')

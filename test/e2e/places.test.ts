@@ -90,7 +90,7 @@ test('a long message is cut without losing the place', async () => {
 
 test('a program that never returns in its first rehearsal is reported with the function in which it is stuck', async () => {
   // long enough to load a program on a busy machine
-  const quick = await TestRobot.start({ readyMs: 3000 })
+  const quick = await TestRobot.start({ readyMs: 10_000 })
   onTestFinished(() => quick.close())
   const undone = (body: string) => quick.push('placed', author(body))
   const inRun = await undone('  if (process.env.LANG) for (;;) {}')

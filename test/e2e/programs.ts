@@ -9,7 +9,7 @@ import { packPayload } from '../../deploy/shared/bundle/payload.ts'
 import { encodeRelease, type Release, releaseDigest } from '../../deploy/shared/bundle/release.ts'
 import { seal } from '../../deploy/shared/bundle/seal.ts'
 import type { Signer } from '../../deploy/shared/keys.ts'
-import { releaseOf } from '../fixtures.ts'
+import { releaseOf } from '../fixtures/manifests.ts'
 
 const DIST = fileURLToPath(new URL('../../dist', import.meta.url))
 const PROGRAMS = fileURLToPath(new URL('../programs', import.meta.url))

@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import type { Laptop } from '../cli/medulla.ts'
+import type { Laptop } from '../deploy/laptop/cli/medulla.ts'
 import { eventually } from './eventually.ts'
 import { laptopOf } from './laptop.ts'
 import { ended, TestRobot } from './robot.ts'

@@ -1,16 +1,17 @@
 /** Pushes that are refused before anything is executed: with a code, nothing left on disk, the running program untouched. */
+
 import { once } from 'node:events'
 import { connect } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { RobotClient } from '../../deploy/laptop/client.ts'
 import { openSealed, seal } from '../../deploy/shared/bundle/seal.ts'
 import { connectSession } from '../../deploy/shared/channel/connect.ts'
-import type { SecureSocket } from '../../deploy/shared/channel/socket.ts'
 import type { RefusalCode } from '../../deploy/shared/errors.ts'
 import { generateAgeIdentity } from '../../deploy/shared/keys.ts'
 import { WIRE } from '../../runtime/sdk/wire.ts'
-import { tapWire } from '../channel/peers.ts'
-import { flipBit, seeded } from './bytes.ts'
+import { streamOf, tapWire } from '../deploy/shared/channel/peers.ts'
+import { flip, seeded } from '../fixtures/random.ts'
 import { eventually } from './eventually.ts'
 import { forge, type Made, nextCounter } from './programs.ts'
 import { ended, makeOperator, type Pushed, TestRobot } from './robot.ts'
@@ -140,7 +141,7 @@ test('P6: a bundle with any of 40 bits flipped is refused, with nothing written 
     // every second flip is in the header, which is short
     for (let i = 0; i < 40; i++) {
       const bit = Math.floor(next() * 8 * (i % 2 === 0 ? 250 : bytes.length))
-      all.push(await ended(client.push('main', flipBit(bytes, bit))))
+      all.push(await ended(client.push('main', flip(bytes, bit))))
     }
     return all
   })
@@ -151,8 +152,8 @@ test('P6: a bundle with any of 40 bits flipped is refused, with nothing written 
 })
 
 /** Raw HTTP inside a session. */
-async function session(): Promise<{ socket: SecureSocket; answer: (ends: string) => Promise<string> }> {
-  const socket = await connectSession(robot.options())
+async function session(): Promise<{ socket: Duplex; answer: (ends: string) => Promise<string> }> {
+  const socket = streamOf(await connectSession(robot.options()))
   socket.on('error', () => {})
   let heard = ''
   socket.on('data', (chunk: Buffer) => {
@@ -178,7 +179,7 @@ test('uploads that end early are refused, however they end', async () => {
   })
 })
 
-test('endless uploads are refused', async () => {
+test('S17: endless uploads are refused', async () => {
   await untouched(1, async () => {
     const { socket, answer } = await session()
     socket.write(head(`Content-Length: ${1e12}`))
@@ -225,7 +226,7 @@ test('of two simultaneous pushes to one slot one is refused with in-progress', a
   robot.check()
 })
 
-test('a second push during a swap is refused with in-progress at once', async () => {
+test('HANDOVER 2.4: a second push during a swap is refused with in-progress at once', async () => {
   const [first, second] = await Promise.all([robot.bundle('slow-import'), robot.bundle('steady')])
   let answer: Promise<Pushed> | undefined
   for await (const event of robot.client.push('main', first.bytes)) {

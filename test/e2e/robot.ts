@@ -1,48 +1,30 @@
 /** A simulated robot for tests: the built runtime in its own process, with its own home and board. */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import {
-  lstatSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
 import { type ClientOptions, RobotClient } from '../../deploy/laptop/client.ts'
-import type {
-  LogLine,
-  Outcome,
-  Phase,
-  PushEvent,
-  Receipt,
-  Role,
-  SignedOrder,
-  SlotStatus,
-  Wish,
-} from '../../deploy/shared/api.ts'
-import {
-  type Certificate,
-  issueCertificate,
-  type SignedCertificate,
-  verifyCertificate,
-} from '../../deploy/shared/cert.ts'
-import { Refusal } from '../../deploy/shared/errors.ts'
-import { generateKey, generateNoiseKey, type Signer } from '../../deploy/shared/keys.ts'
+import type { LogLine, PushEvent, Receipt, Role, SignedOrder, SlotStatus, Wish } from '../../deploy/shared/api.ts'
+import { type Certificate, type SignedCertificate, verifyCertificate } from '../../deploy/shared/cert.ts'
 import { parseEntry, verifyLog } from '../../deploy/shared/receiptlog.ts'
 import type { Timing } from '../../drivers/board/types.ts'
 import { openHome } from '../../runtime/store/home.ts'
 import { eventually, SCALE } from './eventually.ts'
+import { listing } from './listing.ts'
+import { makeOperator, type Operator } from './operators.ts'
+import { childrenOf, run } from './processes.ts'
 import { type BundleOptions, bundle, type Made, RUNTIME, type To } from './programs.ts'
+import { ended, type Pushed } from './pushed.ts'
 import { staged } from './staged.ts'
 import { expectHeld, expectOneWriter, Trace } from './trace.ts'
+
+// what a test of a robot needs besides it, from one place
+export { makeOperator } from './operators.ts'
+export { childrenOf, run } from './processes.ts'
+export { ended, type Pushed } from './pushed.ts'
 
 // deadlines only end a hanging test, on a machine that may be busy: tests wait for events, not for times
 
@@ -64,78 +46,12 @@ export const TIMING = {
   checkpointMs: 100,
 } satisfies Partial<Timing>
 
+/** A trial that lasts until the program itself ends it, however slow the machine is. */
+export const ENDLESS_TRIAL = { trialMs: 600_000 } satisfies Partial<Timing>
+
 /** `more`: further keys of the board file, or replacements. */
 export const boardText = (timing: Partial<Timing> = {}, more: object = {}): string =>
   JSON.stringify({ name: 'e2e', model: 'sim', handles: HANDLES, timing: { ...TIMING, ...timing }, ...more })
-
-export interface Operator {
-  signer: Signer
-  keyFile: string
-  noiseSecret: Uint8Array
-  card: SignedCertificate
-  cardFile: string
-}
-
-export async function makeOperator(folder: string, name: string): Promise<Operator> {
-  const keyFile = join(folder, name)
-  const signer = await generateKey(keyFile, name)
-  const noise = generateNoiseKey()
-  const card = await issueCertificate(
-    {
-      format: 'medulla-cert/1',
-      subject: 'operator',
-      name,
-      key: signer.publicKey,
-      noise: Buffer.from(noise.public).toString('base64'),
-      created: new Date().toISOString(),
-    },
-    signer,
-  )
-  const cardFile = join(folder, `${name}.card.json`)
-  writeFileSync(cardFile, JSON.stringify(card))
-  return { signer, keyFile, noiseSecret: noise.secret, card, cardFile }
-}
-
-/** Runs a script until it ends. */
-export async function run(
-  file: string,
-  args: readonly string[],
-  env: NodeJS.ProcessEnv = process.env,
-): Promise<{ status: number | null; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, [file, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
-  const out = { stdout: '', stderr: '' }
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    out.stdout += text
-  })
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    out.stderr += text
-  })
-  const [status] = (await once(child, 'close')) as [number | null]
-  return { status, ...out }
-}
-
-export interface Pushed {
-  phases: Phase[]
-  outcome: Outcome
-  code: string | undefined
-  message: string
-  receipt: Receipt | undefined
-}
-
-/** The result of a push, whether the robot answered with an error or in the event stream. */
-export async function ended(events: AsyncIterable<PushEvent>): Promise<Pushed> {
-  const phases: Phase[] = []
-  try {
-    for await (const event of events) {
-      if (event.event === 'phase') phases.push(event.phase)
-      else if (event.event === 'result') return { phases, ...event, code: event.code, receipt: event.receipt }
-    }
-  } catch (error) {
-    if (!(error instanceof Refusal)) throw error
-    return { phases, outcome: 'refused', code: error.code, message: error.message, receipt: undefined }
-  }
-  throw new Error('the push ended without a result')
-}
 
 export interface PushOptions extends BundleOptions {
   to?: string
@@ -221,6 +137,9 @@ export class TestRobot {
     child.stderr.setEncoding('utf8').on('data', (text: string) => {
       this.stderr = (this.stderr + text).slice(-20_000)
     })
+    child.once('exit', (code, signal) => {
+      this.stderr += `the body ended with ${signal ?? code}\n`
+    })
     if (!wait) return
     let said = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -236,6 +155,19 @@ export class TestRobot {
     expect(up.event, line).toBe('listening')
     this.port = up.port
     this.#client = await this.connect()
+  }
+
+  /**
+   * Restarts the runtime with other times in its board file. A trial that only an event of the program ends must be long:
+   * no busy machine is then too slow for that event. No release is pushed here, so no test waits for the end of the trial.
+   */
+  async retime(timing: Partial<Timing>): Promise<void> {
+    await this.end()
+    const file = join(this.home, 'board.json')
+    const board = JSON.parse(readFileSync(file, 'utf8')) as { timing: Partial<Timing> }
+    writeFileSync(file, JSON.stringify({ ...board, timing: { ...board.timing, ...timing } }))
+    await this.begin()
+    await this.running()
   }
 
   /** Makes every write of the runtime fail with this code; null: no longer. Needs children/badfs.mjs as preload. */
@@ -353,7 +285,7 @@ export class TestRobot {
 
   async commit(name: string, options: PushOptions = {}): Promise<Receipt> {
     const { outcome, code, message, receipt } = await this.push(name, options)
-    expect(outcome, `${code}: ${message}`).toBe('committed')
+    expect(outcome, `${code}: ${message}; the robot said:\n${this.stderr.slice(-2000)}`).toBe('committed')
     if (receipt === undefined) throw new Error('a commit without a receipt')
     return receipt
   }
@@ -420,7 +352,9 @@ export class TestRobot {
    */
   #contents(): string[] {
     try {
-      const home = listing(this.home).filter((line) => !/^(?:receipts\.ndjson|lock)/.test(line))
+      const home = listing(this.home)
+        .filter((line) => !/^(?:receipts\.ndjson|lock)/.test(line))
+        .map((line) => line.replace(/(?<=^(slots\/[^/]+\/slot\.json) \d+ ).*/, (_, path) => this.#recordOf(path)))
       const children = this.children().map(({ pid, command }) => `process ${pid} ${command}`)
       const program = this.children().find(({ command }) => command.includes('sdk/loader.js'))
       const made = program === undefined ? [] : readdirSync(join(readlinkSync(`/proc/${program.pid}/cwd`), '..'))
@@ -445,6 +379,12 @@ export class TestRobot {
     })
   }
 
+  /** A record of a slot without how long its releases ran, which changes with time. */
+  #recordOf(path: string): string {
+    const record = JSON.parse(readFileSync(join(this.home, path), 'utf8')) as Record<string, unknown>
+    return JSON.stringify({ ...record, runs: undefined })
+  }
+
   async #isPruned(): Promise<boolean> {
     const { slots } = await this.client.status()
     const kept = await Promise.all(slots.map(({ slot }) => this.client.releases(slot)))
@@ -456,38 +396,4 @@ export class TestRobot {
   get staged(): string[] {
     return staged(this.home)
   }
-}
-
-export function childrenOf(pid: number): { pid: number; command: string }[] {
-  const tasks = readdirSync(`/proc/${pid}/task`)
-  const pids = tasks.flatMap((task) => {
-    try {
-      return readFileSync(`/proc/${pid}/task/${task}/children`, 'utf8').trim().split(' ').filter(Boolean).map(Number)
-    } catch {
-      return [] // the thread has just ended
-    }
-  })
-  return pids.flatMap((child) => {
-    try {
-      return [{ pid: child, command: readFileSync(`/proc/${child}/cmdline`, 'utf8').replaceAll('\0', ' ').trim() }]
-    } catch {
-      return []
-    }
-  })
-}
-
-function listing(folder: string, below = ''): string[] {
-  return readdirSync(join(folder, below))
-    .sort()
-    .flatMap((name) => {
-      const path = below === '' ? name : `${below}/${name}`
-      const stat = lstatSync(join(folder, path))
-      const mode = (stat.mode & 0o7777).toString(8)
-      if (stat.isDirectory()) return [`${path}/ ${mode}`, ...listing(folder, path)]
-      return [
-        `${path} ${mode} ${createHash('sha256')
-          .update(readFileSync(join(folder, path)))
-          .digest('hex')}`,
-      ]
-    })
 }

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { Laptop } from '../cli/medulla.ts'
+import { Laptop } from '../deploy/laptop/cli/medulla.ts'
 import { ROOT } from '../project/tree.ts'
 import { freePort } from './clients.ts'
 

@@ -10,7 +10,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { ask, freePort } from './clients.ts'
 import { eventually } from './eventually.ts'
 import { source } from './programs.ts'
-import { TestRobot } from './robot.ts'
+import { ENDLESS_TRIAL, TestRobot } from './robot.ts'
 
 let robot: TestRobot
 beforeAll(async () => {
@@ -48,17 +48,17 @@ describe('HANDLES 17.7: plain servers', () => {
       await eventually(() => answers().catch(() => false))
       expect(await answers()).toEqual([`top ${version(n)}`, `run ${version(n)}`, `live ${version(n)}`])
     }
-    const lines = (await robot.logs()).map(({ text }) => text)
-    expect(lines).toContain(`udp ${version(3)} swap`)
+    await eventually(async () => (await robot.logs()).some(({ text }) => text === `udp ${version(3)} swap`))
     robot.check()
   })
 
   test('after an undone swap the old program serves again', async () => {
-    // a trial that is long enough for a request on a busy machine
-    const patient = await TestRobot.start({ trialMs: 3000 })
+    const patient = await TestRobot.start()
     port = await freePort(3)
     try {
       await patient.commit('plain-servers', { file: at('plain-servers', port) })
+      // the third request makes the new program unfit, and nothing else ends its trial
+      await patient.retime(ENDLESS_TRIAL)
       await eventually(() => answers().catch(() => false))
       const pushed = patient.push('plain-sick', {
         file: at('plain-sick', port),
@@ -84,8 +84,8 @@ describe('HANDLES 17.7: plain servers', () => {
     const taken = await freePort()
     const other = createServer().listen(taken)
     await once(other, 'listening')
-    // a trial that is longer than the retries for the port
-    const patient = await TestRobot.start({ trialMs: 2000 })
+    // longer than the retries for the port (HANDLES 17.7), whose end is the end of the program
+    const patient = await TestRobot.start(ENDLESS_TRIAL)
     try {
       const pushed = await patient.push('plain-sick', { file: at('plain-sick', taken) })
       expect(pushed).toMatchObject({ outcome: 'rolled-back', code: 'died-in-trial' })

@@ -70,7 +70,7 @@ test('HANDOVER 7.9: a slot rolls back only to releases that it ran itself', {
   expect(await robot.slot()).toMatchObject({ pid: main.pid, digest: main.digest })
 })
 
-test('a program that needs a handle of another slot is refused with the handle, both slots and a command', {
+test('HANDLES 3.11: a program that needs a handle of another slot is refused with the handle, both slots and a command', {
   tags: ['slow'],
 }, async () => {
   const before = await robot.running(-1, 'arm')

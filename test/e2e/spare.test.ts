@@ -18,7 +18,7 @@ const loaders = () => loadersOf(robot)
 const only = (pids: readonly number[]) => eventually(() => loaders().join() === pids.join())
 
 describe('HANDOVER 12: a spare child', () => {
-  test('12.1, 12.4: becomes the candidate of each push, with the state; 20 pushes leave nothing behind', {
+  test('HANDOVER 12.1, 12.4: becomes the candidate of each push, with the state; 20 pushes leave nothing behind', {
     tags: ['slow'],
   }, async () => {
     const mark = robot.trace.mark()
@@ -37,7 +37,7 @@ describe('HANDOVER 12: a spare child', () => {
     await only([pid])
   })
 
-  test('12.4: a program with other needs gets a fresh child, after the spare has ended', {
+  test('HANDOVER 12.4: a program with other needs gets a fresh child, after the spare has ended', {
     tags: ['slow'],
   }, async () => {
     const asking = new Asking(robot)
@@ -68,7 +68,7 @@ describe('HANDOVER 12: a spare child', () => {
     await asking.end()
   })
 
-  test('12.5: ends with the program, by a stop and by an emergency stop, and is there again after a start', {
+  test('HANDOVER 12.5: ends with the program, by a stop and by an emergency stop, and is there again after a start', {
     tags: ['slow'],
   }, async () => {
     const asking = new Asking(robot)
@@ -101,7 +101,7 @@ describe('HANDOVER 12: a spare child', () => {
     await asking.end().catch(() => {})
   })
 
-  test('12.5: ends when it is unused for timing.spareMs, and when memory is short, until the next push', {
+  test('HANDOVER 12.5: ends when it is unused for timing.spareMs, and when memory is short, until the next push', {
     tags: ['slow'],
   }, async () => {
     const board = join(robot.home, 'board.json')

@@ -1,9 +1,9 @@
 /** Checkpoints on disk. */
 import { readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { type Checkpoint, readCheckpoint, writeCheckpoint } from '../../runtime/store/checkpoint.ts'
-import { flipBit } from './bytes.ts'
+import { flip } from '../fixtures/random.ts'
+import { checkpointFile, checkpointOf } from './checkpoints.ts'
 import { eventually } from './eventually.ts'
 import { TestRobot } from './robot.ts'
 import { counts } from './trace.ts'
@@ -15,14 +15,8 @@ beforeAll(async () => {
 })
 afterAll(async () => robot?.close())
 
-const file = () => join(robot.home, 'slots', 'main', 'checkpoint-counter')
-
-async function checkpoint() {
-  const kept = await readCheckpoint(file())
-  if (kept === null) return null
-  const { program, stateVersion, encoding, bytes } = kept
-  return { program, stateVersion, encoding, state: JSON.parse(Buffer.from(bytes).toString()) as Record<string, number> }
-}
+const file = () => checkpointFile(robot, 'counter')
+const checkpoint = () => checkpointOf(robot, 'counter')
 
 test('HANDOVER 9.1: after a power cut a program goes on from exactly the state in its checkpoint', async () => {
   await robot.commit('counter')
@@ -35,7 +29,7 @@ test('HANDOVER 9.1: after a power cut a program goes on from exactly the state i
   expect(counts(robot.trace.read())[0]).toBe((kept?.state.n ?? 0) + 1)
 })
 
-test('G11: the checkpoint is migrated up at a commit, and down at a rollback', async () => {
+test('HANDOVER 9.8: G11: the checkpoint is migrated up at a commit, and down at a rollback', async () => {
   await robot.commit('counter-v2', { program: 'counter', version: '2.0.0' })
   const up = await eventually(async () => {
     const kept = await checkpoint()
@@ -44,7 +38,7 @@ test('G11: the checkpoint is migrated up at a commit, and down at a rollback', a
   expect(Object.keys(up.state)).toEqual(['count', 'since'])
   expect(up.state.count).toBeGreaterThan(200)
   expect(await robot.rollback()).toMatchObject({ outcome: 'committed' })
-  // the commit writes it, not a later checkpoint (HANDOVER 9.8)
+  // the commit writes it, not a later checkpoint
   const down = await checkpoint()
   expect(down?.stateVersion).toBe(1)
   expect(Object.keys(down?.state ?? {})).toEqual(['n'])
@@ -70,7 +64,7 @@ test('HANDOVER 9.7: with a checkpoint of a newer state version a program begins 
 
 test('HANDOVER 9.7: with a checkpoint altered on disk a program begins with a fresh state, and the log says why', async () => {
   await robot.end()
-  writeFileSync(file(), flipBit(readFileSync(file()), 900))
+  writeFileSync(file(), flip(readFileSync(file()), 900))
   await robot.begin()
   await robot.trace.more('dial')
   expect(counts(robot.trace.read())[0]).toBe(1)

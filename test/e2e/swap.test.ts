@@ -1,7 +1,9 @@
+import { readFileSync, readlinkSync } from 'node:fs'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { LogLine, Receipt } from '../../deploy/shared/api.ts'
 import { openSealed } from '../../deploy/shared/bundle/seal.ts'
-import { tapWire } from '../channel/peers.ts'
+import { FD } from '../../runtime/sdk/wire.ts'
+import { tapWire } from '../deploy/shared/channel/peers.ts'
 import { payloadOf } from './bytes.ts'
 import { eventually } from './eventually.ts'
 import { build } from './programs.ts'
@@ -33,7 +35,7 @@ function expectWhole({ phases, wallMs, gapMs, outcome, edges }: Receipt): void {
   }
 }
 
-test(`P9, P12, G8: ${SWAPS} swaps of a 1 kHz writer: one writer at a time, no tick lost, the gap of each in ms, and sessions live on`, {
+test(`HANDOVER 1.2, 6.1: P9, P12, G8: ${SWAPS} swaps of a 1 kHz writer: one writer at a time, no tick lost, the gap of each in ms, and sessions live on`, {
   tags: ['slow'],
 }, async () => {
   const lines: LogLine[] = []
@@ -94,6 +96,22 @@ test('G12: the old program runs until the new one has sent ready', async () => {
   expect(old.length).toBeGreaterThan(100)
   expectWhole(receipt)
   robot.check()
+})
+
+test('HANDOVER 3.3, 3.4: a program has every descriptor of its table, and an environment of four names', async () => {
+  await robot.commit('counter')
+  const { pid } = await robot.running()
+  const link = (fd: number): string => readlinkSync(`/proc/${pid}/fd/${fd}`)
+  const table = Array.from({ length: FD.firstGrant }, (_, fd) => link(fd))
+  expect(table[0]).toBe('/dev/null')
+  // It has a predecessor, so no place of the table is left empty.
+  for (const fd of Object.values(FD).filter((fd) => fd < FD.firstGrant))
+    expect(table[fd], `${fd}`).not.toBe('/dev/null')
+  const all = readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0').filter(Boolean)
+  const names = all.filter((one) => process.env.MEDULLA_SANDBOX !== 'bwrap' || !one.startsWith('PWD='))
+  expect(names.map((one) => one.split('=')[0]).sort()).toEqual(['LANG', 'PATH', 'TZ', 'UV_USE_IO_URING'])
+  expect(names).toContain('UV_USE_IO_URING=0')
+  expect(readFileSync(`/proc/${pid}/cmdline`, 'utf8')).toContain('sdk/loader.js')
 })
 
 test('G11: the state goes from the old version to the new one and back without loss', async () => {

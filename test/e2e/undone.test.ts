@@ -1,10 +1,10 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { EXIT } from '../../deploy/laptop/cli/exit.ts'
-import type { Laptop } from '../cli/medulla.ts'
+import type { Laptop } from '../deploy/laptop/cli/medulla.ts'
 import { SCALE } from './eventually.ts'
 import { laptopOf, pushed } from './laptop.ts'
 import { load } from './load.ts'
-import { NEVER_READY, UNDONE, type Undone } from './outcomes.ts'
+import { NEVER_READY, titleOf, UNDONE, type Undone } from './outcomes.ts'
 import { build } from './programs.ts'
 import { TestRobot, TIMING } from './robot.ts'
 import { longestSilence, type Measured, report } from './silence.ts'
@@ -69,7 +69,7 @@ async function walk(over: TestRobot, by: Laptop, row: Undone): Promise<void> {
 /** Bound for the safe levels (HANDLES 6.6), used for the return of the old program, too. */
 const UNDONE_WITHIN_MS = 250
 describe('executed, then undone: the old program runs on with its state', () => {
-  test.each(UNDONE)('$name: $code', (row) => walk(robot, laptop, row))
+  for (const row of UNDONE) test(`${titleOf(row)}: ${row.code}`, () => walk(robot, laptop, row))
 
   test('no held line has an edge in all swaps of the table', () => {
     robot.check()
@@ -98,7 +98,7 @@ describe('G12: a program that is not ready in time never takes over', { tags: ['
 
   beforeAll(async () => {
     // readyMs must be long enough for a good program on a busy machine
-    quick = await TestRobot.start({ readyMs: 5000 })
+    quick = await TestRobot.start({ readyMs: 10_000 })
     other = await laptopOf(quick)
     await quick.commit('counter')
   })

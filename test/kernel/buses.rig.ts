@@ -1,9 +1,9 @@
 /** I2C, PWM and SPI of a real kernel: writes reach the chip; opening, adopting and swapping send nothing. */
+
 import { writeFileSync } from 'node:fs'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { parseBoard } from '../../drivers/board/board.ts'
 import type { BoardHandle } from '../../drivers/board/types.ts'
-import { HardwareError } from '../../drivers/errors.ts'
 import { i2cBus, Pca9685 } from '../../drivers/index.ts'
 import { grantOf, type OwnedHandle } from '../../drivers/owner/backend.ts'
 import { serveBroker } from '../../drivers/owner/broker.ts'
@@ -12,6 +12,7 @@ import { loadSystem } from '../../drivers/owner/linux/system.ts'
 import type { I2cDevice, Lease } from '../../drivers/program/handle.ts'
 import { adopt } from '../../drivers/program/inherit/index.ts'
 import { bundle, failure, type Host, openFds, startHost, temporary } from '../drivers/host.ts'
+import { refusal } from '../drivers/refusal.ts'
 import { FIRST_FD } from '../drivers/rigs.ts'
 import {
   i2cCounts,
@@ -81,7 +82,7 @@ async function child(backend: LinuxBackend, ...handles: OwnedHandle[]): Promise<
     return grantOf(handle, source, FIRST_FD + fds.length - 1)
   })
   const host = await startHost(program, grants, fds)
-  const stop = serveBroker(host.broker, new Map(handles.map((handle) => [handle.id, handle])), () => 1)
+  const { end: stop } = serveBroker(host.broker, new Map(handles.map((handle) => [handle.id, handle])), () => 1)
   atEnd.push(async () => {
     await host.end()
     stop()
@@ -100,16 +101,6 @@ function inProcess(backend: LinuxBackend, handle: OwnedHandle, lease: Lease = { 
   }
   const grant = grantOf(handle, source, source.via === 'inherit' ? source.fd : undefined)
   return adopt(grant, lease, { system: loadSystem(), broker }) as I2cDevice
-}
-
-function refusal(work: () => unknown): HardwareError {
-  try {
-    work()
-  } catch (error) {
-    if (error instanceof HardwareError) return error
-    throw error
-  }
-  throw new Error('expected a refusal')
 }
 
 describe.runIf(inRig)('i2c', () => {

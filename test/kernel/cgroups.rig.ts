@@ -1,2 +1,2 @@
 /** Runs cgroups.test.ts in the rig, as a host may not allow writing its control groups. */
-import '../runtime/cgroups.test.ts'
+import '../runtime/body/sandbox/cgroups.test.ts'

@@ -1,2 +1,2 @@
 /** Runs the contract suite of all backends with the lines of a real kernel. */
-import '../drivers/contract.test.ts'
+import '../drivers/owner/contract.test.ts'

@@ -28,7 +28,7 @@ interface Report {
   seqnos: Record<string, number | null>
 }
 
-class Body {
+class LineBody {
   readonly process: ChildProcess
   readonly #lines: Interface
 
@@ -61,7 +61,7 @@ describe.runIf(inRig)('the death of the body over lines of a real kernel', () =>
   const folder = mkdtempSync(join(tmpdir(), 'medulla-guard-rig-'))
   const dist = join(folder, 'dist')
   const order: LineOrder = { folder, board: boardText(), cgroup: CGROUP }
-  let body: Body
+  let body: LineBody
 
   beforeAll(async () => {
     const parts = { 'body/line': 'test/kernel/children/linebody.ts', 'guard/main': 'runtime/guard/main.ts' }
@@ -87,7 +87,7 @@ describe.runIf(inRig)('the death of the body over lines of a real kernel', () =>
   })
 
   test('after SIGKILL of the body its lines stay requested and go to safe levels, and the next body adopts them', async () => {
-    body = new Body(dist, order)
+    body = new LineBody(dist, order)
     const first = await body.report()
     const handles = Object.keys(JSON.parse(order.board).handles).length
     expect(first.opens).toBe(handles)
@@ -98,13 +98,14 @@ describe.runIf(inRig)('the death of the body over lines of a real kernel', () =>
     const recording = trace()
     for (let round = 0; round < ROUNDS; round++) {
       await body.kill()
-      await eventually(isSafe, 300 * SCALE)
+      // how soon is what guard.test.ts and kills.rig.ts ask
+      await eventually(isSafe)
       await sleep(50 * SCALE)
       expect(isSafe()).toBe(true)
       expect(heldLines()).toEqual(held)
       // no process reads this edge: the kernel keeps it for the next body
       pull(LINE.button, round % 2 === 0 ? 0 : 1)
-      body = new Body(dist, order)
+      body = new LineBody(dist, order)
       const { opens, rescue } = await body.report()
       expect(opens).toBe(0)
       expect(rescue).toMatchObject({ confirmed: true, failed: [] })
@@ -125,7 +126,7 @@ describe.runIf(inRig)('the death of the body over lines of a real kernel', () =>
   })
 
   test('when body and guard are killed at once, the lines are released, which HANDLES 14.4 allows', async () => {
-    body = new Body(dist, order)
+    body = new LineBody(dist, order)
     const { guard, program } = await body.report()
     process.kill(guard, 'SIGKILL')
     process.kill(body.process.pid as number, 'SIGKILL')

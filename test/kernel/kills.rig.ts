@@ -85,6 +85,7 @@ describe.runIf(inRig)('deaths over lines of a real kernel', () => {
           // the program first: after the body's death it may be gone already
           if (both) process.kill(pid, 'SIGKILL')
           const gone = robot.end('SIGKILL')
+          // 150 ms of the guard (HANDLES 14.2), and the time until it sees the end of a killed body
           times.push(untilSafe(1000 * SCALE))
           await gone
           expect(heldLines()).toEqual(held)

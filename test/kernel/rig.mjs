@@ -28,9 +28,9 @@ import { mkdirSync, mkdtempSync, readFileSync, realpathSync, writeFileSync } fro
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { BuildError } from '../../pi-image/tools/error.mjs'
 import { boot } from './machine/boot.mjs'
 import { chooseMachine, imageOf, MACHINES } from './machine/choose.mjs'
-import { RigError } from './machine/error.mjs'
 import { packages } from './machine/packages.mjs'
 import { buildKernel } from './machine/uml-kernel.mjs'
 
@@ -169,7 +169,7 @@ function ports(text) {
 }
 
 function usage(expected) {
-  const error = new RigError(`expected ${expected}`, 'node test/kernel/rig.mjs --help')
+  const error = new BuildError(`expected ${expected}`, 'node test/kernel/rig.mjs --help')
   return Object.assign(error, { exit: EXIT.usage })
 }
 
@@ -196,8 +196,8 @@ try {
     throw usage(`one of ${Object.keys(COMMANDS).slice(1).join(', ')}, got ${JSON.stringify(name)}`)
   process.exitCode = await COMMANDS[name](args)
 } catch (error) {
-  if (!(error instanceof RigError || error?.code?.startsWith('ERR_PARSE_ARGS'))) throw error
+  if (!(error instanceof BuildError || error?.code?.startsWith('ERR_PARSE_ARGS'))) throw error
   say(`error: ${error.message}`)
   if (error.hint !== undefined) say(`hint: ${error.hint}`)
-  process.exitCode = error.exit ?? (error instanceof RigError ? EXIT.failed : EXIT.usage)
+  process.exitCode = error.exit ?? (error instanceof BuildError ? EXIT.failed : EXIT.usage)
 }

@@ -6,6 +6,7 @@
  *   --machine uml|qemu
  */
 import { spawn } from 'node:child_process'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -26,6 +27,11 @@ const SIZES = {
   long: { scale: 6, scaleOfOthers: 10, cpus: 1, duration: '2 to 3 hours', silentS: 1800 },
 }
 
+const DEATHS = ['kills', 'replace', 'guard', 'cgroups', 'doctor'].map((name) => `test/kernel/${name}.rig.ts`)
+const RIG_TESTS = readdirSync(join(ROOT, 'test/kernel'), { recursive: true, encoding: 'utf8' })
+  .filter((file) => file.endsWith('.rig.ts'))
+  .map((file) => `test/kernel/${file}`)
+
 /**
  * Files for the rig, about the same work in both parts; with --long also `others`, which are made for any machine and run
  * here under a kernel that lets them do all they can. End-to-end tests on simulated boards are not among them: test:long
@@ -34,12 +40,12 @@ const SIZES = {
 const PARTS = [
   {
     name: 'deaths',
-    kernel: ['kernel/kills', 'guard', 'cgroups', 'doctor'],
-    others: ['test/runtime/confinement.test.ts', 'test/runtime/seccomp.test.ts'],
+    kernel: DEATHS,
+    others: ['test/runtime/body/sandbox/confinement.test.ts', 'test/runtime/sdk/seccomp.test.ts'],
   },
   {
     name: 'swaps',
-    kernel: ['rig.rig', 'lines', 'buses', 'contract', 'hostile', 'swaps', 'softpwm', 'unfenced'],
+    kernel: RIG_TESTS.filter((file) => !DEATHS.includes(file)),
     others: [],
   },
 ]
@@ -161,7 +167,7 @@ async function runPart({ name, kernel, others }, { machine, size, long }) {
 async function runSim() {
   const [name, started] = ['sim', performance.now()]
   const vitest = ['node_modules/vitest/vitest.mjs', 'run', '--reporter=verbose', '--config', 'test/vitest.config.ts']
-  const args = [...vitest, 'test/cli/kernel.test.ts']
+  const args = [...vitest, 'test/deploy/laptop/cli/kernel.test.ts']
   const status = await node(args, { MEDULLA_KERNEL: '1', NO_COLOR: '1' }, (line) => {
     if (line.trim() !== '') process.stdout.write(`${name}: ${line}\n`)
   })

@@ -11,11 +11,11 @@ const FAN = LINE.hold1
 const PERIOD_MS = 500
 const DUTIES = [0.3, 0.6] as const
 
-/** At SIGUSR2 the body blocks its event loop for this time, but not its threads. */
+/** At SIGWINCH the body blocks its event loop for this time, but not its threads. */
 const HANG_MS = 5000 * SCALE
 const HANGS = `import { writeSync } from 'node:fs'
 import { isMainThread } from 'node:worker_threads'
-if (isMainThread) process.on('SIGUSR2', () => {
+if (isMainThread) process.on('SIGWINCH', () => {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ${HANG_MS})
   writeSync(2, 'it goes on')
 })`
@@ -101,9 +101,9 @@ describe.runIf(inRig)('software PWM on a line of a real kernel', () => {
 
   test('HANDLES 6.6: after the program is killed there is no edge after the safe level', async () => {
     await hasPulses()
-    const pid = robot.programPid as number
+    const { pid } = await robot.running()
     process.kill(pid, 'SIGKILL')
-    await eventually(() => robot.programPid !== undefined && robot.programPid !== pid)
+    await robot.running(pid)
     await isStill()
     await robot.commit('breeze', { version: '2.0.0' })
     await hasPulses()
@@ -122,7 +122,7 @@ describe.runIf(inRig)('software PWM on a line of a real kernel', () => {
   })
 
   test("HANDLES 14.12: the stop's input ends the pulses while the body is blocked and its thread is not", async () => {
-    process.kill(robot.pid, 'SIGUSR2')
+    process.kill(robot.pid, 'SIGWINCH')
     await hasPulses()
     pull(LINE.stop, 1)
     await isStill()

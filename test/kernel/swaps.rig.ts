@@ -29,7 +29,7 @@ describe.runIf(inRig)('swaps over lines and devices of a real kernel', () => {
   })
   afterAll(async () => robot?.close())
 
-  test(`G9, P9: ${SWAPS} swaps: no edge on a held line, nothing requested, opened or initialised, every edge once`, {
+  test(`HANDOVER 6.6: G9, P9: ${SWAPS} swaps: no edge on a held line, nothing requested, opened or initialised, every edge once`, {
     timeout: SWAPS * 20_000 + 60_000,
   }, async () => {
     const gaps: number[] = []

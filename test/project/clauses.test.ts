@@ -73,6 +73,41 @@ test.each(Object.keys(SPECS) as Spec[])('every MUST of %s.md is cited where it i
   expect(missing.map(({ number }) => number)).toEqual([])
 })
 
+/**
+ * MUST clauses that no title of a test names yet. A clause leaves the list with its test, and no clause joins it: what is
+ * shown by a test elsewhere, or by a comment alone, does not count.
+ */
+const UNTITLED: Record<Spec, string> = {
+  // the manifest has no place but the payload (7.1)
+  BUNDLE: '4.2',
+  CHANNEL: '',
+  HANDLES: '10.6 10.8 11.4',
+  HANDOVER: '',
+}
+
+/** Titles, or rows that become titles: `'HANDOVER 6.4: …'`, `'… (HANDLES 13.3)'`. A bare citation beside a value is none. */
+function titled(spec: Spec): Set<string> {
+  const files = sources(['test', 'robots']).filter((path) => /\.(test|rig|soak|fuzz)\.ts$|\/outcomes\.ts$/.test(path))
+  const list = String.raw`(\d+(?:\.\d+)?(?:(?:, | and | to )\d+(?:\.\d+)?)*)`
+  const others = String.raw`(?:, [A-Z]+ [\d., ]+)*[:)]`
+  const pattern = new RegExp(`\\b${spec} ${list}${others}`, 'g')
+  const literals = files.flatMap(
+    (path) =>
+      text(path)
+        .replace(/^\s*(\/\/|\*|\/\*).*$/gm, '')
+        .match(/'[^'\n]*'|"[^"\n]*"|`[^`\n]*`/g) ?? [],
+  )
+  return new Set(
+    literals.flatMap((literal) => [...literal.matchAll(pattern)].flatMap(([, found = '']) => expand(found))),
+  )
+}
+
+test.each(Object.keys(SPECS) as Spec[])('every MUST of %s.md has a test whose title names it', (spec) => {
+  const shown = titled(spec)
+  const missing = clauses(spec).filter(({ number, must }) => must && !shown.has(number))
+  expect(missing.map(({ number }) => number).join(' ')).toBe(UNTITLED[spec])
+})
+
 test('a list of citations is read as it is meant', () => {
   expect(expand('1.1 to 1.4')).toEqual(['1.1', '1.2', '1.3', '1.4'])
   expect(expand('2.1, 2.3 and 3')).toEqual(['2.1', '2.3', '3'])

@@ -71,7 +71,7 @@ const BANS: readonly Ban[] = [
     because: 'a program opens nothing, and a board file is read where there is no hardware',
   },
   {
-    in: /^deploy\/shared\/(?:bundle\/|channel\/(?:noise|frame|handshake|x25519)\.ts$)|^runtime\/body\/slot\/lifecycle\.ts$/,
+    in: /^deploy\/shared\/(?:bundle\/|channel\/(?:noise|frame|handshake|pairing|spake2|x25519)\.ts$)|^runtime\/body\/slot\/lifecycle\.ts$/,
     import: OUTSIDE,
     because: 'protocol code is pure: bytes in, bytes out, no files, no network, no clock',
   },
@@ -131,6 +131,19 @@ test('the scan sees every form of import', () => {
   expect(seen).toContain('commander')
   expect(seen).toContain('deploy/shared/errors.ts')
   expect(seen).toContain('deploy/laptop/cli/overview.ts') // dynamic
+})
+
+test('Y9: one file signs and verifies: deploy/shared/bundle/sshsig.ts', () => {
+  const signing =
+    /import \{[^}]*\b(?:sign|verify|createSign|createVerify|subtle|webcrypto)\b[^}]*\}\s*from 'node:crypto'|import \* as \w+ from 'node:crypto'|\bcrypto\.(?:subtle|sign|verify)\b|from '@noble\/curves(?!\/nist\.js')/
+  const found = sources(['drivers', 'deploy', 'runtime']).filter((path) => signing.test(code(path)))
+  expect(found).toEqual(['deploy/shared/bundle/sshsig.ts'])
+})
+
+test('Y9: P-256 is there for pairing codes: one file imports it, and takes nothing of it that signs or verifies', () => {
+  const found = sources(['drivers', 'deploy', 'runtime']).filter((path) => code(path).includes("'@noble/curves"))
+  expect(found).toEqual(['deploy/shared/channel/spake2.ts'])
+  expect(code('deploy/shared/channel/spake2.ts').match(/\bp256\b[^'\n]*/g)).toEqual(['p256 } from ', 'p256'])
 })
 
 test('only term.ts prints in deploy/', () => {

@@ -112,10 +112,14 @@ test('npm scripts contain no shell syntax', () => {
   }
 })
 
-test('no file is longer than 500 lines', () => {
-  const long = sources().flatMap((path) => {
-    const lines = text(path).split('\n').length - 1
-    return lines > 500 ? [`${path}: ${lines}`] : []
-  })
-  expect(long).toEqual([])
+/** Files that may have more than 400 lines, each with the reason why it is not two files. */
+const LONG: Readonly<Record<string, string>> = {
+  'deploy/shared/api.ts': 'a table: the routes, and the types that they carry',
+  'runtime/body/slot/lifecycle.ts': 'a table: a row for each state and event, and the names in it',
+  'runtime/sdk/program.ts': 'in every program: another file costs bytes of the limit of the SDK',
+}
+
+test('no file is longer than 400 lines, but for tables', () => {
+  const long = sources().filter((path) => text(path).split('\n').length - 1 > 400)
+  expect(long.sort()).toEqual(Object.keys(LONG).sort())
 })

@@ -7,9 +7,9 @@ import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import type { RobotClient } from '../../deploy/laptop/client.ts'
-import { seeded } from '../e2e/bytes.ts'
 import { eventually, SCALE } from '../e2e/eventually.ts'
 import { ended, TestRobot } from '../e2e/robot.ts'
+import { seeded } from '../fixtures/random.ts'
 import { summary } from '../kernel/summary.ts'
 import { Account } from './account.ts'
 import { boardOf, bundleOf, type What } from './writers.ts'
@@ -161,7 +161,11 @@ test(`P9, P10: ${SWAPS} swaps in ${SLOTS} slots of 1 kHz writers, with random ki
     clearInterval(watch)
   }
   await robot.reconnect()
-  const { slots } = await robot.client.status()
+  // a kill aimed at a candidate may have hit a program that was switched in meanwhile: it is being restarted
+  const slots = await eventually(async () => {
+    const { slots } = await robot.client.status()
+    return slots.every(({ state, pid }) => state === 'running' && pid !== undefined) && slots
+  })
   const instances = dirname(readlinkSync(`/proc/${slots[0]?.pid}/cwd`))
   await eventually(() => programs().length === SLOTS)
   const stored = () => readdirSync(join(robot.home, 'store')).filter((name) => /^(?:[0-9a-f]{64}|\.)/.test(name))

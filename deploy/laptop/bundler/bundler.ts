@@ -23,7 +23,7 @@ export interface BundlerOptions {
   readable?: boolean
 }
 
-export interface Entry {
+export interface EntryFile {
   /** the program's folder, a real path */
   root: string
   /** relative to root */
@@ -48,6 +48,8 @@ export interface Bundled {
 }
 
 const OUTFILE = 'program.mjs'
+/** The oldest Node whose syntax a bundle uses. */
+export const TARGET = 'node20'
 
 type Options = EsbuildOptions & { write: false; metafile: true; plugins: NonNullable<EsbuildOptions['plugins']> }
 
@@ -80,7 +82,7 @@ export class Bundler {
   }
 
   /** One at a time. Throws `build-failed`. */
-  async bundle(entry: Entry): Promise<Bundled> {
+  async bundle(entry: EntryFile): Promise<Bundled> {
     const main = resolve(entry.root, entry.entry)
     const texts = new Map(entry.text === undefined ? [] : [[main, entry.text]])
     const declared = await matchAssets(entry.root, entry.assets)
@@ -115,7 +117,7 @@ export class Bundler {
    * rewriting.
    */
   async #module(
-    entry: Entry,
+    entry: EntryFile,
     main: string,
     texts: ReadonlyMap<string, string>,
     build: (options: Options) => Promise<BuildResult<Options>>,
@@ -168,7 +170,7 @@ export class Bundler {
     return this.#context.made.rebuild()
   }
 
-  #options({ root }: Entry, main: string, texts: ReadonlyMap<string, string>, found: Found): Options {
+  #options({ root }: EntryFile, main: string, texts: ReadonlyMap<string, string>, found: Found): Options {
     const { sdk, drivers, readable = false } = this.#opts
     const shim = (name: Shim): string | null => {
       const path = join(dirname(resolve(drivers)), 'program/npm', name + extname(drivers))
@@ -184,7 +186,7 @@ export class Bundler {
       write: false,
       format: 'esm',
       platform: 'node',
-      target: 'node20',
+      target: TARGET,
       charset: 'utf8',
       minifyWhitespace: !readable,
       minifySyntax: !readable,
@@ -253,7 +255,7 @@ function inputsOf(root: string, { metafile }: BuildResult<Options>): Input[] {
 }
 
 /** The relative URL from the bundle of `main` to files/. */
-function base(root: string, main: string, { entry }: Entry): string {
+function base(root: string, main: string, { entry }: EntryFile): string {
   if (main === resolve(root, entry)) return `./${FILES}/`
   return `./${'../'.repeat(logicalPath(root, main).split('/').length - 1)}`
 }

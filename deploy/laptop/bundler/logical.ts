@@ -58,7 +58,7 @@ export function logicalPath(root: string, file: string): string {
 
 export const encodedPath = (path: string): string => path.split('/').map(encodeURIComponent).join('/')
 
-/** For esbuild's `define`: replaces a module's own path with names that {@link placeOf} declares in that module. */
+/** For esbuild's `define`: replaces a module's own path with names that {@link placeStatement} declares in that module. */
 export const PLACE_NAMES = {
   __dirname: '__medullaDir',
   __filename: '__medullaFile',
@@ -68,5 +68,5 @@ export const PLACE_NAMES = {
 }
 
 /** The statement that declares the names of {@link PLACE_NAMES} in a module. */
-export const placeOf = (logical: string): string =>
+export const placeStatement = (logical: string): string =>
   `var [__medullaUrl,__medullaFile,__medullaDir]=__medullaPlace(${JSON.stringify(encodedPath(logical))});`

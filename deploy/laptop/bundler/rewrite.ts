@@ -5,7 +5,7 @@
 import { statSync } from 'node:fs'
 import { dirname, extname, join, resolve } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { encodedPath, logicalPath, placeOf } from './logical.ts'
+import { encodedPath, logicalPath, placeStatement } from './logical.ts'
 import { sloppyModule } from './sloppy.ts'
 
 export interface Rewritten {
@@ -84,7 +84,7 @@ export async function rewrite(root: string, file: string, text: string): Promise
 /** Puts the declaration into the first line, so that line numbers stay; a #! line becomes a comment. */
 function placed(text: string, logical: string): string {
   if (!asksPlace(text) && !text.includes('__medullaUrl')) return text
-  return `${placeOf(logical)}${text.startsWith('#!') ? `//${text}` : text}`
+  return `${placeStatement(logical)}${text.startsWith('#!') ? `//${text}` : text}`
 }
 
 /** Path of a worker's bundle below `files/`. */

@@ -1,6 +1,6 @@
 /** Finds and wraps CommonJS modules that only work in sloppy mode: assignments to undeclared names, octal literals, `with`. */
 import type { CallExpression, Node, Program } from 'estree'
-import { placeOf } from './logical.ts'
+import { placeStatement } from './logical.ts'
 
 /**
  * Wraps a module so that the robot compiles it by itself, without the strict mode of the bundle; its imports are bundled as
@@ -16,7 +16,7 @@ export async function sloppyModule(text: string, logical: string): Promise<strin
   })
   const code = text.replace(/^#!.*/, '')
   return [
-    placeOf(logical),
+    placeStatement(logical),
     `require("node:vm").compileFunction(${JSON.stringify(code)},`,
     `["exports","require","module","__filename","__dirname","__medullaUrl"],{filename:${JSON.stringify(logical)}})`,
     `.call(module.exports,exports,(n)=>{switch(n){${cases.join('')}}return require(n)},module,__medullaFile,__medullaDir,__medullaUrl)`,

@@ -5,7 +5,7 @@
 import { shellWord } from './clean.ts'
 
 const OF_A_ROBOT =
-  /\bmedulla (push|run|watch|status|logs|get|set|poke|param|config|rollback|stop|start|estop|receipts|operators|floor|pinout|attack)\b(?!( [^\s,;:]+)* (-d|--device|--all)\b)/g
+  /\bmedulla (push|run|watch|status|logs|get|set|poke|param|config|rollback|stop|start|estop|receipts|operators|floor|pinout|attack|runtime)\b(?!( [^\s,;:]+)* (-d|--device|--all)\b)/g
 const OF_A_SLOT =
   /\bmedulla (push|run|watch|logs|param|rollback|stop|start)\b(?! --help)(?!( [^\s,;:]+)* (--slot|--all)\b)/g
 

@@ -29,6 +29,14 @@ export interface Fault {
   sign?: (release: Uint8Array) => Promise<string>
   /** changes the unpacked payload; the release then has the length and hash of the changed payload */
   tar?: (tar: Uint8Array) => Uint8Array
+  /** changes the compressed payload; the release then has the length and hash of what came out */
+  stream?: (gzip: Uint8Array) => Uint8Array
+  /** changes the payload after the release was signed */
+  payload?: (gzip: Uint8Array) => Uint8Array
+  /** changes the content of release, signature and payload before it is encrypted */
+  content?: (inner: Uint8Array) => Uint8Array
+  /** changes the encrypted bundle */
+  sealed?: (bundle: Buffer) => Buffer
   /** the unpacked length in the release, in bytes */
   unpacked?: number
   /** age recipient that can open the bundle, instead of the robot that the release names */
@@ -52,13 +60,14 @@ export async function makeBundle(program: Program, signer: Signer, to: Recipient
   }
   const files = program.files.map((file) => (file.name === replaced.name ? replaced : file))
   const packed = await packPayload(files)
-  const { sha256, length, unpacked, bytes } = fault.tar ? repacked(fault.tar(await writeTar(files))) : packed
+  const changed = fault.tar === undefined ? packed : described(gzip(fault.tar(await writeTar(files))))
+  const { sha256, length, bytes } = fault.stream === undefined ? changed : described(fault.stream(changed.bytes))
   const release: Release = {
     format: RELEASE_FORMAT,
     kind: 'program',
     program: manifest.program,
     version: manifest.version,
-    payload: { sha256, length, unpacked: fault.unpacked ?? unpacked },
+    payload: { sha256, length, unpacked: fault.unpacked ?? changed.unpacked },
     h1: packed.h1,
     counter: counter(),
     created: new Date().toISOString(),
@@ -71,34 +80,65 @@ export async function makeBundle(program: Program, signer: Signer, to: Recipient
   }
   const releaseBytes = encodeRelease(release)
   const sign = fault.sign ?? ((message) => (fault.signer ?? signer).sign('release@medulla', message))
-  const inner = await encodeInner({ release: releaseBytes, signature: await sign(releaseBytes), payload: bytes })
-  return Buffer.from(await seal(inner, [fault.sealedTo ?? to.age]))
+  const payload = fault.payload?.(bytes) ?? bytes
+  const inner = await encodeInner({ release: releaseBytes, signature: await sign(releaseBytes), payload })
+  const bundle = Buffer.from(await seal(fault.content?.(inner) ?? inner, [fault.sealedTo ?? to.age]))
+  return fault.sealed?.(bundle) ?? bundle
 }
 
-/** Compresses a tar that packPayload() would refuse, in the form of BUNDLE 5.3. */
-function repacked(tar: Uint8Array) {
+/** One gzip member in the form of BUNDLE 5.3, also of a tar that packPayload() would refuse. */
+export function gzip(tar: Uint8Array): Buffer {
   const trailer = Buffer.alloc(8)
   trailer.writeUInt32LE(crc32(tar), 0)
   trailer.writeUInt32LE(tar.length, 4)
-  const bytes = Buffer.concat([Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]), deflateRawSync(tar), trailer])
-  const sha256 = createHash('sha256').update(bytes).digest('hex')
-  return { bytes, sha256, length: bytes.length, unpacked: tar.length }
+  return Buffer.concat([Buffer.from([0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]), deflateRawSync(tar), trailer])
 }
 
-const [NAME, NAME_BYTES, SUM, SUM_BYTES, TYPE, LINK] = [0, 100, 148, 8, 156, 157]
+/** The unpacked length is the one that the stream says of itself, in its last four bytes. */
+function described(bytes: Uint8Array) {
+  const sha256 = createHash('sha256').update(bytes).digest('hex')
+  const unpacked = Buffer.from(bytes.slice(-4)).readUInt32LE()
+  return { bytes, sha256, length: bytes.length, unpacked }
+}
 
-/** Renames the first file of a ustar, or turns it into a symbolic link to `link`; the header's checksum is right. */
-export function renamed(tar: Uint8Array, name: string, link?: string): Uint8Array {
+const BLOCK = 512
+/** Where a header of a ustar has its fields, and how long the sum is. */
+const HEADER = { name: 0, nameBytes: 100, mode: 100, size: 124, sum: 148, sumBytes: 8, type: 156, link: 157 }
+
+export interface Entry {
+  name?: string
+  /** octal digits */
+  mode?: string
+  /** one character, as `1` for a hard link, `2` for a symbolic one, `3` for a device, `S` for a sparse file */
+  type?: string
+  link?: string
+}
+
+/** Changes the header of one file of a ustar, the first one by default; the header's checksum is right. */
+export function renamed(tar: Uint8Array, { name, mode, type, link }: Entry, file = 0): Uint8Array {
   const out = Buffer.from(tar)
-  out.fill(0, NAME, NAME_BYTES).write(name, NAME)
-  if (link !== undefined) {
-    out.write('2', TYPE)
-    out.write(link, LINK)
+  let at = 0
+  for (let skip = file; skip > 0; skip--) {
+    const size = Number.parseInt(out.toString('latin1', at + HEADER.size, at + HEADER.size + 11), 8)
+    at += BLOCK + Math.ceil(size / BLOCK) * BLOCK
   }
-  out.fill(' ', SUM, SUM + SUM_BYTES)
-  const sum = out.subarray(0, 512).reduce((total, byte) => total + byte, 0)
-  out.write(`${sum.toString(8).padStart(6, '0')}\0 `, SUM)
+  const header = out.subarray(at, at + BLOCK)
+  if (name !== undefined) header.fill(0, HEADER.name, HEADER.nameBytes).write(name, HEADER.name)
+  if (mode !== undefined) header.write(mode.padStart(7, '0'), HEADER.mode)
+  if (type !== undefined) header.write(type, HEADER.type)
+  if (link !== undefined) header.write(link, HEADER.link)
+  header.fill(' ', HEADER.sum, HEADER.sum + HEADER.sumBytes)
+  const sum = header.reduce((total, byte) => total + byte, 0)
+  header.write(`${sum.toString(8).padStart(6, '0')}\0 `, HEADER.sum)
   return out
+}
+
+/** The header of an age file with its first recipient `times` times. */
+export function crowded(bundle: Buffer, times: number): Buffer {
+  const { version, mac } = partsOf(bundle)
+  const stanza = bundle.subarray(version + 2, mac - 4)
+  const more = Array.from({ length: times - 1 }, () => stanza)
+  return Buffer.concat([bundle.subarray(0, version + 2), ...more, bundle.subarray(version + 2)])
 }
 
 /** Offsets of the parts of an age file to one recipient. */

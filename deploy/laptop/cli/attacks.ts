@@ -1,18 +1,20 @@
 /** Every attack of `medulla attack`, in the order in which they are tried. A new one is a row here. */
 import { randomBytes } from 'node:crypto'
 import { encodeMessage } from '../../shared/channel/handshake.ts'
-import { flipped, renamed } from './attackbundle.ts'
+import { crowded, flipped, gzip, renamed } from './attackbundle.ts'
 import type { Attack, Run, Who } from './attackers.ts'
 import {
   admits,
   again,
   asks,
   backTo,
+  bars,
   becomeOwner,
   bends,
   bomb,
   carriesOut,
   changed,
+  crawling,
   cut,
   dismisses,
   dripping,
@@ -24,12 +26,14 @@ import {
   good,
   heldHandle,
   knocks,
+  lends,
   logsFlood,
   NOBODY,
   older,
   orders,
   otherKind,
   outputOf,
+  ownRecovery,
   pushed,
   pushes,
   put,
@@ -56,6 +60,8 @@ const by =
   (who: Who) =>
   (what: string, expected: Answer, run: Run): Attack => ({ who, what, expected, run })
 const [stranger, observer, operator, forwarder] = [by('stranger'), by('observer'), by('operator'), by('forwarder')]
+/** Asks for a pairing (CHANNEL 9.1). */
+const PAIRING = 'Connection: Upgrade\r\nUpgrade: medulla-pair/1\r\n'
 /** A nonce that the robot did not give out. */
 const NONCE = randomBytes(16).toString('base64url')
 
@@ -79,6 +85,7 @@ export const ATTACKS: readonly Attack[] = [
   stranger('flips a bit on the wire', 'closed', bends(0, (frame) => [flipped(frame, frame.length - 1)])),
   stranger('repeats a frame on the wire', 'closed', bends(1, (frame) => [frame, frame])),
   stranger('drops a frame on the wire', 'closed', bends(0, (frame, number) => (number === 0 ? [] : [frame]))),
+  stranger('asks to pair, while no window is open', '404', sends(get('/', PAIRING))),
   stranger('200 connections at once', 'closed', strangersFlood),
 
   observer('pushes', 'role', async (scene) => pushed(scene.observer.client.push(scene.slot.slot, await good(scene)))),
@@ -113,9 +120,17 @@ export const ATTACKS: readonly Attack[] = [
   operator('a bundle without its last byte', 'bad-bundle', cut((length) => length - 1)),
   operator('an upload that ends early', 'closed', uploads(put('Content-Length: 50000'), 'age-encryption.org/v1\n', { halfClose: true })),
   operator('says that 1 TB will come', 'too-large', uploads(put('Content-Length: 1000000000000'))),
+  operator('an upload of a byte a second', 'truncated', crawling),
   operator('an upload without a length', 'usage', uploads(put('Transfer-Encoding: chunked'), '5\r\nhello\r\n')),
   operator("another robot's bundle", 'wrong-robot', elsewhere(() => ({}))),
   operator("another robot's bundle, sealed anew", 'wrong-robot', elsewhere(({ robot }) => ({ sealedTo: robot.age }))),
+  operator('a payload changed after it was signed', 'bad-hash', faulty({ payload: (bytes) => flipped(Buffer.from(bytes), 20) })),
+  operator('a payload longer than the signed one', 'bad-bundle', faulty({ payload: (bytes) => Buffer.concat([bytes, Buffer.of(0)]) })),
+  operator('unsigned bytes before the release', 'bad-bundle', faulty({ content: (inner) => Buffer.concat([Buffer.alloc(512), inner]) })),
+  operator('unsigned bytes behind the payload', 'bad-bundle', faulty({ content: (inner) => Buffer.concat([inner, Buffer.alloc(512)]) })),
+  operator('bytes behind the encrypted ones', 'bad-bundle', faulty({ sealed: (bundle) => Buffer.concat([bundle, Buffer.of(0)]) })),
+  operator('a header of 500 recipients', 'too-large', faulty({ sealed: (bundle) => crowded(bundle, 500) })),
+  operator('a header of 1 MiB', 'too-large', faulty({ sealed: (bundle) => crowded(bundle, 10_000) })),
   operator('a bundle signed by a stranger', 'unknown-operator', faulty(signedBy('stranger'))),
   operator('a bundle signed by the observer', 'unknown-operator', faulty(signedBy('observer'))),
   operator('an unsigned bundle', 'unsigned', faulty({ sign: async () => '' })),
@@ -124,6 +139,7 @@ export const ATTACKS: readonly Attack[] = [
   operator('an older release of what runs', 'not-newer', older),
   operator('the bundle that runs, once more', 'already-installed', again),
   operator('a counter that locks out the next year', 'ahead-of-clock', faulty(() => ({ release: { counter: Date.now() + 2 * YEAR_MS } }))),
+  operator('the highest counter there is', 'ahead-of-clock', faulty({ release: { counter: Number.MAX_SAFE_INTEGER } })),
   operator('a release that has expired', 'expired', faulty({ release: { expires: '2020-01-01T00:00:00.000Z' } })),
   operator('a release for another architecture', 'wrong-arch', faulty({ release: { arch: ['mips'] } })),
   operator('a release for a newer Node', 'wrong-node', faulty({ release: { node: '>=99.0' } })),
@@ -134,9 +150,19 @@ export const ATTACKS: readonly Attack[] = [
   operator('a handle that the board has not', 'missing-handle', faulty({ manifest: { needs: { 'no-such-handle': 'output' } } })),
   operator('a handle as another kind', 'wrong-kind', otherKind),
   operator('a handle named ../../dev/mem', 'bad-bundle', faulty({ needs: '{"../../dev/mem":"output"}' })),
-  operator('a file named ../../program.mjs', 'bad-bundle', faulty({ tar: (tar) => renamed(tar, '../../program.mjs') })),
-  operator('a file named /etc/passwd', 'bad-bundle', faulty({ tar: (tar) => renamed(tar, '/etc/passwd') })),
-  operator('a link to /etc/shadow', 'bad-bundle', faulty({ tar: (tar) => renamed(tar, 'program.mjs', '/etc/shadow') })),
+  operator('a file named ../../program.mjs', 'bad-bundle', faulty({ tar: (tar) => renamed(tar, { name: '../../program.mjs' }) })),
+  operator('a file named /etc/passwd', 'bad-bundle', faulty({ tar: (tar) => renamed(tar, { name: '/etc/passwd' }) })),
+  operator('a link to /etc/shadow', 'bad-bundle', faulty({ tar: (tar) => renamed(tar, { type: '2', link: '/etc/shadow' }) })),
+  operator('a hard link to /etc/shadow', 'bad-bundle', faulty({ tar: (tar) => renamed(tar, { type: '1', link: '/etc/shadow' }) })),
+  operator('a device instead of a file', 'bad-bundle', faulty({ tar: (tar) => renamed(tar, { type: '3' }) })),
+  operator('a sparse file', 'bad-bundle', faulty({ tar: (tar) => renamed(tar, { type: 'S' }) })),
+  operator('a file that runs as its owner (4755)', 'bad-bundle', faulty({ tar: (tar) => renamed(tar, { mode: '4755' }) })),
+  operator('two files of one name', 'bad-bundle', faulty({ tar: (tar) => renamed(tar, { name: 'buildinfo.json' }, 1) })),
+  operator('two names that differ in case only', 'bad-bundle', faulty({ tar: (tar) => renamed(tar, { name: 'BuildInfo.json' }, 1) })),
+  operator('a file in the place of a signed one', 'bad-bundle', faulty({ tar: (tar) => renamed(tar, { name: 'a.sh' }) })),
+  operator('bytes behind the last file', 'bad-bundle', faulty({ tar: (tar) => Buffer.concat([tar, Buffer.alloc(512)]) })),
+  operator('a second gzip member', 'bad-bundle', faulty({ stream: (first) => Buffer.concat([first, gzip(Buffer.alloc(512))]) })),
+  operator('bytes behind the gzip member', 'bad-bundle', faulty({ stream: (first) => Buffer.concat([first, first.subarray(-8)]) })),
   operator('a payload with another hash', 'bad-hash', faulty({ release: { h1: `h1:${'A'.repeat(43)}=` } })),
   operator('a payload that unpacks to 32 MiB', 'too-large', bomb),
   operator('a slot named ../../etc', 'usage', uploads(put('Content-Length: 9', '..%2F..%2Fetc'))),
@@ -148,6 +174,11 @@ export const ATTACKS: readonly Attack[] = [
   operator('makes herself owner', 'role', orders(becomeOwner('operator'))),
   operator('lets a stranger in', 'role', orders(admits)),
   operator('keeps the owner out', 'role', orders(dismisses)),
+  operator("bars the owner's key for ever", 'role', orders(bars)),
+  operator('replaces the recovery key', 'role', orders(ownRecovery)),
+  operator("replaces the robot's keys", 'role', orders(() => ({ order: 'rotate-keys' }))),
+  operator("lets the owner's key sign for herself", 'usage', orders(lends(({ owner }) => owner.signer.publicKey, 1))),
+  operator('lets a stranger sign for 9 hours', 'usage', orders(lends(({ stranger }) => stranger.signer.publicKey, 9))),
   operator('an order of 64 KiB', 'too-large', (scene) => carriesOut(scene, { order: 'a'.repeat(64 * 1024), sig: '' })),
 
   forwarder("the owner's order, once more", 'stale-order', (scene) => carriesOut(scene, scene.observer.admission)),

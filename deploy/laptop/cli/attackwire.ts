@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { connectSession } from '../../shared/channel/connect.ts'
 import { challengeOf, Intake, TOKEN } from '../../shared/channel/handshake.ts'
 import type { SecureSocket } from '../../shared/channel/socket.ts'
+import { Mux } from '../../shared/channel/yamux.ts'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../shared/errors.ts'
 import { type ClientOptions, RobotClient } from '../client.ts'
 import { type Answer, STATUS_MS } from './truststate.ts'
@@ -105,6 +106,13 @@ export async function openSession(options: ClientOptions): Promise<SecureSocket>
   return socket
 }
 
+/** A stream in a session of its own, which ends with it. */
+export async function openStream(options: ClientOptions): Promise<Duplex> {
+  const session = await openSession(options)
+  const stream = new Mux({ session, initiator: true }).open()
+  return stream.on('error', () => {}).on('close', () => session.destroy())
+}
+
 /** The code with which `work` is refused; `accepted` when it is not. */
 export async function refusal(work: () => Promise<unknown>): Promise<Answer> {
   try {
@@ -119,6 +127,8 @@ export async function refusal(work: () => Promise<unknown>): Promise<Answer> {
 export interface SendOptions {
   /** End the sending side after these bytes. */
   halfClose?: boolean
+  /** After them a byte a second of these. */
+  thenBytewise?: Uint8Array
   /** More good answers than this mean that the attack got through. */
   served?: number
 }
@@ -127,12 +137,14 @@ export interface SendOptions {
 export async function sessionSends(
   options: ClientOptions,
   bytes: readonly (string | Uint8Array)[],
-  { halfClose = false, served = 0 }: SendOptions = {},
+  { halfClose = false, served = 0, thenBytewise }: SendOptions = {},
 ): Promise<Answer> {
-  const socket = await openSession(options)
+  const socket = await openStream(options)
   const heard = listen(socket)
   for (const part of bytes) socket.write(part)
   if (halfClose) socket.end()
+  let at = 0
+  const drip = thenBytewise && setInterval(() => socket.write(thenBytewise.subarray(at, ++at)), 1000)
   const coded = new Promise<'answered'>((resolve) => {
     socket.on('data', () => codeIn(heard()) !== undefined && resolve('answered'))
   })
@@ -144,6 +156,7 @@ export async function sessionSends(
     if (good.length > served) return 'accepted'
     return end === 'closed' ? 'closed' : 'left-open'
   } finally {
+    clearInterval(drip)
     socket.destroy()
   }
 }

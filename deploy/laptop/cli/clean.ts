@@ -1,6 +1,6 @@
 /**
  * Invariant: text from robots, programs and strangers moves no cursor, sets no title, hides nothing, and never begins a
- * new line of the output (test/cli/clean.test.ts). Only Term cleans text, where it writes to the terminal.
+ * new line of the output (test/deploy/laptop/cli/clean.test.ts). Only Term cleans text, where it writes to the terminal.
  *
  * Control codes: ECMA-48 (C0 and C1). Formatting that reorders or hides: Unicode's bidirectional controls (UAX 9), line
  * and paragraph separators, zero-width characters, and tags.

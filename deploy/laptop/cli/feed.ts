@@ -7,13 +7,13 @@ import type { PinChange, Receipt, StatusReport } from '../../shared/api.ts'
 import type { BoardReport } from '../../shared/board.ts'
 import { Refusal } from '../../shared/errors.ts'
 import type { RobotClient } from '../client.ts'
+import { pauseBefore } from '../following.ts'
 import type { App, Globals } from './app.ts'
 import { PinWatch } from './pinwatch.ts'
 import { connectTo, findRobot, type Target } from './robot.ts'
 import { describeFailure } from './term.ts'
 
 const STATUS_MS = 500
-const RECONNECT_MS = 1000
 const PATIENCE_MS = 3000
 /** How long changes of pins are kept: longer than the time that any strip shows. */
 const KEEP_MS = 30_000
@@ -83,15 +83,17 @@ export class Feed {
   async run(signal: AbortSignal): Promise<void> {
     const close = (): void => this.#client.close()
     signal.addEventListener('abort', close)
+    let attempt = 0
     try {
       while (!signal.aborted) {
         try {
           if (this.lost === null) await this.#follow(signal)
           else await this.#reconnect()
+          attempt = 0
         } catch (error) {
           if (signal.aborted) return
           this.#lose(error)
-          await sleep(RECONNECT_MS, undefined, { signal }).catch(() => {})
+          await sleep(pauseBefore(attempt++), undefined, { signal }).catch(() => {})
         }
       }
     } finally {

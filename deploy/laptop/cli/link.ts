@@ -5,12 +5,15 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Refusal } from '../../shared/errors.ts'
 import type { RobotClient } from '../client.ts'
+import { pauseBefore } from '../following.ts'
 import type { App, Globals } from './app.ts'
 import { connectTo, findRobot, type Target } from './robot.ts'
 import { describeFailure } from './term.ts'
 
-const RECONNECT_MS = 1000
 const PATIENCE_MS = 3000
+/** Attempts after which the robot is looked for at other addresses, too. */
+const SEARCH_FROM = 20
+const SEARCH_EVERY = 10
 
 export class Link {
   readonly #app: App
@@ -29,7 +32,12 @@ export class Link {
   /** Throws when the robot does not answer: a link only waits for a robot that has answered before. */
   static async open(app: App, globals: Globals): Promise<Link> {
     const robot = await findRobot(app.dir, globals.device)
-    return new Link(app, globals, robot, await connectTo(app, robot, globals.key))
+    return Link.of(app, globals, robot, await connectTo(app, robot, globals.key))
+  }
+
+  /** With a session that is open already. */
+  static of(app: App, globals: Globals, robot: Target, client: RobotClient): Link {
+    return new Link(app, globals, robot, client)
   }
 
   get robot(): Target {
@@ -62,10 +70,12 @@ export class Link {
     this.#client.close()
     term.event({ event: 'lost', robot: name, message })
     term.note(`${name} does not answer (${message}); waiting for it`)
-    while (!signal.aborted) {
+    for (let attempt = 0; !signal.aborted; attempt++) {
       try {
         const robot = await findRobot(this.#app.dir, name)
-        this.#client = await connectTo(this.#app, robot, this.#globals.key, PATIENCE_MS)
+        // A search takes more than a second, in which a robot that is back at its address is not noticed.
+        const search = attempt >= SEARCH_FROM && attempt % SEARCH_EVERY === 0
+        this.#client = await connectTo(this.#app, robot, this.#globals.key, PATIENCE_MS, search)
         const moved = robot.host !== this.#robot.host || robot.port !== this.#robot.port
         this.#robot = robot
         term.event({ event: 'back', robot: name, host: robot.host, port: robot.port })
@@ -73,11 +83,10 @@ export class Link {
         return
       } catch (error) {
         if (!(error instanceof Refusal)) throw error
-        await sleep(RECONNECT_MS, undefined, { signal }).catch(() => {})
+        await sleep(pauseBefore(attempt), undefined, { signal }).catch(() => {})
       }
     }
   }
 }
 
-/** Whether the error means that the robot does not answer, rather than that it refused. */
-export const isLost = (error: unknown): error is Refusal => error instanceof Refusal && error.code === 'unreachable'
+export { isLost } from '../following.ts'

@@ -1,6 +1,6 @@
 /** Prints log lines and the reasons of receipts, with control characters of programs made harmless. */
 import type { LogLine, Receipt } from '../../shared/api.ts'
-import type { Term } from './term.ts'
+import { formatMs, type Term } from './term.ts'
 
 /** `12:34:56.789 log   text`, with the slot where several are shown; times are the robot's, in the laptop's zone. */
 export function logLine(term: Term, line: LogLine, slots = false): void {
@@ -27,7 +27,9 @@ export function printable(text: string): string {
 }
 
 /** The reason of a receipt's outcome, with the program's own words. */
-export function reasonOf({ code, reason, said, failures = 0 }: Partial<Receipt>): string {
+export function reasonOf({ code, reason, said, failures = 0, checkMs }: Partial<Receipt>): string {
+  if (code === undefined && reason === undefined && checkMs !== undefined)
+    return `files checked in ${formatMs(checkMs)}`
   const parts = reason?.startsWith(code ?? ' ') ? [reason] : [code, reason]
   const why = `${parts.filter((part) => part !== undefined).join(': ')}${failures > 1 ? `, ${failures} times in a row` : ''}`
   return printable(said === undefined ? why : `${why}; the program said: ${JSON.stringify(said)}`)

@@ -1,27 +1,37 @@
 #!/usr/bin/env node
 /** The laptop's command line. It loads only what the given command needs: a push has 60 ms until its first byte. */
-import { readFileSync } from 'node:fs'
 import { Command, CommanderError, Option } from 'commander'
 import { Refusal } from '../../shared/errors.ts'
+import { configDir } from '../config.ts'
 import { type App, example, type Globals } from './app.ts'
 import { COMMANDS, GROUPS, isCommand } from './commands.ts'
-import { configDir } from './config.ts'
 import { EXIT, EXIT_MEANING, type ExitName, exitForCode, NEXT } from './exit.ts'
 import { wrap } from './layout.ts'
-import { PACKAGE } from './paths.ts'
 import { finish, Term } from './term.ts'
+import { installedVersion } from './version.ts'
 
 const VALUE_OPTIONS = ['-d', '--device', '--key']
 
-/** The first word that is neither an option nor the value of one. */
-function commandWord(args: readonly string[]): string | undefined {
+/** The words that are neither an option nor the value of a global one. */
+function wordsOf(args: readonly string[]): string[] {
+  const words: string[] = []
   for (let at = 0; at < args.length; at++) {
     const word = args[at] ?? ''
     if (VALUE_OPTIONS.includes(word)) at++
-    else if (!word.startsWith('-')) return word
-    else if (word === '--') return undefined
+    else if (!word.startsWith('-')) words.push(word)
+    else if (word === '--') break
   }
-  return undefined
+  return words
+}
+
+const commandWord = (args: readonly string[]): string | undefined => wordsOf(args)[0]
+
+/** The command whose help explains these arguments: `config set`; null: there is none. */
+function commandPath(args: readonly string[], command: Command | null): string | null {
+  if (command === null) return null
+  const [, second] = wordsOf(args)
+  const sub = command.commands.find((one) => one.name() === second)
+  return sub === undefined ? command.name() : `${command.name()} ${sub.name()}`
 }
 
 /** Turns `help push` into `push --help`. */
@@ -31,8 +41,8 @@ function withoutHelp(given: readonly string[]): string[] {
   return [...given.slice(0, at), ...given.slice(at + 1), '--help']
 }
 
-async function main(given: readonly string[]): Promise<number> {
-  const args = withoutHelp(given)
+async function main(typed: readonly string[]): Promise<number> {
+  const args = withoutHelp(typed)
   const before = args.includes('--') ? args.slice(0, args.indexOf('--')) : args
   const term = new Term({
     json: before.includes('--json'),
@@ -42,10 +52,11 @@ async function main(given: readonly string[]): Promise<number> {
   })
   const app: App = { term, env: process.env, dir: configDir(), commands: COMMANDS }
   let exit: number = EXIT.ok
+  let given: Command | null = null
   try {
     const program = makeProgram(app)
     const word = commandWord(args)
-    if (!isCommand(word)) program.version(version(), '-V, --version')
+    if (!isCommand(word)) program.version(installedVersion(), '-V, --version')
     if (word !== undefined && !isCommand(word)) {
       throw new Refusal('usage', `unknown command ${JSON.stringify(word)}`, nearestHint(word))
     }
@@ -54,6 +65,7 @@ async function main(given: readonly string[]): Promise<number> {
       const command = program.command(name).summary(entry.summary).description(entry.summary)
       command.helpGroup(GROUPS[entry.group])
       if (name !== word) continue
+      given = command
       const module = await entry.load()
       module.define(command, app, async (action) => {
         exit = await action()
@@ -68,7 +80,8 @@ async function main(given: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return EXIT.ok
     if (process.env.MEDULLA_DEBUG && error instanceof Error) term.note(error.stack ?? '')
-    term.failure(withNext(asRefusal(error, commandWord(args)), commandWord(args)))
+    const path = commandPath(args, given)
+    term.failure(withNext(asRefusal(error, path), path))
     return exitForCode(error instanceof Refusal ? error.code : error instanceof CommanderError ? 'usage' : 'internal')
   }
   return exit
@@ -81,7 +94,10 @@ function makeProgram(app: App): Command {
   const codes = (Object.keys(EXIT) as ExitName[]).flatMap((name) =>
     wrap(`  ${String(EXIT[name]).padEnd(4)} ${EXIT_MEANING[name]}`, HELP_WIDTH, '     '),
   )
-  const device = new Option('-d, --device <robot>', 'which robot: a name, HOST or HOST:PORT (default: `medulla use`)')
+  const device = new Option(
+    '-d, --device <robot>',
+    'which robot: a name, HOST or HOST:PORT (default: `medulla use`); for push and build also several',
+  ).argParser((name: string, before: string | undefined) => (before === undefined ? name : `${before},${name}`))
   return new Command('medulla')
     .description('Push robot programs over an encrypted session and swap them while they run.')
     .addOption(device.env('MEDULLA_DEVICE'))
@@ -103,16 +119,18 @@ function makeProgram(app: App): Command {
     )
 }
 
-function asRefusal(error: unknown, command: string | undefined): unknown {
+function asRefusal(error: unknown, path: string | null): unknown {
   if (!(error instanceof CommanderError)) return error
   const message = error.message.replace(/^error: /, '').replace(/\n\(Did you mean (.*)\?\)$/, '; did you mean $1?')
-  return new Refusal('usage', message, `medulla ${isCommand(command) ? `${command} ` : ''}--help`)
+  return new Refusal('usage', message, helpOf(path))
 }
 
+const helpOf = (path: string | null): string => `medulla ${path === null ? '' : `${path} `}--help`
+
 /** Adds a hint to a refusal that has none. */
-function withNext(error: unknown, command: string | undefined): unknown {
+function withNext(error: unknown, path: string | null): unknown {
   if (!(error instanceof Refusal) || error.hint !== undefined) return error
-  const next = error.code === 'usage' && isCommand(command) ? `medulla ${command} --help` : NEXT[error.code]
+  const next = error.code === 'usage' && path !== null ? helpOf(path) : NEXT[error.code]
   return next === undefined ? error : new Refusal(error.code, error.message, next, { cause: error })
 }
 
@@ -135,12 +153,6 @@ function distance(a: string, b: string): number {
     row = next
   }
   return row[b.length] ?? 0
-}
-
-function version(): string {
-  // from dist/deploy/laptop/cli
-  const text = readFileSync(PACKAGE, 'utf8')
-  return String((JSON.parse(text) as { version?: unknown }).version)
 }
 
 // commander would take the empty string for the name of a robot

@@ -1,6 +1,6 @@
 import { join, relative } from 'node:path'
 import type { Signer } from '../../shared/keys.ts'
-import { readSettings, writeSettings } from './config.ts'
+import { readSettings, writeSettings } from '../config.ts'
 
 /**
  * Makes a key without a passphrase in the config folder, and sets it as the key that signs. Throws `no-key` if there is one

@@ -6,8 +6,12 @@ import type { CounterRange } from '../../shared/api.ts'
 import type { TreeFile } from '../../shared/bundle/h1.ts'
 import type { Manifest } from '../../shared/bundle/manifest.ts'
 import { Refusal } from '../../shared/errors.ts'
+import type { Signer } from '../../shared/keys.ts'
+import type { Builder } from '../build.ts'
+import type { ReadBuildInfo } from '../buildinfo.ts'
+import { keyPath, signer } from '../config.ts'
+import type { RebuildOptions } from '../provenance/rebuild.ts'
 import type { App } from './app.ts'
-import { keyPath, signer } from './config.ts'
 import type { Target } from './robot.ts'
 
 export interface Bundle {
@@ -52,6 +56,10 @@ export interface BuildOptions {
   range?: ((program: string) => Promise<CounterRange>) | undefined
   /** The program whose state this one takes over; replaces `takesStateOf` of package.json. */
   stateOf?: string | undefined
+  /** Age recipients that may open the bundle, besides the robots. */
+  readers?: readonly string[]
+  /** Signs instead of the user's own key; asked for each build. */
+  signer?: (() => Promise<Signer>) | undefined
   /** Without `range`: the counter must be above this one. */
   above?: number | undefined
 }
@@ -93,13 +101,13 @@ export async function openWorkshop(
     import('../build.ts'),
     import('../../shared/bundle/release.ts'),
   ])
-  const signing = signer(keyPath(app.dir, options.key, app.env))
-  signing.catch(() => {}) // awaited in build(): an error of the build is reported before an error of the key
+  const loading = options.signer === undefined ? signer(keyPath(app.dir, options.key, app.env)) : null
+  loading?.catch(() => {}) // awaited in build(): an error of the build is reported before an error of the key
+  const signing = (): Promise<Signer> => loading ?? (options.signer as () => Promise<Signer>)()
   const builder = new Builder(path, {
     ...library(),
     ...(options.stateOf === undefined ? {} : { takesStateOf: options.stateOf }),
   })
-  const recipients = robots.map(({ name, card }) => ({ id: card.id, age: ageOf(name, card.age) }))
   const unasked = { least: (options.above ?? 0) + 1, most: Number.MAX_SAFE_INTEGER, now: 0 }
   return {
     async build() {
@@ -112,9 +120,11 @@ export async function openWorkshop(
       if (range !== undefined) noteClocks(app, range)
       const counter = nextCounter(Date.now(), range ?? unasked)
       const { bytes, release, digest, h1 } = await makeBundle(files, manifest, {
-        signer: await signing,
-        robots: recipients,
+        signer: await signing(),
+        // read now: the session may have brought a certificate with new keys
+        robots: robots.map(({ name, card }) => ({ id: card.id, age: ageOf(name, card.age) })),
         counter,
+        ...(options.readers === undefined ? {} : { readers: options.readers }),
         ...(options.slot === undefined ? {} : { slot: options.slot }),
         ...(options.expires === undefined ? {} : { expires: options.expires }),
       })
@@ -138,11 +148,58 @@ function noteClocks({ term }: App, { now, synchronised }: CounterRange): void {
   term.note(`${robot} is ${how} this computer's; on the one that is wrong: sudo timedatectl set-ntp true`)
 }
 
+/** Signs the runtime of the package at `path`, and seals it to the robot. */
+export async function buildRuntime(
+  app: App,
+  path: string,
+  robot: Target,
+  { key, range: ask }: { key: string | undefined; range: () => Promise<CounterRange> },
+): Promise<Built> {
+  const [{ readRuntime }, { makeBundle }, { nextCounter }] = await Promise.all([
+    import('../runtimepackage.ts'),
+    import('../build.ts'),
+    import('../../shared/bundle/release.ts'),
+  ])
+  app.term.progress(`packing ${path}`)
+  const [{ files, node, ...about }, range] = await Promise.all([readRuntime(path), ask()])
+  noteClocks(app, range)
+  const { bytes, digest, h1 } = await makeBundle(files, about, {
+    kind: 'runtime',
+    signer: await signer(keyPath(app.dir, key, app.env)),
+    robots: [{ id: robot.card.id, age: ageOf(robot.name, robot.card.age) }],
+    counter: nextCounter(Date.now(), range),
+    node,
+  })
+  return { bytes, built: { ...about, digest, h1 } }
+}
+
 /** Builds a program without signing or sealing it. */
 export async function buildFiles(app: App, path: string): Promise<{ files: TreeFile[]; manifest: Manifest }> {
   const { buildProgram } = await import('../build.ts')
   app.term.progress(`building ${basename(path) || path}`)
   return buildProgram(path, library())
+}
+
+/** Compares the installed modules of a program with its medulla.sum. */
+export async function verifyFolder(app: App, path: string): Promise<Awaited<ReturnType<Builder['verify']>>> {
+  const { Builder } = await import('../build.ts')
+  app.term.progress(`checking the modules of ${basename(path) || path}`)
+  const builder = new Builder(path, library())
+  try {
+    return await builder.verify()
+  } finally {
+    await builder.close()
+  }
+}
+
+/** Builds a program again from the source that its bundle names. */
+export async function rebuildFiles(
+  app: App,
+  info: ReadBuildInfo,
+  options: Pick<RebuildOptions, 'source' | 'takesStateOf'>,
+): Promise<{ files: TreeFile[]; manifest: Manifest }> {
+  const { rebuild } = await import('../provenance/rebuild.ts')
+  return rebuild(info, { ...library(), ...options, progress: (text) => app.term.progress(text) })
 }
 
 /** The files of this installation that programs import as `medulla` and `medulla/drivers`. */

@@ -5,6 +5,7 @@ import { Refusal } from '../../shared/errors.ts'
 import { NAME_PATTERN } from '../../shared/names.ts'
 import type { RobotClient } from '../client.ts'
 import type { App, Globals } from './app.ts'
+import { readBuilds } from './builds.ts'
 import { interruptible } from './interrupt.ts'
 import { type Bundle, buildBundle, isBundle, readBundle } from './program.ts'
 import { connectTo, findRobot, type Target } from './robot.ts'
@@ -17,6 +18,8 @@ export interface PushOptions {
   retry?: true
   stateOf?: string
   detach?: true
+  /** Files with the statements of builders. */
+  builds?: string[]
   types?: string
 }
 
@@ -56,6 +59,7 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
       'push the folder of the program',
     )
   }
+  const builds = await readBuilds(options.builds)
   const robot = await findRobot(app.dir, globals.device)
   const checking = ready || types === 'off' ? null : TypeCheck.start(path)
   if (types === 'error') await checking?.refuse()
@@ -74,6 +78,7 @@ export async function pushPath(app: App, path: string, options: PushOptions, glo
       if (bundle.built !== undefined) app.term.event({ event: 'built', ...bundle.built, bytes: bundle.bytes.length })
       const opened = await connecting
       client = opened
+      for (const build of builds) await opened.addBuild(build)
       const before = (await running)?.slots.find((each) => each.slot === slot)
       const sameVersion =
         bundle.built !== undefined &&

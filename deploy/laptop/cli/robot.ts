@@ -1,141 +1,21 @@
-/**
- * Finds robots by name or address, and connects to them. Invariant: a session is only opened with a robot whose card this
- * laptop has stored; an address alone is never trusted (test/endpoint/endpoint.test.ts). Every push loads this file before its
- * first byte, so it imports little.
- */
+/** Connects a command to its robot, and makes its hints name that robot. */
 
-import { createHash } from 'node:crypto'
-import { isIPv6 } from 'node:net'
-import { DEFAULT_PORT } from '../../shared/api.ts'
-import type { Certificate } from '../../shared/cert.ts'
+import type { SignedCertificate } from '../../shared/cert.ts'
 import { Refusal } from '../../shared/errors.ts'
-import { type ClientOptions, greet, RobotClient } from '../client.ts'
+import { RobotClient } from '../client.ts'
+import { type Robots, readRobots } from '../config.ts'
+import { clientOptions, findRobot, type Target } from '../target.ts'
 import type { App, Globals } from './app.ts'
-import { shellWord } from './clean.ts'
-import { type KnownRobot, keyPath, operator, type Robots, readRobots, signer } from './config.ts'
 
-export interface Target {
-  name: string
-  host: string
-  port: number
-  card: Certificate & { id: string }
-}
-
-/** `host`, `host:port`, an IPv6 address, also with a zone (`fe80::1%usb0`), or `[v6]:port`. */
-export function parseAddress(text: string): { host: string; port: number } {
-  if (isIPv6(text)) return { host: text, port: DEFAULT_PORT }
-  const match = /^(?:\[([^\]]+)\]|([^\s:/@[\]]+))(?::(\d{1,5}))?$/.exec(text)
-  const [, inner, plain, digits] = match ?? []
-  const host = inner !== undefined && isIPv6(inner) ? inner : plain
-  const port = digits === undefined ? DEFAULT_PORT : Number(digits)
-  if (host === undefined || port < 1 || port > 65535) {
-    throw new Refusal('usage', `expected HOST or HOST:PORT, got ${JSON.stringify(text)}`, addressHint(text))
-  }
-  return { host, port }
-}
-
-/** The hint names the host of an ssh target (`pi@arm.local`) or of a URL, which people often give. */
-function addressHint(text: string): string {
-  const host = /^(?:[a-z]+:\/\/)?(?:[^@/]*@)?([^/@\s]+)/i.exec(text)?.[1] ?? ''
-  return host !== '' && host !== text && !host.startsWith('[') ? `write ${host}` : 'like arm.local, 192.168.1.20:7171 or [fe80::1%usb0]:7171' // biome-ignore format: one statement
-}
-
-export function formatAddress(host: string, port: number): string {
-  return `${host.includes(':') ? `[${host}]` : host}:${port}`
-}
-
-function target(name: string, robot: KnownRobot, address = robot.address): Target {
-  return { name, ...parseAddress(address), card: readCard(name, robot) }
-}
-
-/**
- * Does not verify the card's signature: `trust` or `sim` did so when they stored it, and each push would take 3 ms longer. A
- * person who can change robots.json could just as well run `medulla trust`.
- */
-function readCard(name: string, robot: KnownRobot): Certificate & { id: string } {
-  let card: Partial<Certificate> | undefined
-  try {
-    card = JSON.parse(robot.card.cert) as Partial<Certificate>
-  } catch {
-    // not JSON: refused below
-  }
-  const id = idOf(card ?? {})
-  if (card?.subject !== 'robot' || id === null) {
-    throw new Refusal(
-      'unknown-robot',
-      `the card of ${name} is damaged`,
-      `medulla trust ${name} ${robot.address} --card robot.json --replace`,
-    )
-  }
-  return { ...(card as Certificate), id }
-}
-
-/** The fingerprint of the key that a card names; null when there is no such key in it. */
-export function idOf({ key }: Partial<Certificate>): string | null {
-  const blob = /^ssh-ed25519 ([A-Za-z0-9+/]{68})$/.exec(key ?? '')?.[1]
-  if (blob === undefined) return null
-  return `SHA256:${createHash('sha256').update(Buffer.from(blob, 'base64')).digest('base64').replace('=', '')}`
-}
-
-/** The robot of `-d`; without `-d` the default robot, or the only one that this laptop knows. */
-export async function findRobot(dir: string, device: string | undefined): Promise<Target> {
-  const known = readRobots(dir)
-  if (device === undefined) return onlyRobot(known)
-  const named = known.robots[device]
-  if (named !== undefined) return target(device, named)
-  if (!/[.:]/.test(device) && device !== 'localhost') throw unknown(device, known)
-  return atAddress(known, device)
-}
-
-function onlyRobot(known: Robots): Target {
-  const names = Object.keys(known.robots)
-  const name = known.default ?? (names.length === 1 ? names[0] : undefined)
-  const robot = name === undefined ? undefined : known.robots[name]
-  if (name !== undefined && robot !== undefined) return target(name, robot)
-  if (names.length === 0) {
-    throw new Refusal(
-      'unknown-robot',
-      'this laptop knows no robot yet',
-      'medulla sim, or for a real robot: medulla trust --help',
-    )
-  }
-  throw new Refusal(
-    'usage',
-    `which robot? known: ${names.join(', ')}`,
-    `medulla use ${names[0]}, or add -d ${names[0]}`,
-  )
-}
-
-/** Throws `unknown-robot`. */
-export function checkKnown(known: Robots, name: string): KnownRobot {
-  const robot = known.robots[name]
-  if (robot !== undefined) return robot
-  const list = Object.keys(known.robots).join(', ') || 'none'
-  throw new Refusal('unknown-robot', `no robot is called ${JSON.stringify(name)}; known: ${list}`, 'medulla robots')
-}
-
-async function atAddress(known: Robots, device: string): Promise<Target> {
-  const { host, port } = parseAddress(device)
-  const address = formatAddress(host, port)
-  const [listed, ...more] = Object.entries(known.robots).filter(([, robot]) => robot.address === address)
-  if (listed !== undefined && more.length === 0) return target(listed[0], listed[1])
-  // No robot is stored with this address, or several are: the greeting says which card to use, and the handshake proves it.
-  const greeting = await greet(host, port)
-  const match = Object.entries(known.robots).find(([name, robot]) => readCard(name, robot).id === greeting.id)
-  if (match !== undefined) return target(match[0], match[1], address)
-  throw new Refusal(
-    'unknown-robot',
-    `the robot at ${address} calls itself ${JSON.stringify(greeting.name)} (${greeting.id}); this laptop has no card of it`,
-    `medulla trust ${greeting.name} ${address} --card robot.json`,
-  )
-}
-
-function unknown(device: string, known: Robots): Refusal {
-  const names = Object.keys(known.robots)
-  const list = names.length === 0 ? 'this laptop knows none yet' : `known: ${names.join(', ')}`
-  const hint = device === 'sim' ? 'medulla sim' : `medulla trust ${shellWord(device)} ADDRESS --card robot.json`
-  return new Refusal('unknown-robot', `no robot is called ${JSON.stringify(device)}; ${list}`, hint)
-}
+export {
+  checkKnown,
+  clientOptions,
+  findRobot,
+  formatAddress,
+  idOf,
+  parseAddress,
+  type Target,
+} from '../target.ts'
 
 /** The robot that a command without -d reaches; null: such a command is refused with "which robot?". */
 export function impliedRobot(known: Robots, env: App['env']): string | null {
@@ -143,23 +23,36 @@ export function impliedRobot(known: Robots, env: App['env']): string | null {
   return env.MEDULLA_DEVICE || known.default || (names.length === 1 ? names[0] : undefined) || null
 }
 
+/**
+ * Opens a session with the robot. With `search`, a robot that is not at its stored address is looked for on the network, and its new
+ * address is stored.
+ */
 export async function connectTo(
   app: App,
   robot: Target,
   key: string | undefined,
   timeoutMs?: number,
+  search = true,
 ): Promise<RobotClient> {
   app.term.aim(impliedRobot(readRobots(app.dir), app.env) === robot.name ? null : robot.name)
-  const options = await clientOptions(app, robot, key)
-  return RobotClient.connect({ ...options, ...(timeoutMs === undefined ? {} : { timeoutMs }) })
-}
-
-/** Options for sessions with the operator's own key. */
-export async function clientOptions(app: App, robot: Target, key: string | undefined): Promise<ClientOptions> {
-  const path = keyPath(app.dir, key, app.env)
-  const { noiseSecret, card } = await operator(app.dir, path)
-  const { host, port } = robot
-  return { host, port, noiseSecret, cert: card, robot: robot.card, signer: () => signer(path) }
+  const { renewed, ...own } = await clientOptions(app, robot, key)
+  const options = {
+    ...own,
+    renewed: async (card: SignedCertificate) => {
+      await renewed?.(card)
+      app.term.note(`${robot.name} has new keys, signed by the identity that this laptop knows`)
+    },
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+  }
+  try {
+    return await RobotClient.connect(options)
+  } catch (error) {
+    // Loaded only now: a robot that is where it was is reached without it.
+    if (!search || !(error instanceof Refusal)) throw error
+    const { connectElsewhere, maySearch } = await import('./elsewhere.ts')
+    if (!maySearch(app, robot, error)) throw error
+    return connectElsewhere(app, robot, options, error)
+  }
 }
 
 /** Finds the robot, connects, runs `work`, and closes the session also after an error. */

@@ -1,6 +1,6 @@
 /**
  * Watches the files of a program for `medulla watch`. Invariant: no save is lost: the files that are saved while nobody waits
- * in next() are returned by its next call, all together (test/cli/watch.test.ts).
+ * in next() are returned by its next call, all together (test/deploy/laptop/cli/watch.test.ts).
  */
 import { statSync } from 'node:fs'
 import { basename, dirname, sep } from 'node:path'

@@ -1,5 +1,6 @@
 /**
- * Full-screen views. Invariant: however a view ends, the terminal is then as it was before (test/cli/screens.test.ts).
+ * Full-screen views. Invariant: however a view ends, the terminal is then as it was before
+ * (test/deploy/laptop/cli/screens.test.ts).
  *
  * A frame writes only the lines that changed, in one piece (xterm's synchronized output, mode 2026, if the terminal has it):
  * nothing flickers, and a slow connection has little to carry.

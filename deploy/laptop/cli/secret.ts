@@ -1,6 +1,6 @@
 /**
  * Reads a secret value: typed without echo, or from a pipe. Invariant: no message contains a part of the value
- * (test/cli/configvalues.test.ts).
+ * (test/deploy/laptop/cli/configvalues.test.ts).
  */
 import { LIMITS } from '../../shared/bundle/limits.ts'
 import { Refusal } from '../../shared/errors.ts'

@@ -6,8 +6,8 @@ import type { ChildProcess } from 'node:child_process'
 import { createServer } from 'node:net'
 import { createInterface } from 'node:readline'
 import { Refusal } from '../../shared/errors.ts'
+import { keyPath } from '../config.ts'
 import type { App } from './app.ts'
-import { keyPath } from './config.ts'
 import { makeKey } from './makekey.ts'
 import { connectTo, findRobot } from './robot.ts'
 import { templateFor } from './templates.ts'
@@ -44,7 +44,13 @@ export function sentences(term: Term, { stderr }: ChildProcess): void {
 
 function sentence(line: string): string {
   try {
-    const { level, name, msg } = JSON.parse(line) as { level?: number; name?: string; msg?: string }
+    const { level, name, operator, msg } = JSON.parse(line) as Record<
+      'name' | 'operator' | 'msg',
+      string | undefined
+    > & {
+      level?: number
+    }
+    if (name === 'endpoint' && msg === 'session') return `network: ${operator} has connected`
     if (typeof msg === 'string') return `${LEVELS[level ?? 30] ?? ''}${name === 'endpoint' ? 'network: ' : ''}${msg}`
   } catch {
     // not a line of the log: shown unchanged

@@ -51,11 +51,37 @@ function headLines({ report, lost, now }: StatusScene, paint: Paint): string[] {
   if (report.estop !== null) {
     lines.push(paint('red', `EMERGENCY STOP since ${clock(report.estop.since)}, by ${report.estop.reason}`))
   }
+  if (report.pairing !== undefined) lines.push(paint('yellow', pairingText(report.pairing)))
+  for (const alarm of alarmTexts(report)) lines.push(paint('red', alarm))
   if (lost !== null) {
     const seconds = Math.max(0, Math.round((now - lost.since) / 1000))
     lines.push(paint('red', `no answer for ${seconds} s, this is the last report: ${printable(lost.message)}`))
   }
   return lines
+}
+
+/** `pairing window open until …` */
+export function pairingText({ until, tries }: NonNullable<StatusReport['pairing']>): string {
+  return `pairing window open until ${printable(until)}, for ${tries} tries: whoever types its code becomes an operator`
+}
+
+/**
+ * What the robot found changed on its disk, and did not start: records, the runtime that was pushed last, releases of slots
+ * (HANDOVER 9.13).
+ */
+export function alarmTexts({ alarms = [], runtime, slots }: StatusReport): string[] {
+  const [undone] = runtime?.failed ?? []
+  return [
+    ...alarms,
+    // It was undone when the present one was chosen: since then, no other runtime was pushed.
+    ...(undone !== undefined && undone.time === runtime?.since ? [`runtime ${undone.version}: ${undone.reason}`] : []),
+    ...slots.flatMap(({ slot, alarm }) => (alarm === undefined ? [] : [`slot ${slot}: ${alarm}`])),
+  ].map(alarmText)
+}
+
+/** With the first digits of each hash: the receipt of the start has all of them. */
+export function alarmText(text: string): string {
+  return `ALARM: ${printable(text.replace(/\b([0-9a-f]{12})[0-9a-f]{52}\b/g, '$1…'))}`
 }
 
 /** How programs are fenced, limited and confined, in one line. */

@@ -71,6 +71,8 @@ export async function makeProgram(folder: string, name: string, from: Template):
 async function filesOf({ folder, board }: Template, name: string): Promise<Record<string, string>> {
   const files: Record<string, string> = { 'board.json': await readFile(join(ROBOTS, board), 'utf8') }
   for (const file of await readdir(join(ROBOTS, folder))) {
+    // A new program records its own modules (BUNDLE 15).
+    if (file === 'medulla.sum') continue
     const path = join(ROBOTS, folder, file)
     if (!(await stat(path)).isFile()) continue
     const text = await readFile(path, 'utf8')

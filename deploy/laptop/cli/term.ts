@@ -1,6 +1,6 @@
 /**
  * The terminal. Invariant: no other file of deploy/ prints; data goes to stdout and everything else to stderr; with `--json`
- * stdout is only NDJSON (test/cli/term.test.ts).
+ * stdout is only NDJSON (test/deploy/laptop/cli/term.test.ts).
  */
 import { DEFAULT_SLOT, type PhaseTime } from '../../shared/api.ts'
 import { Refusal } from '../../shared/errors.ts'

@@ -1,6 +1,6 @@
 /**
  * The state of a robot that no attack may change, and the verdict on an attack. Invariant: an attack counts as refused only if
- * the robot gave the expected answer and this state did not change (test/cli/attack.test.ts).
+ * the robot gave the expected answer and this state did not change (test/deploy/laptop/cli/attack.test.ts).
  */
 import type { Receipt, SignedReceipt, StatusReport } from '../../shared/api.ts'
 import { Refusal, type RefusalCode } from '../../shared/errors.ts'

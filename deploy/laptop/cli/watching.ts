@@ -1,11 +1,12 @@
 /**
  * The loop of `medulla watch`: build, push, wait for a save. One push runs at a time, and each save prints one line. Saves during
- * a push, during a hold, or while the robot does not answer are pushed afterwards (test/cli/watch.test.ts).
+ * a push, during a hold, or while the robot does not answer are pushed afterwards (test/deploy/laptop/cli/watch.test.ts).
  */
 import { relative } from 'node:path'
 import type { LogLine, Phase } from '../../shared/api.ts'
 import { Refusal } from '../../shared/errors.ts'
 import type { App } from './app.ts'
+import type { Delegation } from './delegation.ts'
 import { exitForOutcome } from './exit.ts'
 import { followLogs } from './followlogs.ts'
 import { isLost, type Link } from './link.ts'
@@ -25,6 +26,8 @@ export interface WatchParts {
   types: Types
   workshop: Workshop
   saves: Saves
+  /** Null: the user's key signs each release. */
+  delegation: Delegation | null
 }
 
 interface Save {
@@ -174,6 +177,8 @@ export class Watching {
   #refused({ files, buildMs }: Save, refusal: Refusal): void {
     const { term } = this.#parts.app
     const { code, message } = refusal
+    // The next save delegates again: a robot that was started again knows no delegation.
+    if (code === 'unknown-operator') this.#parts.delegation?.forget()
     term.event({ event: 'save', files, buildMs, outcome: 'refused', code, message })
     const why = code === 'build-failed' ? 'not built' : code
     term.line(`${term.paint('bold', nameOf(files))}: ${term.paint('red', why)}; ${this.#stillRunning()}`)

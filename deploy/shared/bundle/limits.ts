@@ -15,6 +15,8 @@ export const LIMITS = {
   certificate: 8 * 1024,
   /** the text of an order: it may set all parameters of a program */
   order: 16 * 1024,
+  /** the statement of a builder */
+  buildStatement: 1024,
   files: 1024,
   /** bytes of a file name in a tar */
   name: 100,

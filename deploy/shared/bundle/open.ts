@@ -8,7 +8,7 @@ import { checkPayload } from './payload.ts'
 import { parseRelease, type Release, releaseDigest } from './release.ts'
 import { verify } from './sshsig.ts'
 
-export interface Opened {
+export interface OpenedBundle {
   release: Release
   releaseBytes: Uint8Array
   /** armored, unchanged */
@@ -21,7 +21,7 @@ export interface Opened {
 }
 
 /** `operators` are the public key lines of the operators who may sign. */
-export async function openInner(innerBytes: Uint8Array, operators: ReadonlySet<string>): Promise<Opened> {
+export async function openInner(innerBytes: Uint8Array, operators: ReadonlySet<string>): Promise<OpenedBundle> {
   const inner = await parseInner(innerBytes)
   // the signature is verified before a byte of the release is interpreted (BUNDLE 9.4)
   const { publicKey, fingerprint } = verify(inner.signature, 'release@medulla', inner.release)

@@ -1,6 +1,6 @@
 /**
  * Packs and unpacks payloads (BUNDLE 5). Invariant: nothing is unpacked before the hash of the compressed bytes is the signed one,
- * and never more than the signed length (test/bundle/payload.test.ts).
+ * and never more than the signed length (test/deploy/shared/bundle/payload.test.ts).
  */
 import { createHash } from 'node:crypto'
 import { promisify } from 'node:util'

@@ -47,17 +47,56 @@ export function highestCounter({ floor, now }: Pick<RobotFacts, 'floor' | 'now'>
 /** Null: the release may be installed. Before unpacking there is no manifest, and hardware and wire are not checked. */
 export function decide(release: Release, digest: string, manifest: Manifest | null, facts: RobotFacts): Refusal | null {
   return (
-    forThisRobot(release, facts) ?? history(release, digest, facts) ?? (manifest && hardware(release, manifest, facts))
+    forThisRobot(release, facts) ??
+    history(release, digest, facts, {
+      running: `${release.program} ${release.version} is what slot ${facts.slot} runs`,
+      older:
+        `push its source: medulla push FOLDER; or build it again: medulla build FOLDER --above ${facts.floor}; ` +
+        'or go back: medulla rollback',
+      newer: 'medulla push FOLDER',
+    }) ??
+    (manifest && hardware(release, manifest, facts))
   )
 }
 
-function forThisRobot(release: Release, facts: RobotFacts): Refusal | null {
-  // the signature covers the recipients, so a robot cannot forward its bundle to another robot (BUNDLE 10.1)
-  if (!release.recipients.includes(facts.robot)) {
-    return new Refusal('wrong-robot', `release is for ${release.recipients.join(', ')}, this robot is ${facts.robot}`)
+/** Facts about a robot whose runtime is to be replaced; `committed` is the release that its runtime comes from. */
+export type RuntimeFacts = Pick<
+  RobotFacts,
+  'robot' | 'arch' | 'node' | 'now' | 'clockSynced' | 'floor' | 'committed' | 'tried' | 'retry'
+>
+
+/** As {@link decide}, for a release that replaces the runtime (BUNDLE 14.4). */
+export function decideRuntime(release: Release, digest: string, facts: RuntimeFacts): Refusal | null {
+  const name = `${release.program} ${release.version}`
+  if (release.kind !== 'runtime') {
+    const hint = 'a program goes into a slot: medulla push'
+    return addressed(release, facts) ?? new Refusal('wrong-slot', `${name} is a ${release.kind}, and no runtime`, hint)
   }
+  return (
+    addressed(release, facts) ??
+    platform(release, facts) ??
+    history(release, digest, facts, {
+      running: `${name} is the runtime of this robot`,
+      older: 'push the package again, not a bundle file: medulla runtime push; or go back: medulla runtime rollback',
+      newer: 'medulla runtime push',
+    })
+  )
+}
+
+function addressed({ recipients }: Release, { robot }: Pick<RobotFacts, 'robot'>): Refusal | null {
+  // the signature covers the recipients, so a robot cannot forward its bundle to another robot (BUNDLE 10.1)
+  if (recipients.includes(robot)) return null
+  return new Refusal('wrong-robot', `release is for ${recipients.join(', ')}, this robot is ${robot}`)
+}
+
+function forThisRobot(release: Release, facts: RobotFacts): Refusal | null {
+  const stranger = addressed(release, facts)
+  if (stranger !== null) return stranger
   // slots run programs only, and a release may be bound to one slot (BUNDLE 10.2)
-  if (release.kind !== 'program') return new Refusal('wrong-slot', `a ${release.kind} release does not go into a slot`)
+  if (release.kind !== 'program') {
+    const hint = 'it replaces the runtime itself: medulla runtime push FILE'
+    return new Refusal('wrong-slot', `a ${release.kind} release does not go into a slot`, hint)
+  }
   if (release.slot !== null && release.slot !== facts.slot) {
     return new Refusal(
       'wrong-slot',
@@ -94,17 +133,23 @@ function platform({ arch, node }: Pick<Release, 'arch' | 'node'>, facts: Pick<Ro
   return null
 }
 
-function history(release: Release, digest: string, facts: RobotFacts): Refusal | null {
+/** What to say of a release that runs already, and what to type when its counter is too low or too high. */
+interface Words {
+  running: string
+  older: string
+  newer: string
+}
+
+function history(release: Release, digest: string, facts: RuntimeFacts, words: Words): Refusal | null {
   const name = `${release.program} ${release.version}`
   // before the counter check, which would call the running release `not-newer`: its counter is the floor (BUNDLE 10.5)
-  if (facts.committed === digest) return new Refusal('already-installed', `${name} is what slot ${facts.slot} runs`)
+  if (facts.committed === digest) return new Refusal('already-installed', words.running)
   // an old release must not come back by a push (BUNDLE 10.6)
   if (release.counter <= facts.floor) {
     return new Refusal(
       'not-newer',
       `${name} has counter ${dated(release.counter)}, this robot has committed ${dated(facts.floor)}`,
-      `push its source: medulla push FOLDER; or build it again: medulla build FOLDER --above ${facts.floor}; ` +
-        'or go back: medulla rollback',
+      words.older,
     )
   }
   // a release that failed once must be asked for explicitly (BUNDLE 10.7)
@@ -119,11 +164,16 @@ function history(release: Release, digest: string, facts: RobotFacts): Refusal |
       'build the program again and push the new bundle',
     )
   }
-  return ahead(release, name, facts)
+  return ahead(release, name, facts, words.newer)
 }
 
 /** A counter far ahead of the time would lock out every later bundle from a computer with a right clock (BUNDLE 10.9). */
-function ahead({ counter }: Release, name: string, { floor, now, clockSynced }: RobotFacts): Refusal | null {
+function ahead(
+  { counter }: Release,
+  name: string,
+  { floor, now, clockSynced }: RuntimeFacts,
+  push: string,
+): Refusal | null {
   if (counter <= highestCounter({ floor, now })) return null
   const floored = floor + AHEAD_OF_FLOOR_MS > now + AHEAD_OF_CLOCK_MS
   const clock = `this robot's clock (${timeOf(now)}${clockSynced ? '' : ', not synchronised'})`
@@ -134,7 +184,7 @@ function ahead({ counter }: Release, name: string, { floor, now, clockSynced }: 
   return new Refusal(
     'ahead-of-clock',
     `${name} has counter ${dated(counter)}, ${limit}`,
-    `set the clock of ${whose} with: sudo timedatectl set-ntp true; or push its source: medulla push FOLDER`,
+    `set the clock of ${whose} with: sudo timedatectl set-ntp true; or push its source: ${push}`,
   )
 }
 

@@ -134,12 +134,12 @@ function malformed(line: string): never {
   throw new Refusal('bad-bundle', 'bundle: malformed age header')
 }
 
-/** The content, if `identity` (`AGE-SECRET-KEY-1…`) is a recipient. Takes long and blocks: call it in a worker. */
-export async function openSealed(bytes: Uint8Array, identity: string): Promise<Uint8Array> {
+/** The content, if one of `identities` (`AGE-SECRET-KEY-1…`) is a recipient. Takes long and blocks: call it in a worker. */
+export async function openSealed(bytes: Uint8Array, identities: string | readonly string[]): Promise<Uint8Array> {
   if (bytes.length > LIMITS.bundle)
     throw new Refusal('too-large', `bundle: ${bytes.length} bytes, at most ${LIMITS.bundle}`)
   if (checkHeader(bytes) === 'need-more') throw new Refusal('truncated', 'bundle: ends within its age header')
-  const decrypter = await newDecrypter(identity)
+  const decrypter = await newDecrypter([identities].flat())
   try {
     return await decrypter.decrypt(bytes)
   } catch (cause) {
@@ -152,11 +152,11 @@ export async function openSealed(bytes: Uint8Array, identity: string): Promise<U
   }
 }
 
-async function newDecrypter(identity: string): Promise<Decrypter> {
+async function newDecrypter(identities: readonly string[]): Promise<Decrypter> {
   const age = await import('age-encryption')
   const decrypter = new age.Decrypter()
   try {
-    decrypter.addIdentity(identity.trim())
+    for (const identity of identities) decrypter.addIdentity(identity.trim())
     return decrypter
   } catch {
     // without the cause, whose message contains the secret

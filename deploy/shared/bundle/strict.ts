@@ -1,4 +1,4 @@
-/** Strict JSON. Invariant: every other parser reads an accepted text in the same way (test/bundle/formats.test.ts). */
+/** Strict JSON. Invariant: every other parser reads an accepted text in the same way (test/deploy/shared/bundle/formats.test.ts). */
 import { Refusal, type RefusalCode } from '../errors.ts'
 import { LIMITS } from './limits.ts'
 

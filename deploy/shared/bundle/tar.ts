@@ -1,6 +1,6 @@
 /**
  * Reads and writes tars. Invariant: a list of files has exactly one tar that is accepted, the one that writeTar() makes
- * (BUNDLE 5.1; test/bundle/payload.test.ts).
+ * (BUNDLE 5.1; test/deploy/shared/bundle/payload.test.ts).
  */
 import { Refusal } from '../errors.ts'
 import type { TreeFile } from './h1.ts'

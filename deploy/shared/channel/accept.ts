@@ -1,13 +1,15 @@
 /**
  * The robot's side of the handshake. Invariant: a session only exists after a frame of the initiator was opened with the keys
- * of this handshake, and every refusal looks the same: the socket closes (test/channel/session.test.ts).
+ * of this handshake, and every refusal looks the same: the socket closes (test/deploy/shared/channel/session.test.ts).
  */
 import type { Duplex } from 'node:stream'
 import type { SignedCertificate } from '../cert.ts'
 import { Opener, Sealer } from './frame.ts'
-import { decodeCard, encodeMessage, HANDSHAKE_MS, Intake, MAX_MESSAGE_1, prologue } from './handshake.ts'
+import { FreshKeys } from './freshkeys.ts'
+import { decodeCard, encodeMessage, type Form, HANDSHAKE_MS, Intake, MAX_MESSAGE_1, prologue } from './handshake.ts'
+import type { Peer } from './netsocket.ts'
 import { Handshake, TAG_LENGTH } from './noise.ts'
-import { type Peer, SecureSocket } from './socket.ts'
+import { SecureSocket } from './socket.ts'
 import type { KeyPair } from './x25519.ts'
 
 /** Returns the operator with this key and card; null for everybody else. */
@@ -31,6 +33,7 @@ export interface AcceptOptions {
   /** the challenge in that answer: a first message that was made for another connection does not open (CHANNEL 3.1) */
   challenge: Uint8Array
   noise: KeyPair
+  form: Form
   /** this robot's id */
   robot: string
   who: Who
@@ -53,11 +56,12 @@ export async function acceptSession(options: AcceptOptions): Promise<Accepted> {
   }
 }
 
-async function accept({ raw, head, challenge, noise, robot, who, present }: AcceptOptions): Promise<Accepted> {
+async function accept({ raw, head, challenge, noise, form, robot, who, present }: AcceptOptions): Promise<Accepted> {
   const intake = new Intake(raw, head)
-  // The pattern is fixed: an initiator cannot ask for another one (CHANNEL 1.2, CHANNEL 7.2, CHANNEL 7.3).
-  const expected = prologue(robot, challenge)
-  const handshake = new Handshake({ pattern: 'IK', initiator: false, prologue: expected, static: noise })
+  // The robot chooses the pattern: an initiator cannot ask for another one (CHANNEL 1.2, CHANNEL 3.10).
+  const { token, ...pattern } = form
+  const expected = prologue(robot, challenge, token)
+  const handshake = new Handshake({ ...pattern, initiator: false, prologue: expected, static: noise })
   const card = decodeCard(handshake.read(await intake.message(MAX_MESSAGE_1)))
   const remote = handshake.remoteStatic
   if (!remote || present?.(remote) === false) throw new Error('no place for this key')
@@ -76,6 +80,7 @@ async function accept({ raw, head, challenge, noise, robot, who, present }: Acce
     head: intake.release(),
     allowHalfOpen: true,
     peer,
+    fresh: new FreshKeys({ initiator: false, form: pattern, static: noise, remoteStatic: remote, hash: keys.hash }),
   })
   return { socket, identity: { noise: remote, card } }
 }

@@ -1,6 +1,6 @@
 /**
  * The laptop's side of the handshake. Invariant: before the robot has proven the Noise key of its card, the laptop sends nothing
- * but its own card (test/channel/session.test.ts). The CLI loads this file at its start, so it imports little.
+ * but its own card (test/deploy/shared/channel/session.test.ts). The CLI loads this file at its start, so it imports little.
  */
 import { connect as netConnect } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -8,15 +8,16 @@ import type { Certificate, SignedCertificate } from '../cert.ts'
 import { Refusal } from '../errors.ts'
 import { timeScale } from '../timescale.ts'
 import { Opener, Sealer } from './frame.ts'
+import { FreshKeys } from './freshkeys.ts'
 import {
   challengeOf,
   encodeCard,
   encodeMessage,
+  formOf,
   HANDSHAKE_MS,
   Intake,
   MESSAGE_2,
   prologue,
-  TOKEN,
 } from './handshake.ts'
 import { Handshake } from './noise.ts'
 import { SecureSocket } from './socket.ts'
@@ -29,6 +30,8 @@ export interface ConnectOptions {
   dial?: () => Duplex | Promise<Duplex>
   /** the operator's Noise secret */
   noiseSecret: Uint8Array
+  /** the pre-shared key of this robot; without it on both ends, or on none, there is no session (CHANNEL 3.10) */
+  psk?: Uint8Array
   /** the operator's card, with the public key of that secret */
   cert: SignedCertificate
   /** the robot's verified card */
@@ -49,6 +52,7 @@ export async function connectSession(options: ConnectOptions): Promise<SecureSoc
     late = true
     raw?.destroy()
   }, timeoutMs)
+  const { token, ...pattern } = formOf(options.psk)
   let stage: 'dial' | 'upgrade' | 'prove' = 'dial'
   try {
     raw = await (options.dial?.() ??
@@ -58,17 +62,20 @@ export async function connectSession(options: ConnectOptions): Promise<SecureSoc
     if (late) throw new Error('too late')
     stage = 'upgrade'
     const intake = new Intake(raw, Buffer.alloc(0))
-    raw.write(upgradeRequest(options.host, options.port))
+    raw.write(upgradeRequest(options.host, options.port, token))
     // computed while the answer is on its way
     const own = keyPair(options.noiseSecret)
     const head = await intake.head()
+    // no other form is tried (CHANNEL 3.10)
+    if (/^HTTP\/1\.1 404 /.test(head)) throw otherForm(where, options)
     if (!/^HTTP\/1\.1 101 /.test(head)) throw new Error(`answered ${head.slice(0, 30).split('\r\n')[0]}`)
+    const remoteStatic = Buffer.from(options.robot.noise, 'base64')
     const handshake = new Handshake({
-      pattern: 'IK',
+      ...pattern,
       initiator: true,
-      prologue: prologue(options.robot.id, challengeOf(head)),
+      prologue: prologue(options.robot.id, challengeOf(head), token),
       static: own,
-      remoteStatic: Buffer.from(options.robot.noise, 'base64'),
+      remoteStatic,
     })
     stage = 'prove'
     raw.write(encodeMessage(handshake.write(encodeCard(options.cert)))) // only after the answer 101 (CHANNEL 2.4)
@@ -80,7 +87,9 @@ export async function connectSession(options: ConnectOptions): Promise<SecureSoc
       throw new Refusal(
         'robot-mismatch',
         `${where} could not prove to be ${options.robot.name} (${options.robot.id})`,
-        `if the robot was set up again, trust its new card: medulla trust`,
+        options.psk === undefined
+          ? 'if the robot was set up again, trust its new card: medulla trust'
+          : 'if the robot has another pre-shared key: medulla psk set; if it was set up again, trust its new card: medulla trust',
         { cause },
       )
     }
@@ -93,6 +102,7 @@ export async function connectSession(options: ConnectOptions): Promise<SecureSoc
       opener: new Opener(keys.receive),
       head: intake.release(),
       allowHalfOpen: false,
+      fresh: new FreshKeys({ initiator: true, form: pattern, static: own, remoteStatic, hash: keys.hash }),
     })
   } catch (cause) {
     raw?.destroy()
@@ -105,7 +115,7 @@ export async function connectSession(options: ConnectOptions): Promise<SecureSoc
         { cause },
       )
     }
-    const reason = late ? `no answer in ${timeoutMs} ms` : (cause as Error).message
+    const reason = late ? `no answer in ${timeoutMs} ms` : reasonOf(cause)
     throw new Refusal(
       'unreachable',
       `no robot at ${where}: ${reason}`,
@@ -117,7 +127,24 @@ export async function connectSession(options: ConnectOptions): Promise<SecureSoc
   }
 }
 
-function dial(host: string, port: number, started: (socket: Duplex) => void): Promise<Duplex> {
+/** Errors of the network in words; others unchanged. */
+const NETWORK: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'nothing listens on that port',
+  ECONNRESET: 'it closed the connection',
+  EHOSTUNREACH: 'no computer has that address',
+  ENETUNREACH: 'this computer is in no network with that address',
+  ENOTFOUND: 'no computer has that name',
+  EAI_AGAIN: 'no computer has that name',
+  ETIMEDOUT: 'no computer has that address',
+}
+
+export function reasonOf(error: unknown): string {
+  const { code = '', message } = error as NodeJS.ErrnoException
+  const words = Object.hasOwn(NETWORK, code) ? NETWORK[code] : undefined
+  return words === undefined ? message : `${words} (${code})`
+}
+
+export function dial(host: string, port: number, started: (socket: Duplex) => void): Promise<Duplex> {
   return new Promise((resolve, reject) => {
     const socket = netConnect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 15_000 })
     started(socket)
@@ -130,7 +157,22 @@ function dial(host: string, port: number, started: (socket: Duplex) => void): Pr
   })
 }
 
-function upgradeRequest(host: string, port: number): Buffer {
+/** The robot answers 404 to tokens that it does not take. Nothing was proven: the answer only words the error (CHANNEL 2.1). */
+function otherForm(where: string, { psk, robot }: ConnectOptions): Refusal {
+  return psk === undefined
+    ? new Refusal(
+        'unknown-operator',
+        `${where} takes no session without a pre-shared key, and this laptop has none for ${robot.name}`,
+        'medulla psk set',
+      )
+    : new Refusal(
+        'unknown-operator',
+        `${where} takes no session with a pre-shared key, and this laptop goes on with no less`,
+        'set the key on the robot too; or, if the robot is to have none: medulla psk unset',
+      )
+}
+
+export function upgradeRequest(host: string, port: number, token: string): Buffer {
   const name = host.includes(':') ? `[${host}]` : host
-  return Buffer.from(`GET / HTTP/1.1\r\nHost: ${name}:${port}\r\nConnection: Upgrade\r\nUpgrade: ${TOKEN}\r\n\r\n`)
+  return Buffer.from(`GET / HTTP/1.1\r\nHost: ${name}:${port}\r\nConnection: Upgrade\r\nUpgrade: ${token}\r\n\r\n`)
 }

@@ -1,35 +1,92 @@
 /**
  * Transport frames: `length (2, big endian) | ChaChaPoly(type (1) | data) `. Pure: bytes in, bytes out.
- * Invariant: a counter is used once per key, and no byte of a frame is returned before its tag is verified
- * (test/channel/session.test.ts).
+ * Invariant: a counter is used once in a direction, whatever keys it has had, and no byte of a frame is returned before its tag is verified
+ * (test/deploy/shared/channel/session.test.ts).
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto'
 import { MAX_MESSAGE, nonce, TAG_LENGTH } from './noise.ts'
+import { KEY_LENGTH } from './x25519.ts'
 
 const CIPHER = 'chacha20-poly1305'
 const AUTH = { authTagLength: TAG_LENGTH } as const
-/** Types of frames (CHANNEL 4.3); 0x02 and above are reserved for rekeying (CHANNEL 7.1). */
+/** 2^64 - 1, which no frame has (Noise 5.1). */
+const REKEY_NONCE = Buffer.concat([Buffer.alloc(4), Buffer.alloc(8, 0xff)])
+/** Types of frames (CHANNEL 4.3). */
 const DATA = 0x00
 const END = 0x01
+const REKEY = 0x02
+const KEEP_ALIVE = 0x03
+const HANDSHAKE = 0x04
 
 export const HEADER_LENGTH = 2
 /** Data bytes that fit in one frame (CHANNEL 4.1). */
 export const MAX_DATA = MAX_MESSAGE - TAG_LENGTH - 1
-/** Frames that one key may seal: far below the 2^64 - 1 of Noise, and exact in a double (CHANNEL 4.6). */
-export const MAX_FRAMES = 2 ** 48
+
+/** What one key, and one direction with all its keys, may seal (CHANNEL 4.6, CHANNEL 4.8). */
+export interface FrameLimits {
+  /** of one direction: far below the 2^64 - 1 of Noise, and exact in a double */
+  total: number
+  /** of one key, with the rekey frame that is its last */
+  frames: number
+  /** of plaintext that one key seals */
+  bytes: number
+}
+export const FRAME_LIMITS: Readonly<FrameLimits> = { total: 2 ** 48, frames: 2 ** 20, bytes: 2 ** 32 }
 
 /** `confirm` is the empty frame that the initiator sends first; the robot opens no session before it (CHANNEL 3.6). */
-export type Frame = { kind: 'confirm' } | { kind: 'data'; data: Buffer } | { kind: 'end' }
+export type Frame = { kind: 'confirm' | 'end' | 'rekey' | 'keep-alive' } | { kind: 'data' | 'handshake'; data: Buffer }
 
-/** Seals the frames of one direction. Every method returns the parts of one frame with its length, to be written in order. */
-export class Sealer {
-  readonly #key: Uint8Array
-  readonly #limit: number
+/** The key of one direction, its successors, and what they have sealed or opened. */
+class DirectionKey {
+  #key: Buffer
+  readonly #limits: FrameLimits
   #counter = 0
+  #frames = 0
+  #bytes = 0
 
-  constructor(key: Uint8Array, limit: number = MAX_FRAMES) {
-    this.#key = key
-    this.#limit = limit
+  constructor(key: Uint8Array, limits: FrameLimits) {
+    this.#key = Buffer.from(key)
+    this.#limits = limits
+  }
+
+  /** The key and nonce of the next frame. Throws when the limits do not allow a frame of `length` bytes of plaintext. */
+  next(length: number): [Buffer, Buffer] {
+    const { total, frames, bytes } = this.#limits
+    if (this.#counter >= total) throw new Error('frame: this direction has sealed as much as it may') // ends the session (CHANNEL 4.6)
+    if (this.#frames >= frames || this.#bytes + length > bytes)
+      throw new Error('frame: this key has sealed as much as it may') // also at a receiver, whose peer did not renew (CHANNEL 4.8)
+    this.#frames++
+    this.#bytes += length
+    return [this.#key, nonce(this.#counter++)] // never a counter twice (CHANNEL 4.2)
+  }
+
+  /** True when a frame of `length` bytes would leave no room for the rekey frame. */
+  lacksRoom(length: number): boolean {
+    const { frames, bytes } = this.#limits
+    return this.#frames + 2 > frames || this.#bytes + length + 1 > bytes
+  }
+
+  /** Rekey() of Noise 4.2. */
+  renew(): void {
+    this.replace(createCipheriv(CIPHER, this.#key, REKEY_NONCE, AUTH).update(Buffer.alloc(KEY_LENGTH)))
+  }
+
+  /** The counter goes on (Noise 11.3), and the old key is erased. */
+  replace(key: Uint8Array): void {
+    this.#key.fill(0)
+    this.#key = Buffer.from(key)
+    this.#frames = 0
+    this.#bytes = 0
+  }
+}
+
+/** Seals the frames of one direction. Every method returns parts to be written in order: one frame, or a rekey frame and one. */
+export class Sealer {
+  readonly #key: DirectionKey
+  #expired = false
+
+  constructor(key: Uint8Array, limits: Partial<FrameLimits> = {}) {
+    this.#key = new DirectionKey(key, { ...FRAME_LIMITS, ...limits })
   }
 
   confirm(): Buffer {
@@ -45,34 +102,63 @@ export class Sealer {
     return Buffer.concat(this.#seal([Buffer.of(END)]))
   }
 
+  keepAlive(): Buffer {
+    return Buffer.concat(this.#seal([Buffer.of(KEEP_ALIVE)]))
+  }
+
+  /** A message of a fresh handshake, or the laptop's confirmation, which is empty (CHANNEL 4.11). */
+  handshake(message: Uint8Array): Buffer {
+    return Buffer.concat(this.#seal([Buffer.of(HANDSHAKE), message]))
+  }
+
+  /** What is sealed from now on has this key: that of a fresh handshake (CHANNEL 4.11). */
+  replaceKey(key: Uint8Array): void {
+    this.#expired = false
+    this.#key.replace(key)
+  }
+
+  /** The present key seals one more frame, the rekey frame, which goes before the next one (CHANNEL 4.8). */
+  expire(): void {
+    this.#expired = true
+  }
+
   #seal(parts: readonly Uint8Array[]): Buffer[] {
-    if (this.#counter >= this.#limit) throw new Error('frame: this key has sealed as much as it may') // ends the session (CHANNEL 4.6)
-    const cipher = createCipheriv(CIPHER, this.#key, nonce(this.#counter++), AUTH) // never a counter twice (CHANNEL 4.2)
-    const header = Buffer.allocUnsafe(HEADER_LENGTH)
-    const out = [header]
-    let length = TAG_LENGTH
-    for (const part of parts) {
-      length += part.length
-      out.push(cipher.update(part))
+    const length = parts.reduce((sum, part) => sum + part.length, 0)
+    if (length > MAX_DATA + 1) throw new Error(`frame: at most ${MAX_DATA + 1} bytes, got ${length}`)
+    const out: Buffer[] = []
+    if (this.#expired || this.#key.lacksRoom(length)) {
+      this.#frame(out, [Buffer.of(REKEY)], 1)
+      this.#key.renew()
+      this.#expired = false
     }
-    if (length > MAX_MESSAGE) throw new Error(`frame: at most ${MAX_MESSAGE} bytes, got ${length}`)
+    this.#frame(out, parts, length)
+    return out
+  }
+
+  #frame(out: Buffer[], parts: readonly Uint8Array[], length: number): void {
+    const cipher = createCipheriv(CIPHER, ...this.#key.next(length), AUTH)
+    const header = Buffer.allocUnsafe(HEADER_LENGTH)
+    header.writeUInt16BE(length + TAG_LENGTH)
+    out.push(header, ...parts.map((part) => cipher.update(part)))
     cipher.final()
     out.push(cipher.getAuthTag())
-    header.writeUInt16BE(length)
-    return out
   }
 }
 
 const TYPE_DATA = Buffer.of(DATA)
+const CONTROL: Readonly<Record<number, 'end' | 'rekey' | 'keep-alive'>> = {
+  [END]: 'end',
+  [REKEY]: 'rekey',
+  [KEEP_ALIVE]: 'keep-alive',
+}
 
 /** Opens the frames of one direction. After one refused frame it refuses every frame (CHANNEL 4.4). */
 export class Opener {
-  readonly #key: Uint8Array
-  #counter = 0
+  readonly #key: DirectionKey
   #dead = false
 
-  constructor(key: Uint8Array) {
-    this.#key = key
+  constructor(key: Uint8Array, limits: Partial<FrameLimits> = {}) {
+    this.#key = new DirectionKey(key, { ...FRAME_LIMITS, ...limits })
   }
 
   /** `sealed` is a frame without its length. Throws when it is not the next frame of this direction. */
@@ -81,20 +167,28 @@ export class Opener {
     this.#dead = true
     if (sealed.length < TAG_LENGTH || sealed.length > MAX_MESSAGE) throw new Error(`frame: length ${sealed.length}`)
     const split = sealed.length - TAG_LENGTH
-    const decipher = createDecipheriv(CIPHER, this.#key, nonce(this.#counter++), AUTH)
+    const decipher = createDecipheriv(CIPHER, ...this.#key.next(split), AUTH)
     const plain = decipher.update(sealed.subarray(0, split))
     decipher.setAuthTag(sealed.subarray(split))
     decipher.final() // throws before any byte of the frame is returned (CHANNEL 4.4)
     const frame = parse(plain)
+    if (frame.kind === 'rekey') this.#key.renew() // both ends change the key at the same frame (CHANNEL 4.8)
     this.#dead = false
     return frame
+  }
+
+  /** What is opened from now on has this key: that of a fresh handshake (CHANNEL 4.11). */
+  replaceKey(key: Uint8Array): void {
+    this.#key.replace(key)
   }
 }
 
 function parse(plain: Buffer): Frame {
   if (plain.length === 0) return { kind: 'confirm' }
   if (plain[0] === DATA && plain.length > 1) return { kind: 'data', data: plain.subarray(1) }
-  if (plain[0] === END && plain.length === 1) return { kind: 'end' }
+  if (plain[0] === HANDSHAKE) return { kind: 'handshake', data: plain.subarray(1) }
+  const kind = plain.length === 1 && CONTROL[plain[0] ?? DATA]
+  if (kind) return { kind }
   throw new Error(`frame: unknown type ${plain[0]} with ${plain.length - 1} bytes`) // other types are reserved (CHANNEL 4.3)
 }
 

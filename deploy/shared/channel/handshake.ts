@@ -8,7 +8,16 @@ import { Deframer } from './frame.ts'
 import { TAG_LENGTH } from './noise.ts'
 import { KEY_LENGTH } from './x25519.ts'
 
-export const TOKEN = 'medulla/1'
+export const TOKEN = 'medulla/2'
+
+/** The upgrade token and the Noise pattern. They are chosen by what this end has, never by what the peer asks for. */
+export type Form = { token: string; pattern: 'IK' } | { token: string; pattern: 'IKpsk2'; psk: Uint8Array }
+
+/** With a pre-shared key only its own form is spoken, without one only the other (CHANNEL 3.10). */
+export function formOf(psk: Uint8Array | undefined): Form {
+  if (psk === undefined) return { token: TOKEN, pattern: 'IK' }
+  return { token: `${TOKEN}-psk`, pattern: 'IKpsk2', psk }
+}
 /** Bytes of an HTTP head from a stranger (CHANNEL 2.2). */
 export const MAX_HTTP_HEAD = 4096
 /** Bytes of the card's JSON text (CHANNEL 3.2). */
@@ -31,8 +40,8 @@ export function challengeOf(head: string): Buffer {
 }
 
 /** Binds the handshake to the protocol, the robot and this connection: with another one, messages do not open (CHANNEL 3.1). */
-export function prologue(robot: string, challenge: Uint8Array): Buffer {
-  return Buffer.concat([Buffer.from(TOKEN + robot), challenge])
+export function prologue(robot: string, challenge: Uint8Array, token: string = TOKEN): Buffer {
+  return Buffer.concat([Buffer.from(token + robot), challenge])
 }
 
 export function encodeMessage(message: Uint8Array): Buffer {

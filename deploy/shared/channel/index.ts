@@ -2,6 +2,9 @@
 export type { Identity } from './accept.ts'
 export { HANDSHAKE_MS } from './handshake.ts'
 export { createListener, type Listener, type ListenerOptions } from './listener.ts'
+export type { Peer } from './netsocket.ts'
+export type { PairingBody } from './pairaccept.ts'
+export { PAIR_MS } from './pairing.ts'
 export {
   requestStart,
   SERVE_DEADLINES,
@@ -10,5 +13,6 @@ export {
   serveSession,
   watchRequests,
 } from './serve.ts'
-export { type Peer, SecureSocket } from './socket.ts'
+export { SecureSocket } from './socket.ts'
 export { generateKeyPair, type KeyPair, keyPair } from './x25519.ts'
+export { YamuxStream } from './yamuxstream.ts'

@@ -1,6 +1,6 @@
 /**
  * The Noise handshake (revision 34) with 25519, ChaChaPoly and SHA256, as a pure state machine: bytes in, bytes out.
- * Invariant: after a refused message, and after split(), every call throws (test/channel/noise.test.ts).
+ * Invariant: after a refused message, and after split(), every call throws (test/deploy/shared/channel/noise.test.ts).
  */
 import { createHash, createHmac } from 'node:crypto'
 import { chacha20poly1305 } from '@noble/ciphers/chacha.js'
@@ -16,8 +16,7 @@ interface Pattern {
 const none = { initiator: false, responder: false }
 const robot = { initiator: false, responder: true }
 /**
- * Patterns of Noise 7.5 and 9.4. The channel only uses IK; XX and the psk patterns are for pairing later (CHANNEL 7.2,
- * CHANNEL 7.3).
+ * Patterns of Noise 7.5 and 9.4. Sessions use IK and IKpsk2 (CHANNEL 3.10), pairings XX and XXpsk3 (CHANNEL 9.1).
  */
 const PATTERNS = {
   NN: { pre: none, messages: [['e'], ['e', 'ee']] },

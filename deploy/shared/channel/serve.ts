@@ -1,10 +1,12 @@
 /**
- * Serves HTTP/1.1 of a session with an http.Server that does not listen. Node's own deadlines do not run on such a server.
- * Invariant: a session with an incomplete head, without requests, or with an answer that is not read ends in time (CHANNEL 6.3;
- * test/channel/http.test.ts).
+ * Serves HTTP/1.1 of a session's streams with an http.Server that does not listen. Node's own deadlines do not run on such a server.
+ * Invariant: a stream with an incomplete head, without requests, or with an answer that is not read ends in time (CHANNEL 6.3;
+ * test/deploy/shared/channel/http.test.ts).
  */
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { SecureSocket } from './socket.ts'
+import { Mux, ROBOT_MUX } from './yamux.ts'
+import type { YamuxStream } from './yamuxstream.ts'
 
 export interface ServeDeadlines {
   /** from the first byte of a request to the end of its head */
@@ -19,7 +21,7 @@ export interface ServeDeadlines {
   stuckMs: number
 }
 
-/** The deadlines of CHANNEL 6.3. */
+/** How long a stream, or a session without streams, may wait for its peer before it ends (CHANNEL 6.3). */
 export const SERVE_DEADLINES: Readonly<ServeDeadlines> = {
   headMs: 10_000,
   bodyMs: 30_000,
@@ -28,50 +30,71 @@ export const SERVE_DEADLINES: Readonly<ServeDeadlines> = {
   stuckMs: 60_000,
 }
 
-/** Options for the server: heads inside a session are bounded, too (CHANNEL 6.2). */
+/** Options for the server: heads inside a stream are bounded, too (CHANNEL 6.2). */
 export const SERVE_OPTIONS = { maxHeaderSize: 16_384, keepAliveTimeout: SERVE_DEADLINES.idleMs } as const
 
-const starts = new WeakMap<SecureSocket, bigint>()
+const starts = new WeakMap<YamuxStream, bigint>()
 
-/** process.hrtime at the first byte of the request that this session is serving. */
-export function requestStart(socket: SecureSocket): bigint {
+/** process.hrtime at the first byte of the request that this stream is serving. */
+export function requestStart(socket: YamuxStream): bigint {
   return starts.get(socket) ?? process.hrtime.bigint()
 }
 
 /**
- * Keeps the deadlines of all sessions of {@link serveSession}. Call it once for a server, after adding its `upgrade`
+ * Keeps the deadlines of all streams of {@link serveSession}. Call it once for a server, after adding its `upgrade`
  * listener if it has one.
  */
 export function watchRequests(server: Server): void {
   server.prependListener('request', (request: IncomingMessage, response: ServerResponse) => {
-    watches.get(request.socket as unknown as SecureSocket)?.begin(request, response)
+    watches.get(request.socket as unknown as YamuxStream)?.begin(request, response)
   })
   server.on('clientError', (_error, raw) => raw.destroy())
   if (server.listenerCount('upgrade') === 0) return // a listener of ours would make node accept every upgrade
   server.prependListener('upgrade', (_request: IncomingMessage, raw) => {
-    watches.get(raw as unknown as SecureSocket)?.release()
+    watches.get(raw as unknown as YamuxStream)?.release()
   })
 }
 
-export function serveSession(server: Server, socket: SecureSocket, deadlines: ServeDeadlines = SERVE_DEADLINES): void {
-  watches.set(socket, new Watch(socket, deadlines))
-  socket.setNoDelay(true).setKeepAlive(true, 15_000)
-  server.emit('connection', socket)
+/** Serves the streams that the laptop opens in the session, each as a connection of `server` (CHANNEL 6.8). */
+export function serveSession(server: Server, session: SecureSocket, deadlines: ServeDeadlines = SERVE_DEADLINES): void {
+  let idle: NodeJS.Timeout | undefined
+  const rest = () => {
+    clearTimeout(idle)
+    if (session.destroyed || mux.streams > 0) return
+    idle = setTimeout(() => session.destroy(), deadlines.idleMs)
+    idle.unref()
+  }
+  const mux = new Mux({
+    session,
+    initiator: false,
+    limits: ROBOT_MUX,
+    accept: (stream) => {
+      clearTimeout(idle)
+      stream.on('error', () => {}).on('close', rest) // a lost stream is seen by its close
+      watches.set(stream, new Watch(stream, deadlines))
+      server.emit('connection', stream)
+    },
+  })
+  session
+    .setNoDelay(true)
+    .setKeepAlive(true, 15_000)
+    .on('close', () => clearTimeout(idle))
+  rest()
 }
 
-const watches = new WeakMap<SecureSocket, Watch>()
+const watches = new WeakMap<YamuxStream, Watch>()
 
-/** Requests of one session that may wait for their answers (CHANNEL 6.4). */
+/** Requests of one stream that may wait for their answers (CHANNEL 6.4). */
 const MAX_UNANSWERED = 4
 
 class Watch {
-  readonly #socket: SecureSocket
+  readonly #socket: YamuxStream
   readonly #deadlines: ServeDeadlines
   #timer: NodeJS.Timeout | undefined
   #unanswered = 0
   #inHead = false
 
-  constructor(socket: SecureSocket, deadlines: ServeDeadlines) {
+  constructor(socket: YamuxStream, deadlines: ServeDeadlines) {
     this.#socket = socket
     this.#deadlines = deadlines
     this.#arm(deadlines.idleMs)
@@ -109,7 +132,7 @@ class Watch {
     this.#unanswered = 1
   }
 
-  /** Ends a session whose request body does not arrive, or whose answer is not read. A long answer may pause. */
+  /** Ends a stream whose request body does not arrive, or whose answer is not read. A long answer may pause. */
   #follow(request: IncomingMessage, mark: number): void {
     const { bodyMs, stuckMs } = this.#deadlines
     const { bytesRead, bytesWritten, writableLength } = this.#socket

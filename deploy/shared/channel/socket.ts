@@ -1,18 +1,12 @@
 /**
- * An established session as a byte stream with the interface of net.Socket, so that node:http can run over it on both sides.
- * A later multiplexer would replace it, above frame.ts (CHANNEL 7.4).
- * Invariant: it delivers authentic bytes, in order and once; after a bad frame, none (CHANNEL 4.4; test/channel/session.test.ts).
+ * An established session as a byte stream, on which yamux.ts has its streams.
+ * Invariant: it delivers authentic bytes, in order and once; after a bad frame, none (CHANNEL 4.4;
+ * test/deploy/shared/channel/session.test.ts).
  */
-import { Duplex } from 'node:stream'
-import { Deframer, type Frame, HEADER_LENGTH, MAX_DATA, type Opener, type Sealer } from './frame.ts'
-import { TAG_LENGTH } from './noise.ts'
-
-/** The operator at the other end of a session, on the robot; undefined on the laptop. */
-export interface Peer {
-  readonly fingerprint: string
-  readonly role: 'owner' | 'operator' | 'observer'
-  readonly name: string
-}
+import type { Duplex } from 'node:stream'
+import { Deframer, type Frame, MAX_DATA, type Opener, type Sealer } from './frame.ts'
+import type { FreshKeys } from './freshkeys.ts'
+import { NetDuplex, type Peer, reset, type Transport } from './netsocket.ts'
 
 export interface SecureSocketOptions {
   /** the transport below, which the session owns from now on */
@@ -23,29 +17,25 @@ export interface SecureSocketOptions {
   head?: Buffer
   allowHalfOpen: boolean
   peer?: Peer
-}
-
-/** Methods and fields of net.Socket that a transport may lack. */
-interface Transport extends Duplex {
-  setNoDelay?(on?: boolean): unknown
-  setKeepAlive?(on?: boolean, delay?: number): unknown
-  ref?(): unknown
-  unref?(): unknown
-  remoteAddress?: string
-  remotePort?: number
-  remoteFamily?: string
-  localAddress?: string
-  localPort?: number
+  /** fresh handshakes; without it, frames of them are refused */
+  fresh?: FreshKeys
 }
 
 /** A smaller frame is sent as one buffer, in bytes; a larger one in parts, which saves a copy. */
 const COPY_BELOW = 4096
 /** If a frame has more writes than this, they are joined before they are sealed. */
 const MAX_PARTS = 4
+/** A beat is when a session looks whether it sent and heard anything, and renews its key (CHANNEL 4.8 to 4.10). */
+const BEAT_MS = 15_000
+const RENEW_BEATS = 4
+/** Beats from one fresh handshake to the next, to the one that a robot takes at the earliest, and to the end without one (CHANNEL 4.11). */
+const FRESH_BEATS = { next: 240, earliest: 200, latest: 480, answer: 4 }
+/** Beats are counted, not ms: a process that stood still for longer reads first what came meanwhile. */
+const SILENT_BEATS = 3
 const WRITE_BUFFER = 256 * 1024
 const READ_BUFFER = 256 * 1024
 
-export class SecureSocket extends Duplex {
+export class SecureSocket extends NetDuplex {
   /** Replaced when the robot's list of operators changes. */
   peer: Peer | undefined
   readonly #raw: Transport
@@ -53,15 +43,21 @@ export class SecureSocket extends Duplex {
   readonly #opener: Opener
   readonly #deframer = new Deframer()
   readonly #onFrame = (frame: Buffer) => this.#deliver(frame)
+  readonly #beat: NodeJS.Timeout
+  readonly #fresh: FreshKeys | undefined
+  #beats = 0
+  #silentBeats = 0
+  /** since the last fresh handshake began */
+  #freshBeats = 0
+  /** since the last beat */
+  #heard = false
+  #sent = false
   #ended = false
+  #endSent = false
   #waiting: (() => void) | undefined
-  #idleMs = 0
-  #idle: NodeJS.Timeout | undefined
-  bytesRead = 0
-  bytesWritten = 0
 
   constructor(options: SecureSocketOptions) {
-    super({
+    super(options.raw, {
       allowHalfOpen: options.allowHalfOpen,
       readableHighWaterMark: READ_BUFFER,
       writableHighWaterMark: WRITE_BUFFER,
@@ -71,6 +67,7 @@ export class SecureSocket extends Duplex {
     this.#raw = options.raw
     this.#sealer = options.sealer
     this.#opener = options.opener
+    this.#fresh = options.fresh
     this.#raw.on('data', (chunk: Buffer) => this.#receive(chunk))
     this.#raw.on('drain', () => this.#proceed())
     this.#raw.on('error', (error) => this.destroy(error))
@@ -83,6 +80,64 @@ export class SecureSocket extends Duplex {
     const head = options.head
     if (head && head.length > 0) queueMicrotask(() => this.#receive(head))
     this.#raw.resume()
+    this.#beat = setInterval(() => this.#onBeat(), BEAT_MS)
+    this.#beat.unref()
+  }
+
+  // ---- keeping the session alive
+
+  #onBeat(): void {
+    const renew = ++this.#beats % RENEW_BEATS === 0
+    if (renew) this.#sealer.expire() // every minute (CHANNEL 4.8)
+    // While this end does not read, or after the peer's end frame, silence does not mean that the peer is lost (CHANNEL 4.10).
+    if (this.#heard || this.#ended || this.#raw.isPaused()) this.#silentBeats = 0
+    else if (++this.#silentBeats >= SILENT_BEATS)
+      return void this.destroy(reset(`nothing came for ${(SILENT_BEATS * BEAT_MS) / 1000} s`))
+    this.#heard = false
+    if (this.#fresh !== undefined) this.#refresh(this.#fresh)
+    if (this.destroyed) return
+    // a transport that accepts no more is given no more (CHANNEL 5.6)
+    if ((renew || !this.#sent) && !this.#endSent && !this.#raw.writableNeedDrain)
+      this.#raw.write(this.#sealer.keepAlive()) // shows the peer that this end is there (CHANNEL 4.9)
+    this.#sent = false
+  }
+
+  /** The laptop begins a fresh handshake each hour; neither end goes on for long without one (CHANNEL 4.11). */
+  #refresh(fresh: FreshKeys): void {
+    this.#freshBeats++
+    // at the end of one direction there are no more handshakes: the session soon ends
+    if (this.#ended || this.#endSent) return
+    if (fresh.initiator && fresh.pending && this.#freshBeats > FRESH_BEATS.answer && !this.#raw.isPaused())
+      return void this.destroy(reset('a fresh handshake was not answered'))
+    if (this.#freshBeats > FRESH_BEATS.latest)
+      return void this.destroy(reset('the session had no fresh handshake for two hours'))
+    if (!fresh.initiator || fresh.pending || this.#freshBeats < FRESH_BEATS.next || this.#raw.writableNeedDrain) return
+    this.#freshBeats = 0
+    this.#raw.write(this.#sealer.handshake(fresh.begin()))
+    this.#sent = true
+  }
+
+  #onHandshake(message: Uint8Array): void {
+    const fresh = this.#fresh
+    if (fresh === undefined) throw new Error('frame: this session takes no fresh handshake')
+    if (fresh.initiator) {
+      const { send, receive } = fresh.finish(message)
+      this.#opener.replaceKey(receive)
+      if (this.#endSent) return
+      this.#raw.write(this.#sealer.handshake(Buffer.alloc(0)))
+      this.#sealer.replaceKey(send)
+    } else if (message.length === 0) {
+      this.#opener.replaceKey(fresh.confirmed())
+    } else {
+      // each costs this end some DH
+      if (this.#freshBeats < FRESH_BEATS.earliest) throw new Error('frame: a fresh handshake came too early')
+      this.#freshBeats = 0
+      const { message: answer, send } = fresh.answer(message)
+      if (this.#endSent) return
+      this.#raw.write(this.#sealer.handshake(answer))
+      this.#sealer.replaceKey(send)
+    }
+    this.#sent = true
   }
 
   // ---- sending
@@ -101,6 +156,7 @@ export class SecureSocket extends Duplex {
 
   override _final(callback: (error?: Error | null) => void): void {
     this.#attempt(callback, () => {
+      this.#endSent = true
       this.#raw.write(this.#sealer.end()) // without it the peer must take the end for a cut (CHANNEL 4.5)
       this.#raw.end(() => callback())
     })
@@ -139,11 +195,12 @@ export class SecureSocket extends Duplex {
 
   #put(length: number, parts: Buffer[]): boolean {
     this.bytesWritten += length
-    this.#touch()
+    this.#sent = true
+    this.touch()
     const plain = parts.length > MAX_PARTS ? [Buffer.concat(parts, length)] : parts
     const sealed = this.#sealer.data(plain)
     if (length < COPY_BELOW) {
-      return this.#raw.write(Buffer.concat(sealed, HEADER_LENGTH + 1 + length + TAG_LENGTH))
+      return this.#raw.write(Buffer.concat(sealed))
     }
     this.#raw.cork()
     let more = true
@@ -153,7 +210,7 @@ export class SecureSocket extends Duplex {
   }
 
   #proceed(): void {
-    this.#touch()
+    this.touch()
     const step = this.#waiting
     this.#waiting = undefined
     step?.()
@@ -176,7 +233,6 @@ export class SecureSocket extends Duplex {
 
   #receive(chunk: Buffer): void {
     if (this.destroyed) return
-    this.#touch()
     try {
       this.#deframer.push(chunk, this.#onFrame)
     } catch (cause) {
@@ -187,109 +243,26 @@ export class SecureSocket extends Duplex {
 
   #deliver(sealed: Buffer): boolean {
     const frame: Frame = this.#opener.open(sealed)
+    this.#heard = true
     if (this.#ended) throw new Error('frame: data after the end')
     if (frame.kind === 'data') {
+      this.touch()
       this.bytesRead += frame.data.length
       if (!this.push(frame.data)) this.#raw.pause()
     } else if (frame.kind === 'end') {
       this.#ended = true
       this.push(null)
-    } else throw new Error('frame: a second confirmation') // it may only be the first frame (CHANNEL 3.6)
+    } else if (frame.kind === 'handshake') this.#onHandshake(frame.data)
+    else if (frame.kind === 'confirm') throw new Error('frame: a second confirmation') // it may only be the first frame (CHANNEL 3.6)
     return !this.destroyed
   }
 
   // ---- the end
 
-  /** As in net.Socket: ends the stream, and closes it when everything is sent. */
-  destroySoon(): void {
-    if (this.writable) this.end()
-    if (this.writableFinished) this.destroy()
-    else this.once('finish', () => this.destroy())
-  }
-
   override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
     this.#waiting = undefined
-    clearTimeout(this.#idle)
+    clearInterval(this.#beat)
     this.#raw.destroy()
     callback(error)
   }
-
-  // ---- the rest of net.Socket's interface
-
-  get timeout(): number {
-    return this.#idleMs
-  }
-
-  /** Emits `timeout` after `ms` without a byte either way; 0 is never. */
-  setTimeout(ms: number, listener?: () => void): this {
-    clearTimeout(this.#idle)
-    this.#idle = undefined
-    this.#idleMs = ms
-    if (ms > 0 && !this.destroyed) {
-      this.#idle = setTimeout(() => this.emit('timeout'), ms)
-      this.#idle.unref()
-      if (listener) this.once('timeout', listener)
-    } else if (listener) this.removeListener('timeout', listener)
-    return this
-  }
-
-  #touch(): void {
-    this.#idle?.refresh()
-  }
-
-  setNoDelay(on = true): this {
-    this.#raw.setNoDelay?.(on)
-    return this
-  }
-
-  setKeepAlive(on = false, delay = 0): this {
-    this.#raw.setKeepAlive?.(on, delay)
-    return this
-  }
-
-  ref(): this {
-    this.#raw.ref?.()
-    return this
-  }
-
-  unref(): this {
-    this.#raw.unref?.()
-    return this
-  }
-
-  get connecting(): boolean {
-    return false
-  }
-
-  get remoteAddress(): string | undefined {
-    return this.#raw.remoteAddress
-  }
-
-  get remotePort(): number | undefined {
-    return this.#raw.remotePort
-  }
-
-  get remoteFamily(): string | undefined {
-    return this.#raw.remoteFamily
-  }
-
-  get localAddress(): string | undefined {
-    return this.#raw.localAddress
-  }
-
-  get localPort(): number | undefined {
-    return this.#raw.localPort
-  }
-
-  address(): { address?: string; port?: number } {
-    return {
-      ...(this.localAddress !== undefined && { address: this.localAddress }),
-      ...(this.localPort !== undefined && { port: this.localPort }),
-    }
-  }
-}
-
-/** An error with the code that node:http treats as a lost connection. */
-function reset(message: string, cause?: unknown): Error {
-  return Object.assign(new Error(`session: ${message}`, { cause }), { code: 'ECONNRESET' })
 }

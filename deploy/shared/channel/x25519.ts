@@ -1,6 +1,7 @@
 /**
  * X25519 on raw 32-byte keys with node:crypto. Invariant: a shared secret of a low-order point is never returned
- * (test/channel/noise.test.ts). Keys are imported as JWK (RFC 8037), ten times as fast as DER: a stranger can make a robot do this.
+ * (test/deploy/shared/channel/noise.test.ts). Keys are imported as JWK (RFC 8037), ten times as fast as DER: a stranger can
+ * make a robot do this.
  */
 import { createPrivateKey, createPublicKey, diffieHellman, type KeyObject, randomBytes } from 'node:crypto'
 
@@ -22,7 +23,7 @@ export function keyPair(secret: Uint8Array): KeyPair {
 
 /**
  * Any 32 bytes are a secret (RFC 7748, 5). Not generateKeyPairSync(): when the garbage collector runs while its key is
- * exported, Node 20 waits for a lock that it holds itself, for ever (test/channel/x25519.test.ts).
+ * exported, Node 20 waits for a lock that it holds itself, for ever (test/deploy/shared/channel/x25519.test.ts).
  */
 export function generateKeyPair(): KeyPair {
   return keyPair(randomBytes(KEY_LENGTH))

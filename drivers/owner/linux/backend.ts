@@ -6,8 +6,9 @@
 import { placeOf } from '../../board/places.ts'
 import type { BoardHandle } from '../../board/types.ts'
 import { HardwareError } from '../../errors.ts'
-import type { Backend, HandleInfo, Kept, LineInfo, OwnedHandle } from '../backend.ts'
-import { type HandleOwner, type LinuxBoard, LinuxHandle, type OpenContext, type Opened } from './device.ts'
+import type { Backend, HandleInfo, KeptHandle, LineInfo, OwnedHandle } from '../backend.ts'
+import { openSysfsInput, openSysfsOutput } from '../legacy/sysfs.ts'
+import { type HandleOwner, type LinuxBoard, LinuxHandle, type OpenContext, type OpenDevice } from './device.ts'
 import { EdgeReader } from './edges.ts'
 import { openI2c } from './i2c.ts'
 import { listLines, openInput, openOutput } from './lines.ts'
@@ -18,7 +19,6 @@ import { openSerial } from './serial.ts'
 import { openServo } from './servo.ts'
 import { SoftPwm } from './softpwm.ts'
 import { openSpi } from './spi.ts'
-import { openSysfsInput, openSysfsOutput } from './sysfs.ts'
 import { type LinuxSystem, loadSystem } from './system.ts'
 import { W1Bus } from './w1.ts'
 
@@ -70,7 +70,7 @@ export class LinuxBackend implements Backend {
     return this.#hold(name, id, entry, undefined)
   }
 
-  adopt(name: string, id: number, entry: BoardHandle, kept: Kept): OwnedHandle {
+  adopt(name: string, id: number, entry: BoardHandle, kept: KeptHandle): OwnedHandle {
     return this.#hold(name, id, entry, kept)
   }
 
@@ -87,7 +87,7 @@ export class LinuxBackend implements Backend {
     for (const handle of [...this.#handles.values()]) handle.close()
   }
 
-  #hold(name: string, id: number, entry: BoardHandle, kept: Kept | undefined): OwnedHandle {
+  #hold(name: string, id: number, entry: BoardHandle, kept: KeptHandle | undefined): OwnedHandle {
     if (!Number.isInteger(id) || id < 0 || id > 0xffff)
       throw new HardwareError('other', `${name}: id ${id} is not 16 bits`)
     const place = placeOf(entry)
@@ -111,7 +111,7 @@ interface Shared {
   readonly softPwm: SoftPwm
 }
 
-function opened(context: OpenContext, { w1, softPwm }: Shared): Opened {
+function opened(context: OpenContext, { w1, softPwm }: Shared): OpenDevice {
   const { name, entry } = context
   switch (entry.kind) {
     case 'output':

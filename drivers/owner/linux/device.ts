@@ -1,7 +1,7 @@
 /**
  * LinuxHandle: checks fence and value for every kind of handle, then calls the device module that opened the resource.
  *
- * Each device module in this folder exports functions `open…(context): Opened`.
+ * Each device module in this folder exports functions `open…(context): OpenDevice`.
  */
 import { placeOf, slewOf } from '../../board/places.ts'
 import type { Board, BoardHandle } from '../../board/types.ts'
@@ -10,7 +10,7 @@ import { HardwareError } from '../../errors.ts'
 import { decodeNumber, encodeNumber, OP } from '../../program/broker/protocol.ts'
 import { type Edge, isDriven, type SupportedKind } from '../../program/handle.ts'
 import { Slew } from '../../program/slew.ts'
-import type { GrantSource, HandleInfo, Kept, Lateness, OwnedHandle } from '../backend.ts'
+import type { GrantSource, HandleInfo, KeptHandle, Lateness, OwnedHandle } from '../backend.ts'
 import { checkedValue } from '../values.ts'
 import type { EdgeReader } from './edges.ts'
 import type { LinuxSystem } from './system.ts'
@@ -28,11 +28,11 @@ export interface OpenContext<E extends BoardHandle = BoardHandle> {
   /** Folder for socket files. */
   readonly sockets?: string | undefined
   /** When present, the module continues on these descriptors: it opens, configures and writes nothing (HANDLES 3.9). */
-  readonly kept?: Kept
+  readonly kept?: KeptHandle
 }
 
 /** An open resource, as a device module returns it. Methods throw HardwareError; none is called after `close`. */
-export interface Opened {
+export interface OpenDevice {
   /** How programs reach the resource, unless the board file says `broker`. */
   readonly source: GrantSource
   /** Descriptors that must stay open for `kept` (HANDLES 3.9), in the order that `open…` expects. */
@@ -72,7 +72,7 @@ export class LinuxHandle implements OwnedHandle {
   readonly id: number
   readonly kind: SupportedKind
   readonly entry: BoardHandle
-  readonly #opened: Opened
+  readonly #opened: OpenDevice
   readonly #owner: HandleOwner
   readonly #adopted: boolean
   #fence: number
@@ -80,7 +80,7 @@ export class LinuxHandle implements OwnedHandle {
   readonly #slew: Slew | null
   #open = true
 
-  constructor(id: number, { name, entry, kept }: OpenContext, opened: Opened, owner: HandleOwner) {
+  constructor(id: number, { name, entry, kept }: OpenContext, opened: OpenDevice, owner: HandleOwner) {
     this.name = name
     this.id = id
     this.kind = entry.kind
@@ -130,7 +130,7 @@ export class LinuxHandle implements OwnedHandle {
     if (value === null) throw new HardwareError('other', `${this.name}: expected 8 bytes, got ${payload.length}`)
     const checked = checkedValue(this.name, this.entry, value)
     if (this.#slew === null) this.#set(checked)
-    else this.#slew.to(checked)
+    else this.#slew.moveTo(checked)
     return new Uint8Array(0)
   }
 
@@ -194,7 +194,7 @@ export class LinuxHandle implements OwnedHandle {
   #slewed(rate: number): Slew {
     const drive = (value: number) => this.#set(value)
     const value = this.#opened.value?.() ?? 0
-    const always = { live: () => true, again: () => false }
+    const always = { live: () => true, retry: () => false }
     return new Slew({ rate, side: 'owner', value, clock: monotonicClock, drive, ...always })
   }
 

@@ -14,7 +14,7 @@ import type { AnalogEntry, I2cEntry } from '../../board/types.ts'
 import { HardwareError, hardwareFault } from '../../errors.ts'
 import { MAX_PAYLOAD, OP } from '../../program/broker/protocol.ts'
 import { fixedBytes, POINTER_SIZE, putPointer } from '../../program/pointers.ts'
-import type { OpenContext, Opened } from './device.ts'
+import type { OpenContext, OpenDevice } from './device.ts'
 import { keptFd, openFault } from './faults.ts'
 import type { LinuxSystem } from './system.ts'
 
@@ -34,7 +34,7 @@ interface I2cBusPackage {
   openSync(bus: number): Bus
 }
 
-export function openI2c({ name, entry, system, kept }: OpenContext<I2cEntry | AnalogEntry>): Opened {
+export function openI2c({ name, entry, system, kept }: OpenContext<I2cEntry | AnalogEntry>): OpenDevice {
   const { address } = entry
   const bus = load(name).openSync(entry.bus)
   const fd = kept === undefined ? bind(name, bus, entry) : keptFd(name, kept.fds)

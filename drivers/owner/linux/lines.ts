@@ -9,7 +9,7 @@ import type { InputEntry, OutputEntry } from '../../board/types.ts'
 import { HardwareError, hardwareFault } from '../../errors.ts'
 import { GPIO_V2_LINE_GET_VALUES_IOCTL, GPIO_V2_LINE_SET_VALUES_IOCTL, lineValues } from '../../program/inherit/line.ts'
 import type { LineInfo } from '../backend.ts'
-import type { LinuxBoard, OpenContext, Opened } from './device.ts'
+import type { LinuxBoard, OpenContext, OpenDevice } from './device.ts'
 import { keptFd } from './faults.ts'
 import type { LinuxSystem } from './system.ts'
 import {
@@ -54,7 +54,7 @@ export function listLines(system: LinuxSystem, board: LinuxBoard): LineInfo[] {
   )
 }
 
-export function openOutput(context: OpenContext<OutputEntry>): Opened {
+export function openOutput(context: OpenContext<OutputEntry>): OpenDevice {
   const { name, entry, system, kept } = context
   const fd =
     kept === undefined
@@ -75,7 +75,7 @@ export function openOutput(context: OpenContext<OutputEntry>): Opened {
   }
 }
 
-export function openInput(context: OpenContext<InputEntry>): Opened {
+export function openInput(context: OpenContext<InputEntry>): OpenDevice {
   const { name, entry, system, kept, edges } = context
   const fd =
     kept === undefined

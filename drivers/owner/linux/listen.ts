@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { placeOf } from '../../board/places.ts'
 import type { ListenEntry } from '../../board/types.ts'
 import { HardwareError, hardwareFault } from '../../errors.ts'
-import type { OpenContext, Opened } from './device.ts'
+import type { OpenContext, OpenDevice } from './device.ts'
 import { keptFd } from './faults.ts'
 import type { LinuxSystem } from './system.ts'
 import { UnixSockets } from './unix.ts'
@@ -27,7 +27,7 @@ const BACKLOG = 511
 /** Mode of a socket file: the runtime's user and group may connect. */
 const FILE_MODE = 0o660
 
-export function openListen(context: OpenContext<ListenEntry>): Opened {
+export function openListen(context: OpenContext<ListenEntry>): OpenDevice {
   const { name, entry, kept, system, sockets } = context
   const fd = kept === undefined ? listenOn(name, entry, sockets, system) : keptFd(name, kept.fds)
   return {

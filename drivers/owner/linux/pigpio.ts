@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path'
 import { hasPigpio, type Model, pwmChannelOf, pwmLines } from '../../board/models.ts'
 import type { PwmEntry } from '../../board/types.ts'
 import { HardwareError, hardwareFault } from '../../errors.ts'
-import type { OpenContext, Opened } from './device.ts'
+import type { OpenContext, OpenDevice } from './device.ts'
 
 /** The part of pigpio 3.3.1 that is used here (doc/gpio.md). */
 export interface PigpioGpio {
@@ -27,7 +27,7 @@ export interface Pigpio {
 const RANGE = 10_000
 const MILLION = 1_000_000
 
-export function openPigpio({ name, entry, board, kept }: OpenContext<PwmEntry>, load = loadPigpio): Opened {
+export function openPigpio({ name, entry, board, kept }: OpenContext<PwmEntry>, load = loadPigpio): OpenDevice {
   const model = board.model as Model
   if (!hasPigpio(model)) throw unable(name, `pigpio does not run on a board of model ${model}`, model)
   if (kept !== undefined) {

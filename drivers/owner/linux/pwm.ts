@@ -2,15 +2,16 @@
  * Kernel PWM through sysfs (Documentation/driver-api/pwm.rst, "Using PWMs with the sysfs interface").
  *
  * Invariant: a channel that already runs at the right period gets only a duty cycle: it is not disabled, configured or
- * enabled again, which would interrupt its pulses (HANDLES 12.7; test/drivers/buses.test.ts).
+ * enabled again, which would interrupt its pulses (HANDLES 12.7; test/drivers/owner/linux/buses.test.ts).
  */
 import { accessSync, closeSync, constants, existsSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { PwmEntry } from '../../board/types.ts'
+import { pause } from '../../clock.ts'
 import { HardwareError, hardwareFault } from '../../errors.ts'
 import { DutyTextPort } from '../../program/inherit/ports.ts'
 import { periodNs } from '../../program/servo.ts'
-import type { OpenContext, Opened } from './device.ts'
+import type { OpenContext, OpenDevice } from './device.ts'
 import { keptFd, openFault } from './faults.ts'
 
 const CLASS = '/sys/class/pwm'
@@ -19,7 +20,7 @@ const UDEV_MS = 1000
 const STEP_MS = 5
 
 /** `root` is the folder of the PWM chips in sysfs. */
-export function openPwm({ name, entry, kept }: OpenContext<PwmEntry>, root = CLASS): Opened {
+export function openPwm({ name, entry, kept }: OpenContext<PwmEntry>, root = CLASS): OpenDevice {
   const period = periodNs(entry.frequencyHz)
   const portOn = (fd: number) => new DutyTextPort({ name, id: 0, kind: 'pwm', via: 'inherit', fd, periodNs: period })
   const fd = kept === undefined ? start(name, entry, period, root, portOn) : keptFd(name, kept.fds)
@@ -109,7 +110,7 @@ function awaitAccess(folder: string): void {
       return
     } catch (error) {
       if (performance.now() > end) throw error
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, STEP_MS)
+      pause(STEP_MS)
     }
   }
 }

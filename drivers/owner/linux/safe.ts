@@ -6,11 +6,11 @@
 import type { BoardHandle } from '../../board/types.ts'
 import { GPIO_V2_LINE_SET_VALUES_IOCTL, lineValues } from '../../program/inherit/line.ts'
 import { dutyOf, periodNs, scaleOf } from '../../program/servo.ts'
-import type { Kept } from '../backend.ts'
+import type { KeptHandle } from '../backend.ts'
 import { safeValue } from '../values.ts'
 
 /** One system call. `fd` is an index into the handle's descriptors. Without `request` the call is a write. */
-export interface Step {
+export interface SafeCall {
   readonly fd: number
   /** Hexadecimal. */
   readonly bytes: string
@@ -21,7 +21,7 @@ export interface Step {
 }
 
 /** Empty when the handle holds its value, or has no descriptor to drive it by. */
-export function safeSteps(entry: BoardHandle, kept: Kept): Step[] {
+export function safeCalls(entry: BoardHandle, kept: KeptHandle): SafeCall[] {
   const safe = safeValue(entry)
   if (safe === null || kept.fds.length === 0) return []
   if (entry.kind === 'servo') return [pulse(dutyOf(scaleOf(entry), safe), entry.frequencyHz)]
@@ -32,15 +32,15 @@ export function safeSteps(entry: BoardHandle, kept: Kept): Step[] {
   return [level(safe)]
 }
 
-const level = (value: number): Step => ({
+const level = (value: number): SafeCall => ({
   fd: 0,
   bytes: hex(lineValues(value)),
   request: GPIO_V2_LINE_SET_VALUES_IOCTL,
 })
 
-const pulse = (duty: number, frequencyHz: number): Step => text(`${Math.round(duty * periodNs(frequencyHz))}\n`)
+const pulse = (duty: number, frequencyHz: number): SafeCall => text(`${Math.round(duty * periodNs(frequencyHz))}\n`)
 
 /** Text at position 0, the encoding of sysfs files (HANDLES 5.1 and 5.2). */
-const text = (content: string): Step => ({ fd: 0, bytes: hex(Buffer.from(content)), at: 0 })
+const text = (content: string): SafeCall => ({ fd: 0, bytes: hex(Buffer.from(content)), at: 0 })
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')

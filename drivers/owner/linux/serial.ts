@@ -8,7 +8,7 @@ import { spawnSync } from 'node:child_process'
 import { closeSync, constants, openSync } from 'node:fs'
 import type { SerialEntry } from '../../board/types.ts'
 import { HardwareError, hardwareFault } from '../../errors.ts'
-import type { OpenContext, Opened } from './device.ts'
+import type { OpenContext, OpenDevice } from './device.ts'
 import { keptFd, openFault } from './faults.ts'
 import type { LinuxSystem } from './system.ts'
 
@@ -17,7 +17,7 @@ const TIOCEXCL = 0x540c
 const STTY_MS = 5000
 const HOW = constants.O_RDWR | constants.O_NOCTTY | constants.O_NONBLOCK
 
-export function openSerial({ name, entry, system, kept }: OpenContext<SerialEntry>): Opened {
+export function openSerial({ name, entry, system, kept }: OpenContext<SerialEntry>): OpenDevice {
   const fd = kept === undefined ? start(name, entry, system) : keptFd(name, kept.fds)
   return { source: { via: 'inherit', fd, encoding: 'serial' }, fds: [fd], close: () => closeSync(fd) }
 }

@@ -1,14 +1,14 @@
 /** A servo: a kernel or pigpio PWM whose values are converted to and from degrees. */
 import type { ServoEntry } from '../../board/types.ts'
 import { degreesOf, dutyOf, pwmOf, scaleOf } from '../../program/servo.ts'
-import type { OpenContext, Opened } from './device.ts'
+import type { OpenContext, OpenDevice } from './device.ts'
 import { openPigpio } from './pigpio.ts'
 import { openPwm } from './pwm.ts'
 
 /** Rounding steps in a degree: one is about 1 ns of the pulse. */
 const STEPS = 1e4
 
-export function openServo(context: OpenContext<ServoEntry>, open = opener(context.entry)): Opened {
+export function openServo(context: OpenContext<ServoEntry>, open = opener(context.entry)): OpenDevice {
   const scale = scaleOf(context.entry)
   const pwm = open({ ...context, entry: pwmOf(context.entry) })
   return {

@@ -2,14 +2,14 @@
  * Software PWM: a line of the GPIO character device whose edges a thread of this process makes (HANDLES 19).
  *
  * Invariant: a level is written at once, by the caller, and the call returns without an error only when the thread can
- * write no further edge of that line (test/drivers/softpwm.test.ts). The guard stops the thread through a shared byte.
+ * write no further edge of that line (test/drivers/owner/linux/softpwm.test.ts). The guard stops the thread through a shared byte.
  */
 import { closeSync, writeSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import type { OutputEntry, PwmEntry } from '../../board/types.ts'
 import { HardwareError } from '../../errors.ts'
 import { periodNs } from '../../program/servo.ts'
-import type { OpenContext, Opened } from './device.ts'
+import type { OpenContext, OpenDevice } from './device.ts'
 import { openOutput } from './lines.ts'
 import type { LinuxSystem } from './system.ts'
 import { MOST_WAVES, Waves } from './waves.ts'
@@ -37,7 +37,7 @@ export interface SoftPwmOptions {
 /** An open handle: its line, and the number of its wave. */
 interface Held {
   readonly name: string
-  readonly line: Opened
+  readonly line: OpenDevice
   readonly stopFd: number
   readonly wave: number
   readonly period: number
@@ -58,7 +58,7 @@ export class SoftPwm {
   }
 
   /** `openLine` requests or adopts the line. */
-  open(context: OpenContext<PwmEntry>, openLine = openOutput): Opened {
+  open(context: OpenContext<PwmEntry>, openLine = openOutput): OpenDevice {
     const { entry, kept } = context
     const line = openLine(outputOf(context))
     const fds = [...line.fds]
@@ -82,7 +82,7 @@ export class SoftPwm {
     }
   }
 
-  #add({ name, entry, kept }: OpenContext<PwmEntry>, line: Opened, lineFd: number, stopFd: number): Held {
+  #add({ name, entry, kept }: OpenContext<PwmEntry>, line: OpenDevice, lineFd: number, stopFd: number): Held {
     const period = periodNs(entry.frequencyHz)
     const safe = safeLevel(entry)
     const wave = this.#waves.add({ lineFd, stopFd, periodNs: period, safe })
@@ -95,7 +95,7 @@ export class SoftPwm {
     return held
   }
 
-  #opened(held: Held, fds: readonly number[]): Opened {
+  #opened(held: Held, fds: readonly number[]): OpenDevice {
     return {
       source: { via: 'broker' },
       fds,

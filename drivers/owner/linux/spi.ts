@@ -8,7 +8,7 @@ import { closeSync, openSync } from 'node:fs'
 import type { SpiEntry } from '../../board/types.ts'
 import { HardwareError, hardwareFault } from '../../errors.ts'
 import { ior, iow } from '../../ioctl.ts'
-import type { OpenContext, Opened } from './device.ts'
+import type { OpenContext, OpenDevice } from './device.ts'
 import { keptFd, openFault } from './faults.ts'
 import type { LinuxSystem } from './system.ts'
 
@@ -21,7 +21,7 @@ const WR_MAX_SPEED_HZ = iow(MAGIC, 4, 4)
 const SPI_MODE_X_MASK = 0x03
 const SPI_LSB_FIRST = 0x08
 
-export function openSpi({ name, entry, system, kept }: OpenContext<SpiEntry>): Opened {
+export function openSpi({ name, entry, system, kept }: OpenContext<SpiEntry>): OpenDevice {
   const fd = kept === undefined ? start(name, entry, system) : keptFd(name, kept.fds)
   return { source: { via: 'inherit', fd, encoding: 'spi' }, fds: [fd], close: () => closeSync(fd) }
 }

@@ -6,6 +6,7 @@
  */
 import { fstatSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { constants } from 'node:os'
 import { getSystemErrorMap } from 'node:util'
 import { HardwareError } from '../../errors.ts'
 import type { System } from '../../program/inherit/system.ts'
@@ -15,6 +16,8 @@ export type Argument = number | bigint | Uint8Array | null
 export type CType = 'int' | 'uint' | 'long' | 'ulong' | 'size_t' | 'ssize_t' | 'void*'
 
 export interface LinuxSystem extends System {
+  /** A copy of the descriptor, closed on exec. */
+  duplicate(fd: number): number
   /**
    * Calls `onReady` from the event loop whenever `fd` has data or has ended; `onReady` must read until nothing is left.
    * Makes the descriptor non-blocking, for everybody who shares its open file. Keeps the process alive until the
@@ -23,12 +26,23 @@ export interface LinuxSystem extends System {
   watch(fd: number, onReady: () => void): () => void
   /** poll(2): blocks until descriptors have data or have hung up, and returns those; empty after the timeout. */
   poll(fds: readonly number[], timeoutMs: number): number[]
+  /** waitpid(2) without waiting: null while the child runs, else how it ended, as `exit code 1` or `SIGKILL`. */
+  reap(pid: number): string | null
   /** A libc function that returns -1 and sets errno when it fails. */
   bind(name: string, result: 'int' | 'long' | 'ssize_t', parameters: readonly CType[]): (...args: Argument[]) => number
   /** syscall(2) with at most six arguments. The call numbers depend on the architecture. */
   syscall(nr: number, ...args: Argument[]): number
   /** prctl(2) with at most four arguments. */
   prctl(option: number, ...args: Argument[]): number
+  /** Clears FD_CLOEXEC, which Node sets on every descriptor at its start. */
+  keepOnExec(fd: number): void
+  /** Sets FD_CLOEXEC again: Node does so at its start only up to the first gap in the numbers. */
+  closeOnExec(fd: number): void
+  /**
+   * execve(2): replaces the program of this process, which keeps its pid, its children, stdin, stdout, stderr and what
+   * {@link keepOnExec} was called for. Returns only by throwing.
+   */
+  execve(path: string, argv: readonly string[], env: Readonly<Record<string, string>>): never
 }
 
 type Native = (...args: unknown[]) => number
@@ -40,9 +54,14 @@ interface Koffi {
 }
 
 const POINTER = 'void*'
+const POINTER_SIZE = ['arm', 'ia32', 'mips', 'mipsel'].includes(process.arch) ? 4 : 8
 /** linux/fcntl.h */
 const F_DUPFD_CLOEXEC = 1030
+const F_SETFD = 2
+const FD_CLOEXEC = 1
 const POLLIN = 1
+/** bits/waitflags.h */
+const WNOHANG = 1
 const POLLFD_SIZE = 8
 
 let loaded: LinuxSystem | undefined
@@ -83,6 +102,7 @@ class KoffiSystem implements LinuxSystem {
   #poll: ((...args: Argument[]) => number) | undefined
   #syscall: ((...args: Argument[]) => number) | undefined
   #prctl: ((...args: Argument[]) => number) | undefined
+  #waitpid: ((...args: Argument[]) => number) | undefined
   /** Kept from the garbage collector: koffi stops watching when the object is collected. */
   readonly #watches = new Set<{ close(): void }>()
 
@@ -100,8 +120,15 @@ class KoffiSystem implements LinuxSystem {
   }
 
   duplicate(fd: number): number {
-    this.#fcntl ??= this.bind('fcntl', 'int', ['int', 'int', 'long'])
-    return this.#fcntl(fd, F_DUPFD_CLOEXEC, 0)
+    return this.#control(fd, F_DUPFD_CLOEXEC)
+  }
+
+  keepOnExec(fd: number): void {
+    this.#control(fd, F_SETFD)
+  }
+
+  closeOnExec(fd: number): void {
+    this.#control(fd, F_SETFD, FD_CLOEXEC)
   }
 
   address(bytes: Uint8Array): bigint {
@@ -153,6 +180,20 @@ class KoffiSystem implements LinuxSystem {
     }
   }
 
+  reap(pid: number): string | null {
+    this.#waitpid ??= this.bind('waitpid', 'int', ['int', POINTER, 'int'])
+    const status = new Int32Array(1)
+    try {
+      if (this.#waitpid(pid, new Uint8Array(status.buffer), WNOHANG) === 0) return null
+    } catch (error) {
+      // somebody else has waited for it
+      if ((error as { code?: unknown }).code === 'ECHILD') return 'unknown'
+      throw error
+    }
+    const [word = 0] = status
+    return (word & 0x7f) === 0 ? `exit code ${(word >> 8) & 0xff}` : signalName(word & 0x7f)
+  }
+
   bind(
     name: string,
     result: 'int' | 'long' | 'ssize_t',
@@ -176,6 +217,28 @@ class KoffiSystem implements LinuxSystem {
     return this.#prctl(option, ...this.#words(args, 4))
   }
 
+  execve(path: string, argv: readonly string[], env: Readonly<Record<string, string>>): never {
+    const texts = [path, ...argv, ...Object.entries(env).map(([name, value]) => `${name}=${value}`)]
+    // A NUL would end the text early, and so change what is started.
+    if (texts.some((text) => text.includes('\0'))) throw new Error('EINVAL: a text for execve has a NUL')
+    const bytes = texts.map((text) => Buffer.from(`${text}\0`))
+    const pointers = bytes.map((text) => this.address(text))
+    const list = (from: number, to?: number) => {
+      const items = [...pointers.slice(from, to), 0n]
+      return Buffer.from((POINTER_SIZE === 8 ? BigUint64Array.from(items) : Uint32Array.from(items, Number)).buffer)
+    }
+    for (const fd of [0, 1, 2]) this.keepOnExec(fd)
+    const call = this.bind('execve', 'int', [POINTER, POINTER, POINTER])
+    call(bytes[0] as Uint8Array, list(1, 1 + argv.length), list(1 + argv.length))
+    // `bytes` is named here, so that it is not collected before the call.
+    throw new Error(`execve returned without an error, after ${bytes.length} texts`)
+  }
+
+  #control(fd: number, command: number, argument = 0): number {
+    this.#fcntl ??= this.bind('fcntl', 'int', ['int', 'int', 'long'])
+    return this.#fcntl(fd, command, argument)
+  }
+
   /** Replaces bytes by their address, and missing arguments by 0, which the kernel expects for unused ones. */
   #words(args: readonly Argument[], count: number): Argument[] {
     const words = args.map((arg) => (arg instanceof Uint8Array ? this.address(arg) : (arg ?? 0)))
@@ -187,4 +250,8 @@ class KoffiSystem implements LinuxSystem {
     const [code, message] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, 'unknown error']
     return Object.assign(new Error(`${code}: ${message}, ${name}`), { code, errno: -errno, syscall: name })
   }
+}
+
+function signalName(number: number): string {
+  return Object.entries(constants.signals).find(([, value]) => value === number)?.[0] ?? `signal ${number}`
 }

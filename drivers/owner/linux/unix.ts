@@ -9,6 +9,7 @@ import { type Argument, type CType, type LinuxSystem, loadSystem } from './syste
 
 const AF_UNIX = 1
 const SOCK_STREAM = 1
+const SOCK_NONBLOCK = 0o4000
 const SOCK_CLOEXEC = 0o2000000
 const SOL_SOCKET = 1
 const SO_PEERCRED = 17
@@ -33,7 +34,7 @@ const CONTROL_AT = 128
 const CMSG_SIZE = WORD + 8
 const CONTROL_SIZE = CMSG_SIZE + 4 * MAX_FDS
 
-export interface Peer {
+export interface PeerCredentials {
   readonly pid: number
   readonly uid: number
 }
@@ -74,7 +75,7 @@ export class UnixSockets {
   /** Blocks until somebody connects. */
   accept(socket: number): number {
     const accept = this.#call('accept4', ['int', 'void*', 'void*', 'int'])
-    return again(() => accept(socket, null, null, SOCK_CLOEXEC))
+    return retryInterrupted(() => accept(socket, null, null, SOCK_CLOEXEC))
   }
 
   /** Throws ENOENT or ECONNREFUSED when nobody listens. Any later call that exceeds the timeout throws EAGAIN. */
@@ -89,7 +90,20 @@ export class UnixSockets {
         set(socket, SOL_SOCKET, option, new Uint8Array(timeout.buffer), timeout.byteLength)
       }
       const connect = this.#call('connect', ['int', 'void*', 'uint'])
-      withAddress(folder, name, (address) => again(() => connect(socket, address, address.length)))
+      withAddress(folder, name, (address) => retryInterrupted(() => connect(socket, address, address.length)))
+      return socket
+    } catch (error) {
+      closeSync(socket)
+      throw error
+    }
+  }
+
+  /** As `connect`, but never waits: throws EAGAIN when the listener has too many connections that it has not accepted. */
+  connectNow(folder: string, name: string): number {
+    const socket = this.#socket(SOCK_NONBLOCK)
+    try {
+      const connect = this.#call('connect', ['int', 'void*', 'uint'])
+      withAddress(folder, name, (address) => connect(socket, address, address.length))
       return socket
     } catch (error) {
       closeSync(socket)
@@ -98,7 +112,7 @@ export class UnixSockets {
   }
 
   /** The process at the other end: the one that connected, or that listens. */
-  peer(socket: number): Peer {
+  peer(socket: number): PeerCredentials {
     const ucred = new DataView(new ArrayBuffer(12))
     const length = new Uint8Array(Uint32Array.of(ucred.byteLength).buffer)
     const get = this.#call('getsockopt', ['int', 'int', 'int', 'void*', 'void*'])
@@ -116,7 +130,7 @@ export class UnixSockets {
       message.setInt32(CONTROL_AT + WORD, SOL_SOCKET, true)
       message.setInt32(CONTROL_AT + WORD + 4, SCM_RIGHTS, true)
       for (const [index, fd] of part.entries()) message.setInt32(CONTROL_AT + CMSG_SIZE + 4 * index, fd, true)
-      again(() => sendmsg(socket, bytesOf(message), MSG_NOSIGNAL))
+      retryInterrupted(() => sendmsg(socket, bytesOf(message), MSG_NOSIGNAL))
     }
   }
 
@@ -127,7 +141,7 @@ export class UnixSockets {
     try {
       while (fds.length < count) {
         const message = this.#message(CONTROL_SIZE)
-        const got = again(() => recvmsg(socket, bytesOf(message), MSG_CMSG_CLOEXEC))
+        const got = retryInterrupted(() => recvmsg(socket, bytesOf(message), MSG_CMSG_CLOEXEC))
         const part = got === 1 ? fdsOf(message) : []
         fds.push(...part)
         const wanted = Math.min(MAX_FDS, count - (fds.length - part.length))
@@ -143,8 +157,8 @@ export class UnixSockets {
     }
   }
 
-  #socket(): number {
-    return this.#call('socket', ['int', 'int', 'int'])(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
+  #socket(how = 0): number {
+    return this.#call('socket', ['int', 'int', 'int'])(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | how, 0)
   }
 
   /** A message with one byte of data and `control` bytes of control data, in one buffer, which does not move. */
@@ -171,7 +185,7 @@ export class UnixSockets {
 export function readExactly(socket: number, length: number): Buffer | null {
   const bytes = Buffer.alloc(length)
   for (let at = 0; at < length; ) {
-    const got = again(() => readSync(socket, bytes, at, length - at, null))
+    const got = retryInterrupted(() => readSync(socket, bytes, at, length - at, null))
     if (got === 0) return null
     at += got
   }
@@ -179,7 +193,7 @@ export function readExactly(socket: number, length: number): Buffer | null {
 }
 
 /** Repeats a system call that a signal interrupted. */
-export function again<T>(call: () => T): T {
+export function retryInterrupted<T>(call: () => T): T {
   for (;;) {
     try {
       return call()

@@ -9,7 +9,7 @@ import { join } from 'node:path'
 import type { TemperatureEntry } from '../../board/types.ts'
 import { HardwareError } from '../../errors.ts'
 import { degreesOfText } from '../ds18b20.ts'
-import type { Opened } from './device.ts'
+import type { OpenDevice } from './device.ts'
 import { openFault } from './faults.ts'
 
 const FOLDER = '/sys/bus/w1/devices'
@@ -26,7 +26,7 @@ export class W1Bus {
   }
 
   /** Measures every `everyMs` from now on. A missing sensor is no error here: it may be plugged in later. */
-  open(name: string, { device, everyMs }: Pick<TemperatureEntry, 'device' | 'everyMs'>): Opened {
+  open(name: string, { device, everyMs }: Pick<TemperatureEntry, 'device' | 'everyMs'>): OpenDevice {
     const path = join(this.#folder, device, 'w1_slave')
     let last: number | HardwareError = new HardwareError('busy', `${name}: its first measurement takes about a second`)
     let timer: NodeJS.Timeout | undefined

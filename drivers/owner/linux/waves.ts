@@ -2,7 +2,7 @@
  * The loop of the software PWM thread, and the memory that the thread shares with the body (HANDLES 19).
  *
  * Invariant: after the body has stored a level for a wave, and {@link Waves.isQuiet} has returned true or the stop byte
- * is 1, the last write of the thread to that line is the stored level (test/drivers/softpwm.test.ts).
+ * is 1, the last write of the thread to that line is the stored level (test/drivers/owner/linux/softpwm.test.ts).
  */
 import { readSync } from 'node:fs'
 import { lineValues } from '../../program/inherit/line.ts'
@@ -66,13 +66,16 @@ export class Waves {
 
   /** Sets the pulse of the next periods: more than 0 ns, and less than a period. */
   pulse(wave: number, onNs: number): void {
+    const waits = this.isHeld(wave)
     this.#set(wave, ON_NS, onNs)
-    this.#wake()
+    // A wave that runs is looked at again at its next edge: a program that writes without pause must not keep the thread awake.
+    if (waits) this.#wake()
   }
 
   /** Stops the edges, except one that the thread may be writing just now. The caller writes the level itself. */
   hold(wave: number, level: 0 | 1): void {
-    this.pulse(wave, level === 1 ? this.#get(wave, PERIOD_NS) : 0)
+    this.#set(wave, ON_NS, level === 1 ? this.#get(wave, PERIOD_NS) : 0)
+    this.#wake()
   }
 
   isHeld(wave: number): boolean {

@@ -9,9 +9,9 @@ import { HardwareError } from '../../errors.ts'
 import { decodeNumber, encodeNumber, MAX_PAYLOAD, OP } from '../../program/broker/protocol.ts'
 import { type Edge, isDriven, isOnI2c, type Level, type SupportedKind } from '../../program/handle.ts'
 import type { WriteRecord } from '../../program/inherit/record.ts'
-import type { Backend, GrantSource, HandleInfo, Kept, LineInfo, OwnedHandle } from '../backend.ts'
+import type { Backend, GrantSource, HandleInfo, KeptHandle, LineInfo, OwnedHandle } from '../backend.ts'
 import { type Channel, LevelFile, NO_CHANNEL, RecordPipe } from './channels.ts'
-import { Listening } from './listening.ts'
+import { SimulatedListener } from './listening.ts'
 import { Pty } from './pty.ts'
 import type { World } from './world.ts'
 
@@ -57,12 +57,16 @@ export class SimBackend implements Backend {
     return this.#hold(name, id, entry, undefined)
   }
 
-  adopt(name: string, id: number, entry: BoardHandle, kept: Kept): OwnedHandle {
+  adopt(name: string, id: number, entry: BoardHandle, kept: KeptHandle): OwnedHandle {
     return this.#hold(name, id, entry, kept)
   }
 
   info(name: string): HandleInfo | null {
     return this.#handles.get(name)?.info() ?? null
+  }
+
+  changesBetween(fromNs: number, toNs: number): string[] | null {
+    return this.world.trace.changesBetween(fromNs, toNs)
   }
 
   close(): void {
@@ -94,7 +98,7 @@ export class SimBackend implements Backend {
     this.world.poke(name, what, value)
   }
 
-  #hold(name: string, id: number, entry: BoardHandle, kept: Kept | undefined): OwnedHandle {
+  #hold(name: string, id: number, entry: BoardHandle, kept: KeptHandle | undefined): OwnedHandle {
     if (!Number.isInteger(id) || id < 0 || id > 0xffff)
       throw new HardwareError('other', `${name}: id ${id} is not 16 bits`)
     for (const other of this.#handles.values()) {
@@ -124,7 +128,7 @@ export class SimBackend implements Backend {
     const [first, second] = fds ?? []
     if (entry.kind === 'serial') return this.#line(name, entry, first)
     if (entry.via === 'broker' || folder === null) return NO_CHANNEL
-    if (entry.kind === 'listen') return Listening.make(name, entry, this.#sockets, first)
+    if (entry.kind === 'listen') return SimulatedListener.make(name, entry, this.#sockets, first)
     const pair = first === undefined || second === undefined ? null : ([first, second] as const)
     if (entry.kind === 'input') return pair === null ? LevelFile.make(folder, id) : new LevelFile(pair)
     return pair === null ? RecordPipe.make(folder, name, id, onRecord) : new RecordPipe(name, pair, onRecord)
@@ -221,7 +225,12 @@ class SimHandle implements OwnedHandle {
     this.#channel.drain()
     const { line, value, fence, opens, initWrites, edges, staleWrites } = this.#world.pin(this.name)
     const shown = hasValue(this.kind) ? { value } : {}
-    const kept: Kept = { fds: this.#channel.fds, fence, ...shown, ...(this.kind === 'input' ? { seqno: edges } : {}) }
+    const kept: KeptHandle = {
+      fds: this.#channel.fds,
+      fence,
+      ...shown,
+      ...(this.kind === 'input' ? { seqno: edges } : {}),
+    }
     return {
       name: this.name,
       id: this.id,

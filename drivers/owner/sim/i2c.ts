@@ -4,7 +4,7 @@ import type { ChipName } from '../../board/schema.ts'
 import { HardwareError } from '../../errors.ts'
 import { ads1115 } from './chips/ads1115.ts'
 import { bme280 } from './chips/bme280.ts'
-import type { ChipModel, ChipState, Step } from './chips/chip.ts'
+import type { ChipModel, ChipState, TransferResult } from './chips/chip.ts'
 import { eeprom24c32 } from './chips/eeprom24c32.ts'
 import { withFaults } from './chips/faults.ts'
 import { mpu6050 } from './chips/mpu6050.ts'
@@ -13,10 +13,14 @@ import { pcf8574 } from './chips/pcf8574.ts'
 import { ssd1306 } from './chips/ssd1306.ts'
 import { vl53l0x } from './chips/vl53l0x.ts'
 
+/** The state of every chip of a bus, for the runtime that goes on with it: by address, the model's name and its state. */
+export type SavedChips = [address: number, model: ChipName, state: unknown][]
+
 /** A chip on the bus, with its current state. Chip models are pure, so this is the only place where state changes. */
 interface Placed {
   /** The chip holds the data line low. */
   readonly stuck: boolean
+  readonly state: unknown
   write(bytes: Uint8Array): Uint8Array
   read(length: number): Uint8Array
   snapshot(): ChipState
@@ -24,21 +28,21 @@ interface Placed {
   poke(what: string, value: unknown): boolean
 }
 
-const MODELS: Record<ChipName, (at: string) => Placed> = {
-  ads1115: (at) => placed(at, ads1115),
-  '24c32': (at) => placed(at, eeprom24c32),
-  bme280: (at) => placed(at, bme280),
-  mpu6050: (at) => placed(at, mpu6050),
-  pca9685: (at) => placed(at, pca9685),
-  pcf8574: (at) => placed(at, pcf8574),
-  ssd1306: (at) => placed(at, ssd1306),
-  vl53l0x: (at) => placed(at, vl53l0x),
+const MODELS: Record<ChipName, (at: string, saved?: unknown) => Placed> = {
+  ads1115: (at, saved) => placed(at, ads1115, saved),
+  '24c32': (at, saved) => placed(at, eeprom24c32, saved),
+  bme280: (at, saved) => placed(at, bme280, saved),
+  mpu6050: (at, saved) => placed(at, mpu6050, saved),
+  pca9685: (at, saved) => placed(at, pca9685, saved),
+  pcf8574: (at, saved) => placed(at, pcf8574, saved),
+  ssd1306: (at, saved) => placed(at, ssd1306, saved),
+  vl53l0x: (at, saved) => placed(at, vl53l0x, saved),
 }
 
-function placed<S>(at: string, chip: ChipModel<S>): Placed {
+function placed<S>(at: string, chip: ChipModel<S>, saved?: unknown): Placed {
   const model = withFaults(chip)
-  let state = model.initial
-  const take = (step: Step<typeof state>): Uint8Array => {
+  let state = (saved as typeof model.initial | undefined) ?? model.initial
+  const take = (step: TransferResult<typeof state>): Uint8Array => {
     state = step.next
     if (!('fault' in step)) return step.bytes
     throw new HardwareError(step.fault, `${at}: ${step.fault === 'bus' ? 'the bus is stuck' : 'no acknowledge'}`)
@@ -46,6 +50,9 @@ function placed<S>(at: string, chip: ChipModel<S>): Placed {
   return {
     get stuck() {
       return state.stuck
+    },
+    get state() {
+      return state
     },
     write: (bytes) => take(model.write(state, bytes)),
     read: (length) => take(model.read(state, length)),
@@ -58,23 +65,33 @@ function placed<S>(at: string, chip: ChipModel<S>): Placed {
   }
 }
 
-export class I2cBus {
+export class SimulatedI2cBus {
   readonly #bus: number
   readonly #chips = new Map<number, Placed>()
+  readonly #models = new Map<number, ChipName>()
   transfers = 0
 
-  constructor(bus: number) {
+  constructor(bus: number, saved: SavedChips = []) {
     this.#bus = bus
+    for (const [address, model, state] of saved) this.#put(address, model, state)
   }
 
   /** Puts a chip on the bus. A chip at that address keeps its state. Throws `no-device` for an unknown model. */
   place(address: number, model: string | undefined): void {
     if (this.#chips.has(address)) return
-    const known: ((at: string) => Placed) | undefined = MODELS[model as ChipName]
-    if (known === undefined) {
+    if (model === undefined || !Object.hasOwn(MODELS, model)) {
       throw new HardwareError('no-device', `${this.#at(address)}: no chip model ${model ?? 'given'}`)
     }
-    this.#chips.set(address, known(this.#at(address)))
+    this.#put(address, model as ChipName)
+  }
+
+  save(): SavedChips {
+    return [...this.#chips].map(([address, chip]) => [address, this.#models.get(address) as ChipName, chip.state])
+  }
+
+  #put(address: number, model: ChipName, saved?: unknown): void {
+    this.#chips.set(address, MODELS[model](this.#at(address), saved))
+    this.#models.set(address, model)
   }
 
   /** Writes, reads, or both with a repeated start. Throws `no-ack` when no chip answers, `bus` for a stuck bus. */

@@ -7,7 +7,7 @@ import { listenOn, stopListening } from '../linux/listen.ts'
 import { type LinuxSystem, loadSystem } from '../linux/system.ts'
 import type { Channel } from './channels.ts'
 
-export class Listening implements Channel {
+export class SimulatedListener implements Channel {
   readonly source: GrantSource
   readonly fds: readonly number[]
   readonly #entry: ListenEntry
@@ -22,8 +22,13 @@ export class Listening implements Channel {
   }
 
   /** `fd`: a socket that was kept open. Throws `unsupported` without Linux or koffi, `busy` for a port in use. */
-  static make(name: string, entry: ListenEntry, sockets: string | undefined, fd: number | undefined): Listening {
-    return new Listening(fd ?? listenOn(name, entry, sockets, systemFor(name)), entry, sockets)
+  static make(
+    name: string,
+    entry: ListenEntry,
+    sockets: string | undefined,
+    fd: number | undefined,
+  ): SimulatedListener {
+    return new SimulatedListener(fd ?? listenOn(name, entry, sockets, systemFor(name)), entry, sockets)
   }
 
   drain(): void {}

@@ -14,22 +14,28 @@ import { mcp3008 } from './chips/mcp3008.ts'
 /** Bytes that spidev accepts in one message (HANDLES 12.11). */
 const MAX_MESSAGE = 4096
 
+/** The state of every chip, for the runtime that goes on with it: by place, the model's name and its state. */
+export type SavedSpiChips = [place: string, model: SpiChipName, state: unknown][]
+
 interface Placed {
+  readonly state: unknown
   transfer(bytes: Uint8Array): Uint8Array
   snapshot(): ChipState
   /** False when the chip does not know `what`, or `value` does not fit. */
   poke(what: string, value: unknown): boolean
 }
 
-const MODELS: Record<SpiChipName, () => Placed> = {
-  loopback: () => placed(loopback),
-  mcp3008: () => placed(mcp3008),
+const MODELS: Record<SpiChipName, (saved?: unknown) => Placed> = {
+  loopback: (saved) => placed(loopback, saved),
+  mcp3008: (saved) => placed(mcp3008, saved),
 }
 
-function placed<S>(model: SpiChipModel<S>): Placed {
-  let chip = model.initial
-  let bad = 0
+function placed<S>(model: SpiChipModel<S>, saved?: unknown): Placed {
+  let { chip, bad } = (saved as { chip: S; bad: number } | undefined) ?? { chip: model.initial, bad: 0 }
   return {
+    get state() {
+      return { chip, bad }
+    },
     transfer(bytes) {
       const step = model.transfer(chip, bytes)
       chip = step.next
@@ -54,13 +60,27 @@ function placed<S>(model: SpiChipModel<S>): Placed {
 
 export class SpiChips {
   readonly #chips = new Map<string, Placed>()
+  readonly #models = new Map<string, SpiChipName>()
+
+  constructor(saved: SavedSpiChips = []) {
+    for (const [place, model, state] of saved) this.#put(place, model, state)
+  }
 
   /** Adds a chip at `place`, as `spi-0.1`. A chip there keeps its state. Throws `no-device` for an unknown model. */
   place(place: string, model: SpiChipName | undefined): void {
     if (this.#chips.has(place)) return
-    const known = model === undefined ? undefined : MODELS[model]
-    if (known === undefined) throw new HardwareError('no-device', `${place}: no chip model ${model ?? 'given'}`)
-    this.#chips.set(place, known())
+    if (model === undefined || !Object.hasOwn(MODELS, model))
+      throw new HardwareError('no-device', `${place}: no chip model ${model ?? 'given'}`)
+    this.#put(place, model)
+  }
+
+  save(): SavedSpiChips {
+    return [...this.#chips].map(([place, chip]) => [place, this.#models.get(place) as SpiChipName, chip.state])
+  }
+
+  #put(place: string, model: SpiChipName, saved?: unknown): void {
+    this.#chips.set(place, MODELS[model](saved))
+    this.#models.set(place, model)
   }
 
   /** One message; the answer has the same length. */

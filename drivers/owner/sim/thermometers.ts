@@ -3,11 +3,20 @@
 import { HardwareError } from '../../errors.ts'
 import { degreesOfScratchpad } from '../ds18b20.ts'
 import type { ChipState } from './chips/chip.ts'
-import { type Ds18b20, ds18b20 } from './chips/ds18b20.ts'
+import { type Ds18b20State, ds18b20 } from './chips/ds18b20.ts'
 
 export class Thermometers {
   /** By their id on the bus. */
-  readonly #chips = new Map<string, Ds18b20>()
+  readonly #chips: Map<string, Ds18b20State>
+
+  constructor(saved: readonly (readonly [device: string, state: Ds18b20State])[] = []) {
+    this.#chips = new Map(saved)
+  }
+
+  /** The state of every sensor, for the runtime that goes on with it. */
+  save(): [device: string, state: Ds18b20State][] {
+    return [...this.#chips]
+  }
 
   /** Adds a sensor. An existing sensor keeps its state. */
   place(device: string): void {
@@ -45,7 +54,7 @@ export class Thermometers {
     this.#chips.set(device, next)
   }
 
-  #of(device: string): Ds18b20 {
+  #of(device: string): Ds18b20State {
     return this.#chips.get(device) ?? ds18b20.initial
   }
 }

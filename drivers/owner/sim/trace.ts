@@ -1,7 +1,7 @@
 /** The trace of writes and level changes in the simulated world: a ring of the newest entries. */
 import type { SupportedKind } from '../../program/handle.ts'
 
-export interface Change {
+export interface TraceEntry {
   readonly name: string
   readonly kind: SupportedKind
   readonly line: string
@@ -19,21 +19,21 @@ export interface Change {
 
 export class Trace {
   readonly #size: number
-  readonly #ring: Change[] = []
-  readonly #listeners = new Set<(change: Change) => void>()
+  readonly #ring: TraceEntry[] = []
+  readonly #listeners = new Set<(change: TraceEntry) => void>()
   #next = 0
 
   constructor(size: number) {
     this.#size = size
   }
 
-  add(change: Change): void {
+  add(change: TraceEntry): void {
     this.#ring[this.#next++ % this.#size] = change
     for (const listener of this.#listeners) listener(change)
   }
 
-  listen(listener: (change: Change) => void): () => void {
-    const entry = (change: Change) => listener(change)
+  listen(listener: (change: TraceEntry) => void): () => void {
+    const entry = (change: TraceEntry) => listener(change)
     this.#listeners.add(entry)
     return () => this.#listeners.delete(entry)
   }
@@ -43,8 +43,19 @@ export class Trace {
     return this.#next
   }
 
+  /**
+   * Names of the driven handles that changed between two times (ns), once for each change; null when the trace no longer
+   * reaches back to `fromNs`.
+   */
+  changesBetween(fromNs: number, toNs: number): string[] | null {
+    const recent = this.recent()
+    if (this.count > recent.length && Number(recent[0]?.ns ?? 0) > fromNs) return null
+    const inside = ({ ns }: TraceEntry) => Number(ns) > fromNs && Number(ns) < toNs
+    return recent.filter((each) => each.changed && each.kind !== 'input' && inside(each)).map(({ name }) => name)
+  }
+
   /** The entries that are kept, oldest first. */
-  recent(): Change[] {
+  recent(): TraceEntry[] {
     const start = this.#next % this.#size
     return this.#next <= this.#size ? [...this.#ring] : [...this.#ring.slice(start), ...this.#ring.slice(0, start)]
   }

@@ -2,7 +2,7 @@
  * The simulated lines, buses and chips of one board (HANDLES 9). A world outlives the backends that are opened on it.
  *
  * Invariant: a level changes only by a write whose fence is allowed, by a wire or by a pull, and every change is in the
- * trace (test/drivers/world.test.ts).
+ * trace (test/drivers/owner/sim/world.test.ts).
  */
 import { placeOf, slewOf } from '../../board/places.ts'
 import type { BoardHandle } from '../../board/types.ts'
@@ -10,15 +10,15 @@ import { type Clock, monotonicClock } from '../../clock.ts'
 import { HardwareError } from '../../errors.ts'
 import type { Edge, Level } from '../../program/handle.ts'
 import { Slew } from '../../program/slew.ts'
-import type { Kept } from '../backend.ts'
+import type { KeptHandle } from '../backend.ts'
 import { checkedValue } from '../values.ts'
-import { I2cBus } from './i2c.ts'
+import { type SavedChips, SimulatedI2cBus } from './i2c.ts'
 import { kindOf, newPin, type Pin } from './pin.ts'
-import { SpiChips } from './spi.ts'
+import { type SavedSpiChips, SpiChips } from './spi.ts'
 import { Thermometers } from './thermometers.ts'
 import { Trace } from './trace.ts'
 
-export type { Change } from './trace.ts'
+export type { TraceEntry } from './trace.ts'
 
 export interface WorldOptions {
   clock?: Clock
@@ -26,6 +26,18 @@ export interface WorldOptions {
   wires?: readonly (readonly [output: string, input: string])[]
   /** Number of trace entries to keep. */
   ring?: number
+  /** From {@link World.save}: the world goes on where it was. */
+  saved?: SavedWorld
+}
+
+type SavedPin = Pick<Pin, 'name' | 'line' | 'writer' | 'opens' | 'initWrites' | 'edges' | 'staleWrites' | 'pulled'>
+
+/** The chips, and what is not in the `kept` of a handle; for node:v8's serialize. */
+export interface SavedWorld {
+  readonly pins: readonly SavedPin[]
+  readonly buses: readonly (readonly [number, SavedChips])[]
+  readonly spi: SavedSpiChips
+  readonly thermometers: ReturnType<Thermometers['save']>
 }
 
 export class World {
@@ -33,15 +45,34 @@ export class World {
   readonly trace: Trace
   readonly #wires: readonly (readonly [string, string])[]
   readonly #pins = new Map<string, Pin>()
-  readonly #buses = new Map<number, I2cBus>()
-  readonly #spi = new SpiChips()
-  readonly #thermometers = new Thermometers()
+  readonly #buses = new Map<number, SimulatedI2cBus>()
+  readonly #spi: SpiChips
+  readonly #thermometers: Thermometers
   #allowed = 0
+  /** Pins of the world before, until their handles are adopted. */
+  readonly #saved = new Map<string, SavedPin>()
 
   constructor(options: WorldOptions = {}) {
     this.clock = options.clock ?? monotonicClock
     this.trace = new Trace(options.ring ?? 4096)
     this.#wires = options.wires ?? []
+    const { saved } = options
+    this.#spi = new SpiChips(saved?.spi)
+    this.#thermometers = new Thermometers(saved?.thermometers)
+    for (const [bus, chips] of saved?.buses ?? []) this.#buses.set(bus, new SimulatedI2cBus(bus, chips))
+    for (const pin of saved?.pins ?? []) this.#saved.set(pin.name, pin)
+  }
+
+  /** Levels and fences are in the `kept` of the handles. */
+  save(): SavedWorld {
+    return {
+      pins: [...this.#pins.values()].map(({ name, line, writer, opens, initWrites, edges, staleWrites, pulled }) => {
+        return { name, line, writer, opens, initWrites, edges, staleWrites, pulled }
+      }),
+      buses: [...this.#buses].map(([number, bus]) => [number, bus.save()]),
+      spi: this.#spi.save(),
+      thermometers: this.#thermometers.save(),
+    }
   }
 
   /** Calls `listener` with each new trace entry: writes, also refused ones, and changes of inputs. */
@@ -63,7 +94,7 @@ export class World {
   }
 
   /** Opens a handle. With `kept` it is continued, and nothing is written (HANDLES 3.9). Throws `busy`. */
-  attach(name: string, entry: BoardHandle, kept?: Omit<Kept, 'fds'>): void {
+  attach(name: string, entry: BoardHandle, kept?: Omit<KeptHandle, 'fds'>): void {
     const line = placeOf(entry)
     for (const other of this.#pins.values()) {
       if (other.held && (other.name === name || other.line === line)) {
@@ -83,6 +114,8 @@ export class World {
     pin.held = true
     if (kept === undefined) pin.opens++
     else {
+      const saved = this.#saved.get(name)
+      if (saved?.line === line) Object.assign(pin, saved)
       pin.fence = kept.fence
       if (kept.value !== undefined) pin.value = kept.value
       if (kept.seqno !== undefined) pin.edges = kept.seqno
@@ -135,7 +168,7 @@ export class World {
     if (fence < pin.fence || fence > this.#allowed) throw this.#stale(pin, level, fence, ns)
     if (pin.slew === null) return this.#apply(pin, level, fence, ns)
     pin.writer = fence
-    pin.slew.to(level)
+    pin.slew.moveTo(level)
   }
 
   /** An I2C transfer by a program, with the same check of its fence as a write. */
@@ -216,7 +249,7 @@ export class World {
   }
 
   /** State of the chip of a handle; null when the handle has none. */
-  chip(name: string): ReturnType<I2cBus['snapshot']> {
+  chip(name: string): ReturnType<SimulatedI2cBus['snapshot']> {
     const { entry, line } = this.#held(name)
     if (entry.kind === 'spi') return this.#spi.snapshot(line)
     if (entry.kind === 'temperature') return this.#thermometers.snapshot(entry.device)
@@ -227,8 +260,8 @@ export class World {
     return this.pin(name) as Pin
   }
 
-  #bus(number: number): I2cBus {
-    const bus = this.#buses.get(number) ?? new I2cBus(number)
+  #bus(number: number): SimulatedI2cBus {
+    const bus = this.#buses.get(number) ?? new SimulatedI2cBus(number)
     this.#buses.set(number, bus)
     return bus
   }
@@ -270,7 +303,7 @@ export class World {
     if (rate === 0) return null
     const { clock } = this
     const drive = (value: number) => this.#apply(pin, value, pin.writer, clock.now())
-    return new Slew({ rate, side: 'owner', value: pin.value, clock, drive, live: () => pin.held, again: () => false })
+    return new Slew({ rate, side: 'owner', value: pin.value, clock, drive, live: () => pin.held, retry: () => false })
   }
 
   /** Updates the inputs that are wired to `output`. */

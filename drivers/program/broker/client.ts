@@ -2,19 +2,19 @@
  * The program's side of the broker: synchronous requests over one end of a socket pair.
  *
  * Invariant: a request returns or throws within its deadline, and never gets the reply to another request
- * (test/drivers/broker.test.ts).
+ * (test/drivers/owner/broker.test.ts).
  *
  * A net.Socket that never reads makes the descriptor non-blocking; the client waits in short sleeps (HANDLES 7.8).
  */
 import { readSync, writeSync } from 'node:fs'
 import { Socket } from 'node:net'
+import { pause } from '../../clock.ts'
 import { HardwareError, hardwareFault } from '../../errors.ts'
 import { encodeRequest, FrameError, MAX_PAYLOAD, type Reply, ReplyReader } from './protocol.ts'
 
 /** Tries before the first sleep, which take about as long as a round trip to an idle body. */
 const EAGER_TRIES = 4
 const SLEEP_MS = 0.03
-const sleeper = new Int32Array(new SharedArrayBuffer(4))
 
 /** The part of the client that handles use. A rehearsal passes one that answers with zeros. */
 export interface BrokerPort {
@@ -85,7 +85,7 @@ export class BrokerClient implements BrokerPort {
     for (let tries = 0; at < bytes.length; ) {
       const sent = attempt(() => writeSync(this.#fd, bytes, at))
       if (sent !== null) at += sent
-      else if (!pause(++tries, until)) {
+      else if (!canRetry(++tries, until)) {
         // keep the unsent part of a begun frame; drop the new frame if none of it was sent
         this.#unsent = new Uint8Array(bytes.subarray(at, at <= frameEnd ? frameEnd : undefined))
         throw new HardwareError('busy', `no room for a request within ${this.#deadlineMs} ms`)
@@ -99,7 +99,7 @@ export class BrokerClient implements BrokerPort {
       const got = attempt(() => readSync(this.#fd, this.#chunk))
       if (got === 0) throw this.#gone()
       if (got === null) {
-        if (pause(++tries, until)) continue
+        if (canRetry(++tries, until)) continue
         throw new HardwareError('busy', `no answer from the owner of the hardware within ${this.#deadlineMs} ms`)
       }
       // skip late replies to requests that timed out (HANDLES 7.10)
@@ -130,9 +130,9 @@ function attempt(call: () => number): number | null {
 }
 
 /** Waits a moment before the next try. False when the deadline has passed. */
-function pause(tries: number, until: number): boolean {
+function canRetry(tries: number, until: number): boolean {
   if (tries <= EAGER_TRIES) return true
   if (performance.now() >= until) return false
-  Atomics.wait(sleeper, 0, 0, SLEEP_MS)
+  pause(SLEEP_MS)
   return true
 }

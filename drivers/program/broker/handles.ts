@@ -2,7 +2,7 @@
 
 import { HardwareError } from '../../errors.ts'
 import { AttachedAnalog } from '../analog.ts'
-import { attach, type Pacing, type Port } from '../attached.ts'
+import { attach, type HandlePort, type Pacing } from '../attached.ts'
 import type { Grant, Handle, I2cDevice, Lease } from '../handle.ts'
 import { InheritedListening } from '../inherit/listening.ts'
 import { AttachedTemperature } from '../temperature.ts'
@@ -23,7 +23,7 @@ export function adoptBrokered(grant: Grant, lease: Lease, client: BrokerPort, pa
   return attach(grant, lease, new RemotePort(grant, lease, client), pacing)
 }
 
-class RemotePort implements Port {
+class RemotePort implements HandlePort {
   readonly #grant: Grant
   readonly #lease: Lease
   readonly #client: BrokerPort

@@ -1,7 +1,7 @@
 /**
  * Encodes and decodes the frames between programs and the broker (HANDLES 7).
  *
- * Invariant: a frame with an invalid length is refused before any of it is kept (test/drivers/codec.test.ts).
+ * Invariant: a frame with an invalid length is refused before any of it is kept (test/drivers/program/codec.test.ts).
  *
  * Little endian; `length` counts the bytes after it.
  * request: u16 length, u32 request id, u16 handle id, u8 op, u32 fence, payload
@@ -102,6 +102,11 @@ class FrameReader<T> {
   constructor(head: number, decode: (body: Uint8Array) => T) {
     this.#head = head
     this.#decode = decode
+  }
+
+  /** The bytes of an unfinished frame. */
+  get unread(): Uint8Array {
+    return this.#unread
   }
 
   push(chunk: Uint8Array): T[] {

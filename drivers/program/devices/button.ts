@@ -1,7 +1,7 @@
 /**
  * A push button on an input.
  *
- * Invariant: presses and releases alternate, also when an edge is lost (test/drivers/inputs.test.ts).
+ * Invariant: presses and releases alternate, also when an edge is lost (test/drivers/program/devices/inputs.test.ts).
  *
  * The body debounces (`debounceMs` of the input), so that a swap in the middle of a bounce causes no second press.
  */

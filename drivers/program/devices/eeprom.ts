@@ -4,9 +4,10 @@
  *
  * Only pages whose bytes differ are written, as each write wears the memory. No write crosses a page.
  */
+import { pause } from '../../clock.ts'
 import { HardwareError } from '../../errors.ts'
 import type { I2cDevice } from '../handle.ts'
-import { unexpected } from './registers.ts'
+import { invalidValue } from './registers.ts'
 
 /** "Write Cycle Timing": the chip does not answer for at most 10 ms after a write. */
 const CYCLE_MS = 12
@@ -67,14 +68,14 @@ export class Eeprom {
         return call()
       } catch (error) {
         if (!(error instanceof HardwareError && error.kind === 'no-ack') || waited === CYCLE_MS) throw error
-        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1)
+        pause(1)
       }
     }
   }
 
   #check(at: number, length: number): void {
     if (Number.isInteger(at) && Number.isInteger(length) && at >= 0 && length >= 0 && at + length <= this.bytes) return
-    throw unexpected(this.#i2c.name, `a place within ${this.bytes} bytes`, `${length} bytes at ${at}`)
+    throw invalidValue(this.#i2c.name, `a place within ${this.bytes} bytes`, `${length} bytes at ${at}`)
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * A quadrature encoder on two inputs.
  *
- * Invariant: each edge counts once, in the order of time over both lines (test/drivers/inputs.test.ts). Edges of
+ * Invariant: each edge counts once, in the order of time over both lines (test/drivers/program/devices/inputs.test.ts). Edges of
  * different lines may arrive out of order, so they are collected, and sorted when the position is read.
  */
 import type { Edge, Input } from '../handle.ts'

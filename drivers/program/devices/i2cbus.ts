@@ -2,8 +2,8 @@
  * The interface of the package i2c-bus 5.2.3 over i2c handles, for chip drivers that expect a bus: synchronous, with
  * callbacks, and with promises. Every call is made at once; only the callback comes later.
  *
- * Invariant: only the addresses of the given handles answer (test/drivers/i2cbus.test.ts). Any other address fails as
- * an absent device does, with `code` ENXIO, which drivers written for i2c-bus know.
+ * Invariant: only the addresses of the given handles answer (test/drivers/program/devices/i2cbus.test.ts). Any other address
+ * fails as an absent device does, with `code` ENXIO, which drivers written for i2c-bus know.
  */
 import { HardwareError } from '../../errors.ts'
 import type { I2cDevice } from '../handle.ts'

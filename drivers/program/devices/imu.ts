@@ -6,7 +6,7 @@
  */
 import { HardwareError } from '../../errors.ts'
 import type { I2cDevice } from '../handle.ts'
-import { checkIdentity, readRegister, readRegisters, unexpected, writeRegister } from './registers.ts'
+import { checkIdentity, invalidValue, readRegister, readRegisters, writeRegister } from './registers.ts'
 
 /** The next two registers configure the gyroscope and the accelerometer. */
 const CONFIG = 0x1a
@@ -80,7 +80,7 @@ export class Imu {
     this.#roll = options.roll ?? null
     const index = (list: readonly number[], value: number, what: string): number => {
       if (list.includes(value)) return list.indexOf(value)
-      throw unexpected(i2c.name, `${what} of ${list.join(', ')}`, value)
+      throw invalidValue(i2c.name, `${what} of ${list.join(', ')}`, value)
     }
     const wanted = [
       index(FILTERS_HZ, filterHz, 'a filter'),

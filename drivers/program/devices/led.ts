@@ -2,7 +2,7 @@
 import { HardwareError } from '../../errors.ts'
 import type { Level, Output, Pwm } from '../handle.ts'
 import { Glide } from './glide.ts'
-import { unexpected } from './registers.ts'
+import { invalidValue } from './registers.ts'
 
 /** An LED on an output, or on a PWM, which can dim it. It has no timer: effects advance in {@link tick}. */
 export class Led {
@@ -109,11 +109,11 @@ export class Led {
 
   #checked(part: number): number {
     if (part >= 0 && part <= 1) return part
-    throw unexpected(this.#output.name, 'a brightness from 0 to 1', part)
+    throw invalidValue(this.#output.name, 'a brightness from 0 to 1', part)
   }
 
   #seconds(ms: number): number {
     if (ms > 0) return ms / 1000
-    throw unexpected(this.#output.name, 'a time of more than 0 ms', ms)
+    throw invalidValue(this.#output.name, 'a time of more than 0 ms', ms)
   }
 }

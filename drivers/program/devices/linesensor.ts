@@ -5,7 +5,7 @@
  * Nothing is written to the chip: its pins are inputs after power-on (8.3.1).
  */
 import type { I2cDevice } from '../handle.ts'
-import { unexpected } from './registers.ts'
+import { invalidValue } from './registers.ts'
 
 export interface LineSensorOptions {
   /** Number of sensors, from pin 0 on. Default 8. */
@@ -22,7 +22,7 @@ export class LineSensor {
 
   constructor(i2c: I2cDevice, { sensors = 8, lineLevel = 1 }: LineSensorOptions = {}) {
     if (!(Number.isInteger(sensors) && sensors >= 2 && sensors <= 8)) {
-      throw unexpected(i2c.name, 'from 2 to 8 sensors', sensors)
+      throw invalidValue(i2c.name, 'from 2 to 8 sensors', sensors)
     }
     this.#i2c = i2c
     this.#sensors = sensors

@@ -1,12 +1,12 @@
 /**
  * A DC motor behind a bridge. Its state is that of its outputs, so the speed survives a swap.
  *
- * Invariant: the direction changes only while the PWM is off (test/drivers/outputs.test.ts). A PWM with `slew` is not
- * off at once: then the direction changes in a later tick.
+ * Invariant: the direction changes only while the PWM is off (test/drivers/program/devices/outputs.test.ts). A PWM with `slew`
+ * is not off at once: then the direction changes in a later tick.
  */
 import { HardwareError } from '../../errors.ts'
 import type { Output, Pwm } from '../handle.ts'
-import { unexpected } from './registers.ts'
+import { invalidValue } from './registers.ts'
 
 /**
  * How the bridge is wired. `pwm` alone: a transistor, forward only. `pwm` and `direction`: one output for the direction
@@ -60,7 +60,7 @@ export class Motor {
 
   /** -1 to 1. Throws `other` for anything else, `unsupported` for a direction that the wiring does not have. */
   run(speed: number): void {
-    if (!(speed >= -1 && speed <= 1)) throw unexpected(this.#bridge.name, 'a speed from -1 to 1', speed)
+    if (!(speed >= -1 && speed <= 1)) throw invalidValue(this.#bridge.name, 'a speed from -1 to 1', speed)
     this.#do(() => this.#bridge.drive(this.#sign * speed))
   }
 

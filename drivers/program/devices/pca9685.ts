@@ -5,10 +5,11 @@
  * Data sheet "PCA9685, 16-channel, 12-bit PWM Fm+ I2C-bus LED controller", revision 4 (NXP; section numbers are those
  * of the data sheet).
  */
+import { pause } from '../../clock.ts'
 import { HardwareError } from '../../errors.ts'
 import type { I2cDevice, Pwm, Servo } from '../handle.ts'
 import { degreesOf, dutyOf, type ServoScale } from '../servo.ts'
-import { readRegister, readRegisters, unexpected, writeRegister } from './registers.ts'
+import { invalidValue, readRegister, readRegisters, writeRegister } from './registers.ts'
 
 const MODE1 = 0x00
 const LED0_ON_L = 0x06
@@ -76,7 +77,7 @@ export class Pca9685 {
   constructor(i2c: I2cDevice, { frequencyHz, oscillatorHz = OSCILLATOR_HZ, adopt = false }: Pca9685Options) {
     this.#i2c = i2c
     if (!(oscillatorHz >= 1e6 && oscillatorHz <= MOST_OSCILLATOR_HZ)) {
-      throw unexpected(i2c.name, 'an oscillator of 1 to 50 MHz, as 25_000_000', oscillatorHz)
+      throw invalidValue(i2c.name, 'an oscillator of 1 to 50 MHz, as 25_000_000', oscillatorHz)
     }
     const wanted = prescaleOf(oscillatorHz, frequencyHz)
     if (wanted === null) {
@@ -124,7 +125,7 @@ export class Pca9685 {
       writeRegister(this.#i2c, PRE_SCALE, wanted)
     }
     writeRegister(this.#i2c, MODE1, awake)
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, STARTUP_MS)
+    pause(STARTUP_MS)
     // 7.3.1.1: restarts the channels that ran before the sleep
     if (readRegister(this.#i2c, MODE1) & RESTART) writeRegister(this.#i2c, MODE1, awake | RESTART)
   }
@@ -160,10 +161,10 @@ class ServoChannel implements Servo {
   constructor(channel: Channel, calibration: ServoCalibration) {
     const { minUs = 500, maxUs = 2500, degrees = [0, 180], trimUs = 0, reversed = false } = calibration
     const { name, periodNs } = channel
-    if (!(minUs > 0 && minUs < maxUs)) throw unexpected(name, 'minUs below maxUs', `${minUs} and ${maxUs}`)
-    if (!(degrees[0] < degrees[1])) throw unexpected(name, 'the lower angle first', `[${degrees}]`)
-    if (!(maxUs * 1000 < periodNs)) throw unexpected(name, `a maxUs below the period (${periodNs / 1000} us)`, maxUs)
-    if (!(Math.abs(trimUs) < maxUs - minUs)) throw unexpected(name, 'a trimUs below maxUs - minUs', trimUs)
+    if (!(minUs > 0 && minUs < maxUs)) throw invalidValue(name, 'minUs below maxUs', `${minUs} and ${maxUs}`)
+    if (!(degrees[0] < degrees[1])) throw invalidValue(name, 'the lower angle first', `[${degrees}]`)
+    if (!(maxUs * 1000 < periodNs)) throw invalidValue(name, `a maxUs below the period (${periodNs / 1000} us)`, maxUs)
+    if (!(Math.abs(trimUs) < maxUs - minUs)) throw invalidValue(name, 'a trimUs below maxUs - minUs', trimUs)
     this.name = name
     this.range = degrees
     this.#channel = channel
@@ -182,7 +183,7 @@ class ServoChannel implements Servo {
 
   /** Angles beyond the range go to its end. */
   write(degrees: number): void {
-    if (!Number.isFinite(degrees)) throw unexpected(this.name, 'degrees', degrees)
+    if (!Number.isFinite(degrees)) throw invalidValue(this.name, 'degrees', degrees)
     const duty = dutyOf(this.#scale, this.#turned(degrees)) + this.#trim
     const steps = Math.min(this.#most, Math.max(this.#least, Math.round(duty * STEPS)))
     this.#channel.write(steps / STEPS)

@@ -23,6 +23,6 @@ export function checkIdentity(i2c: I2cDevice, at: number, chip: string, wanted: 
 }
 
 /** The error for an invalid value. */
-export function unexpected(name: string, expected: string, got: unknown): HardwareError {
+export function invalidValue(name: string, expected: string, got: unknown): HardwareError {
   return new HardwareError('other', `${name}: expected ${expected}, got ${String(got)}`)
 }

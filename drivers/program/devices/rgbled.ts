@@ -1,7 +1,7 @@
 /** An RGB LED on three PWM. The colour is that of the PWM, so it survives a swap. */
 import type { Pwm } from '../handle.ts'
 import { Glide } from './glide.ts'
-import { unexpected } from './registers.ts'
+import { invalidValue } from './registers.ts'
 
 /** Each value from 0 to 255. */
 export interface Color {
@@ -72,7 +72,7 @@ export class RgbLed {
 
   /** The colour and black in turn, `ms` each. */
   blink(ms = 500): void {
-    if (!(ms > 0)) throw unexpected(this.#pwms.red.name, 'a time of more than 0 ms', ms)
+    if (!(ms > 0)) throw invalidValue(this.#pwms.red.name, 'a time of more than 0 ms', ms)
     let elapsed = 0
     this.#step = (dt) => {
       elapsed += dt * 1000
@@ -84,7 +84,7 @@ export class RgbLed {
 
   /** Changes to a colour within `ms`. */
   fade(color: string | Color, ms = 1000): void {
-    if (!(ms > 0)) throw unexpected(this.#pwms.red.name, 'a time of more than 0 ms', ms)
+    if (!(ms > 0)) throw invalidValue(this.#pwms.red.name, 'a time of more than 0 ms', ms)
     const [from, to] = [this.value, this.#parsed(color)]
     const glide = new Glide(0, 1, ms / 1000)
     this.#color = to
@@ -117,12 +117,12 @@ export class RgbLed {
     const name = this.#pwms.red.name
     if (typeof color === 'string') {
       const found = /^#?([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})$/i.exec(color)
-      if (found === null) throw unexpected(name, 'a colour as #ff8000', color)
+      if (found === null) throw invalidValue(name, 'a colour as #ff8000', color)
       const [red = 0, green = 0, blue = 0] = found.slice(1).map((digits) => Number.parseInt(digits, 16))
       return { red, green, blue }
     }
     const bad = PARTS.find((part) => !(color[part] >= 0 && color[part] <= 255))
-    if (bad !== undefined) throw unexpected(name, `${bad} from 0 to 255`, color[bad])
+    if (bad !== undefined) throw invalidValue(name, `${bad} from 0 to 255`, color[bad])
     return color
   }
 }

@@ -3,7 +3,7 @@ import { HardwareError } from '../../errors.ts'
 import type { Pwm, Servo as ServoHandle } from '../handle.ts'
 import { degreesOf, dutyOf, type ServoScale } from '../servo.ts'
 import { Glide } from './glide.ts'
-import { unexpected } from './registers.ts'
+import { invalidValue } from './registers.ts'
 
 export interface ServoOptions {
   /**
@@ -63,7 +63,7 @@ export class Servo {
   /** Moves to an angle, within `ms`. An angle beyond the limits goes to the limit. Throws `other` for NaN. */
   to(degrees: number, ms = 0): void {
     const target = this.#within(degrees)
-    if (!(ms >= 0)) throw unexpected(this.#name, 'a time of 0 ms or more', ms)
+    if (!(ms >= 0)) throw invalidValue(this.#name, 'a time of 0 ms or more', ms)
     this.#step = null
     if (ms === 0) return this.#arm.write(target)
     const glide = new Glide(this.#within(this.degrees), target, ms / 1000)
@@ -88,7 +88,7 @@ export class Servo {
   /** Moves to and fro between `from` and `to`, from the current angle towards `to` first. */
   sweep(options: SweepOptions = {}): void {
     const { from = this.#degrees[0], to = this.#degrees[1], ms = 1000 } = options
-    if (!(ms > 0)) throw unexpected(this.#name, 'a time of more than 0 ms', ms)
+    if (!(ms > 0)) throw invalidValue(this.#name, 'a time of more than 0 ms', ms)
     let [start, end] = [this.#within(from), this.#within(to)]
     const seconds = (distance: number) => (end === start ? 0 : (Math.abs(distance / (end - start)) * ms) / 1000)
     const onwards = () => {
@@ -115,7 +115,7 @@ export class Servo {
   }
 
   #within(degrees: number): number {
-    if (Number.isNaN(degrees)) throw unexpected(this.#name, 'an angle', degrees)
+    if (Number.isNaN(degrees)) throw invalidValue(this.#name, 'an angle', degrees)
     return Math.min(this.#degrees[1], Math.max(this.#degrees[0], degrees))
   }
 }

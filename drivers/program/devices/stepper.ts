@@ -2,10 +2,10 @@
  * A stepper motor, through a step/direction driver or four coils. A successor continues from the present coils.
  *
  * Invariant: one tick makes at most one change of the coils, or one half of a pulse, so that no step is too short for
- * the motor or its driver, however late a tick comes (test/drivers/outputs.test.ts).
+ * the motor or its driver, however late a tick comes (test/drivers/program/devices/outputs.test.ts).
  */
 import type { Output } from '../handle.ts'
-import { unexpected } from './registers.ts'
+import { invalidValue } from './registers.ts'
 
 /**
  * `step` and `direction` of a driver, which steps at rising edges (A4988, DRV8825, TMC2209), or four coils in the order
@@ -24,6 +24,11 @@ export interface StepperOptions {
   halfSteps?: boolean
   /** Change of speed in rpm a second, for a trapezoidal profile. 0, the default: full speed at once. */
   acceleration?: number
+  /**
+   * With an acceleration: its change in rpm a second squared, for an S-ramp, in which the acceleration changes gradually. 0, the
+   * default: a trapezoid.
+   */
+  jerk?: number
   /** With an acceleration: rpm at which the motor can start and stop at once (its pull-in rate). Default 0. */
   startRpm?: number
   /** The position to start from, in steps; for example the previous program's. Default 0. */
@@ -42,6 +47,8 @@ export interface StepperMotion {
   readonly speed: number
   /** Elapsed part of the next step, 0 to 2. */
   readonly part: number
+  /** With a jerk: steps a second squared, negative while the motor brakes. */
+  readonly change?: number
 }
 
 /** Energised coils for each half step. The entries with two coils are the full steps. */
@@ -65,17 +72,31 @@ export class Stepper {
   /** Start speed in steps a second, and acceleration in steps a second squared; 0: full speed at once. */
   readonly #startSpeed: number
   readonly #acceleration: number
+  /** Steps a second cubed; 0: a trapezoid. */
+  readonly #jerk: number
+  /** With a jerk: the present acceleration along the direction, in steps a second squared. */
+  #change = 0
 
   constructor(pins: StepperPins, options: StepperOptions = {}) {
-    const { stepsPerRevolution = 200, rpm = 60, halfSteps = false, acceleration = 0, startRpm = 0, motion } = options
+    const {
+      stepsPerRevolution = 200,
+      rpm = 60,
+      halfSteps = false,
+      acceleration = 0,
+      jerk = 0,
+      startRpm = 0,
+      motion,
+    } = options
     const position = motion?.position ?? options.position ?? 0
     this.#pins = pins
-    if (!(stepsPerRevolution > 0)) throw unexpected(this.#name, 'steps of a turn above 0', stepsPerRevolution)
+    if (!(stepsPerRevolution > 0)) throw invalidValue(this.#name, 'steps of a turn above 0', stepsPerRevolution)
     this.#stepsPerRevolution = stepsPerRevolution
     this.#stride = halfSteps ? 1 : 2
-    if (!(acceleration >= 0)) throw unexpected(this.#name, 'an acceleration of 0 or more rpm a second', acceleration)
-    if (!(startRpm >= 0)) throw unexpected(this.#name, 'a start of 0 or more rpm', startRpm)
+    if (!(acceleration >= 0)) throw invalidValue(this.#name, 'an acceleration of 0 or more rpm a second', acceleration)
+    if (!(jerk >= 0)) throw invalidValue(this.#name, 'a jerk of 0 or more rpm a second squared', jerk)
+    if (!(startRpm >= 0)) throw invalidValue(this.#name, 'a start of 0 or more rpm', startRpm)
     this.#acceleration = this.#stepsOf(acceleration)
+    this.#jerk = this.#stepsOf(jerk)
     this.#startSpeed = this.#stepsOf(startRpm)
     this.#position = position
     this.#target = position
@@ -86,6 +107,7 @@ export class Stepper {
     this.#speed = Math.abs(speed)
     this.#way = Math.sign(speed) as -1 | 0 | 1
     this.#due = part
+    this.#change = motion.change ?? 0
   }
 
   get rpm(): number {
@@ -94,7 +116,7 @@ export class Stepper {
 
   /** Turns a minute, above 0. Takes effect with the next step. */
   set rpm(rpm: number) {
-    if (!(rpm > 0)) throw unexpected(this.#name, 'more than 0 turns a minute', rpm)
+    if (!(rpm > 0)) throw invalidValue(this.#name, 'more than 0 turns a minute', rpm)
     this.#rpm = rpm
   }
 
@@ -106,7 +128,8 @@ export class Stepper {
   /** The current motion, for the successor: `state.motion = stepper.motion` after each tick. */
   get motion(): StepperMotion {
     const target = Number.isFinite(this.#target) ? this.#target : this.#target > 0 ? 'cw' : 'ccw'
-    return { position: this.#position, target, speed: this.#way * this.#speed, part: this.#due }
+    const motion: StepperMotion = { position: this.#position, target, speed: this.#way * this.#speed, part: this.#due }
+    return this.#jerk > 0 ? { ...motion, change: this.#change } : motion
   }
 
   /** 1 clockwise, -1 counterclockwise, 0 at rest. While the motor brakes to reverse, still the old direction. */
@@ -134,7 +157,7 @@ export class Stepper {
 
   /** Moves to a position, in whole steps. */
   moveTo(position: number): void {
-    if (!Number.isInteger(position)) throw unexpected(this.#name, 'a whole number of steps', position)
+    if (!Number.isInteger(position)) throw invalidValue(this.#name, 'a whole number of steps', position)
     this.#target = position
   }
 
@@ -190,14 +213,15 @@ export class Stepper {
       this.#speed = this.#startSpeed
     }
     // ticks paused for several steps: the motor has stopped
-    if (this.#due + dt * this.#speed > 2) this.#speed = Math.max(this.#startSpeed, Math.min(this.#speed, 1 / dt))
-    const change = this.#acceleration * dt
+    if (this.#due + dt * this.#speed > 2) {
+      this.#speed = Math.max(this.#startSpeed, Math.min(this.#speed, 1 / dt))
+      this.#change = 0
+    }
     const left = (this.#target - this.#position) * this.#way - this.#due
-    const stoppable = left > 0 ? Math.sqrt(this.#startSpeed ** 2 + 2 * this.#acceleration * left) : 0
-    const most = Math.min(this.#stepsOf(this.#rpm), Math.max(stoppable, left > 0 ? change : 0))
     const before = this.#speed
-    this.#speed = Math.max(Math.min(before + change, most), before - change, 0)
-    if (left <= 0 && this.#speed <= this.#startSpeed) {
+    if (this.#jerk > 0) this.#bend(dt, left)
+    else this.#speed = this.#straight(dt, left)
+    if (left <= 0 && this.#speed <= this.#startSpeed + (this.#jerk > 0 ? this.#acceleration * dt : 0)) {
       // past the target: reverse with the next tick
       this.#stand()
       return 0
@@ -206,20 +230,80 @@ export class Stepper {
     return this.#way
   }
 
+  /** The next speed of a trapezoid. */
+  #straight(dt: number, left: number): number {
+    const change = this.#acceleration * dt
+    const stoppable = left > 0 ? Math.sqrt(this.#startSpeed ** 2 + 2 * this.#acceleration * left) : 0
+    const most = Math.min(this.#stepsOf(this.#rpm), Math.max(stoppable, left > 0 ? change : 0))
+    return Math.max(Math.min(this.#speed + change, most), this.#speed - change, 0)
+  }
+
+  /**
+   * The next speed and acceleration of an S-ramp: the highest of three accelerations (more, the same, less) after which neither
+   * the rpm nor the target is passed. If none of them is good, as after a change of either, it brakes.
+   */
+  #bend(dt: number, left: number): void {
+    const [a, j, start] = [this.#acceleration, this.#jerk * dt, this.#startSpeed]
+    const most = this.#stepsOf(this.#rpm)
+    const options = [j, 0, -j].map((by) => {
+      const change = Math.max(-a, Math.min(a, this.#change + by))
+      const speed = Math.max(this.#speed + ((this.#change + change) / 2) * dt, 0)
+      // the speed when the acceleration has gone back to 0
+      const level = speed + (change * Math.abs(change)) / (2 * this.#jerk)
+      const ahead = left - ((this.#speed + speed) / 2) * dt
+      return { change, speed, level, good: level <= most && this.#brakingWay(speed, change) <= ahead }
+    })
+    const brakes = options.reverse().find(({ level }) => level >= start) ?? options[2]
+    const next = options.findLast(({ good }) => good) ?? brakes
+    if (next === undefined) return
+    // above 0, so that the last step is made
+    this.#speed = left > 0 ? Math.max(next.speed, a * dt) : next.speed
+    this.#change = next.speed > 0 ? next.change : Math.max(0, next.change)
+  }
+
+  /**
+   * Steps until the motor has slowed down to its start speed at no acceleration: three parts, in which the acceleration falls
+   * to its lowest value, stays there, and rises to 0. Each part adds v t + a t^2 / 2 + j t^3 / 6.
+   */
+  #brakingWay(speed: number, change: number): number {
+    const [most, jerk] = [this.#acceleration, this.#jerk]
+    const slower = speed - this.#startSpeed
+    // the square of the lowest acceleration, where it does not have to stay there
+    const square = jerk * slower + change ** 2 / 2
+    if (slower <= 0 || square <= 0) return 0
+    const lowest = Math.max(Math.min(most, Math.sqrt(square)), -change)
+    const stays = Math.max(0, (slower - (2 * lowest ** 2 - change ** 2) / (2 * jerk)) / lowest)
+    let [v, way, from] = [speed, 0, change]
+    for (const [seconds, by] of [
+      [(change + lowest) / jerk, -jerk],
+      [stays, 0],
+      [lowest / jerk, jerk],
+    ] as const) {
+      way += v * seconds + (from * seconds ** 2) / 2 + (by * seconds ** 3) / 6
+      v += from * seconds + (by * seconds ** 2) / 2
+      from += by * seconds
+    }
+    return way
+  }
+
   /** True when the motor is slow enough to stop here. It is not if the target was moved nearer than it can brake. */
   #canStand(dt: number): boolean {
     const a = this.#acceleration
+    // with an S-ramp the last step is half a step of its end: v^3 = 9/2 s^2 j, for the way s = j t^3 / 6
+    if (this.#jerk > 0) return this.#speed <= this.#startSpeed + 2 * Math.cbrt(this.#jerk) + a * dt
     return a === 0 || this.#speed <= Math.sqrt(this.#startSpeed ** 2 + 2 * a) + a * dt
   }
 
   #stand(): void {
     this.#way = 0
     this.#speed = 0
+    this.#change = 0
     this.#due = 0
   }
 
   #brakingSteps(): number {
     if (this.#acceleration === 0) return 0
+    if (this.#jerk > 0) return Math.ceil(this.#brakingWay(this.#speed, this.#change) + this.#due)
     const steps = (this.#speed ** 2 - this.#startSpeed ** 2) / (2 * this.#acceleration)
     return Math.max(0, Math.ceil(steps))
   }

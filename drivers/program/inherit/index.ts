@@ -2,7 +2,7 @@
 
 import { HardwareError } from '../../errors.ts'
 import { AttachedAnalog } from '../analog.ts'
-import { attach, type Port } from '../attached.ts'
+import { attach, type HandlePort } from '../attached.ts'
 import { type Grant, type Handle, isDriven, type Lease } from '../handle.ts'
 import { InheritedI2c } from './i2c.ts'
 import { LinePort } from './line.ts'
@@ -12,10 +12,10 @@ import { InheritedSerial } from './serial.ts'
 import { InheritedSpi } from './spi.ts'
 import type { HandleTransports } from './transports.ts'
 
-export { deliverEdge, renewed, setCarried } from '../attached.ts'
+export { deliverEdge, setCarried, unlisten } from '../attached.ts'
 export { needsSystem } from './needs.ts'
 export type { System } from './system.ts'
-export type { FileIo, HandleTransports, Serving } from './transports.ts'
+export type { FileIo, HandleTransports, ServerRegistry } from './transports.ts'
 
 /**
  * `system` may be null when {@link needsSystem} is false. Throws `unsupported` when kind and encoding do not fit,
@@ -34,7 +34,7 @@ export function adopt(grant: Grant, lease: Lease, access: HandleTransports): Han
   return attach(grant, lease, portOf(grant, lease, access), access)
 }
 
-function portOf(grant: Grant, lease: Lease, { system }: HandleTransports): Port {
+function portOf(grant: Grant, lease: Lease, { system }: HandleTransports): HandlePort {
   const { kind, encoding } = grant
   if ((kind === 'output' || kind === 'input') && encoding === 'line') return new LinePort(grant, system)
   if (kind === 'input' && encoding === 'level') return new LevelPort(grant)

@@ -5,17 +5,17 @@
  */
 import { closeSync, readSync, writeSync } from 'node:fs'
 import { HardwareError, hardwareFault } from '../../errors.ts'
-import type { Port } from '../attached.ts'
+import type { HandlePort } from '../attached.ts'
 import type { Grant, Lease } from '../handle.ts'
 import { dutyOf, type ServoScale, scaleOfGrant } from '../servo.ts'
-import { encodeRecord, RECORD_SIZE } from './record.ts'
+import { encodeWriteRecord, WRITE_RECORD_SIZE } from './record.ts'
 
 const ZERO = Buffer.from('0')
 const ONE = Buffer.from('1')
 const ASCII_ONE = 0x31
 
 /** Base class: a port on a descriptor of this process. */
-export class FdPort implements Port {
+export class FdPort implements HandlePort {
   readonly name: string
   readonly fd: number
 
@@ -42,7 +42,7 @@ export class FdPort implements Port {
 export class RecordPort extends FdPort {
   readonly #id: number
   readonly #lease: Lease
-  readonly #bytes = new Uint8Array(RECORD_SIZE)
+  readonly #bytes = new Uint8Array(WRITE_RECORD_SIZE)
   readonly #view = new DataView(this.#bytes.buffer)
 
   constructor(grant: Grant, lease: Lease) {
@@ -52,7 +52,7 @@ export class RecordPort extends FdPort {
   }
 
   override write(value: number): void {
-    encodeRecord(this.#view, this.#id, this.#lease.fence, process.hrtime.bigint(), value)
+    encodeWriteRecord(this.#view, this.#id, this.#lease.fence, process.hrtime.bigint(), value)
     try {
       writeSync(this.fd, this.#bytes)
     } catch (error) {

@@ -10,7 +10,7 @@
  * | 8 | 8 | ns of CLOCK_MONOTONIC at the write |
  * | 16 | 8 | value, IEEE 754 double |
  */
-export const RECORD_SIZE = 24
+export const WRITE_RECORD_SIZE = 24
 const RECORD_MAGIC = 0x4d52
 
 export interface WriteRecord {
@@ -20,8 +20,8 @@ export interface WriteRecord {
   value: number
 }
 
-/** Encodes a record into `view`, which must cover RECORD_SIZE bytes (HANDLES 4.1). */
-export function encodeRecord(view: DataView, id: number, fence: number, ns: bigint, value: number): void {
+/** Encodes a record into `view`, which must cover WRITE_RECORD_SIZE bytes (HANDLES 4.1). */
+export function encodeWriteRecord(view: DataView, id: number, fence: number, ns: bigint, value: number): void {
   view.setUint16(0, RECORD_MAGIC, true)
   view.setUint16(2, id, true)
   view.setUint32(4, fence, true)
@@ -47,7 +47,7 @@ export class RecordReader {
     }
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     let at = 0
-    while (bytes.length - at >= RECORD_SIZE) {
+    while (bytes.length - at >= WRITE_RECORD_SIZE) {
       if (view.getUint16(at, true) !== RECORD_MAGIC) {
         at++
         this.skipped++
@@ -59,7 +59,7 @@ export class RecordReader {
         ns: view.getBigUint64(at + 8, true),
         value: view.getFloat64(at + 16, true),
       })
-      at += RECORD_SIZE
+      at += WRITE_RECORD_SIZE
     }
     // a copy, since the caller reuses the chunk; Buffer's slice would share its memory
     this.#unread = new Uint8Array(bytes.subarray(at))

@@ -21,10 +21,10 @@ export interface HandleTransports extends Pacing {
   readonly broker: BrokerPort | null
   readonly io?: FileIo
   /** Opens and closes servers when the program's turn begins and ends. Absent: nothing is served. */
-  readonly serving?: Serving
+  readonly serving?: ServerRegistry
 }
 
-export interface Serving {
+export interface ServerRegistry {
   /** `open` returns a new descriptor of the socket, which the server closes. */
   add(name: string, server: NodeServer, open: () => number): void
 }

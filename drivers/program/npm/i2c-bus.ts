@@ -4,11 +4,11 @@
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { type I2cBus, i2cBus, type PromisifiedI2cBus } from '../devices/i2cbus.ts'
-import { follow, grantedOf } from '../granted.ts'
+import { grantedOf, useScope } from '../granted.ts'
 
-follow(new AsyncLocalStorage())
+useScope(new AsyncLocalStorage())
 
-type Opened = (error: Error | null, bus?: I2cBus) => void
+type OpenCallback = (error: Error | null, bus?: I2cBus) => void
 
 /** The option `forceAccess` has no effect: an address that a kernel driver uses cannot be a handle. */
 export function openSync(busNumber: number, _options?: object): I2cBus {
@@ -16,8 +16,8 @@ export function openSync(busNumber: number, _options?: object): I2cBus {
   return i2cBus(...grantedOf('i2c', 'i2c-bus'))
 }
 
-export function open(busNumber: number, ...rest: [Opened] | [object, Opened]): I2cBus {
-  const done = rest.at(-1) as Opened
+export function open(busNumber: number, ...rest: [OpenCallback] | [object, OpenCallback]): I2cBus {
+  const done = rest.at(-1) as OpenCallback
   const bus = openSync(busNumber)
   setImmediate(() => done(null, bus))
   return bus

@@ -5,10 +5,10 @@
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { Duplex } from 'node:stream'
-import { follow, grantedOf, grantedOne } from '../granted.ts'
+import { grantedOf, grantedOne, useScope } from '../granted.ts'
 import type { SerialPort as SerialHandle } from '../handle.ts'
 
-follow(new AsyncLocalStorage())
+useScope(new AsyncLocalStorage())
 
 /** Time between two reads of the line. */
 const POLL_MS = 5

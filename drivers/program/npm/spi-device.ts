@@ -4,10 +4,10 @@
  * ignored.
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { follow, grantedOne } from '../granted.ts'
+import { grantedOne, useScope } from '../granted.ts'
 import type { SpiDevice as SpiHandle } from '../handle.ts'
 
-follow(new AsyncLocalStorage())
+useScope(new AsyncLocalStorage())
 
 export const MODE0 = 0
 export const MODE1 = 1

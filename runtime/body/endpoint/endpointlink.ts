@@ -4,46 +4,55 @@
  */
 import type { ChildProcess } from 'node:child_process'
 import type { Duplex } from 'node:stream'
-import type { EndpointReport, Order, ParamReport, PushEvent } from '../../../deploy/shared/api.ts'
+import { type EndpointReport, PROTOCOL } from '../../../deploy/shared/api.ts'
 import type { SignedCertificate } from '../../../deploy/shared/cert.ts'
 import { REFUSAL_CODES, Refusal, type RefusalCode } from '../../../deploy/shared/errors.ts'
+import { timeScale } from '../../../deploy/shared/timescale.ts'
 import { boardReport } from '../../board.ts'
 import { type BodyMessage, EndpointMessage, IPC_MAX_LINE } from '../../ipc.ts'
 import { Backoff } from '../../plumbing/backoff.ts'
 import { Budget, ENDPOINT_ALLOWANCE } from '../../plumbing/budget.ts'
 import { readLines } from '../../plumbing/lines.ts'
 import { type EndpointKeys, readEndpointKeys } from '../../store/home.ts'
-import type { Operator } from '../../store/operators.ts'
 import type { Body } from '../body.ts'
-import type { Installer } from '../orders/installer.ts'
-import type { Slot } from '../slot/slot.ts'
+import { OrderExecutor } from '../orders/execute.ts'
+import { Installer } from '../orders/installer.ts'
+import { onExit } from '../sandbox/reaper.ts'
+import type { RuntimeUpdates } from '../update/updates.ts'
+import { Announcer } from './announcer.ts'
 import { type EndpointProcess, startEndpoint } from './endpointprocess.ts'
-import { chosen, followed } from './logquery.ts'
-import { Peer } from './peer.ts'
+import { EndpointWatch } from './endpointwatch.ts'
+import { EndpointPeer } from './peer.ts'
+import { NOT_READ, sendLog } from './sendlog.ts'
 
 /** A followed stream is ended when this many bytes wait to be sent. */
 const MAX_BEHIND = 4 * 1024 * 1024
-/** Most log lines that may arrive while the stored lines of a followed log are being sent. */
-const MAX_EARLY = 10_000
-const NOT_READ = new Refusal(
-  'too-large',
-  'this stream was ended because it was not read fast enough',
-  'read faster, or ask for less',
-)
 
 export interface EndpointEvents {
   /** Called once: later endpoints have the same port. */
   listening(port: number): void
+  /** An endpoint has ended, or was not started; another one will be. */
+  ended(): void
   /** The endpoint cannot serve, and trying again would not help. */
   failed(refusal: Refusal): void
   note(level: 'info' | 'warn' | 'error', text: string): void
 }
 
+export interface SavedEndpoint {
+  readonly port: number
+  readonly pid: number | null
+}
+
 export class EndpointLink {
   readonly #body: Body
   readonly #installer: Installer
+  readonly #orders: OrderExecutor
+  readonly #updates: RuntimeUpdates
   readonly #events: EndpointEvents
   readonly #backoff = new Backoff(200, 10_000)
+  readonly #watch = new EndpointWatch(timeScale())
+  /** Null: this robot is not announced. */
+  readonly #announcer: Announcer | null
   #starting: Promise<void>
   #child: ChildProcess | null = null
   #port: number
@@ -51,24 +60,60 @@ export class EndpointLink {
   /** An endpoint was started before: its address can be bound. */
   #hasStarted = false
   #announced = false
+  #isServing = false
   #closed = false
 
-  constructor(body: Body, installer: Installer, events: EndpointEvents) {
+  /** `left`: the endpoint of the runtime that this one replaces, which was killed (HANDOVER 18.6). */
+  constructor(body: Body, updates: RuntimeUpdates, events: EndpointEvents, left?: SavedEndpoint) {
     this.#body = body
-    this.#installer = installer
+    this.#updates = updates
+    this.#installer = new Installer(body, updates)
+    this.#orders = new OrderExecutor(body, this.#installer, updates, {
+      operatorsChanged: () => this.operatorsChanged(),
+      keysChanged: () => this.kill(),
+    })
     this.#events = events
-    this.#port = body.options.port
+    this.#announcer = this.#openAnnouncer()
+    this.#port = left?.port ?? body.options.port
+    this.#hasStarted = this.#announced = left !== undefined
+    if (left?.pid != null) onExit(left.pid)
+    body.pairing.onChange(() => this.#tell({ op: 'pairing', open: body.pairing.isOpen }))
     this.#starting = this.#launch()
   }
 
   /** The list of operators has changed: the endpoint checks its sessions again. */
   operatorsChanged(): void {
+    this.#tell({ op: 'operators' })
+  }
+
+  #tell(message: BodyMessage): void {
     const socket = this.#child?.stdio[3] as Duplex | undefined
-    socket?.write(`${JSON.stringify({ op: 'operators' } satisfies BodyMessage)}\n`)
+    socket?.write(`${JSON.stringify(message)}\n`)
+  }
+
+  /** Whether the robot can be reached now. */
+  get isServing(): boolean {
+    return this.#isServing
+  }
+
+  /** How late the body is with replacing an endpoint that is silent or has ended, in ms. */
+  get lateMs(): number {
+    return this.#watch.lateMs
+  }
+
+  save(): SavedEndpoint {
+    return { port: this.#port, pid: this.#child?.pid ?? null }
+  }
+
+  /** The runtime is being replaced, and the port is free for the next one's endpoint; or the endpoint gets new keys. */
+  kill(): void {
+    this.#child?.kill('SIGKILL')
   }
 
   async close(): Promise<void> {
     this.#closed = true
+    this.#announcer?.close()
+    this.#watch.close()
     await this.#starting
     const child = this.#child
     if (child === null || child.exitCode !== null || child.signalCode !== null) return
@@ -77,14 +122,40 @@ export class EndpointLink {
     await ended
   }
 
+  /** A robot is reached by its address all the same when it cannot be announced. */
+  #openAnnouncer(): Announcer | null {
+    const { discovery = null, listener, host } = this.#body.options
+    try {
+      return Announcer.open(discovery, listener !== undefined, host)
+    } catch (error) {
+      this.#events.note('warn', `this robot is not announced by multicast DNS: ${(error as Error).message}`)
+      return null
+    }
+  }
+
+  #announce(): void {
+    const { home, options } = this.#body
+    const { name, id } = home
+    this.#announcer?.begin({ name, id, version: options.version, protocol: PROTOCOL, port: this.#port })
+  }
+
   async #launch(): Promise<void> {
-    const { host } = this.#body.options
+    const { host, listener = null } = this.#body.options
+    const discovery = this.#announcer?.fd ?? null
+    this.#watch.expectStart(0)
     const { own, why, release } = this.#body.sandboxes.takeEndpoint()
     // As root, the endpoint should have a user of its own (HANDOVER 8.13).
     if (why !== null) this.#events.note('warn', `the endpoint runs as root: ${why}`)
     try {
       const keys = await readEndpointKeys(this.#body.home)
-      const started = await startEndpoint({ folder: this.#body.endpointFolder, host, port: this.#port, own })
+      const started = await startEndpoint({
+        folder: this.#body.endpointFolder,
+        host,
+        port: this.#port,
+        own,
+        listener,
+        discovery,
+      })
       started.child.once('exit', release)
       this.#serve(started, keys)
     } catch (error) {
@@ -101,12 +172,13 @@ export class EndpointLink {
       return this.#restartLater()
     }
     this.#closed = true
+    this.#watch.close()
     const used = code === 'EADDRINUSE'
     const hint = used ? 'choose another one with --port, or stop what uses it' : 'choose others with --host and --port'
     this.#events.failed(new Refusal(used ? 'port-in-use' : 'usage', message, hint))
   }
 
-  #serve({ child, link, urgent, port, confine, report }: EndpointProcess, keys: EndpointKeys): void {
+  #serve({ child, link, urgent, channels, port, confine, report }: EndpointProcess, keys: EndpointKeys): void {
     this.#child = child
     this.#port = port
     this.#report = report
@@ -120,15 +192,20 @@ export class EndpointLink {
       this.#events.note('error', `endpoint: ${error.message}`)
       if (child.pid === undefined) this.#restartLater()
     })
-    const peer = new Peer(link, hostile)
+    const peer = new EndpointPeer(link, hostile, channels)
     // Stops have a pipe of their own without a budget (HANDOVER 8.8): they are few, because each waits for its answer.
-    const stops = new Peer(urgent, hostile)
+    const stops = new EndpointPeer(urgent, hostile)
+    this.#watch.begin({
+      ask: () => peer.send({ op: 'ping' }),
+      silent: (ms) => hostile(`it gave no answer for ${ms} ms`),
+    })
     child.once('exit', () => {
       peer.end()
+      this.#isServing = false
       this.#restartLater()
     })
     let listening = false
-    const read = (from: Peer, known: (op: EndpointMessage['op']) => boolean, budget: Budget | null) =>
+    const read = (from: EndpointPeer, known: (op: EndpointMessage['op']) => boolean, budget: Budget | null) =>
       readLines(
         from.socket,
         IPC_MAX_LINE,
@@ -138,6 +215,7 @@ export class EndpointLink {
           if (message.op === 'failed' && listening)
             return hostile('it reported that it cannot serve after it had served')
           listening ||= message.op === 'listening'
+          this.#watch.heard()
           void this.#answer(message, from)
         },
         () => hostile('it sent an endless line'),
@@ -145,21 +223,26 @@ export class EndpointLink {
       )
     read(peer, () => true, new Budget(ENDPOINT_ALLOWANCE))
     read(stops, (op) => op === 'stop' || op === 'estop', null)
-    const { home, options } = this.#body
-    const { name, id: robot } = home
-    peer.send({ op: 'config', confine, keys, name, robot, version: options.version })
+    const { home, options, pairing } = this.#body
+    const { name, id: robot, card } = home
+    const discovery = this.#announcer === null ? {} : { discovery: true as const }
+    peer.send({ op: 'config', confine, keys, card, name, robot, version: options.version, ...discovery })
+    if (pairing.isOpen) peer.send({ op: 'pairing', open: true })
   }
 
   #restartLater(): void {
+    this.#isServing = false
     if (this.#closed) return
+    this.#events.ended()
     const wait = this.#backoff.nextMs()
+    this.#watch.expectStart(wait)
     this.#events.note('warn', `the endpoint ended; starting a new one in ${wait} ms`)
     setTimeout(() => {
       if (!this.#closed) this.#starting = this.#launch()
     }, wait)
   }
 
-  async #answer(message: EndpointMessage, peer: Peer): Promise<void> {
+  async #answer(message: EndpointMessage, peer: EndpointPeer): Promise<void> {
     const { id } = message
     const item = (value: unknown) => peer.send({ op: 'item', id, item: value })
     const done = (value?: unknown) => peer.send(value === undefined ? { op: 'done', id } : { op: 'done', id, value })
@@ -174,24 +257,33 @@ export class EndpointLink {
       switch (message.op) {
         case 'listening':
           this.#backoff.reset()
+          this.#isServing = true
+          this.#announce()
           if (!this.#announced) this.#events.listening(this.#port)
           this.#announced = true
           return
+        case 'pong':
+          return
+        case 'asked':
+          return this.#announcer?.asked()
         case 'failed':
           this.#closed = true
+          this.#watch.close()
           return this.#events.failed(new Refusal(asCode(message.code), message.message))
         case 'cancel':
           return peer.cancel(id)
         case 'install':
           await this.#installer.install(message, item)
           return done()
+        case 'install-runtime':
+          await this.#updates.install(message, item)
+          return done()
         case 'operators':
           return done(this.#body.operators.now.report())
         case 'nonce':
-          return done({ nonce: this.#body.orders.nonce() })
+          return done({ nonce: this.#body.orders.nonce(), list: this.#body.operators.now.state.counter })
         case 'order': {
-          const { order, by } = this.#body.orders.check(message.signed)
-          await this.#carryOut(order, by, item)
+          await this.#orders.carryOut(message.signed, item)
           return done()
         }
         case 'refused':
@@ -203,55 +295,43 @@ export class EndpointLink {
           )
           return
         case 'stop':
-          item(await this.#stop(message))
+          item(await this.#orders.stop(message.slot, message.pusher))
           return done()
         case 'estop':
           item(await this.#body.emergency.stop('an operator', message.pusher))
           return done()
         case 'status':
-          return done({ ...this.#body.status(), endpoint: this.#report })
+          return done({ ...this.#body.status(), endpoint: this.#report, runtime: this.#updates.report() })
         case 'releases':
-          return done(await this.#body.releases(this.#body.known(message.slot).name))
+          return done(await this.#body.releases.list(this.#body.known(message.slot).name))
+        case 'bundle':
+          return done(
+            await this.#body.releases.piece(this.#body.known(message.slot).name, message.part, message.offset),
+          )
         case 'counter':
-          return done(this.#body.counterRange(message.program))
+          return done(this.#body.releases.counterRange(message.kind, message.program))
         case 'params':
-          return done(await this.#params(message.slot))
+          return done(await this.#orders.params(message.slot))
         case 'config-values':
           return done(await this.#body.config.report())
         case 'board':
           return done(boardReport(this.#body.board))
         case 'who':
           return done(this.#body.operators.now.who(parseCertificate(message.cert), message.noise))
+        case 'pair-card':
+        case 'pair-share':
+        case 'pair-confirm':
+          return done(await this.#body.pairing.answer(message))
         case 'signers':
-          return done([...this.#body.operators.now.signers()])
+          return done([...this.#body.operators.now.signers(), ...this.#body.delegations.signers()])
         case 'receipts':
           await peer.answerLong(id, () => this.#body.receipts.read(message.limit))
           return done()
-        case 'logs': {
-          const slots = message.slot === null ? this.#body.all : [this.#body.known(message.slot)]
-          const lines = () => chosen(slots, message)
-          if (!message.follow) {
-            await peer.answerLong(id, lines)
-            return done()
-          }
-          const later = (listener: (slot: Slot) => void) =>
-            this.#body.onSlot((slot) => {
-              if (message.slot === null || message.slot === slot.name) listener(slot)
-            })
-          // New lines are held back until the stored ones are sent.
-          let early: unknown[] | null = []
-          const tell = (line: unknown) => {
-            if (early === null) return follow(line)
-            if (early.push(line) > MAX_EARLY) peer.cancel(id)
-          }
-          peer.follow(id, followed(slots, later, message, tell))
-          await peer.answerLong(id, lines)
-          const meanwhile = early
-          early = null
-          for (const line of meanwhile) follow(line)
-          if (!peer.follows(id)) peer.fail(id, NOT_READ)
-          return
-        }
+        case 'logs':
+          return await sendLog(this.#body, peer, message, follow)
+        case 'channel':
+          peer.pass(this.#body.known(message.slot).connect())
+          return done()
         case 'spare':
           this.#body.known(message.slot)
           peer.follow(id, this.#body.spares.hold(message.slot, item))
@@ -273,69 +353,7 @@ export class EndpointLink {
       peer.fail(id, refusal)
     }
   }
-
-  async #carryOut(order: Order, by: Operator, answer: (value: unknown) => void): Promise<void> {
-    switch (order.order) {
-      case 'start': {
-        const slot = this.#body.committed(order.slot)
-        await this.#body.config.admit(slot.name)
-        await slot.start(by.fingerprint)
-        return answer(resultOf('started', `slot ${order.slot} is started; medulla status shows how it goes`))
-      }
-      case 'rollback':
-        return this.#installer.rollback(order, by.fingerprint, answer)
-      case 'set':
-        return answer(this.#body.set(order.handle, order.value, by.name))
-      case 'poke':
-        return answer(this.#body.pins.poke(order.handle, order.what, order.value))
-      case 'params': {
-        const { params } = this.#body.known(order.slot)
-        const runs = await params.program()
-        await params.change(order.change, runs, by.name)
-        return answer(await this.#params(order.slot))
-      }
-      case 'set-config':
-        return answer(await this.#body.config.set(order.name, order.sealed, by))
-      case 'unset-config':
-        return answer(await this.#body.config.unset(order.name, by))
-      case 'release':
-        return answer(await this.#body.emergency.release(by.fingerprint))
-      case 'add-operator':
-      case 'change-role':
-      case 'remove-operator':
-        answer(await this.#body.operators.change(order, by.fingerprint))
-        // After the answer: the change may end the session that gave the order.
-        setImmediate(() => this.operatorsChanged())
-        return
-      case 'reset-floor':
-        return answer(await this.#body.resetFloor(order.program, by.fingerprint))
-      case 'push':
-        throw new Refusal('usage', 'an order to push goes with its bundle')
-    }
-  }
-
-  async #params(name: string): Promise<ParamReport> {
-    const slot = this.#body.known(name)
-    const runs = await slot.params.program()
-    const { program, version } = runs
-    return { slot: name, program, version, params: slot.params.report(runs) }
-  }
-
-  async #stop({ slot: name, pusher }: Extract<EndpointMessage, { op: 'stop' }>): Promise<PushEvent> {
-    const slot = this.#body.known(name)
-    this.#body.orders.stopped(name)
-    const problem = await slot.stop('stop', pusher)
-    await this.#body.letGo(slot)
-    const done = `slot ${name} is stopped, its outputs are at their safe levels`
-    return resultOf('stopped', problem === null ? done : `${done}; but ${problem}`)
-  }
 }
-
-const resultOf = (outcome: 'started' | 'stopped', message: string): PushEvent => ({
-  event: 'result',
-  outcome,
-  message,
-})
 
 function parse(line: string): EndpointMessage | null {
   try {

@@ -11,14 +11,22 @@ import type { Duplex, Readable } from 'node:stream'
 import type { EndpointReport } from '../../../deploy/shared/api.ts'
 import { LIMITS } from '../../../deploy/shared/bundle/limits.ts'
 import { loadSystem } from '../../../drivers/owner/linux/system.ts'
-import { STAGED_FILES } from '../../ipc.ts'
-import { passOn } from '../../log.ts'
+import { ENDPOINT_FD, STAGED_FILES } from '../../ipc.ts'
+import { logEndpointLine } from '../../log.ts'
 import { runtimePath } from '../../places.ts'
 import { Budget, OUTPUT_ALLOWANCE } from '../../plumbing/budget.ts'
 import { readLines } from '../../plumbing/lines.ts'
 import type { ServerConfine } from '../../sdk/confined.ts'
 import { isArch } from '../../sdk/seccomp.ts'
-import { type ConfinedBy, confineEndpoint, FILE_BLOCK, LIMITED, limitedBy } from '../sandbox/confinement.ts'
+import {
+  type ConfinedBy,
+  confineEndpoint,
+  ENDPOINT_DESCRIPTORS,
+  FILE_BLOCK,
+  LIMIT_SCRIPT,
+  limitParameters,
+} from '../sandbox/confinement.ts'
+import type { ListeningSocket } from '../service/environment.ts'
 
 const ENDPOINT = runtimePath('endpoint/main.js')
 /** Most threads: Node has about 11, the opener 1, and V8 starts more on more cores. */
@@ -36,6 +44,10 @@ export interface EndpointStart {
   port: number
   /** Null: the endpoint runs as the body's user. */
   own: { sandbox: ConfinedBy; uid: number } | null
+  /** The socket that systemd gave to the body; null: the body binds the address itself. */
+  listener: ListeningSocket | null
+  /** The discovery socket; null: this robot is not announced. */
+  discovery: number | null
 }
 
 export interface EndpointProcess {
@@ -43,6 +55,8 @@ export interface EndpointProcess {
   readonly link: Duplex
   /** The pipe for stops (HANDOVER 8.8). */
   readonly urgent: Duplex
+  /** The socket on which the endpoint gets the connections of message channels (CHANNEL 12.2). */
+  readonly channels: Duplex
   readonly port: number
   readonly confine: ServerConfine
   readonly report: EndpointReport
@@ -52,12 +66,18 @@ export interface EndpointProcess {
 export const stagedFile = (folder: string, index: number): string => join(folder, `${index}.tar`)
 
 /** Throws the error of bind(2), or of a file that cannot be created. */
-export async function startEndpoint({ folder, host, port, own }: EndpointStart): Promise<EndpointProcess> {
+export async function startEndpoint({
+  folder,
+  host,
+  port,
+  own,
+  listener,
+  discovery,
+}: EndpointStart): Promise<EndpointProcess> {
   const confine: ServerConfine = { user: own?.uid ?? null, seccomp: canFilter() }
   const command = commandOf(folder, own)
-  const server = createServer()
-  server.listen({ host, port, exclusive: true })
-  await once(server, 'listening')
+  const server = listener === null ? await bound(host, port) : null
+  const served = listener ?? listeningSocketOf(server as Server)
   // No await until this process has closed its copy of the socket: it must not accept a connection meant for the endpoint.
   const staged: number[] = []
   try {
@@ -65,18 +85,39 @@ export async function startEndpoint({ folder, host, port, own }: EndpointStart):
     const { PATH, LANG, TZ, MEDULLA_TIME_SCALE } = process.env
     const [file, ...args] = command
     const child = spawn(file as string, args, {
-      stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'pipe', descriptorOf(server), ...staged],
-      // Newer Nodes make no io_uring then, which a filter does not see (HANDLES 13.14).
+      stdio: [
+        'ignore',
+        'ignore',
+        'pipe',
+        'pipe',
+        'pipe',
+        served.fd,
+        ...staged,
+        'pipe',
+        ...(discovery === null ? [] : [discovery]),
+      ],
+      // Keeps libuv from reading files through an io_uring, past the filter. Node 24 opens rings all the same (HANDLES 13.14).
       env: { PATH, LANG, TZ, MEDULLA_TIME_SCALE, UV_USE_IO_URING: '0' },
     })
     const [, , stderr, link, urgent] = child.stdio as unknown as [null, null, Readable, Duplex, Duplex]
+    const channels = child.stdio[ENDPOINT_FD.channels] as unknown as Duplex
+    // the body sends descriptors on it, and reads nothing
+    channels.pause().on('error', () => {})
     const report = { user: confine.user, sandbox: own?.sandbox ?? ('none' as const), seccomp: confine.seccomp }
-    readLines(stderr, MAX_LOG_LINE, passOn, () => child.kill('SIGKILL'), new Budget(OUTPUT_ALLOWANCE))
-    return { child, link, urgent, port: (server.address() as AddressInfo).port, confine, report }
+    readLines(stderr, MAX_LOG_LINE, logEndpointLine, () => child.kill('SIGKILL'), new Budget(OUTPUT_ALLOWANCE))
+    return { child, link, urgent, channels, port: served.port, confine, report }
   } finally {
     for (const fd of staged) closeSync(fd)
-    server.close()
+    server?.close()
   }
+}
+
+/** Throws the error of bind(2). */
+async function bound(host: string, port: number): Promise<Server> {
+  const server = createServer()
+  server.listen({ host, port, exclusive: true })
+  await once(server, 'listening')
+  return server
 }
 
 /** A new file, which a former endpoint does not have open (HANDOVER 8.16). */
@@ -86,8 +127,9 @@ function freshFile(path: string): number {
 }
 
 /** Node has no public way to pass a listening socket to a process that is no cluster worker. */
-function descriptorOf(server: Server): number {
-  return (server as unknown as { _handle: { fd: number } })._handle.fd
+function listeningSocketOf(server: Server): ListeningSocket {
+  const { fd } = (server as unknown as { _handle: { fd: number } })._handle
+  return { fd, port: (server.address() as AddressInfo).port }
 }
 
 function commandOf(folder: string, own: EndpointStart['own']): string[] {
@@ -97,8 +139,8 @@ function commandOf(folder: string, own: EndpointStart['own']): string[] {
   }
   const node = [process.execPath, ENDPOINT]
   if (process.platform !== 'linux') return node
-  const script = `${LIMITED}ulimit -f "$3"\nshift 3\nexec "$@"`
-  const limits = [...limitedBy(null, null), String(LIMITS.bundle / FILE_BLOCK)]
+  const script = `${LIMIT_SCRIPT}ulimit -f "$4"\nshift 4\nexec "$@"`
+  const limits = [...limitParameters(null, null, ENDPOINT_DESCRIPTORS), String(LIMITS.bundle / FILE_BLOCK)]
   return ['sh', '-c', script, 'medulla', ...limits, 'setpriv', '--pdeathsig', 'KILL', '--no-new-privs', ...node]
 }
 

@@ -1,9 +1,9 @@
 /**
  * Selects log lines by slot, time and level, on the robot (HANDOVER 9.6). Invariant: they are in order of arrival, even when the
- * robot's clock was set back (test/runtime/log.test.ts).
+ * robot's clock was set back (test/runtime/body/slot/log.test.ts).
  */
 import { LOG_LEVELS, type LogLevel, type LogLine } from '../../../deploy/shared/api.ts'
-import type { SlotLog } from '../slot/log.ts'
+import { orderAt, type SlotLog } from '../slot/log.ts'
 import type { Slot } from '../slot/slot.ts'
 
 export interface LogQuery {
@@ -14,20 +14,26 @@ export interface LogQuery {
   /** Not longer ago than this, in ms by CLOCK_MONOTONIC; null: no limit. */
   ago: number | null
   level: LogLevel
+  /** Only newer lines than the one at this cursor, and all of them; null: no limit. */
+  after: string | null
 }
 
 /** Oldest first. */
-export function chosen(slots: Iterable<Pick<Slot, 'log'>>, query: LogQuery): LogLine[] {
+export function selectLines(slots: Iterable<Pick<Slot, 'log'>>, query: LogQuery): LogLine[] {
   const fromMs = query.ago === null ? Number.NEGATIVE_INFINITY : performance.now() - query.ago
-  const found = [...slots].flatMap(({ log }) =>
-    log.arrivals.filter(({ line, atMs }) => atMs >= fromMs && matches(line, query)),
-  )
+  const from = (query.after === null ? null : orderAt(query.after)) ?? 0
+  const found = [...slots].flatMap(({ log }) => {
+    const lines = log.arrivals.filter(({ line, order, atMs }) => order > from && atMs >= fromMs && matches(line, query))
+    const gap = query.after === null ? null : log.gapAfter(from)
+    return gap === null ? lines : [gap, ...lines]
+  })
   const sorted = found.sort((a, b) => a.order - b.order)
-  return sorted.slice(Math.max(0, sorted.length - query.lines)).map(({ line }) => line)
+  const count = query.after === null ? query.lines : sorted.length
+  return sorted.slice(Math.max(0, sorted.length - count)).map(({ line }) => line)
 }
 
 /** Follows new lines, also of slots that `onSlot` reports later. The returned function ends it. */
-export function followed(
+export function followLines(
   slots: Iterable<Slot>,
   onSlot: (listener: (slot: Slot) => void) => () => void,
   query: LogQuery,

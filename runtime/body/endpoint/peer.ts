@@ -1,7 +1,10 @@
 /** Invariant: an endpoint that reads slowly, or asks for much at once, costs the body bounded memory (HANDOVER 8.7; test/e2e/overload.test.ts). */
+import { closeSync } from 'node:fs'
 import type { Duplex } from 'node:stream'
 import { Refusal } from '../../../deploy/shared/errors.ts'
 import type { BodyMessage } from '../../ipc.ts'
+import { passConnection } from '../sandbox/messagesocket.ts'
+import { descriptorOf } from '../sandbox/process.ts'
 
 /** Most followed streams of an endpoint: more than its sessions can ask for. */
 const MAX_STREAMS = 256
@@ -15,10 +18,11 @@ const PAGE_ITEMS = 200
 const MAX_LONG = 256
 
 /** One pipe to the endpoint, with the streams that were requested over it. */
-export class Peer {
+export class EndpointPeer {
   readonly socket: Duplex
   readonly #streams = new Map<number, () => void>()
   readonly #hostile: (why: string) => void
+  readonly #channels: Duplex | null
   #ended = false
   /** Resolves when the pipe has room again; null: nobody waits. */
   #waits: Promise<void> | null = null
@@ -26,8 +30,10 @@ export class Peer {
   #long: Promise<void> = Promise.resolve()
   #longs = 0
 
-  constructor(socket: Duplex, hostile: (why: string) => void) {
+  /** `channels`: the socket for connections of message channels. */
+  constructor(socket: Duplex, hostile: (why: string) => void, channels: Duplex | null = null) {
     this.socket = socket
+    this.#channels = channels
     this.#hostile = hostile
     socket.on('error', () => {})
   }
@@ -35,6 +41,15 @@ export class Peer {
   send(message: BodyMessage): void {
     if (this.socket.writableLength > MAX_BACKLOG) this.#hostile('it does not read')
     else if (this.socket.writable) this.socket.write(`${JSON.stringify(message)}\n`)
+  }
+
+  /** Hands a connection to the endpoint. Throws Refusal `in-progress` when it takes no more. */
+  pass(connection: number): void {
+    try {
+      passConnection(descriptorOf(this.#channels), connection)
+    } finally {
+      closeSync(connection)
+    }
   }
 
   fail(id: number, { code, message, hint }: Refusal): void {

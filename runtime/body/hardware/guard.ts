@@ -1,17 +1,24 @@
 /**
  * The body's link to its guard. Invariant: while the body lives, a guard holds a copy of every hardware descriptor, except
- * while a dead guard is being replaced (HANDLES 14.1, 14.8; test/runtime/guard.test.ts).
+ * while a dead guard is being replaced (HANDLES 14.1, 14.8; test/runtime/guard/guard.test.ts).
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Duplex } from 'node:stream'
 import { timeScale } from '../../../deploy/shared/timescale.ts'
 import type { BoardHandle } from '../../../drivers/board/types.ts'
-import type { Kept } from '../../../drivers/owner/backend.ts'
-import { safeSteps } from '../../../drivers/owner/linux/safe.ts'
+import type { KeptHandle } from '../../../drivers/owner/backend.ts'
+import { safeCalls } from '../../../drivers/owner/linux/safe.ts'
 import { safeValue } from '../../../drivers/owner/values.ts'
 import { isDriven } from '../../../drivers/program/handle.ts'
 import type { Latch } from '../../guard/latch.ts'
-import { type Drive, type FromGuard, GUARD_FORMAT, type Held, type StopInput, type ToGuard } from '../../guard/wire.ts'
+import {
+  type FromGuard,
+  GUARD_FORMAT,
+  type HeldHandle,
+  type SafeDrive,
+  type StopInput,
+  type ToGuard,
+} from '../../guard/wire.ts'
 import { runtimePath } from '../../places.ts'
 import { Backoff } from '../../plumbing/backoff.ts'
 import { readLines } from '../../plumbing/lines.ts'
@@ -34,7 +41,7 @@ export interface GuardedHandle {
   readonly id: number
   readonly entry: BoardHandle
   /** From `backend.info(name)`. */
-  readonly kept: Kept
+  readonly kept: KeptHandle
 }
 
 export interface GuardLinkOptions {
@@ -56,6 +63,12 @@ export interface GuardLinkOptions {
   /** The guard saw the input of the emergency stop at its level, and has stopped everything. */
   stopped(latch: Latch): void
   note(level: 'info' | 'warn' | 'error', text: string): void
+}
+
+/** The guard of a runtime that is replaced: its pid, and the descriptor of its lifeline. */
+export interface SavedGuard {
+  readonly pid: number
+  readonly lifeline: number
 }
 
 export class GuardLink {
@@ -123,6 +136,21 @@ export class GuardLink {
     pulse()
   }
 
+  /** Before the runtime is replaced: the guard waits this long for a pulse, in ms before MEDULLA_TIME_SCALE (HANDOVER 18.4). */
+  pause(forMs: number): void {
+    if (this.#pulse !== null) clearInterval(this.#pulse)
+    this.#pulse = null
+    this.#send({ t: 'pulse', forMs })
+  }
+
+  /** The lifeline, for the next runtime; null while there is no guard, or something is not written yet. */
+  save(): SavedGuard | null {
+    const lifeline = this.#child?.stdio[3] as (Duplex & { _handle?: { fd: number } | null }) | undefined
+    const fd = lifeline?._handle?.fd ?? -1
+    if (this.pid === null || this.#restarting !== null || fd < 0 || lifeline?.writableLength !== 0) return null
+    return { pid: this.pid, lifeline: fd }
+  }
+
   /** The body ends and has driven the safe levels: the guard ends, and drives nothing. */
   async end(): Promise<void> {
     this.#closed = true
@@ -144,7 +172,7 @@ export class GuardLink {
     const child = spawn(command, args, {
       // In a session of its own, so that no signal to the body's group ends it (HANDLES 14.1).
       detached: true,
-      env: { PATH: process.env.PATH },
+      env: { PATH: process.env.PATH, JOURNAL_STREAM: process.env.JOURNAL_STREAM },
       stdio: [
         ...(['ignore', 'ignore', 'inherit', 'pipe'] as const),
         latchFd ?? 'ignore',
@@ -204,7 +232,7 @@ export class GuardLink {
   }
 
   /** Logs what the guard could not do at a stop. */
-  #noteDrive({ confirmed, failed }: Drive): void {
+  #noteDrive({ confirmed, failed }: SafeDrive): void {
     if (!confirmed) this.#options.note('error', 'the guard did not see every program stopped before it drove')
     for (const problem of failed) this.#options.note('error', `the guard could not drive ${problem}`)
   }
@@ -233,13 +261,13 @@ export class GuardLink {
   #init(): ToGuard {
     const { folder, about, cgroup, stopInput, bodyMs, latchFd } = this.#options
     const handles = this.#handles.map(
-      ({ name, id, entry, kept }): Held => ({
+      ({ name, id, entry, kept }): HeldHandle => ({
         name,
         id,
         entry,
         fds: kept.fds.length,
         kept: withoutFds(kept),
-        safe: safeSteps(entry, kept),
+        safe: safeCalls(entry, kept),
         safeValue: safeValue(entry),
       }),
     )
@@ -253,6 +281,6 @@ export class GuardLink {
   }
 }
 
-function withoutFds({ fds: _, ...rest }: Kept): Omit<Kept, 'fds'> {
+function withoutFds({ fds: _, ...rest }: KeptHandle): Omit<KeptHandle, 'fds'> {
   return rest
 }

@@ -5,19 +5,20 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Board } from '../../../drivers/board/types.ts'
-import type { Backend } from '../../../drivers/owner/backend.ts'
+import type { Backend, KeptHandle } from '../../../drivers/owner/backend.ts'
 import { LinuxBackend } from '../../../drivers/owner/linux/backend.ts'
 import { SimBackend } from '../../../drivers/owner/sim/backend.ts'
-import { World } from '../../../drivers/owner/sim/world.ts'
+import { type SavedWorld, World } from '../../../drivers/owner/sim/world.ts'
 import type { Latch } from '../../guard/latch.ts'
 import type { StopInput } from '../../guard/wire.ts'
 import type { Logger } from '../../log.ts'
 import { runtimeUrl } from '../../places.ts'
 import type { Child } from '../sandbox/child.ts'
+import { onExit } from '../sandbox/reaper.ts'
 import { type Sandbox, Sandboxes } from '../sandbox/sandboxes.ts'
-import { type GuardedHandle, GuardLink } from './guard.ts'
-import { Owner } from './owner.ts'
-import { type Recovered, recover } from './recovery.ts'
+import { type GuardedHandle, GuardLink, type SavedGuard } from './guard.ts'
+import { HardwareOwner, type SavedOwner } from './owner.ts'
+import { RecoveredHandles, recover } from './recovery.ts'
 
 /** Time between two reports of values and sequence numbers to the guard. */
 const KEEP_MS = 1000
@@ -36,10 +37,23 @@ export interface HardwareOptions {
   /** The guard saw the input of the emergency stop at its level, and has stopped everything. */
   stopped(): void
   log: Logger
+  /** What the runtime before has left, when this one replaces it. */
+  saved?: SavedHardware | undefined
+}
+
+export interface SavedHardware {
+  /** The open handles, with their descriptors. */
+  readonly handles: readonly (readonly [name: string, kept: KeptHandle])[]
+  readonly owner: SavedOwner
+  /** Number of sandboxes that were made. */
+  readonly sandboxes: number
+  /** Null on a real board. */
+  readonly world: SavedWorld | null
+  readonly guard: SavedGuard | null
 }
 
 export class Hardware {
-  readonly owner: Owner
+  readonly owner: HardwareOwner
   readonly sandboxes: Sandboxes
   /** Null on a real board. */
   readonly world: World | null
@@ -48,29 +62,37 @@ export class Hardware {
   latch: Latch | null = null
   #timer: NodeJS.Timeout | null = null
   readonly #children = new Set<Child>()
+  readonly #backend: Backend
 
-  private constructor(owner: Owner, sandboxes: Sandboxes, world: World | null) {
+  private constructor(owner: HardwareOwner, backend: Backend, sandboxes: Sandboxes, world: World | null) {
     this.owner = owner
+    this.#backend = backend
     this.sandboxes = sandboxes
     this.world = world
   }
 
   /** Throws HardwareError for a device that is missing, or in use by another process. */
   static async open(options: HardwareOptions): Promise<Hardware> {
-    const { board, home, folder, sandbox, scale, nextFence, log } = options
+    const { board, home, folder, sandbox, scale, nextFence, log, saved } = options
+    const left = saved === undefined ? undefined : new Map(saved.handles)
+    const count = saved?.sandboxes ?? null
     if (board.model === 'sim') {
-      const world = new World({ wires: board.wires })
+      const world = new World({ wires: board.wires, ...(saved?.world ? { saved: saved.world } : {}) })
       const backend = new SimBackend({ world, folder, links: join(home, 'serial'), sockets: socketsOf(home) })
-      const owner = new Owner(backend, board, nextFence)
+      const owner = new HardwareOwner(backend, board, nextFence, left)
+      if (saved !== undefined) owner.restore(saved.owner)
       for (const { name, link } of owner.all) if (link !== undefined) log.info(`${name}: its other end is ${link}`)
-      return new Hardware(owner, await Sandboxes.open(home, board, sandbox, scale), world)
+      return new Hardware(owner, backend, await Sandboxes.open(home, board, sandbox, scale, count), world)
     }
     const note: (level: 'info' | 'warn' | 'error', text: string) => void = (level, text) => log[level](text)
     const shared = join(home, 'guard')
     mkdirSync(shared, { recursive: true, mode: 0o700 })
     // Before Sandboxes.open, which removes the programs' groups: the old guard answers once it has ended the programs.
-    const recovered = await recover({ folder: shared, about: aboutOf(board), handles: board.handles, note })
-    const sandboxes = await Sandboxes.open(home, board, sandbox, scale)
+    const recovered =
+      saved?.guard != null && left !== undefined
+        ? RecoveredHandles.left(saved.guard.lifeline, left)
+        : await recover({ folder: shared, about: aboutOf(board), handles: board.handles, note })
+    const sandboxes = await Sandboxes.open(home, board, sandbox, scale, count)
     const waveThread = runtimeUrl('../drivers/owner/linux/wavethread.js')
     const backend = new LinuxBackend({
       board,
@@ -78,10 +100,11 @@ export class Hardware {
       waveThread,
       note: (text) => log.warn(text),
     })
-    const owner = new Owner(backend, board, nextFence, recovered?.kept)
-    const hardware = new Hardware(owner, sandboxes, null)
+    const owner = new HardwareOwner(backend, board, nextFence, left ?? recovered?.kept)
+    if (saved !== undefined) owner.restore(saved.owner)
+    const hardware = new Hardware(owner, backend, sandboxes, null)
     try {
-      await hardware.#startGuard(backend, shared, options, note, recovered)
+      await hardware.#startGuard(shared, options, note, recovered)
     } catch (error) {
       await hardware.close()
       throw error
@@ -111,6 +134,29 @@ export class Hardware {
     return (await this.#guard?.release()) ?? true
   }
 
+  /** Handles that could not be kept open while the runtime is replaced: their driver ends with the process. */
+  get lostHandles(): string[] {
+    if (this.world !== null) return []
+    return [...this.owner.all].map(({ name }) => name).filter((name) => this.#backend.info(name)?.kept.fds.length === 0)
+  }
+
+  /** For the runtime that replaces this one; null while something is not written yet. */
+  save(): SavedHardware | null {
+    const handles = [...this.owner.all].flatMap(({ name }): [string, KeptHandle][] => {
+      const info = this.#backend.info(name)
+      return info === null ? [] : [[name, info.kept]]
+    })
+    const guard = this.#guard?.save() ?? null
+    if (this.#guard !== null && guard === null) return null
+    const { owner, sandboxes, world } = this
+    return { handles, owner: owner.save(), sandboxes: sandboxes.count, world: world?.save() ?? null, guard }
+  }
+
+  /** The guard waits this long for the next runtime's pulse (HANDOVER 18.4). */
+  pause(forMs: number): void {
+    this.#guard?.pause(forMs)
+  }
+
   /** From now on the guard kills this body when it hangs (HANDLES 14.11). */
   watchBody(): void {
     this.#guard?.watchBody()
@@ -126,15 +172,14 @@ export class Hardware {
   }
 
   async #startGuard(
-    backend: Backend,
     folder: string,
-    { board, latchFd, stopped }: HardwareOptions,
+    { board, latchFd, stopped, saved }: HardwareOptions,
     note: (level: 'info' | 'warn' | 'error', text: string) => void,
-    recovered: Recovered | null,
+    recovered: RecoveredHandles | null,
   ): Promise<void> {
     const handles = (): GuardedHandle[] =>
       [...this.owner.all].flatMap(({ name, id, entry }) => {
-        const info = backend.info(name)
+        const info = this.#backend.info(name)
         return info === null ? [] : [{ name, id, entry, kept: info.kept }]
       })
     this.latch = recovered?.latch ?? null
@@ -153,7 +198,8 @@ export class Hardware {
       },
       note,
     })
-    recovered?.done()
+    this.latch ??= (await recovered?.done()) ?? null
+    if (saved?.guard) onExit(saved.guard.pid)
     this.#timer = setInterval(() => this.#guard?.keep(handles()), KEEP_MS)
     this.#timer.unref()
   }

@@ -1,6 +1,6 @@
 /**
  * Invariant: a resource is opened once, here, and stays open until the body ends; no swap opens, exports, requests or
- * configures a device (HANDLES 3.1; test/drivers/sim.test.ts).
+ * configures a device (HANDLES 3.1; test/drivers/owner/sim/backend.test.ts).
  */
 import type { SlotStatus } from '../../../deploy/shared/api.ts'
 import type { RobotFacts } from '../../../deploy/shared/bundle/policy.ts'
@@ -8,11 +8,17 @@ import { Refusal } from '../../../deploy/shared/errors.ts'
 import { chipOf, placeOf } from '../../../drivers/board/places.ts'
 import type { Board } from '../../../drivers/board/types.ts'
 import { HardwareError } from '../../../drivers/errors.ts'
-import type { Backend, Kept, OwnedHandle } from '../../../drivers/owner/backend.ts'
+import type { Backend, KeptHandle, OwnedHandle } from '../../../drivers/owner/backend.ts'
 import { checkedValue, safeValue } from '../../../drivers/owner/values.ts'
 import { isDriven, type LastEdge } from '../../../drivers/program/handle.ts'
 
-export class Owner {
+export interface SavedOwner {
+  readonly newest: number
+  readonly leases: readonly (readonly [name: string, slot: string])[]
+  readonly edges: readonly (readonly [name: string, edge: LastEdge])[]
+}
+
+export class HardwareOwner {
   readonly #handles = new Map<string, OwnedHandle>()
   readonly #leases = new Map<string, string>()
   /** The last edge of each input. */
@@ -22,7 +28,12 @@ export class Owner {
   #newest = 0
 
   /** `nextFence` gives numbers that rise over the robot's life (HANDLES 3.12). Handles in `kept` are adopted (HANDLES 3.9). */
-  constructor(backend: Backend, board: Board, nextFence: () => number, kept: ReadonlyMap<string, Kept> = new Map()) {
+  constructor(
+    backend: Backend,
+    board: Board,
+    nextFence: () => number,
+    kept: ReadonlyMap<string, KeptHandle> = new Map(),
+  ) {
     this.#backend = backend
     this.#next = nextFence
     try {
@@ -36,6 +47,18 @@ export class Owner {
       backend.close()
       throw error
     }
+  }
+
+  /** Leases, last edges and fencing number, for the runtime that goes on with them. */
+  save(): SavedOwner {
+    return { newest: this.#newest, leases: [...this.#leases], edges: [...this.#edges] }
+  }
+
+  restore({ newest, leases, edges }: SavedOwner): void {
+    this.#newest = newest
+    this.#backend.advance(newest, [])
+    for (const [name, slot] of leases) this.#leases.set(name, slot)
+    for (const [name, edge] of edges) this.#edges.set(name, edge)
   }
 
   get all(): IterableIterator<OwnedHandle> {
@@ -115,6 +138,12 @@ export class Owner {
   edges(slot: string): Record<string, LastEdge> {
     const edges = [...this.#edges].filter(([name]) => this.#leases.get(name) === slot)
     return Object.fromEntries(edges)
+  }
+
+  /** Changes of the slot's outputs between two times of CLOCK_MONOTONIC (ns); null where they cannot be counted. */
+  countEdges(slot: string, fromNs: number, toNs: number): number | null {
+    const names = this.#backend.changesBetween?.(fromNs, toNs) ?? null
+    return names === null ? null : names.filter((name) => this.holder(name) === slot).length
   }
 
   /** A slot's handles, for `status`. */

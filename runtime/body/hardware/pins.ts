@@ -4,7 +4,7 @@ import { Refusal } from '../../../deploy/shared/errors.ts'
 import { HardwareError } from '../../../drivers/errors.ts'
 import type { Level } from '../../../drivers/program/handle.ts'
 import type { Hardware } from './hardware.ts'
-import type { Owner } from './owner.ts'
+import type { HardwareOwner } from './owner.ts'
 
 /** Time between two readings of the pins of a real board. */
 const POLL_MS = 100
@@ -13,7 +13,7 @@ const POLL_MS = 100
 export type SeenChange = PinChange & { changed: boolean; accepted: boolean }
 
 export class Pins {
-  readonly #owner: Owner
+  readonly #owner: HardwareOwner
   readonly #world: Hardware['world']
 
   constructor({ owner, world }: Pick<Hardware, 'owner' | 'world'>) {

@@ -8,9 +8,10 @@ export class TraceFile {
   readonly #timer: NodeJS.Timeout
   #lines: object[] = []
 
-  constructor(path: string) {
-    this.#fd = openSync(path, 'w', 0o600)
-    this.#timer = setInterval(() => this.#flush(), BATCH_MS)
+  /** `goesOn`: after what is in the file already. */
+  constructor(path: string, goesOn: boolean) {
+    this.#fd = openSync(path, goesOn ? 'a' : 'w', 0o600)
+    this.#timer = setInterval(() => this.flush(), BATCH_MS)
     this.#timer.unref()
   }
 
@@ -20,11 +21,11 @@ export class TraceFile {
 
   close(): void {
     clearInterval(this.#timer)
-    this.#flush()
+    this.flush()
     closeSync(this.#fd)
   }
 
-  #flush(): void {
+  flush(): void {
     if (this.#lines.length === 0) return
     const lines = this.#lines
     this.#lines = []

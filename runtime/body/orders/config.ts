@@ -13,7 +13,7 @@ import type { Home } from '../../store/home.ts'
 import type { Operator } from '../../store/operators.ts'
 import type { Slots } from '../../store/slots.ts'
 import type { AgeKey, BundleVerifier } from '../../store/verifier.ts'
-import type { Entry } from '../slot/entries.ts'
+import type { ReceiptEntry } from '../slot/entries.ts'
 import { plainEntry } from '../slot/entries.ts'
 import type { Slot } from '../slot/slot.ts'
 import { Bucket } from './receiptlimit.ts'
@@ -28,11 +28,11 @@ type Use = ConfigInfo['uses'][number] & { config: readonly string[] }
 interface Parts {
   readonly all: readonly Slot[]
   readonly bundles: Bundles
-  readonly door: BundleVerifier
+  readonly verifier: BundleVerifier
   readonly home: Home
   readonly slots: Slots
   nameOf(fingerprint: string): string
-  record(entry: Entry): Promise<unknown>
+  readonly ledger: { record(entry: ReceiptEntry): Promise<unknown> }
 }
 
 export class RobotConfig {
@@ -45,6 +45,11 @@ export class RobotConfig {
   constructor(file: ConfigFile, robot: Parts) {
     this.#file = file
     this.#robot = robot
+  }
+
+  /** For the log and `status`: the file was damaged, and its values are gone. */
+  get problems(): readonly string[] {
+    return this.#file.problems
   }
 
   /** The names of the values that are set. */
@@ -76,7 +81,7 @@ export class RobotConfig {
   async set(name: string, sealed: string, by: Operator): Promise<ConfigInfo> {
     this.#count()
     const { identity } = await this.#ageKey()
-    const value = await this.#robot.door.openConfig(sealed, identity)
+    const value = await this.#robot.verifier.openConfig(sealed, identity)
     const entry = { value, time: new Date().toISOString(), by: by.fingerprint }
     await this.#file.change((values) => {
       if (!values.has(name) && values.size >= LIMITS.configValues) {
@@ -107,7 +112,7 @@ export class RobotConfig {
 
   async #changed(name: string, how: 'set' | 'unset', by: Operator): Promise<ConfigInfo> {
     const reason = `config ${name}: ${how}`
-    await this.#robot.record(plainEntry('all', 'changed', 0, { reason, pusher: by.fingerprint }))
+    await this.#robot.ledger.record(plainEntry('all', 'changed', 0, { reason, pusher: by.fingerprint }))
     const info = this.#info(name, await this.#uses())
     const slots = info.uses.length === 0 ? [DEFAULT_SLOT] : info.uses.map(({ slot }) => slot)
     for (const slot of this.#robot.all) {
@@ -156,9 +161,9 @@ export class RobotConfig {
   }
 
   async #makeKey(): Promise<Key> {
-    const { door, home } = this.#robot
+    const { verifier, home } = this.#robot
     try {
-      const made = await door.ageKey()
+      const made = await verifier.ageKey()
       return { ...made, signed: await signConfigKey(made.recipient, home.signer) }
     } catch (error) {
       this.#key = null

@@ -3,13 +3,16 @@
  * hash, unpacking and policy (BUNDLE 10, HANDOVER 8.2; test/e2e/refused.test.ts).
  */
 import type { Order, PushEvent } from '../../../deploy/shared/api.ts'
+import type { SignedBuild } from '../../../deploy/shared/bundle/buildstatement.ts'
 import { decide, type RobotFacts, unset } from '../../../deploy/shared/bundle/policy.ts'
 import type { Release } from '../../../deploy/shared/bundle/release.ts'
 import { Refusal } from '../../../deploy/shared/errors.ts'
+import { fingerprint } from '../../../deploy/shared/keys.ts'
 import type { EndpointMessage } from '../../ipc.ts'
 import { clockNs } from '../../sdk/ticker.ts'
 import { WIRE } from '../../sdk/wire.ts'
-import type { Verified } from '../../store/verifier.ts'
+import type { Operator } from '../../store/operators.ts'
+import type { VerifiedBundle } from '../../store/verifier.ts'
 import type { Body } from '../body.ts'
 import { stagedFile } from '../endpoint/endpointprocess.ts'
 import { plainEntry } from '../slot/entries.ts'
@@ -18,41 +21,83 @@ import { oneLine } from '../slot/said.ts'
 import type { Slot } from '../slot/slot.ts'
 import { Timeline } from '../slot/timeline.ts'
 import { Upgrade } from '../slot/upgrade.ts'
+import type { RuntimeUpdates } from '../update/updates.ts'
+import { Bucket } from './receiptlimit.ts'
 
 type Of<K extends EndpointMessage['op']> = Extract<EndpointMessage, { op: K }>
 type PushOrder = Extract<Order, { order: 'push' }>
 type RollbackOrder = Extract<Order, { order: 'rollback' }>
 type Emit = (event: PushEvent) => void
 
+/** Limit of delegations, because each has a receipt (HANDOVER 20.4). */
+const DELEGATIONS = { burst: 32, perMinute: 1 }
+/** The same for statements of builders (BUNDLE 17.4). */
+const STATEMENTS = { burst: 64, perMinute: 6 }
+
 export class Installer {
   readonly #body: Body
+  readonly #updates: Pick<RuntimeUpdates, 'during'>
+  readonly #statements = new Bucket(STATEMENTS, () => performance.now())
+  readonly #delegated = new Bucket(DELEGATIONS, () => performance.now())
 
-  constructor(body: Body) {
+  constructor(body: Body, updates: Pick<RuntimeUpdates, 'during'>) {
     this.#body = body
+    this.#updates = updates
   }
 
   /** Resolves when the push has ended and its result was emitted; throws Refusal when nothing was executed. */
-  async install(message: Of<'install'>, emit: Emit): Promise<void> {
-    const { door, bundles, operators, endpointFolder } = this.#body
+  install(message: Of<'install'>, emit: Emit): Promise<void> {
+    return this.#updates.during(() => this.#install(message, emit))
+  }
+
+  /** Goes back to an earlier release (HANDOVER 7.9). `order` was checked, and `pusher` signed it. */
+  rollback(order: RollbackOrder, pusher: string, emit: Emit): Promise<void> {
+    return this.#updates.during(() => this.#rollback(order, pusher, emit))
+  }
+
+  /** The operator `by` lets another key sign for a while. */
+  async delegate({ slot, key, hours }: Extract<Order, { order: 'delegate' }>, by: Operator): Promise<void> {
+    const { delegations, ledger } = this.#body
+    if (this.#delegated.tokens < 1) throw new Refusal('in-progress', 'too many delegations', 'try again in a minute')
+    this.#delegated.take()
+    delegations.add(key, slot, by, hours * 3_600_000)
+    const reason = `${fingerprint(key)} may sign releases for slot ${slot} in the name of ${by.name} for ${hours} h`
+    await ledger.record(plainEntry(slot, 'changed', 0, { reason, pusher: by.fingerprint }))
+  }
+
+  /** The robot keeps the statement of a builder, which an operator has brought. */
+  async addBuild(signed: SignedBuild, by: Operator): Promise<void> {
+    if (this.#statements.tokens < 1) throw new Refusal('in-progress', 'too many statements', 'try again in a minute')
+    this.#statements.take()
+    const { program, version, h1, fingerprint: builder } = await this.#body.builds.add(signed)
+    const reason = `builder ${builder} gets ${h1} from the source of ${program} ${version}`
+    const about = { program, version, reason, pusher: by.fingerprint }
+    await this.#body.ledger.record(plainEntry('all', 'changed', 0, about))
+  }
+
+  async #install(message: Of<'install'>, emit: Emit): Promise<void> {
+    const { verifier, bundles, operators, delegations, endpointFolder } = this.#body
     // The times that the endpoint measured are not in the receipt (HANDOVER 1.4).
     const timeline = new Timeline(clockNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
     timeline.begin('verify')
     let slot: Slot | null = null
-    let seen: Verified | null = null
+    let seen: VerifiedBundle | null = null
     let order: PushOrder | null = null
     let letGo = (): void => {}
     try {
       slot = this.#body.slot(message.slot)
       slot.reserve()
       try {
-        const signers = [...operators.now.signers()]
+        // A delegated key signs for one slot, in the pushes of its operator only (HANDOVER 20.2).
+        const signers = [...operators.now.signers(), ...delegations.signers(message.slot, message.pusher)]
         const here = slot
         order = this.#pushOrder(message)
         const retry = order?.retry === true
         const facts = (release: Release, digest: string) => this.#facts(message, here, release, digest, retry)
-        seen = await door.verify(
+        seen = await verifier.verify(
           { stagedFile: stagedFile(endpointFolder, message.staged), length: message.length, signers },
-          ({ release, digest }) => decide(release, digest, null, facts(release, digest)),
+          ({ release, digest }) =>
+            decide(release, digest, null, facts(release, digest)) ?? this.#body.builds.refusal(release),
         )
         const refusal = decide(seen.release, seen.digest, seen.manifest, facts(seen.release, seen.digest))
         if (refusal !== null) throw refusal
@@ -89,8 +134,7 @@ export class Installer {
     await launched
   }
 
-  /** Goes back to an earlier release (HANDOVER 7.9). `order` was checked, and `pusher` signed it. */
-  async rollback(order: RollbackOrder, pusher: string, emit: Emit): Promise<void> {
+  async #rollback(order: RollbackOrder, pusher: string, emit: Emit): Promise<void> {
     const timeline = new Timeline(clockNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
     timeline.begin('verify')
     let slot: Slot
@@ -129,7 +173,7 @@ export class Installer {
 
   async #launch(slot: Slot, upgrade: Upgrade, emit: Emit): Promise<void> {
     // A bundle is not removed while an upgrade to it is under way (HANDOVER 8.5).
-    const { bundles, slots } = this.#body
+    const { bundles, slots, keys } = this.#body
     const letGo = bundles.hold(upgrade.to.digest)
     try {
       const result = (await slot.launch(upgrade)) as PushEvent
@@ -140,18 +184,21 @@ export class Installer {
       const failed = (error: unknown) =>
         slot.log.add('runtime', `old bundles were not removed: ${String(error)}`, 0, 'warn')
       // Not awaited: the push has ended, and bundles that stay are removed after the next one.
-      bundles.prune(() => slots.digests()).catch(failed)
+      bundles
+        .prune(() => slots.digests())
+        .then(() => keys.forgetRetired())
+        .catch(failed)
     }
   }
 
   /** Records a refusal in the receipt log, if a known operator caused it: strangers leave no trace there (HANDOVER 8.4). */
-  async refused(slot: string, pusher: string, refusal: Refusal, seen: Verified | null): Promise<void> {
+  async refused(slot: string, pusher: string, refusal: Refusal, seen: VerifiedBundle | null): Promise<void> {
     if (this.#body.operators.now.byFingerprint(pusher) === null) return
     const about =
       seen === null ? {} : { program: seen.release.program, version: seen.release.version, signer: seen.signer }
     const { code, message } = refusal
     const fields = { code, reason: oneLine(message, 500), pusher, to: seen?.digest ?? null, ...about }
-    await this.#body.record(plainEntry(slot, 'refused', 0, fields))
+    await this.#body.ledger.record(plainEntry(slot, 'refused', 0, fields))
   }
 
   /** The signed order for force and retry: they must come from the operator who pushes, not from the endpoint. */

@@ -1,26 +1,40 @@
 /**
  * Invariant: an order is carried out only if an operator signed it, for this robot, over a value that this body gave out
- * since the last stop of the slot, and at most once (HANDOVER 2.9, 8.10; test/runtime/orders.test.ts). Who forwarded the order
- * does not matter.
+ * since the last stop of the slot, and at most once (HANDOVER 2.9, 8.10; test/runtime/body/orders/orders.test.ts). Who
+ * forwarded the order does not matter.
  *
  * A nonce costs no memory until it is used: it holds the time at which it was made, authenticated with a key of this process.
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import * as z from 'zod'
-import { CONFIG_NAME, type Order, ROLE_RANK, type Role, type SignedOrder } from '../../../deploy/shared/api.ts'
+import {
+  CONFIG_NAME,
+  OPERATOR_NAME,
+  type Order,
+  type PeerRole,
+  ROLE_RANK,
+  type SignedOrder,
+} from '../../../deploy/shared/api.ts'
 import { LIMITS } from '../../../deploy/shared/bundle/limits.ts'
-import { verifyBase64 } from '../../../deploy/shared/bundle/sshsig.ts'
+import { PUBLIC_KEY_PATTERN, verifyBase64 } from '../../../deploy/shared/bundle/sshsig.ts'
 import { readJson } from '../../../deploy/shared/bundle/strict.ts'
 import { Refusal } from '../../../deploy/shared/errors.ts'
 import { NAME_PATTERN } from '../../../deploy/shared/names.ts'
+import { RECOVERY_NAME } from '../../../deploy/shared/recoverykey.ts'
 import { fingerprint, HANDLE_NAME, ParamChange } from '../../ipc.ts'
 import type { Operator, Operators } from '../../store/operators.ts'
+import { MAX_DELEGATION_MS } from './delegations.ts'
+import { Bucket } from './receiptlimit.ts'
 
 const NAMESPACE = 'order@medulla'
 /** A nonce is valid for this long: the signer may have to touch a key or type a passphrase. */
 const NONCE_MS = 5 * 60_000
 /** Used nonces that are remembered: 200 orders a second for NONCE_MS. */
 const MAX_USED = 65_536
+/** Recoveries with a wrong key that are looked at (HANDOVER 19.5). */
+const WRONG_RECOVERIES = { burst: 5, perMinute: 1 }
+/** Keys that one recovery revokes. */
+const MAX_REVOKED_AT_ONCE = 64
 /** Slots whose last stop is remembered separately. */
 const MAX_SLOTS = 64
 /** Characters of JSON of a poke; the longest are the first bytes of a memory chip. */
@@ -32,6 +46,10 @@ const BODY_SIZE = SIZE.time + SIZE.stops + SIZE.random
 const slot = z.string().regex(NAME_PATTERN)
 const role = z.enum(['owner', 'operator', 'observer'])
 const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/)
+const card = z.strictObject({ cert: z.string().max(LIMITS.certificate), sig: z.string().max(LIMITS.signature) })
+const publicKey = z.string().regex(PUBLIC_KEY_PATTERN)
+/** The counter of the list of operators (HANDOVER 19.1); laptops of earlier versions do not send it. */
+const list = z.int().min(0).optional()
 const signed = { format: z.literal('medulla-order/2'), robot: z.string(), nonce: z.string() }
 
 const Known = z.discriminatedUnion('order', [
@@ -76,13 +94,57 @@ const Known = z.discriminatedUnion('order', [
     key: z.string().nullable(),
     name: z.string().nullable(),
     role: role.nullable(),
+    list,
   }),
-  z.strictObject({ ...signed, order: z.literal('change-role'), operator: fingerprint, role }),
-  z.strictObject({ ...signed, order: z.literal('remove-operator'), operator: fingerprint }),
+  z.strictObject({ ...signed, order: z.literal('change-role'), operator: fingerprint, role, list }),
+  z.strictObject({ ...signed, order: z.literal('remove-operator'), operator: fingerprint, list }),
+  z.strictObject({ ...signed, order: z.literal('revoke-key'), key: fingerprint, list }),
+  z.strictObject({ ...signed, order: z.literal('set-recovery'), key: publicKey, list }),
+  z.strictObject({ ...signed, order: z.literal('rotate-operator'), card, list }),
+  z.strictObject({ ...signed, order: z.literal('rotate-keys') }),
+  z.strictObject({
+    ...signed,
+    order: z.literal('add-build'),
+    statement: z.string().max(LIMITS.buildStatement),
+    sig: z.string().max(LIMITS.signature),
+  }),
+  z.strictObject({
+    ...signed,
+    order: z.literal('delegate'),
+    slot,
+    key: publicKey,
+    hours: z
+      .int()
+      .min(1)
+      .max(MAX_DELEGATION_MS / 3_600_000),
+  }),
+  z.strictObject({
+    ...signed,
+    order: z.literal('recover'),
+    card,
+    name: z.string().regex(OPERATOR_NAME).nullable(),
+    revoke: z.array(z.union([fingerprint, z.string().regex(OPERATOR_NAME)])).max(MAX_REVOKED_AT_ONCE),
+    next: publicKey,
+    list,
+  }),
   z.strictObject({ ...signed, order: z.literal('reset-floor'), program: z.string().regex(NAME_PATTERN) }),
+  z.strictObject({
+    ...signed,
+    order: z.literal('push-runtime'),
+    digest: digest.nullable(),
+    retry: z.boolean(),
+    restart: z.boolean(),
+  }),
+  z.strictObject({
+    ...signed,
+    order: z.literal('rollback-runtime'),
+    from: digest.nullable(),
+    to: digest.nullable(),
+    restart: z.boolean(),
+  }),
 ])
 
-const NEEDS: Readonly<Record<Order['order'], Role>> = {
+const NEEDS: Readonly<Record<Order['order'], PeerRole>> = {
   start: 'operator',
   rollback: 'operator',
   set: 'operator',
@@ -92,10 +154,27 @@ const NEEDS: Readonly<Record<Order['order'], Role>> = {
   'unset-config': 'operator',
   release: 'operator',
   push: 'operator',
+  delegate: 'operator',
+  'add-build': 'operator',
   'add-operator': 'owner',
   'change-role': 'owner',
   'remove-operator': 'owner',
+  'revoke-key': 'owner',
+  'set-recovery': 'owner',
+  'rotate-keys': 'owner',
+  'rotate-operator': 'operator',
+  recover: 'recovery',
   'reset-floor': 'owner',
+  'push-runtime': 'owner',
+  'rollback-runtime': 'owner',
+}
+
+/** A recovery that the robot's recovery key did not sign. Each has a receipt. */
+export class WrongRecovery extends Refusal {
+  constructor() {
+    const message = 'the recovery is not signed by the recovery key of this robot'
+    super('unknown-operator', message, 'type the newest recovery key; each one works once')
+  }
 }
 
 export class OrderDesk {
@@ -110,6 +189,7 @@ export class OrderDesk {
   #stoppedAll = 0
   /** The number of the last stop of each slot. */
   readonly #stopped = new Map<string, number>()
+  readonly #wrong = new Bucket(WRONG_RECOVERIES, () => performance.now())
 
   constructor(robot: string, operators: () => Operators) {
     this.#robot = robot
@@ -132,17 +212,29 @@ export class OrderDesk {
     else this.#stopped.set(slot, this.#stops)
   }
 
-  /** Throws Refusal. Uses up the nonce: the same order is refused a second time, even when carrying it out fails. */
+  /**
+   * Throws Refusal. Uses up the nonce: the same order is refused a second time, even when carrying it out fails. `by` of a
+   * recovery is the recovery key, which is nobody in the list.
+   */
   check({ order: text, sig }: SignedOrder): { order: Order; by: Operator } {
     const bytes = Buffer.from(text)
     const { publicKey, fingerprint: id } = verifyBase64(sig, NAMESPACE, bytes)
-    const by = this.#operators().byFingerprint(id)
+    const operators = this.#operators()
+    const isRecovery = operators.state.recovery?.key === publicKey
+    const by = isRecovery ? recoveryKey(publicKey, id) : operators.byFingerprint(id)
     if (by === null || by.publicKey !== publicKey || !by.namespaces.includes(NAMESPACE)) {
+      this.#countGuess(bytes)
       throw new Refusal('unknown-operator', 'the order is not signed by an operator of this robot')
     }
     const order = parse(bytes)
-    if (ROLE_RANK[by.role] < ROLE_RANK[NEEDS[order.order]]) {
-      const message = `expected role ${NEEDS[order.order]}, ${by.name} is ${by.role}`
+    const needs = NEEDS[order.order]
+    if (needs === 'recovery' || isRecovery) {
+      if (needs !== 'recovery') {
+        throw new Refusal('role', 'a recovery key signs recoveries only', 'medulla recover makes you an owner')
+      }
+      if (!isRecovery) this.#countGuess(bytes)
+    } else if (ROLE_RANK[by.role] < ROLE_RANK[needs]) {
+      const message = `expected role ${needs}, ${by.name} is ${by.role}`
       throw new Refusal('role', message, 'ask an owner of the robot')
     }
     if (order.robot !== this.#robot) {
@@ -150,6 +242,16 @@ export class OrderDesk {
     }
     this.#use(order)
     return { order, by }
+  }
+
+  /** Throws Refusal for a recovery that somebody else signed. A recovery by the right key is never held up by these. */
+  #countGuess(bytes: Uint8Array): void {
+    if (!isRecover(bytes)) return
+    if (this.#wrong.tokens < 1) {
+      throw new Refusal('in-progress', 'too many recoveries with a wrong key', 'try again in a minute')
+    }
+    this.#wrong.take()
+    throw new WrongRecovery()
   }
 
   #use(order: Order): void {
@@ -176,6 +278,19 @@ export class OrderDesk {
   #mac(body: Uint8Array): Buffer {
     return createHmac('sha256', this.#key).update(body).digest().subarray(0, SIZE.mac)
   }
+}
+
+/** Also of a text that is no order at all. */
+function isRecover(bytes: Uint8Array): boolean {
+  try {
+    return parse(bytes).order === 'recover'
+  } catch {
+    return false
+  }
+}
+
+const recoveryKey = (publicKey: string, fingerprint: string): Operator => {
+  return { publicKey, fingerprint, role: 'observer', name: RECOVERY_NAME, namespaces: [NAMESPACE] }
 }
 
 /** Orders that a stop makes stale. */

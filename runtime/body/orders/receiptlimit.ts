@@ -1,11 +1,11 @@
 /**
  * Invariant: a flood of refusals, stops or starts adds a bounded number of receipts, and the rest is counted in the log; the
  * flood of one party does not hide the first refusal of another one (HANDOVER 8.18, 8.19;
- * test/runtime/receiptlimit.test.ts, test/e2e/flood.test.ts).
+ * test/runtime/body/orders/receiptlimit.test.ts, test/e2e/flood.test.ts).
  */
 import type { Outcome, Receipt } from '../../../deploy/shared/api.ts'
 import type { RefusalCode } from '../../../deploy/shared/errors.ts'
-import { type Entry, plainEntry } from '../slot/entries.ts'
+import { plainEntry, type ReceiptEntry } from '../slot/entries.ts'
 
 /** Receipts of one party (an operator, or a slot): in a burst, and per minute after it. */
 const OWN = { burst: 64, perMinute: 1 }
@@ -40,7 +40,7 @@ interface Party {
 
 export interface ReceiptLimitParts {
   /** Null when the receipt could not be written. */
-  write(entry: Entry): Promise<Receipt | null>
+  write(entry: ReceiptEntry): Promise<Receipt | null>
   /** Whether the robot knows this operator: unknown ones share one account. */
   known(fingerprint: string): boolean
   /** Factor for the windows. */
@@ -67,7 +67,7 @@ export class ReceiptLimit {
   }
 
   /** `counted`: there is no receipt of this entry, but one with the number of such entries at the end of the window. */
-  async record(entry: Entry): Promise<Receipt | 'counted' | null> {
+  async record(entry: ReceiptEntry): Promise<Receipt | 'counted' | null> {
     if (!LIMITED.includes(entry.outcome)) return this.#parts.write(entry)
     const name = this.#nameOf(entry)
     const party = this.#party(name)
@@ -81,7 +81,7 @@ export class ReceiptLimit {
     for (const [name, party] of this.#parties) await this.#summarise(name, party)
   }
 
-  #nameOf({ pusher, slot }: Entry): string {
+  #nameOf({ pusher, slot }: ReceiptEntry): string {
     if (pusher === undefined) return `slot ${slot}`
     return this.#parts.known(pusher) ? pusher : OTHERS
   }
@@ -119,7 +119,7 @@ export class ReceiptLimit {
     return true
   }
 
-  #count(name: string, party: Party, { outcome, slot, code }: Entry): void {
+  #count(name: string, party: Party, { outcome, slot, code }: ReceiptEntry): void {
     const counted = party.counted.get(outcome) ?? { count: 0, since: this.#now(), slot, codes: new Map() }
     party.counted.set(outcome, counted)
     counted.count++
@@ -186,4 +186,4 @@ export class Bucket {
   }
 }
 
-const kindOf = ({ outcome, slot, code }: Entry): string => `${outcome} ${slot} ${code}`
+const kindOf = ({ outcome, slot, code }: ReceiptEntry): string => `${outcome} ${slot} ${code}`

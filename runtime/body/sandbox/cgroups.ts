@@ -1,6 +1,6 @@
 /**
  * Invariant: a leaf holds every process that one program instance started, and no other; `freeze` and `kill` return true only
- * when the kernel has confirmed it (HANDLES 10; test/runtime/cgroups.test.ts).
+ * when the kernel has confirmed it (HANDLES 10; test/runtime/body/sandbox/cgroups.test.ts).
  *
  * Control group v2 (kernel document admin-guide/cgroup-v2.rst): `cgroup.freeze`, `cgroup.kill`, `cgroup.events`. The limits
  * of memory and pids need their controllers; on a hybrid host those belong to v1, and limits are then `weak`.
@@ -10,7 +10,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFile,
 import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
 
-export interface Limits {
+export interface CgroupLimits {
   memoryMb: number
   pids: number
 }
@@ -24,18 +24,18 @@ const BUSY_MS = 2
 export class Cgroups {
   readonly base: string
   readonly limits: 'cgroup' | 'weak'
-  readonly #limits: Limits
+  readonly #limits: CgroupLimits
   readonly #own: string
 
-  private constructor(own: string, base: string, limited: boolean, limits: Limits) {
+  private constructor(own: string, base: string, limited: boolean, limits: CgroupLimits) {
     this.#own = join(own, 'cgroup.procs')
     this.base = base
     this.limits = limited ? 'cgroup' : 'weak'
     this.#limits = limits
   }
 
-  /** Null: this process may not create groups in cgroup v2. Ends processes that a killed body of this home left behind. */
-  static async open(home: string, limits: Limits): Promise<Cgroups | null> {
+  /** Null: this process may not create groups in cgroup v2. Ends processes that a killed body of this home left behind; with `keep` they go on. */
+  static async open(home: string, limits: CgroupLimits, keep = false): Promise<Cgroups | null> {
     const own = ownGroup()
     if (own === null) return null
     const parent = basename(own) === 'body' ? dirname(own) : own
@@ -43,10 +43,7 @@ export class Cgroups {
     try {
       mkdirSync(base, { recursive: true })
       if (!existsSync(join(base, 'cgroup.freeze')) || !existsSync(join(base, 'cgroup.kill'))) return null
-      const left = new Leaf(base)
-      await left.kill(LEFTOVER_MS)
-      for (const name of readdirSync(base)) if (existsSync(join(base, name, 'cgroup.procs'))) remove(join(base, name))
-      left.thaw()
+      if (!keep) await endAll(base)
       // The kernel allows this only in the root or in a group without processes of its own.
       const limited = enable(parent) && enable(base)
       return new Cgroups(own, base, limited, limits)
@@ -143,6 +140,13 @@ export class Leaf {
       await (waited < BUSY_MS ? turn() : sleep(1))
     }
   }
+}
+
+async function endAll(base: string): Promise<void> {
+  const left = new Leaf(base)
+  await left.kill(LEFTOVER_MS)
+  for (const name of readdirSync(base)) if (existsSync(join(base, name, 'cgroup.procs'))) remove(join(base, name))
+  left.thaw()
 }
 
 /** A removed group counts as empty and frozen. */

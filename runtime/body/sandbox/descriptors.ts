@@ -1,4 +1,7 @@
-/** Invariant: a child inherits no descriptor that this process inherited itself (HANDLES 13.6; test/runtime/confinement.test.ts). */
+/**
+ * Invariant: a child inherits no descriptor that this process inherited itself (HANDLES 13.6;
+ * test/runtime/body/sandbox/confinement.test.ts).
+ */
 import { readdirSync, readFileSync } from 'node:fs'
 import { loadSystem } from '../../../drivers/owner/linux/system.ts'
 
@@ -10,7 +13,7 @@ const O_CLOEXEC = 0o2000000
  * Sets close-on-exec on the descriptors that this process inherited, such as an editor's pipe or a supervisor's socket: Node
  * sets it only on those that it opens itself. To be called once, before the first child. Returns the descriptors it changed.
  */
-export function keepToItself(): number[] {
+export function closeInheritedOnExec(): number[] {
   const fcntl = loadSystem().bind('fcntl', 'int', ['int', 'int', 'long'])
   return readdirSync('/proc/self/fdinfo').flatMap((name) => {
     const fd = Number(name)

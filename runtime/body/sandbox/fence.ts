@@ -50,6 +50,12 @@ export function descendantsOf(pid: number): number[] {
   return found.slice(1)
 }
 
+/** The child of a process's child, both among `pids`; null when there is none. */
+export function grandchildOf(pid: number, pids: readonly number[]): number | null {
+  const parents = new Map(pids.map((one) => [one, Number(fieldsOf(`/proc/${one}/stat`)[1])]))
+  return pids.find((one) => parents.get(parents.get(one) ?? -1) === pid) ?? null
+}
+
 export function signal(pid: number, name: NodeJS.Signals): void {
   try {
     process.kill(pid, name)

@@ -1,6 +1,6 @@
 /**
  * Invariant: a confined child sees only the part of the file system that is listed here, read-only but for /tmp and the data
- * folder of its slot (HANDLES 13.4, 13.5; test/runtime/confinement.test.ts).
+ * folder of its slot (HANDLES 13.4, 13.5; test/runtime/body/sandbox/confinement.test.ts).
  *
  * One list in two notations: the fstab of mount(8), and arguments of bwrap(1). There is no /dev, no /sys, no /home, no
  * /var, and no /run but our own.
@@ -10,7 +10,7 @@ import { createRequire } from 'node:module'
 import { basename, dirname, join, relative } from 'node:path'
 
 /** Paths in the child's root. */
-export const PLACE = {
+export const PATH_INSIDE = {
   program: '/run/medulla/program',
   runtime: '/run/medulla/runtime',
   node: '/run/medulla/node',
@@ -33,7 +33,7 @@ export interface RootPaths {
   readonly loader: string
 }
 
-export function placesOf(about: {
+export function rootPathsOf(about: {
   /** Null for the endpoint. */
   programDir: string | null
   loader: string
@@ -44,13 +44,13 @@ export function placesOf(about: {
 }): RootPaths {
   const root = installRoot(about.loader)
   const binds: Bind[] = SYSTEM.filter((path) => existsSync(path)).map((path) => ({ source: path, target: path }))
-  if (about.programDir !== null) binds.push({ source: about.programDir, target: PLACE.program })
-  binds.push({ source: root, target: PLACE.runtime })
-  if (about.dataFolder !== null) binds.push({ source: about.dataFolder, target: PLACE.data, writable: true })
+  if (about.programDir !== null) binds.push({ source: about.programDir, target: PATH_INSIDE.program })
+  binds.push({ source: root, target: PATH_INSIDE.runtime })
+  if (about.dataFolder !== null) binds.push({ source: about.dataFolder, target: PATH_INSIDE.data, writable: true })
   let node = process.execPath
   if (!isBelow('/usr', node)) {
-    binds.push({ source: dirname(node), target: PLACE.node })
-    node = join(PLACE.node, basename(node))
+    binds.push({ source: dirname(node), target: PATH_INSIDE.node })
+    node = join(PATH_INSIDE.node, basename(node))
   }
   const modules = modulesOf(about.loader)
   // node_modules may be a symbolic link: its target has the same path in the new root.
@@ -59,7 +59,7 @@ export function placesOf(about: {
   // libuv reads memory.max there, and V8 sizes its heap by it. A flag for the heap size would disable Node's code cache: 17 ms a start.
   if (leaf !== null && existsSync(join(leaf, 'memory.max'))) binds.push({ source: leaf, target: leaf })
   if (about.network) binds.push(...namesOfHosts())
-  return { binds, node, loader: join(PLACE.runtime, relative(root, about.loader)) }
+  return { binds, node, loader: join(PATH_INSIDE.runtime, relative(root, about.loader)) }
 }
 
 /** The first file or folder of the installation that other users cannot read, though a child needs it; null: there is none. */

@@ -18,7 +18,7 @@ let setScheduler: ((...args: (number | Uint8Array)[]) => number) | undefined
  * @param priority 1 to 99
  * @throws with `code` EPERM where that is not allowed, `unsupported` where there is no koffi
  */
-export function raise(pids: readonly number[], priority: number): void {
+export function raisePriority(pids: readonly number[], priority: number): void {
   setScheduler ??= loadSystem().bind('sched_setscheduler', 'int', ['int', 'int', 'void*'])
   // struct sched_param
   const parameters = new Uint8Array(Int32Array.of(priority).buffer)

@@ -45,6 +45,31 @@ export interface RunDir {
 /** The folder for the files of the bundle: it exists, and is empty, when the instance is started. */
 export const programOf = ({ path }: Pick<RunDir, 'path'>): string => join(path, 'program')
 
+export interface SavedRunDirs {
+  readonly base: string
+  readonly count: number
+}
+
+export function runDirAt(path: string): RunDir {
+  const [outbox, inbox, fifo, scratch] = ['outbox', 'inbox', 'handover', 'scratch'].map((name) => join(path, name)) as [
+    string,
+    string,
+    string,
+    string,
+  ]
+  return {
+    path,
+    outbox,
+    inbox,
+    fifo,
+    scratch,
+    remove: () => {
+      rmSync(path, { recursive: true, force: true })
+      rmSync(`${path}.channels`, { force: true })
+    },
+  }
+}
+
 /** Makes the folders of all instances. */
 export class RunDirs {
   readonly base: string
@@ -52,8 +77,16 @@ export class RunDirs {
   /** The next folder, made ahead: mkfifo(1) costs a process. */
   #ahead: Promise<RunDir> | null = null
 
-  /** Removes the folders that a killed runtime of this home left: the home is locked, so no other one is using them. */
-  constructor(home: string) {
+  /**
+   * Removes the folders that a killed runtime of this home left: the home is locked, so no other one is using them. With
+   * `kept` it goes on with those of the last runtime (HANDOVER 18).
+   */
+  constructor(home: string, kept?: SavedRunDirs) {
+    if (kept !== undefined) {
+      this.base = kept.base
+      this.#count = kept.count
+      return
+    }
     const memory = memoryFolder()
     const prefix = `medulla-${createHash('sha256').update(home).digest('hex').slice(0, 16)}-`
     for (const name of readdirSync(memory)) {
@@ -73,16 +106,18 @@ export class RunDirs {
     this.#ahead.catch(() => {})
   }
 
+  save(): SavedRunDirs {
+    return { base: this.base, count: this.#count }
+  }
+
   async #make(): Promise<RunDir> {
     const path = join(this.base, String(++this.#count))
     mkdirSync(path, { mode: 0o700 })
     mkdirSync(programOf({ path }), { mode: 0o700 })
-    const [outbox, inbox, fifo, scratch] = ['outbox', 'inbox', 'handover', 'scratch'].map((name) =>
-      join(path, name),
-    ) as [string, string, string, string]
-    for (const file of [outbox, inbox, scratch]) writeFileSync(file, '', { mode: 0o600 })
-    await run('mkfifo', ['-m', '600', fifo])
-    return { path, outbox, inbox, fifo, scratch, remove: () => rmSync(path, { recursive: true, force: true }) }
+    const dir = runDirAt(path)
+    for (const file of [dir.outbox, dir.inbox, dir.scratch]) writeFileSync(file, '', { mode: 0o600 })
+    await run('mkfifo', ['-m', '600', dir.fifo])
+    return dir
   }
 
   close(): void {

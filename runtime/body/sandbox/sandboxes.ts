@@ -8,19 +8,20 @@ import { Refusal } from '../../../deploy/shared/errors.ts'
 import type { Board } from '../../../drivers/board/types.ts'
 import type { Grant } from '../../../drivers/program/handle.ts'
 import type { Init } from '../../sdk/wire.ts'
-import { Cgroups, type Leaf } from './cgroups.ts'
+import { Cgroups, Leaf } from './cgroups.ts'
 import {
   type CanConfine,
   type ConfinedBy,
   canConfine,
   confine,
-  LIMITED,
+  LIMIT_SCRIPT,
   LOADER,
-  limitedBy,
+  limitParameters,
+  NODE_FLAGS,
   readable,
 } from './confinement.ts'
 import { dropDataFolder, openDataFolder } from './datafolder.ts'
-import { PLACE } from './privateroot.ts'
+import { PATH_INSIDE } from './privateroot.ts'
 import { programOf, type RunDir } from './rundir.ts'
 import { Uids } from './uids.ts'
 
@@ -47,7 +48,14 @@ function ownMb(): number {
   }
 }
 
-export interface ChildSandbox {
+/**
+ * What SIGINT does to a child besides the printing of its stack (HANDOVER 4.11). `harmless`: nothing. `monitored`: nothing, and
+ * the child's pid is that of bwrap's monitor. `fatal`: the child ends. `unknown`: an earlier runtime started it.
+ */
+export type Tracing = 'harmless' | 'monitored' | 'fatal' | 'unknown'
+
+/** What a child needs of its sandbox once it runs. */
+export interface SandboxOfChild {
   readonly leaf: Leaf | null
   /** The instance's own user; null: it runs as the runtime's user. */
   readonly uid: number | null
@@ -55,19 +63,34 @@ export interface ChildSandbox {
   readonly killMs: number
   /** SCHED_FIFO priority of a program that drives the hardware; 0: none. */
   readonly realtime: number
+  readonly tracing: Tracing
+  /** The data folder: `inside` as the child sees it, `folder` on the host; `mb` is its limit. */
+  readonly data: { readonly inside: string; readonly folder: string; readonly mb: number }
+  /** To be called when the instance has ended. */
+  close(): void
+  /** For {@link Sandboxes.adopt} in the next runtime. */
+  save(): SavedSandbox
+}
+
+export interface SavedSandbox {
+  /** The folder of its control group. */
+  readonly leaf: string | null
+  readonly uid: number | null
+  readonly data: SandboxOfChild['data']
+  /** Absent: left by a runtime that did not trace. Both sides read a format without it, so the format is the same. */
+  readonly tracing?: Tracing
+}
+
+export interface ChildSandbox extends SandboxOfChild {
   /** argv of the child, the loader included. */
   readonly command: readonly string[]
   /** The program file, as the child sees it. */
   readonly file: string
   readonly confine: Init['confine']
-  /** The data folder: `inside` as the child sees it, `folder` on the host; `mb` is its limit. */
-  readonly data: { readonly inside: string; readonly folder: string; readonly mb: number }
   /** Files to open for the child, after its grants in the descriptor table. */
   readonly extra: readonly string[]
   /** Makes the program readable for the child's user, once it is extracted. */
   reveal(): void
-  /** To be called when the instance has ended. */
-  close(): void
 }
 
 export class Sandboxes {
@@ -101,11 +124,21 @@ export class Sandboxes {
     this.problem = problem
   }
 
-  /** On a real board programs must be confined, unless the board file allows otherwise; on a simulated one only if `asked` (HANDLES 13.1). */
-  static async open(home: string, board: Board, asked: Sandbox | undefined, scale: number): Promise<Sandboxes> {
+  /**
+   * `keeping`: the count of the last runtime, whose programs go on (HANDOVER 18); null: its programs are ended.
+   *
+   * On a real board programs must be confined, unless the board file allows otherwise; on a simulated one only if `asked` (HANDLES 13.1).
+   */
+  static async open(
+    home: string,
+    board: Board,
+    asked: Sandbox | undefined,
+    scale: number,
+    keeping: number | null = null,
+  ): Promise<Sandboxes> {
     const real = board.model !== 'sim'
     const wanted = asked ?? (real ? 'namespaces' : 'none')
-    const cgroups = real || wanted !== 'none' ? await Cgroups.open(home, board.limits) : null
+    const cgroups = real || wanted !== 'none' ? await Cgroups.open(home, board.limits, keeping !== null) : null
     const able = ability(wanted, cgroups)
     const sandbox = able.ok ? wanted : 'none'
     const allowed = sandbox !== 'none' || ((asked ?? 'none') === 'none' && (!real || board.unconfined))
@@ -118,7 +151,9 @@ export class Sandboxes {
           `programs cannot be confined here: ${why}`,
           `${fix} write "unconfined": true into the board file`,
         )
-    return new Sandboxes(sandbox, endpointSandbox(asked), cgroups, board, scale, problem, home)
+    const sandboxes = new Sandboxes(sandbox, endpointSandbox(asked), cgroups, board, scale, problem, home)
+    sandboxes.#count = keeping ?? 0
+    return sandboxes
   }
 
   /** `own` null: the endpoint runs as the body's user; `why` then says why, if it should not. `release` once it has ended. */
@@ -151,23 +186,17 @@ export class Sandboxes {
     const { realtime, limits, network } = this.#board
     const dataMb = this.limits === 'cgroup' ? null : limits.memoryMb + RESERVED_MB
     const leaf = this.cgroups?.leaf(`${slot}-${++this.#count}`) ?? null
-    const freezeMs = leaf === null ? DEADLINES.stop * this.#scale : this.freezeMs
-    const shared = { leaf, freezeMs, killMs: DEADLINES.kill * this.#scale, realtime }
     const programDir = programOf(dir)
     const dataFolder = openDataFolder(this.#home, slot, this.sandbox !== 'none')
     const data = (inside: string) => ({ inside, folder: dataFolder, mb: limits.dataMb })
     if (this.sandbox === 'none') {
-      const file = join(programDir, 'program.mjs')
       return {
-        ...shared,
+        ...this.#ofChild(leaf, null, data(dataFolder), realtime, 'fatal'),
         command: plain(leaf, dataMb),
-        uid: null,
-        file,
-        data: data(dataFolder),
+        file: join(programDir, 'program.mjs'),
         confine: null,
         extra: [],
         reveal: () => {},
-        close: () => leaf?.remove(),
       }
     }
     const uid = this.#uids.take()
@@ -185,11 +214,39 @@ export class Sandboxes {
       tmpMb: limits.tmpMb,
       dataFolder,
     })
-    const close = () => {
-      this.#uids.release(uid)
-      leaf?.remove()
+    const tracing = this.sandbox === 'bwrap' ? 'monitored' : 'harmless'
+    const ofChild = this.#ofChild(leaf, uid, data(PATH_INSIDE.data), realtime, tracing)
+    return { ...ofChild, ...confined, reveal: () => readable(programDir) }
+  }
+
+  /** The sandbox of a child that the last runtime left running. */
+  adopt({ leaf, uid, data, tracing = 'unknown' }: SavedSandbox): SandboxOfChild {
+    if (uid !== null) this.#uids.adopt(uid)
+    return this.#ofChild(leaf === null ? null : new Leaf(leaf), uid, data, this.#board.realtime, tracing)
+  }
+
+  #ofChild(
+    leaf: Leaf | null,
+    uid: number | null,
+    data: SandboxOfChild['data'],
+    realtime: number,
+    tracing: Tracing,
+  ): SandboxOfChild {
+    return {
+      ...{ leaf, uid, data, realtime, tracing },
+      freezeMs: leaf === null ? DEADLINES.stop * this.#scale : this.freezeMs,
+      killMs: DEADLINES.kill * this.#scale,
+      close: () => {
+        if (uid !== null) this.#uids.release(uid)
+        leaf?.remove()
+      },
+      save: () => ({ leaf: leaf?.path ?? null, uid, data, tracing }),
     }
-    return { ...shared, uid, ...confined, data: data(PLACE.data), reveal: () => readable(programDir), close }
+  }
+
+  /** Number of sandboxes made, which names the next one's control group. */
+  get count(): number {
+    return this.#count
   }
 
   /** For a slot in which no program runs and none was ever committed. */
@@ -222,9 +279,16 @@ function ability(wanted: Sandbox, cgroups: Cgroups | null): CanConfine {
 
 /** An unconfined child. Every command replaces itself by the next, so that the pid stays. */
 function plain(leaf: Leaf | null, dataMb: number | null): string[] {
-  const node = [process.execPath, LOADER]
+  const node = [process.execPath, ...NODE_FLAGS, LOADER]
   if (process.platform !== 'linux') return node
   // The kernel ends the child when the body ends (HANDOVER 3.6).
   const bound = ['setpriv', '--pdeathsig', 'KILL', ...node]
-  return ['sh', '-c', `${LIMITED}shift 2\nexec "$@"`, 'medulla', ...limitedBy(leaf?.procs ?? null, dataMb), ...bound]
+  return [
+    'sh',
+    '-c',
+    `${LIMIT_SCRIPT}shift 3\nexec "$@"`,
+    'medulla',
+    ...limitParameters(leaf?.procs ?? null, dataMb),
+    ...bound,
+  ]
 }

@@ -1,6 +1,6 @@
 /**
  * Invariant: no two living instances have the same uid, and a uid that any process has is not given out (HANDLES 13.2;
- * test/runtime/confinement.test.ts).
+ * test/runtime/body/sandbox/confinement.test.ts).
  *
  * No other program gives out this range: it is above the containers of systemd (up to 0x6fffffff) and every default range of
  * useradd and newuidmap, outside of DynamicUser (61184 to 65519), and below 2^31.
@@ -29,6 +29,11 @@ export class Uids {
       return uid
     }
     throw new Error('every uid for programs is in use')
+  }
+
+  /** An instance of the last runtime goes on with this uid. */
+  adopt(uid: number): void {
+    this.#used.add(uid)
   }
 
   /** To be called when every process of the instance has ended. */

@@ -1,9 +1,9 @@
 /**
  * Invariant: a checkpoint was written by the running program outside a swap, and the body checked its hash before it wrote
- * it to disk (HANDOVER 9.1; test/runtime/checkpoints.test.ts).
+ * it to disk (HANDOVER 9.1; test/runtime/body/slot/checkpoints.test.ts).
  */
 import type { FromProgram, Snapshot } from '../../sdk/wire.ts'
-import type { SlotEnv } from './env.ts'
+import type { SlotStore } from './context.ts'
 import type { Runnable, Running } from './running.ts'
 import { oneLine } from './said.ts'
 import { readSnapshot } from './snapshots.ts'
@@ -11,8 +11,7 @@ import { readSnapshot } from './snapshots.ts'
 type Offer = Extract<FromProgram, { t: 'checkpoint' }>
 
 export class Checkpoints {
-  readonly #slot: string
-  readonly #env: Pick<SlotEnv, 'saveCheckpoint'>
+  readonly #store: Pick<SlotStore, 'saveCheckpoint'>
   readonly #note: (level: string, text: string) => void
   /** Whether the program is the running one, and no swap is under way. */
   readonly #mayKeep: (running: Running) => boolean
@@ -26,13 +25,11 @@ export class Checkpoints {
   #waiting: { running: Running; done(kept: boolean): void } | null = null
 
   constructor(
-    slot: string,
-    env: Pick<SlotEnv, 'saveCheckpoint'>,
+    store: Pick<SlotStore, 'saveCheckpoint'>,
     mayKeep: (running: Running) => boolean,
     note: (level: string, text: string) => void,
   ) {
-    this.#slot = slot
-    this.#env = env
+    this.#store = store
     this.#mayKeep = mayKeep
     this.#note = note
   }
@@ -90,7 +87,7 @@ export class Checkpoints {
     about: Pick<Offer, 'stateVersion' | 'encoding'>,
   ): Promise<void> {
     const { state: bytes } = await readSnapshot(child.options.dir.outbox, snapshot)
-    await this.#env.saveCheckpoint(this.#slot, { program, ...about, time: new Date().toISOString(), bytes })
+    await this.#store.saveCheckpoint({ program, ...about, time: new Date().toISOString(), bytes })
   }
 
   /** A state that has not changed since the last one is not written again. */

@@ -30,7 +30,8 @@ export class Deadline {
   arm(state: State, stateBytes: number, late: () => void): void {
     this.disarm()
     const ms = this.lengthMs(state, stateBytes)
-    if (ms !== null) this.#timeout.set(ms, late)
+    if (ms === null) return
+    this.#timeout.set(ms, late)
   }
 
   disarm(): void {

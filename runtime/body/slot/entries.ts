@@ -7,7 +7,7 @@ import { oneLine } from './said.ts'
 import type { Upgrade } from './upgrade.ts'
 
 /** A receipt without `confined`, which is the same for all programs and is added by body.ts. */
-export type Entry = Omit<ReceiptFields, 'confined'>
+export type ReceiptEntry = Omit<ReceiptFields, 'confined'>
 
 /** Characters of a reason in a receipt; the slot's log holds all of it. */
 const MAX_REASON = 500
@@ -22,7 +22,7 @@ const why = (cause: Cause | null) =>
         ...(cause.said === undefined ? {} : { said: oneLine(cause.said) }),
       }
 
-export function upgradeEntry(slot: string, upgrade: Upgrade, outcome: Outcome, fence: number): Entry {
+export function upgradeEntry(slot: string, upgrade: Upgrade, outcome: Outcome, fence: number): ReceiptEntry {
   const { to, from, cause, pusher, stateAgeMs, gapMs, fenceMs, stateBytes } = upgrade
   const { phases, wallMs } = upgrade.timeline.end()
   return {
@@ -38,6 +38,7 @@ export function upgradeEntry(slot: string, upgrade: Upgrade, outcome: Outcome, f
     phases,
     wallMs,
     gapMs,
+    ...(to.check === undefined ? {} : { checkMs: to.check.ms }),
     ...(fenceMs === null ? {} : { fenceMs }),
     stateBytes,
     ...(stateAgeMs === undefined ? {} : { stateAgeMs }),
@@ -46,7 +47,7 @@ export function upgradeEntry(slot: string, upgrade: Upgrade, outcome: Outcome, f
   }
 }
 
-export function plainEntry(slot: string, outcome: Outcome, fence: number, about: Partial<ReceiptFields>): Entry {
+export function plainEntry(slot: string, outcome: Outcome, fence: number, about: Partial<ReceiptFields>): ReceiptEntry {
   const nothing = { from: null, to: null, phases: [], wallMs: 0, gapMs: null, stateBytes: 0, edges: null }
   return { slot, outcome, ...nothing, fence, ...about }
 }
@@ -60,4 +61,15 @@ export function lifeEntry(
 ) {
   const about = runs === null ? {} : { program: runs.program, version: runs.version, to: runs.digest }
   return plainEntry(slot, outcome, fence, { ...why(cause), ...(failures === 0 ? {} : { failures }), ...about })
+}
+
+/** Of a start from disk: what the check of the stored files took, and the release that was damaged (HANDOVER 9.13). */
+export function checkOf(runs: Runnable | null): Partial<ReceiptFields> {
+  const { check, instead } = runs ?? {}
+  return {
+    ...(check === undefined ? {} : { checkMs: check.ms }),
+    ...(instead === undefined
+      ? {}
+      : { from: instead.digest, code: instead.code, reason: oneLine(instead.reason, MAX_REASON) }),
+  }
 }

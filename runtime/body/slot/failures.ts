@@ -7,12 +7,12 @@
 import type { SlotStatus } from '../../../deploy/shared/api.ts'
 import { Refusal, type RefusalCode } from '../../../deploy/shared/errors.ts'
 import type { Cause, Consequence } from './cause.ts'
-import type { SlotEnv } from './env.ts'
+import type { SlotContext } from './context.ts'
 import type { Programs } from './programs.ts'
 import type { SlotRecords } from './records.ts'
 import type { Runnable } from './running.ts'
 import { Runs } from './runs.ts'
-import { sentence } from './said.ts'
+import { causeText } from './said.ts'
 
 const OTHER_PROGRAM = 'change the board file and restart the runtime, or push another program'
 const REBUILD = 'push a release that was built for this robot'
@@ -26,6 +26,7 @@ const UNTIL: Partial<Record<RefusalCode, string>> = {
   'wrong-arch': REBUILD,
   'wrong-node': REBUILD,
   'wrong-wire': 'build it with the medulla version that this robot runs, and push that',
+  'not-reproduced': 'bring the missing statements of builders: medulla push FILE --builds BUILD; then: medulla start',
   'bad-hash': AGAIN,
   'bad-bundle': AGAIN,
   'unknown-format': AGAIN,
@@ -60,11 +61,9 @@ interface Waits {
   readonly runnable: Runnable | null
 }
 
-type Env = Pick<SlotEnv, 'admit' | 'canGoBack' | 'crashed' | 'runOf' | 'saveRun' | 'timeScale' | 'unfit'>
-
 export class Failures {
   readonly #slot: string
-  readonly #env: Env
+  readonly #context: SlotContext
   readonly #programs: Programs
   readonly #records: SlotRecords
   readonly #note: (level: string, text: string) => void
@@ -81,17 +80,17 @@ export class Failures {
 
   constructor(
     slot: string,
-    env: Env,
+    context: SlotContext,
     programs: Programs,
     records: SlotRecords,
     note: (level: string, text: string) => void,
   ) {
     this.#slot = slot
-    this.#env = env
+    this.#context = context
     this.#programs = programs
     this.#records = records
     this.#note = note
-    this.#runs = new Runs(slot, env, programs, note)
+    this.#runs = new Runs(context.store, context.timeScale, programs, note)
   }
 
   /** `moved`: the event had a consequence. Otherwise the program runs on, and is logged when its words change, once a second. */
@@ -151,7 +150,7 @@ export class Failures {
     const runs = this.#programs.last?.runnable ?? null
     const digest = runs?.digest ?? ''
     const cause: Cause = this.#cause ?? { code: 'internal', message: 'the program ended' }
-    this.#env.crashed(this.#slot, cause)
+    this.#context.ledger.crashed?.(cause)
     const before = this.#series
     const sameSeries = before !== null && before.digest === digest && (cause.ranMs ?? 0) < SERIES_ENDS_MS
     const { count, codes } = sameSeries ? before : { count: 0, codes: new Set<string>() }
@@ -177,6 +176,11 @@ export class Failures {
     else if (this.#series?.recorded !== false) await this.#records.life('restarted', this.#programs)
   }
 
+  /** The program goes on that the last runtime left running. */
+  goOn(): void {
+    this.#runs.begin(this.#programs.current)
+  }
+
   /** A wait has one receipt, however often a start is tried (HANDOVER 9.9). */
   async wait(): Promise<void> {
     const cause = this.#cause as Cause
@@ -193,7 +197,7 @@ export class Failures {
   /** Why the waiting program cannot run yet; null when it can, or no program waits. */
   refusal(): Refusal | null {
     const runnable = this.#waits?.runnable ?? null
-    return runnable === null ? null : this.#env.unfit(this.#slot, runnable)
+    return runnable === null ? null : this.#context.launcher.unfit(this.#slot, runnable)
   }
 
   /** The program waits for a handle of another slot, and the handle is free now (HANDOVER 9.9). */
@@ -220,7 +224,7 @@ export class Failures {
 
   #isStopped(): boolean {
     try {
-      this.#env.admit(this.#slot)
+      this.#context.launcher.admit()
       return false
     } catch {
       return true
@@ -243,13 +247,13 @@ export class Failures {
 
   #hint(): string | null {
     if (this.#series === null || !(this.#series.soon || this.#series.count >= OFTEN)) return null
-    if (!this.#env.canGoBack(this.#slot)) return null
+    if (!this.#context.store.canGoBack) return null
     return `medulla rollback${this.#where} goes back to the last release that ran well`
   }
 }
 
 /** The sentence of the cause after its code; the code is not repeated where the sentence begins with it. */
 function withCode(cause: Cause): string {
-  const text = sentence(cause)
+  const text = causeText(cause)
   return text.startsWith(cause.code) ? text : `${cause.code}: ${text}`
 }

@@ -1,6 +1,6 @@
 /**
  * Invariant: a slot has one running program and at most one candidate, and every upgrade ends with the new program running,
- * the old one running, or the outputs at safe levels (HANDOVER 2.1, 2.2; test/runtime/lifecycle.test.ts).
+ * the old one running, or the outputs at safe levels (HANDOVER 2.1, 2.2; test/runtime/body/slot/lifecycle.test.ts).
  *
  * The state machine of a slot as a table: a row for each state and event gives the next state, the actions, the reason and
  * the fault. slot.ts performs the actions, and decides nothing by a state's name. `current` is the program that holds (or
@@ -37,6 +37,7 @@ export type State = (typeof STATES)[number]
 export const EVENTS = [
   'launch',
   'start',
+  'adopt',
   'spawn-failed',
   'refused',
   'nothing-stored',
@@ -98,10 +99,12 @@ export const ACTIONS = [
   'safe-levels',
   'stop-current',
   'stopped',
+  'stop-failed',
   'restart-later',
   'cancel-restart',
   'wait',
   'back',
+  'go-on',
 ] as const
 export type Action = (typeof ACTIONS)[number]
 
@@ -147,7 +150,7 @@ export type Reason =
 /** Who is to blame for a failed upgrade: a release at fault is refused with `tried-before` from then on (HANDOVER 7.7). */
 export type Fault = 'candidate' | 'nobody'
 
-export interface Step {
+export interface Transition {
   readonly state: State
   readonly actions: readonly Action[]
   readonly reason: Reason | null
@@ -155,7 +158,7 @@ export interface Step {
 }
 
 /** What the slot does while it is in a state. */
-export interface Facts {
+export interface StateFacts {
   /** The deadline after which the event `deadline` comes; deadlines.ts has the lengths. Null: the heartbeat is enough, or nothing is awaited. */
   readonly waits: 'ready' | 'yield' | 'takeover' | 'orphan' | 'stop' | null
   /** The state of the running program may be kept on disk (HANDOVER 9.1). */
@@ -164,7 +167,7 @@ export interface Facts {
   readonly edgesToNext?: true
 }
 
-export const FACTS: Readonly<Record<State, Facts>> = {
+export const FACTS: Readonly<Record<State, StateFacts>> = {
   idle: { waits: null },
   starting: { waits: 'ready' },
   restarting: { waits: 'ready' },
@@ -189,11 +192,11 @@ export const FACTS: Readonly<Record<State, Facts>> = {
   closed: { waits: null },
 }
 
-const to = (state: State, ...actions: Action[]): Step => ({ state, actions, reason: null, fault: 'nobody' })
+const to = (state: State, ...actions: Action[]): Transition => ({ state, actions, reason: null, fault: 'nobody' })
 /** The same step, with a reason for which the candidate is to blame. */
-const blame = (reason: Reason, step: Step): Step => ({ ...step, reason, fault: 'candidate' })
+const blame = (reason: Reason, step: Transition): Transition => ({ ...step, reason, fault: 'candidate' })
 /** The same step, with a reason for which the candidate is not to blame. */
-const noBlame = (reason: Reason, step: Step): Step => ({ ...step, reason, fault: 'nobody' })
+const noBlame = (reason: Reason, step: Transition): Transition => ({ ...step, reason, fault: 'nobody' })
 
 const callOff = to('running', 'kill-next', 'end-upgrade')
 /** The running program may have parked already: `resume` is right in both cases, once the candidate is dead. */
@@ -204,6 +207,11 @@ const bothGone = to('cooling', 'safe-levels', 'kill-current', 'kill-next', 'end-
 const crashed = to('cooling', 'safe-levels', 'kill-current', 'restart-later')
 /** Nothing runs in the slot: `bring-back` restarts the program that ran before it was forced out or crashed. */
 const startFailed = to('idle', 'safe-levels', 'kill-next', 'kill-current', 'bring-back', 'end-upgrade')
+/** A stop while the candidate starts: the old program is dead, or dies here, so the result names no program as running. */
+const stopStart = noBlame(
+  'interrupted',
+  to('idle', 'safe-levels', 'kill-next', 'kill-current', 'end-upgrade', 'stopped'),
+)
 const restartFailed = to('cooling', 'safe-levels', 'kill-next', 'restart-later')
 /** A program that is ended by force is never resumed: it restarts from its checkpoint (HANDOVER 7.6). */
 const force = to('forcing', 'end-current')
@@ -213,9 +221,10 @@ const lostBoth = to('cooling', 'safe-levels', 'kill-old', 'kill-current', 'kill-
 
 /** From any state (HANDLES 10.5, 6.7). `safe-levels` stops the programs before it drives an output. */
 const allGone = ['safe-levels', 'kill-next', 'kill-current', 'kill-old', 'cancel-restart', 'end-upgrade'] as const
-const inAnyState: Readonly<Partial<Record<Event, Step>>> = {
+const inAnyState: Readonly<Partial<Record<Event, Transition>>> = {
   halt: noBlame('estopped', to('idle', ...allGone, 'stopped')),
-  unfenced: noBlame('unfenced', to('idle', ...allGone)),
+  // Who waits for a stop is told: a program may still run.
+  unfenced: noBlame('unfenced', to('idle', ...allGone, 'stop-failed')),
   close: to('closed'),
 }
 
@@ -223,7 +232,6 @@ const inAnyState: Readonly<Partial<Record<Event, Step>>> = {
 const upgrading = (state: State, candidateEnded: Reason) => ({
   'next-failed': blame(candidateEnded, callOff),
   'next-died': blame(candidateEnded, callOff),
-  'spawn-failed': noBlame('not-spawned', callOff),
   'bad-copy': noBlame(candidateEnded, callOff),
   'current-failed': noBlame('old-ended', callOff),
   'current-died': noBlame('old-ended', bothGone),
@@ -240,14 +248,16 @@ const orphaned = {
   'bad-copy': noBlame('old-ended', bothGone),
   'next-orphaned': noBlame('old-ended', bothGone),
   deadline: noBlame('old-ended', bothGone),
-  stop: noBlame('interrupted', to('idle', 'safe-levels', 'kill-next', 'end-upgrade', 'stopped')),
+  stop: stopStart,
 }
 
 /** An event without a row in the state is late and changes nothing (HANDOVER 2.3). */
-export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>>>> = {
+export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Transition>>>>> = {
   idle: {
     launch: to('starting', 'spawn-next'),
     start: to('restarting', 'spawn-committed'),
+    // The last runtime left the program running (HANDOVER 18.1).
+    adopt: to('running', 'go-on'),
     stop: to('idle', 'stopped'),
   },
   starting: {
@@ -258,7 +268,7 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
     'next-died': blame('ended-at-start', startFailed),
     'bad-copy': blame('ended-at-start', startFailed),
     deadline: blame('never-ready', startFailed),
-    stop: noBlame('interrupted', to('idle', 'safe-levels', 'kill-next', 'end-upgrade', 'stopped')),
+    stop: stopStart,
   },
   restarting: {
     ready: to('restarting', 'start-next'),
@@ -296,6 +306,7 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
   preparing: {
     ...upgrading('preparing', 'ended-at-start'),
     'bad-copy': blame('ended-at-start', callOff),
+    'spawn-failed': noBlame('not-spawned', callOff),
     ready: to('copying', 'copy'),
     deadline: blame('never-ready', callOff),
   },
@@ -377,7 +388,7 @@ export const TABLE: Readonly<Record<State, Partial<Readonly<Record<Event, Step>>
     'current-died': to('starting', 'safe-levels', 'start-next'),
     'next-failed': blame('ended-at-start', bothGone),
     'next-died': blame('ended-at-start', bothGone),
-    stop: noBlame('interrupted', to('idle', 'safe-levels', 'kill-current', 'kill-next', 'end-upgrade', 'stopped')),
+    stop: stopStart,
   },
   stopping: {
     'current-died': to('idle', 'safe-levels', 'stopped'),
@@ -402,7 +413,7 @@ export function accepts(state: State, event: Event): boolean {
 }
 
 /** Null: the event is late and changes nothing. `forced-deadline` counts as `deadline` in a state without a row for it. */
-export function step(state: State, event: Event): Step | null {
+export function step(state: State, event: Event): Transition | null {
   if (state === 'closed') return null
   const row = TABLE[state]
   return inAnyState[event] ?? row[event] ?? (event === 'forced-deadline' ? (row.deadline ?? null) : null)

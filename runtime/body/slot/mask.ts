@@ -3,7 +3,7 @@
  * (HANDOVER 15.5): a library may put a password into the message of an error. Only the value exactly as it was set is
  * found; a program can print an encoded value.
  */
-import type { FromProgram } from '../../sdk/wire.ts'
+import { type FromProgram, MAX_LOG_TEXT } from '../../sdk/wire.ts'
 
 export type Mask = (text: string) => string
 
@@ -21,7 +21,22 @@ export function maskOf(values: Readonly<Record<string, string>>): Mask | null {
     // The longest first: a value may be the beginning of another one.
     .sort(([a], [b]) => b.length - a.length)
   if (found.length === 0) return null
-  return (text) => found.reduce((masked, [part, name]) => masked.replaceAll(part, `[${name}]`), text)
+  return (text) => {
+    const masked = found.reduce((rest, [part, name]) => rest.replaceAll(part, `[${name}]`), text)
+    return text.length < MAX_LOG_TEXT ? masked : maskCutEnd(masked, found)
+  }
+}
+
+/** A text of full length was cut, perhaps in the middle of a value: replaces the beginning of a value at its end. */
+function maskCutEnd(text: string, found: readonly (readonly [string, string])[]): string {
+  let longest = ['', ''] as readonly [string, string]
+  for (const [part, name] of found) {
+    let length = Math.min(part.length - 1, text.length)
+    while (length > longest[0].length && !text.endsWith(part.slice(0, length))) length--
+    if (length > longest[0].length) longest = [part.slice(0, length), name]
+  }
+  const [cut, name] = longest
+  return cut === '' ? text : `${text.slice(0, -cut.length)}[${name}]`
 }
 
 export function maskMessage(message: FromProgram, mask: Mask): FromProgram {

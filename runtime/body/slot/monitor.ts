@@ -1,6 +1,6 @@
 /**
  * Invariant: a trial is passed only by at least three heartbeats, the last of them after the trial's time is over
- * (HANDOVER 7.1; test/runtime/monitor.test.ts).
+ * (HANDOVER 7.1; test/runtime/body/slot/monitor.test.ts).
  */
 import type { SlotStatus } from '../../../deploy/shared/api.ts'
 import { Timeout } from '../../plumbing/timeout.ts'
@@ -16,6 +16,8 @@ export class Monitor {
   readonly #silence = new Timeout()
   #phase: 'no trial' | 'trial' | 'trial over' = 'no trial'
   #beats = 0
+  /** When the next heartbeat is due; performance.now(). Null: none is awaited, or the silence was dealt with. */
+  #due: number | null = null
 
   constructor(silenceMs: number, onLost: () => void, onProved: () => void) {
     this.#silenceMs = silenceMs
@@ -25,11 +27,18 @@ export class Monitor {
 
   /** Starts the interval anew: the program has all of it for its next heartbeat. */
   watch(): void {
+    this.#due = performance.now() + this.#silenceMs
     this.#silence.set(this.#silenceMs, this.#onLost)
   }
 
   rest(): void {
+    this.#due = null
     this.#silence.clear()
+  }
+
+  /** For how long a silent program was not dealt with, in ms. */
+  get overdueMs(): number {
+    return this.#due === null ? 0 : Math.max(0, performance.now() - this.#due)
   }
 
   beginTrial(trialMs: number): void {
@@ -59,7 +68,7 @@ export class Monitor {
 }
 
 /** A program that is late, or has left its control group, is ended like a silent one (HANDLES 6.8). Null: it is well. */
-export function unwell(running: Running, beat: { lateUs: number }, lateMs: number): Cause | null {
+export function unhealthy(running: Running, beat: { lateUs: number }, lateMs: number): Cause | null {
   if (lateMs > 0 && beat.lateUs > lateMs * 1000) {
     const message = `the program reports a tick ${(beat.lateUs / 1000).toFixed(1)} ms late, at most ${lateMs} ms are allowed`
     return { code: 'too-late', message }
@@ -91,7 +100,8 @@ export function runningStatus(
   { runnable, child, startedAt }: Running,
   { ticks, rateHz }: TickRate,
 ): Partial<SlotStatus> {
-  const { program, version, digest } = runnable
+  const { program, version, digest, check } = runnable
+  const checked = check === undefined ? {} : { checkMs: Math.round(check.ms * 10) / 10 }
   const uptimeMs = Math.round(performance.now() - startedAt)
-  return { program, version, digest, pid: child.pid, uptimeMs, rateHz: Math.round(rateHz * 10) / 10, ticks }
+  return { program, version, digest, pid: child.pid, uptimeMs, rateHz: Math.round(rateHz * 10) / 10, ticks, ...checked }
 }

@@ -1,16 +1,16 @@
 /**
  * Invariant: the body keeps nothing of a single change: however many come, there is one record of values, at most one
  * message to the program in LIVE_MS and one write to disk in SAVE_MS, and a change is answered once it is on disk
- * (HANDOVER 11.6; test/runtime/params.test.ts).
+ * (HANDOVER 11.6; test/runtime/body/slot/params.test.ts).
  */
 import type { ParamChange, ParamInfo } from '../../../deploy/shared/api.ts'
 import type { ManifestParam } from '../../../deploy/shared/bundle/params.ts'
 import { Refusal } from '../../../deploy/shared/errors.ts'
 import { allowed, misfit, type ParamValue, valuesOf } from '../../sdk/params.ts'
-import type { SlotEnv } from './env.ts'
+import type { SlotStore } from './context.ts'
 import type { Programs } from './programs.ts'
 import type { Runnable, Running } from './running.ts'
-import type { Owner } from './stateowner.ts'
+import type { StateOwner } from './stateowner.ts'
 
 const LIVE_MS = 20
 const SAVE_MS = 100
@@ -28,7 +28,7 @@ interface UnreportedChanges {
 
 export class SlotParams {
   readonly #slot: string
-  readonly #env: Pick<SlotEnv, 'params' | 'saveParams' | 'committed'>
+  readonly #store: Pick<SlotStore, 'params' | 'saveParams' | 'committed'>
   readonly #programs: Pick<Programs, 'current' | 'next'>
   readonly #note: (level: string, text: string) => void
   /** Values that were set and not reset, by program; some may be of an earlier version of the program (HANDOVER 11.8). */
@@ -45,33 +45,33 @@ export class SlotParams {
 
   constructor(
     slot: string,
-    env: Pick<SlotEnv, 'params' | 'saveParams' | 'committed'>,
+    store: Pick<SlotStore, 'params' | 'saveParams' | 'committed'>,
     programs: Pick<Programs, 'current' | 'next'>,
     note: (level: string, text: string) => void,
   ) {
     this.#slot = slot
-    this.#env = env
+    this.#store = store
     this.#programs = programs
     this.#note = note
-    this.#sets = new Map(Object.entries(env.params(slot) ?? {}))
+    this.#sets = new Map(Object.entries(store.params() ?? {}))
   }
 
   /** The program that runs, or would be started. Throws `not-running` when there is neither. */
   async program(): Promise<Runnable> {
     const runs = this.#programs.current?.runnable
     if (runs !== undefined) return runs
-    this.#committed ??= this.#env.committed(this.#slot)
+    this.#committed ??= this.#store.committed()
     const committed = await this.#committed
     if (committed !== null) return committed
     throw new Refusal('not-running', `slot ${this.#slot} has no program`, `medulla push --slot ${this.#slot}`)
   }
 
   /** Every parameter of a program with the value that it has in this slot. */
-  values(of: Owner): Values {
+  values(of: StateOwner): Values {
     return valuesOf(of.manifest.params, this.#setOf(of))
   }
 
-  report(of: Owner): ParamInfo[] {
+  report(of: StateOwner): ParamInfo[] {
     const values = this.values(of)
     const set = this.#setOf(of)
     return Object.entries(of.manifest.params).map(([name, { value: byDefault, ...rest }]) => {
@@ -82,8 +82,8 @@ export class SlotParams {
   }
 
   /** Resolves when the change is on disk. Throws Refusal `bad-param`, with nothing changed, when a part of it is not allowed. */
-  change(change: ParamChange, of: Owner, who: string): Promise<void> {
-    if (this.#env.params(this.#slot) === null) {
+  change(change: ParamChange, of: StateOwner, who: string): Promise<void> {
+    if (this.#store.params() === null) {
       const message = `the first program of slot ${this.#slot} is in its trial: it has no parameters on disk yet`
       throw new Refusal('not-running', message, 'set it again when the push has ended')
     }
@@ -96,7 +96,7 @@ export class SlotParams {
   }
 
   /** Forgets the values that the newly committed program does not allow, and returns a note on each for the pusher (HANDOVER 11.4). */
-  settle(of: Owner): string[] {
+  settle(of: StateOwner): string[] {
     this.#committed = null
     const declared = of.manifest.params
     const notes: string[] = []
@@ -124,23 +124,32 @@ export class SlotParams {
     if (Object.keys(values).length > 0) running.child.send({ t: 'params', values })
   }
 
+  /** Resolves when what was changed so far is sent and on disk. */
+  async flush(): Promise<void> {
+    if (this.#sending !== null) {
+      clearTimeout(this.#sending)
+      this.#sendNow()
+    }
+    await (this.#save ?? this.#saved)
+  }
+
   async close(): Promise<void> {
     if (this.#sending !== null) clearTimeout(this.#sending)
     await (this.#save ?? this.#saved).catch(() => {})
   }
 
-  #setOf({ program, manifest: { takesStateOf } }: Owner): Readonly<Values> {
+  #setOf({ program, manifest: { takesStateOf } }: StateOwner): Readonly<Values> {
     return this.#sets.get(program) ?? (takesStateOf === undefined ? undefined : this.#sets.get(takesStateOf)) ?? {}
   }
 
   /** When there are too many programs, forgets the one whose parameters were changed longest ago. */
-  #put({ program }: Owner, set: Values): void {
+  #put({ program }: StateOwner, set: Values): void {
     this.#sets.delete(program)
     this.#sets.set(program, set)
     for (const oldest of [...this.#sets.keys()].slice(0, -MAX_PROGRAMS)) this.#sets.delete(oldest)
   }
 
-  #setting(set: Readonly<Values>, of: Owner): Values {
+  #setting(set: Readonly<Values>, of: StateOwner): Values {
     for (const [name, value] of Object.entries(set)) {
       const wrong = misfit(this.#known(name, of.manifest.params), value)
       if (wrong !== null) throw new Refusal('bad-param', `${name}: ${wrong}`, 'medulla param lists what is allowed')
@@ -148,7 +157,7 @@ export class SlotParams {
     return { ...this.#setOf(of), ...set }
   }
 
-  #resetting(reset: readonly string[] | 'all', of: Owner): Values {
+  #resetting(reset: readonly string[] | 'all', of: StateOwner): Values {
     if (reset === 'all') return {}
     for (const name of reset) this.#known(name, of.manifest.params)
     return Object.fromEntries(Object.entries(this.#setOf(of)).filter(([name]) => !reset.includes(name)))
@@ -205,7 +214,7 @@ export class SlotParams {
     this.#save = null
     this.#savedAt = performance.now()
     this.#reportChanges()
-    await this.#env.saveParams(this.#slot, Object.fromEntries(this.#sets))
+    await this.#store.saveParams(Object.fromEntries(this.#sets))
   }
 
   #reportChanges(): void {

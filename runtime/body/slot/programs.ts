@@ -5,11 +5,11 @@
  */
 import type { Snapshot } from '../../sdk/wire.ts'
 import type { Cause, Consequence } from './cause.ts'
-import type { SlotEnv } from './env.ts'
+import type { LaunchListener, LaunchOrder, SlotContext } from './context.ts'
 import type { Action, Event } from './lifecycle.ts'
 import type { Runnable, Running } from './running.ts'
 import { fillInbox, readSnapshot } from './snapshots.ts'
-import { type OwnState, takesStateOf } from './stateowner.ts'
+import { checkpointOf, type OwnState, takesStateOf } from './stateowner.ts'
 
 /** Which role may send which message, so that no program answers for another one (HANDOVER 3.8). */
 const SPEAKERS: Partial<Record<Event, 'current' | 'next'>> = {
@@ -26,14 +26,13 @@ const SPEAKERS: Partial<Record<Event, 'current' | 'next'>> = {
   lost: 'current',
 }
 
-type About = Parameters<SlotEnv['launch']>[0]
-
 /** A program may still run although it was frozen and killed (HANDLES 10.5). */
 class Unfenced extends Error {}
 
 export class Programs {
   readonly #slot: string
-  readonly #env: Pick<SlotEnv, 'owner' | 'launch' | 'loadCheckpoint'>
+  readonly #context: Pick<SlotContext, 'owner' | 'launcher' | 'store'>
+  readonly #note: (level: string, text: string) => void
   #generation = 0
   /** The program that holds the lease, or held it last. */
   current: Running | null = null
@@ -57,22 +56,38 @@ export class Programs {
   own: OwnState = null
   #inbox: Snapshot | null = null
 
-  constructor(slot: string, env: Pick<SlotEnv, 'owner' | 'launch' | 'loadCheckpoint'>) {
+  constructor(
+    slot: string,
+    context: Pick<SlotContext, 'owner' | 'launcher' | 'store'>,
+    note: (level: string, text: string) => void,
+  ) {
     this.#slot = slot
-    this.#env = env
+    this.#context = context
+    this.#note = note
   }
 
   /** Resolves when the candidate's process is started and its release is on disk (HANDOVER 4.7). */
   async launchNext(
     runnable: Runnable,
-    given: Pick<About, 'log' | 'params'>,
-    on: Parameters<SlotEnv['launch']>[2],
+    given: Pick<LaunchOrder, 'log' | 'params'>,
+    on: LaunchListener,
   ): Promise<undefined> {
     this.own = this.parked = null
     const predecessor = this.current?.child ?? null
     const about = { slot: this.#slot, generation: ++this.#generation, predecessor, ...given }
-    this.next = await this.#env.launch(about, runnable, on)
+    this.next = await this.#context.launcher.launch(about, runnable, on)
     await runnable.stored
+  }
+
+  /** The program that the last runtime left running. */
+  adopt(running: Running, generation: number, fence: number): void {
+    this.#generation = generation
+    this.fence = fence
+    this.current = this.last = running
+  }
+
+  get generation(): number {
+    return this.#generation
   }
 
   role(running: Running): 'current' | 'next' | 'old' | null {
@@ -161,7 +176,7 @@ export class Programs {
 
   arm(swap: string): void {
     this.#grant(this.next)
-    this.next?.child.raise?.()
+    this.next?.child.raisePriority()
     this.next?.child.send({ t: 'arm', swap, fence: this.fence })
   }
 
@@ -196,8 +211,8 @@ export class Programs {
     this.#grant(next)
     // It was frozen with the whole slot when its predecessor was forced out.
     next.child.thaw()
-    next.child.raise?.()
-    const edges = this.#env.owner.edges(this.#slot)
+    next.child.raisePriority()
+    const edges = this.#context.owner.edges(this.#slot)
     next.child.send({ t: 'start', fence: this.fence, why, snapshot, values: this.#values(), edges })
   }
 
@@ -207,7 +222,7 @@ export class Programs {
     if (keepOld) this.parkedAt = performance.now()
     this.current = this.next
     this.next = null
-    this.#env.owner.raise(this.#slot, this.fence)
+    this.#context.owner.raise(this.#slot, this.fence)
     if (this.current === null) return
     this.current.startedAt = performance.now()
     this.last = this.current
@@ -228,7 +243,7 @@ export class Programs {
     )
     const problems = stopped.every(Boolean) ? [] : ['a program could be neither stopped nor ended']
     try {
-      this.#env.owner.safe(this.#slot)
+      this.#context.owner.safe(this.#slot)
       return problems
     } catch (error) {
       return [...problems, (error as Error).message]
@@ -276,7 +291,7 @@ export class Programs {
     if (old === null) return null
     this.last = old
     this.#grant(old)
-    this.#env.owner.raise(this.#slot, this.fence)
+    this.#context.owner.raise(this.#slot, this.fence)
     old.child.thaw()
     old.child.send({ t: 'resume', fence: this.fence, snapshot, values: this.#values() })
     return snapshot === null ? performance.now() - this.parkedAt : null
@@ -311,7 +326,7 @@ export class Programs {
 
   /** Puts the program's last checkpoint into its inbox; null when there is none. */
   async #ownState({ child, runnable }: Running): Promise<Snapshot | null> {
-    const checkpoint = await this.#env.loadCheckpoint(this.#slot, runnable)
+    const checkpoint = await checkpointOf(this.#context.store, runnable, this.#note)
     this.own = checkpoint
     if (checkpoint === null) return null
     const { stateVersion, encoding, bytes } = checkpoint
@@ -320,11 +335,11 @@ export class Programs {
 
   /** What each handle is driven to: a program that starts or goes on takes these values over (HANDOVER 7.8). */
   #values(): Record<string, number> {
-    return this.#env.owner.values(this.#slot)
+    return this.#context.owner.values(this.#slot)
   }
 
   #grant(running: Running | null): void {
-    this.fence = this.#env.owner.nextFence()
+    this.fence = this.#context.owner.nextFence()
     if (running !== null) running.child.fence = this.fence
   }
 }

@@ -37,6 +37,12 @@ export class Restarts {
     return this.#isRestart
   }
 
+  /** The program goes on that the last runtime left running. */
+  goOn(total: number): void {
+    this.total = total
+    this.#ranSince = performance.now()
+  }
+
   cancel(): void {
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null

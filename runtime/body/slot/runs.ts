@@ -3,7 +3,7 @@
  * otherwise at most once for each doubling of the run's length (HANDOVER 7.11).
  */
 import type { ReleaseRun } from '../../../deploy/shared/api.ts'
-import type { SlotEnv } from './env.ts'
+import type { SlotStore } from './context.ts'
 import type { Programs } from './programs.ts'
 import type { Running } from './running.ts'
 
@@ -13,8 +13,8 @@ const WELL_MS = 60_000
 const MOST_MS = 24 * 3_600_000
 
 export class Runs {
-  readonly #slot: string
-  readonly #env: Pick<SlotEnv, 'runOf' | 'saveRun' | 'timeScale'>
+  readonly #store: Pick<SlotStore, 'runOf' | 'saveRun'>
+  readonly #wellMs: number
   readonly #programs: Pick<Programs, 'role'>
   readonly #note: (level: string, text: string) => void
   /** The program whose run is being timed. */
@@ -22,13 +22,13 @@ export class Runs {
   #timer: NodeJS.Timeout | null = null
 
   constructor(
-    slot: string,
-    env: Pick<SlotEnv, 'runOf' | 'saveRun' | 'timeScale'>,
+    store: Pick<SlotStore, 'runOf' | 'saveRun'>,
+    timeScale: number,
     programs: Pick<Programs, 'role'>,
     note: (level: string, text: string) => void,
   ) {
-    this.#slot = slot
-    this.#env = env
+    this.#store = store
+    this.#wellMs = WELL_MS * timeScale
     this.#programs = programs
     this.#note = note
   }
@@ -62,10 +62,6 @@ export class Runs {
     this.#timer = null
   }
 
-  get #wellMs(): number {
-    return WELL_MS * this.#env.timeScale
-  }
-
   #wait(ms: number): void {
     this.#timer = setTimeout(() => this.#onTimer(), Math.min(ms, MOST_MS))
     this.#timer.unref()
@@ -83,10 +79,10 @@ export class Runs {
 
   #save(running: Running, change: (run: ReleaseRun) => ReleaseRun, written = true): void {
     const { digest } = running.runnable
-    const before = this.#env.runOf(this.#slot, digest) ?? { ranMs: 0, well: false, crashes: 0, crashMs: null }
+    const before = this.#store.runOf(digest) ?? { ranMs: 0, well: false, crashes: 0, crashMs: null }
     const ranMs = Math.max(before.ranMs, Math.round(performance.now() - running.startedAt))
-    this.#env
-      .saveRun(this.#slot, digest, change({ ...before, ranMs }), written)
+    this.#store
+      .saveRun(digest, change({ ...before, ranMs }), written)
       .catch((error: Error) =>
         this.#note('error', `the record of this release's runs could not be written: ${error.message}`),
       )

@@ -24,12 +24,12 @@ export function oneLine(text: string, most = MAX_SAID): string {
 export const quoted = (text: string): string => JSON.stringify(oneLine(text))
 
 /** The cause as one sentence, the program's own words last. */
-export function sentence({ message, said }: Pick<Cause, 'message' | 'said'>): string {
+export function causeText({ message, said }: Pick<Cause, 'message' | 'said'>): string {
   return said === undefined ? message : `${message}; the program said: ${quoted(said)}`
 }
 
 /** A length of time for a sentence: `0.4 s`, `9 s`, `3 h 5 min`. */
-export function lasted(ms: number): string {
+export function durationText(ms: number): string {
   const seconds = Math.round(ms / 1000)
   if (seconds < 10) return `${Number((ms / 1000).toFixed(1))} s`
   if (seconds < 60) return `${seconds} s`

@@ -4,21 +4,20 @@
  */
 import type { Refusal } from '../../../deploy/shared/errors.ts'
 import type { Checkpoint } from '../../store/checkpoint.ts'
-import type { Slots } from '../../store/slots.ts'
-import type { SlotLog } from './log.ts'
+import type { SlotStore } from './context.ts'
 import type { Runnable } from './running.ts'
 
-export type Owner = Pick<Runnable, 'program' | 'manifest'>
+export type StateOwner = Pick<Runnable, 'program' | 'manifest'>
 
 /** Whether `to` goes on with the state of `from`. */
-export const takesStateOf = (to: Owner, from: Owner): boolean =>
+export const takesStateOf = (to: StateOwner, from: StateOwner): boolean =>
   to.program === from.program || to.manifest.takesStateOf === from.program
 
 /** With what a program begins that replaces one of another name: its own last checkpoint, or null for its initial state. */
 export type OwnState = Pick<Checkpoint, 'time'> | null
 
 /** Notes for the pusher of `to` over `from`: which state `to` begins with, and whether that of `from` is kept. */
-export function stateNotes({ to, from }: { to: Owner; from: Owner | null }, own: OwnState): string[] {
+export function stateNotes({ to, from }: { to: StateOwner; from: StateOwner | null }, own: OwnState): string[] {
   if (from === null || to.program === from.program) return []
   const { program } = to
   const kept = from.manifest.state === null ? '' : `; the state of ${from.program} is kept for it`
@@ -30,24 +29,24 @@ export function stateNotes({ to, from }: { to: Owner; from: Owner | null }, own:
 
 /** The checkpoint from which a program is started; null: it begins with its initial state. */
 export async function checkpointOf(
-  slots: Pick<Slots, 'loadCheckpoint' | 'get'>,
-  slot: string,
-  { program, version, digest, manifest }: Runnable,
-  log: SlotLog,
+  store: Pick<SlotStore, 'loadCheckpoint' | 'isCommitted'>,
+  runnable: Runnable,
+  note: (level: string, text: string) => void,
 ): Promise<Checkpoint | null> {
+  const { program, version, manifest } = runnable
   if (manifest.state === null) return null
   // A damaged checkpoint is not used: the program begins with its initial state, and the log says so (HANDOVER 9.7).
   const load = (owner: string): Promise<Checkpoint | null> =>
-    slots.loadCheckpoint(slot, owner).catch((error: Refusal) => {
-      log.add('runtime', `${error.code}: ${error.message}; ${program} begins with its initial state`, 0, 'error')
+    store.loadCheckpoint(owner).catch((error: Refusal) => {
+      note('error', `${error.code}: ${error.message}; ${program} begins with its initial state`)
       return null
     })
   const { takesStateOf } = manifest
   const checkpoint = (await load(program)) ?? (takesStateOf === undefined ? null : await load(takesStateOf))
   const isNewer = (checkpoint?.stateVersion ?? 0) > manifest.state.version
   // A pushed program fails with a newer checkpoint, and the old one comes back. A committed one has to begin without it.
-  if (!isNewer || slots.get(slot).current !== digest) return checkpoint
+  if (!isNewer || !store.isCommitted(runnable)) return checkpoint
   const found = `its checkpoint is of version ${checkpoint?.stateVersion}, newer than ${program} ${version} knows`
-  log.add('runtime', `bad-state: ${found}; it begins with its initial state`, 0, 'error')
+  note('error', `bad-state: ${found}; it begins with its initial state`)
   return null
 }

@@ -5,7 +5,7 @@ import type { Timing } from '../../../drivers/board/types.ts'
 import type { Entered } from '../../sdk/wire.ts'
 import type { Cause } from './cause.ts'
 import type { Reason } from './lifecycle.ts'
-import { lasted, sentence } from './said.ts'
+import { causeText, durationText } from './said.ts'
 import type { Upgrade } from './upgrade.ts'
 
 /** What is known when a program or an upgrade ends. */
@@ -84,11 +84,11 @@ export function causeOf(
       return stated('takeover-failed', ended('the old program ended during the swap'))
     case 'crashed': {
       const { message, ...rest } = stated('crashed', 'crashed', 'crashed')
-      return ran(ended(`${message}${ranMs === null ? '' : ` after ${lasted(ranMs)}`}`), rest)
+      return ran(ended(`${message}${ranMs === null ? '' : ` after ${durationText(ranMs)}`}`), rest)
     }
     case 'silent': {
       const { message, ...rest } = said ?? cause('heartbeat-lost', `no heartbeat for ${timing.heartbeatMs} ms`)
-      return ran(ranMs === null ? message : `${message}, after it ran for ${lasted(ranMs)}`, rest)
+      return ran(ranMs === null ? message : `${message}, after it ran for ${durationText(ranMs)}`, rest)
     }
     case 'unfit':
       return stated('unhealthy', 'the program finds itself unfit')
@@ -99,6 +99,12 @@ export function causeOf(
     case 'unfenced':
       return said ?? cause('fence-failed', 'a program could be neither stopped nor ended')
   }
+}
+
+/** Which program may hang when an upgrade or a program ends for this reason; null: none. */
+export function hangingRole(reason: Reason): 'current' | 'next' | null {
+  if (reason === 'silent') return 'current'
+  return reason === 'never-ready' || reason === 'not-loaded' || reason === 'no-takeover' ? 'next' : null
 }
 
 /** A failed upgrade is rolled back; one that was interrupted, or that the old program did not yield to, is called off. */
@@ -115,7 +121,7 @@ export function describeOutcome(
   const name = `${to.program} ${to.version}`
   if (outcome === 'committed') return { message: [`${name} runs`, ...notes].join('; ') }
   const now = running === null ? 'nothing runs, outputs are at their safe levels' : `${running} runs on`
-  const why = cause === null ? 'for an unknown reason' : sentence(cause)
+  const why = cause === null ? 'for an unknown reason' : causeText(cause)
   if (cause?.code === 'yield-timeout') {
     const hint = 'medulla push --force kills the old program and starts the new one from the last checkpoint'
     return { message: `${why}; ${now}`, hint }

@@ -8,7 +8,7 @@ import { Refusal } from '../../../deploy/shared/errors.ts'
 import type { Board } from '../../../drivers/board/types.ts'
 import type { Logger } from '../../log.ts'
 import type { Hardware } from '../hardware/hardware.ts'
-import { type Entry, plainEntry } from '../slot/entries.ts'
+import { plainEntry, type ReceiptEntry } from '../slot/entries.ts'
 import type { Slot } from '../slot/slot.ts'
 import type { StopLatch } from './stops.ts'
 
@@ -23,7 +23,7 @@ export interface EmergencyParts {
   /** Called before anything else: from now on, orders that were prepared earlier are refused. */
   began(): void
   /** Null when the receipt is not on disk; `counted` when it was only counted (HANDOVER 8.18). */
-  record(entry: Entry): Promise<Receipt | 'counted' | null>
+  record(entry: ReceiptEntry): Promise<Receipt | 'counted' | null>
   readonly log: Logger
 }
 
@@ -48,11 +48,20 @@ export class EmergencyStop {
     this.#began = began
   }
 
-  /** At the start: an emergency stop that the last body's guard latched, or an input that is active now. */
+  /**
+   * At the start, after programs were adopted: an emergency stop that the last body's guard latched, an input that is active
+   * now, or programs that went on although a stop was latched while the runtime was replaced.
+   */
   begin(): void {
     const { latch } = this.#hardware
     if (latch !== null) this.#stops.adopt(latch)
-    if (latch !== null || this.#isActive()) this.pressed()
+    const goesOn = this.#stops.estop !== null && this.#programsRun()
+    if (latch !== null || goesOn || this.#isActive()) this.pressed()
+  }
+
+  /** An emergency stop is being carried out. */
+  get isHalting(): boolean {
+    return this.#halting !== null
   }
 
   edge(name: string, level: 0 | 1): void {
@@ -156,10 +165,14 @@ export class EmergencyStop {
   /** The input of the emergency stop came to its level, as this process or the guard saw it. */
   pressed(): void {
     if (this.#halting !== null) return
-    const runs = [...this.#slots.values()].some((slot) => !slot.isIdle)
+    const { estop } = this.#stops
     // Already stopped, and nothing runs: only the guard's freeze has to be undone.
-    if (this.#stops.estop !== null && !runs) return this.#hardware.sandboxes.cgroups?.all.thaw()
-    void this.stop(`the input ${this.#board.estop?.input}`)
+    if (estop !== null && !this.#programsRun()) return this.#hardware.sandboxes.cgroups?.all.thaw()
+    void this.stop(estop?.reason ?? `the input ${this.#board.estop?.input}`)
+  }
+
+  #programsRun(): boolean {
+    return [...this.#slots.values()].some((slot) => !slot.isIdle || slot.runs !== null)
   }
 
   /** Why nothing may be started or written now; null when it may. */

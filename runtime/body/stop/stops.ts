@@ -1,6 +1,7 @@
 /**
  * Invariant: a stop is in memory at once, and on disk before it is answered; only an operator releases it, and the release
- * starts nothing (HANDLES 6.7, 6.11; ISO 13850: resetting permits a restart and does not cause one; test/store/latch.test.ts).
+ * starts nothing (HANDLES 6.7, 6.11; ISO 13850: resetting permits a restart and does not cause one;
+ * test/runtime/guard/latch.test.ts).
  */
 import { closeSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'

@@ -3,7 +3,7 @@
  * plain Node process. Arguments: generation, bytes of state, `go` or `wait`. Descriptor 3 is the pipe.
  */
 import { writeSync } from 'node:fs'
-import { encodeRecord, RECORD_SIZE } from '../../../drivers/program/inherit/record.ts'
+import { encodeWriteRecord, WRITE_RECORD_SIZE } from '../../../drivers/program/inherit/record.ts'
 
 export type ToWriter = { t: 'give' } | { t: 'take'; state: string }
 export type FromWriter = { t: 'ready' | 'state'; state?: string }
@@ -11,7 +11,7 @@ export type FromWriter = { t: 'ready' | 'state'; state?: string }
 const PIPE = 3
 const [generation, size, mode] = process.argv.slice(2) as [string, string, string]
 const fence = Number(generation)
-const bytes = new Uint8Array(RECORD_SIZE)
+const bytes = new Uint8Array(WRITE_RECORD_SIZE)
 const record = new DataView(bytes.buffer)
 let value = 0
 let running = false
@@ -19,7 +19,7 @@ let state = new Uint8Array(0)
 
 function write(): void {
   value = 1 - value
-  encodeRecord(record, 1, fence, process.hrtime.bigint(), value)
+  encodeWriteRecord(record, 1, fence, process.hrtime.bigint(), value)
   writeSync(PIPE, bytes)
 }
 

@@ -15,11 +15,11 @@ export type FromWrites = { us: number } | { failed: string }
 const REHEARSALS = 5
 const FD = { broker: 4, inherited: 5 }
 const task = JSON.parse(process.argv[2] ?? '') as Task
-const { operation, way, ground, batch } = task
+const { operation, way, devices, batch } = task
 
 /** `i` counts from 0: what is written changes each time. */
 function made(): (i: number) => void {
-  if (way === 'in-process') return ownOperation(operation, ground, FD.inherited)
+  if (way === 'in-process') return ownOperation(operation, devices, FD.inherited)
   const lease: Lease = { live: true, fence: 1 }
   const { grant } = task
   if (way === 'brokered') {
@@ -52,7 +52,7 @@ function used(handle: Handle): (i: number) => void {
 /** Where there is no device: the same way through JavaScript, and a call that any descriptor takes. */
 function systemOf(): System {
   const real = loadSystem()
-  if (ground === 'kernel') return real
+  if (devices === 'kernel') return real
   return {
     ioctl: (fd, _request, argument) => real.ioctl(fd, HARMLESS_IOCTL, argument),
     address: (bytes) => real.address(bytes),

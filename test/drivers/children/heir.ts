@@ -2,11 +2,11 @@
 import { readFileSync, writeSync } from 'node:fs'
 import { SimBackend } from '../../../drivers/owner/sim/backend.ts'
 import { World } from '../../../drivers/owner/sim/world.ts'
-import { encodeRecord, RECORD_SIZE } from '../../../drivers/program/inherit/record.ts'
+import { encodeWriteRecord, WRITE_RECORD_SIZE } from '../../../drivers/program/inherit/record.ts'
 
 const { folder, entry, value, fence } = JSON.parse(readFileSync(0, 'utf8'))
-const bytes = new Uint8Array(RECORD_SIZE)
-encodeRecord(new DataView(bytes.buffer), 1, fence, process.hrtime.bigint(), 0)
+const bytes = new Uint8Array(WRITE_RECORD_SIZE)
+encodeWriteRecord(new DataView(bytes.buffer), 1, fence, process.hrtime.bigint(), 0)
 // a program has written while there was no owner: the record waits in the pipe
 writeSync(4, bytes)
 const backend = new SimBackend({ world: new World(), folder })

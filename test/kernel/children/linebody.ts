@@ -34,7 +34,7 @@ async function main({ folder, board: text, cgroup }: LineOrder): Promise<void> {
   const handles = infos().map(({ name, id, kept }) => ({ name, id, kept, entry: board.handles[name] as Entry }))
   const unwatched = { stopInput: null, latchFd: null, bodyMs: 0, stopped: () => {} }
   const guard = await GuardLink.start({ folder, about, handles, cgroup, realtime: 0, note, ...unwatched })
-  recovered?.done()
+  await recovered?.done()
   const opens = infos().reduce((sum, info) => sum + info.opens, 0)
   const outputs = handles.filter(({ entry }) => entry.kind === 'output').flatMap(({ kept }) => kept.fds)
   const join = ['sh', '-c', `echo $$ > ${cgroup}/cgroup.procs; exec "$@"`, 'sh']

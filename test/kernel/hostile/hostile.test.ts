@@ -10,7 +10,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Cgroups } from '../../../runtime/body/sandbox/cgroups.ts'
 import { canConfine } from '../../../runtime/body/sandbox/confinement.ts'
-import { install } from '../../runtime/cage.ts'
+import { SCALE } from '../../e2e/eventually.ts'
+import { install } from '../../runtime/body/sandbox/cage.ts'
 import { GRANTED } from './attacks.ts'
 import { Siege } from './siege.ts'
 
@@ -73,7 +74,7 @@ describe.runIf(gcc && boxes.length > 0).each(boxes)('a hostile program in %s (ne
     // the writer is running
     taken()
     expect(taken()).toBeGreaterThan(0)
-    expect(await leaf.freeze(1000)).toBe(true)
+    expect(await leaf.freeze(10_000 * SCALE)).toBe(true)
     await sleep(20)
     drain(folder)
     // a frozen group cannot be resumed by its processes or by signals
@@ -82,7 +83,7 @@ describe.runIf(gcc && boxes.length > 0).each(boxes)('a hostile program in %s (ne
     process.kill(raid.process.pid as number, 'SIGCONT')
     await sleep(100)
     expect(drain(folder)).toBe(0)
-    expect(await leaf.kill(1000)).toBe(true)
+    expect(await leaf.kill(10_000 * SCALE)).toBe(true)
     await raid.end()
     leaf.remove()
   })

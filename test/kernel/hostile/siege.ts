@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { Grant } from '../../../drivers/program/handle.ts'
 import type { ConfinedBy } from '../../../runtime/body/sandbox/confinement.ts'
 import { FD } from '../../../runtime/sdk/wire.ts'
-import { type Cage, cage, type Installation, install } from '../../runtime/cage.ts'
+import { type Cage, cage, type Installation, install } from '../../runtime/body/sandbox/cage.ts'
 import { inUml } from '../guest.ts'
 import { type Attack, attacks } from './attacks.ts'
 

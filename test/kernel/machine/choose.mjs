@@ -2,8 +2,8 @@
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { gunzipSync } from 'node:zlib'
-import { RigError } from './error.mjs'
-import { CACHE, key, wholeOrNot } from './exec.mjs'
+import { BuildError } from '../../../pi-image/tools/error.mjs'
+import { cacheFolder, key, wholeOrNot } from '../../../pi-image/tools/exec.mjs'
 import { qemu } from './qemu.mjs'
 import { buildQemuImage } from './qemu-image.mjs'
 import { uml } from './uml.mjs'
@@ -33,25 +33,25 @@ export function chooseMachine(env) {
  *
  * @param {'uml' | 'qemu'} name
  * @returns {Promise<{ kernel: string, initrd: string }>}
- * @throws {RigError} when there are none, with what to do
+ * @throws {BuildError} when there are none, with what to do
  */
 export async function imageOf(name, env, say) {
   if (name === 'qemu') return buildQemuImage(say)
   if (env.MEDULLA_RIG_KERNEL) return givenKernel(resolve(env.MEDULLA_RIG_KERNEL))
   const built = builtKernel()
   if (built !== undefined) return built
-  throw new RigError('there is no user-mode kernel', 'npm run test:kernel -- --build, or MEDULLA_RIG_KERNEL=FILE')
+  throw new BuildError('there is no user-mode kernel', 'npm run test:kernel -- --build, or MEDULLA_RIG_KERNEL=FILE')
 }
 
 async function givenKernel(path) {
   const initrd = join(dirname(path), 'initrd.gz')
   for (const file of [path, initrd]) {
     if (!existsSync(file))
-      throw new RigError(`MEDULLA_RIG_KERNEL: there is no ${file}`, 'unset it to use another kernel')
+      throw new BuildError(`MEDULLA_RIG_KERNEL: there is no ${file}`, 'unset it to use another kernel')
   }
   if (!path.endsWith('.gz')) return { kernel: path, initrd }
   const { size, mtimeMs } = statSync(path)
-  const folder = join(CACHE, `given-${key([path, String(size), String(mtimeMs)])}`)
+  const folder = join(cacheFolder('medulla-rig'), `given-${key([path, String(size), String(mtimeMs)])}`)
   await wholeOrNot(folder, (beside) => {
     writeFileSync(join(beside, 'linux'), unpacked(path), { mode: 0o755 })
   })
@@ -62,6 +62,6 @@ function unpacked(path) {
   try {
     return gunzipSync(readFileSync(path))
   } catch (error) {
-    throw new RigError(`MEDULLA_RIG_KERNEL: ${path} cannot be unpacked: ${error.message}`, 'copy it again')
+    throw new BuildError(`MEDULLA_RIG_KERNEL: ${path} cannot be unpacked: ${error.message}`, 'copy it again')
   }
 }

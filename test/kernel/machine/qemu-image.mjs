@@ -16,10 +16,10 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { debianRelease, PrivateApt, requirePackages } from '../../../pi-image/tools/debian.mjs'
+import { BuildError } from '../../../pi-image/tools/error.mjs'
+import { cacheFolder, key, run, wholeOrNot } from '../../../pi-image/tools/exec.mjs'
 import { cpio } from './cpio.mjs'
-import { debianRelease, PrivateApt, requirePackages } from './debian.mjs'
-import { RigError } from './error.mjs'
-import { CACHE, key, run, wholeOrNot } from './exec.mjs'
 import { packages } from './packages.mjs'
 
 const HERE = fileURLToPath(new URL('.', import.meta.url))
@@ -35,14 +35,14 @@ const MODULES = ['irq_sim', 'gpio-sim', 'medulla_i2c', 'medulla_pwm', 'medulla_s
 /**
  * @param {(text: string) => void} say called with a text about each step
  * @returns {Promise<{ kernel: string, initrd: string }>} the files to boot, made now or before
- * @throws {RigError} when something is missing or fails, with what to do
+ * @throws {BuildError} when something is missing or fails, with what to do
  */
 export async function buildQemuImage(say) {
   const release = debianRelease(Object.keys(SUITES))
-  const sources = join(CACHE, `debian-${key([SUITES[release], ...DEBIAN_MODULES, fetchDebian])}`)
+  const sources = join(cacheFolder('medulla-rig'), `debian-${key([SUITES[release], ...DEBIAN_MODULES, fetchDebian])}`)
   const inputs = readdirSync(MODULE_SOURCES).map((name) => join(MODULE_SOURCES, name))
   const names = [...['qemu-image.mjs', 'cpio.mjs'].map((name) => join(HERE, name)), ...inputs.sort()]
-  const image = join(CACHE, `image-${key([sources, ...names.map((name) => readFileSync(name))])}`)
+  const image = join(cacheFolder('medulla-rig'), `image-${key([sources, ...names.map((name) => readFileSync(name))])}`)
   const files = { kernel: join(sources, 'vmlinuz'), initrd: join(image, 'initrd') }
   if (existsSync(files.initrd) && existsSync(files.kernel)) return files
   requirePackages(packages('qemu'))
@@ -100,7 +100,7 @@ function collectModules(tree, mergedTree, folder) {
     if (order.includes(name)) return
     const path = paths.get(name)
     if (path === undefined)
-      throw new RigError(`the kernel has no module ${name}`, 'look at DEBIAN_MODULES in qemu-image.mjs')
+      throw new BuildError(`the kernel has no module ${name}`, 'look at DEBIAN_MODULES in qemu-image.mjs')
     const data = path.endsWith('.xz') ? execFileSync('xz', ['-dc', path], { maxBuffer: 64 << 20 }) : readFileSync(path)
     // what modinfo prints as `depends`
     const depends = /\0depends=([^\0]*)\0/.exec(data.toString('latin1'))?.[1] ?? ''
@@ -161,7 +161,7 @@ function outOfTree(source) {
     .replace(/find_next_bit\((work_ctx->pending),\s*(work_ctx->irq_count), offset\)/, 'find_first_bit($1, $2)')
     .replace('#include <linux/irq.h>', '#include <linux/irq.h>\n#include <linux/module.h>')
   if (!changed.includes('generic_handle_irq') || !changed.includes('find_first_bit')) {
-    throw new RigError('irq_sim.c is not as expected', 'look at outOfTree in qemu-image.mjs')
+    throw new BuildError('irq_sim.c is not as expected', 'look at outOfTree in qemu-image.mjs')
   }
   return `${changed}\nMODULE_DESCRIPTION("Interrupt simulator");\nMODULE_LICENSE("GPL");\n`
 }

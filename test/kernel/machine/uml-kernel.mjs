@@ -18,10 +18,10 @@ import { availableParallelism } from 'node:os'
 import { basename, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { gzipSync } from 'node:zlib'
+import { debianRelease, PrivateApt, requirePackages } from '../../../pi-image/tools/debian.mjs'
+import { BuildError } from '../../../pi-image/tools/error.mjs'
+import { cacheFolder, key, run, wholeOrNot } from '../../../pi-image/tools/exec.mjs'
 import { cpio } from './cpio.mjs'
-import { debianRelease, PrivateApt, requirePackages } from './debian.mjs'
-import { RigError } from './error.mjs'
-import { CACHE, key, run, wholeOrNot } from './exec.mjs'
 import { packages } from './packages.mjs'
 
 const HERE = fileURLToPath(new URL('.', import.meta.url))
@@ -61,7 +61,7 @@ export function builtKernel() {
  *
  * @param {(text: string) => void} say called with a text about each step, and with the progress of compiling
  * @returns {Promise<{ kernel: string, initrd: string }>} the files to boot
- * @throws {RigError} when something is missing or fails, with what to do
+ * @throws {BuildError} when something is missing or fails, with what to do
  */
 export async function buildKernel(say) {
   const built = builtKernel()
@@ -91,7 +91,7 @@ function folderOfBuild() {
   const inputs = readdirSync(MODULE_SOURCES).sort()
   const paths = [CONFIG, ...inputs.map((name) => join(MODULE_SOURCES, name))]
   const steps = [SUITE, SOURCE, JSON.stringify(TRACEPOINTS), patch, insert, tracepoints, addModules]
-  return join(CACHE, `uml-${key([...steps, ...paths.map((path) => readFileSync(path))])}`)
+  return join(cacheFolder('medulla-rig'), `uml-${key([...steps, ...paths.map((path) => readFileSync(path))])}`)
 }
 
 function fetchSource(release, folder, say) {
@@ -149,7 +149,10 @@ function replace(path, pattern, replacement) {
 }
 
 function unexpected(path, what) {
-  return new RigError(`${SOURCE}: ${basename(path)} has no ${what}`, 'look at TRACEPOINTS and patch in uml-kernel.mjs')
+  return new BuildError(
+    `${SOURCE}: ${basename(path)} has no ${what}`,
+    'look at TRACEPOINTS and patch in uml-kernel.mjs',
+  )
 }
 
 /** A header for define_trace.h (Documentation/trace/tracepoints.rst). */
@@ -211,7 +214,7 @@ function configure(source) {
     .split('\n')
     .filter((line) => line.startsWith('CONFIG_'))
   const refused = wanted.filter((line) => !taken.has(line))
-  if (refused.length > 0) throw new RigError(`${SOURCE} does not take ${refused.join(', ')}`, 'look at uml.config')
+  if (refused.length > 0) throw new BuildError(`${SOURCE} does not take ${refused.join(', ')}`, 'look at uml.config')
 }
 
 /** Says how far it is, each half minute. */
@@ -233,7 +236,7 @@ async function compile(source, say) {
     child.once('close', resolve)
   })
   clearInterval(timer)
-  if (status !== 0) throw new RigError(`make ended with ${status}: ${errors.trim()}`, 'see the message above')
+  if (status !== 0) throw new BuildError(`make ended with ${status}: ${errors.trim()}`, 'see the message above')
 }
 
 function modules(source) {

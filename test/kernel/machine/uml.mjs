@@ -6,7 +6,7 @@
 import { spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { RigError } from './error.mjs'
+import { BuildError } from '../../../pi-image/tools/error.mjs'
 import { relay } from './forward.mjs'
 
 const MEMORY_MB = 2048
@@ -46,7 +46,7 @@ export const uml = {
     server?.on('connection', relay(line))
     const ended = new Promise((resolve, reject) => {
       child.once('error', (cause) => {
-        reject(new RigError(`bwrap cannot be started: ${cause.message}`, 'apt-get install bubblewrap'))
+        reject(new BuildError(`bwrap cannot be started: ${cause.message}`, 'apt-get install bubblewrap'))
       })
       child.once('close', resolve)
     }).finally(() => server?.close())
@@ -65,7 +65,7 @@ function killGroup(pid) {
 
 function listen(server, port) {
   return new Promise((resolve, reject) => {
-    server.once('error', ({ message }) => reject(new RigError(`--forward: ${message}`, 'choose another port')))
+    server.once('error', ({ message }) => reject(new BuildError(`--forward: ${message}`, 'choose another port')))
     server.listen(port, '127.0.0.1', resolve)
   })
 }

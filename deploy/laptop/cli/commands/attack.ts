@@ -5,12 +5,12 @@ import type { Command } from 'commander'
 import { DEFAULT_SLOT, type Role, type SlotStatus } from '../../../shared/api.ts'
 import { Refusal } from '../../../shared/errors.ts'
 import { RobotClient } from '../../client.ts'
+import { keyPath, signer } from '../../config.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
 import { makeBundle, type Program } from '../attackbundle.ts'
 import { type Attack, anotherRobot, type Insider, keepOut, letIn, makeAttacker, type Scene } from '../attackers.ts'
 import { changesOf, isTried, type Result, tryAll } from '../attackrun.ts'
 import { ATTACKS } from '../attacks.ts'
-import { keyPath, signer } from '../config.ts'
 import { EXIT } from '../exit.ts'
 import { untilInterrupt } from '../interrupt.ts'
 import { padEnd } from '../layout.ts'
@@ -40,6 +40,12 @@ export function define(command: Command, app: App, run: Runner): void {
 async function attack(app: App, globals: Globals): Promise<number> {
   const robot = await findRobot(app.dir, globals.device)
   const options = await clientOptions(app, robot, globals.key)
+  if (options.psk !== undefined)
+    throw new Refusal(
+      'usage',
+      `${robot.name} has a pre-shared key, which the attacks do not know`,
+      'medulla attack -d sim',
+    )
   const client = await RobotClient.connect(options)
   const folder = await mkdtemp(join(tmpdir(), 'medulla-attack-'))
   try {

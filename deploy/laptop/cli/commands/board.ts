@@ -73,7 +73,8 @@ export async function checkedBoard(app: App, file: string): Promise<Extract<Boar
   const { mistake } = answer
   const { line, column, place, message, fix } = mistake
   app.term.event({ event: 'mistake', file: path, ...mistake })
-  for (const shown of codeFrame(await readFile(path, 'utf8'), mistake)) app.term.note(shown)
+  const width = app.term.isRead ? app.term.size.columns : undefined
+  for (const shown of codeFrame(await readFile(path, 'utf8'), mistake, width)) app.term.note(shown)
   const where = `${file}:${line}:${column}: ${place === '' ? '' : `${place}: `}`
   throw new Refusal('bad-board', `${where}${message}`, fix)
 }
@@ -92,19 +93,23 @@ async function check(app: App, file: string): Promise<number> {
     const rows = board.handles.map(({ name, kind, place, pins, safe, via }) => [
       name,
       kind,
-      place,
       pins.join(', '),
       safe === undefined ? '' : String(safe),
       via,
+      place,
     ])
-    term.table(['handle', 'kind', 'place', 'pin', 'safe', 'via'], rows)
+    // the longest cells come last: only they go below their rows
+    term.table(['handle', 'kind', 'pin', 'safe', 'via', 'place'], rows)
   }
   for (const { about, found, fix } of advice) {
     term.line()
     term.line(`${term.paint('yellow', 'advice')}  ${about} ${found}`)
-    term.line(`        ${fix}`)
+    // a command stays on one line, so that it can be copied
+    const [whole, command] = /, or (?=raspi-config )/.test(fix) ? fix.split(/, or (?=raspi-config )/) : [fix]
+    term.line(`        ${whole}`)
+    if (command !== undefined) term.line(`        or: ${command}`)
   }
   const at = shellWord(file)
-  term.next(board.model === 'sim' ? `medulla sim --board ${at}` : `on the robot: medulla runtime --board ${at}`)
+  term.next(board.model === 'sim' ? `medulla sim --board ${at}` : `on the robot: medulla runtime run --board ${at}`)
   return EXIT.ok
 }

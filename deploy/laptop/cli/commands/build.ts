@@ -1,11 +1,13 @@
 import { writeFile } from 'node:fs/promises'
 import type { Command } from 'commander'
+import { LIMITS } from '../../../shared/bundle/limits.ts'
 import { Refusal } from '../../../shared/errors.ts'
+import { readRobots } from '../../config.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
 import { shellWord } from '../clean.ts'
-import { readRobots } from '../config.ts'
 import { buildBundle, isBundle } from '../program.ts'
 import { findRobot } from '../robot.ts'
+import { readerOf } from '../subject.ts'
 
 interface Options {
   output?: string
@@ -17,8 +19,8 @@ interface Options {
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      'Bundles a program into one file, signs it, and seals it: only the robots that it is sealed to can open it.\n' +
-        'These are all robots that this laptop knows, or those of -d (a,b,c).',
+      'Bundles a program into one file, signs it, and seals it: only the robots that it is sealed to can open it, and\n' +
+        'medulla inspect on this laptop. These are all robots that this laptop knows, or those of -d (a,b,c).',
     )
     .argument('[path]', 'folder or source file', '.')
     .option('-o, --output <file>', 'the bundle file (default: PROGRAM-VERSION.medulla)')
@@ -41,7 +43,7 @@ async function build(app: App, path: string, options: Options, globals: Globals)
     throw new Refusal(
       'unknown-robot',
       'this laptop knows no robot to seal the bundle to',
-      'medulla sim, or for a real one: medulla trust --help',
+      'medulla sim, or for a real robot: medulla pair HOST',
     )
   }
   if (await isBundle(path)) throw new Refusal('usage', `${path} is a bundle already`, `medulla push ${shellWord(path)}`)
@@ -62,6 +64,8 @@ async function build(app: App, path: string, options: Options, globals: Globals)
     slot: options.slot,
     expires: expires?.toISOString(),
     above,
+    // an age file has at most this many recipients
+    readers: robots.length < LIMITS.ageStanzas ? [await readerOf(app.dir)] : [],
   })
   const file = options.output ?? `${built.program}-${built.version}.medulla`
   await writeFile(file, bytes)
@@ -70,6 +74,6 @@ async function build(app: App, path: string, options: Options, globals: Globals)
   app.term.line(`${file}: ${program} ${version}, ${bytes.length} bytes, for ${names.join(', ')}`)
   app.term.line(digest)
   app.term.line(h1)
-  app.term.next(`medulla push ${shellWord(file)}`)
+  app.term.next(`medulla push ${shellWord(file)}`, `medulla inspect ${shellWord(file)}`)
   return 0
 }

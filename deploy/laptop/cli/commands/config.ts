@@ -16,7 +16,8 @@ export function define(command: Command, app: App, run: Runner): void {
         'no log holds it.',
     )
     .helpCommand(false)
-    .action(() => run(() => list(app, globals())))
+    .allowExcessArguments()
+    .action((_: unknown, own: Command) => run(() => list(app, own.args, globals())))
     .addHelpText(
       'after',
       example(
@@ -44,11 +45,17 @@ export function define(command: Command, app: App, run: Runner): void {
       'Removes a value. A running program keeps the value until it ends, and is not started again without it.',
     )
     .argument('<name>', 'as `medulla config` lists it')
+    .allowExcessArguments(false)
     .addHelpText('after', example('medulla config unset TOKEN'))
     .action((name: string) => run(() => unset(app, name, globals())))
 }
 
-async function list(app: App, globals: Globals): Promise<number> {
+async function list(app: App, words: readonly string[], globals: Globals): Promise<number> {
+  if (words.length > 0) {
+    // the message must not repeat a word, which may be a value
+    const message = 'expected set or unset, or nothing for a list of the names; a robot never shows a value'
+    throw new Refusal('usage', message, 'medulla config   lists the names; or: medulla config --help')
+  }
   const { values } = await withRobot(app, globals, (client) => client.config())
   for (const each of values) app.term.event({ event: 'config', ...each })
   if (values.length === 0) app.term.line('no config value is set, and no program needs one: medulla config set NAME')
@@ -68,7 +75,7 @@ async function set(app: App, name: string, words: number, globals: Globals): Pro
         : 'medulla config set --help',
     )
   }
-  checkName(name)
+  checkName(name, 'set')
   const value = await readSecret(app.term, `value of ${name} (not shown): `)
   checkConfigValue(value)
   const info = await withRobot(app, globals, (client, robot) => {
@@ -82,7 +89,7 @@ async function set(app: App, name: string, words: number, globals: Globals): Pro
 }
 
 async function unset(app: App, name: string, globals: Globals): Promise<number> {
-  checkName(name)
+  checkName(name, 'unset')
   const info = await withRobot(app, globals, (client) => client.unsetConfig(name))
   app.term.event({ event: 'config', ...info })
   app.term.line(`${name} is not set any more`)
@@ -90,10 +97,10 @@ async function unset(app: App, name: string, globals: Globals): Promise<number> 
   return 0
 }
 
-function checkName(name: string): void {
+function checkName(name: string, command: 'set' | 'unset'): void {
   if (CONFIG_NAME.test(name)) return
   const message = `expected a name of A-Z, 0-9 and _, like MQTT_URL, got ${JSON.stringify(name)}`
-  throw new Refusal('usage', message, 'medulla config --help')
+  throw new Refusal('usage', message, `medulla config ${command} --help`)
 }
 
 /** For each program that needs the value: when the change takes effect there, and the next command. */

@@ -1,12 +1,18 @@
+import { resolve } from 'node:path'
 import type { Command } from 'commander'
 import type { DoctorReport, Fix, Severity } from '../../../shared/doctor.ts'
+import { Refusal } from '../../../shared/errors.ts'
 import { type App, example, type Runner } from '../app.ts'
 import { EXIT } from '../exit.ts'
+import { carryOut } from '../installing.ts'
 import { askRuntime } from '../runtimebin.ts'
+import { reload } from '../systemd.ts'
 
 interface Options {
   home: string
   board?: string
+  fix?: true | string[]
+  yes?: true
 }
 
 const LABEL = { ok: 'ok', warning: 'warning', problem: 'PROBLEM' } as const
@@ -16,13 +22,24 @@ export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
       'Run it on the robot itself: it checks the kernel, pins, buses, power, the confinement of programs and the board\n' +
-        'file. It changes nothing and sends nothing to a pin or a bus. Each problem comes with what to type or to write.\n' +
+        'file. It sends nothing to a pin or a bus, and changes nothing without --fix. Each problem comes with what to type\n' +
+        'or to write.\n' +
         `Exit code 0 when there is no problem, ${EXIT.refused} otherwise. With sudo it checks what a runtime started by root can do.`,
     )
     .option('--home <dir>', "the runtime's home", '/var/lib/medulla')
     .option('--board <file>', 'board file (default: board.json in the home)')
-    .addHelpText('after', example('sudo medulla doctor', 'medulla doctor --board board.json', 'medulla doctor --json'))
-    .action((options: Options) => run(() => doctor(app, options)))
+    .option('--fix [findings...]', 'mend what medulla install can mend: these findings, by their names, or all')
+    .option('--yes', 'with --fix: write changes of the boot files without asking')
+    .addHelpText(
+      'after',
+      example(
+        'sudo medulla doctor',
+        'medulla doctor --board board.json',
+        'medulla doctor --json',
+        'sudo medulla doctor --fix i2c',
+      ),
+    )
+    .action((options: Options) => run(() => (options.fix === undefined ? doctor(app, options) : fix(app, options))))
 }
 
 async function doctor(app: App, options: Options): Promise<number> {
@@ -41,6 +58,34 @@ async function doctor(app: App, options: Options): Promise<number> {
     problems + warnings === 0 ? 'All is well.' : `${plural(problems, 'problem')}, ${plural(warnings, 'warning')}.`,
   )
   return problems === 0 ? EXIT.ok : EXIT.refused
+}
+
+/** Carries out the steps of an installation that belong to findings; the service is not started or stopped. */
+async function fix(app: App, options: Options): Promise<number> {
+  const named = Array.isArray(options.fix) ? options.fix : null
+  const board = options.board === undefined ? [] : ['--board', resolve(options.board)]
+  app.term.progress('checking this computer')
+  const report = (await askRuntime(['doctor', '--home', options.home, ...board])) as DoctorReport
+  const known = new Set(report.findings.map(({ about }) => about))
+  const unknown = named?.find((name) => !known.has(name))
+  if (unknown !== undefined) {
+    throw new Refusal('usage', `there is no finding ${JSON.stringify(unknown)}`, `one of ${[...known].join(', ')}`)
+  }
+  const wrong = report.findings.filter(({ severity }) => severity !== 'ok').map(({ about }) => about)
+  const only = [...new Set(named ?? wrong)]
+  const { applied, skipped, plan } = await carryOut(app, 'install', ['--only', only.join(','), ...board], {
+    yes: options.yes === true,
+  })
+  if (plan.systemd && applied.length > 0) reload()
+  const solved = new Set(plan.steps.flatMap(({ about }) => about))
+  for (const { about, found, severity, fix: steps } of report.findings) {
+    if (severity === 'ok' || !only.includes(about) || solved.has(about)) continue
+    app.term.note(`${about}: ${found}; this is for you to mend:`)
+    for (const step of steps) app.term.note(`  ${stepText(step)}`)
+  }
+  if (applied.some(({ path }) => path.startsWith('/boot/')))
+    app.term.hint('sudo reboot, so that the changes take effect')
+  return skipped.length === 0 ? EXIT.ok : EXIT.refused
 }
 
 function show({ term }: App, { host, machine, findings }: DoctorReport): void {

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
+import { readRobots, writePsk, writeRobots } from '../../config.ts'
 import { type App, example, type Runner } from '../app.ts'
-import { readRobots, writeRobots } from '../config.ts'
 import { checkKnown } from '../robot.ts'
 
 export function define(command: Command, app: App, run: Runner): void {
@@ -20,9 +20,12 @@ async function forget(app: App, name: string): Promise<number> {
   delete known.robots[name]
   if (known.default === name) delete known.default
   await writeRobots(app.dir, known)
+  await writePsk(app.dir, name, null)
   const left = Object.keys(known.robots)
   app.term.event({ event: 'forgotten', name, address })
   app.term.line(`${name} at ${address} is forgotten; known: ${left.join(', ') || 'none'}`)
+  if (app.term.isRead)
+    app.term.note(`${name} still lets this laptop in, until an owner removes it: medulla operators remove`)
   app.term.next(left.length > 1 && known.default === undefined ? `medulla use ${left[0]}` : 'medulla robots')
   return 0
 }

@@ -2,9 +2,9 @@ import { basename, join, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { Refusal } from '../../../shared/errors.ts'
 import { NAME_PATTERN } from '../../../shared/names.ts'
+import { readRobots } from '../../config.ts'
 import { type App, example, type Runner } from '../app.ts'
 import { shellWord } from '../clean.ts'
-import { readRobots } from '../config.ts'
 import { makeProgram, TEMPLATES } from '../templates.ts'
 
 const LIST = Object.entries(TEMPLATES)

@@ -4,6 +4,7 @@ import { type OperatorInfo, ROLE_RANK, type Role } from '../../../shared/api.ts'
 import type { SignedCertificate } from '../../../shared/cert.ts'
 import { Refusal } from '../../../shared/errors.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
+import { type RotateOptions, rotateOwnKey } from '../ownkey.ts'
 import { withRobot } from '../robot.ts'
 
 interface Adding {
@@ -30,13 +31,15 @@ export function define(command: Command, app: App, run: Runner): void {
         'medulla operators add bob.json --role observer',
         'medulla operators role bob owner',
         'medulla operators remove bob',
+        'medulla operators revoke bob',
+        'medulla operators rotate',
       ),
     )
   command
     .command('add')
     .summary('let a person in')
     .description('Lets a person in: by the card that `medulla trust --export` prints, or by a public key file.')
-    .argument('<file>', 'the card, or an ssh-ed25519 .pub file')
+    .argument('<file>', 'the card, or the .pub file of an ed25519 or ed25519-sk key')
     .option('--role <role>', `${ROLES} (default: operator, or as before)`)
     .option('--name <name>', 'the name on this robot, instead of the one in the file')
     .addHelpText('after', example('medulla operators add bob.json', 'medulla operators add eve.pub --role observer'))
@@ -54,6 +57,26 @@ export function define(command: Command, app: App, run: Runner): void {
     .argument('<who>', 'a name, or a fingerprint')
     .addHelpText('after', example('medulla operators remove bob'))
     .action((who: string) => run(() => remove(app, who, globals())))
+  command
+    .command('revoke')
+    .summary('never let a key in again')
+    .description(
+      'For a key that others may have: removes its operator, and the robot never lets the key in again, whoever adds it. The ' +
+        'person makes another key. Bundles that the key has signed are refused from now on; a program that runs goes on.',
+    )
+    .argument('<who>', 'a name, or a fingerprint, also one that the robot does not know')
+    .addHelpText('after', example('medulla operators revoke bob', 'medulla operators revoke SHA256:…'))
+    .action((who: string) => run(() => revoke(app, who, globals())))
+  command
+    .command('rotate')
+    .summary('replace your own key')
+    .description(
+      'Makes another key and replaces yours by it, on all robots that this laptop knows, or on that of -d. Your present key signs ' +
+        'the change, and is revoked. Name and role stay.',
+    )
+    .option('--to <file>', 'the new key; also the .pub file of a key that an agent holds (default: makes one)')
+    .addHelpText('after', example('medulla operators rotate', 'medulla operators rotate -d arm --to ~/.ssh/id_ed25519'))
+    .action((options: RotateOptions) => run(() => rotateOwnKey(app, options, globals())))
 }
 
 async function list(app: App, globals: Globals): Promise<number> {
@@ -70,6 +93,10 @@ async function add(app: App, file: string, options: Adding, globals: Globals): P
   const role = options.role === undefined ? null : readRole(options.role)
   const text = (await readText(file)).trim()
   const card = text.startsWith('{') ? readCard(file, text) : null
+  if (card === null && !/^(?:sk-)?ssh-/.test(text)) {
+    const hint = 'on the laptop of that person: medulla trust --export > card.json'
+    throw new Refusal('usage', `${file} holds neither a card nor a public key`, hint)
+  }
   const key = card === null ? text : null
   const added = await withRobot(app, globals, (client) =>
     client.changeOperators({ order: 'add-operator', card, key, name: options.name ?? null, role }),
@@ -94,6 +121,17 @@ async function remove(app: App, who: string, globals: Globals): Promise<number> 
     return client.changeOperators({ order: 'remove-operator', operator: fingerprint })
   })
   return printChange(app, removed, `${removed.name} is kept out now`)
+}
+
+async function revoke(app: App, who: string, globals: Globals): Promise<number> {
+  const revoked = await withRobot(app, globals, async (client) => {
+    const isKey = /^SHA256:[A-Za-z0-9+/]{43}$/.test(who)
+    return client.revokeKey(isKey ? who : find(await client.operators(), who).fingerprint)
+  })
+  app.term.event({ event: 'revoked', ...revoked })
+  app.term.line(`${revoked.name ?? 'a key that the robot did not know'} is revoked: ${revoked.fingerprint}`)
+  app.term.next('medulla keys rotate', 'medulla operators')
+  return 0
 }
 
 function printChange(app: App, who: OperatorInfo, line: string): number {

@@ -2,13 +2,16 @@ import type { Command } from 'commander'
 import { DEFAULT_SLOT } from '../../../shared/api.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
 import { type PushOptions, pushPath } from '../pushing.ts'
+import { pushMany } from '../pushmany.ts'
 import { showResult } from '../swap.ts'
 
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
       'Builds the program (unless it is a bundle), sends it, and follows the swap to its end. Exit code 0 means that the ' +
-        'new program has taken over and passed its trial. If anything fails before that, the previous program keeps running.',
+        'new program has taken over and passed its trial. If anything fails before that, the previous program keeps running. ' +
+        'With several -d, one bundle is built for all of these robots, and they get it one after the other; the first that ' +
+        'does not run it ends the push.',
     )
     .argument('[path]', 'folder, source file or bundle', '.')
     .option('--slot <slot>', 'which slot (default: main)')
@@ -16,14 +19,28 @@ export function define(command: Command, app: App, run: Runner): void {
     .option('--retry', 'push a release again that was rolled back before')
     .option('--types <how>', 'check types beside the build, where TypeScript is installed: warn, off, error', 'warn')
     .option('--state-of <program>', 'take over the state of this program, which has another name')
+    .option(
+      '--builds <file>',
+      'bring the statement of a builder, which `medulla rebuild --sign` wrote; may be given more than once',
+      (file: string, before: string[] = []) => [...before, file],
+    )
     .option('--detach', 'return when the robot has accepted the program, without waiting for the swap')
     .addHelpText(
       'after',
-      example('medulla push', 'medulla push blinky -d sim', 'medulla push blink.medulla --slot arm'),
+      example(
+        'medulla push',
+        'medulla push blinky -d sim',
+        'medulla push blink.medulla --slot arm',
+        'medulla push -d arm -d rover',
+      ),
     )
     .action((path: string, _: unknown, own: Command) => {
       const options = own.opts<PushOptions>()
-      return run(() => push(app, path, options, own.optsWithGlobals<Globals>()))
+      const globals = own.optsWithGlobals<Globals>()
+      const names = globals.device?.split(',') ?? []
+      return run(() =>
+        names.length > 1 ? pushMany(app, path, names, options, globals) : push(app, path, options, globals),
+      )
     })
 }
 

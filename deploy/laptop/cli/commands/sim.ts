@@ -7,8 +7,8 @@ import { DEFAULT_PORT } from '../../../shared/api.ts'
 import { type SignedCertificate, verifyCertificate } from '../../../shared/cert.ts'
 import { Refusal } from '../../../shared/errors.ts'
 import { NAME_PATTERN } from '../../../shared/names.ts'
+import { keyPath, operator, readJsonFile, readRobots, writeJson } from '../../config.ts'
 import { type App, example, type Runner } from '../app.ts'
-import { keyPath, operator, readJsonFile, readRobots, writeJson } from '../config.ts'
 import { EXIT } from '../exit.ts'
 import { whenUnread } from '../interrupt.ts'
 import { ROBOTS } from '../paths.ts'
@@ -104,7 +104,7 @@ async function sim(app: App, options: Options, key: string | undefined): Promise
   const card = (await askRuntime(['card', '--home', home, '--name', name])) as SignedCertificate
   verifyCertificate(card)
   const pin = pinOptions(name, options)
-  checkPin(app.dir, name, card, pin)
+  checkPin(app.dir, name, { card }, pin)
   await askRuntime(['trust', '--home', home, '--card', cardFile, '--role', 'owner'])
   const keep = options.keep === true
   const board = await boardOf(app, home, options.board)

@@ -7,6 +7,7 @@ import { type App, example, type Globals, type Runner } from '../app.ts'
 import { EXIT } from '../exit.ts'
 import { checkSlot } from '../pushing.ts'
 import { withRobot } from '../robot.ts'
+import { alarmText } from '../statusview.ts'
 import { followSwap, showResult } from '../swap.ts'
 
 /** States of a slot before its program runs (HANDOVER 2.1). */
@@ -37,6 +38,8 @@ async function start(app: App, slot: string, globals: Globals): Promise<number> 
     return EXIT.undone
   }
   const exit = showResult(app, { ...result, message: `${after.program} ${after.version} runs` })
+  // Another release than the one that was stopped may run now (HANDOVER 9.13).
+  if (after.alarm !== undefined) app.term.note(alarmText(after.alarm))
   app.term.next('medulla logs -f')
   return exit
 }

@@ -6,7 +6,16 @@ import { untilInterrupt } from '../interrupt.ts'
 import { printable } from '../loglines.ts'
 import { withRobot } from '../robot.ts'
 import { fullScreen, type Size } from '../screen.ts'
-import { latenessText, type StatusScene, standing, statusScreen, uptime, valueText } from '../statusview.ts'
+import {
+  alarmTexts,
+  latenessText,
+  pairingText,
+  type StatusScene,
+  standing,
+  statusScreen,
+  uptime,
+  valueText,
+} from '../statusview.ts'
 import { formatMs, type Paint } from '../term.ts'
 
 /** A report comes every half second: a little less than 1 s prints each second one. */
@@ -78,10 +87,20 @@ function show({ term }: App, report: StatusReport): void {
   term.line(`medulla ${report.version}, board ${report.board} (${kind}), up ${uptime(report.uptimeMs)}`)
   term.line(standing(report))
   if (report.endpoint !== undefined) term.line(`endpoint: ${endpointText(report.endpoint)}`)
+  if (report.runtime?.minimal !== undefined) {
+    const why = printable(report.runtime.minimal)
+    term.line(term.paint('red', `MINIMAL MODE: no program is started, because ${why}`))
+    term.line(term.aimed('push a runtime that works: medulla runtime push'))
+  }
   if (report.estop !== null) {
     term.line(term.paint('red', `EMERGENCY STOP since ${report.estop.since}, by ${report.estop.reason}`))
     term.line(term.aimed('release it with: medulla estop --release, then medulla start'))
   }
+  if (report.pairing !== undefined) term.line(term.paint('yellow', pairingText(report.pairing)))
+  const alarms = alarmTexts(report)
+  for (const alarm of alarms) term.line(term.paint('red', alarm))
+  if (alarms.length > 0)
+    term.line(term.aimed('find out who can write to the disk of the robot, then push again: medulla push'))
   if (report.slots.length === 0) term.line('nothing runs')
   for (const slot of report.slots) showSlot(term, slot)
 }
@@ -101,6 +120,7 @@ function showSlot(term: App['term'], slot: SlotStatus): void {
     slot.uptimeMs !== undefined && `up ${uptime(slot.uptimeMs)}`,
     slot.rateHz !== undefined && `${slot.rateHz.toFixed(1)} Hz`,
     slot.restarts > 0 && `${slot.restarts} restarts`,
+    slot.checkMs !== undefined && `its files checked in ${formatMs(slot.checkMs)}`,
     slot.lastGapMs !== undefined && slot.lastGapMs !== null && `last gap ${formatMs(slot.lastGapMs)}`,
     slot.log.dropped > 0 && `${slot.log.dropped} log lines dropped`,
   ].filter((fact) => fact !== false)

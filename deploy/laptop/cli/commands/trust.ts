@@ -4,10 +4,11 @@ import { ROLE_RANK } from '../../../shared/api.ts'
 import { type SignedCertificate, verifyCertificate } from '../../../shared/cert.ts'
 import { Refusal } from '../../../shared/errors.ts'
 import { NAME_PATTERN } from '../../../shared/names.ts'
+import { keyPath, operator } from '../../config.ts'
 import { type App, example, type Runner } from '../app.ts'
 import { shellWord } from '../clean.ts'
-import { keyPath, operator } from '../config.ts'
 import { pinRobot } from '../pins.ts'
+import { showRecovery } from '../recoverytext.ts'
 import { formatAddress, parseAddress } from '../robot.ts'
 import { askRuntime } from '../runtimebin.ts'
 
@@ -31,7 +32,10 @@ export function define(command: Command, app: App, run: Runner): void {
     .argument('[name-or-file]', "laptop: the robot's name; robot: the operator's card or .pub file")
     .argument('[address]', 'laptop: HOST or HOST:PORT')
     .option('--card <file>', "laptop: the robot's card")
-    .option('--id <fingerprint>', 'laptop: refuse the card unless it belongs to this robot (SHA256:…)')
+    .option(
+      '--id <fingerprint>',
+      'laptop: refuse the card unless it belongs to this robot (SHA256:…); without --card, ask the robot for its card',
+    )
     .option('--export', "laptop: print this laptop's own card, for the robot")
     .option('--replace', 'laptop: forget the robot that had this name or address (default: refuse other keys)')
     .option('--home <dir>', "robot: the runtime's home")
@@ -46,6 +50,7 @@ export function define(command: Command, app: App, run: Runner): void {
         'medulla trust --export > me.json                            # laptop',
         'medulla trust --home /var/lib/medulla me.json --role owner  # robot',
         'medulla trust arm 192.168.1.20 --card robot.json            # laptop',
+        'medulla trust arm 192.168.1.20 --id SHA256:…                # laptop',
       ),
     )
     .action((first: string | undefined, second: string | undefined, _: unknown, own: Command) => {
@@ -72,12 +77,14 @@ async function onRobot(app: App, home: string, file: string | undefined, options
   if (options.role !== undefined && !Object.hasOwn(ROLE_RANK, options.role)) {
     throw new Refusal('usage', `expected a role of ${Object.keys(ROLE_RANK).join(', ')}, got ${options.role}`)
   }
-  const args = ['trust', '--home', home, '--card', file]
+  const args = ['trust', '--home', home, '--card', file, '--recovery']
   if (options.role !== undefined) args.push('--role', options.role)
   if (options.name !== undefined) args.push('--name', options.name)
-  const added = (await askRuntime(args)) as { name?: string; role?: string; fingerprint?: string }
+  const answer = (await askRuntime(args)) as Partial<Record<'name' | 'role' | 'fingerprint' | 'recovery', string>>
+  const { recovery, ...added } = answer
   app.term.event({ event: 'trusted', ...added })
   app.term.line(`${added.name ?? file} is now ${added.role ?? 'trusted'} on this robot`)
+  if (recovery !== undefined) showRecovery(app, recovery)
   app.term.hint(`bring the robot's card to the laptop: ${home}/robot.json`)
   return 0
 }
@@ -88,17 +95,18 @@ async function onLaptop(
   address: string | undefined,
   options: Options,
 ): Promise<number> {
-  if (name === undefined || address === undefined || options.card === undefined) {
-    throw new Refusal('usage', 'expected NAME ADDRESS --card FILE', 'medulla trust --help shows both sides')
+  if (name === undefined || address === undefined || (options.card ?? options.id) === undefined) {
+    const message = 'expected NAME ADDRESS --card FILE, or NAME ADDRESS --id SHA256:…'
+    throw new Refusal('usage', message, 'medulla trust --help shows both sides')
   }
   if (!NAME_PATTERN.test(name)) throw new Refusal('usage', `expected a name like arm-1, got ${JSON.stringify(name)}`)
   const { host, port } = parseAddress(address)
-  const card = await readCard(options.card)
+  const card = options.card === undefined ? await shownCard(host, port) : await readCard(options.card)
   const robot = verifyCertificate(card)
   if (robot.subject !== 'robot') {
     throw new Refusal(
       'unknown-robot',
-      `${options.card} is an operator's card, expected a robot's`,
+      `${options.card ?? address} is an operator's card, expected a robot's`,
       'on the robot it is robot.json in its home',
     )
   }
@@ -106,13 +114,23 @@ async function onLaptop(
     throw new Refusal('robot-mismatch', `the card belongs to ${robot.id}, expected ${options.id}`)
   }
   const at = formatAddress(host, port)
-  const again = `medulla trust ${name} ${at} --card ${shellWord(options.card)} --replace`
+  const how = options.card === undefined ? `--id ${options.id}` : `--card ${shellWord(options.card)}`
+  const again = `medulla trust ${name} ${at} ${how} --replace`
   const forgotten = await pinRobot(app.dir, name, { address: at, card }, { replace: options.replace, again })
   app.term.event({ event: 'trusted', name, address: at, id: robot.id, forgotten })
   app.term.line(`${name} is ${robot.id} at ${at}`)
   if (forgotten.length > 0) app.term.note(`forgotten, because it had this address: ${forgotten.join(', ')}`)
   app.term.hint(`medulla status -d ${name}`)
   return 0
+}
+
+/** The card that the robot shows to everybody; the caller compares its id with the one that a person has typed. */
+async function shownCard(host: string, port: number): Promise<SignedCertificate> {
+  const { askCard } = await import('../../greeting.ts')
+  const card = await askCard(host, port)
+  if (card !== null) return card
+  const message = 'the robot is older than this command, and shows no card'
+  throw new Refusal('not-found', message, 'bring robot.json from its home, and name it with --card')
 }
 
 async function readCard(path: string): Promise<SignedCertificate> {

@@ -1,6 +1,6 @@
 import type { Command } from 'commander'
+import { readRobots, writeRobots } from '../../config.ts'
 import { type App, example, type Runner } from '../app.ts'
-import { readRobots, writeRobots } from '../config.ts'
 import { checkKnown } from '../robot.ts'
 
 export function define(command: Command, app: App, run: Runner): void {

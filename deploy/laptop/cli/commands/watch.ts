@@ -6,6 +6,7 @@ import { Refusal } from '../../../shared/errors.ts'
 import type { RobotClient } from '../../client.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
 import { shellWord } from '../clean.ts'
+import { Delegation } from '../delegation.ts'
 import { EXIT } from '../exit.ts'
 import { untilInterrupt } from '../interrupt.ts'
 import { isLost, Link } from '../link.ts'
@@ -61,9 +62,11 @@ async function watch(app: App, path: string, options: Options, globals: Globals)
       }
     }
   }
-  const workshop = await openWorkshop(app, path, [robot], { key: globals.key, range })
+  const delegation = await Delegation.open(app, link, slot, globals)
+  const signing = delegation === null ? {} : { signer: () => delegation.signer() }
+  const workshop = await openWorkshop(app, path, [robot], { key: globals.key, range, ...signing })
   const saves = await Saves.open(folder)
-  const watching = new Watching({ app, link, slot, folder, types, workshop, saves }, abort.signal)
+  const watching = new Watching({ app, link, slot, folder, types, workshop, saves, delegation }, abort.signal)
   try {
     const end = options.stop ? 'stops the program' : 'leaves the program running'
     app.term.event({ event: 'watching', path, robot: robot.name, slot })

@@ -5,7 +5,7 @@
  * Modelled: the four registers and their reset values, the multiplexer, full-scale ranges, single-shot and continuous
  * conversion. Not modelled: the time of a conversion (none), the comparator, the general call.
  */
-import { type ChipModel, type ChipState, isWithin, NO_BYTES, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, isWithin, NO_BYTES, type TransferResult } from './chip.ts'
 
 const CONVERSION = 0
 const CONFIG = 1
@@ -27,7 +27,7 @@ const INPUT = [-0.3, 5.8] as const
 
 type Volts = readonly [number, number, number, number]
 
-export interface Ads1115 {
+export interface Ads1115State {
   /** In this order: conversion, config, low threshold, high threshold. */
   readonly registers: readonly number[]
   readonly pointer: number
@@ -36,7 +36,7 @@ export interface Ads1115 {
   readonly conversions: number
 }
 
-const initial: Ads1115 = {
+const initial: Ads1115State = {
   registers: [0, 0x8583, 0x8000, 0x7fff],
   pointer: 0,
   volts: [0, 0, 0, 0],
@@ -52,7 +52,7 @@ function code(config: number, volts: Volts): number {
   return Math.max(-0x8000, Math.min(0x7fff, steps)) & 0xffff
 }
 
-function converted(chip: Ads1115): Ads1115 {
+function converted(chip: Ads1115State): Ads1115State {
   const [, config = 0, ...thresholds] = chip.registers
   return {
     ...chip,
@@ -61,10 +61,10 @@ function converted(chip: Ads1115): Ads1115 {
   }
 }
 
-const runs = (chip: Ads1115): boolean => ((chip.registers[CONFIG] as number) & SINGLE_SHOT) === 0
+const runs = (chip: Ads1115State): boolean => ((chip.registers[CONFIG] as number) & SINGLE_SHOT) === 0
 
 /** A write is a pointer, or a pointer and the two bytes of a register. */
-function write(chip: Ads1115, bytes: Uint8Array): Step<Ads1115> {
+function write(chip: Ads1115State, bytes: Uint8Array): TransferResult<Ads1115State> {
   const [first, high, low] = bytes
   if (first === undefined) return { next: chip, bytes: NO_BYTES }
   const pointer = first & 3
@@ -79,7 +79,7 @@ function write(chip: Ads1115, bytes: Uint8Array): Step<Ads1115> {
 }
 
 /** A register has two bytes; after them nobody drives the bus, which reads as ones. */
-function read(chip: Ads1115, length: number): Step<Ads1115> {
+function read(chip: Ads1115State, length: number): TransferResult<Ads1115State> {
   const next = runs(chip) ? converted(chip) : chip
   const value = next.registers[next.pointer] as number
   const bytes = new Uint8Array(length).fill(0xff)
@@ -87,12 +87,12 @@ function read(chip: Ads1115, length: number): Step<Ads1115> {
   return { next, bytes }
 }
 
-function snapshot({ volts, conversions }: Ads1115): ChipState {
+function snapshot({ volts, conversions }: Ads1115State): ChipState {
   return { volts, conversions }
 }
 
 /** `volts`: a list for all four inputs; `ain0` to `ain3`: V of one input. */
-function poke(chip: Ads1115, what: string, value: unknown): Ads1115 | null {
+function poke(chip: Ads1115State, what: string, value: unknown): Ads1115State | null {
   if (what === 'volts' && isVolts(value)) return { ...chip, volts: value }
   const input = ['ain0', 'ain1', 'ain2', 'ain3'].indexOf(what)
   if (input >= 0 && isWithin(value, ...INPUT)) {
@@ -105,4 +105,4 @@ function isVolts(value: unknown): value is Volts {
   return Array.isArray(value) && value.length === 4 && value.every((each) => isWithin(each, ...INPUT))
 }
 
-export const ads1115: ChipModel<Ads1115> = { initial, write, read, snapshot, poke }
+export const ads1115: ChipModel<Ads1115State> = { initial, write, read, snapshot, poke }

@@ -7,7 +7,7 @@
  * Modelled: the trimming parameters, oversampling and its resolution, sleep, forced and normal mode, reset. Not modelled:
  * the time of a measurement and the filter (data is always the newest), noise, SPI.
  */
-import { type ChipModel, type ChipState, isWithin, NO_BYTES, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, isWithin, NO_BYTES, type TransferResult } from './chip.ts'
 import { type Registers, readFrom } from './registers.ts'
 
 const CHIP_ID = 0x60
@@ -140,7 +140,7 @@ function measured(chip: Bme280): Bme280 {
 }
 
 /** 6.2.1: a write is pairs of a register and its value. */
-function write(chip: Bme280, bytes: Uint8Array): Step<Bme280> {
+function write(chip: Bme280, bytes: Uint8Array): TransferResult<Bme280> {
   let next = chip
   for (let at = 0; at + 1 < bytes.length; at += 2) next = control(next, bytes[at] as number, bytes[at + 1] as number)
   return { next: { ...next, pointer: bytes.at(bytes.length % 2 === 0 ? -2 : -1) ?? chip.pointer }, bytes: NO_BYTES }

@@ -5,20 +5,22 @@ export type ChipState = Record<string, number | boolean | string | null | readon
 
 type ChipFault = 'no-ack' | 'bus'
 
-export type Step<S> = { readonly next: S; readonly bytes: Uint8Array } | { readonly next: S; readonly fault: ChipFault }
+export type TransferResult<S> =
+  | { readonly next: S; readonly bytes: Uint8Array }
+  | { readonly next: S; readonly fault: ChipFault }
 
 export interface ChipModel<S> {
   readonly initial: S
   /** One write transfer, as bytes after the address. */
-  write(chip: S, bytes: Uint8Array): Step<S>
+  write(chip: S, bytes: Uint8Array): TransferResult<S>
   /** One read transfer of `length` bytes. */
-  read(chip: S, length: number): Step<S>
+  read(chip: S, length: number): TransferResult<S>
   snapshot(chip: S): ChipState
   /** Changes what the chip senses. Null when `what` is unknown or `value` does not fit. */
   poke(chip: S, what: string, value: unknown): S | null
 }
 
-export interface SpiStep<S> {
+export interface SpiTransferResult<S> {
   readonly next: S
   /** As many bytes as were sent. */
   readonly bytes: Uint8Array
@@ -28,7 +30,7 @@ export interface SpiStep<S> {
 export interface SpiChipModel<S> {
   readonly initial: S
   /** One message, with the chip selected throughout. */
-  transfer(chip: S, bytes: Uint8Array): SpiStep<S>
+  transfer(chip: S, bytes: Uint8Array): SpiTransferResult<S>
   snapshot(chip: S): ChipState
   /** As in {@link ChipModel}. */
   poke(chip: S, what: string, value: unknown): S | null

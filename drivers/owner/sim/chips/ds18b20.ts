@@ -8,7 +8,7 @@
 import { crc8 } from '../../ds18b20.ts'
 import { type ChipState, isWithin } from './chip.ts'
 
-export interface Ds18b20 {
+export interface Ds18b20State {
   /** degrees C */
   readonly temperature: number
   /** Reads still to come that get no answer. */
@@ -20,10 +20,10 @@ export interface Ds18b20 {
   readonly fresh: boolean
 }
 
-const initial: Ds18b20 = { temperature: 20, nacks: 0, bad: 0, stuck: false, fresh: false }
+const initial: Ds18b20State = { temperature: 20, nacks: 0, bad: 0, stuck: false, fresh: false }
 
 /** Converts and reads the nine bytes of the scratchpad; null: no answer. */
-function read(chip: Ds18b20): { next: Ds18b20; scratchpad: Uint8Array | null } {
+function read(chip: Ds18b20State): { next: Ds18b20State; scratchpad: Uint8Array | null } {
   if (chip.stuck) return { next: chip, scratchpad: new Uint8Array(9) }
   if (chip.nacks > 0) return { next: { ...chip, nacks: chip.nacks - 1 }, scratchpad: null }
   const raw = chip.fresh ? 0x0550 : Math.round(chip.temperature * 16)
@@ -37,10 +37,10 @@ function read(chip: Ds18b20): { next: Ds18b20; scratchpad: Uint8Array | null } {
   return { next: { ...next, bad: chip.bad - 1 }, scratchpad: bytes }
 }
 
-const snapshot = (chip: Ds18b20): ChipState => ({ ...chip })
+const snapshot = (chip: Ds18b20State): ChipState => ({ ...chip })
 
 /** `temperature`: degrees C, -55 to 125; `power-on`: true. Null when `what` is unknown or `value` does not fit. */
-function poke(chip: Ds18b20, what: string, value: unknown): Ds18b20 | null {
+function poke(chip: Ds18b20State, what: string, value: unknown): Ds18b20State | null {
   if (what === 'temperature') return isWithin(value, -55, 125) ? { ...chip, temperature: value } : null
   if (what === 'power-on') return value === true ? { ...chip, fresh: true } : null
   if (what === 'stuck-bus') return typeof value === 'boolean' ? { ...chip, stuck: value } : null

@@ -5,7 +5,7 @@
  * Time is not modelled: a write cycle, 10 ms at most on the chip, lasts here for two transfers, which are not
  * acknowledged ("Acknowledge Polling"). Not modelled: write protection.
  */
-import { type ChipModel, type ChipState, isWithin, NO_BYTES, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, isWithin, NO_BYTES, type TransferResult } from './chip.ts'
 
 const BYTES = 4096
 const PAGE = 32
@@ -23,7 +23,7 @@ interface Eeprom24c32 {
 const initial: Eeprom24c32 = { memory: new Uint8Array(BYTES).fill(0xff), pointer: 0, busy: 0, cycles: 0 }
 
 /** "Page Write": two bytes of address, high byte first; data past the end of the page wraps to its beginning. */
-function write(chip: Eeprom24c32, bytes: Uint8Array): Step<Eeprom24c32> {
+function write(chip: Eeprom24c32, bytes: Uint8Array): TransferResult<Eeprom24c32> {
   if (chip.busy > 0) return { next: { ...chip, busy: chip.busy - 1 }, fault: 'no-ack' }
   const [high, low, ...data] = bytes
   if (high === undefined || low === undefined) return { next: chip, bytes: NO_BYTES }
@@ -38,7 +38,7 @@ function write(chip: Eeprom24c32, bytes: Uint8Array): Step<Eeprom24c32> {
 }
 
 /** "Sequential Read": the first address follows the last. */
-function read(chip: Eeprom24c32, length: number): Step<Eeprom24c32> {
+function read(chip: Eeprom24c32, length: number): TransferResult<Eeprom24c32> {
   if (chip.busy > 0) return { next: { ...chip, busy: chip.busy - 1 }, fault: 'no-ack' }
   const { memory, pointer } = chip
   const bytes = new Uint8Array(length)

@@ -6,7 +6,7 @@
  * 0xff, as when the chip releases the bus in the middle; true is 1. `stuck-bus`: while true, the chip holds the data
  * line low, which blocks the whole bus.
  */
-import type { ChipModel, Step } from './chip.ts'
+import type { ChipModel, TransferResult } from './chip.ts'
 
 export interface Faulty<S> {
   readonly chip: S
@@ -19,7 +19,7 @@ export interface Faulty<S> {
 
 /** The model with fault injection. */
 export function withFaults<S>(model: ChipModel<S>): ChipModel<Faulty<S>> {
-  const step = (faulty: Faulty<S>, call: (chip: S) => Step<S>): Step<Faulty<S>> => {
+  const step = (faulty: Faulty<S>, call: (chip: S) => TransferResult<S>): TransferResult<Faulty<S>> => {
     if (faulty.stuck) return { next: faulty, fault: 'bus' }
     if (faulty.nacks > 0) return { next: { ...faulty, nacks: faulty.nacks - 1 }, fault: 'no-ack' }
     const done = call(faulty.chip)

@@ -7,7 +7,7 @@
  * zeros. Table 5-2 has the inputs, equation 4-2 the code. Not modelled: the time of the sample capacitor, errors of
  * conversion, the speed. While the output is in high impedance, the line reads as ones.
  */
-import { type ChipState, isWithin, type SpiChipModel, type SpiStep } from './chip.ts'
+import { type ChipState, isWithin, type SpiChipModel, type SpiTransferResult } from './chip.ts'
 
 const CHANNELS = 8
 const STEPS = 1024
@@ -19,7 +19,7 @@ const INPUT = [-0.6, 6.1] as const
 /** V; "Electrical Characteristics", reference input */
 const REFERENCE = [0.25, 5.5] as const
 
-export interface Mcp3008 {
+export interface Mcp3008State {
   /** V of the eight inputs against ground. */
   readonly volts: readonly number[]
   /** V at VREF. */
@@ -27,10 +27,10 @@ export interface Mcp3008 {
   readonly conversions: number
 }
 
-const initial: Mcp3008 = { volts: Array(CHANNELS).fill(0), reference: 3.3, conversions: 0 }
+const initial: Mcp3008State = { volts: Array(CHANNELS).fill(0), reference: 3.3, conversions: 0 }
 
 /** The conversion result. `control` is the four bits after the start bit (table 5-2). */
-function code({ volts, reference }: Mcp3008, control: number): number {
+function code({ volts, reference }: Mcp3008State, control: number): number {
   const channel = control & 7
   const single = (control & 8) !== 0
   // in a pair, the selected input is the positive one
@@ -38,7 +38,7 @@ function code({ volts, reference }: Mcp3008, control: number): number {
   return Math.max(0, Math.min(STEPS - 1, Math.floor((STEPS * across) / reference + 1e-9)))
 }
 
-function transfer(chip: Mcp3008, bytes: Uint8Array): SpiStep<Mcp3008> {
+function transfer(chip: Mcp3008State, bytes: Uint8Array): SpiTransferResult<Mcp3008State> {
   const out = new Uint8Array(bytes.length).fill(0xff)
   const bit = (clock: number): number => ((bytes[clock >> 3] as number) >> (7 - (clock & 7))) & 1
   const clocks = bytes.length * 8
@@ -57,10 +57,10 @@ function transfer(chip: Mcp3008, bytes: Uint8Array): SpiStep<Mcp3008> {
   return { next: { ...chip, conversions: chip.conversions + 1 }, bytes: out }
 }
 
-const snapshot = ({ volts, reference, conversions }: Mcp3008): ChipState => ({ volts, reference, conversions })
+const snapshot = ({ volts, reference, conversions }: Mcp3008State): ChipState => ({ volts, reference, conversions })
 
 /** `volts`: a list for all eight inputs; `ch0` to `ch7`: V of one input; `reference`: V at VREF. */
-function poke(chip: Mcp3008, what: string, value: unknown): Mcp3008 | null {
+function poke(chip: Mcp3008State, what: string, value: unknown): Mcp3008State | null {
   if (what === 'reference') return isWithin(value, ...REFERENCE) ? { ...chip, reference: value } : null
   if (what === 'volts') {
     const fits = Array.isArray(value) && value.length === CHANNELS && value.every((each) => isWithin(each, ...INPUT))
@@ -71,4 +71,4 @@ function poke(chip: Mcp3008, what: string, value: unknown): Mcp3008 | null {
   return { ...chip, volts: chip.volts.with(Number(channel), value) }
 }
 
-export const mcp3008: SpiChipModel<Mcp3008> = { initial, transfer, snapshot, poke }
+export const mcp3008: SpiChipModel<Mcp3008State> = { initial, transfer, snapshot, poke }

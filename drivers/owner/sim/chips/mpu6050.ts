@@ -5,7 +5,7 @@
  * Modelled: registers and their reset values, sleep, device reset, full-scale ranges, burst reads with auto-increment,
  * the temperature. Not modelled: FIFO, interrupts, self-test, the sample clock (data is always the newest).
  */
-import { type ChipModel, type ChipState, isWithin, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, isWithin, type TransferResult } from './chip.ts'
 import { type Registers, readFrom, writeFrom, written } from './registers.ts'
 
 const MPU6050_ADDRESS = 0x68
@@ -31,7 +31,7 @@ const GYRO_LSB = [131, 65.5, 32.8, 16.4] as const
 
 type Vector = readonly [number, number, number]
 
-export interface Mpu6050 extends Registers {
+export interface Mpu6050State extends Registers {
   /** g */
   readonly accel: Vector
   /** degrees/s */
@@ -50,7 +50,7 @@ function resetRegisters(): Uint8Array {
   return registers
 }
 
-const initial: Mpu6050 = {
+const initial: Mpu6050State = {
   registers: resetRegisters(),
   pointer: 0,
   accel: [0, 0, 1],
@@ -65,7 +65,7 @@ function put(view: DataView, at: number, value: number): void {
 }
 
 /** Updates the data registers while the chip is awake; in sleep they keep their values (4.28). */
-function measured(chip: Mpu6050): Mpu6050 {
+function measured(chip: Mpu6050State): Mpu6050State {
   const power = chip.registers[PWR_MGMT_1] as number
   if (power & SLEEP) return chip
   const registers = chip.registers.slice()
@@ -85,7 +85,7 @@ function isReadOnly(register: number): boolean {
   return (register >= ACCEL_XOUT_H && register <= GYRO_ZOUT_L) || register === WHO_AM_I
 }
 
-function write(chip: Mpu6050, bytes: Uint8Array): Step<Mpu6050> {
+function write(chip: Mpu6050State, bytes: Uint8Array): TransferResult<Mpu6050State> {
   let { initWrites } = chip
   const next = writeFrom(chip, bytes, (registers, at, value) => {
     if (at === PWR_MGMT_1) {
@@ -98,14 +98,14 @@ function write(chip: Mpu6050, bytes: Uint8Array): Step<Mpu6050> {
   return written(next.registers === chip.registers ? next : measured({ ...next, initWrites }))
 }
 
-function snapshot(chip: Mpu6050): ChipState {
+function snapshot(chip: Mpu6050State): ChipState {
   const asleep = ((chip.registers[PWR_MGMT_1] as number) & SLEEP) !== 0
   const { accel, gyro, temp, initWrites } = chip
   return { asleep, accel, gyro, temp, initWrites }
 }
 
 /** `accel` in g and `gyro` in degrees/s, each [x, y, z]; `temp` in degrees C. */
-function poke(chip: Mpu6050, what: string, value: unknown): Mpu6050 | null {
+function poke(chip: Mpu6050State, what: string, value: unknown): Mpu6050State | null {
   if ((what === 'accel' || what === 'gyro') && isVector(value)) return measured({ ...chip, [what]: value })
   if (what === 'temp' && isWithin(value, -273.15, 1000)) return measured({ ...chip, temp: value })
   return null
@@ -115,7 +115,7 @@ function isVector(value: unknown): value is Vector {
   return Array.isArray(value) && value.length === 3 && value.every((each) => Number.isFinite(each))
 }
 
-export const mpu6050: ChipModel<Mpu6050> = {
+export const mpu6050: ChipModel<Mpu6050State> = {
   initial,
   write,
   read: (chip, length) => readFrom(chip, length),

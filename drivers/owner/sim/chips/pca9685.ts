@@ -5,7 +5,7 @@
  * Modelled: registers and their reset values, sleep and restart, the prescaler's lock, all-channel writes,
  * auto-increment, an inexact oscillator. Not modelled: sub-addresses, the external clock, the outputs' drivers.
  */
-import { type ChipModel, type ChipState, isWithin, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, isWithin, type TransferResult } from './chip.ts'
 import { type Registers, readFrom, writeFrom, written } from './registers.ts'
 
 const MODE1 = 0x00
@@ -29,7 +29,7 @@ const OSCILLATOR_HZ = 25_000_000
 const STEPS = 4096
 const LEAST_PRESCALE = 3
 
-export interface Pca9685 extends Registers {
+export interface Pca9685State extends Registers {
   /** Number of writes to MODE1, MODE2 and PRE_SCALE: a test sees here whether the chip was initialised again. */
   readonly initWrites: number
   /** 25 MHz nominal; real chips differ. */
@@ -47,9 +47,9 @@ function resetRegisters(): Uint8Array {
   return registers
 }
 
-const initial: Pca9685 = { registers: resetRegisters(), pointer: 0, initWrites: 0, oscillatorHz: OSCILLATOR_HZ }
+const initial: Pca9685State = { registers: resetRegisters(), pointer: 0, initWrites: 0, oscillatorHz: OSCILLATOR_HZ }
 
-function write(chip: Pca9685, bytes: Uint8Array): Step<Pca9685> {
+function write(chip: Pca9685State, bytes: Uint8Array): TransferResult<Pca9685State> {
   let { initWrites } = chip
   const next = writeFrom(chip, bytes, (registers, at, value) => {
     if (at === MODE1 || at === MODE2 || at === PRE_SCALE) initWrites++
@@ -80,7 +80,7 @@ function following(registers: Uint8Array, at: number): number {
   return at === LED15_OFF_H ? 0 : (at + 1) % REGISTERS
 }
 
-function read(chip: Pca9685, length: number): Step<Pca9685> {
+function read(chip: Pca9685State, length: number): TransferResult<Pca9685State> {
   const { registers } = chip
   // table 4: the all-channel registers read as 0
   const value = (at: number) => (at >= ALL_LED_ON_L && at <= ALL_LED_OFF_H ? 0 : (registers[at] as number))
@@ -98,7 +98,7 @@ function dutyOf(registers: Uint8Array, channel: number): number {
   return ((off - on + STEPS) % STEPS) / STEPS
 }
 
-function snapshot({ registers, initWrites, oscillatorHz }: Pca9685): ChipState {
+function snapshot({ registers, initWrites, oscillatorHz }: Pca9685State): ChipState {
   const asleep = ((registers[MODE1] as number) & SLEEP) !== 0
   const frequencyHz = oscillatorHz / (STEPS * ((registers[PRE_SCALE] as number) + 1))
   const duties = Array.from({ length: CHANNELS }, (_, channel) => (asleep ? 0 : dutyOf(registers, channel)))
@@ -106,8 +106,8 @@ function snapshot({ registers, initWrites, oscillatorHz }: Pca9685): ChipState {
 }
 
 /** `oscillator`: Hz. */
-function poke(chip: Pca9685, what: string, value: unknown): Pca9685 | null {
+function poke(chip: Pca9685State, what: string, value: unknown): Pca9685State | null {
   return what === 'oscillator' && isWithin(value, 1e6, 50e6) ? { ...chip, oscillatorHz: value } : null
 }
 
-export const pca9685: ChipModel<Pca9685> = { initial, write, read, snapshot, poke }
+export const pca9685: ChipModel<Pca9685State> = { initial, write, read, snapshot, poke }

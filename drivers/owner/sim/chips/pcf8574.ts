@@ -5,7 +5,7 @@
  * Eight reflectance sensors in a row are attached, whose outputs are high over a dark line. Not modelled: the interrupt
  * output.
  */
-import { type ChipModel, type ChipState, isWithin, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, isWithin, type TransferResult } from './chip.ts'
 import { written } from './registers.ts'
 
 const PINS = 8
@@ -31,11 +31,11 @@ function inputsOver(line: number): number {
 }
 
 /** 8.1: each byte goes to the pins at once; the last one stays. */
-function write(chip: Pcf8574, bytes: Uint8Array): Step<Pcf8574> {
+function write(chip: Pcf8574, bytes: Uint8Array): TransferResult<Pcf8574> {
   return written({ ...chip, latch: bytes.at(-1) ?? chip.latch })
 }
 
-function read(chip: Pcf8574, length: number): Step<Pcf8574> {
+function read(chip: Pcf8574, length: number): TransferResult<Pcf8574> {
   return { next: chip, bytes: new Uint8Array(length).fill(chip.latch & chip.inputs) }
 }
 

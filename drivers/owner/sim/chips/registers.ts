@@ -2,7 +2,7 @@
  * Register access as most I2C chips have it: the first byte of a write sets the pointer, further bytes go into
  * registers from there on, and a read continues where the last transfer ended.
  */
-import { NO_BYTES, type Step } from './chip.ts'
+import { NO_BYTES, type TransferResult } from './chip.ts'
 
 export interface Registers {
   readonly registers: Uint8Array
@@ -30,7 +30,7 @@ export function readFrom<S extends Registers>(
   length: number,
   next: (at: number) => number = (at) => (at + 1) % chip.registers.length,
   value: (at: number) => number = (at) => chip.registers[at] as number,
-): Step<S> {
+): TransferResult<S> {
   let { pointer } = chip
   const bytes = new Uint8Array(length)
   for (let at = 0; at < length; at++) {
@@ -40,4 +40,4 @@ export function readFrom<S extends Registers>(
   return { next: { ...chip, pointer }, bytes }
 }
 
-export const written = <S>(next: S): Step<S> => ({ next, bytes: NO_BYTES })
+export const written = <S>(next: S): TransferResult<S> => ({ next, bytes: NO_BYTES })

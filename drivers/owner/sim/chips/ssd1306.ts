@@ -5,7 +5,7 @@
  * Modelled: control bytes, the three addressing modes, on and off, inversion, all-on, start line, the two flips. Not
  * modelled: scrolling, contrast and the analogue settings; their commands and arguments are accepted.
  */
-import { type ChipModel, type ChipState, NO_BYTES, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, NO_BYTES, type TransferResult } from './chip.ts'
 
 const WIDTH = 128
 const HEIGHT = 64
@@ -79,7 +79,7 @@ const initial: Ssd1306 = {
 }
 
 /** 8.1.5: control bytes and their payload. A control byte without the top bit applies to all further bytes. */
-function write(chip: Ssd1306, bytes: Uint8Array): Step<Ssd1306> {
+function write(chip: Ssd1306, bytes: Uint8Array): TransferResult<Ssd1306> {
   let next: Ssd1306 = { ...chip, ram: chip.ram.slice() }
   for (let at = 0; at < bytes.length; ) {
     const control = bytes[at++] as number
@@ -128,7 +128,7 @@ function settingOf(command: number, first: number): Partial<Ssd1306> {
 }
 
 /** 8.1.5.1 and the status register of table 9-2: bit 6 is set while the display is off. */
-function read(chip: Ssd1306, length: number): Step<Ssd1306> {
+function read(chip: Ssd1306, length: number): TransferResult<Ssd1306> {
   return { next: chip, bytes: new Uint8Array(length).fill(chip.on ? 0 : 0x40) }
 }
 

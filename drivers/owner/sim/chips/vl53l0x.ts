@@ -9,7 +9,7 @@
  * 0xff, and the factory data of the reference SPADs, which drivers read at their start. Not modelled: calibration,
  * timing budgets, thresholds, the interrupt output, another address; these registers keep what is written.
  */
-import { type ChipModel, type ChipState, isWithin, type Step } from './chip.ts'
+import { type ChipModel, type ChipState, isWithin, type TransferResult } from './chip.ts'
 import { type Registers, readFrom, writeFrom, written } from './registers.ts'
 
 const SYSRANGE_START = 0x00
@@ -84,7 +84,7 @@ const initial: Vl53l0x = {
 const isReadOnly = (at: number): boolean =>
   (at >= RESULT_INTERRUPT_STATUS && at < RESULT_END) || (at >= 0xc0 && at <= 0xc2)
 
-function write(chip: Vl53l0x, bytes: Uint8Array): Step<Vl53l0x> {
+function write(chip: Vl53l0x, bytes: Uint8Array): TransferResult<Vl53l0x> {
   let { ranging, readsLeft, initWrites, page, pages } = chip
   const next = writeFrom(chip, bytes, (registers, at, value) => {
     if (at === PAGE) page = value
@@ -121,7 +121,7 @@ function paged({ page, pages }: Vl53l0x, at: number): number {
 }
 
 /** A read of a status counts towards the end of the measurement; a read of the range completes it. */
-function read(chip: Vl53l0x, length: number): Step<Vl53l0x> {
+function read(chip: Vl53l0x, length: number): TransferResult<Vl53l0x> {
   if (chip.page !== 0) return readFrom(chip, length, undefined, (at) => paged(chip, at))
   const { pointer } = chip
   const isRead = (from: number, to: number): boolean => pointer < to && pointer + length > from

@@ -1,0 +1,114 @@
+/**
+ * Applies the settings on a card: writes the data partition from medulla.toml, and the robot's card (its public certificate) and a
+ * report to the FAT partition. A file with a mistake changes nothing.
+ */
+import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { OPERATOR_NAME } from '../../deploy/shared/api.ts'
+import { type Mistake, parseSettings, SETTINGS_FILE, type Settings, wpaKey } from '../../deploy/shared/cardsettings.ts'
+import { Refusal } from '../../deploy/shared/errors.ts'
+import { parseBoard } from '../../drivers/board/board.ts'
+import { openHome } from '../store/home.ts'
+import { addOperator } from '../store/operators.ts'
+
+interface Places {
+  /** Where the FAT partition is mounted. */
+  boot: string
+  /** Where the data partition is mounted. */
+  data: string
+  /** The robot's home. */
+  home: string
+}
+
+const REPORT = 'medulla-report.txt'
+
+/** @returns whether the settings were applied, and the lines of the report */
+export async function applySettings(places: Places): Promise<{ applied: boolean; report: string[] }> {
+  const { applied, report } = await apply(places)
+  await writeFile(join(places.boot, REPORT), report.map((line) => `${line}\n`).join(''))
+  return { applied, report }
+}
+
+/** Makes the robot's identity, unless it has one, and puts its card where a laptop can read it. */
+export async function publishCard({ boot, home: dir }: Places, name?: string): Promise<string> {
+  const home = await openHome(dir, name === undefined ? {} : { name })
+  try {
+    await writeFile(join(boot, 'robot.json'), `${JSON.stringify(home.card)}\n`)
+    return home.id
+  } finally {
+    await home.close()
+  }
+}
+
+async function apply(places: Places): Promise<{ applied: boolean; report: string[] }> {
+  const parsed = parseSettings(await readFile(join(places.boot, SETTINGS_FILE), 'utf8'))
+  if ('mistakes' in parsed) return { applied: false, report: explain(parsed.mistakes) }
+  const { settings } = parsed
+  const board = await readBoard(places.boot, settings.robot.board)
+  if ('mistake' in board) return { applied: false, report: explain([board.mistake]) }
+  const { hostname } = settings.system
+  const id = await publishCard(places, hostname)
+  const said = [`applied: ${SETTINGS_FILE}`, `this robot is ${id}`]
+  try {
+    said.push(await letIn(places.home, settings.robot.operator))
+  } catch (error) {
+    if (!(error instanceof Refusal)) throw error
+    return { applied: false, report: explain([{ line: 0, message: error.message, fix: 'another operator = "…"' }]) }
+  }
+  const etc = join(places.data, 'etc')
+  await mkdir(etc, { recursive: true })
+  if (hostname !== undefined) await writeFile(join(etc, 'hostname'), `${hostname}\n`)
+  const keys = settings.ssh.enabled ? settings.ssh.authorized_keys : []
+  await writeFile(join(etc, 'authorized_keys'), keys.map((key) => `${key}\n`).join(''))
+  await writeWlan(join(etc, 'wpa_supplicant.conf'), settings.wlan)
+  if (board.text !== undefined) await writeFile(join(places.home, 'board.json'), board.text)
+  return { applied: true, report: said }
+}
+
+/** @returns what was done, for the report */
+async function letIn(home: string, operator: string | undefined): Promise<string> {
+  if (operator === undefined)
+    return 'this robot shows a pairing code on its screen until it has an owner: medulla pair, on your laptop; or write operator = "ssh-ed25519 …" in [robot]'
+  const [, bytes = '', comment = ''] = /^\S+ (\S+) ?(.*)$/.exec(operator) ?? []
+  // an operator is named by the comment of the key; the last letters of a key tell keys without one apart
+  const named = OPERATOR_NAME.test(comment) ? [] : [`key-${bytes.replace(/[^A-Za-z0-9]/g, '').slice(-6)}`]
+  const { name, role } = await addOperator({ dir: home }, operator, undefined, ...named)
+  return `${name} is ${role} of this robot`
+}
+
+function explain(mistakes: Mistake[]): string[] {
+  const lines = mistakes.map(({ line, message, fix }) => `${SETTINGS_FILE}, line ${line}: ${message}: ${fix}`)
+  return ['nothing was applied:', ...lines]
+}
+
+async function readBoard(boot: string, name?: string): Promise<{ text?: string } | { mistake: Mistake }> {
+  if (name === undefined) return {}
+  try {
+    const text = await readFile(join(boot, name), 'utf8')
+    parseBoard(text, name)
+    return { text }
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    const said = code === 'ENOENT' ? `there is no file ${name} beside it` : message
+    return { mistake: { line: 0, message: said, fix: `medulla board check ${name}, on your laptop` } }
+  }
+}
+
+/** Holds the key of the network, computed from its password: only root may read it. */
+async function writeWlan(file: string, wlan: Settings['wlan']): Promise<void> {
+  if (wlan === undefined) return rm(file, { force: true })
+  const { ssid, password, password_encrypted: isKey, hidden, country } = wlan
+  const key = isKey ? password : password && wpaKey(ssid, password)
+  const lines = [
+    'ctrl_interface=/run/wpa_supplicant',
+    `country=${country}`,
+    'network={',
+    // hexadecimal: nothing in a name can end the line
+    `\tssid=${Buffer.from(ssid).toString('hex')}`,
+    ...(hidden ? ['\tscan_ssid=1'] : []),
+    key === undefined ? '\tkey_mgmt=NONE' : `\tpsk=${key}`,
+    '}',
+  ]
+  await writeFile(file, lines.map((line) => `${line}\n`).join(''), { mode: 0o600 })
+  await chmod(file, 0o600)
+}

@@ -1,0 +1,199 @@
+/**
+ * A program's message channels. Invariant: a channel acts only while its program drives the hardware, and takes a bounded share of
+ * memory and of each turn of the event loop (CHANNEL 12.6, 12.7; test/e2e/messages.test.ts).
+ *
+ * Installed by the loader, like the gate. The listening socket is this instance's own: the body connects to it only while
+ * this is the running program of its slot.
+ */
+import { createServer, type Server, type Socket } from 'node:net'
+import { CHANNEL_NAME, FrameReader, type Hello, MessageFault, parseHello, waitFrame } from '../../deploy/shared/messages/frames.ts' // biome-ignore format: one list
+import type { Gate } from '../sdk/gate.ts'
+import {
+  type Channel,
+  type ChannelsPort,
+  inertChannel,
+  type SavedChannel,
+  type SavedChannels,
+} from '../sdk/messages.ts'
+import { CARRY, ChannelEnd } from './channelend.ts'
+
+/** Channels of a program. */
+const MAX_CHANNELS = 16
+/** Connections that wait for a channel, or have not said which one. */
+const MAX_WAITING = 16
+/** ms until a connection must have said which channel it wants. */
+const HELLO_MS = 10_000
+
+const realTimeout = setTimeout
+const realImmediate = setImmediate
+
+export class ProgramChannels implements ChannelsPort {
+  readonly #gate: Gate
+  readonly #fd: number | undefined
+  readonly #channels = new Map<string, ChannelEnd>()
+  /** Handed over by the predecessor, and not opened by this program yet. */
+  #saved = new Map<string, SavedChannel>()
+  /** Connections without a channel, oldest first; null: it has not said which one it wants. */
+  readonly #waiting = new Map<Socket, Hello | null>()
+  #server: Server | null = null
+  #isLive = false
+  /** The program is to yield: what cannot be handed over is not taken. */
+  #isClosing = false
+  #flushed: (() => void) | null = null
+
+  readonly #warn: (text: string) => void
+
+  /** `fd`: the listening socket; undefined: this robot has none. `warn` writes to the slot's log. */
+  constructor(gate: Gate, fd: number | undefined, warn: (text: string) => void) {
+    this.#gate = gate
+    this.#fd = fd
+    this.#warn = warn
+    gate.follow({
+      opened: () => this.#opened(),
+      closed: () => this.#closed(),
+      renewed: () => this.#renewed(),
+    })
+  }
+
+  open(name: string): Channel {
+    if (this.#gate.round !== undefined || this.#fd === undefined) return inertChannel
+    if (!CHANNEL_NAME.test(name)) throw new TypeError(`channel: expected a name like tune, got ${String(name)}`)
+    const known = this.#channels.get(name)
+    if (known !== undefined) return known
+    if (this.#channels.size >= MAX_CHANNELS) throw new RangeError(`a program has at most ${MAX_CHANNELS} channels`)
+    const channel = new ChannelEnd(this.#saved.get(name), {
+      act: (fn) => this.#gate.act(fn),
+      // the callbacks of a rehearsal, or of a run that is over, reach no laptop
+      mayAct: () => this.#isLive && this.#gate.round === undefined,
+      mayTake: (cost) => this.#cost + cost <= CARRY,
+      isClosing: () => this.#isClosing,
+      changed: () => {
+        if (this.#isClosing && this.#cost <= CARRY) this.#flushed?.()
+      },
+    })
+    this.#saved.delete(name)
+    this.#channels.set(name, channel)
+    for (const [socket, hello] of this.#waiting) {
+      if (hello?.name !== name) continue
+      this.#waiting.delete(socket)
+      this.#gate.aside(() => realImmediate(() => this.#isLive && channel.accept(socket, hello)))
+    }
+    return channel
+  }
+
+  save(): SavedChannels | undefined {
+    const all: Record<string, SavedChannel> = Object.fromEntries(this.#saved)
+    let room = CARRY
+    for (const [name, channel] of this.#channels) {
+      const saved = channel.save(room)
+      if (saved === null) continue
+      room -= saved.cost
+      all[name] = saved.channel
+    }
+    return Object.keys(all).length === 0 ? undefined : all
+  }
+
+  restore(saved: SavedChannels | undefined): void {
+    this.#saved = new Map(Object.entries(saved ?? {}).slice(0, MAX_CHANNELS))
+    for (const [name, { lost = 0 }] of this.#saved) {
+      if (lost === 0) continue
+      const text = `channel ${name}: the swap lost ${lost} messages to the laptop, which had not confirmed them in time`
+      this.#gate.aside(() => realImmediate(() => this.#warn(text)))
+    }
+  }
+
+  /**
+   * A yield is near: resolves when what laptops have not confirmed can be handed over, at the latest after `ms`; null when this
+   * is so already.
+   */
+  flush(ms: number): Promise<void> | null {
+    this.#isClosing = true
+    if (this.#cost <= CARRY) return null
+    return new Promise((resolve) => {
+      this.#flushed = resolve
+      realTimeout(resolve, ms)
+    })
+  }
+
+  get #cost(): number {
+    let cost = 0
+    for (const channel of this.#channels.values()) cost += channel.cost
+    return cost
+  }
+
+  #opened(): void {
+    this.#isLive = true
+    this.#isClosing = false
+    this.#flushed = null
+    // in a turn of its own: never in the gap
+    this.#gate.aside(() => realImmediate(() => this.#listen()))
+  }
+
+  #closed(): void {
+    this.#isLive = false
+    for (const channel of this.#channels.values()) channel.disconnect()
+    for (const socket of this.#waiting.keys()) socket.destroy()
+  }
+
+  /** `run` is called anew in this process: it opens its channels anew. */
+  #renewed(): void {
+    for (const [name, channel] of this.#channels) {
+      channel.disconnect()
+      const saved = channel.save(CARRY)
+      if (saved !== null) this.#saved.set(name, saved.channel)
+    }
+    this.#channels.clear()
+  }
+
+  #listen(): void {
+    if (this.#server !== null || this.#fd === undefined || !this.#isLive) return
+    const server = createServer((socket) => this.#connected(socket))
+    this.#server = server
+    // without a socket that works, there are no channels: no reason to end a program
+    server.on('error', () => {})
+    // with a descriptor, Node takes the backlog only from this place
+    server.listen({ fd: this.#fd }, MAX_WAITING as never)
+    server.unref()
+  }
+
+  #connected(socket: Socket): void {
+    socket.on('error', () => {}) // `close` follows
+    if (!this.#isLive) return void socket.destroy()
+    const reader = new FrameReader()
+    this.#wait(socket, null)
+    const late = realTimeout(() => this.#waiting.get(socket) === null && socket.destroy(), HELLO_MS)
+    socket.once('close', () => {
+      clearTimeout(late)
+      this.#waiting.delete(socket)
+    })
+    socket.on('data', (chunk: Buffer) => {
+      try {
+        const frames = reader.push(chunk)
+        const [hello] = frames
+        if (hello === undefined) return
+        if (hello.kind !== 'hello' || frames.length > 1) throw new MessageFault('expected hello')
+        socket.removeAllListeners('data')
+        this.#hello(socket, parseHello(hello))
+      } catch {
+        socket.destroy()
+      }
+    })
+  }
+
+  #hello(socket: Socket, hello: Hello): void {
+    this.#waiting.delete(socket)
+    const channel = this.#channels.get(hello.name)
+    if (channel !== undefined) return channel.accept(socket, hello)
+    this.#wait(socket, hello)
+    // more before the channel is there is outside of the protocol
+    socket.on('data', () => socket.destroy())
+    socket.write(waitFrame([...this.#channels.keys()]))
+  }
+
+  #wait(socket: Socket, hello: Hello | null): void {
+    this.#waiting.set(socket, hello)
+    if (this.#waiting.size <= MAX_WAITING) return
+    const [oldest] = this.#waiting.keys()
+    oldest?.destroy()
+  }
+}

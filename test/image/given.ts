@@ -1,0 +1,27 @@
+/** What is tested: made with the scripts that a user runs. */
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const script = (name: string) => fileURLToPath(new URL(`../../pi-image/${name}`, import.meta.url))
+
+/** @returns the package's file, made in the folder */
+export function makePackage(architecture: 'amd64' | 'arm64', folder: string): string {
+  return printed('package.mjs', '--arch', architecture, '--out', folder)
+}
+
+/** @returns the compressed image: MEDULLA_IMAGE names one, else it is made */
+export function image(): string {
+  // the other files of these tests take the same one
+  process.env.MEDULLA_IMAGE ||= printed('image.mjs', '--out', mkdtempSync(join(tmpdir(), 'medulla-image-made-')))
+  return process.env.MEDULLA_IMAGE
+}
+
+function printed(name: string, ...args: string[]): string {
+  return execFileSync(process.execPath, [script(name), ...args], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'inherit'],
+  }).trim()
+}

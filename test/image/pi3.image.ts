@@ -1,0 +1,115 @@
+/**
+ * The image on an emulated Pi 3B (QEMU's raspi3b): its own kernel, initial RAM disk and device tree, the Broadcom drivers of lines
+ * and I2C, and the registers of the chip read from outside while programs are swapped.
+ */
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { Laptop } from '../deploy/laptop/cli/medulla.ts'
+import { eventually, SCALE } from '../e2e/eventually.ts'
+import { image } from './given.ts'
+import { Card, Machine } from './machine.ts'
+
+/** GPLEV0 of the BCM2837: a bit for each of the lines 0 to 31 ("BCM2835 ARM Peripherals", 6.1). */
+const GPLEV0 = 0x3f200034
+const SWAPS = Number(process.env.MEDULLA_SWAPS) || 5
+
+const BOARD = {
+  model: 'pi3',
+  timing: { readyMs: 240_000, yieldMs: 20_000, takeoverMs: 20_000, heartbeatMs: 20_000, trialMs: 2000 },
+  handles: {
+    held: { kind: 'output', line: 'GPIO17', initial: 1, safe: 0 },
+    low: { kind: 'output', line: 'GPIO27', safe: 1 },
+    moved: { kind: 'output', line: 'GPIO22', safe: 0 },
+    thermometer: { kind: 'i2c', bus: 1, address: '0x48' },
+  },
+}
+
+const program = (version: number) => `// version ${version}
+import { robot } from 'medulla'
+robot({
+  needs: { held: 'output', low: 'output', moved: 'output', thermometer: 'i2c' },
+  state: { version: 1, initial: () => ({ ticks: 0 }) },
+  run({ moved, thermometer, state, every, log, info }) {
+    moved.write(${version % 2})
+    const [high, low] = thermometer.writeRead(Uint8Array.of(0), 2)
+    log('v${version} ' + (info.tookOver ? 'took over' : 'started') + ', ' + (high + low / 256) + ' degrees')
+    every(100, () => { state.ticks += 1 })
+  },
+})
+`
+
+const folder = mkdtempSync(join(tmpdir(), 'medulla-pi3-'))
+const figures: string[] = []
+const figure = (what: string, ms: number) => figures.push(`${what}: ${(ms / 1000).toFixed(1)} s`)
+let laptop: Laptop
+let machine: Machine
+let key: string
+
+beforeAll(async () => {
+  laptop = new Laptop()
+  expect(await laptop.run('keygen')).toMatchObject({ status: 0 })
+  key = join(laptop.dir, 'config/id_ed25519')
+  if (!existsSync(key)) key = join(laptop.dir, '.ssh/id_ed25519')
+  const publicKey = readFileSync(`${key}.pub`, 'utf8').trim()
+  const card = new Card(image(), folder)
+  card.write('board.json', JSON.stringify(BOARD))
+  card.write(
+    'medulla.toml',
+    `[ssh]\nauthorized_keys = ["${publicKey}"]\n[robot]\noperator = "${publicKey}"\nboard = "board.json"\n`,
+  )
+  machine = new Machine(card, 'raspi3b')
+  figure('power-on until ssh answers, first start', await machine.start(key))
+})
+afterAll(async () => {
+  await machine?.cut()
+  console.log(figures.join('\n'))
+  rmSync(folder, { recursive: true, force: true })
+})
+
+const level = async (line: number) => ((await machine.register(GPLEV0)) >> line) & 1
+
+test('levels of the chip, read from outside, stay over swaps, and change when a program changes them', async () => {
+  const said = machine.ssh(
+    key,
+    'cat /sys/firmware/devicetree/base/model; gpiodetect; ls /dev/i2c-1; sudo cat /var/lib/medulla/robot.json',
+  )
+  const card = said.stdout.slice(said.stdout.indexOf('{'))
+  console.log(said.stdout.slice(0, -card.length))
+  writeFileSync(join(folder, 'robot.json'), card)
+  const known = await laptop.run('trust', 'arm', `127.0.0.1:${machine.port}`, '--card', join(folder, 'robot.json'))
+  expect(known, known.stderr).toMatchObject({ status: 0 })
+  await eventually(async () => (await laptop.run('status')).status === 0, 300_000 * SCALE)
+  expect([await level(17), await level(27)]).toEqual([1, 0])
+  const seen = new Set<string>()
+  const watch = setInterval(() => {
+    void machine.register(GPLEV0).then((levels) => seen.add(`${(levels >> 17) & 1}${(levels >> 27) & 1}`))
+  }, 20)
+  try {
+    for (let version = 1; version <= SWAPS + 1; version++) {
+      await machine.set('thermometer', 'temperature', 20_000 + 1000 * (version % 10))
+      const file = join(laptop.dir, 'swing.mjs')
+      writeFileSync(file, program(version))
+      const began = performance.now()
+      const pushed = await laptop.run('push', file)
+      figure(`push ${version}`, performance.now() - began)
+      expect(pushed, pushed.stderr).toMatchObject({ status: 0 })
+      expect(await level(22)).toBe(version % 2)
+      const logs = await laptop.run('logs')
+      expect(logs.stdout).toContain(
+        `v${version} ${version === 1 ? 'started' : 'took over'}, ${20 + (version % 10)} degrees`,
+      )
+    }
+  } finally {
+    clearInterval(watch)
+  }
+  // 17 high and 27 low, at every look
+  expect([...seen]).toEqual(['10'])
+})
+
+test('the program is killed for good: safe levels', async () => {
+  const stopped = await laptop.run('stop')
+  expect(stopped, stopped.stderr).toMatchObject({ status: 0 })
+  expect([await level(17), await level(27), await level(22)]).toEqual([0, 1, 0])
+})
