@@ -205,10 +205,14 @@ export class Runtimes {
     })
   }
 
-  /** The running runtime is healthy. */
-  confirm(): Promise<void> {
+  /**
+   * The runtime `healthy` (null: the base install) was seen healthy. Changes nothing when another one is chosen by now: that
+   * has not started yet.
+   */
+  confirm(healthy: string | null): Promise<void> {
     return this.#write((before) => {
       const { current, previous, confirmed, news } = before
+      if (healthy !== (current?.digest ?? null)) return before
       const after = { ...before, starts: 0, confirmed: true }
       if (confirmed || current === null) return after
       const { digest, version, signer, pusher } = current

@@ -141,9 +141,7 @@ export class RuntimeUpdates {
   /** The runtime is healthy: it is not undone any more, and older ones are refused. */
   async confirm(): Promise<void> {
     this.#isHealthy = true
-    // The next runtime is chosen already: that this one is healthy says nothing of it.
-    if (this.#isReplacing) return
-    await this.runtimes.confirm()
+    await this.runtimes.confirm(this.#digest)
     await this.#raiseFloor()
     await this.#tellNews()
   }
@@ -182,7 +180,7 @@ export class RuntimeUpdates {
         if (isFault) await this.runtimes.undo(error.message, now())
         else await this.runtimes.restore(before)
         this.#isReplacing = false
-        if (this.#isHealthy) await this.runtimes.confirm()
+        if (this.#isHealthy) await this.runtimes.confirm(this.#digest)
         throw error
       }
     } catch (error) {

@@ -91,6 +91,18 @@ test('who is asked once for each card, not for each session', async () => {
   expect(body.of('who').length - before).toBeLessThanOrEqual(1)
 })
 
+test('CHANNEL 6.5: who comes while the operators change again and again is let in', async () => {
+  let changes = 5
+  body.handler = ({ op }) => op === 'who' && changes-- > 0 && body.send({ op: 'operators' })
+  body.send({ op: 'operators' })
+  const before = body.of('who').length
+  await clientOf('bob')
+  // Each answer was given after a change of its own; none of them is remembered.
+  expect(body.of('who').length).toBeGreaterThan(before)
+  await clientOf('bob')
+  expect(body.of('who').length).toBeGreaterThan(before + 1)
+})
+
 test('HANDOVER 8.14: an endpoint that is not confined as it was told serves nobody', async () => {
   const other = await BodyPeer.create({})
   other.confine = { user: 4711, seccomp: true }

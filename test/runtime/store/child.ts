@@ -93,7 +93,7 @@ async function runtimes(): Promise<void> {
     say(`chosen ${one.digest}`)
     await store.started('a boot')
     if (round % 3 === 2) await store.undo('a test', '')
-    else await store.confirm()
+    else await store.confirm(one.digest)
     say('settled')
   }
 }

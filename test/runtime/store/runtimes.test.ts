@@ -82,7 +82,7 @@ test('HANDOVER 17.3: at most three trees are kept, the current and the previous 
   for (const one of made) {
     await store.install(one)
     await store.choose(pushed(one))
-    await store.confirm()
+    await store.confirm(one.digest)
     const { current, previous } = store.state
     for (const kept of [current, previous]) if (kept !== null) await store.check(kept.digest)
     expect((await readdir(join(home, 'runtimes'))).filter(isTree).length).toBeLessThanOrEqual(3)
@@ -95,25 +95,31 @@ describe('HANDOVER 17.6: starts are counted, and', () => {
     const store = await Runtimes.open(home)
     const [one, two] = await Promise.all([runtime(1), runtime(2)])
     await store.choose(pushed(one))
-    await store.confirm()
+    await store.confirm(one.digest)
     await store.choose(pushed(two))
     for (const step of steps) await step(store)
     await store.close()
     return { ...(await Runtimes.open(home)).state, one: one.digest, two: two.digest }
   }
   const started = (store: Runtimes) => store.started('a boot')
+  const healthy = (store: Runtimes) => store.confirm(store.state.current?.digest ?? null)
 
   test('the first one of a new runtime must become healthy', async () => {
     expect(failure(await state())).toBeNull()
     expect(failure(await state(started))).toMatch(/before it was healthy/)
-    expect(failure(await state(started, (store) => store.confirm()))).toBeNull()
+    expect(failure(await state(started, healthy))).toBeNull()
   })
 
   test('of a runtime that was healthy once, the third in a row that fails is the last', async () => {
-    const healthy = (store: Runtimes) => store.confirm()
     expect(failure(await state(started, healthy, started, started))).toBeNull()
     expect(failure(await state(started, healthy, started, started, started))).toBe('it failed 3 times in a row')
     expect(failure(await state(started, healthy, started, started, healthy, started))).toBeNull()
+  })
+
+  test('one that is healthy only after the next was chosen confirms itself, not the next', async () => {
+    const after = await state(async (store) => store.confirm(store.state.previous?.digest ?? null))
+    expect(after).toMatchObject({ current: { digest: after.two }, confirmed: false })
+    expect(after.news.map(({ to }) => to)).toEqual([after.one])
   })
 
   test('one that ended by order does not count', async () => {
@@ -144,7 +150,7 @@ describe('HANDOVER 17.6: starts are counted, and', () => {
 test('a robot whose runtime was never replaced has no file of this', async () => {
   const home = tempFolder()
   const store = await Runtimes.open(home)
-  await store.confirm()
+  await store.confirm(null)
   await store.ended()
   expect([hasRuntimes(home), await readdir(home)]).toEqual([false, []])
 })
