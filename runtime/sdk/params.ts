@@ -157,6 +157,13 @@ export function complete(values: Record<string, ParamValue>, params: Params = {}
   return values
 }
 
+/** Changes values of `params`. A message is handled between two ticks, so a tick sees all of them or none (HANDOVER 11.3). */
+export function setParams(params: Record<string, ParamValue>, values: Readonly<Record<string, ParamValue>>): void {
+  for (const name of Object.keys(values)) {
+    if (Object.hasOwn(params, name)) params[name] = values[name] as ParamValue
+  }
+}
+
 /** What a program sees as `params`: reads give the present value, a write throws. */
 export function paramsView(values: Readonly<Record<string, ParamValue>>): Readonly<Record<string, ParamValue>> {
   const view = Object.create(null) as Record<string, ParamValue>

@@ -4,13 +4,13 @@
  */
 import type { BrokerPort } from '../../drivers/program/broker/index.ts'
 import type { Lease } from '../../drivers/program/handle.ts'
-import { deliverEdge } from '../../drivers/program/inherit/index.ts'
 import { adoptAll, brokerOf } from './grants.ts'
 import type { AnySpec } from './hooks.ts'
 import type { Host } from './host.ts'
 import type { Instance } from './instance.ts'
 import { Life } from './life.ts'
-import type { ParamValue } from './params.ts'
+import { LogLimit } from './loglimit.ts'
+import { setParams } from './params.ts'
 import { rehearse, warmUp } from './rehearsal.ts'
 import type { Why } from './spec.ts'
 import { Stage } from './stage.ts'
@@ -32,9 +32,6 @@ import {
 const SOON_MS = 20
 /** A larger state is not read and copied twice before a takeover. */
 const WARM_BYTES = 2 ** 21
-/** Limits on lines of the program's log. */
-const LOG_PER_SECOND = 500
-const LOG_BURST = 2000
 
 /** The body ends a program that sends a longer text (HANDOVER 3.2). */
 const cut = (text: string): string => text.slice(0, MAX_LOG_TEXT)
@@ -66,10 +63,7 @@ export class Program {
   #lifeOwner: Instance | null = null
   /** The swap whose hold was already reported. */
   #heldSwap = ''
-  #mayLog = LOG_BURST
-  #loggedAt = 0
-  /** Log lines dropped since the last heartbeat. */
-  #dropped = 0
+  readonly #logLimit = new LogLimit()
 
   constructor(spec: AnySpec, host: Host) {
     this.#spec = spec
@@ -141,9 +135,9 @@ export class Program {
       case 'checkpoint':
         return this.#checkpoint(message.n)
       case 'edge':
-        return this.#edge(message)
+        return this.#stage.edge(message)
       case 'params':
-        return this.#setParams(message.values)
+        return setParams(this.#host.init.params, message.values)
       case 'stop':
         return this.#stop()
     }
@@ -240,7 +234,7 @@ export class Program {
   #isLifeOver(): boolean {
     const { instance } = this.#stage
     if (instance === null || instance.holds.size > 0) return true
-    if (this.#lifeEnded !== 'no') return this.#lifeEnded === 'yes'
+    if (this.#lifeEnded !== 'no') return this.#hasLifeEnded()
     const { endMs } = this.#host.init
     const wanted = this.#yield
     let isLater = false
@@ -355,16 +349,6 @@ export class Program {
     }
   }
 
-  #edge({ id, level, ns, seqno }: Extract<ToProgram, { t: 'edge' }>): void {
-    const { seqnos, handles, lease } = this.#stage
-    const name = this.#host.init.grants.find((grant) => grant.id === id)?.name ?? ''
-    const handle = handles.get(name)
-    // the predecessor has already seen edges up to this number (HANDOVER 6.6)
-    if (handle === undefined || !lease.live || seqno <= (seqnos[name] ?? 0)) return
-    seqnos[name] = seqno
-    deliverEdge(handle, { level, ns: BigInt(ns), seqno })
-  }
-
   #heartbeat(): void {
     const { instance, lease } = this.#stage
     if (instance === null || !lease.live) return
@@ -373,16 +357,8 @@ export class Program {
     const { count, overruns, lateUs } = instance.ticker
     instance.ticker.lateUs = 0
     const beat: FromProgram = { t: 'hb', ticks: count, lateUs: Math.round(lateUs), overruns }
-    this.#send(this.#dropped === 0 ? beat : { ...beat, dropped: this.#dropped })
-    this.#dropped = 0
-  }
-
-  /** The body has checked the values. A message is handled between two ticks, so a tick sees all of them or none (HANDOVER 11.3). */
-  #setParams(values: Readonly<Record<string, ParamValue>>): void {
-    const { params } = this.#host.init
-    for (const name of Object.keys(values)) {
-      if (Object.hasOwn(params, name)) params[name] = values[name] as ParamValue
-    }
+    const dropped = this.#logLimit.takeDropped()
+    this.#send(dropped === 0 ? beat : { ...beat, dropped })
   }
 
   /** Ticks end now; onStop and the ends of onLive are awaited (HANDOVER 9.3). */
@@ -396,17 +372,8 @@ export class Program {
     void Promise.all([this.#life.within(stopMs, 'onStop', stops), this.#life.end(stopMs)]).then(exit)
   }
 
-  /** Limits the rate here, because the body pauses reading a program that sends too much (HANDOVER 9.4). */
   #log(text: string, level: LogLevel): void {
-    const now = performance.now()
-    this.#mayLog = Math.min(LOG_BURST, this.#mayLog + ((now - this.#loggedAt) / 1000) * LOG_PER_SECOND)
-    this.#loggedAt = now
-    if (this.#mayLog < 1) {
-      this.#dropped++
-      return
-    }
-    this.#mayLog--
-    this.#send({ t: 'log', level, text: cut(text) })
+    if (this.#logLimit.take()) this.#send({ t: 'log', level, text: cut(text) })
   }
 
   /** A late callback of a parked program meets revoked handles or a closed gate. Those errors are not a crash. */

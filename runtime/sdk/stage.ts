@@ -7,7 +7,7 @@
  */
 import { readSync, writeSync } from 'node:fs'
 import type { Handle, Lease } from '../../drivers/program/handle.ts'
-import { setCarried, unlisten } from '../../drivers/program/inherit/index.ts'
+import { deliverEdge, setCarried, unlisten } from '../../drivers/program/inherit/index.ts'
 import { setLastEdge } from '../../drivers/program/lastedge.ts'
 import type { AnySpec, Mailbox, StageHooks } from './hooks.ts'
 import { Instance } from './instance.ts'
@@ -24,8 +24,11 @@ import {
   RECORD_SIZE,
   RecordBuffer,
   type Snapshot,
+  type ToProgram,
   type Values,
 } from './wire.ts'
+
+type EdgeMessage = Extract<ToProgram, { t: 'edge' }>
 
 export interface HandedOver {
   snapshot: Snapshot
@@ -100,6 +103,15 @@ export class Stage {
       if (handle === undefined || edge === undefined) continue
       setLastEdge(handle, { ...edge, counted: edge.counted ?? Math.max(0, now - edge.ns) / 1e9 })
     }
+  }
+
+  /** Gives an edge to the handle whose grant has this id, once: the predecessor has seen edges up to a number (HANDOVER 6.6). */
+  edge({ id, level, ns, seqno }: EdgeMessage): void {
+    const name = this.init.grants.find((grant) => grant.id === id)?.name ?? ''
+    const handle = this.handles.get(name)
+    if (handle === undefined || !this.lease.live || seqno <= (this.seqnos[name] ?? 0)) return
+    this.seqnos[name] = seqno
+    deliverEdge(handle, { level, ns: BigInt(ns), seqno })
   }
 
   textOf(error: unknown): string {

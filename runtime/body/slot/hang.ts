@@ -13,12 +13,17 @@ import type { Running } from './running.ts'
 /** How long a restart and the result of an upgrade wait for the place, in ms before MEDULLA_TIME_SCALE. */
 const WAIT_MS = 1000
 
+/** What a running program is asked for its place with. */
+interface Traceable {
+  readonly child: Pick<Running['child'], 'fence' | 'captureHang' | 'hangPlace'>
+}
+
 export class Hang {
   /** Resolves when the cause has the place, or nothing is to wait for it any more. */
   found: Promise<void> = Promise.resolve()
   readonly #log: Pick<SlotLog, 'add'>
   readonly #timeScale: number
-  #expected: { running: Running; cause: Cause; mayRun: boolean } | null = null
+  #expected: { running: Traceable; cause: Cause; mayRun: boolean } | null = null
   #hurry = (): void => {}
 
   constructor(log: Pick<SlotLog, 'add'>, timeScale: number) {
@@ -27,13 +32,13 @@ export class Hang {
   }
 
   /** This program seems to hang, and `actions` end it. Where another program waits to go on, nothing is waited for. */
-  expect(running: Running | null, cause: Cause, actions: readonly Action[]): void {
+  expect(running: Traceable | null, cause: Cause, actions: readonly Action[]): void {
     const mayRun = !actions.some((action) => action === 'resume-old' || action === 'resume-current')
     this.#expected = running === null ? null : { running, cause, mayRun }
   }
 
   /** Before the kill: after the safe levels, where the row drives them. */
-  async capture(running: Running | null): Promise<void> {
+  async capture(running: Traceable | null): Promise<void> {
     const expected = this.#expected
     if (expected === null || expected.running !== running) return
     this.#expected = null

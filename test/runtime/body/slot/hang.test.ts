@@ -2,7 +2,6 @@ import { expect, test } from 'vitest'
 import type { Cause } from '../../../../runtime/body/slot/cause.ts'
 import { Hang } from '../../../../runtime/body/slot/hang.ts'
 import type { Action } from '../../../../runtime/body/slot/lifecycle.ts'
-import type { Running } from '../../../../runtime/body/slot/running.ts'
 
 type Place = { text: string; stack: string }
 
@@ -25,7 +24,7 @@ function program() {
       }),
   }
   return {
-    running: { child } as unknown as Running,
+    running: { child },
     asked,
     captured: () => captured(),
     placed: (place: Place | null) => placed(place),
