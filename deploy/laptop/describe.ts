@@ -125,8 +125,13 @@ export class Describer {
         if (part.at(-1) === NEWLINE && !lastLine(answer).startsWith(ENTER)) done()
       })
       this.#child.on('error', reject)
+      // After a turn of the event loop without data. A timer alone is not enough: in a busy process it fires before the data is read.
+      const doneWhenRead = () => {
+        const before = this.#size
+        setImmediate(() => (this.#size === before ? done() : doneWhenRead()))
+      }
       // a process that the program started may keep our pipes open: then 'close' never comes
-      this.#child.on('exit', () => setTimeout(done, AFTER_EXIT_MS))
+      this.#child.on('exit', () => setTimeout(doneWhenRead, AFTER_EXIT_MS))
       this.#child.on('close', done)
     })
     this.#answer.catch(() => {}) // describe() awaits it, if it is called
@@ -189,8 +194,8 @@ export class Describer {
     const last = this.#output.trim().split('\n').at(-1)
     if (answer === '' || answer.startsWith(ENTER)) {
       const [where, place] = inRun ? ['in run', 'run'] : ['while loading', 'its top level']
-      const { signalCode } = this.#child
-      const by = signalCode === null ? '' : ` by ${signalCode}`
+      const { signalCode, exitCode } = this.#child
+      const by = signalCode === null ? ` with exit code ${exitCode}` : ` by ${signalCode}`
       const hint = signalCode === null ? `keep process.exit out of ${place}` : 'is the memory of this computer full?'
       fail(`the program ended ${where}${by}${last ? `: ${last}` : ''}`, hint)
     }

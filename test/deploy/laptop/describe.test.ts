@@ -1,9 +1,12 @@
 /** What an author is told whose program says something wrong to robot(): the line, and the word that was meant. */
+import { spawn } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, test } from 'vitest'
 import { buildProgram } from '../../../deploy/laptop/build.ts'
+import { Describer } from '../../../deploy/laptop/describe.ts'
+import { SCALE } from '../../e2e/eventually.ts'
 import { refusal, tempFolder } from '../../fixtures/tools.ts'
 
 const sdk = fileURLToPath(new URL('../../../runtime/sdk/index.ts', import.meta.url))
@@ -69,4 +72,26 @@ test('an error is told with its cause and its place', async () => {
   expect(message).toBe(
     'the program throws while loading: TypeError: the camera is not there (cause: ENOENT) at program.ts:3:9',
   )
+})
+
+function block(ms: number): void {
+  for (const end = performance.now() + ms; performance.now() < end; );
+}
+
+test('a process that is busy when the description comes reads it, although the child has ended by then', async () => {
+  const code = Buffer.from(`
+const end = Date.now() + 500
+while (Date.now() < end);
+globalThis[Symbol.for('medulla.host')].describe({ works: true })`)
+  const of = { sdk, root: tempFolder(), map: () => null }
+  // The first one bundles the gate, for both.
+  await new Describer().describe({ code, files: [] }, of)
+  const description = new Describer().describe({ code, files: [] }, of)
+  await new Promise((resolve) => setImmediate(resolve))
+  // Node hears of the end of both children in the turn in which it reads the helper's line, before it reads the description.
+  const helper = spawn('echo', ['x'], { stdio: ['ignore', 'pipe', 'ignore'] })
+  helper.stdout.on('data', () => block(3000 * SCALE))
+  helper.on('exit', () => setImmediate(() => block(200)))
+  block(200)
+  expect(await description).toEqual({ works: true })
 })
