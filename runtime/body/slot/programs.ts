@@ -7,7 +7,7 @@ import type { Snapshot } from '../../sdk/wire.ts'
 import type { Cause, Consequence } from './cause.ts'
 import type { LaunchListener, LaunchOrder, SlotContext } from './context.ts'
 import type { Action, Event } from './lifecycle.ts'
-import type { Runnable, Running } from './running.ts'
+import type { ProgramInstance, Runnable, Running } from './running.ts'
 import { fillInbox, readSnapshot } from './snapshots.ts'
 import { checkpointOf, type OwnState, takesStateOf } from './stateowner.ts'
 
@@ -237,9 +237,8 @@ export class Programs {
 
   /** Stops every program first, so that none overwrites a safe level (HANDLES 10.6). Returns what could not be done. */
   async safeLevels(): Promise<string[]> {
-    const children = [this.current, this.next, this.old].flatMap((running) => (running === null ? [] : [running.child]))
     const stopped = await Promise.all(
-      children.map(async (child) => (await child.freeze()) || child.kill(child.freezeMs)),
+      this.#children.map(async (child) => (await child.freeze()) || child.kill(child.freezeMs)),
     )
     const problems = stopped.every(Boolean) ? [] : ['a program could be neither stopped nor ended']
     try {
@@ -314,10 +313,18 @@ export class Programs {
     throw new Unfenced(`process ${running.child.pid} was killed, and has not ended`)
   }
 
+  /** Stops every program where it is; nothing is said of those that were not seen stopped in time. */
+  async freezeAll(): Promise<void> {
+    await Promise.all(this.#children.map((child) => child.freeze()))
+  }
+
   /** SIGKILL to every program; each keeps its role until its exit is handled. */
   async killAll(deadlineMs: number): Promise<void> {
-    const all = [this.current, this.next, this.old].flatMap((running) => (running === null ? [] : [running.child]))
-    await Promise.all(all.map((child) => child.kill(deadlineMs)))
+    await Promise.all(this.#children.map((child) => child.kill(deadlineMs)))
+  }
+
+  get #children(): ProgramInstance[] {
+    return [this.current, this.next, this.old].flatMap((running) => (running === null ? [] : [running.child]))
   }
 
   async close(): Promise<void> {

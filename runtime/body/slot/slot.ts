@@ -144,6 +144,11 @@ export class Slot {
     })
   }
 
+  /** Stops every program of the slot where it is, in any state; the caller kills them next. */
+  freezePrograms(): Promise<void> {
+    return this.#programs.freezeAll()
+  }
+
   /** SIGKILL to every program of the slot, in any state; the caller posts `halt` next. */
   killPrograms(deadlineMs: number): Promise<void> {
     return this.#programs.killAll(deadlineMs)
