@@ -226,7 +226,7 @@ test('needs that are no needs, and a program that ends itself', async () => {
   const odd = await failure(`import { robot } from 'medulla'\nrobot({ led: 5 as never })\n`)
   expect(odd.message).toContain("gives 'led' no kind")
   const ended = await failure(`import { robot } from 'medulla'\nrobot({})\nconsole.log('bye')\nprocess.exit(0)\n`)
-  expect(ended.message).toContain('ended while loading: bye')
+  expect(ended.message).toContain('ended while loading with exit code 0: bye')
 })
 
 test('BUNDLE 11.3: a program that never finishes loading is given 5 s, and no variable of the user', async () => {

@@ -57,7 +57,7 @@ test('an endless loop in run is said of run, one at the top level of loading', a
   })
   expect((await loading).message).toBe('the program did not finish loading within 5 s')
   const exits = await failure(['process.exit(3)'])
-  expect(exits.message).toBe('the program ended while loading')
+  expect(exits.message).toBe('the program ended while loading with exit code 3')
   const crash = await failure(['process.abort()'])
   expect(crash.message).toContain('the program ended while loading by SIGABRT')
 })
