@@ -13,6 +13,7 @@ import {
   collect,
   makeOperator,
   memoryPipe,
+  muxPipe,
   openPair,
   ROBOT_ID,
   type Robot,
@@ -129,7 +130,7 @@ test('CHANNEL 4.4, S9, S10: of frames with a fault, only those before it are del
 
 test('CHANNEL 8.2, 8.5: streams with random headers: no crash, and what waits is bounded', async () => {
   await fuzz('streams', KINDS, async (random) => {
-    const [mine, its] = memoryPipe()
+    const [mine, its] = muxPipe()
     mine.on('error', () => {})
     collect(mine)
     const accepted: YamuxStream[] = []

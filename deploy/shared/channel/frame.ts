@@ -18,6 +18,7 @@ const REKEY = 0x02
 const KEEP_ALIVE = 0x03
 const HANDSHAKE = 0x04
 
+const TYPE_DATA = Buffer.of(DATA)
 export const HEADER_LENGTH = 2
 /** Data bytes that fit in one frame (CHANNEL 4.1). */
 export const MAX_DATA = MAX_MESSAGE - TAG_LENGTH - 1
@@ -35,6 +36,9 @@ export const FRAME_LIMITS: Readonly<FrameLimits> = { total: 2 ** 48, frames: 2 *
 
 /** `confirm` is the empty frame that the initiator sends first; the robot opens no session before it (CHANNEL 3.6). */
 export type Frame = { kind: 'confirm' | 'end' | 'rekey' | 'keep-alive' } | { kind: 'data' | 'handshake'; data: Buffer }
+
+/** The plaintext of the frame that is being sealed: the parts of it are joined, because each update() of a cipher is dear. */
+const PLAIN = Buffer.allocUnsafeSlow(MAX_DATA + 1)
 
 /** The key of one direction, its successors, and what they have sealed or opened. */
 class DirectionKey {
@@ -139,13 +143,17 @@ export class Sealer {
     const cipher = createCipheriv(CIPHER, ...this.#key.next(length), AUTH)
     const header = Buffer.allocUnsafe(HEADER_LENGTH)
     header.writeUInt16BE(length + TAG_LENGTH)
-    out.push(header, ...parts.map((part) => cipher.update(part)))
+    let at = 0
+    for (const part of parts) {
+      PLAIN.set(part, at)
+      at += part.length
+    }
+    out.push(header, cipher.update(PLAIN.subarray(0, length)))
     cipher.final()
     out.push(cipher.getAuthTag())
   }
 }
 
-const TYPE_DATA = Buffer.of(DATA)
 const CONTROL: Readonly<Record<number, 'end' | 'rekey' | 'keep-alive'>> = {
   [END]: 'end',
   [REKEY]: 'rekey',

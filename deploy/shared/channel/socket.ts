@@ -7,6 +7,7 @@ import type { Duplex } from 'node:stream'
 import { Deframer, type Frame, MAX_DATA, type Opener, type Sealer } from './frame.ts'
 import type { FreshKeys } from './freshkeys.ts'
 import { NetDuplex, type Peer, reset, type Transport } from './netsocket.ts'
+import type { MuxReceiver, MuxSession } from './yamuxstream.ts'
 
 export interface SecureSocketOptions {
   /** the transport below, which the session owns from now on */
@@ -23,8 +24,6 @@ export interface SecureSocketOptions {
 
 /** A smaller frame is sent as one buffer, in bytes; a larger one in parts, which saves a copy. */
 const COPY_BELOW = 4096
-/** If a frame has more writes than this, they are joined before they are sealed. */
-const MAX_PARTS = 4
 /** A beat is when a session looks whether it sent and heard anything, and renews its key (CHANNEL 4.8 to 4.10). */
 const BEAT_MS = 15_000
 const RENEW_BEATS = 4
@@ -35,7 +34,7 @@ const SILENT_BEATS = 3
 const WRITE_BUFFER = 256 * 1024
 const READ_BUFFER = 256 * 1024
 
-export class SecureSocket extends NetDuplex {
+export class SecureSocket extends NetDuplex implements MuxSession {
   /** Replaced when the robot's list of operators changes. */
   peer: Peer | undefined
   readonly #raw: Transport
@@ -55,6 +54,8 @@ export class SecureSocket extends NetDuplex {
   #ended = false
   #endSent = false
   #waiting: (() => void) | undefined
+  /** the multiplexer of this session, which calls send() in the place of write() */
+  #receiver: MuxReceiver | undefined
 
   constructor(options: SecureSocketOptions) {
     super(options.raw, {
@@ -162,6 +163,17 @@ export class SecureSocket extends NetDuplex {
     })
   }
 
+  /** For a Mux: without the callbacks and ticks that write() costs for each frame. */
+  send(parts: readonly Buffer[], length: number): boolean {
+    if (this.destroyed) return false
+    try {
+      return this.#put(length, parts)
+    } catch (error) {
+      this.destroy(error as Error)
+      return false
+    }
+  }
+
   /** Seals as much as the transport takes, and more when it has drained, so that memory stays bounded (CHANNEL 5.6). */
   #send(chunks: Buffer[], callback: (error?: Error | null) => void): void {
     let at = 0
@@ -169,6 +181,10 @@ export class SecureSocket extends NetDuplex {
     const step = () =>
       this.#attempt(callback, () => {
         while (at < chunks.length) {
+          if (this.#raw.writableNeedDrain) {
+            this.#waiting = step
+            return
+          }
           const parts: Buffer[] = []
           let length = 0
           while (at < chunks.length && length < MAX_DATA) {
@@ -183,22 +199,18 @@ export class SecureSocket extends NetDuplex {
             }
           }
           if (length === 0) break
-          if (!this.#put(length, parts)) {
-            this.#waiting = step
-            return
-          }
+          this.#put(length, parts)
         }
         process.nextTick(callback) // not at once: further writes of this tick then gather for _writev (CHANNEL 4.7)
       })
     step()
   }
 
-  #put(length: number, parts: Buffer[]): boolean {
+  #put(length: number, parts: readonly Buffer[]): boolean {
     this.bytesWritten += length
     this.#sent = true
     this.touch()
-    const plain = parts.length > MAX_PARTS ? [Buffer.concat(parts, length)] : parts
-    const sealed = this.#sealer.data(plain)
+    const sealed = this.#sealer.data(parts)
     if (length < COPY_BELOW) {
       return this.#raw.write(Buffer.concat(sealed))
     }
@@ -214,6 +226,7 @@ export class SecureSocket extends NetDuplex {
     const step = this.#waiting
     this.#waiting = undefined
     step?.()
+    this.#receiver?.onDrain()
   }
 
   #attempt(callback: (error?: Error | null) => void, action: () => void): void {
@@ -225,6 +238,11 @@ export class SecureSocket extends NetDuplex {
   }
 
   // ---- receiving
+
+  attach(receiver: MuxReceiver): void {
+    this.#receiver = receiver
+    this.on('data', (chunk: Buffer) => receiver.onData(chunk)) // what came before
+  }
 
   /** The transport is only read while there is room, so that memory stays bounded (CHANNEL 5.6). */
   override _read(): void {
@@ -248,7 +266,8 @@ export class SecureSocket extends NetDuplex {
     if (frame.kind === 'data') {
       this.touch()
       this.bytesRead += frame.data.length
-      if (!this.push(frame.data)) this.#raw.pause()
+      if (this.#receiver !== undefined && this.readableLength === 0) this.#receiver.onData(frame.data)
+      else if (!this.push(frame.data)) this.#raw.pause()
     } else if (frame.kind === 'end') {
       this.#ended = true
       this.push(null)

@@ -4,9 +4,10 @@
  * (test/deploy/shared/channel/yamux.test.ts).
  */
 
+import { MAX_DATA } from './frame.ts'
 import { reset } from './netsocket.ts'
 import { decodeHeader, encodeHeader, FLAG, GO_AWAY, HEADER_BYTES, type Header, TYPE, WINDOW } from './yamuxheader.ts'
-import { type StreamOwner, YamuxStream } from './yamuxstream.ts'
+import { type MuxReceiver, type MuxSession, type StreamOwner, YamuxStream } from './yamuxstream.ts'
 
 export interface MuxLimits {
   /** open streams of one session; the peer's further ones are reset (CHANNEL 8.3) */
@@ -18,26 +19,24 @@ export interface MuxLimits {
 export const LAPTOP_MUX: Readonly<MuxLimits> = { streams: 32, unread: 32 * WINDOW }
 export const ROBOT_MUX: Readonly<MuxLimits> = { streams: 32, unread: 8 * WINDOW }
 
-/** Data of one frame: so long a small request waits for a large one (CHANNEL 8.6). */
-const MAX_FRAME = 16 * 1024
-/** Bytes given to the session and not yet sealed. */
-const MAX_IN_FLIGHT = 64 * 1024
+/** Data of a stream in its turn, while others have data to send, too (CHANNEL 8.6). */
+const MAX_TURN = 16 * 1024
 /** Time to send a go-away and the end of the session. */
 const GOODBYE_MS = 1000
-/** Bytes of answers to the peer that may wait because it does not read (CHANNEL 8.7). */
-const MAX_ANSWERS = 64 * 1024
+/** Answers to the peer that may wait because it does not read, and those that fit in a frame (CHANNEL 8.7). */
+const MAX_ANSWERS = Math.floor((64 * 1024) / HEADER_BYTES)
+const FRAME_ANSWERS = Math.floor(MAX_DATA / HEADER_BYTES)
 
 export interface MuxOptions {
-  /** the session below, or any other duplex stream */
-  session: StreamOwner['session']
+  session: MuxSession
   initiator: boolean
   limits?: Readonly<MuxLimits>
   /** gets the streams that the peer opens; without it they are reset */
   accept?: (stream: YamuxStream) => void
 }
 
-export class Mux implements StreamOwner {
-  readonly session: MuxOptions['session']
+export class Mux implements StreamOwner, MuxReceiver {
+  readonly session: MuxSession
   readonly #initiator: boolean
   readonly #limits: Readonly<MuxLimits>
   readonly #accept: ((stream: YamuxStream) => void) | undefined
@@ -50,9 +49,11 @@ export class Mux implements StreamOwner {
   #data: { stream: YamuxStream | undefined; left: number; flags: number } | undefined
   #next: number
   #lastOfPeer = 0
-  #inFlight = 0
-  #answers = 0
-  #scheduled = false
+  /** frames without data that were not yet sent */
+  readonly #answers: Buffer[] = []
+  /** the session accepts no more before onDrain() */
+  #isBlocked = false
+  #isScheduled = false
   #goingAway = false
   #closed = false
   #refs = 0
@@ -63,10 +64,10 @@ export class Mux implements StreamOwner {
     this.#limits = limits
     this.#accept = accept
     this.#next = initiator ? 1 : 2 // odd ids are the initiator's (CHANNEL 8.2)
-    session.on('data', (chunk: Buffer) => this.#receive(chunk))
     session.on('error', () => {}) // `close` follows
     session.on('end', () => this.#end(reset('the peer ended the session')))
     session.on('close', () => this.#end(reset('the session was closed')))
+    session.attach(this)
   }
 
   get streams(): number {
@@ -100,12 +101,7 @@ export class Mux implements StreamOwner {
 
   schedule(stream: YamuxStream): void {
     this.#turns.add(stream)
-    if (this.#scheduled) return
-    this.#scheduled = true
-    process.nextTick(() => {
-      this.#scheduled = false
-      this.#pump()
-    })
+    this.#schedulePump()
   }
 
   credit(stream: YamuxStream, bytes: number): void {
@@ -132,49 +128,65 @@ export class Mux implements StreamOwner {
 
   // ---- sending
 
-  /** Each stream with data sends one frame in its turn: none waits for another one (CHANNEL 8.6). */
+  onDrain(): void {
+    this.#isBlocked = false
+    this.#pump()
+  }
+
+  /** What is to be sent in this tick shares frames (CHANNEL 4.7). */
+  #schedulePump(): void {
+    if (this.#isScheduled || this.#isBlocked) return
+    this.#isScheduled = true
+    process.nextTick(() => {
+      this.#isScheduled = false
+      this.#pump()
+    })
+  }
+
   #pump(): void {
-    if (this.#closed || this.#turns.size === 0) return
-    this.session.cork()
-    while (this.#inFlight < MAX_IN_FLIGHT) {
+    while (!this.#closed && !this.#isBlocked && (this.#answers.length > 0 || this.#turns.size > 0)) {
+      const parts = this.#answers.splice(0, FRAME_ANSWERS)
+      const taken: (() => void)[] = []
+      const length = this.#fill(parts, taken)
+      if (length > 0) this.#isBlocked = !this.session.send(parts, length)
+      for (const done of taken) done()
+    }
+  }
+
+  /**
+   * Adds frames of data to `parts`, until a frame of the session is full. Each stream with data sends one frame in its turn: none
+   * waits for another one (CHANNEL 8.6). Returns the bytes in all.
+   */
+  #fill(parts: Buffer[], taken: (() => void)[]): number {
+    let length = parts.length * HEADER_BYTES
+    while (length + HEADER_BYTES < MAX_DATA) {
       const [stream] = this.#turns
       if (stream === undefined) break
       this.#turns.delete(stream)
-      const part = stream.nextPart(MAX_FRAME)
-      if (part === null) continue // nothing to send, or no window: credit() schedules it again
-      const { data, end, more } = part
-      const flags = end ? FLAG.fin : 0
-      this.#write(encodeHeader({ type: TYPE.data, flags, stream: stream.id, length: data.length }))
-      if (data.length > 0) this.#write(data, part.taken)
-      else part.taken?.()
-      if (more) this.#turns.add(stream)
+      const isAlone = this.#turns.size === 0
+      const part = stream.nextPart(Math.min(MAX_DATA - length - HEADER_BYTES, isAlone ? MAX_DATA : MAX_TURN))
+      if (part === null) continue // nothing to send, or no window: onCredit() schedules it again
+      const flags = part.end ? FLAG.fin : 0
+      parts.push(encodeHeader({ type: TYPE.data, flags, stream: stream.id, length: part.length }))
+      for (const piece of part.data) parts.push(piece)
+      length += HEADER_BYTES + part.length
+      if (part.taken) taken.push(part.taken)
+      if (part.more) this.#turns.add(stream)
     }
-    this.session.uncork()
-  }
-
-  #write(bytes: Buffer, taken?: () => void): void {
-    this.#inFlight += bytes.length
-    this.session.write(bytes, () => {
-      this.#inFlight -= bytes.length
-      taken?.()
-      if (this.#turns.size > 0) this.#pump()
-    })
+    return length
   }
 
   /** Answers and credits do not wait for their turn. */
   #control(header: Header): void {
     if (this.#closed || this.session.destroyed || this.session.writableEnded) return
-    const bytes = encodeHeader(header)
-    this.#answers += bytes.length
-    this.session.write(bytes, () => {
-      this.#answers -= bytes.length
-    })
-    if (this.#answers > MAX_ANSWERS) this.#fail('the peer does not read the answers that it causes')
+    this.#answers.push(encodeHeader(header))
+    if (this.#answers.length > MAX_ANSWERS) this.#fail('the peer does not read the answers that it causes')
+    else this.#schedulePump()
   }
 
   // ---- receiving
 
-  #receive(chunk: Buffer): void {
+  onData(chunk: Buffer): void {
     let rest = chunk
     while (rest.length > 0 && !this.#closed) {
       if (this.#data !== undefined) {
@@ -267,8 +279,7 @@ export class Mux implements StreamOwner {
   /** A peer that breaks the protocol has no further stream (CHANNEL 8.2). */
   #fail(reason: string): void {
     if (this.#closed) return
-    const header = { type: TYPE.goAway, flags: 0, stream: 0, length: GO_AWAY.protocolError }
-    this.session.write(encodeHeader(header))
+    this.#answers.push(encodeHeader({ type: TYPE.goAway, flags: 0, stream: 0, length: GO_AWAY.protocolError }))
     this.#end(reset(reason))
   }
 
@@ -279,6 +290,7 @@ export class Mux implements StreamOwner {
     for (const stream of [...this.#streams.values()]) stream.destroy(error)
     this.#streams.clear()
     const { session } = this
+    if (this.#answers.length > 0 && session.writable) session.write(Buffer.concat(this.#answers))
     session.end(() => session.destroy())
     setTimeout(() => session.destroy(), GOODBYE_MS).unref()
   }

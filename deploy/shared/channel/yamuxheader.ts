@@ -20,7 +20,8 @@ export interface Header {
 }
 
 export function encodeHeader({ type, flags, stream, length }: Header): Buffer {
-  const bytes = Buffer.alloc(HEADER_BYTES)
+  const bytes = Buffer.allocUnsafe(HEADER_BYTES)
+  bytes[0] = 0
   bytes[1] = type
   bytes.writeUInt16BE(flags, 2)
   bytes.writeUInt32BE(stream, 4)

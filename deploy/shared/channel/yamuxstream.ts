@@ -9,9 +9,13 @@ const MAX_WINDOW = 2 ** 32 - 1
 /** Writes that wait in a stream, in bytes. */
 const WRITE_BUFFER = 64 * 1024
 
+/** If more writes than this wait, they are joined. */
+const MAX_CHUNKS = 4
+
 /** Data, an end, or both, to be sent in one frame. */
 export interface Part {
-  data: Buffer
+  data: readonly Buffer[]
+  length: number
   end: boolean
   /** the stream has more to send at once */
   more: boolean
@@ -19,9 +23,23 @@ export interface Part {
   taken: (() => void) | undefined
 }
 
-/** The session of a stream, as yamux.ts implements it. */
+/** The session below the streams: a SecureSocket. */
+export interface MuxSession extends Transport {
+  readonly peer?: Peer | undefined
+  /** Plaintext is given to `receiver` from now on. */
+  attach(receiver: MuxReceiver): void
+  /** Sends `parts`, of `length` bytes in all, in one frame. False: the transport accepts no more before onDrain(). */
+  send(parts: readonly Buffer[], length: number): boolean
+}
+
+export interface MuxReceiver {
+  onData(data: Buffer): void
+  onDrain(): void
+}
+
+/** The streams of a session, as yamux.ts implements them. */
 export interface StreamOwner {
-  readonly session: Transport & { peer?: Peer | undefined }
+  readonly session: MuxSession
   /** The stream has data, or an end, to send. */
   schedule(stream: YamuxStream): void
   /** Tells the peer that it may send so many bytes more. */
@@ -32,8 +50,14 @@ export interface StreamOwner {
   countRefs(change: 1 | -1): void
 }
 
+/** Writes that the session takes together. */
 interface Pending {
-  data: Buffer
+  chunks: readonly Buffer[]
+  /** the first chunk with bytes that were not taken, and where they begin */
+  at: number
+  offset: number
+  /** bytes that were not taken */
+  left: number
   done: (error?: Error | null) => void
 }
 
@@ -86,14 +110,20 @@ export class YamuxStream extends NetDuplex {
   // ---- sending
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null) => void): void {
-    if (this.#discard || chunk.length === 0) return callback()
-    this.#pending = { data: chunk, done: callback }
-    this.#mux.schedule(this)
+    this.#send([chunk], callback)
   }
 
   /** Small writes that came during the last one share frames (CHANNEL 4.7). */
   override _writev(chunks: { chunk: Buffer }[], callback: (error?: Error | null) => void): void {
-    this._write(Buffer.concat(chunks.map(({ chunk }) => chunk)), 'utf8', callback)
+    const data = chunks.map(({ chunk }) => chunk)
+    this.#send(data.length > MAX_CHUNKS ? [Buffer.concat(data)] : data, callback)
+  }
+
+  #send(chunks: readonly Buffer[], done: (error?: Error | null) => void): void {
+    const left = chunks.reduce((sum, { length }) => sum + length, 0)
+    if (this.#discard || left === 0) return done()
+    this.#pending = { chunks, at: 0, offset: 0, left, done }
+    this.#mux.schedule(this)
   }
 
   override _final(callback: (error?: Error | null) => void): void {
@@ -110,17 +140,17 @@ export class YamuxStream extends NetDuplex {
       if (final === undefined || this.#endSent) return null
       this.#endSent = true
       this.#final = undefined
-      return { data: Buffer.alloc(0), end: true, more: false, taken: () => final() }
+      return { data: [], length: 0, end: true, more: false, taken: final }
     }
-    const data = pending.data.subarray(0, Math.min(max, this.#sendWindow))
-    if (data.length === 0) return null
-    this.#sendWindow -= data.length
-    this.bytesWritten += data.length
-    pending.data = pending.data.subarray(data.length)
+    const length = Math.min(max, this.#sendWindow, pending.left)
+    if (length === 0) return null
+    const data = take(pending, length)
+    this.#sendWindow -= length
+    this.bytesWritten += length
     this.touch()
-    if (pending.data.length > 0) return { data, end: false, more: true, taken: undefined }
+    if (pending.left > 0) return { data, length, end: false, more: true, taken: undefined }
     this.#pending = undefined
-    return { data, end: false, more: false, taken: () => pending.done() }
+    return { data, length, end: false, more: false, taken: pending.done }
   }
 
   /** False when the window gets larger than the protocol allows. */
@@ -192,4 +222,22 @@ export class YamuxStream extends NetDuplex {
     if (this.#isReffed) this.#mux.countRefs(-1)
     callback(error)
   }
+}
+
+/** The next `length` bytes, of which there are as many. */
+function take(pending: Pending, length: number): Buffer[] {
+  const data: Buffer[] = []
+  pending.left -= length
+  for (let missing = length; missing > 0; ) {
+    const chunk = pending.chunks[pending.at] as Buffer
+    const end = Math.min(chunk.length, pending.offset + missing)
+    const part = end - pending.offset === chunk.length ? chunk : chunk.subarray(pending.offset, end)
+    if (part.length > 0) data.push(part)
+    missing -= part.length
+    pending.offset = end
+    if (end < chunk.length) break
+    pending.at++
+    pending.offset = 0
+  }
+  return data
 }

@@ -19,6 +19,7 @@ import {
   type YamuxStream,
 } from '../../../../deploy/shared/channel/index.ts'
 import { Mux } from '../../../../deploy/shared/channel/yamux.ts'
+import type { MuxSession } from '../../../../deploy/shared/channel/yamuxstream.ts'
 import { eventually } from '../../../e2e/eventually.ts'
 
 export const ROBOT_ID = `SHA256:${'R'.repeat(43)}`
@@ -188,6 +189,19 @@ export function memoryPipe(): [Duplex, Duplex] {
   const a: Duplex = make(() => b)
   const b: Duplex = make(() => a)
   return [a, b]
+}
+
+/** Two ends of an in-memory pipe, each a session for a multiplexer. */
+export function muxPipe(): [MuxSession, MuxSession] {
+  const make = (stream: Duplex): MuxSession =>
+    Object.assign(stream, {
+      attach(receiver: Parameters<MuxSession['attach']>[0]) {
+        stream.on('data', (data: Buffer) => receiver.onData(data)).on('drain', () => receiver.onDrain())
+      },
+      send: (parts: readonly Buffer[], length: number) => stream.write(Buffer.concat(parts, length)),
+    })
+  const [mine, its] = memoryPipe()
+  return [make(mine), make(its)]
 }
 
 export function collect(stream: Duplex): Buffer[] {

@@ -9,7 +9,7 @@ import { encodeHeader, FLAG, HEADER_BYTES, TYPE, WINDOW } from '../../../../depl
 import type { YamuxStream } from '../../../../deploy/shared/channel/yamuxstream.ts'
 import { eventually } from '../../../e2e/eventually.ts'
 import { seeded } from '../../../fixtures/random.ts'
-import { closed, collect, makeOperator, memoryPipe, openPair, startRobot } from './peers.ts'
+import { closed, collect, makeOperator, muxPipe, openPair, startRobot } from './peers.ts'
 
 const cleanups: (() => unknown)[] = []
 afterEach(async () => {
@@ -21,7 +21,7 @@ const quiet = { enableKeepAlive: false, logger: () => {} }
 
 /** A multiplexer at each end of a pipe; `accepted` are the streams that the second one got. */
 function pair(options: Partial<MuxOptions> = {}) {
-  const [mine, its] = memoryPipe()
+  const [mine, its] = muxPipe()
   const accepted: YamuxStream[] = []
   const near = new Mux({ session: mine, initiator: true })
   const accept = (stream: YamuxStream) => void accepted.push(stream.on('error', () => {}) as YamuxStream)
@@ -31,7 +31,7 @@ function pair(options: Partial<MuxOptions> = {}) {
 
 /** The far end of a pipe, where the test writes frames by hand, and reads those of a multiplexer. */
 function byHand(options: Partial<MuxOptions> = {}) {
-  const [mine, its] = memoryPipe()
+  const [mine, its] = muxPipe()
   const accepted: YamuxStream[] = []
   const accept = (stream: YamuxStream) => void accepted.push(stream.on('error', () => {}) as YamuxStream)
   const mux = new Mux({ session: its, initiator: false, limits: ROBOT_MUX, accept, ...options })
@@ -70,14 +70,14 @@ async function echoes(open: () => Duplex, sizes: readonly number[]): Promise<voi
 test('CHANNEL 8.1: S14: streams with an independent implementation of yamux, as its client and as its server', async () => {
   const sizes = [1, 1000, 70_000, 300_000, 2_000_000]
   {
-    const [mine, its] = memoryPipe()
+    const [mine, its] = muxPipe()
     const server = new Server((stream: Duplex) => void stream.on('error', () => {}).pipe(stream), quiet)
     its.pipe(server as unknown as Duplex).pipe(its)
     const mux = new Mux({ session: mine, initiator: true })
     await echoes(() => mux.open(), sizes)
     mux.close()
   }
-  const [mine, its] = memoryPipe()
+  const [mine, its] = muxPipe()
   new Mux({ session: mine, initiator: false, limits: ROBOT_MUX, accept: (stream) => void stream.pipe(stream) })
   const client = new Client(quiet)
   client.on('error', () => {})
@@ -86,7 +86,7 @@ test('CHANNEL 8.1: S14: streams with an independent implementation of yamux, as 
 })
 
 test('CHANNEL 8.1: the bytes of each kind of frame', async () => {
-  const [mine, its] = memoryPipe()
+  const [mine, its] = muxPipe()
   const heard = collect(its)
   const mux = new Mux({ session: mine, initiator: true })
   const stream = mux.open()
@@ -181,16 +181,16 @@ test('CHANNEL 8.4: a reader that pauses at any place gets every byte', async () 
 })
 
 test('CHANNEL 8.6: a small request does not wait for a large one', async () => {
-  let before = 0
-  let ahead = -1
+  let [before, ahead] = [0, -1]
   const accept = (stream: YamuxStream) => {
     stream.on('data', (chunk) => {
       if (stream.id === 1) before += chunk.length
       else ahead = before
     })
   }
-  const { near } = pair({ accept })
+  const { near, far } = pair({ accept })
   const [bulk, small] = [near.open(), near.open()]
+  await eventually(() => far.streams === 2).then(() => turn()) // both flow
   bulk.write(Buffer.alloc(200_000))
   small.write('stop')
   await eventually(() => before === 200_000)
@@ -248,7 +248,7 @@ test('CHANNEL 8.3: a session has at most 32 streams: a further one is reset, and
 })
 
 test('CHANNEL 8.3: the laptop accepts no streams', async () => {
-  const [mine, its] = memoryPipe()
+  const [mine, its] = muxPipe()
   new Mux({ session: its, initiator: true })
   const heard = collect(mine)
   mine.write(encodeHeader({ type: TYPE.window, flags: FLAG.syn, stream: 2, length: 0 }))
@@ -324,7 +324,7 @@ test('CHANNEL 8.7: pings are answered; a peer that causes answers and does not r
   expect(frames()).toEqual([{ type: TYPE.ping, flags: FLAG.ack, stream: 0, length: 0xdeadbeef }])
   expect(its.destroyed).toBe(false)
 
-  const [mine, stuck] = memoryPipe()
+  const [mine, stuck] = muxPipe()
   stuck.write = (() => false) as typeof stuck.write // never taken, as when the peer does not read
   new Mux({ session: stuck, initiator: false, limits: ROBOT_MUX, accept: () => {} })
   const ping = encodeHeader({ type: TYPE.ping, flags: FLAG.syn, stream: 0, length: 1 })
