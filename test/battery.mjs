@@ -5,6 +5,7 @@ export const BATTERY = [
   'test/deploy/laptop/bundler/asnode.test.ts',
   'test/deploy/shared/bundle/bits.test.ts',
   'test/deploy/laptop/cli/attack.test.ts',
+  'test/deploy/laptop/cli/channel.test.ts',
   'test/deploy/laptop/cli/commands.test.ts',
   'test/deploy/laptop/cli/configvalues.test.ts',
   'test/deploy/laptop/cli/day.test.ts',

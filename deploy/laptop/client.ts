@@ -363,11 +363,15 @@ export class RobotClient {
 
   /** Opens a message channel with the program of a slot, which outlives swaps and lost sessions (CHANNEL 12). */
   async channel(name: string, slot = 'main'): Promise<RobotChannel> {
-    const path = `/v1/slots/${slot}/channels/${name}`
     const { RobotChannel } = await import('./messagechannel.ts')
-    const channel = await RobotChannel.open(name, (token, signal) => this.#requests.upgrade(path, token, signal))
+    const channel = await RobotChannel.open(name, (...how) => this.channelStream(name, slot, ...how))
     this.#channels.add(channel)
     return channel.once('close', () => this.#channels.delete(channel))
+  }
+
+  /** One connection of a message channel, as {@link RobotChannel} asks for it. */
+  channelStream(name: string, slot: string, token: string, signal: AbortSignal): Promise<Duplex> {
+    return this.#requests.upgrade(`/v1/slots/${slot}/channels/${name}`, token, signal)
   }
 
   /** Closes all sessions; requests that still run fail, and channels end. */

@@ -2,14 +2,13 @@
  * A message channel with a program, at the laptop's end. Invariant: over swaps and lost sessions each message is given once and
  * in order, in both directions (CHANNEL 12; test/e2e/messages.test.ts).
  */
-import { randomBytes } from 'node:crypto'
 import { EventEmitter } from 'node:events'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Refusal, type RefusalCode } from '../shared/errors.ts'
-import { Incoming, Outgoing } from '../shared/messages/flow.ts'
-import { ackFrame, costOf, decodeMessage, type Encoded, encodeMessage, endFrame, type Frame, FrameReader, helloFrame, MESSAGES_TOKEN, MessageFault, parseAck, parseEnd, parseNames, parseWelcome, type Welcome, WINDOW } from '../shared/messages/frames.ts' // biome-ignore format: one list
+import { decodeMessage, type Encoded, encodeMessage, FrameReader, MESSAGES_TOKEN, MessageFault } from '../shared/messages/frames.ts' // biome-ignore format: one list
 import { isLost, pauseBefore } from './following.ts'
+import { LaptopEnd } from './laptopend.ts'
 
 /** The program does not run, or is being replaced: the channel waits for it. */
 const WAITS: readonly RefusalCode[] = ['not-running', 'in-progress', 'body-away']
@@ -21,6 +20,8 @@ interface Events {
   /** A program has the channel: the first one, and another one after a crash or a restart. Not after a swap. */
   open: []
   message: [message: unknown]
+  /** The channel goes on after a swap or a lost session. */
+  resumed: []
   /**
    * The program has ended without handing over, and another one has the channel. `unconfirmed` messages were sent to the one that
    * ended: whether it got them is not known, and they are not sent again.
@@ -35,18 +36,13 @@ interface Events {
 export class RobotChannel extends EventEmitter<Events> {
   readonly name: string
   readonly #connect: (signal: AbortSignal) => Promise<Duplex>
-  readonly #id = randomBytes(16).toString('hex')
-  readonly #outgoing = new Outgoing()
-  readonly #incoming = new Incoming('come')
+  readonly #end: LaptopEnd
   /** Sends that wait for room, in order. */
   readonly #sends: { message: Encoded; taken: () => void }[] = []
   /** Called at the next change: loops that wait for a message, closes that wait for the last confirmation. */
   #waiters: (() => void)[] = []
   readonly #abort = new AbortController()
   #stream: Duplex | null = null
-  /** The program has answered in this connection. */
-  #isOpen = false
-  #wasOpen = false
   #isPaused = false
   #reason: Refusal | null | undefined
 
@@ -54,6 +50,16 @@ export class RobotChannel extends EventEmitter<Events> {
     super()
     this.name = name
     this.#connect = (signal) => upgrade(MESSAGES_TOKEN, signal)
+    this.#end = new LaptopEnd(name, {
+      open: () => this.emit('open'),
+      resumed: () => this.emit('resumed'),
+      restart: (unconfirmed) => this.emit('restart', { unconfirmed }),
+      waiting: (names) => this.emit('waiting', names),
+      taken: () =>
+        this.#over(
+          new Refusal('in-progress', `another laptop has opened channel ${name}`, 'one at a time has a channel'),
+        ),
+    })
     // messages that came before the first listener
     super.on(
       'newListener' as never,
@@ -79,7 +85,12 @@ export class RobotChannel extends EventEmitter<Events> {
 
   /** Whether a program has the channel now. */
   get isOpen(): boolean {
-    return this.#isOpen
+    return this.#end.isOpen
+  }
+
+  /** How many messages the program has not confirmed. */
+  get unconfirmed(): number {
+    return this.#sends.length + this.#end.unconfirmed
   }
 
   /**
@@ -109,18 +120,16 @@ export class RobotChannel extends EventEmitter<Events> {
 
   /** Ends the channel once the program has confirmed all messages, or at once with `now`. */
   async close({ now = false }: { now?: boolean } = {}): Promise<void> {
-    while (!now && this.#reason === undefined && this.#sends.length + this.#outgoing.held.length > 0) {
-      await this.#change()
-    }
-    this.#end(null)
+    while (!now && this.#reason === undefined && this.unconfirmed > 0) await this.#change()
+    this.#over(null)
   }
 
   /** The messages, until the channel is over; throws the reason if it was not closed here. Without a listener for `message`. */
   async *[Symbol.asyncIterator](): AsyncGenerator<unknown, void> {
     for (;;) {
-      const message = this.#isPaused ? undefined : this.#incoming.next()
+      const message = this.#isPaused ? undefined : this.#end.next()
       if (message !== undefined) {
-        this.#confirm()
+        this.#end.confirm()
         yield decodeMessage(message)
       } else if (this.#reason === undefined) await this.#change()
       else if (this.#reason === null) return
@@ -152,8 +161,8 @@ export class RobotChannel extends EventEmitter<Events> {
         if (signal.aborted) return
         const waits = isLost(error) || (error instanceof Refusal && WAITS.includes(error.code))
         // a robot that was just restarted may not have the slot yet
-        const isEarly = this.#wasOpen && error instanceof Refusal && error.code === 'not-found'
-        if (!waits && !isEarly) return this.#end(error as Refusal)
+        const isEarly = this.#end.wasOpen && error instanceof Refusal && error.code === 'not-found'
+        if (!waits && !isEarly) return this.#over(error as Refusal)
       }
       stream = null
       // in a swap the next program is there within a moment
@@ -165,15 +174,13 @@ export class RobotChannel extends EventEmitter<Events> {
   async #talk(stream: Duplex): Promise<boolean> {
     const reader = new FrameReader()
     this.#stream = stream
-    const { first } = this.#outgoing
-    const room = this.#incoming.resume()
-    const { received } = this.#incoming
     stream.on('error', () => {}) // `close` follows
-    stream.write(helloFrame({ name: this.name, id: this.#id, again: this.#wasOpen, first, received, room }))
+    this.#end.connect((frame) => stream.write(frame))
     stream.on('data', (chunk: Buffer) => {
       if (this.#stream !== stream) return
       try {
-        for (const frame of reader.push(chunk)) this.#hear(frame)
+        for (const frame of reader.push(chunk)) this.#end.hear(frame)
+        this.#pump()
         this.#deliver()
       } catch (error) {
         this.#broken(error)
@@ -184,51 +191,17 @@ export class RobotChannel extends EventEmitter<Events> {
         stream.once('close', resolve).once('end', resolve)
       })
     }
-    const answered = this.#isOpen
-    this.#isOpen = false
+    const answered = this.#end.isOpen
+    this.#end.disconnect()
     this.#stream = null
     stream.destroy()
     return answered
   }
 
-  #hear(frame: Frame): void {
-    switch (frame.kind) {
-      case 'welcome':
-        return this.#welcome(parseWelcome(frame))
-      case 'wait':
-        return void this.emit('waiting', parseNames(frame))
-      case 'end':
-        if (parseEnd(frame) === 'closed') return
-        return this.#end(
-          new Refusal('in-progress', `another laptop has opened channel ${this.name}`, 'one at a time has a channel'),
-        )
-      case 'ack':
-        this.#outgoing.confirmed(parseAck(frame))
-        return this.#pump()
-      case 'hello':
-        throw new MessageFault('hello from a program')
-      default:
-        if (!this.#isOpen) throw new MessageFault('message before welcome')
-        return this.#incoming.take(frame)
-    }
-  }
-
-  #welcome({ resumed, first, received, room }: Welcome): void {
-    if (this.#isOpen) throw new MessageFault('second welcome')
-    const again = this.#wasOpen
-    this.#isOpen = this.#wasOpen = true
-    const unconfirmed = resumed ? 0 : this.#outgoing.restart(received + 1, room)
-    if (resumed) this.#outgoing.resume(received, room)
-    this.#pump()
-    if (first > this.#incoming.received + 1) throw new MessageFault('messages are missing')
-    if (again && !resumed) this.emit('restart', { unconfirmed })
-    if (!resumed) this.emit('open')
-  }
-
   #deliver(): void {
     try {
       while (!this.#isPaused && this.#reason === undefined && this.listenerCount('message') > 0) {
-        const message = this.#incoming.next()
+        const message = this.#end.next()
         if (message === undefined) break
         const value = decodeMessage(message)
         this.emit('message', value)
@@ -236,40 +209,31 @@ export class RobotChannel extends EventEmitter<Events> {
     } catch (error) {
       this.#broken(error)
     }
-    this.#confirm()
+    this.#end.confirm()
     this.#changed()
-  }
-
-  #confirm(): void {
-    const ack = this.#isOpen ? this.#incoming.ack() : null
-    if (ack !== null) this.#stream?.write(ackFrame(ack))
   }
 
   /** A program, or an endpoint, that does not keep to the protocol. */
   #broken(error: unknown): void {
     if (!(error instanceof MessageFault)) throw error
-    this.#end(new Refusal('internal', `channel ${this.name}: ${error.message}`))
+    this.#over(new Refusal('internal', `channel ${this.name}: ${error.message}`))
   }
 
   #pump(): void {
-    const { cost } = this.#outgoing
-    for (let waits = cost; this.#sends.length > 0; ) {
-      const [{ message, taken }] = this.#sends as [{ message: Encoded; taken: () => void }]
-      if (waits > 0 && waits + costOf(message) > WINDOW) break
-      waits += costOf(message)
+    for (let [send] = this.#sends; send !== undefined && this.#end.send(send.message); [send] = this.#sends) {
       this.#sends.shift()
-      this.#outgoing.add(message)
-      taken()
+      send.taken()
     }
-    if (this.#isOpen) for (const frame of this.#outgoing.next()) this.#stream?.write(frame)
     this.#changed()
   }
 
-  #end(reason: Refusal | null): void {
+  #over(reason: Refusal | null): void {
     if (this.#reason !== undefined) return
     this.#reason = reason
-    if (reason === null && this.#isOpen) this.#stream?.end(endFrame('closed'))
-    else this.#stream?.destroy()
+    if (reason === null && this.#end.isOpen) {
+      this.#end.end()
+      this.#stream?.end()
+    } else this.#stream?.destroy()
     this.#abort.abort()
     for (const { taken } of this.#sends.splice(0)) taken()
     this.#changed()

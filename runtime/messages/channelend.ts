@@ -1,19 +1,19 @@
 /** One message channel at the program's end, over the connections of one laptop after another. */
-import type { Socket } from 'node:net'
 import { Incoming, Outgoing } from '../../deploy/shared/messages/flow.ts'
 import { ackFrame, costOf, decodeMessage, encodeMessage, endFrame, type Frame, FrameReader, type Hello, MessageFault, parseAck, welcomeFrame } from '../../deploy/shared/messages/frames.ts' // biome-ignore format: one list
 import type { Channel, SavedChannel } from '../sdk/messages.ts'
+import type { Connection } from './transport.ts'
 
 /** What unconfirmed messages of all channels may count when they are handed over (CHANNEL 12.8). */
 export const CARRY = 32 * 1024
 /** How long messages are given in one turn of the event loop. */
 const TURN_MS = 2
 
-const realImmediate = setImmediate
-
 export interface EndHooks {
   /** Calls code of the program. */
   act(fn: () => void): void
+  /** Calls `fn` in a later turn of the event loop. */
+  soon(fn: () => void): void
   mayAct(): boolean
   /** Whether a message that counts so much can be handed over beside what is held. */
   mayTake(cost: number): boolean
@@ -35,7 +35,7 @@ export class ChannelEnd implements Channel {
   readonly #hooks: EndHooks
   readonly #listeners = new Map<EventName, ((message: unknown) => void)[]>()
   #owner: Owner | null
-  #socket: Socket | null = null
+  #socket: Connection | null = null
   #isPaused = false
   /** A send was refused, by this program or maybe by its predecessor, so `room` is due. */
   #wasFull: boolean
@@ -91,7 +91,7 @@ export class ChannelEnd implements Channel {
   }
 
   /** A laptop has connected. */
-  accept(socket: Socket, hello: Hello): void {
+  accept(socket: Connection, hello: Hello): void {
     if (socket.destroyed) return
     socket.removeAllListeners('data')
     const before = this.#owner
@@ -139,7 +139,7 @@ export class ChannelEnd implements Channel {
     return { channel, cost }
   }
 
-  #listen(socket: Socket, owner: Owner): void {
+  #listen(socket: Connection, owner: Owner): void {
     const reader = new FrameReader()
     socket.on('close', () => {
       if (this.#socket === socket) this.#socket = null
@@ -192,7 +192,7 @@ export class ChannelEnd implements Channel {
   #deliverSoon(): void {
     if (this.#isDelivering) return
     this.#isDelivering = true
-    realImmediate(() => {
+    this.#hooks.soon(() => {
       this.#isDelivering = false
       this.#deliver()
     })
@@ -238,7 +238,7 @@ export class ChannelEnd implements Channel {
     if (socket === null || frames.length === 0) return
     if (socket.writableCorked === 0) {
       socket.cork()
-      realImmediate(() => socket.uncork())
+      this.#hooks.soon(() => socket.uncork())
     }
     for (const frame of frames) socket.write(frame)
   }

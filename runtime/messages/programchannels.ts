@@ -2,12 +2,10 @@
  * A program's message channels. Invariant: a channel acts only while its program drives the hardware, and takes a bounded share of
  * memory and of each turn of the event loop (CHANNEL 12.6, 12.7; test/e2e/messages.test.ts).
  *
- * Installed by the loader, like the gate. The listening socket is this instance's own: the body connects to it only while
- * this is the running program of its slot.
+ * Installed by the loader, like the gate, or by a simulation.
  */
-import { createServer, type Server, type Socket } from 'node:net'
 import { CHANNEL_NAME, FrameReader, type Hello, MessageFault, parseHello, waitFrame } from '../../deploy/shared/messages/frames.ts' // biome-ignore format: one list
-import type { Gate } from '../sdk/gate.ts'
+import type { GateFollower } from '../sdk/gate.ts'
 import {
   type Channel,
   type ChannelsPort,
@@ -16,6 +14,7 @@ import {
   type SavedChannels,
 } from '../sdk/messages.ts'
 import { CARRY, ChannelEnd } from './channelend.ts'
+import type { Connection, Transport } from './transport.ts'
 
 /** Channels of a program. */
 const MAX_CHANNELS = 16
@@ -24,18 +23,22 @@ const MAX_WAITING = 16
 /** ms until a connection must have said which channel it wants. */
 const HELLO_MS = 10_000
 
-const realTimeout = setTimeout
-const realImmediate = setImmediate
+/** The part of the effects gate that channels use. */
+export interface ChannelGate {
+  readonly round: unknown
+  act(fn: () => void): void
+  aside(fn: () => void): void
+  follow(follower: GateFollower): void
+}
 
 export class ProgramChannels implements ChannelsPort {
-  readonly #gate: Gate
-  readonly #fd: number | undefined
+  readonly #gate: ChannelGate
+  readonly #transport: Transport | null
   readonly #channels = new Map<string, ChannelEnd>()
   /** Handed over by the predecessor, and not opened by this program yet. */
   #saved = new Map<string, SavedChannel>()
   /** Connections without a channel, oldest first; null: it has not said which one it wants. */
-  readonly #waiting = new Map<Socket, Hello | null>()
-  #server: Server | null = null
+  readonly #waiting = new Map<Connection, Hello | null>()
   #isLive = false
   /** The program is to yield: what cannot be handed over is not taken. */
   #isClosing = false
@@ -43,10 +46,10 @@ export class ProgramChannels implements ChannelsPort {
 
   readonly #warn: (text: string) => void
 
-  /** `fd`: the listening socket; undefined: this robot has none. `warn` writes to the slot's log. */
-  constructor(gate: Gate, fd: number | undefined, warn: (text: string) => void) {
+  /** `transport` null: this robot has no message channels. `warn` writes to the slot's log. */
+  constructor(gate: ChannelGate, transport: Transport | null, warn: (text: string) => void) {
     this.#gate = gate
-    this.#fd = fd
+    this.#transport = transport
     this.#warn = warn
     gate.follow({
       opened: () => this.#opened(),
@@ -56,13 +59,15 @@ export class ProgramChannels implements ChannelsPort {
   }
 
   open(name: string): Channel {
-    if (this.#gate.round !== undefined || this.#fd === undefined) return inertChannel
+    const transport = this.#transport
+    if (this.#gate.round !== undefined || transport === null) return inertChannel
     if (!CHANNEL_NAME.test(name)) throw new TypeError(`channel: expected a name like tune, got ${String(name)}`)
     const known = this.#channels.get(name)
     if (known !== undefined) return known
     if (this.#channels.size >= MAX_CHANNELS) throw new RangeError(`a program has at most ${MAX_CHANNELS} channels`)
     const channel = new ChannelEnd(this.#saved.get(name), {
       act: (fn) => this.#gate.act(fn),
+      soon: (fn) => transport.soon(fn),
       // the callbacks of a rehearsal, or of a run that is over, reach no laptop
       mayAct: () => this.#isLive && this.#gate.round === undefined,
       mayTake: (cost) => this.#cost + cost <= CARRY,
@@ -76,7 +81,7 @@ export class ProgramChannels implements ChannelsPort {
     for (const [socket, hello] of this.#waiting) {
       if (hello?.name !== name) continue
       this.#waiting.delete(socket)
-      this.#gate.aside(() => realImmediate(() => this.#isLive && channel.accept(socket, hello)))
+      this.#soon(() => this.#isLive && channel.accept(socket, hello))
     }
     return channel
   }
@@ -98,7 +103,7 @@ export class ProgramChannels implements ChannelsPort {
     for (const [name, { lost = 0 }] of this.#saved) {
       if (lost === 0) continue
       const text = `channel ${name}: the swap lost ${lost} messages to the laptop, which had not confirmed them in time`
-      this.#gate.aside(() => realImmediate(() => this.#warn(text)))
+      this.#soon(() => this.#warn(text))
     }
   }
 
@@ -111,7 +116,7 @@ export class ProgramChannels implements ChannelsPort {
     if (this.#cost <= CARRY) return null
     return new Promise((resolve) => {
       this.#flushed = resolve
-      realTimeout(resolve, ms)
+      this.#transport?.later(ms, resolve)
     })
   }
 
@@ -126,7 +131,7 @@ export class ProgramChannels implements ChannelsPort {
     this.#isClosing = false
     this.#flushed = null
     // in a turn of its own: never in the gap
-    this.#gate.aside(() => realImmediate(() => this.#listen()))
+    this.#soon(() => this.#isLive && this.#transport?.listen((socket) => this.#connected(socket), MAX_WAITING))
   }
 
   #closed(): void {
@@ -145,25 +150,19 @@ export class ProgramChannels implements ChannelsPort {
     this.#channels.clear()
   }
 
-  #listen(): void {
-    if (this.#server !== null || this.#fd === undefined || !this.#isLive) return
-    const server = createServer((socket) => this.#connected(socket))
-    this.#server = server
-    // without a socket that works, there are no channels: no reason to end a program
-    server.on('error', () => {})
-    // with a descriptor, Node takes the backlog only from this place
-    server.listen({ fd: this.#fd }, MAX_WAITING as never)
-    server.unref()
+  /** In a later turn of the event loop, outside of any rehearsal. */
+  #soon(fn: () => void): void {
+    this.#gate.aside(() => this.#transport?.soon(fn))
   }
 
-  #connected(socket: Socket): void {
+  #connected(socket: Connection): void {
     socket.on('error', () => {}) // `close` follows
     if (!this.#isLive) return void socket.destroy()
     const reader = new FrameReader()
     this.#wait(socket, null)
-    const late = realTimeout(() => this.#waiting.get(socket) === null && socket.destroy(), HELLO_MS)
+    const cancel = this.#transport?.later(HELLO_MS, () => this.#waiting.get(socket) === null && socket.destroy())
     socket.once('close', () => {
-      clearTimeout(late)
+      cancel?.()
       this.#waiting.delete(socket)
     })
     socket.on('data', (chunk: Buffer) => {
@@ -180,7 +179,7 @@ export class ProgramChannels implements ChannelsPort {
     })
   }
 
-  #hello(socket: Socket, hello: Hello): void {
+  #hello(socket: Connection, hello: Hello): void {
     this.#waiting.delete(socket)
     const channel = this.#channels.get(hello.name)
     if (channel !== undefined) return channel.accept(socket, hello)
@@ -190,7 +189,7 @@ export class ProgramChannels implements ChannelsPort {
     socket.write(waitFrame([...this.#channels.keys()]))
   }
 
-  #wait(socket: Socket, hello: Hello | null): void {
+  #wait(socket: Connection, hello: Hello | null): void {
     this.#waiting.set(socket, hello)
     if (this.#waiting.size <= MAX_WAITING) return
     const [oldest] = this.#waiting.keys()

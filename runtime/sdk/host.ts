@@ -28,7 +28,7 @@ export interface Host {
   readonly gate: GatePort
   /** The program's servers and connections; absent in a simulation. */
   readonly sockets?: SocketsPort
-  /** Absent in a simulation, and in an older runtime. */
+  /** Absent in an older runtime. */
   readonly channels?: ChannelsPort
   /** Absent: the broker's socket in the descriptor table. */
   readonly broker?: BrokerPort

@@ -14,6 +14,7 @@ import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
 import { type Explained, explain, thrownBy } from '../../deploy/shared/stack.ts'
 import { needsSystem } from '../../drivers/program/inherit/needs.ts'
 import { ProgramChannels } from '../messages/programchannels.ts'
+import { socketTransport } from '../messages/transport.ts'
 import { installGate } from './effects.ts'
 import { Gate } from './gate.ts'
 import type { Host } from './host.ts'
@@ -100,7 +101,8 @@ async function load(message: InitMessage): Promise<void> {
     if (entered === null) throw new Error('expected the message sandbox before init')
     const { system, ...given } = await entered
     const init: Init = { ...message, ...given, config }
-    const channels = new ProgramChannels(gate, init.channels, (text) => send({ t: 'log', level: 'warn', text }))
+    const transport = init.channels === undefined ? null : socketTransport(init.channels)
+    const channels = new ProgramChannels(gate, transport, (text) => send({ t: 'log', level: 'warn', text }))
     const host: Host = {
       init,
       system,

@@ -39,9 +39,11 @@ export interface ChannelsPort {
   /** For the successor, or for the predecessor after a rollback; undefined: nothing to hand over. */
   save(): SavedChannels | undefined
   restore(saved: SavedChannels | undefined): void
+  /** Before a yield: resolves when what is unconfirmed can be handed over, at the latest after `ms`; null: that is so already. */
+  flush?(ms: number): Promise<void> | null
 }
 
-/** In a rehearsal, in `medulla build` and in simulated time, nobody is at the other end. */
+/** In a rehearsal and in `medulla build` nobody is at the other end. */
 export const inertChannel: Channel = {
   isOpen: false,
   on: () => inertChannel,

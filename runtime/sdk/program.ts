@@ -255,10 +255,12 @@ export class Program {
 
   /** Drains the servers and waits for `ends`. Calls `done` synchronously when there is nothing to wait for. */
   #drain(ms: number, ends: Promise<void> | null, done: () => void): void {
-    const { sockets } = this.#host
-    if (sockets !== undefined) sockets.drain(ms, ends, done)
-    else if (ends === null) done()
-    else void ends.then(done)
+    const { sockets, channels } = this.#host
+    // the loader's drain also flushes the message channels
+    if (sockets !== undefined) return sockets.drain(ms, ends, done)
+    const flushed = channels?.flush?.(ms) ?? null
+    if (ends === null && flushed === null) done()
+    else void Promise.all([ends, flushed]).then(done)
   }
 
   /**

@@ -16,6 +16,7 @@ import { decodeState } from '../sdk/state.ts'
 import { StateReader } from '../sdk/statearea.ts'
 import type { Ticker } from '../sdk/ticker.ts'
 import { type FromProgram, type Init, type ToProgram, WIRE } from '../sdk/wire.ts'
+import { type Laptops, simulatedChannels } from './channels.ts'
 import { explainError } from './places.ts'
 import { gatePort } from './rehearsals.ts'
 import { asBody, asProgram, type Time, type TimerOwner } from './time.ts'
@@ -25,6 +26,7 @@ export interface ActorOptions {
   readonly dir: RunDir
   readonly handles: readonly OwnedHandle[]
   readonly predecessor: Actor | null
+  readonly laptops: Laptops
   readonly init: Omit<Init, 't' | 'wire' | 'file' | 'grants' | 'role' | 'confine'>
   onMessage(message: FromProgram): void
   onExit(): void
@@ -80,7 +82,10 @@ export class Actor implements ProgramInstance, TimerOwner {
   }
 
   start(program: DeclaredProgram): void {
-    const { handles, init, predecessor } = this.options
+    const { handles, init, predecessor, laptops } = this.options
+    const { channels, gate } = simulatedChannels(this, laptops, (text) =>
+      this.#toSlot({ t: 'log', level: 'warn', text }),
+    )
     const granted = new Map(handles.map((handle) => [handle.id, handle]))
     const host: Host = {
       init: {
@@ -101,7 +106,8 @@ export class Actor implements ProgramInstance, TimerOwner {
           return result
         },
       },
-      gate: gatePort(),
+      gate: { ...gatePort(), ...gate },
+      channels,
       pace: (ticker) => {
         this.ticker = ticker
       },
@@ -194,6 +200,7 @@ export class Actor implements ProgramInstance, TimerOwner {
     // the successor then reads the end of the FIFO, as after the death of a process (HANDOVER 6.4)
     ftruncateSync(this.#places.handoverOut.fd)
     this.alive = false
+    this.options.laptops.ended(this)
     this.#successor?.read()
     for (const fd of this.#fds) closeSync(fd)
     asBody(() => queueMicrotask(() => this.options.onExit()))

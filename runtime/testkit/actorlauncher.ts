@@ -10,6 +10,7 @@ import type { Launcher, LaunchListener, LaunchOrder } from '../body/slot/context
 import { farewells } from '../body/slot/deadlines.ts'
 import type { Runnable, Running } from '../body/slot/running.ts'
 import { Actor } from './actor.ts'
+import type { Laptops } from './channels.ts'
 import type { Loaded } from './load.ts'
 import type { Time } from './time.ts'
 
@@ -21,6 +22,7 @@ export interface Installed extends Runnable {
 export interface ActorLauncherOptions {
   readonly time: Time
   readonly owner: HardwareOwner
+  readonly laptops: Laptops
   readonly timing: Timing
   readonly rehearsals: number
   /** Config values of the robot, by name. */
@@ -65,7 +67,7 @@ export class ActorLauncher implements Launcher {
   }
 
   async launch(order: LaunchOrder, runnable: Runnable, on: LaunchListener): Promise<Running> {
-    const { time, owner, timing, rehearsals, config } = this.#options
+    const { time, owner, laptops, timing, rehearsals, config } = this.#options
     const { program, version, loaded } = runnable as Installed
     const { slot, generation, predecessor, params } = order
     const actor = new Actor({
@@ -73,6 +75,7 @@ export class ActorLauncher implements Launcher {
       dir: this.#runDir(),
       handles: owner.take(Object.keys(runnable.manifest.needs), slot),
       predecessor: predecessor as Actor | null,
+      laptops,
       init: {
         slot,
         program,

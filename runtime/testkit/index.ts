@@ -10,6 +10,7 @@
  * ```
  */
 
+export type { LaptopChannel } from './channels.ts'
 export type { StateAndTime, Tolerance } from './claims.ts'
 export type { Duration } from './duration.ts'
 export { type Edited, edited, type Named, type Source } from './load.ts'

@@ -6,6 +6,8 @@ import { installGate } from '../sdk/effects.ts'
 import { Gate, type GatePort } from '../sdk/gate.ts'
 
 const gate = new Gate('open')
+/** The part of the gate for code beside a program. */
+export const rehearsalGate: Pick<Gate, 'round' | 'aside'> = gate
 let isInstalled = false
 
 /** The gate as one program sees it. */

@@ -4,6 +4,7 @@
  */
 import { isDeepStrictEqual } from 'node:util'
 import type { Level } from '../../drivers/program/handle.ts'
+import type { LaptopChannel } from './channels.ts'
 import type { Named } from './load.ts'
 import type { Scenario, ScenarioStep } from './scenario.ts'
 import type { Simulation } from './simulation.ts'
@@ -62,6 +63,8 @@ class Run {
   #searched = 0
   #seen = false
   #forbidden: string | null = null
+  /** Message channels by name, and how many of their messages earlier steps have expected. */
+  readonly #channels = new Map<string, { channel: LaptopChannel; seen: number }>()
 
   constructor(sim: Simulation, options: RunnerOptions) {
     this.#sim = sim
@@ -81,7 +84,9 @@ class Run {
       for (const [key, value] of Object.entries(what)) sim.poke(name, key, value)
     }
     for (const [name, value] of Object.entries(step.param ?? {})) await sim.param(name, value)
+    for (const [name, message] of Object.entries(step.send ?? {})) this.#talk(name).channel.send(message)
     if (step.expect !== undefined) await this.#expect(step.expect, step)
+    if (step.messages !== undefined) await this.#messages(step.messages, step)
     if (step.state !== undefined) this.#state(step.state)
     for (const [name, states] of Object.entries(step.states ?? {})) {
       sim.assertStatesAndTimes(name, states, step.tolerance === undefined ? {} : { value: step.tolerance })
@@ -122,6 +127,30 @@ class Run {
       }
       return null
     }
+    await this.#comesTrue(wrong, within)
+  }
+
+  async #messages(wanted: Readonly<Record<string, readonly unknown[]>>, { within = 0 }: ScenarioStep): Promise<void> {
+    const talks = Object.entries(wanted).map(([name, all]) => ({ name, all, talk: this.#talk(name) }))
+    const wrong = (): string | null => {
+      for (const { name, all, talk } of talks) {
+        const got = talk.channel.messages.slice(talk.seen)
+        if (!isDeepStrictEqual(got, structuredClone(all)))
+          return `expected messages on ${name} ${JSON.stringify(all)}, got ${JSON.stringify(got)}`
+      }
+      return null
+    }
+    await this.#comesTrue(wrong, within)
+    for (const { all, talk } of talks) talk.seen += all.length
+  }
+
+  #talk(name: string): { channel: LaptopChannel; seen: number } {
+    const known = this.#channels.get(name) ?? { channel: this.#sim.channel(name), seen: 0 }
+    this.#channels.set(name, known)
+    return known
+  }
+
+  async #comesTrue(wrong: () => string | null, within: number): Promise<void> {
     if (wrong() === null) return
     if (within > 0) await this.#until(() => wrong() === null, within, '')
     const still = wrong()

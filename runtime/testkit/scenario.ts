@@ -33,6 +33,7 @@ const actions = {
   release: z.string().optional().describe('releases the line of an input'),
   poke: byHandle(byHandle(z.unknown())).optional().describe('changes what chips sense, or gives them a fault'),
   param: byHandle(setting).optional().describe('changes parameters of the program'),
+  send: byHandle(z.unknown()).optional().describe('sends a message on message channels, as a laptop does'),
   'wait-log': z
     .string()
     .min(1)
@@ -40,6 +41,9 @@ const actions = {
     .describe('waits for the next log line with this text: the first that no earlier wait-log took or passed over'),
   expect: byHandle(value).optional().describe('expects these values of handles, now or `within` a time'),
   state: byHandle(z.unknown()).optional().describe("expects these values in the program's state"),
+  messages: byHandle(z.array(z.unknown()))
+    .optional()
+    .describe('expects exactly these messages of the program since the last such step, now or `within` a time'),
   states: byHandle(z.array(z.tuple([value, duration])).min(1))
     .optional()
     .describe('expects exactly these values of handles: [value, from when], from the first time to the last'),
@@ -49,13 +53,13 @@ const actions = {
 } as const
 const ACTIONS = Object.keys(actions) as (keyof typeof actions)[]
 /** Actions that only check: no `wait-log` may follow in the same step. */
-const LOOKS: readonly string[] = ['expect', 'state', 'states']
+const LOOKS: readonly string[] = ['expect', 'state', 'messages', 'states']
 
 const step = z
   .strictObject({
     at: duration.optional().describe('first waits until this time, counted from the start'),
     delay: duration.optional().describe('first lets this time pass'),
-    within: duration.optional().describe('how long wait-log and expect may take'),
+    within: duration.optional().describe('how long wait-log, expect and messages may take'),
     tolerance: z.number().min(0).optional().describe('allowed deviation of values in expect and states'),
     ...actions,
   })

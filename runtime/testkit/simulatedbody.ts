@@ -21,6 +21,7 @@ import type { ParamValue } from '../sdk/params.ts'
 import { clockNs } from '../sdk/ticker.ts'
 import type { Actor } from './actor.ts'
 import { ActorLauncher, type Installed } from './actorlauncher.ts'
+import { Laptops } from './channels.ts'
 import type { Loaded } from './load.ts'
 import { MemorySlotStore } from './memorystore.ts'
 import { withAuthorStack } from './places.ts'
@@ -62,6 +63,7 @@ export class SimulatedBody {
   readonly owner: HardwareOwner
   readonly slot: Slot
   readonly recorder: Recorder
+  readonly laptops: Laptops
   readonly receipts: Receipt[] = []
   readonly #options: SimulatedBodyOptions
   readonly #launcher: ActorLauncher
@@ -79,9 +81,11 @@ export class SimulatedBody {
     this.recorder = new Recorder(() => this.time.ns)
     this.world.onChange((change) => this.recorder.take(change))
     this.owner = new HardwareOwner(new SimBackend({ world: this.world, folder: null }), board, () => ++this.#fence)
+    this.laptops = new Laptops(this.time.clock)
     const { timing } = board
     const { rehearsals, config } = options
-    this.#launcher = new ActorLauncher({ time: this.time, owner: this.owner, timing, rehearsals, config })
+    const { time, owner, laptops } = this
+    this.#launcher = new ActorLauncher({ time, owner, laptops, timing, rehearsals, config })
     const ledger = {
       receipt: (entry: ReceiptEntry) => this.#receipt(entry),
       crashed: (cause: Cause) => this.#crashed(cause),

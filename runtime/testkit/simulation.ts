@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { LogLine, Receipt } from '../../deploy/shared/api.ts'
+import { CHANNEL_NAME } from '../../deploy/shared/messages/frames.ts'
 import { parseBoard } from '../../drivers/board/board.ts'
 import type { Board } from '../../drivers/board/types.ts'
 import { parseJson } from '../../drivers/json.ts'
@@ -14,6 +15,7 @@ import type { Level } from '../../drivers/program/handle.ts'
 import type { Upgrade } from '../body/slot/upgrade.ts'
 import type { ParamValue } from '../sdk/params.ts'
 import type { LogLevel } from '../sdk/wire.ts'
+import type { LaptopChannel } from './channels.ts'
 import { assertStatesAndTimes, type StateAndTime, type Tolerance } from './claims.ts'
 import { type Duration, durationMs } from './duration.ts'
 import { type Loaded, load, type Source } from './load.ts'
@@ -236,6 +238,15 @@ export class Simulation {
   /** Changes a declared parameter, live. Throws `bad-param` for a value that it cannot have. */
   param(name: string, value: ParamValue): Promise<void> {
     return this.#body.time.during(() => this.#body.set({ [name]: value }))
+  }
+
+  /**
+   * Opens a message channel with the program, as a laptop does; an earlier one of this name is over then. It stays open over swaps,
+   * and waits for a program that has opened a channel of this name.
+   */
+  channel(name: string): LaptopChannel {
+    if (!CHANNEL_NAME.test(name)) throw new RangeError(`channel(): expected a name like tune, got ${String(name)}`)
+    return this.#body.time.act(() => this.#body.laptops.open(name))
   }
 
   /**

@@ -6,6 +6,7 @@ import type { RobotChannel } from '../../deploy/laptop/messagechannel.ts'
 import { ackFrame, helloFrame, messageFrames, WINDOW } from '../../deploy/shared/messages/frames.ts'
 import { eventually, SCALE } from './eventually.ts'
 import { TestRobot } from './robot.ts'
+import { type Answer, collect, Traffic } from './traffic.ts'
 
 const SLOW = { tags: ['slow'], timeout: 1_800_000 * SCALE }
 const SWAPS = 100
@@ -22,78 +23,12 @@ beforeEach(async () => {
   if (main?.program !== 'echoes' || main.state !== 'running') await robot.commit('echoes')
 })
 
-interface Answer {
-  heard: unknown
-  n: number
-  bytes: boolean
-}
-
-/** Collects what comes on a channel. */
-function collect(channel: RobotChannel): unknown[] {
-  const all: unknown[] = []
-  channel.on('message', (message) => all.push(message))
-  return all
-}
-
 const opened = async (channel: RobotChannel): Promise<void> => {
   if (!channel.isOpen) await new Promise<void>((resolve) => channel.once('open', resolve))
 }
 
 const loggedBy = async (text: string): Promise<number> =>
   (await robot.logs()).filter((line) => line.text === text).length
-
-/** Sends numbers without pause, and checks that each was heard once and in order, and answered. */
-class Traffic {
-  readonly #answers: unknown[]
-  readonly #counts: unknown[]
-  readonly #tune: RobotChannel
-  readonly #count: RobotChannel
-  readonly #sending: Promise<void>
-  #sent = 0
-  #goes = true
-
-  private constructor(tune: RobotChannel, count: RobotChannel) {
-    this.#tune = tune
-    this.#count = count
-    this.#answers = collect(tune)
-    this.#counts = collect(count)
-    this.#sending = (async () => {
-      while (this.#goes) {
-        await tune.send(++this.#sent)
-        if (this.#sent % 20 === 0) await new Promise((resolve) => setTimeout(resolve, 5))
-      }
-    })()
-  }
-
-  static async start(client: RobotClient): Promise<Traffic> {
-    return new Traffic(await client.channel('tune'), await client.channel('count'))
-  }
-
-  /** Waits for messages in both directions that are newer than all so far. */
-  async more(): Promise<void> {
-    const [answers, counts, sent] = [this.#answers.length, this.#counts.length, this.#sent]
-    await eventually(
-      () => this.#answers.length > answers && this.#answers.length >= sent && this.#counts.length > counts,
-    )
-  }
-
-  async end(): Promise<void> {
-    this.#goes = false
-    await this.#sending
-    await eventually(() => this.#answers.length >= this.#sent)
-    await Promise.all([this.#tune.close(), this.#count.close()])
-  }
-
-  expectWhole(): void {
-    const answers = this.#answers as Answer[]
-    expect(answers.findIndex(({ heard }, at) => heard !== at + 1)).toBe(-1)
-    const [{ n: first }] = answers as [Answer]
-    expect(answers.findIndex(({ n }, at) => n !== first + at)).toBe(-1)
-    expect(answers).toHaveLength(this.#sent)
-    const counts = this.#counts as number[]
-    expect(counts.findIndex((count, at) => count !== (counts[0] as number) + at)).toBe(-1)
-  }
-}
 
 test('CHANNEL 12.3, 12.6: a laptop talks with a program while it runs, in text and in bytes', async () => {
   const tune = await robot.client.channel('tune')

@@ -1,10 +1,11 @@
 // Answers each message of the channel `tune` with its number, and counts upwards on the channel `count`, both over swaps.
+// Two versions fail their trial once they have taken messages: 8.1.0 is unhealthy and gives its state back, 8.2.0 dies.
 import { robot } from 'medulla'
 
 robot({
   needs: { led: 'output' },
   state: { version: 1, initial: () => ({ heard: 0, counted: 0, unsent: [] as unknown[] }) },
-  run({ led, state, every, channel, info, log }) {
+  run({ led, state, every, channel, health, info, log }) {
     const tune = channel('tune')
     if (info.why === 'rehearsal' && (tune.isOpen || tune.send('rehearsed'))) throw new Error('the channel acts')
     let isHeld = false
@@ -33,7 +34,10 @@ robot({
       answer()
     })
     const count = channel('count')
+    const enough = state.heard + 50
+    health(() => info.version !== '8.1.0' || state.heard < enough || 'heard enough')
     every(2, () => {
+      if (info.version === '8.2.0' && state.heard >= enough) throw new Error('heard enough')
       led.write(state.heard % 2 === 1)
       if (count.send(state.counted + 1)) state.counted += 1
     })

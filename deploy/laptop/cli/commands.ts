@@ -47,6 +47,7 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     () => import('./commands/config.ts'),
   ),
   param: entry('hand', 'change parameters of a program while it runs', () => import('./commands/param.ts')),
+  channel: entry('hand', 'talk with a program while it runs, line by line', () => import('./commands/channel.ts')),
 
   stop: entry('stop', 'stop a program; its outputs go to their safe levels', () => import('./commands/stop.ts')),
   start: entry('stop', 'start what was stopped', () => import('./commands/start.ts')),

@@ -204,3 +204,20 @@ test.each([
   }
   expect(thrown).toContain(message)
 })
+
+test('steps send messages to the program, and expect those that it sends', async () => {
+  const talks: Run = ({ channel }) => {
+    const tune = channel('tune')
+    tune.on('message', (message) => tune.send({ got: message }))
+    setTimeout(() => tune.send('later'), 50)
+  }
+  const steps = [
+    { send: { tune: { kp: 1.5 } } },
+    { messages: { tune: [{ got: { kp: 1.5 } }] }, within: '10ms' },
+    { messages: { tune: ['later'] }, within: '60ms' },
+    { messages: { tune: ['never'] }, within: '10ms' },
+  ]
+  expect(await verdict(talks, steps.slice(0, 3))).toMatchObject({ passed: true })
+  const why = 'steps[3]: expected messages on tune ["never"], got []'
+  expect(await verdict(talks, steps)).toMatchObject({ passed: false, late: false, why })
+})

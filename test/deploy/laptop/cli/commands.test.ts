@@ -39,6 +39,7 @@ const FIRST: Readonly<Record<string, Row>> = {
   poke: ['poke button 1', EXIT.refused, NO_ROBOT],
   config: ['config', EXIT.refused, NO_ROBOT],
   param: ['param', EXIT.refused, NO_ROBOT],
+  channel: ['channel tune', EXIT.refused, NO_ROBOT],
   stop: ['stop', EXIT.refused, NO_ROBOT],
   start: ['start', EXIT.refused, NO_ROBOT],
   estop: ['estop', EXIT.refused, NO_ROBOT],
