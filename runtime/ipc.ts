@@ -94,7 +94,10 @@ export const EndpointMessage = z.discriminatedUnion('op', [
   z.strictObject({ op: z.literal('config-values'), id }),
   /** keeps a spare child for the slot until `cancel` (HANDOVER 12.1) */
   z.strictObject({ op: z.literal('spare'), id, slot }),
-  /** connects a message channel to the slot's program; `done` comes after the descriptor on the socket for channels */
+  /**
+   * connects a message channel to the slot's program until `cancel`; one element comes after the descriptor on the socket for
+   * channels, and `done` when that program was parked (CHANNEL 12.12)
+   */
   z.strictObject({ op: z.literal('channel'), id, slot }),
   z.strictObject({ op: z.literal('receipts'), id, limit: z.number().int().min(1).max(10_000) }),
   z.strictObject({ op: z.literal('board'), id }),

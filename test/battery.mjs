@@ -74,6 +74,7 @@ export const BATTERY = [
   'test/e2e/spare.test.ts',
   'test/e2e/stopwins.test.ts',
   'test/e2e/undone.test.ts',
+  'test/e2e/undonemessages.test.ts',
   'test/install/install.test.ts',
   'test/packages/drivers.test.ts',
   'test/packages/packages.test.ts',

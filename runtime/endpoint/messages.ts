@@ -50,6 +50,7 @@ export class MessageChannels {
       connection.destroy()
       return void stream.destroy()
     }
+    if (connection.destroyed) throw new Refusal('in-progress', 'the program was replaced meanwhile', 'try again')
     response.detachSocket(stream as unknown as Socket)
     stream.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${MESSAGES_TOKEN}\r\n\r\n`)
     this.#streams.add(stream)
@@ -61,14 +62,30 @@ export class MessageChannels {
     for (const stream of this.#streams) if (!mayTalk(stream)) stream.destroy()
   }
 
+  /** A connection with the running program. It ends when the body says that this program is parked (CHANNEL 12.12). */
   async #connection(slot: string): Promise<Socket> {
-    if (this.#sockets === null) {
+    const sockets = this.#sockets
+    if (sockets === null) {
       throw new Refusal('unsupported', 'message channels need Linux and the package koffi on the robot')
     }
-    await this.#link.call({ op: 'channel', slot })
-    // the body sent the descriptor before its answer, and answers in the order of its descriptors
-    const [fd] = this.#sockets.receiveFds(this.#fd, 1)
-    return new Socket({ fd: fd as number, readable: true, writable: true, allowHalfOpen: true })
+    const closed = new AbortController()
+    let connection: Socket | undefined
+    return new Promise((resolve, reject) => {
+      const connected = () => {
+        try {
+          // the body sent the descriptor before this element, and sends the elements in the order of its descriptors
+          const [fd] = sockets.receiveFds(this.#fd, 1)
+          connection = new Socket({ fd: fd as number, readable: true, writable: true, allowHalfOpen: true })
+          resolve(connection.once('close', () => closed.abort()))
+        } catch (error) {
+          reject(error)
+        }
+      }
+      this.#link
+        .stream({ op: 'channel', slot }, connected, closed.signal)
+        .catch(reject)
+        .finally(() => connection?.destroy())
+    })
   }
 }
 

@@ -1,5 +1,7 @@
 // Answers each message of the channel `tune` with its number, and counts upwards on the channel `count`, both over swaps.
-// Two versions fail their trial once they have taken messages: 8.1.0 is unhealthy and gives its state back, 8.2.0 dies.
+// Two versions fail their trial once they have taken messages: 8.1.0 is unhealthy and gives its state back, 8.2.0 dies. 8.3.0 dies
+// of the message 'bad'. 7.0.0 never closes a connection.
+import { Socket } from 'node:net'
 import { robot } from 'medulla'
 
 robot({
@@ -8,6 +10,7 @@ robot({
   run({ led, state, every, channel, health, info, log }) {
     const tune = channel('tune')
     if (info.why === 'rehearsal' && (tune.isOpen || tune.send('rehearsed'))) throw new Error('the channel acts')
+    if (info.version === '7.0.0') Socket.prototype.destroy = function (this: Socket) { return this } // biome-ignore format: one line
     let isHeld = false
     // what the laptop has no room for waits in the state, and so does what the laptop sends meanwhile
     const answer = () => {
@@ -18,7 +21,7 @@ robot({
     tune.on('room', answer)
     tune.on('message', (message) => {
       state.heard += 1
-      if (message === 'die') process.exit(3)
+      if (message === 'die' || (message === 'bad' && info.version === '8.3.0')) process.exit(3)
       if (message instanceof Uint8Array && message.length > 1000) {
         if (!tune.send(message)) log('not taken', 'error')
         return

@@ -329,9 +329,15 @@ export class EndpointLink {
           return done()
         case 'logs':
           return await sendLog(this.#body, peer, message, follow)
-        case 'channel':
-          peer.pass(this.#body.known(message.slot).connect())
-          return done()
+        case 'channel': {
+          const { connection, leave } = this.#body.known(message.slot).connect(() => {
+            peer.cancel(id)
+            done()
+          })
+          peer.follow(id, leave)
+          peer.pass(connection)
+          return item(null)
+        }
         case 'spare':
           this.#body.known(message.slot)
           peer.follow(id, this.#body.spares.hold(message.slot, item))
@@ -350,6 +356,7 @@ export class EndpointLink {
     } catch (error) {
       const refusal = error instanceof Refusal ? error : new Refusal('internal', 'the runtime failed')
       if (refusal !== error) this.#events.note('error', String(error instanceof Error ? error.stack : error))
+      peer.cancel(id)
       peer.fail(id, refusal)
     }
   }

@@ -102,6 +102,7 @@ export class SlotActions {
       case 'freeze-old':
         await programs.freezeOld()
         upgrade?.fenced()
+        programs.endChannelsOfOld()
         return upgrade?.countEdges(this.#edges)
       case 'begin-trial':
         return this.monitor.beginTrial(this.#context.timing.trialMs)

@@ -3,6 +3,7 @@
  *
  * The three roles of a slot (`current`, `next`, `old`), and the moves between them; slot.ts decides when to make which.
  */
+import { Refusal } from '../../../deploy/shared/errors.ts'
 import type { Snapshot } from '../../sdk/wire.ts'
 import type { Cause, Consequence } from './cause.ts'
 import type { LaunchListener, LaunchOrder, SlotContext } from './context.ts'
@@ -55,6 +56,8 @@ export class Programs {
   /** The candidate's own checkpoint: with it a program begins that replaces one of another name. */
   own: OwnState = null
   #inbox: Snapshot | null = null
+  /** Message channels, each with its program: called when that program was parked. */
+  readonly #channels = new Map<() => void, Running>()
 
   constructor(
     slot: string,
@@ -226,6 +229,29 @@ export class Programs {
     if (this.current === null) return
     this.current.startedAt = performance.now()
     this.last = this.current
+  }
+
+  /**
+   * A new connection for a message channel with the running program, as a descriptor. Throws Refusal. `onParked` is called when
+   * that program was parked for the trial of another one; `leave` cancels this.
+   */
+  connect(onParked: () => void): { connection: number; leave: () => void } {
+    const { current } = this
+    if (current?.child.connect === undefined) {
+      throw new Refusal('not-running', `slot ${this.#slot} runs no program`, 'medulla status')
+    }
+    const connection = current.child.connect()
+    this.#channels.set(onParked, current)
+    return { connection, leave: () => this.#channels.delete(onParked) }
+  }
+
+  /** The parked program cannot end its connections: it may have been stopped before it closed or accepted them (CHANNEL 12.12). */
+  endChannelsOfOld(): void {
+    for (const [onParked, running] of this.#channels) {
+      if (running !== this.old) continue
+      this.#channels.delete(onParked)
+      onParked()
+    }
   }
 
   /** Kills the old program when it is not seen stopped in time (HANDLES 10.4). Throws Unfenced when its end is not seen either. */

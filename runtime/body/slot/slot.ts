@@ -203,13 +203,9 @@ export class Slot {
     if (FACTS[this.#state].edgesToNext) this.#programs.next?.child.send({ t: 'edge', ...message })
   }
 
-  /** A new connection for a message channel with the running program, as a descriptor. Throws Refusal. */
-  connect(): number {
-    const { current } = this.#programs
-    if (current?.child.connect === undefined) {
-      throw new Refusal('not-running', `slot ${this.name} runs no program`, 'medulla status')
-    }
-    return current.child.connect()
+  /** See Programs.connect. */
+  connect(onParked: () => void): { connection: number; leave: () => void } {
+    return this.#programs.connect(onParked)
   }
 
   /** For how long a silent program was not dealt with, in ms. */
