@@ -123,6 +123,12 @@ export class ChannelEnd implements Channel {
     this.#socket = null
   }
 
+  /** The program no longer drives the hardware. */
+  park(): void {
+    this.disconnect()
+    this.#owner?.outgoing.park()
+  }
+
   /** For a successor. What counts more than `room` is left out. Null: no laptop has the channel. */
   save(room: number): { channel: SavedChannel; cost: number } | null {
     if (this.#owner === null) return null

@@ -136,7 +136,7 @@ export class ProgramChannels implements ChannelsPort {
 
   #closed(): void {
     this.#isLive = false
-    for (const channel of this.#channels.values()) channel.disconnect()
+    for (const channel of this.#channels.values()) channel.park()
     for (const socket of this.#waiting.keys()) socket.destroy()
   }
 

@@ -14,6 +14,8 @@ export class Outgoing {
   #everWritten = 0
   #room = 0
   #cost = 0
+  /** how many of the held messages a successor may have sent, with their numbers; null: no successor ran */
+  #shared: number | null = null
 
   constructor(first = 1, held: readonly Encoded[] = []) {
     this.#first = first
@@ -64,11 +66,17 @@ export class Outgoing {
     this.#drop(received - this.#first + 1)
   }
 
+  /** The program is parked: a successor goes on with the held messages, and may number further ones. */
+  park(): void {
+    this.#shared = this.#held.length
+  }
+
   /** Another connection: what the peer has not got is written again. */
   resume(received: number, room: number): void {
-    this.#drop(Math.min(received - this.#first + 1, this.#held.length))
+    this.#drop(Math.min(received - this.#first + 1, this.#shared ?? this.#held.length))
+    this.#shared = null
     // sent by a program that ran in between
-    if (this.#held.length === 0) this.#first = Math.max(this.#first, received + 1)
+    this.#first = Math.max(this.#first, received + 1)
     this.#written = 0
     this.#room = room
   }

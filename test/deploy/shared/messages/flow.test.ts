@@ -134,3 +134,22 @@ test('CHANNEL 12.10: after a restart of the peer, what was written is dropped an
   expect(out.restart(2, WINDOW)).toBe(2)
   expect([out.first, out.next().length, out.held.length]).toEqual([2, 2, 2])
 })
+
+test('CHANNEL 12.4: what a program sends after its successor has died is not taken for what the successor sent', () => {
+  const [before, after] = [encodeMessage('before'), encodeMessage('after')]
+  for (const { received, left, first } of [
+    { received: 0, left: [before, after], first: 1 },
+    { received: 1, left: [after], first: 2 },
+    // the successor has sent two messages of its own
+    { received: 3, left: [after], first: 4 },
+  ]) {
+    const outgoing = new Outgoing()
+    outgoing.resume(0, WINDOW)
+    outgoing.add(before)
+    outgoing.park()
+    outgoing.add(after)
+    outgoing.resume(received, WINDOW)
+    expect(outgoing).toMatchObject({ held: left, first })
+    expect(outgoing.next()).toEqual(left.flatMap((message) => messageFrames(message)))
+  }
+})
