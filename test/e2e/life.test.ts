@@ -8,7 +8,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest'
 import { flip } from '../fixtures/random.ts'
 import { checkpointOf } from './checkpoints.ts'
 import { eventually, SCALE } from './eventually.ts'
-import { boardText, ended, makeOperator, TestRobot, TIMING } from './robot.ts'
+import { boardText, ENDLESS_TRIAL, ended, makeOperator, TestRobot, TIMING } from './robot.ts'
 import { accepted, counts, expectNoTickLost, expectOneWriter } from './trace.ts'
 
 let robot: TestRobot
@@ -271,4 +271,18 @@ test('a runtime that was told so ends with its stdin, as a simulated robot does 
   await once(child.stdout, 'data')
   child.stdin.end()
   expect(await ended).toEqual([0, null])
+})
+
+test('a robot that is ended during a trial does not wait until the time of the trial is over', async () => {
+  const patient = await TestRobot.start()
+  try {
+    await patient.commit('counter')
+    await patient.retime(ENDLESS_TRIAL)
+    const pushed = patient.push('counter', { version: '2.0.0' }).catch(() => null)
+    await eventually(async () => (await patient.slot()).state === 'trial')
+    await patient.end()
+    await pushed
+  } finally {
+    await patient.close()
+  }
 })

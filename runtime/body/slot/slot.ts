@@ -189,6 +189,7 @@ export class Slot {
     this.#actions.restarts.cancel()
     this.#deadline.disarm()
     this.#actions.monitor.rest()
+    this.#actions.monitor.endTrial()
     this.#actions.failures.rest()
     this.#post('close', null)
     await this.#queue
