@@ -124,6 +124,21 @@ test('HANDOVER 9.9: a program whose handle another slot holds starts when that s
   robot.check()
 })
 
+test('HANDOVER 9.2: a push that fails while a crashed program waits for its restart says that this one is started again', async () => {
+  const robot = await robotWith('counter')
+  await robot.commit('throws-later', { program: 'counter', version: '2.0.0' })
+  // Waits of 100 ms, doubled with each crash: after the fifth there is time for a push.
+  await eventually(async () => {
+    const { restarts, state } = await robot.slot()
+    return restarts >= 5 && state === 'cooling'
+  })
+  const failed = await robot.push('dies-in-trial', { program: 'counter', version: '3.0.0' })
+  expect(failed).toMatchObject({ outcome: 'rolled-back', code: 'died-in-trial' })
+  expect(failed.message).toMatch(/; outputs are at their safe levels, the program before it is started again$/)
+  const { restarts } = await robot.slot()
+  await eventually(async () => (await robot.slot()).restarts > restarts)
+})
+
 test('HANDOVER 9.10, 9.11: status counts repeated crashes, and they write few receipts', async () => {
   const robot = await robotWith('counter')
   await robot.commit('throws-later', { program: 'counter', version: '2.0.0' })

@@ -46,6 +46,9 @@ export class SlotActions {
   readonly #context: SlotContext
   readonly #driver: SlotDriver
 
+  /** The actions that are being performed end with a restart of the program that ran before. */
+  willRestart = false
+
   constructor(name: string, context: SlotContext, driver: SlotDriver) {
     this.#name = name
     this.#context = context
@@ -250,7 +253,8 @@ export class SlotActions {
     upgrade.countEdges(this.#edges)
     const running = this.programs.current?.runnable ?? null
     const receipt = await this.#context.ledger.receipt(upgradeEntry(this.#name, upgrade, outcome, this.programs.fence))
-    const { message, hint } = describeOutcome(upgrade, outcome, running && `${running.program} ${running.version}`)
+    const name = running && `${running.program} ${running.version}`
+    const { message, hint } = describeOutcome(upgrade, outcome, name, this.willRestart || this.restarts.isRestartDue)
     this.#note('info', message)
     upgrade.finish(outcome, message, receipt, hint)
     this.#context.launcher.prepare()

@@ -270,6 +270,7 @@ export class Slot {
       if (hangs !== null && moved) this.#actions.hang.expect(this.#programs[hangs], cause, actions)
     }
     this.#state = state
+    this.#actions.willRestart = actions.includes('restart-later')
     if (moved) this.#deadline.disarm()
     for (const action of actions) {
       try {

@@ -116,11 +116,13 @@ export function describeOutcome(
   upgrade: Upgrade,
   outcome: Outcome,
   running: string | null,
+  isRestartDue: boolean,
 ): { message: string; hint?: string } {
   const { to, cause, notes } = upgrade
   const name = `${to.program} ${to.version}`
   if (outcome === 'committed') return { message: [`${name} runs`, ...notes].join('; ') }
-  const now = running === null ? 'nothing runs, outputs are at their safe levels' : `${running} runs on`
+  const after = isRestartDue ? 'the program before it is started again' : 'nothing runs'
+  const now = running === null ? `outputs are at their safe levels, ${after}` : `${running} runs on`
   const why = cause === null ? 'for an unknown reason' : causeText(cause)
   if (cause?.code === 'yield-timeout') {
     const hint = 'medulla push --force kills the old program and starts the new one from the last checkpoint'

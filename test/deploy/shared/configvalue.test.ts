@@ -62,7 +62,7 @@ test('BUNDLE 13.2: the key is that of the robot which is meant, or is refused', 
   expect(configRecipient(signed, robot.fingerprint)).toBe(recipient)
   for (const wrong of [
     await signConfigKey(recipient, other),
-    { ...signed, key: signed.key.replace(/.("}\n)$/, 'q$1') },
+    { ...signed, key: signed.key.replace(/(.)("}\n)$/, (_, last, end) => (last === 'q' ? 'p' : 'q') + end) },
     { ...signed, key: signed.key.trimEnd() },
     { ...signed, sig: (await signConfigKey(recipient, other)).sig },
     { key: '{}\n', sig: signed.sig },

@@ -35,7 +35,8 @@ function running(pid: number): string[] {
 test('HANDLES 14.2: without a control group a killed program counts as stopped when no thread of it runs its code again', async () => {
   for (let round = 0; round < 5; round++) {
     const child = await startBusy()
-    const programs = new GuardedPrograms(null, 1)
+    // Time for the threads of the program to get a CPU, in which alone they can end.
+    const programs = new GuardedPrograms(null, 20)
     programs.know([child.pid])
     expect(running(child.pid).length).toBeGreaterThan(1)
     const from = performance.now()

@@ -1,11 +1,17 @@
 import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { Refusal } from '../../../shared/errors.ts'
+import { timeScale } from '../../../shared/timescale.ts'
 import { readRobots } from '../../config.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
 import { EXIT, exitForCode } from '../exit.ts'
 import { impliedRobot, withRobot } from '../robot.ts'
 import { followSwap, type Result, showResult } from '../swap.ts'
+
+/** A robot ends its programs in 3 s at the most, and then writes the receipt. */
+const CONFIRM_MS = 8000
+const AWAY: readonly string[] = ['unreachable', 'body-away']
 
 interface Options {
   release?: true
@@ -41,9 +47,32 @@ async function estop(app: App, options: Options, globals: Globals): Promise<numb
 }
 
 async function order(app: App, release: boolean, globals: Globals): Promise<Result> {
-  const result = await withRobot(app, globals, (client) => followSwap(app, release ? client.release() : client.estop()))
+  if (release) return resultOf(await withRobot(app, globals, (client) => followSwap(app, client.release())))
+  try {
+    return await withRobot(app, globals, async (client) => {
+      const stopped = followSwap(app, client.estop())
+      // Its error, after the deadline, is that of the closed connection.
+      stopped.catch(() => {})
+      return resultOf(await Promise.race([stopped, deadline()]))
+    })
+  } catch (error) {
+    if (!(error instanceof Refusal) || !AWAY.includes(error.code)) throw error
+    const message = `${error.message}; the emergency stop is not confirmed, and the robot may still move`
+    throw new Refusal(error.code, message, 'cut its power, or press its own stop button; then: medulla estop', {
+      cause: error,
+    })
+  }
+}
+
+function resultOf(result: Result | undefined): Result {
   if (result === undefined) throw new Error('an emergency stop that is waited for has a result')
   return result
+}
+
+async function deadline(): Promise<never> {
+  const ms = CONFIRM_MS * timeScale()
+  await sleep(ms, undefined, { ref: false })
+  throw new Refusal('unreachable', `the robot has not answered within ${ms / 1000} s`)
 }
 
 /** Names of robots; '' leaves the choice to findRobot(). */

@@ -1,5 +1,5 @@
 /** The everyday commands at one robot, in this order. */
-import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import * as programs from '../../../e2e/programs.ts'
@@ -220,4 +220,26 @@ test('a push over a holding program shows the reason while it waits, then exits 
   const owned =
     /committed: tunable 0\.0\.0 runs; tunable goes on with its own state of \S+; the state of holds is kept for it\n$/
   expect(await good('push', source('tunable'), '--force')).toMatch(owned)
+})
+
+// The last one: the stop is carried out when the body goes on, and is latched.
+test('estop says when the robot has not confirmed it, and does not wait for ever', { tags: ['slow'] }, async () => {
+  const body = readdirSync('/proc').find((pid) => {
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+      return command.includes('runtime/main.js') && command.includes(laptop.dir)
+    } catch {
+      return false
+    }
+  })
+  process.kill(Number(body), 'SIGSTOP')
+  try {
+    await bad(
+      5,
+      /; the emergency stop is not confirmed, and the robot may still move\nmedulla: hint: cut its power, or press its own stop/,
+      'estop',
+    )
+  } finally {
+    process.kill(Number(body), 'SIGCONT')
+  }
 })

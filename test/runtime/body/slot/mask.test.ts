@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { expect, test } from 'vitest'
 import { maskOf } from '../../../../runtime/body/slot/mask.ts'
 
@@ -5,6 +6,14 @@ const mask = maskOf({ TOKEN: 'secret-token-1234', URL: 'secret-url' }) as (text:
 
 test('HANDOVER 15.5: a value is replaced by its name', () => {
   expect(mask('a secret-token-1234 b secret-url')).toBe('a [TOKEN] b [URL]')
+})
+
+test('HANDOVER 15.5: a value is found as JSON, console.log and a URL have it', () => {
+  const value = 'p"w\\d-9$kQ~\'long pass'
+  const found = maskOf({ TOKEN: value }) as (text: string) => string
+  expect(found(JSON.stringify({ password: value }))).toBe('{"password":"[TOKEN]"}')
+  expect(found(inspect({ password: value }))).toMatch(/^\{ password: .\[TOKEN\]. \}$/)
+  expect(found(`https://x/?key=${encodeURIComponent(value)}&a=1`)).toBe('https://x/?key=[TOKEN]&a=1')
 })
 
 test('HANDOVER 15.5: a text that was cut in the middle of a value ends with its name', () => {
