@@ -3,7 +3,7 @@ import { request as httpRequest } from 'node:http'
 import { type Greeting, PROTOCOL } from '../shared/api.ts'
 import { LIMITS } from '../shared/bundle/limits.ts'
 import type { SignedCertificate } from '../shared/cert.ts'
-import { reasonOf } from '../shared/channel/connect.ts'
+import { reasonOf, unreachable } from '../shared/channel/connect.ts'
 import { Refusal } from '../shared/errors.ts'
 import { NAME_PATTERN } from '../shared/names.ts'
 
@@ -64,8 +64,7 @@ interface Answered {
 }
 
 function ask({ host, port, path, max, timeoutMs }: Asked): Promise<Answered> {
-  const refuse = (reason: string, cause?: unknown) =>
-    new Refusal('unreachable', `no robot at ${host}:${port}: ${reason}`, 'check that the robot is on and the address is right: medulla robots', { cause }) // biome-ignore format: one statement
+  const refuse = (reason: string, cause?: unknown) => unreachable(`${host}:${port}`, reason, cause)
   return new Promise<Answered>((resolve, reject) => {
     const fail = (reason: string, cause?: unknown) => {
       request.destroy()

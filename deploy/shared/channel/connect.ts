@@ -115,16 +115,15 @@ export async function connectSession(options: ConnectOptions): Promise<SecureSoc
         { cause },
       )
     }
-    const reason = late ? `no answer in ${timeoutMs} ms` : reasonOf(cause)
-    throw new Refusal(
-      'unreachable',
-      `no robot at ${where}: ${reason}`,
-      'check that the robot is on and the address is right: medulla robots',
-      { cause },
-    )
+    throw unreachable(where, late ? `no answer in ${timeoutMs} ms` : reasonOf(cause), cause)
   } finally {
     clearTimeout(timer)
   }
+}
+
+export function unreachable(where: string, reason: string, cause: unknown): Refusal {
+  const hint = 'check that the robot is on and the address is right: medulla robots'
+  return new Refusal('unreachable', `no robot at ${where}: ${reason}`, hint, { cause })
 }
 
 /** Errors of the network in words; others unchanged. */

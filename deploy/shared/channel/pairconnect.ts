@@ -7,7 +7,7 @@ import type { Duplex } from 'node:stream'
 import type { Certificate, SignedCertificate } from '../cert.ts'
 import { Refusal } from '../errors.ts'
 import { timeScale } from '../timescale.ts'
-import { dial, reasonOf, upgradeRequest } from './connect.ts'
+import { dial, reasonOf, unreachable, upgradeRequest } from './connect.ts'
 import { Opener, Sealer } from './frame.ts'
 import { challengeOf, decodeCard, encodeCard, encodeMessage, Intake } from './handshake.ts'
 import { Handshake, type Split } from './noise.ts'
@@ -128,13 +128,7 @@ async function connected<T>(options: PairOptions, use: (connected: Connected) =>
         psk === undefined ? 'try again: medulla pair' : 'check that the robot has the same pre-shared key (--psk)'
       throw new Refusal('not-pairing', `${where} ended the pairing without giving a reason`, hint, { cause })
     }
-    const reason = late ? `no answer in ${timeoutMs} ms` : reasonOf(cause)
-    throw new Refusal(
-      'unreachable',
-      `no robot at ${where}: ${reason}`,
-      'check that the robot is on and the address is right: medulla robots',
-      { cause },
-    )
+    throw unreachable(where, late ? `no answer in ${timeoutMs} ms` : reasonOf(cause), cause)
   } finally {
     clearTimeout(timer)
     raw?.destroy()
