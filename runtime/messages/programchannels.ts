@@ -58,10 +58,14 @@ export class ProgramChannels implements ChannelsPort {
     })
   }
 
+  rehearsal(): ChannelsPort {
+    return new RehearsalChannels()
+  }
+
   open(name: string): Channel {
     const transport = this.#transport
-    if (this.#gate.round !== undefined || transport === null) return inertChannel
     if (!CHANNEL_NAME.test(name)) throw new TypeError(`channel: expected a name like tune, got ${String(name)}`)
+    if (this.#gate.round !== undefined || transport === null) return inertChannel
     const known = this.#channels.get(name)
     if (known !== undefined) return known
     if (this.#channels.size >= MAX_CHANNELS) throw new RangeError(`a program has at most ${MAX_CHANNELS} channels`)
@@ -194,5 +198,27 @@ export class ProgramChannels implements ChannelsPort {
     if (this.#waiting.size <= MAX_WAITING) return
     const [oldest] = this.#waiting.keys()
     oldest?.destroy()
+  }
+}
+
+const nothing = (): void => {}
+const NO_GATE: ChannelGate = { round: undefined, act: nothing, aside: nothing, follow: nothing }
+const NO_TRANSPORT: Transport = { listen: nothing, soon: nothing, later: () => nothing }
+/** What a laptop that does not exist has left with the predecessor. */
+const LEFT: SavedChannel = { id: '00'.repeat(16), taken: 1, first: 1, held: [[true, 'MQ==']] }
+
+/**
+ * The channels of a stage in a rehearsal: the code that opens, saves and restores them in the gap runs, and is compiled, for
+ * a laptop that does not exist. The program gets an inert channel.
+ */
+class RehearsalChannels extends ProgramChannels {
+  constructor() {
+    super(NO_GATE, NO_TRANSPORT, nothing)
+  }
+
+  override open(name: string): Channel {
+    this.restore({ [name]: LEFT })
+    super.open(name)
+    return inertChannel
   }
 }

@@ -36,6 +36,8 @@ export type SavedChannels = Readonly<Record<string, SavedChannel>>
 /** The loader's part, as the SDK uses it. */
 export interface ChannelsPort {
   open(name: string): Channel
+  /** For a stage of a rehearsal: the same code, but nobody is at the other end. Absent: an older runtime. */
+  rehearsal?(): ChannelsPort
   /** For the successor, or for the predecessor after a rollback; undefined: nothing to hand over. */
   save(): SavedChannels | undefined
   restore(saved: SavedChannels | undefined): void

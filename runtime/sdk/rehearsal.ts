@@ -26,7 +26,9 @@ const SWAP = '00'.repeat(16)
 const WANTED: YieldMessage = { t: 'yield', swap: SWAP, fence: 0, to: 'successor', stateVersion: 0 }
 
 /** What a rehearsal uses of the host. */
-type RehearsalHost = Pick<Host, 'init' | 'system' | 'places' | 'gate' | 'enter'> & { textOf(error: unknown): string }
+type RehearsalHost = Pick<Host, 'init' | 'system' | 'places' | 'gate' | 'channels' | 'enter'> & {
+  textOf(error: unknown): string
+}
 
 const nothing = (): void => {}
 
@@ -123,7 +125,7 @@ export function warmUp(
   }
 }
 
-function dummyStage(spec: AnySpec, { init, system, textOf }: RehearsalHost, broker: ZeroBroker): Stage {
+function dummyStage(spec: AnySpec, { init, system, channels, textOf }: RehearsalHost, broker: ZeroBroker): Stage {
   const scratch = system === null ? null : new ScratchSystem(system)
   const lease: Lease = { live: false, fence: 0 }
   const hooks: StageHooks = {
@@ -133,6 +135,7 @@ function dummyStage(spec: AnySpec, { init, system, textOf }: RehearsalHost, brok
     released: nothing,
     failed: nothing,
     textOf,
+    channels: channels?.rehearsal?.(),
   }
   return new Stage(spec, init, rehearsalHandles(init.grants, lease, broker, scratch), lease, hooks)
 }

@@ -35,16 +35,21 @@ interface Variant {
   size: number
   /** Fence and start are rows, too. */
   timed: boolean
+  messages?: number
 }
 
 /** Robots by how they confine programs, and what is measured on each. */
 const ROBOTS: { sandbox: 'none' | 'namespaces'; variants: Variant[] }[] = [
   {
     sandbox: 'none',
-    variants: SIZES.flatMap(([label, size]): Variant[] => [
-      { variant: `inherited-${label}`, handle: 'direct', size, timed: label === '1KB' },
-      { variant: `brokered-${label}`, handle: 'remote', size, timed: false },
-    ]),
+    variants: [
+      ...SIZES.flatMap(([label, size]): Variant[] => [
+        { variant: `inherited-${label}`, handle: 'direct', size, timed: label === '1KB' },
+        { variant: `brokered-${label}`, handle: 'remote', size, timed: false },
+      ]),
+      { variant: 'channel-1KB', handle: 'direct', size: 1024, timed: false, messages: 1 },
+      { variant: 'flooded-channel-1KB', handle: 'direct', size: 1024, timed: false, messages: 64 },
+    ],
   },
   { sandbox: 'namespaces', variants: [{ variant: 'confined-1KB', handle: 'direct', size: 1024, timed: true }] },
 ]
@@ -82,10 +87,10 @@ export async function gap({ samples = SWAPS, wanted, realtime, report }: BenchOp
       robots.push(robot)
       const { fence } = await (await robot.connect()).status()
       const stop = sandbox === 'none' ? 'SIGSTOP' : fence === 'cgroup' ? 'cgroup v2 freeze' : 'SIGSTOP, confined'
-      for (const { variant, handle, size, timed } of chosen) {
-        // the goals of a gap are for inherited handles
-        const goal = handle === 'remote' ? undefined : suffix === '' ? NORMAL : REALTIME
-        const about = { variant: `${variant}${suffix}`, handle, size, goal, stop: timed ? stop : undefined }
+      for (const { variant, handle, size, timed, messages } of chosen) {
+        // the goals of a gap are for inherited handles of a program without channels
+        const goal = handle === 'remote' || messages !== undefined ? undefined : suffix === '' ? NORMAL : REALTIME
+        const about = { variant: `${variant}${suffix}`, handle, size, goal, stop: timed ? stop : undefined, messages }
         contenders.push(await OurSwaps.make(robot, about))
       }
     }

@@ -2,6 +2,7 @@
 import { join } from 'node:path'
 import { type Built, buildProgram, makeBundle } from '../../deploy/laptop/build.ts'
 import type { RobotClient } from '../../deploy/laptop/client.ts'
+import type { RobotChannel } from '../../deploy/laptop/messagechannel.ts'
 import type { PushEvent } from '../../deploy/shared/api.ts'
 import type { Signer } from '../../deploy/shared/keys.ts'
 import { writeProgram, writer } from './programs.ts'
@@ -49,6 +50,8 @@ interface About {
   goal: Goal | undefined
   /** How the old program is stopped, when it is to be told how long that and the start of the new one take. */
   stop?: string | undefined
+  /** Messages of 1 KB go to the program and back all the time, so many under way. */
+  messages?: number | undefined
 }
 
 export class OurSwaps {
@@ -57,6 +60,7 @@ export class OurSwaps {
   readonly #receipt: Series
   readonly #fenced: Series
   readonly #spawn: Series
+  readonly #period: Series
   readonly #robot: BenchRobot
   readonly #client: RobotClient
   readonly #signer: Signer
@@ -64,6 +68,7 @@ export class OurSwaps {
   readonly #about: About
   /** The fence under which the running program writes; 0: none runs. */
   #fence = 0
+  #channel: RobotChannel | null = null
 
   private constructor(robot: BenchRobot, about: About, client: RobotClient, signer: Signer, built: Built) {
     this.#robot = robot
@@ -78,12 +83,17 @@ export class OurSwaps {
     this.#receipt = series('-receipt')
     this.#fenced = series('-fence', { note: `from the revocation to the confirmed stop of the old program: ${stop}` })
     this.#spawn = series('-spawn', { note: 'phase spawn: until the program is loaded' })
+    this.#period = series('-period', { note: 'between two writes of one program, 1 ms wanted' })
     const timed = stop === undefined ? [] : [this.#fenced, this.#spawn]
-    this.series = [this.#gap, this.#receipt, ...timed]
+    this.series = [this.#gap, this.#receipt, ...timed, this.#period]
   }
 
   static async make(robot: BenchRobot, about: About): Promise<OurSwaps> {
-    const path = await writeProgram(robot.dir, about.variant.toLowerCase(), writer(about.handle, about.size))
+    const path = await writeProgram(
+      robot.dir,
+      about.variant.toLowerCase(),
+      writer(about.handle, about.size, about.messages !== undefined),
+    )
     const built = await buildProgram(path, LIBRARY)
     return new OurSwaps(robot, about, await robot.connect(), await robot.signer(), built)
   }
@@ -91,6 +101,8 @@ export class OurSwaps {
   async begin(): Promise<void> {
     this.#fence = (await this.#push()).receipt?.fence ?? 0
     await this.#robot.trace.transition(this.#about.handle, this.#fence)
+    await this.#talk()
+    this.#robot.trace.takePeriods(this.#about.handle)
   }
 
   async swap(): Promise<void> {
@@ -112,9 +124,22 @@ export class OurSwaps {
   }
 
   async rest(): Promise<void> {
+    for (const ms of this.#robot.trace.takePeriods(this.#about.handle)) this.#period.add(ms)
+    await this.#channel?.close({ now: true })
+    this.#channel = null
     for await (const _ of this.#client.stop(this.#slot)) {
       // its last event is its end
     }
+  }
+
+  async #talk(): Promise<void> {
+    const { messages = 0 } = this.#about
+    if (messages === 0) return
+    const channel = await this.#client.channel('echo', this.#slot)
+    this.#channel = channel
+    const send = (): void => void channel.send(new Uint8Array(1024)).catch(() => {})
+    channel.on('message', send)
+    for (let i = 0; i < messages; i++) send()
   }
 
   /** What runs after a failed swap is the old program under a new fence, or a restarted one. */

@@ -6,15 +6,17 @@ import { join } from 'node:path'
 /**
  * A 1 kHz writer over one byte array of state. It writes at once when it takes over, and changes a few bytes at the
  * start, in the middle and at the end of its state in every tick. It calls itself unhealthy when its state was lost.
+ * `echoes`: what comes on its channel goes back.
  */
-export function writer(handle: string, size: number): string {
+export function writer(handle: string, size: number, echoes = false): string {
   return `import { robot } from 'medulla'
 const SIZE = ${size}
 robot({
   needs: { '${handle}': 'output' },
   state: { version: 1, initial: () => new Uint8Array(SIZE) },
-  run({ '${handle}': line, state, every, health, info }) {
+  run({ '${handle}': line, state, every, health, info, channel }) {
     line.write(!line.value)
+    ${echoes ? "const echo = channel('echo').on('message', (message) => echo.send(message))" : ''}
     const view = new DataView(state.buffer, state.byteOffset, state.length)
     const began = view.getUint32(0, true)
     health(() => (info.tookOver && began === 0 ? 'the state was lost' : true))

@@ -28,6 +28,8 @@ export class TraceReader {
   readonly #splitter = new LineSplitter()
   readonly #last = new Map<string, { fence: number; ns: number }>()
   readonly #transitions = new Map<string, Transition>()
+  /** ms between the writes of one program, by handle. */
+  readonly #periods = new Map<string, number[]>()
   /** Writes that the simulator refused: of a program that had lost its lease. */
   refused = 0
 
@@ -52,6 +54,14 @@ export class TraceReader {
     const found = await this.#found(() => (newest()?.toFence === not ? undefined : newest()), deadlineMs)
     if (found !== undefined) return found
     throw new Error(`no write of ${name} but under fence ${not} within ${deadlineMs} ms`)
+  }
+
+  /** ms between each two writes of one program to this handle, since the last call. */
+  takePeriods(name: string): number[] {
+    this.#read()
+    const periods = this.#periods.get(name) ?? []
+    this.#periods.set(name, [])
+    return periods
   }
 
   async #found(probe: () => Transition | undefined, deadlineMs: number): Promise<Transition | undefined> {
@@ -84,6 +94,10 @@ export class TraceReader {
     if (last?.fence !== fence) {
       const change = { name, fromFence: last?.fence ?? 0, toFence: fence, lastNs: last?.ns ?? Number.NaN, firstNs: at }
       this.#transitions.set(`${name} ${fence}`, change)
+    } else {
+      const periods = this.#periods.get(name)
+      if (periods === undefined) this.#periods.set(name, [(at - last.ns) / 1e6])
+      else periods.push((at - last.ns) / 1e6)
     }
     this.#last.set(name, { fence, ns: at })
   }

@@ -52,6 +52,18 @@ test('CHANNEL 12.6: in simulated time the test is the laptop, and in rehearsals 
   await sim.stop()
 })
 
+test('CHANNEL 12.6, HANDOVER 4.3: a candidate with a channel that cannot be is found in its rehearsal', async () => {
+  const sim = await simulate(ECHOES, { board })
+  await sim.run(5)
+  for (const [wrong, message] of [
+    ["channel('Count')", 'expected a name like tune, got Count'],
+    ["[...'abcdefghijklmnopq'].map((name) => channel(name))[0] as typeof tune", 'a program has at most 16 channels'],
+  ] as const) {
+    await expect(sim.swap(edited(ECHOES, "channel('count')", wrong))).rejects.toThrow(message)
+  }
+  await sim.stop()
+})
+
 test('CHANNEL 12.8: in simulated time a swap loses and doubles no message of either end', async () => {
   const sim = await simulate(ECHOES, { board })
   const [tune, count] = [sim.channel('tune'), sim.channel('count')]
