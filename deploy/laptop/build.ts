@@ -196,12 +196,29 @@ export interface BundleOptions {
   now?: number
 }
 
+export interface Signed {
+  release: Release
+  digest: string
+  h1: string
+}
+
 /** Signs the files and seals them to each robot. Sealing is random: the bytes differ each time, `digest` and `h1` do not. */
 export async function makeBundle(
   files: readonly TreeFile[],
-  { program, version }: Pick<Manifest, 'program' | 'version'>,
+  about: Pick<Manifest, 'program' | 'version'>,
   opts: BundleOptions,
-): Promise<{ bytes: Uint8Array; release: Release; digest: string; h1: string }> {
+): Promise<Signed & { bytes: Uint8Array }> {
+  const { inner, ...signed } = await signFiles(files, about, { ...opts, recipients: opts.robots.map(({ id }) => id) })
+  const bytes = await seal(inner, [...opts.robots.map((robot) => robot.age), ...(opts.readers ?? [])])
+  return { bytes, ...signed }
+}
+
+/** What `makeBundle` seals (BUNDLE 7). `recipients` are ids of robots. */
+export async function signFiles(
+  files: readonly TreeFile[],
+  { program, version }: Pick<Manifest, 'program' | 'version'>,
+  opts: Omit<BundleOptions, 'robots' | 'readers'> & { recipients: readonly string[] },
+): Promise<Signed & { inner: Uint8Array }> {
   const payload = await packPayload(files)
   const { sha256, length, unpacked, h1 } = payload
   const release: Release = {
@@ -216,12 +233,11 @@ export async function makeBundle(
     expires: opts.expires ?? null,
     arch: [...(opts.arch ?? ['any'])].sort(),
     node: opts.node ?? NODE_RANGE,
-    recipients: opts.robots.map((robot) => robot.id).sort(),
+    recipients: [...opts.recipients].sort(),
     slot: opts.slot ?? null,
   }
   const releaseBytes = encodeRelease(release)
   const signature = await opts.signer.sign('release@medulla', releaseBytes)
   const inner = await encodeInner({ release: releaseBytes, signature, payload: payload.bytes })
-  const bytes = await seal(inner, [...opts.robots.map((robot) => robot.age), ...(opts.readers ?? [])])
-  return { bytes, release, digest: releaseDigest(releaseBytes), h1 }
+  return { inner, release, digest: releaseDigest(releaseBytes), h1 }
 }

@@ -67,6 +67,7 @@ const Schema = z.strictObject({
         .refine((line) => /^(sk-)?ssh-ed25519[ @]/.test(line), 'expected an ed25519 key: medulla keygen makes one')
         .optional(),
       board: z.string().regex(FILE, 'expected the name of a file beside medulla.toml, as "board.json"').optional(),
+      program: z.string().regex(FILE, 'expected the name of a file beside medulla.toml, as "program.tar"').optional(),
     })
     .default({}),
 })

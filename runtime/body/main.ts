@@ -13,6 +13,8 @@ import { type EndpointEvents, EndpointLink } from './endpoint/endpointlink.ts'
 import { TraceFile } from './hardware/trace.ts'
 import { openBody } from './openbody.ts'
 import type { BodyOptions } from './options.ts'
+import { firstProgram } from './orders/firstprogram.ts'
+import { Installer } from './orders/installer.ts'
 import { closeOnExec, replaceBody } from './replace/replace.ts'
 import type { SavedBody } from './replace/saved.ts'
 import { restoreEnvironment, type ServiceEnvironment } from './service/environment.ts'
@@ -44,9 +46,11 @@ export async function runBody(
   for (const problem of runtimes.problems) report.note('error', problem)
   // The limit of the runtime that has given the programs back goes on otherwise.
   if (saved?.failed !== undefined) startedWell()
+  const installer = new Installer(body, updates)
+  const first = firstProgram(body, installer, report.note)
   await new Promise<void>((resolve) => {
     let ending: Promise<void> | null = null
-    const toStart = new Set(['endpoint', 'programs'])
+    const toStart = new Set(['endpoint', 'programs', ...(first === null ? [] : ['first program'])])
     const started = (what: string) => {
       if (toStart.delete(what) && toStart.size === 0) service?.ready()
     }
@@ -64,9 +68,10 @@ export async function runBody(
         void end().then(resolve)
       },
     }
-    const link = new EndpointLink(body, updates, events, saved?.endpoint)
+    const link = new EndpointLink(body, updates, installer, events, saved?.endpoint)
     const service = serviceOf(manager, body, link, report)
     body.begin(() => started('programs'), saved)
+    void first?.().then(() => started('first program'))
     body.pairing.begin()
     // The address is known, so nobody announces it again.
     if (saved !== undefined) started('endpoint')

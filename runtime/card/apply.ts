@@ -2,14 +2,19 @@
  * Applies the settings on a card: writes the data partition from medulla.toml, and the robot's card (its public certificate) and a
  * report to the FAT partition. A file with a mistake changes nothing.
  */
-import { chmod, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { OPERATOR_NAME } from '../../deploy/shared/api.ts'
+import { LIMITS } from '../../deploy/shared/bundle/limits.ts'
+import { openInner } from '../../deploy/shared/bundle/open.ts'
+import { FIRST_START } from '../../deploy/shared/bundle/release.ts'
 import { type Mistake, parseSettings, SETTINGS_FILE, type Settings, wpaKey } from '../../deploy/shared/cardsettings.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
+import { publicKeyLine } from '../../deploy/shared/keys.ts'
 import { parseBoard } from '../../drivers/board/board.ts'
+import { putFirstProgram } from '../store/firstprogram.ts'
 import { openHome } from '../store/home.ts'
-import { addOperator } from '../store/operators.ts'
+import { addOperator, loadOperators } from '../store/operators.ts'
 
 interface Places {
   /** Where the FAT partition is mounted. */
@@ -46,6 +51,8 @@ async function apply(places: Places): Promise<{ applied: boolean; report: string
   const { settings } = parsed
   const board = await readBoard(places.boot, settings.robot.board)
   if ('mistake' in board) return { applied: false, report: explain([board.mistake]) }
+  const program = await readProgram(places, settings.robot)
+  if (program !== null && 'mistake' in program) return { applied: false, report: explain([program.mistake]) }
   const { hostname } = settings.system
   const id = await publishCard(places, hostname)
   const said = [`applied: ${SETTINGS_FILE}`, `this robot is ${id}`]
@@ -62,6 +69,10 @@ async function apply(places: Places): Promise<{ applied: boolean; report: string
   await writeFile(join(etc, 'authorized_keys'), keys.map((key) => `${key}\n`).join(''))
   await writeWlan(join(etc, 'wpa_supplicant.conf'), settings.wlan)
   if (board.text !== undefined) await writeFile(join(places.home, 'board.json'), board.text)
+  if (program !== null) {
+    await putFirstProgram({ dir: places.home }, program.bytes)
+    said.push(`${program.name} is started first, unless this robot has had a program already`)
+  }
   return { applied: true, report: said }
 }
 
@@ -91,6 +102,31 @@ async function readBoard(boot: string, name?: string): Promise<{ text?: string }
     const { code, message } = error as NodeJS.ErrnoException
     const said = code === 'ENOENT' ? `there is no file ${name} beside it` : message
     return { mistake: { line: 0, message: said, fix: `medulla board check ${name}, on your laptop` } }
+  }
+}
+
+/** The body checks it again, with the board, before it starts it (BUNDLE 19). */
+async function readProgram(
+  { boot, home }: Places,
+  { program: file, operator }: Settings['robot'],
+): Promise<{ bytes: Uint8Array; name: string } | { mistake: Mistake } | null> {
+  if (file === undefined) return null
+  try {
+    const path = join(boot, file)
+    if ((await stat(path)).size > LIMITS.bundle)
+      throw new Refusal('too-large', `${file} is above ${LIMITS.bundle} bytes`)
+    const bytes = await readFile(path)
+    const signers = (await loadOperators({ dir: home })).signers()
+    if (operator !== undefined) signers.add(publicKeyLine(operator))
+    const { release } = await openInner(bytes, signers)
+    if (!release.recipients.includes(FIRST_START))
+      throw new Refusal('wrong-robot', `${file} was made for a robot, not for a card`)
+    return { bytes, name: `${release.program} ${release.version}` }
+  } catch (error) {
+    const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT'
+    if (!isMissing && !(error instanceof Refusal)) throw error
+    const message = isMissing ? `there is no file ${file} beside it` : (error as Refusal).message
+    return { mistake: { line: 0, message, fix: 'medulla image --program FOLDER, on your laptop' } }
   }
 }
 

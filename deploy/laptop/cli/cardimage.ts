@@ -36,8 +36,8 @@ export class CardImage {
   }
 
   /** Replaces a file that is there. Throws Refusal `internal` with what mtools says, such as a full disk. */
-  async write(name: string, text: string): Promise<void> {
-    const { status, stderr } = await mtool('mcopy', ['-o', '-i', this.#drive, '-', `::${name}`], text)
+  async write(name: string, content: string | Uint8Array): Promise<void> {
+    const { status, stderr } = await mtool('mcopy', ['-o', '-i', this.#drive, '-', `::${name}`], content)
     if (status !== 0) throw new Refusal('internal', `${name} could not be written into the image: ${stderr.trim()}`)
   }
 }
@@ -94,11 +94,11 @@ interface Ended {
   stderr: string
 }
 
-function mtool(command: string, args: string[], input = ''): Promise<Ended> {
+function mtool(command: string, args: string[], input: string | Uint8Array = ''): Promise<Ended> {
   return ended(command, args, input, 'mtools')
 }
 
-async function ended(command: string, args: string[], input: string, tool: string): Promise<Ended> {
+async function ended(command: string, args: string[], input: string | Uint8Array, tool: string): Promise<Ended> {
   // no settings of the user: they could name another drive
   const env = { ...process.env, LC_ALL: 'C', MTOOLSRC: '/dev/null', MTOOLS_SKIP_CHECK: '1' }
   const child = spawn(command, args, { env })

@@ -173,6 +173,27 @@ export async function buildRuntime(
   return { bytes, built: { ...about, digest, h1 } }
 }
 
+/**
+ * Signs the program that a card brings to a robot without any (BUNDLE 19). It is not sealed: the robot makes its key at its first
+ * start. `publicKey` is the line of the key that signed.
+ */
+export async function buildFirstProgram(
+  app: App,
+  path: string,
+  key: string | undefined,
+): Promise<{ bytes: Uint8Array; manifest: Manifest; publicKey: string }> {
+  const [{ signFiles }, { FIRST_START, nextCounter }] = await Promise.all([
+    import('../build.ts'),
+    import('../../shared/bundle/release.ts'),
+  ])
+  const signing = await signer(keyPath(app.dir, key, app.env))
+  const { files, manifest } = await buildFiles(app, path)
+  const range = { least: 1, most: Number.MAX_SAFE_INTEGER, now: 0 }
+  const counter = nextCounter(Date.now(), range)
+  const { inner } = await signFiles(files, manifest, { signer: signing, recipients: [FIRST_START], counter })
+  return { bytes: inner, manifest, publicKey: signing.publicKey }
+}
+
 /** Builds a program without signing or sealing it. */
 export async function buildFiles(app: App, path: string): Promise<{ files: TreeFile[]; manifest: Manifest }> {
   const { buildProgram } = await import('../build.ts')

@@ -4,7 +4,7 @@
  */
 import { Refusal } from '../errors.ts'
 import type { Manifest } from './manifest.ts'
-import { NODE_RANGE_PATTERN, type Release } from './release.ts'
+import { FIRST_START, NODE_RANGE_PATTERN, type Release } from './release.ts'
 
 export interface RobotFacts {
   /** id of this robot */
@@ -57,6 +57,13 @@ export function decide(release: Release, digest: string, manifest: Manifest | nu
     }) ??
     (manifest && hardware(release, manifest, facts))
   )
+}
+
+/** The facts for the program of a card, which is for any robot that starts from that card for the first time (BUNDLE 19). */
+export function atFirstStart(facts: RobotFacts, { counter }: Pick<Release, 'counter'>): RobotFacts {
+  // a robot without a clock of its own starts with the time of its image (BUNDLE 19.4)
+  const now = facts.clockSynced ? facts.now : Math.max(facts.now, counter)
+  return { ...facts, robot: FIRST_START, now }
 }
 
 /** Facts about a robot whose runtime is to be replaced; `committed` is the release that its runtime comes from. */

@@ -33,6 +33,9 @@ export interface Release {
 
 export const RELEASE_FORMAT = 'medulla-release/1'
 export const VERSION_PATTERN = /^[0-9A-Za-z][0-9A-Za-z.+_-]*$/
+/** The recipient of a release that a card brings: whichever robot starts from that card for the first time (BUNDLE 19). */
+export const FIRST_START = `SHA256:${'A'.repeat(43)}`
+
 const ROBOT_ID_PATTERN = /^SHA256:[A-Za-z0-9+/]{43}$/
 export const NODE_RANGE_PATTERN = /^>=(0|[1-9][0-9]{0,4})\.(0|[1-9][0-9]{0,4})(\.(0|[1-9][0-9]{0,4}))?$/
 /** Length of one recipient in the JSON text: `"SHA256:…",` */

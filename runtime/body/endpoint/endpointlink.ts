@@ -16,7 +16,7 @@ import { readLines } from '../../plumbing/lines.ts'
 import { type EndpointKeys, readEndpointKeys } from '../../store/home.ts'
 import type { Body } from '../body.ts'
 import { OrderExecutor } from '../orders/execute.ts'
-import { Installer } from '../orders/installer.ts'
+import type { Installer } from '../orders/installer.ts'
 import { onExit } from '../sandbox/reaper.ts'
 import type { RuntimeUpdates } from '../update/updates.ts'
 import { Announcer } from './announcer.ts'
@@ -64,11 +64,11 @@ export class EndpointLink {
   #closed = false
 
   /** `left`: the endpoint of the runtime that this one replaces, which was killed (HANDOVER 18.6). */
-  constructor(body: Body, updates: RuntimeUpdates, events: EndpointEvents, left?: SavedEndpoint) {
+  constructor(body: Body, updates: RuntimeUpdates, installer: Installer, events: EndpointEvents, left?: SavedEndpoint) {
     this.#body = body
     this.#updates = updates
-    this.#installer = new Installer(body, updates)
-    this.#orders = new OrderExecutor(body, this.#installer, updates, {
+    this.#installer = installer
+    this.#orders = new OrderExecutor(body, installer, updates, {
       operatorsChanged: () => this.operatorsChanged(),
       keysChanged: () => this.kill(),
     })

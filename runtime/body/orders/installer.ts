@@ -2,9 +2,10 @@
  * Carries out pushes and rollbacks. Invariant: no bundle is executed or stored before the body's own copy has passed signature,
  * hash, unpacking and policy (BUNDLE 10, HANDOVER 8.2; test/e2e/refused.test.ts).
  */
-import type { Order, PushEvent } from '../../../deploy/shared/api.ts'
+import { stat } from 'node:fs/promises'
+import { DEFAULT_SLOT, type Order, type PushEvent } from '../../../deploy/shared/api.ts'
 import type { SignedBuild } from '../../../deploy/shared/bundle/buildstatement.ts'
-import { decide, type RobotFacts, unset } from '../../../deploy/shared/bundle/policy.ts'
+import { atFirstStart, decide, type RobotFacts, unset } from '../../../deploy/shared/bundle/policy.ts'
 import type { Release } from '../../../deploy/shared/bundle/release.ts'
 import { Refusal } from '../../../deploy/shared/errors.ts'
 import { fingerprint } from '../../../deploy/shared/keys.ts'
@@ -50,6 +51,11 @@ export class Installer {
     return this.#updates.during(() => this.#install(message, emit))
   }
 
+  /** Starts the program in this file, which came with the robot's card (BUNDLE 19); throws Refusal when nothing was executed. */
+  first(path: string, emit: Emit): Promise<void> {
+    return this.#updates.during(() => this.#first(path, emit))
+  }
+
   /** Goes back to an earlier release (HANDOVER 7.9). `order` was checked, and `pusher` signed it. */
   rollback(order: RollbackOrder, pusher: string, emit: Emit): Promise<void> {
     return this.#updates.during(() => this.#rollback(order, pusher, emit))
@@ -93,7 +99,7 @@ export class Installer {
         const here = slot
         order = this.#pushOrder(message)
         const retry = order?.retry === true
-        const facts = (release: Release, digest: string) => this.#facts(message, here, release, digest, retry)
+        const facts = (release: Release, digest: string) => this.#facts(here, release, digest, retry)
         seen = await verifier.verify(
           { stagedFile: stagedFile(endpointFolder, message.staged), length: message.length, signers },
           ({ release, digest }) =>
@@ -117,18 +123,49 @@ export class Installer {
       throw error
     }
     const { pusher } = message
-    const stored = bundles.put(seen, { pusher, time: new Date().toISOString() })
+    await this.#start(slot, seen, { pusher, force: order?.force === true, timeline, letGo }, emit)
+  }
+
+  async #first(path: string, emit: Emit): Promise<void> {
+    const { verifier, bundles, operators } = this.#body
+    const timeline = new Timeline(clockNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
+    timeline.begin('verify')
+    const slot = this.#body.slot(DEFAULT_SLOT)
+    slot.reserve()
+    let seen: VerifiedBundle | null = null
+    try {
+      const { size } = await stat(path)
+      const job = { stagedFile: path, length: size, signers: [...operators.now.signers()] }
+      const facts = (release: Release, digest: string) =>
+        atFirstStart(this.#facts(slot, release, digest, false), release)
+      seen = await verifier.verify(
+        job,
+        ({ release, digest }) =>
+          decide(release, digest, null, facts(release, digest)) ?? this.#body.builds.refusal(release),
+      )
+      const refusal = decide(seen.release, seen.digest, seen.manifest, facts(seen.release, seen.digest))
+      if (refusal !== null) throw refusal
+    } catch (error) {
+      slot.abandon()
+      if (error instanceof Refusal && seen !== null) await this.refused(slot.name, seen.signer, error, seen)
+      throw error
+    }
+    const letGo = bundles.hold(seen.digest)
+    await this.#start(slot, seen, { pusher: seen.signer, force: false, timeline, letGo }, emit)
+  }
+
+  /** `slot` is reserved; `letGo` ends the hold on the bundle. */
+  async #start(
+    slot: Slot,
+    seen: VerifiedBundle,
+    { pusher, force, timeline, letGo }: { pusher: string; force: boolean; timeline: Timeline; letGo(): void },
+    emit: Emit,
+  ): Promise<void> {
+    const stored = this.#body.bundles.put(seen, { pusher, time: new Date().toISOString() })
     stored.catch(() => {}) // launchNext awaits it, and handles the error
     const to = verified(seen, stored)
-    const upgrade = new Upgrade({
-      kind: 'push',
-      to,
-      from: slot.goesBackTo,
-      pusher,
-      force: order?.force === true,
-      timeline,
-      held: heldTo(emit),
-    })
+    const from = slot.goesBackTo
+    const upgrade = new Upgrade({ kind: 'push', to, from, pusher, force, timeline, held: heldTo(emit) })
     const launched = this.#launch(slot, upgrade, emit)
     letGo()
     await launched
@@ -224,7 +261,7 @@ export class Installer {
     throw new Refusal('not-found', `slot ${slot} has no release ${target} to go back to`, hint)
   }
 
-  #facts(message: Of<'install'>, slot: Slot, release: Release, digest: string, retry: boolean): RobotFacts {
+  #facts(slot: Slot, release: Release, digest: string, retry: boolean): RobotFacts {
     const { slots, home, owner, clockSynced, config } = this.#body
     return {
       robot: home.id,
@@ -232,13 +269,13 @@ export class Installer {
       node: process.version,
       now: Date.now(),
       clockSynced,
-      slot: message.slot,
+      slot: slot.name,
       floor: slots.floor(release.kind, release.program),
       committed: slot.runs?.digest ?? null,
       tried: slots.tried(digest),
       retry,
       handles: owner.kinds(),
-      leased: owner.leasedByOthers(message.slot),
+      leased: owner.leasedByOthers(slot.name),
       config: config.names,
       wire: WIRE,
     }

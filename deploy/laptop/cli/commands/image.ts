@@ -3,12 +3,16 @@ import { readFile } from 'node:fs/promises'
 import { basename, resolve } from 'node:path'
 import type { Command } from 'commander'
 import { stringify } from 'smol-toml'
+import { DEFAULT_SLOT } from '../../../shared/api.ts'
+import { unmet, unset } from '../../../shared/bundle/policy.ts'
 import { CARD_SCHEMA, parseSettings, SETTINGS_FILE, wpaKey } from '../../../shared/cardsettings.ts'
 import { Refusal } from '../../../shared/errors.ts'
+import { publicKeyLine } from '../../../shared/keys.ts'
 import { keyPath, publicKeyOf } from '../../config.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
 import { CardImage, copyImage } from '../cardimage.ts'
 import { shellWord } from '../clean.ts'
+import { buildFirstProgram } from '../program.ts'
 import { readSecret } from '../secret.ts'
 import { checkedBoard } from './board.ts'
 
@@ -16,6 +20,7 @@ interface Options {
   from?: string
   operator?: string
   board?: string
+  program?: string
   hostname?: string
   wifi?: string
   country?: string
@@ -27,18 +32,20 @@ interface Options {
 
 /** The name of the board file on the card, whatever it is called here: FAT and medulla.toml allow few characters. */
 const BOARD_FILE = 'board.json'
+const PROGRAM_FILE = 'program.tar'
 
 export function define(command: Command, app: App, run: Runner): void {
   command
     .description(
-      `Writes ${SETTINGS_FILE} into a card image: who owns the robot, its board file, its name and its Wi-Fi, so that a card boots\n` +
-        'into a robot that knows you. Needs mtools and no root. Asks for the password of the Wi-Fi, or reads it from stdin;\n' +
+      `Writes ${SETTINGS_FILE} into a card image: who owns the robot, its board file, its first program, its name and its Wi-Fi,\n` +
+        'so that a card boots into a robot that knows you. Needs mtools and no root. Asks for the password of the Wi-Fi, or reads it from stdin;\n' +
         'the image gets the key that WPA2 makes of it, not the password. npm run image makes the image.',
     )
     .argument('[image]', 'the image to write into (.img)')
     .option('--from <file>', 'make the image from this one first (.img or .img.zst)')
     .option('--operator <key>', 'the first owner: a .pub file, or the key itself (default: your key)')
     .option('--board <file>', 'board file of the robot')
+    .option('--program <path>', 'the program that it starts first: a folder or a source file, signed by your key')
     .option('--hostname <name>', 'name of the robot: NAME.local on the network')
     .option('--wifi <ssid>', 'the Wi-Fi to join')
     .option('--country <code>', 'two letters: which channels a radio may use there (default: that of your locale)')
@@ -72,13 +79,21 @@ async function write(app: App, path: string | undefined, options: Options, { key
   if (options.from !== undefined && existsSync(file)) {
     throw new Refusal('usage', `${path} is there already`, 'leave out --from to write into it, or remove it first')
   }
-  const board = options.board === undefined ? undefined : await boardText(app, options.board)
+  const board = options.board === undefined ? undefined : await readBoard(app, options.board)
   const operator = await owner(app, options.operator, key)
+  const program =
+    options.program === undefined
+      ? undefined
+      : await firstProgram(app, options.program, { key, operator, handles: board?.handles ?? {} })
   const settings = {
     ...(options.hostname !== undefined && { system: { hostname: options.hostname } }),
     ...(options.ssh.length > 0 && { ssh: { authorized_keys: await Promise.all(options.ssh.map(publicKey)) } }),
     ...(options.wifi !== undefined && { wlan: await wlan(app, options, options.wifi) }),
-    robot: { operator, ...(board !== undefined && { board: BOARD_FILE }) },
+    robot: {
+      operator,
+      ...(board !== undefined && { board: BOARD_FILE }),
+      ...(program !== undefined && { program: PROGRAM_FILE }),
+    },
   }
   const text = `# written by medulla image; the robot reads it at its next start\n${stringify(settings)}\n`
   const parsed = parseSettings(text)
@@ -95,13 +110,18 @@ async function write(app: App, path: string | undefined, options: Options, { key
   if (options.replace !== true && (await image.read(SETTINGS_FILE)) !== undefined) {
     throw new Refusal('usage', `${path} has a ${SETTINGS_FILE} already`, 'medulla image --replace replaces it')
   }
-  if (board !== undefined) await image.write(BOARD_FILE, board)
-  // last: a robot that finds this file finds the board file, too
+  if (board !== undefined) await image.write(BOARD_FILE, board.text)
+  if (program !== undefined) await image.write(PROGRAM_FILE, program.bytes)
+  // last: a robot that finds this file finds the others, too
   await image.write(SETTINGS_FILE, text)
 
-  term.event({ event: 'image', file, operator, board: options.board ?? null, wifi: options.wifi ?? null })
-  term.line(`${path}: wrote ${board === undefined ? '' : `${BOARD_FILE} and `}${SETTINGS_FILE}`)
+  const { board: boardFile = null, wifi = null } = options
+  const first = program === undefined ? null : { program: program.manifest.program, version: program.manifest.version }
+  term.event({ event: 'image', file, operator, board: boardFile, first, wifi })
+  const others = [board && BOARD_FILE, program && PROGRAM_FILE].filter((name) => name !== undefined)
+  term.line(`${path}: wrote ${[...others, SETTINGS_FILE].join(', ')}`)
   term.line(`owner    ${operator}`)
+  if (first !== null) term.line(`program  ${first.program} ${first.version}, at the first start`)
   for (const line of about(parsed.settings, options)) term.line(line)
   term.next(`sudo dd if=${shellWord(path)} of=/dev/sdX bs=4M conv=fsync   sdX is the card`)
   return 0
@@ -117,9 +137,30 @@ function about({ system, wlan: wifi, ssh }: Parsed, options: Options): string[] 
 
 type Parsed = Extract<ReturnType<typeof parseSettings>, { settings: unknown }>['settings']
 
-async function boardText(app: App, path: string): Promise<string> {
-  await checkedBoard(app, path)
-  return readFile(path, 'utf8')
+async function readBoard(app: App, path: string): Promise<{ text: string; handles: Record<string, string> }> {
+  const { board } = await checkedBoard(app, path)
+  return {
+    text: await readFile(path, 'utf8'),
+    handles: Object.fromEntries(board.handles.map(({ name, kind }) => [name, kind])),
+  }
+}
+
+/** Refuses what the robot would refuse at its first start, when nobody can ask it why. */
+async function firstProgram(
+  app: App,
+  path: string,
+  { key, operator, handles }: { key: string | undefined; operator: string; handles: Record<string, string> },
+): Promise<Awaited<ReturnType<typeof buildFirstProgram>>> {
+  const made = await buildFirstProgram(app, path, key)
+  if (publicKeyLine(operator) !== made.publicKey) {
+    const hint = 'leave out --operator, or sign with the key of that operator: --key FILE'
+    throw new Refusal('usage', 'your key signs the program, and another one is to own the robot', hint)
+  }
+  const { needs, config } = made.manifest
+  const refusal = unmet(needs, { handles, leased: {}, slot: DEFAULT_SLOT }) ?? unset(config, new Set())
+  if (refusal === null) return made
+  const hint = refusal.code === 'missing-config' ? 'push it once the robot is there: medulla push' : refusal.hint
+  throw new Refusal(refusal.code, refusal.message, hint)
 }
 
 async function owner(app: App, given: string | undefined, key: string | undefined): Promise<string> {

@@ -5,6 +5,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync,
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { applySettings } from '../../../../runtime/card/apply.ts'
+import { newSigner } from '../../../fixtures/bundles.ts'
 import { CLI, type Ended, Laptop } from './medulla.ts'
 
 const MIB = 1 << 20
@@ -159,3 +160,38 @@ test('the JSON schema in pi-image/ is that of medulla image --schema', async () 
   const { stdout } = await laptop.run('image', '--schema')
   expect(JSON.parse(readFileSync('pi-image/medulla.schema.json', 'utf8'))).toEqual(JSON.parse(stdout))
 })
+
+test.skipIf(noTools !== '')(
+  `BUNDLE 19.1: --program signs a program for the first start, and refuses one that the robot would refuse${noTools}`,
+  async () => {
+    await laptop.run('keygen')
+    card('arm.img')
+    const board = JSON.stringify({ model: 'pi4', handles: { led: { kind: 'output', line: 'GPIO17' } } })
+    writeFileSync(join(laptop.dir, 'board.json'), board)
+    const program = (needs: string) =>
+      `import { robot } from 'medulla'\nrobot({ needs: ${needs}, run: ({ every }) => every(20, () => {}) })\n`
+    writeFileSync(join(laptop.dir, 'blink.mjs'), program("{ led: 'output' }"))
+    writeFileSync(join(laptop.dir, 'wave.mjs'), program("{ arm: 'servo' }"))
+    const done = image('', '--board', 'board.json', '--program', 'blink.mjs', 'arm.img')
+    expect(done, done.stderr).toMatchObject({ status: 0 })
+    expect(done.stdout).toContain('arm.img: wrote board.json, program.tar, medulla.toml')
+    expect(done.stdout).toMatch(/^program {2}\S+ 0\.0\.0, at the first start$/m)
+
+    const boot = mounted(join(laptop.dir, 'arm.img'))
+    const home = join(laptop.dir, 'home')
+    const { report } = await applySettings({ boot, data: join(laptop.dir, 'data'), home })
+    expect(report.at(-1)).toMatch(/^\S+ 0\.0\.0 is started first, unless this robot has had a program already$/)
+    expect(statSync(join(home, 'first-program.tar')).size).toBeGreaterThan(1000)
+    // a byte that was changed on the card
+    const changed = readFileSync(join(boot, 'program.tar'))
+    changed.writeUInt8(changed.readUInt8(700) ^ 1, 700)
+    writeFileSync(join(boot, 'program.tar'), changed)
+    expect(await applySettings({ boot, data: join(laptop.dir, 'data'), home })).toMatchObject({ applied: false })
+
+    const wrong = image('', '--replace', '--board', 'board.json', '--program', 'wave.mjs', 'arm.img')
+    expect(wrong.stderr).toContain("program needs servo 'arm', this board has: led")
+    const { publicKey } = newSigner()
+    const other = image('', '--replace', '--operator', publicKey, '--program', 'blink.mjs', 'arm.img')
+    expect(other.stderr).toContain('your key signs the program, and another one is to own the robot')
+  },
+)

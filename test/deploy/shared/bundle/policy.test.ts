@@ -3,12 +3,13 @@ import type { Manifest } from '../../../../deploy/shared/bundle/manifest.ts'
 import {
   AHEAD_OF_CLOCK_MS,
   AHEAD_OF_FLOOR_MS,
+  atFirstStart,
   decide,
   highestCounter,
   nodeSatisfies,
   type RobotFacts,
 } from '../../../../deploy/shared/bundle/policy.ts'
-import { nextCounter, type Release } from '../../../../deploy/shared/bundle/release.ts'
+import { FIRST_START, nextCounter, type Release } from '../../../../deploy/shared/bundle/release.ts'
 import { manifestOf, releaseOf } from '../../../fixtures/manifests.ts'
 import { factsOf } from './policy.facts.ts'
 
@@ -266,4 +267,13 @@ test('BUNDLE 6.6 and 6.8: whatever the clocks and the floor say, a builder that 
       }
     }
   }
+})
+
+test('BUNDLE 19.1, 19.4: the program of a card is for a robot of any name, and not ahead of a clock that is not set', () => {
+  const release = releaseOf({ recipients: [FIRST_START], counter: NOW + YEAR_MS })
+  const facts = factsOf({ robot: OTHER })
+  const decided = (known: RobotFacts) => decide(release, DIGEST, manifestOf(), known)?.code ?? null
+  expect(decided(facts)).toBe('wrong-robot')
+  expect(decided(atFirstStart(facts, release))).toBe('ahead-of-clock')
+  expect(decided(atFirstStart({ ...facts, clockSynced: false }, release))).toBe(null)
 })
