@@ -19,6 +19,7 @@ import type { SavedBody } from './body/replace/saved.ts'
 import { serviceOf, takeEnvironment } from './body/service/environment.ts'
 import { isJournal, prioritised } from './journal.ts'
 import { createLog } from './log.ts'
+import { minimalMode } from './minimal.ts'
 import { SDK_VERSION } from './sdk/wire.ts'
 import { startChosen } from './start.ts'
 import type { Home } from './store/home.ts'
@@ -114,7 +115,7 @@ async function main(): Promise<void> {
   const note = (level: 'info' | 'warn' | 'error', line: string): void => log[level](line)
   const isChosen = base !== undefined || values.resume !== undefined || values.minimal
   const failing = isChosen ? null : await startChosen({ home, args: process.argv.slice(2), note })
-  const minimal = values.minimal ? 'it was started with --minimal' : failing
+  const minimal = minimalMode(home, values.minimal ? 'it was started with --minimal' : failing)
   // Loaded only now: a runtime that was pushed may have taken this process over.
   const [{ runBody }, { isSandbox, SANDBOXES }, { readSaved }] = await Promise.all([
     import('./body/main.ts'),

@@ -269,6 +269,12 @@ export interface PairingReport {
   tries: number
 }
 
+/** Why the robot starts no program, and what to do about it (HANDOVER 17.9). */
+export interface MinimalMode {
+  why: string
+  hint: string
+}
+
 /** The runtime of a robot: what runs, and what it can go back to. Digest null: the base install. */
 export interface RuntimeReport {
   version: string
@@ -283,8 +289,8 @@ export interface RuntimeReport {
   previous: { version: string; digest: string | null } | null
   /** Runtimes that were undone, newest first. */
   failed: { version: string; digest: string; reason: string; time: string }[]
-  /** Why no program is started (HANDOVER 17.9). */
-  minimal?: string
+  /** Absent: it starts programs. */
+  minimal?: MinimalMode
 }
 
 export interface EndpointReport {

@@ -379,8 +379,7 @@ export class Body {
   #minimal(): Refusal | null {
     const { minimal } = this.options
     if (minimal === undefined) return null
-    const hint = 'push a runtime that works: medulla runtime push; or restart this one on the robot'
-    return new Refusal('minimal', `the robot is in minimal mode and starts no program: ${minimal}`, hint)
+    return new Refusal('minimal', `the robot is in minimal mode and starts no program: ${minimal.why}`, minimal.hint)
   }
 
   #contextOf(name: string): SlotContext {

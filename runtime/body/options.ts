@@ -1,3 +1,4 @@
+import type { MinimalMode } from '../../deploy/shared/api.ts'
 import type { Sandbox } from './sandbox/sandboxes.ts'
 import type { ListeningSocket } from './service/environment.ts'
 
@@ -24,6 +25,6 @@ export interface BodyOptions {
   version: string
   /** The folder of the base install; absent: this is the base install. */
   base?: string
-  /** Why no program is started (HANDOVER 17.9); absent: programs are started. */
-  minimal?: string
+  /** Absent: programs are started. */
+  minimal?: MinimalMode
 }

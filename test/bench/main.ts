@@ -5,6 +5,7 @@
  */
 import { loadavg } from 'node:os'
 import { parseArgs } from 'node:util'
+import { boot } from './boot.ts'
 import { gap } from './gap.ts'
 import { push } from './push.ts'
 import { Report } from './report.ts'
@@ -31,6 +32,7 @@ export interface BenchOptions {
 }
 
 const BENCHES: Record<string, (options: BenchOptions) => Promise<Series[]>> = {
+  boot,
   gap,
   push,
   seal,

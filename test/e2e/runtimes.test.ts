@@ -350,7 +350,7 @@ test('HANDOVER 17.9: an installed runtime that fails five times in a row starts 
   }
   service.kill('SIGKILL')
   const { minimal } = await service.runtime((report) => report.minimal !== undefined)
-  expect(minimal).toBe('the runtime failed 5 times in a row')
+  expect(minimal?.why).toBe('the runtime failed 5 times in a row')
   const shown = await medulla('runtime')
   expect(shown.stdout).toContain('MINIMAL MODE: no program is started, because the runtime failed 5 times in a row')
   expect((await medulla('status')).stdout).toMatch(

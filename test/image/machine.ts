@@ -61,6 +61,15 @@ export class Card {
     return output('mtype', '-i', `${this.disk}@@${BOOT_OFFSET}`, `::${name}`)
   }
 
+  /** Bytes of a partition, from 1. */
+  partition(number: number): { offset: number; size: number } {
+    const table = JSON.parse(output('sfdisk', '--json', this.disk)) as {
+      partitiontable: { partitions: { start: number; size: number }[] }
+    }
+    const { start = 0, size = 0 } = table.partitiontable.partitions[number - 1] ?? {}
+    return { offset: start * 512, size: size * 512 }
+  }
+
   /** Copies a file of the FAT partition to the host. */
   extract(name: string): string {
     const file = join(this.folder, name)
@@ -115,8 +124,9 @@ export class Machine {
       if (name === undefined) throw new Error(`no ${start} on the card`)
       return this.card.extract(name)
     })
-    this.port = await freePort()
-    this.#sshPort = await freePort()
+    // the same ones after the power was cut
+    this.port ||= await freePort()
+    this.#sshPort ||= await freePort()
     const { console: line, quirks, args } = MACHINES[this.kind]
     const written = this.card
       .read('cmdline.txt')

@@ -3,9 +3,10 @@
  * rollback and a restart, over a GPIO chip (the machine's PL061) of the arm64 kernel. QEMU translates every instruction, so a time
  * measured here compares with other times measured here only.
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Laptop } from '../deploy/laptop/cli/medulla.ts'
 import { eventually, SCALE } from '../e2e/eventually.ts'
@@ -34,11 +35,15 @@ robot({
 })
 `
 
+/** How often the power is cut while a program is pushed. */
+const CUTS = Number(process.env.MEDULLA_CUTS) || 3
+
 const folder = mkdtempSync(join(tmpdir(), 'medulla-virt-'))
 let laptop: Laptop
 let machine: Machine
 let key: string
 const figures: string[] = []
+const program = () => join(laptop.dir, 'swing.mjs')
 const figure = (what: string, ms: number) => figures.push(`${what}: ${(ms / 1000).toFixed(1)} s`)
 
 beforeAll(async () => {
@@ -46,22 +51,13 @@ beforeAll(async () => {
   expect(await laptop.run('keygen')).toMatchObject({ status: 0 })
   key = join(laptop.dir, '.ssh/id_ed25519')
   if (!existsSync(key)) key = join(laptop.dir, 'config/id_ed25519')
-  const publicKey = readFileSync(`${key}.pub`, 'utf8').trim()
   const card = new Card(image(), folder)
-  card.write(
-    'medulla.toml',
-    [
-      '[system]',
-      'hostname = "arm"',
-      '[ssh]',
-      `authorized_keys = ["${publicKey}"]`,
-      '[robot]',
-      `operator = "${publicKey}"`,
-      'board = "board.json"',
-      '',
-    ].join('\n'),
-  )
-  card.write('board.json', JSON.stringify(BOARD))
+  const board = join(folder, 'board.json')
+  writeFileSync(board, JSON.stringify(BOARD))
+  writeFileSync(program(), PROGRAM(0, 1))
+  const settings = ['--board', board, '--program', program(), '--hostname', 'arm', '--ssh', `${key}.pub`]
+  const written = await laptop.run('image', ...settings, card.disk)
+  expect(written, written.stderr).toMatchObject({ status: 0 })
   machine = new Machine(card, 'virt')
   figure('power-on until ssh answers, first start', await machine.start(key))
 })
@@ -97,17 +93,20 @@ test('koffi, i2c-bus, epoll and onoff load, and the doctor finds a system that c
   console.log(machine.ssh(key, 'sudo medulla doctor').stdout)
 })
 
-test('a push from the host runs, is swapped 3 times and rolled back over a line of the arm64 kernel', async () => {
+test('BUNDLE 19: the program of the card runs, over a line of the arm64 kernel', async () => {
   writeFileSync(join(folder, 'robot.json'), said('sudo cat /var/lib/medulla/robot.json'))
-  expect(
-    await laptop.run('trust', 'arm', `127.0.0.1:${machine.port}`, '--card', join(folder, 'robot.json')),
-  ).toMatchObject({ status: 0 })
-  await eventually(async () => (await laptop.run('status')).status === 0, 120_000 * SCALE)
-  const program = join(laptop.dir, 'swing.mjs')
+  const known = await laptop.run('trust', 'arm', `127.0.0.1:${machine.port}`, '--card', join(folder, 'robot.json'))
+  expect(known, known.stderr).toMatchObject({ status: 0 })
+  await eventually(async () => (await laptop.run('status')).stdout.includes('running'), 120_000 * SCALE)
+  expect((await laptop.run('logs')).stdout).toContain('v0 started at tick 0')
+  expect(said('sudo cat /sys/kernel/debug/gpio')).toMatch(/gpio-\S+ .* out hi/)
+})
+
+test('a push from the host runs, is swapped 3 times and rolled back over a line of the arm64 kernel', async () => {
   for (let version = 1; version <= 4; version++) {
-    writeFileSync(program, PROGRAM(version, version % 2 === 1 ? 1 : 0))
+    writeFileSync(program(), PROGRAM(version, version % 2 === 1 ? 1 : 0))
     const began = performance.now()
-    const pushed = await laptop.run('push', program)
+    const pushed = await laptop.run('push', program())
     figure(`push ${version}`, performance.now() - began)
     expect(pushed, pushed.stderr).toMatchObject({ status: 0 })
     console.log(pushed.stdout, pushed.stderr)
@@ -133,4 +132,34 @@ test('after a restart of the system the program runs again', async () => {
   figure('restart until ssh answers', await machine.reboot(key))
   await eventually(async () => (await laptop.run('status')).stdout.includes('running'), 180_000 * SCALE)
   console.log(said('systemd-analyze'))
+})
+
+test(`the power is cut ${CUTS} times while a program is pushed: the old one or the new one runs, and the log is whole`, async () => {
+  const version = async () => Number(/v(\d+) started/.exec((await laptop.run('logs')).stdout)?.[1])
+  let ran = 3
+  let pushMs = 20_000
+  for (let cut = 1; cut <= CUTS; cut++) {
+    const next = 10 + cut
+    writeFileSync(program(), PROGRAM(next, next % 2 === 1 ? 1 : 0))
+    const began = performance.now()
+    const pushing = laptop.run('push', program())
+    await Promise.race([pushing, sleep((pushMs * (cut - 0.5)) / CUTS)])
+    await machine.cut()
+    const { status } = await pushing
+    // a push that was over shows how long one takes
+    if (status === 0) pushMs = performance.now() - began
+    figure(`power-on after cut ${cut}, until ssh answers`, await machine.start(key))
+    await eventually(async () => (await laptop.run('status')).stdout.includes('running'), 180_000 * SCALE)
+    const runs = await version()
+    figures.push(`cut ${cut}: v${ran} ran, v${next} was pushed (exit ${status}), v${runs} runs`)
+    expect([ran, next]).toContain(runs)
+    if (status === 0) expect(runs).toBe(next)
+    ran = runs
+    const verified = await laptop.run('receipts', '--verify')
+    expect(verified, verified.stderr).toMatchObject({ status: 0 })
+    expect(said('sudo cat /sys/kernel/debug/gpio')).toMatch(
+      runs % 2 === 1 ? /gpio-\S+ .* out hi/ : /gpio-\S+ .* out lo/,
+    )
+    expect(said('systemctl --failed --no-legend --plain')).toBe('')
+  }
 })

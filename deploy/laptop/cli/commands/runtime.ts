@@ -92,8 +92,8 @@ async function show(app: App, globals: Globals): Promise<number> {
     ],
   )
   if (minimal !== undefined) {
-    term.line(term.paint('red', `MINIMAL MODE: no program is started, because ${printable(minimal)}`))
-    term.next('medulla runtime push')
+    term.line(term.paint('red', `MINIMAL MODE: no program is started, because ${printable(minimal.why)}`))
+    term.line(term.aimed(printable(minimal.hint)))
   }
   return EXIT.ok
 }

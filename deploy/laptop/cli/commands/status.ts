@@ -88,9 +88,9 @@ function show({ term }: App, report: StatusReport): void {
   term.line(standing(report))
   if (report.endpoint !== undefined) term.line(`endpoint: ${endpointText(report.endpoint)}`)
   if (report.runtime?.minimal !== undefined) {
-    const why = printable(report.runtime.minimal)
-    term.line(term.paint('red', `MINIMAL MODE: no program is started, because ${why}`))
-    term.line(term.aimed('push a runtime that works: medulla runtime push'))
+    const { why, hint } = report.runtime.minimal
+    term.line(term.paint('red', `MINIMAL MODE: no program is started, because ${printable(why)}`))
+    term.line(term.aimed(printable(hint)))
   }
   if (report.estop !== null) {
     term.line(term.paint('red', `EMERGENCY STOP since ${report.estop.since}, by ${report.estop.reason}`))
