@@ -110,7 +110,6 @@ async function importBundled(file: string, text: string | undefined): Promise<un
   const library = { sdk: own('../sdk/index'), drivers: own('../../drivers/index') }
   const bundler = new Bundler({ ...library, readable: true })
   const folder = await mkdtemp(join(tmpdir(), 'medulla-simulate-'))
-  // kept until this process exits, because the program reads its asset files while it runs
   leftovers.add(folder)
   const root = await realpath(dirname(file))
   const entry = { root, entry: basename(file), assets: await assetsOf(root) }
@@ -119,17 +118,25 @@ async function importBundled(file: string, text: string | undefined): Promise<un
     writeTree(folder, [{ name: 'program.mjs', bytes: code }, ...files])
     const { href } = pathToFileURL(join(folder, 'program.mjs'))
     rememberBundle(href, { map, shift, root, library: Object.values(library) })
-    return await import(href)
+    const program: unknown = await import(href)
+    // asset files are read while the program runs; a runner that kills its processes would leave every folder behind
+    if (files.length === 0) drop(folder)
+    return program
   } finally {
     await bundler.close()
   }
 }
 
-/** Folders of bundled programs; removed when this process exits. */
+/** Folders of bundled programs; removed at the latest when this process exits. */
 const leftovers = new Set<string>()
 process.once('exit', () => {
-  for (const folder of leftovers) rmSync(folder, { recursive: true, force: true })
+  for (const folder of leftovers) drop(folder)
 })
+
+function drop(folder: string): void {
+  rmSync(folder, { recursive: true, force: true })
+  leftovers.delete(folder)
+}
 
 async function assetsOf(root: string): Promise<string[]> {
   return assetPatterns((await aboutIn(root)).medulla)

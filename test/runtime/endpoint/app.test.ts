@@ -1,10 +1,10 @@
 import { closeSync, openSync } from 'node:fs'
-import { mkdtemp, readFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, expect, onTestFinished, test } from 'vitest'
 import { RobotClient } from '../../../deploy/laptop/client.ts'
 import { type PeerRole, ROLE_RANK, type Role } from '../../../deploy/shared/api.ts'
 import { serveSession, watchRequests } from '../../../deploy/shared/channel/index.ts'
@@ -275,6 +275,7 @@ test('link: the number of requests that wait is bounded', async () => {
 
 test('HANDOVER 8.16: a bundle is staged in a file that was given, whole and alone; with every file in use it is refused', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'medulla-'))
+  onTestFinished(() => rm(folder, { recursive: true, force: true }))
   const paths = [join(folder, 'a'), join(folder, 'b')]
   const fds = paths.map((path) => openSync(path, 'w'))
   const staging = new Staging(fds)

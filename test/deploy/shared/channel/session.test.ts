@@ -1,9 +1,9 @@
 import crypto from 'node:crypto'
-import { mkdtempSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, expect, onTestFinished, test } from 'vitest'
 import { connectSession } from '../../../../deploy/shared/channel/connect.ts'
 import { Deframer, Opener, Sealer } from '../../../../deploy/shared/channel/frame.ts'
 import { encodeCard, encodeMessage, prologue } from '../../../../deploy/shared/channel/handshake.ts'
@@ -54,7 +54,9 @@ async function say(from: SecureSocket, to: SecureSocket, text: string): Promise<
 
 // a session needs an ordered byte stream, whichever it is (CHANNEL 1.1)
 test('CHANNEL 1.1: S2: a session works over TCP, a UNIX socket and an in-memory pipe', async () => {
-  const path = join(mkdtempSync(join(tmpdir(), 'medulla-')), 'robot.sock')
+  const folder = mkdtempSync(join(tmpdir(), 'medulla-'))
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
+  const path = join(folder, 'robot.sock')
   const tcp = await robotFor()
   const unix = await robotFor({ path })
   for (const [robot, dial] of [

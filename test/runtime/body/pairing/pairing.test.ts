@@ -1,9 +1,9 @@
 /** The pairing window as an endpoint meets it that may be hostile: guesses, lies, and too much at once. */
 import { randomBytes } from 'node:crypto'
-import { chmodSync, existsSync, mkdtempSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, expect, onTestFinished, test } from 'vitest'
 import { openAnswer, readCode, showCode, toText } from '../../../../deploy/shared/channel/pairing.ts'
 import { makeShare } from '../../../../deploy/shared/channel/spake2.ts'
 import { drawCode, type PairingParts } from '../../../../runtime/body/pairing/pairing.ts'
@@ -130,7 +130,9 @@ test('CHANNEL 9.4: each code of 8 digits has the same chance, also those that be
 })
 
 test('CHANNEL 9.4: the code is shown in the log and in files, which go with the window; no message has it', async () => {
-  const boot = join(mkdtempSync(join(tmpdir(), 'medulla-boot-')), 'pairing-code.txt')
+  const partition = mkdtempSync(join(tmpdir(), 'medulla-boot-'))
+  onTestFinished(() => rmSync(partition, { recursive: true, force: true }))
+  const boot = join(partition, 'pairing-code.txt')
   await opened({ files: [boot] })
   const { code } = bed
   const own = join(bed.home.dir, 'operators/pairing.json')

@@ -10,6 +10,7 @@ import {
   readFileSync,
   realpathSync,
   rmdirSync,
+  rmSync,
   writeFileSync,
 } from 'node:fs'
 import { createServer } from 'node:http'
@@ -17,7 +18,7 @@ import { createRequire } from 'node:module'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
-import { afterAll, describe, expect, it } from 'vitest'
+import { afterAll, describe, expect, it, onTestFinished } from 'vitest'
 import { loadSystem } from '../../../../drivers/owner/linux/system.ts'
 import { canConfine } from '../../../../runtime/body/sandbox/confinement.ts'
 import { DATA_GROUP } from '../../../../runtime/body/sandbox/datafolder.ts'
@@ -137,7 +138,8 @@ describe.each(boxes)('in %s', (sandbox) => {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     const [text] = (await once(parent.stdout, 'data')) as [Buffer]
-    const { uid } = JSON.parse(String(text)) as { uid: number }
+    const { uid, folder } = JSON.parse(String(text)) as { uid: number; folder: string }
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
     const alive = () => readdirSync('/proc').filter((pid) => /^\d/.test(pid) && ownerOf(pid) === uid).length
     expect(alive()).toBeGreaterThan(0)
     parent.kill('SIGKILL')
