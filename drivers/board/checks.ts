@@ -4,11 +4,8 @@ import { BoardError } from '../errors.ts'
 import { suggest } from './mistake.ts'
 import { hasPigpio, type PwmChannel, pwmChannelOf, pwmLines } from './models.ts'
 import { chipOf, placeOf } from './places.ts'
+import { MOST_SOFTWARE, tooFast } from './software.ts'
 import type { Board, BoardHandle, PwmEntry } from './types.ts'
-
-/** Limits of software PWM: one thread makes all edges, so their number is bounded (HANDLES 19.3). */
-const MOST_SOFTWARE = 8
-const SOFTWARE_HZ_WITHOUT_REALTIME = 100
 
 type Handles = Board['handles']
 
@@ -124,11 +121,8 @@ export function checkSoftware(file: string, { handles, realtime }: Board): void 
   const names = Object.keys(handles).filter((name) => isSoftware(handles[name] as BoardHandle))
   for (const name of names) {
     const { frequencyHz } = handles[name] as PwmEntry
-    if (realtime > 0 || frequencyHz <= SOFTWARE_HZ_WITHOUT_REALTIME) continue
-    const most = SOFTWARE_HZ_WITHOUT_REALTIME
-    const expected = `expected at most ${most} Hz with driver software on a board without "realtime", got ${frequencyHz}`
-    const fix = `write "frequencyHz": ${most}, or "realtime": 50 at the top of the board`
-    throw new BoardError(file, `handles.${name}.frequencyHz`, expected, fix)
+    const error = tooFast(file, `handles.${name}.frequencyHz`, frequencyHz, realtime)
+    if (error !== null) throw error
   }
   const surplus = names[MOST_SOFTWARE]
   if (surplus === undefined) return

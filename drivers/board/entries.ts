@@ -3,10 +3,8 @@
 import { BoardError } from '../errors.ts'
 import { hasPigpio, type PwmChannel, pwmChannelOf, pwmLines } from './models.ts'
 import type { ParsedBoard } from './schema.ts'
+import { SOFTWARE_MOST_HZ } from './software.ts'
 import type { Board, BoardHandle, Via } from './types.ts'
-
-/** Limit of software PWM (HANDLES 19.3). */
-const SOFTWARE_MOST_HZ = 200
 
 type Given = ParsedBoard['handles'][string]
 type GivenOf<K extends Given['kind']> = Extract<Given, { kind: K }>
@@ -51,8 +49,8 @@ function completePwm(fail: Fail, model: Model, { channel, via, safe: given, ...r
   const { min, max, initial } = rest
   if (min > max) throw fail('min', `expected at most max (${max}), got ${min}`, 'swap min and max')
   const safe = given ?? initial
-  checkWithin(fail, { initial, safe }, 'a duty cycle from min', min, 'max', max)
   if (rest.driver === 'software') return completeSoftware(fail, rest, { safe, via, channel })
+  checkWithin(fail, { initial, safe }, 'a duty cycle from min', min, 'max', max)
   return { ...rest, safe, ...reached(fail, model, rest, channel, via) }
 }
 
@@ -62,14 +60,18 @@ function completeSoftware(
   rest: Omit<GivenOf<'pwm'>, 'channel' | 'via' | 'safe'>,
   { safe, via, channel }: { safe: number | 'hold'; via: Via | undefined; channel: PwmChannel | undefined },
 ): BoardHandle {
-  const { frequencyHz } = rest
-  if (frequencyHz > SOFTWARE_MOST_HZ) {
-    const expected = `expected at most ${SOFTWARE_MOST_HZ} Hz with driver software, got ${frequencyHz}`
-    throw fail('frequencyHz', expected, `write "frequencyHz": ${SOFTWARE_MOST_HZ}, or use a PCA9685 on i2c`)
+  const { min, max, initial } = rest
+  const levels = [0, 1].filter((level) => level >= min && level <= max)
+  const [level] = levels
+  if (level === undefined) {
+    const expected = 'expected 0 with driver software, whose safe value is 0 or 1 and lies from min to max'
+    throw fail('min', `${expected}, got ${min}`, 'write "min": 0, or "max": 1')
   }
-  if (safe !== 0 && safe !== 1) {
-    const expected = 'expected 0 or 1 with driver software, whose pulses end with the runtime'
-    throw fail('safe', `${expected}, got ${JSON.stringify(safe)}`, 'write "safe": 0')
+  checkWithin(fail, { initial }, 'a duty cycle from min', min, 'max', max)
+  if (!levels.some((each) => each === safe)) {
+    const limits = levels.length === 1 ? `, and from min (${min}) to max (${max})` : ''
+    const expected = `expected ${levels.join(' or ')} with driver software, whose pulses end with the runtime${limits}`
+    throw fail('safe', `${expected}, got ${JSON.stringify(safe)}`, `write "safe": ${level}`)
   }
   if (channel !== undefined) throw fail('channel', 'expected none with driver software', 'remove it')
   if (via === 'inherit') throw fail('via', 'expected broker with driver software, got inherit', 'write "via": "broker"')
@@ -102,7 +104,7 @@ function completeServo(fail: Fail, model: Model, { channel, via, safe, ...rest }
 /** Throws when `initial` or `safe` lies outside the limits. */
 function checkWithin(
   fail: Fail,
-  values: { initial: number; safe: number | 'hold' },
+  values: { initial: number; safe?: number | 'hold' },
   what: string,
   min: number,
   upTo: string,
@@ -110,7 +112,7 @@ function checkWithin(
 ): void {
   for (const key of ['initial', 'safe'] as const) {
     const value = values[key]
-    if (value === 'hold' || (value >= min && value <= max)) continue
+    if (value === undefined || value === 'hold' || (value >= min && value <= max)) continue
     const limits = upTo === 'max' ? `(${min}) to max (${max})` : `${min} to ${max}`
     throw fail(
       key,

@@ -3,6 +3,7 @@ import type * as z from 'zod'
 import { BoardError } from '../errors.ts'
 import { nearest } from './nearest.ts'
 import { board, channel, entry, estop, limits, timing } from './schema.ts'
+import { tooFast } from './software.ts'
 
 type Issue = z.core.$ZodIssue
 
@@ -65,6 +66,12 @@ export function boardErrorOf(
   if (issue.code === 'invalid_value') {
     const values = issue.values.map(String)
     return fail(place, `expected one of ${values.join(', ')}, got ${shown}`, suggest(String(got ?? ''), values))
+  }
+  // the limit of software PWM is far below the schema's
+  const { kind, driver } = Object(parent) as { kind?: unknown; driver?: unknown }
+  if (issue.code === 'too_big' && path.at(-1) === 'frequencyHz' && kind === 'pwm' && driver === 'software') {
+    const error = tooFast(file, place, Number(got), Number(Object(json).realtime ?? 0))
+    if (error !== null) return error
   }
   // messages that schema.ts defines begin with "expected" and say more than a bound does
   const own = issue.message.startsWith('expected ')

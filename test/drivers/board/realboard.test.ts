@@ -115,3 +115,31 @@ describe('HANDLES 12.1: a mistake is reported with its path and a fix:', () => {
     expect([at, said, todo]).toEqual([place, message, fix])
   })
 })
+
+test.each([
+  [{ frequencyHz: 1e9 }],
+  [{ frequencyHz: 150 }],
+  [{ safe: 'hold' }],
+  [{ safe: 0.5, min: 0.2 }],
+  [{ min: 0.2 }],
+  [{ max: 0.8, initial: 1 }],
+  [{ min: 0.2, max: 0.8, initial: 0.5, safe: 0.5 }],
+])('HANDLES 2.4: the hints for a software PWM with %j name values that are accepted', (about) => {
+  const entry: Record<string, unknown> = { ...about }
+  const written: string[] = []
+  const hint = (): string | null => {
+    try {
+      parseBoard(software(entry), 'b')
+      return null
+    } catch (error) {
+      return (error as BoardError).fix
+    }
+  }
+  for (let fix = hint(); fix !== null; fix = hint()) {
+    const [, key = '', value] = /^write "(\w+)": ([\d.]+)/.exec(fix) ?? []
+    expect(written).not.toContain(key)
+    written.push(key)
+    entry[key] = Number(value)
+  }
+  expect(written).not.toEqual([])
+})
