@@ -217,6 +217,7 @@ export interface SlotStatus {
   uptimeMs?: number
   rateHz?: number
   ticks?: number
+  /** Restarts of this release after crashes; those of a release before it are not counted. */
   restarts: number
   /** `place` as in BoardEntry */
   handles: { name: string; kind: string; place: string; via: string; value?: number; lateness?: Lateness }[]

@@ -139,6 +139,25 @@ test('HANDOVER 9.2: a push that fails while a crashed program waits for its rest
   await eventually(async () => (await robot.slot()).restarts > restarts)
 })
 
+test('status counts the restarts of the program that runs, and not those of the program before it', async () => {
+  const robot = await robotWith('counter')
+  await robot.commit('throws-later', { program: 'counter', version: '2.0.0' })
+  await eventually(async () => {
+    const { restarts, state } = await robot.slot()
+    return restarts >= 3 && state === 'cooling'
+  })
+  await robot.commit('counter', { version: '3.0.0' })
+  const { pid, restarts } = await robot.running()
+  expect(restarts).toBe(0)
+  process.kill(pid as number, 'SIGKILL')
+  expect(await robot.running(pid)).toMatchObject({ version: '3.0.0', restarts: 1 })
+  // A candidate that fails its trial leaves the number of the program that goes on.
+  expect(await robot.push('dies-in-trial', { program: 'counter', version: '4.0.0' })).toMatchObject({
+    outcome: 'rolled-back',
+  })
+  expect(await robot.running()).toMatchObject({ version: '3.0.0', restarts: 1 })
+})
+
 test('HANDOVER 9.10, 9.11: status counts repeated crashes, and they write few receipts', async () => {
   const robot = await robotWith('counter')
   await robot.commit('throws-later', { program: 'counter', version: '2.0.0' })

@@ -163,7 +163,7 @@ export class SlotActions {
         return this.failures.wait()
       case 'back':
         this.monitor.watch()
-        await this.failures.back(this.restarts.back())
+        await this.failures.back(this.restarts.back((programs.current as Running).runnable.digest))
         return this.#context.launcher.prepare()
       case 'go-on':
         this.failures.goOn()
@@ -210,6 +210,7 @@ export class SlotActions {
     const upgrade = this.upgrade as Upgrade
     this.#context.owner.keep(Object.keys(upgrade.to.manifest.needs), this.#name)
     this.lastGapMs = upgrade.gapMs
+    this.restarts.count(upgrade.to.digest)
     upgrade.notes = stateNotes(upgrade, this.programs.own).concat(this.params.settle(upgrade.to))
     this.failures.committed()
     // A silence during the commit was not dealt with: the program is watched from now on.

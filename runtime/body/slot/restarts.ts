@@ -1,4 +1,4 @@
-/** The backoff between restarts: it doubles with each crash (HANDOVER 9.2). */
+/** The backoff between restarts, which doubles with each crash (HANDOVER 9.2), and the number of restarts of a release. */
 
 import { Backoff } from '../../plumbing/backoff.ts'
 
@@ -7,8 +7,9 @@ const FIRST_MS = 100
 const CALM_MS = 10_000
 
 export class Restarts {
-  /** Restarts after crashes, since the runtime began. */
-  total = 0
+  /** Restarts after crashes of the release `#counted`, since the runtime began or another release ran. */
+  #total = 0
+  #counted: string | null = null
   readonly #backoff: Backoff
   #isRestart = false
   /** performance.now() at which the program began to run; null while none runs. */
@@ -37,9 +38,21 @@ export class Restarts {
     return this.#isRestart
   }
 
+  /** Restarts of this release; those of a release that ran before it are not counted. */
+  of(digest: string | undefined): number {
+    return digest === this.#counted ? this.#total : 0
+  }
+
+  /** From now on restarts of this release are counted. */
+  count(digest: string): void {
+    if (digest !== this.#counted) this.#total = 0
+    this.#counted = digest
+  }
+
   /** The program goes on that the last runtime left running. */
-  goOn(total: number): void {
-    this.total = total
+  goOn(digest: string, total: number): void {
+    this.#counted = digest
+    this.#total = total
     this.#ranSince = performance.now()
   }
 
@@ -49,11 +62,14 @@ export class Restarts {
   }
 
   /** The program runs. Returns true after a start, false after a restart. */
-  back(): boolean {
+  back(digest: string): boolean {
     const isRestart = this.#isRestart
+    // Another release is started when the one that crashed was changed on disk (HANDOVER 9.13).
+    const isSame = this.#counted === null || this.#counted === digest
+    this.count(digest)
     this.#isRestart = false
     this.#ranSince = performance.now()
-    if (isRestart) this.total++
+    if (isRestart && isSame) this.#total++
     return !isRestart
   }
 

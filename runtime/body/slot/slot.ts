@@ -113,7 +113,8 @@ export class Slot {
     if (child === null) return null
     const { stored: _, extract: __, ...runnable } = current.runnable
     const ranMs = performance.now() - current.startedAt
-    const counts = { restarts: this.#actions.restarts.total, lastGapMs: this.#actions.lastGapMs }
+    const restarts = this.#actions.restarts.of(runnable.digest)
+    const counts = { restarts, lastGapMs: this.#actions.lastGapMs }
     return { ...about, program: { runnable, child, generation, fence, ranMs, ...counts } }
   }
 
@@ -121,7 +122,7 @@ export class Slot {
   adopt(saved: SavedProgram, take: (listener: LaunchListener) => Running): void {
     const running = take(this.#listener)
     this.#programs.adopt(running, saved.generation, saved.fence)
-    this.#actions.restarts.goOn(saved.restarts)
+    this.#actions.restarts.goOn(saved.runnable.digest, saved.restarts)
     this.#actions.lastGapMs = saved.lastGapMs
     this.#post('adopt', null)
   }
@@ -215,17 +216,19 @@ export class Slot {
   }
 
   status(): SlotStatus {
+    const { current, last } = this.#programs
+    const failures = this.#actions.failures.status(this.isIdle)
     return {
       slot: this.name,
       state: this.#state,
       fence: this.#programs.fence,
-      restarts: this.#actions.restarts.total,
+      restarts: this.#actions.restarts.of(failures.digest ?? (current ?? last)?.runnable.digest),
       log: { lines: this.log.arrivals.length, dropped: this.log.dropped },
       lastGapMs: this.#actions.lastGapMs,
-      ...this.#actions.failures.status(this.isIdle),
+      ...failures,
       ...this.#context.store.status(),
       handles: this.#context.owner.report(this.name),
-      ...(this.#programs.current === null ? {} : runningStatus(this.#programs.current, this.#actions.tickRate)),
+      ...(current === null ? {} : runningStatus(current, this.#actions.tickRate)),
     }
   }
 
