@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline'
 import { Refusal } from '../../shared/errors.ts'
 import { keyPath } from '../config.ts'
 import type { App } from './app.ts'
+import { printable } from './loglines.ts'
 import { makeKey } from './makekey.ts'
 import { connectTo, findRobot } from './robot.ts'
 import { templateFor } from './templates.ts'
@@ -63,7 +64,12 @@ export async function suggestions(app: App, name: string): Promise<string[]> {
   const { term } = app
   try {
     const client = await connectTo(app, await findRobot(app.dir, name), undefined, PATIENCE_MS)
-    const [board, { slots }] = await Promise.all([client.board(), client.status()]).finally(() => client.close())
+    const [board, { estop, slots }] = await Promise.all([client.board(), client.status()]).finally(() => client.close())
+    if (estop !== null) {
+      const { since, reason } = estop
+      term.line(`No program runs: an emergency stop is latched since ${since}, by ${printable(reason)}.`)
+      return ['medulla estop --release', 'medulla start'].map((command) => term.aimed(command))
+    }
     const running = slots.find(({ program }) => program !== undefined)
     if (running !== undefined) {
       term.line(`It runs ${running.program} ${running.version} again.`)

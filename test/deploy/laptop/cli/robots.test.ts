@@ -158,6 +158,24 @@ test('sim keeps the board of its last start, and takes another port when its own
   expect(await good('pinout', '-d', 'right')).toContain('sensor')
 })
 
+test(
+  'sim says of a robot whose emergency stop is latched that no program runs, and how to release it',
+  SLOW,
+  async () => {
+    await good('push', join(ROOT, 'robots/button-counter'), '-d', 'left')
+    await good('estop', '-d', 'left')
+    await stop('left')
+    const stdout = await good('sim', '--name', 'left', '--keep')
+    process.kill(Number(/kill (\d+) ends it/.exec(stdout)?.[1]))
+    expect(stdout).toMatch(/^No program runs: an emergency stop is latched since \S+, by an operator\.$/m)
+    expect(stdout).toMatch(/ ends it\. Next:\n {2}medulla estop -d left --release\n {2}medulla start -d left\n$/)
+    expect(stdout).not.toContain('again')
+    await eventually(async () => (await laptop.run('status', '-d', 'left')).status === 5)
+    await start('left')
+    await good('estop', '--release', '-d', 'left')
+  },
+)
+
 test('sim ends when the reader of its output ends', SLOW, async () => {
   const shell = `'${process.execPath}' '${CLI}' sim --name piped --port 0 --json | head -n 1`
   const env = { PATH: process.env.PATH, HOME: laptop.dir, MEDULLA_CONFIG: join(laptop.dir, 'config') }
