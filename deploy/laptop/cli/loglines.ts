@@ -1,4 +1,4 @@
-/** Prints log lines and the reasons of receipts, with control characters of programs made harmless. */
+/** Prints log lines, digests and the reasons of receipts, with control characters of programs made harmless. */
 import type { LogLine, Receipt } from '../../shared/api.ts'
 import { formatMs, type Term } from './term.ts'
 
@@ -25,6 +25,11 @@ export function printable(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: this replaces control characters
   return text.replace(/[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, '\u{fffd}')
 }
+
+/** Hex digits shown of a digest: short to type, and enough to tell eight releases apart. */
+const DIGEST_DIGITS = 8
+
+export const shortDigest = (digest: string): string => digest.replace('sha256:', '').slice(0, DIGEST_DIGITS)
 
 /** The reason of a receipt's outcome, with the program's own words. */
 export function reasonOf({ code, reason, said, failures = 0, checkMs }: Partial<Receipt>): string {

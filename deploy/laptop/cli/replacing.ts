@@ -6,7 +6,7 @@ import { timeScale } from '../../shared/timescale.ts'
 import type { App, Globals } from './app.ts'
 import { EXIT } from './exit.ts'
 import { isLost } from './link.ts'
-import { printable } from './loglines.ts'
+import { printable, shortDigest } from './loglines.ts'
 import { connectTo, type Target } from './robot.ts'
 import { showResult } from './swap.ts'
 
@@ -14,8 +14,6 @@ import { showResult } from './swap.ts'
 const PATIENCE_MS = 240_000
 const RETRY_MS = 250
 const CONNECT_MS = 3000
-/** Hex digits shown of a digest, as in `medulla rollback --list`. */
-const SHORT = 8
 
 type Replacing = Extract<RuntimeEvent, { event: 'replacing' }>
 
@@ -98,5 +96,5 @@ async function ask(app: App, globals: Globals, robot: Target): Promise<RuntimeRe
 
 /** `0.2.0 (3f2a91bc)`; the base install has no digest. */
 export function runtimeName({ version, digest }: { version: string; digest: string | null }): string {
-  return digest === null ? `${version}, as installed` : `${version} (${digest.replace('sha256:', '').slice(0, SHORT)})`
+  return digest === null ? `${version}, as installed` : `${version} (${shortDigest(digest)})`
 }

@@ -2,7 +2,7 @@ import type { Command } from 'commander'
 import type { ReleaseInfo, ReleaseRun } from '../../../shared/api.ts'
 import { Refusal } from '../../../shared/errors.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
-import { printable } from '../loglines.ts'
+import { printable, shortDigest } from '../loglines.ts'
 import { checkSlot } from '../pushing.ts'
 import { withRobot } from '../robot.ts'
 import { uptime } from '../statusview.ts'
@@ -13,9 +13,6 @@ interface Options {
   slot?: string
   list?: true
 }
-
-/** Hex digits shown of a digest: short to type, and enough to tell eight releases apart. */
-const SHORT = 8
 
 export function define(command: Command, app: App, run: Runner): void {
   command
@@ -52,7 +49,7 @@ async function rollback(app: App, digest: string | undefined, options: Options, 
 
 function choose(slot: string, releases: readonly ReleaseInfo[], prefix: string | undefined): ReleaseInfo {
   const earlier = releases.filter(({ current, undone }) => !current && !undone)
-  const list = earlier.map(({ digest, program, version }) => `${short(digest)} ${program} ${version}`).join(', ')
+  const list = earlier.map(({ digest, program, version }) => `${shortDigest(digest)} ${program} ${version}`).join(', ')
   if (prefix === undefined) return lastGood(slot, earlier, list)
   const hint = 'medulla rollback --list'
   const found = releases.filter(({ digest }) => digest.startsWith(`sha256:${prefix}`))
@@ -90,7 +87,7 @@ function show({ term }: App, releases: readonly ReleaseInfo[]): undefined {
   const rows = releases.map((release) => {
     const { digest, program, version, time, pusher } = release
     return [
-      short(digest),
+      shortDigest(digest),
       `${program} ${version}`,
       time.slice(5, 19).replace('T', ' '),
       printable(pusher),
@@ -99,7 +96,7 @@ function show({ term }: App, releases: readonly ReleaseInfo[]): undefined {
   })
   if (rows.length > 0) term.table(['digest', 'program', 'installed (UTC)', 'by', 'how it ran'], rows)
   const back = releases.find(({ current, undone }) => !current && !undone)
-  if (back !== undefined) term.next(`medulla rollback ${short(back.digest)}`)
+  if (back !== undefined) term.next(`medulla rollback ${shortDigest(back.digest)}`)
 }
 
 /** `runs for 3 h, crashed after 9 s ×5` */
@@ -117,5 +114,3 @@ function crashed({ crashes, crashMs }: ReleaseRun): string {
   const after = (crashMs ?? 0) < 10_000 ? formatMs(crashMs ?? 0) : uptime(crashMs ?? 0)
   return `crashed after ${after}${times}`
 }
-
-const short = (digest: string): string => digest.replace('sha256:', '').slice(0, SHORT)

@@ -3,7 +3,7 @@ import type { EndpointReport, SlotStatus, StatusReport } from '../../../shared/a
 import { type App, example, type Globals, type Runner } from '../app.ts'
 import { Feed } from '../feed.ts'
 import { untilInterrupt } from '../interrupt.ts'
-import { printable } from '../loglines.ts'
+import { printable, shortDigest } from '../loglines.ts'
 import { withRobot } from '../robot.ts'
 import { fullScreen, type Size } from '../screen.ts'
 import {
@@ -128,7 +128,7 @@ function showSlot(term: App['term'], slot: SlotStatus): void {
   if (slot.waits !== undefined) term.line(term.paint('yellow', `  waiting: ${printable(slot.waits)}`))
   if (slot.lastError !== undefined) term.line(`  last error: ${printable(slot.lastError)}`)
   if (slot.hint !== undefined) term.line(term.aimed(`  hint: ${printable(slot.hint)}`, slot.slot))
-  if (slot.previous !== undefined) term.line(`  before it: ${slot.previous}`)
+  if (slot.previous !== undefined) term.line(`  before it: ${shortDigest(slot.previous)}`)
   if (slot.handles.length === 0) return
   const rows = slot.handles.map(({ name, kind, place, via, value }) => [
     `  ${name}`,
