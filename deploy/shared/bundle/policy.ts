@@ -252,10 +252,10 @@ export function unmet(
 /** A refusal for the config values that a program needs and that are not set on this robot (BUNDLE 10.15). */
 export function unset(names: readonly string[] = [], set: ReadonlySet<string>): Refusal | null {
   const missing = names.filter((name) => !set.has(name))
-  const [first, ...more] = missing
-  if (first === undefined) return null
-  const what = more.length === 0 ? `${first}, which is` : `${missing.join(', ')}, which are`
-  return new Refusal('missing-config', `program needs ${what} not set on this robot`, `medulla config set ${first}`)
+  if (missing.length === 0) return null
+  const what = `${missing.join(', ')}, which ${missing.length === 1 ? 'is' : 'are'}`
+  const hint = missing.map((name) => `medulla config set ${name}`).join(' && ')
+  return new Refusal('missing-config', `program needs ${what} not set on this robot`, hint)
 }
 
 /** `>=X.Y[.Z]`; anything else is false. */

@@ -13,6 +13,12 @@ describe('commands in hints', () => {
       'tail',
       'medulla stop -d arm --slot leg, then medulla status -d arm',
     ],
+    [
+      'medulla config set URL && medulla config set TOKEN',
+      'arm',
+      null,
+      'medulla config -d arm set URL && medulla config -d arm set TOKEN',
+    ],
     ['medulla estop --release', null, 'leg', 'medulla estop --release'],
     ['medulla push --help', null, 'leg', 'medulla push --help'],
     ['medulla logs -d arm', 'other', 'leg', 'medulla logs --slot leg -d arm'],

@@ -38,7 +38,7 @@ async function piped(input: string, ...args: string[]) {
   return { status: Number(status), stdout, stderr }
 }
 
-test('a push of a program with missing values exits 3, with a command that sets the first as hint', async () => {
+test('a push of a program with missing values exits 3, with commands that set all of them as hint', async () => {
   expect(await laptop.run('config')).toMatchObject({
     status: 0,
     stdout: 'no config value is set, and no program needs one: medulla config set NAME\n',
@@ -46,7 +46,7 @@ test('a push of a program with missing values exits 3, with a command that sets 
   const { status, stderr } = await laptop.run('push', 'link', '--types', 'off')
   expect(status).toBe(3)
   expect(stderr).toContain('refused: program needs MQTT_URL, TOKEN, which are not set on this robot')
-  expect(stderr).toContain('medulla: hint: medulla config set MQTT_URL')
+  expect(stderr).toContain('medulla: hint: medulla config set MQTT_URL && medulla config set TOKEN\n')
 })
 
 test('config set reads a value from a pipe, without its last newline, or from the terminal without echo', async () => {
