@@ -1,6 +1,6 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { eventually } from './eventually.ts'
-import { TestRobot } from './robot.ts'
+import { boardText, TestRobot } from './robot.ts'
 
 let robot: TestRobot
 
@@ -70,6 +70,32 @@ describe('HANDLES 6.7: the emergency stop', () => {
     await robot.events(robot.client.release())
     expect((await robot.client.status()).estop).toBeNull()
   })
+})
+
+test('HANDLES 6.7: a release while the input is active names the input, and a release names the starts of the programs that were ended', async () => {
+  const { handles } = JSON.parse(boardText()) as { handles: object }
+  const stop = { kind: 'input', line: 'GPIO24', pull: 'down' }
+  const more = { handles: { ...handles, stop }, estop: { input: 'stop', level: 1 } }
+  const pressed = await TestRobot.start({}, {}, { more })
+  onTestFinished(() => pressed.close())
+  await pressed.commit('counter', { program: 'walk' })
+  await pressed.commit('arm-writer', { program: 'reach', to: 'arm' })
+  await pressed.client.poke('stop', null, 1)
+  await eventually(async () => (await pressed.client.status()).estop !== null)
+  expect(await pressed.events(pressed.client.release())).toMatchObject({
+    code: 'estopped',
+    message: 'the input "stop" of the emergency stop is still pressed',
+  })
+  await pressed.client.poke('stop', null, null)
+  expect(await pressed.events(pressed.client.release())).toMatchObject({
+    outcome: 'released',
+    hint: 'medulla start && medulla start --slot arm',
+  })
+  // A slot that an operator stopped before is not named.
+  await pressed.events(pressed.client.start('arm'))
+  await pressed.running(-1, 'arm')
+  await pressed.events(pressed.client.estop())
+  expect(await pressed.events(pressed.client.release())).toMatchObject({ hint: 'medulla start --slot arm' })
 })
 
 test('HANDLES 6.8: a program whose tick is later than timing.lateMs is ended, with safe levels, and restarted', async () => {

@@ -3,7 +3,7 @@
  * others (HANDLES 6.7; test/e2e/estop.test.ts).
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { PushEvent, Receipt } from '../../../deploy/shared/api.ts'
+import { DEFAULT_SLOT, type PushEvent, type Receipt } from '../../../deploy/shared/api.ts'
 import { Refusal } from '../../../deploy/shared/errors.ts'
 import type { Board } from '../../../drivers/board/types.ts'
 import type { Logger } from '../../log.ts'
@@ -37,6 +37,8 @@ export class EmergencyStop {
   readonly #log: Logger
   /** The emergency stop that is being carried out. */
   #halting: Promise<PushEvent> | null = null
+  /** Slots whose programs were ended since the last release. */
+  readonly #ended = new Set<string>()
 
   constructor({ board, stops, hardware, slots, began, record, log }: EmergencyParts) {
     this.#board = board
@@ -89,6 +91,7 @@ export class EmergencyStop {
     const byGuard = this.#hardware.stop(reason)
     const all = this.#hardware.sandboxes.cgroups?.all ?? null
     const slots = [...this.#slots.values()]
+    for (const { name, goesBackTo } of slots) if (goesBackTo !== null) this.#ended.add(name)
     const { freezeMs } = this.#hardware.sandboxes
     // Not ended first: until a killed program has given back 64 MiB of memory takes 60 ms.
     if (all !== null) await all.freeze(freezeMs)
@@ -141,8 +144,8 @@ export class EmergencyStop {
     if (this.#isActive() || !(await this.#hardware.release())) {
       throw new Refusal(
         'estopped',
-        `the emergency stop ${this.#board.estop?.input} is still pressed`,
-        'pull it out first',
+        `the input "${this.#board.estop?.input}" of the emergency stop is still pressed`,
+        'pull the button out, then: medulla estop --release',
       )
     }
     const refused = await this.#stops.release()
@@ -157,9 +160,16 @@ export class EmergencyStop {
     const receipt = await this.#record(plainEntry('all', 'released', 0, { pusher }))
     const message = 'the emergency stop is released; nothing was started'
     return {
-      ...{ event: 'result', outcome: 'released', message, hint: 'medulla start' },
+      ...{ event: 'result', outcome: 'released', message, hint: this.#startAgain() },
       ...(receipt === null || receipt === 'counted' ? {} : { receipt }),
     }
+  }
+
+  /** The commands that start the programs that were ended. The runtime before this one may have ended them: main, then. */
+  #startAgain(): string {
+    const slots = this.#ended.size === 0 ? [DEFAULT_SLOT] : [...this.#ended]
+    this.#ended.clear()
+    return slots.map((slot) => `medulla start${slot === DEFAULT_SLOT ? '' : ` --slot ${slot}`}`).join(' && ')
   }
 
   /** The input of the emergency stop came to its level, as this process or the guard saw it. */

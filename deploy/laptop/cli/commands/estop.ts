@@ -33,17 +33,25 @@ async function estop(app: App, options: Options, globals: Globals): Promise<numb
   const release = options.release === true
   const names = await targetNames(app, options, globals)
   const [only] = names
-  if (names.length === 1)
-    return showResult(app, await order(app, release, { ...globals, ...(only && { device: only }) }))
+  if (names.length === 1) return show(app, await order(app, release, { ...globals, ...(only && { device: only }) }))
   const ends = await Promise.allSettled(names.map((device) => order(app, release, { ...globals, device })))
   const exits = ends.map((end, index) => {
     app.term.aim(names[index] ?? null)
     app.term.line(`${names[index]}:`)
-    if (end.status === 'fulfilled') return showResult(app, end.value)
+    if (end.status === 'fulfilled') return show(app, end.value)
     app.term.failure(end.reason)
     return end.reason instanceof Refusal ? exitForCode(end.reason.code) : EXIT.internal
   })
   return exits.find((exit) => exit !== EXIT.ok) ?? EXIT.ok
+}
+
+/** After a release nothing runs, so the command that starts the programs is printed for scripts as well. */
+function show(app: App, result: Result): number {
+  const { hint, ...rest } = result
+  if (result.outcome !== 'released' || hint === undefined) return showResult(app, result)
+  const exit = showResult(app, rest)
+  app.term.line(app.term.aimed(`start again with: ${hint}`))
+  return exit
 }
 
 async function order(app: App, release: boolean, globals: Globals): Promise<Result> {

@@ -153,7 +153,9 @@ test('HANDLES 6.10: after estop nothing runs or is written until estop --release
   const { status, stderr } = await laptop.run('push', source('tunable'))
   expect({ status, stderr }).toEqual({ status: 3, stderr: expect.stringMatching(stopped) })
   expect(await good('status')).toMatch(/^EMERGENCY STOP since \S+, by an operator$/m)
-  expect(await good('estop', '--release')).toBe('released: the emergency stop is released; nothing was started\n')
+  expect(await good('estop', '--release')).toBe(
+    'released: the emergency stop is released; nothing was started\nstart again with: medulla start\n',
+  )
   expect((await laptop.json('status')).events).toMatchObject([
     { estop: null, slots: [{ slot: 'main', state: 'idle' }] },
   ])
@@ -201,6 +203,7 @@ test('rollback goes to the previous release, or to any stored release by the beg
   })
   expect(await good('rollback', first.slice(0, 8))).toMatch(/committed: tunable 0\.0\.0 runs\n$/)
   expect((await laptop.json('status')).events).toMatchObject([{ slots: [{ digest: `sha256:${first}` }] }])
+  expect(await good('status')).toMatch(/^ {2}before it: [0-9a-f]{8}$/m)
   expect(await good('rollback')).toMatch(/committed: tunable 0\.0\.0 runs\n$/)
   expect((await laptop.json('status')).events).toMatchObject([{ slots: [{ digest: `sha256:${digests[1]}` }] }])
 })
