@@ -100,6 +100,27 @@ export function explain(thrown: readonly Thrown[], findMap: FindMap): Explained 
   return { text, stack: isOneLine ? text : [headline, ...calls].join('\n'), place }
 }
 
+/** A place in a bundle, as a stack has it. It matches from the beginning of a word only, so that a long text takes linear time. */
+const IN_BUNDLE = /(?<![^\s()])[^\s()]*\/program\.mjs:(\d+):(\d+)/g
+
+/**
+ * Returns a function that replaces the places in the bundle by those in the author's files, in text that a program prints: the
+ * stacks of errors. `read` gives the text of the source map. It is called once, for the first text with such a place.
+ */
+export function placeMapper(read: () => string | null): (text: string) => string {
+  let map: Found
+  return (text) => {
+    if (!text.includes('/program.mjs:')) return text
+    if (map === undefined) map = parsed(read())
+    const found = map
+    if (found === null || found === undefined) return text
+    return text.replace(IN_BUNDLE, (file, line, column) => {
+      const place = mapped(found, file, Number(line), Number(column))
+      return place === null ? LIBRARY_SOURCE : placeText(place)
+    })
+  }
+}
+
 export const placeText = ({ file, line, column }: Place): string => `${file}:${line}:${column}`
 
 const isAuthors = ({ file }: Place): boolean => !/(?:^|\/)node_modules\//.test(file)

@@ -11,10 +11,11 @@ import { pathToFileURL } from 'node:url'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { LineSplitter } from '../../deploy/shared/linesplitter.ts'
-import { type Explained, explain, thrownBy } from '../../deploy/shared/stack.ts'
+import { type Explained, explain, placeMapper, thrownBy } from '../../deploy/shared/stack.ts'
 import { needsSystem } from '../../drivers/program/inherit/needs.ts'
 import { ProgramChannels } from '../messages/programchannels.ts'
 import { socketTransport } from '../messages/transport.ts'
+import { mapConsole } from './consoleplaces.ts'
 import { installGate } from './effects.ts'
 import { Gate } from './gate.ts'
 import type { Host } from './host.ts'
@@ -25,6 +26,7 @@ import {
   type Init,
   type InitMessage,
   MAX_LINE,
+  MAX_LOG_TEXT,
   type SandboxMessage,
   type ToProgram,
 } from './wire.ts'
@@ -46,6 +48,8 @@ for (const hear of events.listeners('newListener') as ((...args: unknown[]) => v
 }
 // the author's own frame may lie below many frames of a package
 Error.stackTraceLimit = 30
+const mapPlaces = placeMapper(sourceMap)
+mapConsole(mapPlaces)
 const gate = new Gate('loading')
 installGate(gate, FD.firstGrant)
 const sockets = new Sockets(gate)
@@ -114,7 +118,7 @@ async function load(message: InitMessage): Promise<void> {
         handoverOut: { fd: FD.handoverOut, position: null },
         handoverIn: { fd: FD.handoverIn, position: null },
       },
-      send,
+      send: (message) => send(message.t === 'log' ? { ...message, text: cut(mapPlaces(message.text)) } : message),
       collect,
       gate,
       sockets: {
@@ -147,6 +151,9 @@ async function load(message: InitMessage): Promise<void> {
     fail(error)
   }
 }
+
+/** A path of the author may be longer than that of the bundle, and the body ends a program that sends a longer text (HANDOVER 3.2). */
+const cut = (text: string): string => text.slice(0, MAX_LOG_TEXT)
 
 /** Maps an error's places to the author's files by the bundle's source map, if it has one. */
 function explained(error: unknown): Explained {

@@ -125,3 +125,30 @@ test('log takes what console.log takes; a second value that is not a level is te
   ])
   expect(crashes()).toBe(before)
 })
+
+test('HANDOVER 3.5: errors that a program logs or prints have the places in its own files', async () => {
+  const body = [
+    "  const failed = () => new Error('EIO')",
+    "  log('read', failed())",
+    '  console.error(failed())',
+    "  console.log('%s: %O', 'read', { failed: failed() }, '100%')",
+    "  console.warn(new Error('no picture', { cause: failed() }))",
+    "  console.trace('here')",
+    '  every(100, () => led.write(1))',
+  ]
+  await robot.commit('placed', author(body.join('\n')))
+  const printed = await eventually(async () => {
+    const lines = await robot.logs()
+    const from = lines.findLastIndex(({ text }) => text.startsWith('read Error: EIO\n'))
+    const own = lines.slice(from).filter(({ stream }) => stream !== 'runtime')
+    return own.some(({ text }) => text.startsWith('Trace: here')) && own.at(-1)?.text.startsWith('    at') && own
+  })
+  const text = printed.map((line) => line.text).join('\n')
+  expect(text).not.toContain('program.mjs')
+  for (const line of [5, 6, 7, 8])
+    expect(text).toMatch(new RegExp(`\\(program\\.ts:4:\\d+\\)\\n *at .*\\(?program\\.ts:${line}:\\d+\\)?\\n`))
+  expect(text).toMatch(/^read: \{\n? *failed: Error: EIO\n/m)
+  expect(text).toContain('Error: no picture\n')
+  expect(text).toContain('program.ts:9:11')
+  expect(text).toContain('100%')
+})
