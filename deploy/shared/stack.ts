@@ -105,7 +105,7 @@ const IN_BUNDLE = /(?<![^\s()])[^\s()]*\/program\.mjs:(\d+):(\d+)/g
 
 /**
  * Returns a function that replaces the places in the bundle by those in the author's files, in text that a program prints: the
- * stacks of errors. `read` gives the text of the source map. It is called once, for the first text with such a place.
+ * stacks of errors, which end with the outermost call in the author's files. `read` gives the text of the source map. It is called once, for the first text with such a place.
  */
 export function placeMapper(read: () => string | null): (text: string) => string {
   let map: Found
@@ -114,12 +114,42 @@ export function placeMapper(read: () => string | null): (text: string) => string
     if (map === undefined) map = parsed(read())
     const found = map
     if (found === null || found === undefined) return text
-    return text.replace(IN_BUNDLE, (file, line, column) => {
-      const place = mapped(found, file, Number(line), Number(column))
-      return place === null ? LIBRARY_SOURCE : placeText(place)
-    })
+    const lines: string[] = []
+    // calls below the last one in the author's files, so far; null: this stack has had none there
+    let below: string[] | null = null
+    for (const line of [...text.split('\n'), END]) {
+      let isAuthors = false
+      const named = line.replace(IN_BUNDLE, (file, row, column) => {
+        const place = mapped(found, file, Number(row), Number(column))
+        isAuthors ||= place !== null
+        return place === null ? LIBRARY_SOURCE : placeText(place)
+      })
+      if (TRACE_ITSELF.test(line)) continue
+      const isCall = CALL.test(line)
+      if (isCall && !isAuthors && below !== null) {
+        below.push(named)
+        continue
+      }
+      if (isCall && isAuthors) {
+        lines.push(...(below ?? []))
+        below = []
+      } else if (!isCall) {
+        // the properties of an error begin in the line of its last call
+        if (below?.at(-1)?.endsWith(' {')) lines.push(`${lines.pop()} {`)
+        below = null
+      }
+      if (line !== END) lines.push(named)
+    }
+    return lines.join('\n')
   }
 }
+
+/** Behind the last line of a text. */
+const END = '\n'
+/** A line of a stack, also what util.inspect writes in the place of calls that the cause has as well. */
+const CALL = /^\s+(?:at |\.\.\. \d+ lines matching )/
+/** Our function in the place of Node's. */
+const TRACE_ITSELF = /^\s+at console\.trace \(/
 
 export const placeText = ({ file, line, column }: Place): string => `${file}:${line}:${column}`
 
