@@ -188,8 +188,8 @@ export class Body {
       slot.begin()
     }
     this.#beginning.complete()
-    // No program runs that would (HANDOVER 17.9).
-    if (this.options.minimal !== undefined) this.owner.safeAll()
+    // No program runs that would, unless it goes on from the last runtime (HANDOVER 17.9, 18.1).
+    if (this.options.minimal !== undefined && goesOn.size === 0) this.owner.safeAll()
     if (this.#refusal() === null) this.#dirs.prepare()
   }
 

@@ -1,7 +1,9 @@
 /** A robot whose home says that it must start no program: on a card, when its data partition cannot be used. */
-import { rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { eventually } from './eventually.ts'
 import { TestRobot } from './robot.ts'
 
 let robot: TestRobot
@@ -29,4 +31,40 @@ test('HANDOVER 17.9: with a file minimal in its home the robot starts nothing, a
   rmSync(file)
   await robot.begin()
   expect(await robot.running()).toMatchObject({ program: 'counter', version: '1.0.0' })
+})
+
+test('HANDOVER 17.9: an empty file, a folder or a FIFO in its place says which one it is, and the robot can be reached', async () => {
+  const path = join(robot.home, 'minimal')
+  for (const put of [() => writeFileSync(path, ''), () => mkdirSync(path), () => execFileSync('mkfifo', [path])]) {
+    await robot.end()
+    put()
+    await robot.begin()
+    expect((await robot.client.status()).runtime?.minimal).toEqual({
+      why: 'its home has a file minimal',
+      hint: `remove ${path} on the robot, and restart the runtime`,
+    })
+    rmSync(path, { recursive: true })
+  }
+  await robot.end()
+  await robot.begin()
+})
+
+test('HANDOVER 17.9, 18.1: a program that runs when its runtime is replaced goes on in minimal mode, and keeps its outputs', async () => {
+  await robot.commit('counter')
+  const { pid, fence } = await robot.running()
+  const mark = robot.trace.mark()
+  const path = join(robot.home, 'minimal')
+  writeFileSync(path, 'why\nhint\n')
+  process.kill(robot.pid, 'SIGUSR2')
+  await eventually(async () => {
+    await robot.reconnect()
+    const { runtime } = await robot.client.status().catch(() => ({ runtime: undefined }))
+    return runtime?.minimal !== undefined
+  })
+  await robot.trace.more('led')
+  expect(await robot.running()).toMatchObject({ pid })
+  // nobody but the program has written
+  expect(new Set(robot.trace.since(mark).map((entry) => entry.fence))).toEqual(new Set([fence]))
+  await robot.end()
+  rmSync(path)
 })
