@@ -2,9 +2,9 @@
  * Applies the settings on a card: writes the data partition from medulla.toml, and the robot's card (its public certificate) and a
  * report to the FAT partition. A file with a mistake changes nothing.
  */
-import { chmod, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { OPERATOR_NAME } from '../../deploy/shared/api.ts'
+import { DEFAULT_SLOT, OPERATOR_NAME } from '../../deploy/shared/api.ts'
 import { LIMITS } from '../../deploy/shared/bundle/limits.ts'
 import { openInner } from '../../deploy/shared/bundle/open.ts'
 import { FIRST_START } from '../../deploy/shared/bundle/release.ts'
@@ -12,7 +12,8 @@ import { type Mistake, parseSettings, SETTINGS_FILE, type Settings, wpaKey } fro
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { publicKeyLine } from '../../deploy/shared/keys.ts'
 import { parseBoard } from '../../drivers/board/board.ts'
-import { putFirstProgram } from '../store/firstprogram.ts'
+import { writeAtomic } from '../store/atomic.ts'
+import { dropFirstProgram, putFirstProgram } from '../store/firstprogram.ts'
 import { openHome } from '../store/home.ts'
 import { addOperator, loadOperators } from '../store/operators.ts'
 
@@ -62,14 +63,16 @@ async function apply(places: Places): Promise<{ applied: boolean; report: string
     if (!(error instanceof Refusal)) throw error
     return { applied: false, report: explain([{ line: 0, message: error.message, fix: 'another operator = "…"' }]) }
   }
+  // Replaced whole: on a full disk the robot keeps its Wi-Fi and its ssh keys.
   const etc = join(places.data, 'etc')
   await mkdir(etc, { recursive: true })
-  if (hostname !== undefined) await writeFile(join(etc, 'hostname'), `${hostname}\n`)
+  if (hostname !== undefined) await writeAtomic(join(etc, 'hostname'), `${hostname}\n`, 0o644)
   const keys = settings.ssh.enabled ? settings.ssh.authorized_keys : []
-  await writeFile(join(etc, 'authorized_keys'), keys.map((key) => `${key}\n`).join(''))
+  await writeAtomic(join(etc, 'authorized_keys'), keys.map((key) => `${key}\n`).join(''), 0o644)
   await writeWlan(join(etc, 'wpa_supplicant.conf'), settings.wlan)
-  if (board.text !== undefined) await writeFile(join(places.home, 'board.json'), board.text)
-  if (program !== null) {
+  if (board.text !== undefined) await writeAtomic(join(places.home, 'board.json'), board.text, 0o644)
+  if (program === null) await dropFirstProgram({ dir: places.home })
+  else {
     await putFirstProgram({ dir: places.home }, program.bytes)
     said.push(`${program.name} is started first, unless this robot has had a program already`)
   }
@@ -88,7 +91,9 @@ async function letIn(home: string, operator: string | undefined): Promise<string
 }
 
 function explain(mistakes: Mistake[]): string[] {
-  const lines = mistakes.map(({ line, message, fix }) => `${SETTINGS_FILE}, line ${line}: ${message}: ${fix}`)
+  const lines = mistakes.map(
+    ({ line, message, fix }) => `${SETTINGS_FILE}${line === 0 ? '' : `, line ${line}`}: ${message}: ${fix}`,
+  )
   return ['nothing was applied:', ...lines]
 }
 
@@ -121,12 +126,15 @@ async function readProgram(
     const { release } = await openInner(bytes, signers)
     if (!release.recipients.includes(FIRST_START))
       throw new Refusal('wrong-robot', `${file} was made for a robot, not for a card`)
+    if (release.kind !== 'program' || (release.slot ?? DEFAULT_SLOT) !== DEFAULT_SLOT)
+      throw new Refusal('wrong-slot', `${file} is no program for slot ${DEFAULT_SLOT}`)
     return { bytes, name: `${release.program} ${release.version}` }
   } catch (error) {
     const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT'
     if (!isMissing && !(error instanceof Refusal)) throw error
     const message = isMissing ? `there is no file ${file} beside it` : (error as Refusal).message
-    return { mistake: { line: 0, message, fix: 'medulla image --program FOLDER, on your laptop' } }
+    const fix = 'medulla image --program FOLDER, on your laptop; or remove the line program = "…"'
+    return { mistake: { line: 0, message, fix } }
   }
 }
 
@@ -145,6 +153,5 @@ async function writeWlan(file: string, wlan: Settings['wlan']): Promise<void> {
     key === undefined ? '\tkey_mgmt=NONE' : `\tpsk=${key}`,
     '}',
   ]
-  await writeFile(file, lines.map((line) => `${line}\n`).join(''), { mode: 0o600 })
-  await chmod(file, 0o600)
+  await writeAtomic(file, lines.map((line) => `${line}\n`).join(''))
 }

@@ -1,9 +1,15 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, linkSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
+import { signFiles } from '../../../deploy/laptop/build.ts'
+import { FIRST_START } from '../../../deploy/shared/bundle/release.ts'
 import { generateKey } from '../../../deploy/shared/keys.ts'
 import { applySettings, publishCard } from '../../../runtime/card/apply.ts'
+import { build, nextCounter } from '../../e2e/programs.ts'
+import { newSigner } from '../../fixtures/bundles.ts'
+
+const OTHER_ROBOT = `SHA256:${'B'.repeat(42)}A`
 
 function places() {
   const folder = mkdtempSync(join(tmpdir(), 'medulla-card-'))
@@ -53,14 +59,55 @@ board = "board.json"
   expect(JSON.parse(card.read('boot/robot.json'))).toEqual(JSON.parse(card.read('home/robot.json')))
 })
 
+test('files are replaced whole, so that a full disk or a power cut leaves the old ones', async () => {
+  const card = places()
+  card.toml('[system]\nhostname = "arm"\n[wlan]\nssid = "one"\ncountry = "DE"\n')
+  await applySettings(card)
+  const names = ['hostname', 'authorized_keys', 'wpa_supplicant.conf']
+  const old = names.map((name) => card.read('data/etc', name))
+  for (const name of names) linkSync(join(card.data, 'etc', name), join(card.data, name))
+  card.toml('[system]\nhostname = "leg"\n[wlan]\nssid = "two"\ncountry = "DE"\n')
+  expect(await applySettings(card)).toMatchObject({ applied: true })
+  expect(names.map((name) => card.read('data', name))).toEqual(old)
+  expect(card.read('data/etc/hostname')).toBe('leg\n')
+})
+
 test('a mistake changes nothing, and is written beside the file', async () => {
   const card = places()
   card.toml('[system]\nhostname = "arm"\n[robot]\nboard = "bord.json"\n')
   expect(await applySettings(card)).toMatchObject({ applied: false })
   expect(card.read('boot/medulla-report.txt')).toMatch(
-    /^nothing was applied:\nmedulla\.toml, line \d+: there is no file bord\.json/,
+    /^nothing was applied:\nmedulla\.toml: there is no file bord\.json/,
   )
   expect(() => card.read('data/etc/hostname')).toThrow('ENOENT')
+})
+
+test('BUNDLE 19.1, 19.2: a first program for a robot or a slot, of a stranger or missing is a mistake; one that is named no more is not started', async () => {
+  const card = places()
+  const signer = newSigner()
+  const { files, manifest } = await build('counter')
+  const options = { signer, recipients: [FIRST_START], counter: nextCounter() }
+  const sign = async (more: object) => (await signFiles(files, manifest, { ...options, ...more })).inner
+  card.toml(`[robot]\noperator = "${signer.publicKey}"\nprogram = "program.tar"\n`)
+  for (const [program, says] of [
+    [null, 'there is no file program.tar beside it'],
+    [await sign({ recipients: [OTHER_ROBOT] }), 'was made for a robot'],
+    [await sign({ slot: 'other' }), 'is no program for slot main'],
+    [await sign({ signer: newSigner() }), 'who is not an operator'],
+  ] as const) {
+    if (program !== null) writeFileSync(join(card.boot, 'program.tar'), program)
+    const { applied, report } = await applySettings(card)
+    expect(report.join('\n')).toContain(says)
+    expect(report.join('\n')).toContain('remove the line program = ')
+    expect(applied).toBe(false)
+  }
+  writeFileSync(join(card.boot, 'program.tar'), await sign({ slot: 'main' }))
+  const waiting = join(card.home, 'first-program.tar')
+  expect(await applySettings(card)).toMatchObject({ applied: true })
+  expect(existsSync(waiting)).toBe(true)
+  card.toml(`[robot]\noperator = "${signer.publicKey}"\n`)
+  expect(await applySettings(card)).toMatchObject({ applied: true })
+  expect(existsSync(waiting)).toBe(false)
 })
 
 test('a board file with a mistake is refused with its own words', async () => {
