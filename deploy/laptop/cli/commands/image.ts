@@ -57,6 +57,7 @@ export function define(command: Command, app: App, run: Runner): void {
       'after',
       example(
         'medulla image --from medulla.img.zst --board arm.json --wifi lab arm.img',
+        'medulla image --board arm.json --program blinky --replace arm.img',
         'medulla image --operator ann.pub --hostname arm --replace arm.img',
       ),
     )
@@ -82,9 +83,7 @@ async function write(app: App, path: string | undefined, options: Options, { key
   const board = options.board === undefined ? undefined : await readBoard(app, options.board)
   const operator = await owner(app, options.operator, key)
   const program =
-    options.program === undefined
-      ? undefined
-      : await firstProgram(app, options.program, { key, operator, handles: board?.handles ?? {} })
+    options.program === undefined ? undefined : await firstProgram(app, options.program, { key, operator, board })
   const settings = {
     ...(options.hostname !== undefined && { system: { hostname: options.hostname } }),
     ...(options.ssh.length > 0 && { ssh: { authorized_keys: await Promise.all(options.ssh.map(publicKey)) } }),
@@ -137,7 +136,13 @@ function about({ system, wlan: wifi, ssh }: Parsed, options: Options): string[] 
 
 type Parsed = Extract<ReturnType<typeof parseSettings>, { settings: unknown }>['settings']
 
-async function readBoard(app: App, path: string): Promise<{ text: string; handles: Record<string, string> }> {
+interface CardBoard {
+  text: string
+  /** name of a handle to its kind */
+  handles: Record<string, string>
+}
+
+async function readBoard(app: App, path: string): Promise<CardBoard> {
   const { board } = await checkedBoard(app, path)
   return {
     text: await readFile(path, 'utf8'),
@@ -149,7 +154,7 @@ async function readBoard(app: App, path: string): Promise<{ text: string; handle
 async function firstProgram(
   app: App,
   path: string,
-  { key, operator, handles }: { key: string | undefined; operator: string; handles: Record<string, string> },
+  { key, operator, board }: { key: string | undefined; operator: string; board: CardBoard | undefined },
 ): Promise<Awaited<ReturnType<typeof buildFirstProgram>>> {
   const made = await buildFirstProgram(app, path, key)
   if (publicKeyLine(operator) !== made.publicKey) {
@@ -157,10 +162,19 @@ async function firstProgram(
     throw new Refusal('usage', 'your key signs the program, and another one is to own the robot', hint)
   }
   const { needs, config } = made.manifest
+  const handles = board?.handles ?? {}
   const refusal = unmet(needs, { handles, leased: {}, slot: DEFAULT_SLOT }) ?? unset(config, new Set())
   if (refusal === null) return made
-  const hint = refusal.code === 'missing-config' ? 'push it once the robot is there: medulla push' : refusal.hint
-  throw new Refusal(refusal.code, refusal.message, hint)
+  if (refusal.code === 'missing-config') {
+    const message = `the program needs ${config?.join(', ')}, and config values are set on a robot that is there`
+    const hint = `leave out --program; when the robot is there: medulla config set ${config?.[0]}, then medulla push`
+    throw new Refusal(refusal.code, message, hint)
+  }
+  throw new Refusal(
+    refusal.code,
+    refusal.message,
+    board === undefined ? 'name its board file: --board FILE' : refusal.hint,
+  )
 }
 
 async function owner(app: App, given: string | undefined, key: string | undefined): Promise<string> {

@@ -190,6 +190,14 @@ test.skipIf(noTools !== '')(
 
     const wrong = image('', '--replace', '--board', 'board.json', '--program', 'wave.mjs', 'arm.img')
     expect(wrong.stderr).toContain("program needs servo 'arm', this board has: led")
+    const boardless = image('', '--replace', '--program', 'blink.mjs', 'arm.img')
+    expect(boardless.stderr).toContain('name its board file: --board FILE')
+    const token =
+      "import { robot } from 'medulla'\nrobot({ needs: {}, config: ['TOKEN'], run: ({ every }) => every(20, () => {}) })\n"
+    writeFileSync(join(laptop.dir, 'post.mjs'), token)
+    const unset = image('', '--replace', '--program', 'post.mjs', 'arm.img')
+    expect(unset.stderr).toContain('the program needs TOKEN, and config values are set on a robot that is there')
+    expect(unset.stderr).toContain('medulla config set TOKEN, then medulla push')
     const { publicKey } = newSigner()
     const other = image('', '--replace', '--operator', publicKey, '--program', 'blink.mjs', 'arm.img')
     expect(other.stderr).toContain('your key signs the program, and another one is to own the robot')
