@@ -1,15 +1,18 @@
 /** The program that came with a card, on a real runtime: what runtime/card puts into the home is started once, on a robot without any. */
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { makeBundle, signFiles } from '../../deploy/laptop/build.ts'
+import { LIMITS } from '../../deploy/shared/bundle/limits.ts'
 import { FIRST_START } from '../../deploy/shared/bundle/release.ts'
 import { applySettings } from '../../runtime/card/apply.ts'
 import { firstProgramFile, putFirstProgram } from '../../runtime/store/firstprogram.ts'
+import { addOperator } from '../../runtime/store/operators.ts'
 import { newSigner } from '../fixtures/bundles.ts'
 import { eventually } from './eventually.ts'
 import { build, nextCounter } from './programs.ts'
-import { TestRobot } from './robot.ts'
+import { boardText, ENDLESS_TRIAL, TestRobot } from './robot.ts'
 
 let robot: TestRobot
 beforeEach(async () => {
@@ -92,4 +95,82 @@ test('BUNDLE 19.5: a latched emergency stop leaves the program for the next star
   await robot.begin()
   expect(await robot.running()).toMatchObject({ program: 'counter' })
   await isGone()
+})
+
+const said = async () => (await robot.logs()).map(({ text }) => text).join('\n')
+const inTrial = () => eventually(() => robot.programPid !== undefined)
+
+test('BUNDLE 19.5: an emergency stop in its trial leaves the program for the next start, a stop by an operator does not', async () => {
+  await robot.end()
+  writeFileSync(join(robot.home, 'board.json'), boardText(ENDLESS_TRIAL))
+  await startWith(await made('counter'))
+  await inTrial()
+  for await (const _ of robot.client.estop());
+  await eventually(async () => (await said()).includes('the next start of the robot tries it again'))
+  expect(existsSync(file())).toBe(true)
+  for await (const _ of robot.client.release());
+
+  await robot.end()
+  await robot.begin()
+  await inTrial()
+  for await (const _ of robot.client.stop('main'));
+  await isGone()
+})
+
+test('BUNDLE 19.5: the end of the runtime and a power cut leave the program, until three launches came to no end', async () => {
+  await robot.end()
+  writeFileSync(join(robot.home, 'board.json'), boardText(ENDLESS_TRIAL))
+  await putFirstProgram({ dir: robot.home }, await made('counter'))
+  for (const signal of ['SIGTERM', 'SIGKILL', 'SIGKILL'] as const) {
+    await robot.begin()
+    await inTrial()
+    await robot.end(signal)
+    expect(existsSync(file())).toBe(true)
+  }
+  await robot.begin()
+  await eventually(async () => (await said()).includes('the robot went off 3 times'))
+  await isGone()
+  expect(robot.programPid).toBeUndefined()
+  expect(robot.receipt()).toMatchObject({ outcome: 'refused', code: 'tried-before' })
+  // a program that is put on the card anew counts from the beginning
+  await robot.end()
+  writeFileSync(join(robot.home, 'board.json'), boardText())
+  await startWith(await made('counter'))
+  expect(await robot.running()).toMatchObject({ program: 'counter' })
+})
+
+test('BUNDLE 19.2: what is no file, the program of an observer and one for another slot are not started', async () => {
+  const observer = newSigner()
+  await addOperator({ dir: robot.home }, observer.publicKey, 'observer', 'olga')
+  const { files, manifest } = await build('counter')
+  const options = { signer: robot.owner.signer, recipients: [FIRST_START], counter: nextCounter() }
+  const bound = await signFiles(files, manifest, { ...options, slot: 'other' })
+  const whole = await made('counter')
+  const elsewhere = join(robot.folder, 'elsewhere.tar')
+  writeFileSync(elsewhere, whole)
+  for (const [put, says] of [
+    [() => writeFileSync(file(), bound.inner), 'release is bound to slot other'],
+    [async () => writeFileSync(file(), await made('counter', observer)), 'who is not an operator of this robot'],
+    [() => writeFileSync(file(), whole.subarray(0, 5000)), 'is not started'],
+    [() => writeFileSync(file(), Buffer.alloc(LIMITS.bundle + 1)), 'at most'],
+    [() => symlinkSync(elsewhere, file()), 'cannot be opened'],
+    [() => execFileSync('mkfifo', [file()]), 'not a regular file'],
+  ] as const) {
+    await robot.end()
+    await put()
+    await robot.begin()
+    await eventually(async () => (await said()).includes(says))
+    await isGone()
+    expect(robot.programPid).toBeUndefined()
+  }
+  expect(existsSync(elsewhere)).toBe(true)
+})
+
+test('a push during the trial of the first program is refused, and the program goes on', async () => {
+  await robot.end()
+  writeFileSync(join(robot.home, 'board.json'), boardText({ trialMs: 3000 }))
+  await startWith(await made('counter'))
+  await inTrial()
+  expect(await robot.push('counter', { version: '2.0.0' })).toMatchObject({ code: 'in-progress' })
+  expect(await robot.running()).toMatchObject({ version: '1.0.0' })
 })

@@ -61,8 +61,9 @@ export function decide(release: Release, digest: string, manifest: Manifest | nu
 
 /** The facts for the program of a card, which is for any robot that starts from that card for the first time (BUNDLE 19). */
 export function atFirstStart(facts: RobotFacts, { counter }: Pick<Release, 'counter'>): RobotFacts {
-  // a robot without a clock of its own starts with the time of its image (BUNDLE 19.4)
-  const now = facts.clockSynced ? facts.now : Math.max(facts.now, counter)
+  // A robot without a clock of its own starts with the time of its image. A counter above all times would leave no number for the
+  // releases after it (BUNDLE 19.4).
+  const now = facts.clockSynced ? facts.now : Math.max(facts.now, Math.min(counter, MAX_TIME))
   return { ...facts, robot: FIRST_START, now }
 }
 

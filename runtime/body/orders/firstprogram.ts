@@ -3,12 +3,21 @@ import { existsSync } from 'node:fs'
 import { DEFAULT_SLOT, type PushEvent } from '../../../deploy/shared/api.ts'
 import { Refusal } from '../../../deploy/shared/errors.ts'
 import type { Note } from '../../start.ts'
-import { dropFirstProgram, firstProgramFile } from '../../store/firstprogram.ts'
+import {
+  countFirstStart,
+  dropFirstProgram,
+  firstProgramFile,
+  forgetFirstStarts,
+  MAX_FIRST_STARTS,
+} from '../../store/firstprogram.ts'
 import type { Body } from '../body.ts'
 import type { Installer } from './installer.ts'
 
-/** Refusals of the present moment: the next start of the robot tries again. */
-const FOR_NOW: ReadonlySet<string> = new Set(['estopped', 'minimal', 'in-progress'])
+type Result = Extract<PushEvent, { event: 'result' }>
+
+/** Refusals that say nothing about the program: the next start of the robot tries again. */
+const FOR_NOW: ReadonlySet<string> = new Set(['estopped', 'minimal', 'in-progress', 'unconfined', 'body-away'])
+const LATER = 'the next start of the robot tries it again'
 
 /** Null: there is none to start. The function never rejects; it resolves when the program runs, or was given up. */
 export function firstProgram(body: Body, installer: Installer, note: Note): (() => Promise<void>) | null {
@@ -16,27 +25,41 @@ export function firstProgram(body: Body, installer: Installer, note: Note): (() 
   if (!existsSync(firstProgramFile(home))) return null
   if (slots.names().length === 0) return () => start(body, installer, note)
   note('info', 'the program on the card is not started: this robot has had a program since')
-  return () => drop(body, note)
+  return () => forget(dropFirstProgram, body, note)
 }
 
 async function start(body: Body, installer: Installer, note: Note): Promise<void> {
   const { log } = body.slot(DEFAULT_SLOT)
+  const say = (text: string, isLater: boolean, level: 'info' | 'error' = 'error') =>
+    log.add('runtime', `the program of the card${text}${isLater ? `; ${LATER}` : ''}`, 0, level)
+  let isLater = false
   try {
-    let result: Extract<PushEvent, { event: 'result' }> | null = null
-    await installer.first(firstProgramFile(body.home), (event) => {
+    let result: Result | null = null
+    const launching = () => beforeLaunch(body)
+    await installer.first(firstProgramFile(body.home), launching, (event) => {
       if (event.event === 'result') result = event
     })
     if (result === null) return
-    const { outcome, message } = result as Extract<PushEvent, { event: 'result' }>
-    log.add('runtime', `the program of the card: ${message}`, 0, outcome === 'committed' ? 'info' : 'error')
+    const { outcome, message } = result as Result
+    // An emergency stop before the launch ends the upgrade with another code: the latch counts.
+    isLater = outcome === 'called-off' && body.emergency.refusal() !== null
+    say(`: ${message}`, isLater, outcome === 'committed' ? 'info' : 'error')
   } catch (error) {
-    const { code = 'internal', message } = error as Refusal
-    log.add('runtime', `the program of the card is not started: ${message}`, 0, 'error')
-    if (error instanceof Refusal && FOR_NOW.has(code)) return
+    const { code, message } = error as Refusal
+    // Any other error is one of the disk, not of the program.
+    isLater = !(error instanceof Refusal) || FOR_NOW.has(code)
+    say(` is not started: ${message}`, isLater)
   }
-  await drop(body, note)
+  await forget(isLater ? forgetFirstStarts : dropFirstProgram, body, note)
 }
 
-async function drop({ home }: Body, note: Note): Promise<void> {
-  await dropFirstProgram(home).catch((error: unknown) => note('warn', String(error)))
+/** A program that takes the power from its robot, as a motor can, would be started again at each of its starts for ever. */
+async function beforeLaunch({ home }: Body): Promise<void> {
+  if ((await countFirstStart(home)) <= MAX_FIRST_STARTS) return
+  const message = `the robot went off ${MAX_FIRST_STARTS} times before the program's trial was over`
+  throw new Refusal('tried-before', message, 'medulla push FOLDER')
+}
+
+async function forget(what: typeof dropFirstProgram, { home }: Body, note: Note): Promise<void> {
+  await what(home).catch((error: unknown) => note('warn', String(error)))
 }

@@ -51,9 +51,12 @@ export class Installer {
     return this.#updates.during(() => this.#install(message, emit))
   }
 
-  /** Starts the program in this file, which came with the robot's card (BUNDLE 19); throws Refusal when nothing was executed. */
-  first(path: string, emit: Emit): Promise<void> {
-    return this.#updates.during(() => this.#first(path, emit))
+  /**
+   * Starts the program in this file, which came with the robot's card (BUNDLE 19); throws Refusal when nothing was executed.
+   * `launching` is called once all checks have passed; a Refusal that it throws counts as one of theirs.
+   */
+  first(path: string, launching: () => Promise<void>, emit: Emit): Promise<void> {
+    return this.#updates.during(() => this.#first(path, launching, emit))
   }
 
   /** Goes back to an earlier release (HANDOVER 7.9). `order` was checked, and `pusher` signed it. */
@@ -126,7 +129,7 @@ export class Installer {
     await this.#start(slot, seen, { pusher, force: order?.force === true, timeline, letGo }, emit)
   }
 
-  async #first(path: string, emit: Emit): Promise<void> {
+  async #first(path: string, launching: () => Promise<void>, emit: Emit): Promise<void> {
     const { verifier, bundles, operators } = this.#body
     const timeline = new Timeline(clockNs(), (phase, startMs) => emit({ event: 'phase', phase, startMs }))
     timeline.begin('verify')
@@ -145,6 +148,7 @@ export class Installer {
       )
       const refusal = decide(seen.release, seen.digest, seen.manifest, facts(seen.release, seen.digest))
       if (refusal !== null) throw refusal
+      await launching()
     } catch (error) {
       slot.abandon()
       if (error instanceof Refusal && seen !== null) await this.refused(slot.name, seen.signer, error, seen)

@@ -277,3 +277,12 @@ test('BUNDLE 19.1, 19.4: the program of a card is for a robot of any name, and n
   expect(decided(atFirstStart(facts, release))).toBe('ahead-of-clock')
   expect(decided(atFirstStart({ ...facts, clockSynced: false }, release))).toBe(null)
 })
+
+test('BUNDLE 19.4: a counter that leaves none for later releases is refused, also without a clock', () => {
+  const decided = (counter: number) => {
+    const release = releaseOf({ recipients: [FIRST_START], counter })
+    return decide(release, DIGEST, manifestOf(), atFirstStart(factsOf({ clockSynced: false }), release))?.code ?? null
+  }
+  expect(decided(Number.MAX_SAFE_INTEGER)).toBe('ahead-of-clock')
+  expect(decided(8.64e15)).toBe(null)
+})
