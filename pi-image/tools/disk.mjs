@@ -1,5 +1,16 @@
 /** Makes the file systems of a card and puts them into one file, without root, mounts or loop devices. */
-import { mkdirSync, readdirSync, renameSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
+import {
+  lstatSync,
+  lutimesSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 import { output, run } from './exec.mjs'
 
@@ -95,6 +106,7 @@ function ext4(file, folder, { label, uuid, time, size, readOnly = false }) {
   const mebibytes = size ?? Math.ceil((used * 1.08 + 32) / 32) * 32
   const env = { ...process.env, LC_ALL: 'C', SOURCE_DATE_EPOCH: String(time), E2FSPROGS_FAKE_TIME: String(time) }
   rmSync(file, { force: true })
+  limitTimes(folder, time)
   run(
     'mke2fs',
     [
@@ -107,5 +119,37 @@ function ext4(file, folder, { label, uuid, time, size, readOnly = false }) {
     ],
     { env },
   )
+  // mke2fs copies from the folder when its files were changed and read: that differs from image to image
+  const fields = usedInodes(file).flatMap((inode) =>
+    ['atime', 'ctime'].map((name) => `sif <${inode}> ${name} @${time}\n`),
+  )
+  const commands = `${file}.commands`
+  writeFileSync(commands, fields.join(''))
+  output('debugfs', ['-w', '-f', commands, file], { env })
+  rmSync(commands)
   return file
+}
+
+/** What was written while the image was made is as old as the newest file of the packages. */
+function limitTimes(folder, time) {
+  for (const path of ['', ...readdirSync(folder, { recursive: true })].map((name) => join(folder, name))) {
+    if (lstatSync(path).mtimeMs > time * 1000) lutimesSync(path, time, time)
+  }
+}
+
+/** The numbers of all inodes of an ext4 file system that have a file, from dumpe2fs(8). */
+function usedInodes(file) {
+  const text = output('dumpe2fs', [file])
+  const count = Number(/^Inode count: +(\d+)$/m.exec(text)?.[1])
+  const free = new Set()
+  for (const [, list = ''] of text.matchAll(/^ +Free inodes: (.+)$/gm)) {
+    for (const range of list.split(', ')) {
+      const [first, last = first] = range.split('-').map(Number)
+      for (let inode = first; inode <= last; inode++) free.add(inode)
+    }
+  }
+  const ROOT_INODE = 2
+  const FIRST_INODE = 11
+  const all = Array.from({ length: count }, (_, index) => index + 1)
+  return all.filter((inode) => (inode === ROOT_INODE || inode >= FIRST_INODE) && !free.has(inode))
 }

@@ -12,11 +12,19 @@ export function makePackage(architecture: 'amd64' | 'arm64', folder: string): st
   return printed('package.mjs', '--arch', architecture, '--out', folder)
 }
 
+/** An image was given that may be of another commit. */
+export const isGiven = process.env.MEDULLA_IMAGE !== undefined
+
 /** @returns the compressed image: MEDULLA_IMAGE names one, else it is made */
 export function image(): string {
   // the other files of these tests take the same one
-  process.env.MEDULLA_IMAGE ||= printed('image.mjs', '--out', mkdtempSync(join(tmpdir(), 'medulla-image-made-')))
+  process.env.MEDULLA_IMAGE ||= makeImage(mkdtempSync(join(tmpdir(), 'medulla-image-made-')))
   return process.env.MEDULLA_IMAGE
+}
+
+/** @returns the compressed image, made in the folder */
+export function makeImage(folder: string): string {
+  return printed('image.mjs', '--out', folder)
 }
 
 function printed(name: string, ...args: string[]): string {

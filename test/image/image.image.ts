@@ -14,7 +14,7 @@ import {
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { image } from './given.ts'
+import { image, isGiven, makeImage } from './given.ts'
 import { Card } from './machine.ts'
 
 const output = (file: string, ...args: string[]) => execFileSync(file, args, { encoding: 'utf8', maxBuffer: 64 << 20 })
@@ -205,4 +205,8 @@ test('nobody but root can write a file of the system, and the programs that run 
   expect(statSync(root('etc/sudoers.d/pi')).mode & 0o777).toBe(0o440)
   expect(statSync(data('medulla'))).toMatchObject({ uid: 0, gid: 0 })
   expect(statSync(data('medulla')).mode & 0o777).toBe(0o700)
+})
+
+test.skipIf(isGiven)('made again from the same root file system, it has the same bytes', () => {
+  expect(readFileSync(makeImage(join(folder, 'again'))).equals(readFileSync(compressed))).toBe(true)
 })
