@@ -4,6 +4,7 @@
  *
  *   node pi-image/tools/rootfs.mjs ARCHITECTURE PACKAGE...    prints the archive's name, for tests
  */
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { debianRelease, mirror } from './debian.mjs'
@@ -73,6 +74,9 @@ export async function rootFileSystem(architecture, packages, say) {
   })
   return join(folder, 'root.tar.zst')
 }
+
+/** Whether this computer has the root file system already, which takes long to make. */
+export const hasRootFileSystem = (architecture, packages) => existsSync(rootFolder(architecture, packages))
 
 function rootFolder(architecture, packages) {
   return join(cacheFolder('medulla'), `root-${architecture}-${key([COMPONENTS, ...LEFT_OUT, ...packages])}`)

@@ -1,5 +1,6 @@
 /** The functions that make the attacks of attacks.ts. All attacks send real bytes over real sockets. */
 import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { PushEvent, SignedOrder, Wish } from '../../shared/api.ts'
 import type { SignedCertificate } from '../../shared/cert.ts'
 import { encodeMessage } from '../../shared/channel/handshake.ts'
@@ -63,16 +64,17 @@ export const replays =
 export const bends =
   (most: number, bend: (frame: Buffer, number: number) => readonly Buffer[]): Run =>
   async ({ operator: { options } }) => {
-    const FRAMES = 4 // after the handshake, a frame that opens the stream
-    const tap = wire.tapped(options, (bytes, write) => (write < FRAMES ? [bytes] : bend(bytes, write - FRAMES)))
+    let before = Infinity // what the handshake wrote stays as it is
+    const tap = wire.tapped(options, (bytes, write) => (write < before ? [bytes] : bend(bytes, write - before)))
     const socket = await wire.openStream(tap.options)
+    before = tap.sent.length
     let heard = ''
     socket.on('data', (chunk: Buffer) => {
       heard += chunk.toString('latin1')
     })
     for (const path of ['/v1/status', '/v1/operators']) {
       socket.write(get(path))
-      await new Promise(setImmediate) // or both requests would share a frame
+      await sleep(50) // or both requests would share a frame
     }
     const end = await wire.closing(socket)
     socket.destroy()
