@@ -354,7 +354,7 @@ test('HANDOVER 17.9: an installed runtime that fails five times in a row starts 
   const shown = await medulla('runtime')
   expect(shown.stdout).toContain('MINIMAL MODE: no program is started, because the runtime failed 5 times in a row')
   expect((await medulla('status')).stdout).toMatch(
-    /^MINIMAL MODE: .*\npush a runtime that works: medulla runtime push$/m,
+    /^MINIMAL MODE: .*\npush a runtime that works: medulla runtime push; or restart this one on the robot$/m,
   )
   await service.ask(async (client) => {
     expect((await client.status()).slots).toMatchObject([{ slot: 'main', state: 'idle' }])

@@ -1,9 +1,13 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Command } from 'commander'
 import { Refusal } from '../../../shared/errors.ts'
 import { laterCertificate } from '../../opensession.ts'
 import { renewCard } from '../../renewedcard.ts'
 import { type App, example, type Globals, type Runner } from '../app.ts'
-import { findRobot, withRobot } from '../robot.ts'
+import { connectTo, findRobot, withRobot } from '../robot.ts'
+
+/** How long the new endpoint of a robot may take to start. */
+const RETURN_MS = 10_000
 
 export function define(command: Command, app: App, run: Runner): void {
   const globals = () => command.optsWithGlobals<Globals>()
@@ -37,6 +41,20 @@ async function show(app: App, globals: Globals): Promise<number> {
   return 0
 }
 
+/** Resolves when the robot answers with its new keys, at the latest after RETURN_MS: it may be slow, and has its keys. */
+async function answers(app: App, name: string, key: string | undefined): Promise<void> {
+  const until = performance.now() + RETURN_MS
+  while (performance.now() < until) {
+    try {
+      const client = await connectTo(app, await findRobot(app.dir, name), key, RETURN_MS, false)
+      return client.close()
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error
+      await sleep(50)
+    }
+  }
+}
+
 async function rotate(app: App, globals: Globals): Promise<number> {
   const name = await withRobot(app, globals, async (client, robot) => {
     const card = await client.rotateKeys()
@@ -48,6 +66,8 @@ async function rotate(app: App, globals: Globals): Promise<number> {
     await renewCard(app.dir, card)
     return robot.name
   })
+  // its endpoint starts anew: what is typed next must find it
+  await answers(app, name, globals.key)
   app.term.event({ event: 'rotated', robot: name })
   app.term.line(`${name} has new channel and age keys; its sessions end now, and its programs go on`)
   app.term.note('bundle files that were built before are not for these keys: build them again')

@@ -162,10 +162,8 @@ test('V15: HANDOVER 19: first owner, second owner, loss, recovery, rotation, rev
   expect(knownKeys(cas)).toMatchObject({ key: before.key })
   expect(knownKeys(cas).noise).not.toBe(before.noise)
   expect(knownKeys(cas).age).not.toBe(before.age)
-  const asked = await eventually(async () => {
-    const ended = await dan.run('status', '-d', 'arm')
-    return ended.status === 0 && ended
-  })
+  // the command has waited for the robot
+  const asked = await done(dan.run('status', '-d', 'arm'))
   expect(asked.stderr).toContain('arm has new keys, signed by the identity that this laptop knows')
   expect(knownKeys(dan)).toEqual(knownKeys(cas))
   expect((await done(dan.run('status', '-d', 'arm'))).stderr).toBe('')
