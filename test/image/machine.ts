@@ -16,11 +16,12 @@ const BOOT_OFFSET = '4M'
 /** A start takes half a minute on an idle computer. */
 const BOOT_MS = 300_000 * timeScale()
 /** udev finds the card's partitions late on a busy computer, where a robot waits 90 s for them; the runtime's deadlines get a factor, too. */
-const PATIENCE = [
-  `systemd.default_device_timeout_sec=${Math.ceil(BOOT_MS / 1000)}`,
-  `systemd.default_timeout_start_sec=${Math.ceil(BOOT_MS / 1000)}`,
-  `systemd.setenv=MEDULLA_TIME_SCALE=${10 * timeScale()}`,
-].join(' ')
+const patience = (scale: number) =>
+  [
+    `systemd.default_device_timeout_sec=${Math.ceil(BOOT_MS / 1000)}`,
+    `systemd.default_timeout_start_sec=${Math.ceil(BOOT_MS / 1000)}`,
+    `systemd.setenv=MEDULLA_TIME_SCALE=${scale}`,
+  ].join(' ')
 
 const output = (file: string, ...args: string[]) => execFileSync(file, args, { encoding: 'utf8', maxBuffer: 64 << 20 })
 
@@ -107,14 +108,17 @@ const MACHINES = {
 export class Machine {
   readonly card: Card
   readonly kind: keyof typeof MACHINES
+  readonly #scale: number
   /** Port of the host that leads to the robot. */
   port = 0
   #sshPort = 0
   #qemu: ChildProcess | undefined
 
-  constructor(card: Card, kind: keyof typeof MACHINES) {
+  /** `scale`: the factor of the runtime's deadlines, and of its trials. */
+  constructor(card: Card, kind: keyof typeof MACHINES, scale = 10 * timeScale()) {
     this.card = card
     this.kind = kind
+    this.#scale = scale
   }
 
   /** Power on. Resolves when ssh answers; rejects with the console when that takes too long. @returns milliseconds */
@@ -147,7 +151,7 @@ export class Machine {
           '-initrd',
           initrd ?? '',
           '-append',
-          `console=${line} ${written} ${PATIENCE} ${quirks}`.trim(),
+          `console=${line} ${written} ${patience(this.#scale)} ${quirks}`.trim(),
         ],
         ...['-nodefaults', '-display', 'none'],
         ...['-qtest', `unix:${this.#socket('qtest')},server=on,wait=off`, '-qtest-log', '/dev/null'],
