@@ -38,6 +38,11 @@ function wire(): boolean {
 }
 const able = wire()
 
+const isDown = (name: string): boolean =>
+  /LOWERLAYERDOWN|NO-CARRIER|state DOWN/.test(
+    spawnSync('ip', ['-n', name, 'link', 'show'], { encoding: 'utf8' }).stdout,
+  )
+
 let laptop: Laptop
 let home = ''
 let id = ''
@@ -97,6 +102,8 @@ const stored = (): { address: string } =>
 
 beforeAll(async () => {
   if (!able) return
+  // the kernel reports a new link up to a second late, and until then there is no interface to ask on
+  for (const name of [ROBOT, LAPTOP]) await eventually(() => !isDown(name))
   laptop = new Laptop()
   home = join(laptop.dir, 'robot')
   mkdirSync(home, { mode: 0o700 })
