@@ -44,9 +44,9 @@ async function show(app: App, globals: Globals): Promise<number> {
 /** Resolves when the robot answers with its new keys, at the latest after RETURN_MS: it may be slow, and has its keys. */
 async function answers(app: App, name: string, key: string | undefined): Promise<void> {
   const until = performance.now() + RETURN_MS
-  while (performance.now() < until) {
+  for (let left = RETURN_MS; left > 0; left = until - performance.now()) {
     try {
-      const client = await connectTo(app, await findRobot(app.dir, name), key, RETURN_MS, false)
+      const client = await connectTo(app, await findRobot(app.dir, name), key, left, false)
       return client.close()
     } catch (error) {
       if (!(error instanceof Refusal)) throw error
