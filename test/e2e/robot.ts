@@ -370,7 +370,7 @@ export class TestRobot {
     let before: string[] = []
     return eventually(async () => {
       // an upgrade's files are removed after its result is sent
-      if (!(await this.#isPruned())) return false
+      if (!(await this.#isPruned()) || !(await this.#isAlone())) return false
       const now = this.#contents()
       const same = now.length > 0 && now.join('\n') === before.join('\n')
       before = now
@@ -391,6 +391,13 @@ export class TestRobot {
     const digests = kept.flat().map(({ digest }) => digest.replace('sha256:', ''))
     const entries = readdirSync(join(this.home, 'store')).filter((name) => !name.endsWith('.json'))
     return entries.every((name) => digests.includes(name))
+  }
+
+  /** A replaced program may need a while to end when the machine is busy. */
+  async #isAlone(): Promise<boolean> {
+    const { slots } = await this.client.status()
+    const programs = this.children().filter(({ command }) => command.includes('sdk/loader.js'))
+    return programs.length === slots.filter(({ state }) => state === 'running').length
   }
 
   get staged(): string[] {
