@@ -1,7 +1,7 @@
 /** A simulated robot for tests: the built runtime in its own process, with its own home and board. */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -12,8 +12,8 @@ import { type Certificate, type SignedCertificate, verifyCertificate } from '../
 import { parseEntry, verifyLog } from '../../deploy/shared/receiptlog.ts'
 import type { Timing } from '../../drivers/board/types.ts'
 import { openHome } from '../../runtime/store/home.ts'
+import { quietContents } from './contents.ts'
 import { eventually, SCALE } from './eventually.ts'
-import { listing } from './listing.ts'
 import { makeOperator, type Operator } from './operators.ts'
 import { childrenOf, run } from './processes.ts'
 import { type BundleOptions, bundle, type Made, RUNTIME, type To } from './programs.ts'
@@ -346,58 +346,9 @@ export class TestRobot {
     return found.pid
   }
 
-  /**
-   * Every path in the home with mode and hash, except receipts and lock, and the files made for programs.
-   * Empty when a file was removed while it was read.
-   */
-  #contents(): string[] {
-    try {
-      const home = listing(this.home)
-        .filter((line) => !/^(?:receipts\.ndjson|lock)/.test(line))
-        .map((line) => line.replace(/(?<=^(slots\/[^/]+\/slot\.json) \d+ ).*/, (_, path) => this.#recordOf(path)))
-      const children = this.children().map(({ pid, command }) => `process ${pid} ${command}`)
-      const program = this.children().find(({ command }) => command.includes('sdk/loader.js'))
-      const made = program === undefined ? [] : readdirSync(join(readlinkSync(`/proc/${program.pid}/cwd`), '..'))
-      return [...home, ...children.sort(), ...made.map((name) => `instance ${name}`).sort()]
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
-      throw error
-    }
-  }
-
-  /** The contents once earlier pushes have been cleaned up. */
-  async quiet(): Promise<string[]> {
-    let before: string[] = []
-    return eventually(async () => {
-      // an upgrade's files are removed after its result is sent
-      if (!(await this.#isPruned()) || !(await this.#isAlone())) return false
-      const now = this.#contents()
-      const same = now.length > 0 && now.join('\n') === before.join('\n')
-      before = now
-      if (!same) await new Promise((resolve) => setTimeout(resolve, 40))
-      return same && now
-    })
-  }
-
-  /** A record of a slot without how long its releases ran, which changes with time. */
-  #recordOf(path: string): string {
-    const record = JSON.parse(readFileSync(join(this.home, path), 'utf8')) as Record<string, unknown>
-    return JSON.stringify({ ...record, runs: undefined })
-  }
-
-  async #isPruned(): Promise<boolean> {
-    const { slots } = await this.client.status()
-    const kept = await Promise.all(slots.map(({ slot }) => this.client.releases(slot)))
-    const digests = kept.flat().map(({ digest }) => digest.replace('sha256:', ''))
-    const entries = readdirSync(join(this.home, 'store')).filter((name) => !name.endsWith('.json'))
-    return entries.every((name) => digests.includes(name))
-  }
-
-  /** A replaced program may need a while to end when the machine is busy. */
-  async #isAlone(): Promise<boolean> {
-    const { slots } = await this.client.status()
-    const programs = this.children().filter(({ command }) => command.includes('sdk/loader.js'))
-    return programs.length === slots.filter(({ state }) => state === 'running').length
+  /** What is in the home, and which processes there are, once earlier pushes have been cleaned up. */
+  quiet(): Promise<string[]> {
+    return quietContents(this)
   }
 
   get staged(): string[] {
