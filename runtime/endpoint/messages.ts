@@ -111,6 +111,9 @@ function join(stream: Duplex, connection: Duplex, over: () => void): void {
     from.pipe(to)
     from.once('close', () => {
       over()
+      // what still comes is dropped; a stream that nobody reads would never end
+      to.unpipe(from)
+      to.resume()
       if (!to.writableEnded) to.end()
       if (from.readableAborted) to.destroy()
     })

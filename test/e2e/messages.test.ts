@@ -142,6 +142,29 @@ test('S17: CHANNEL 12.3, 12.5: an endless fragment, junk and more than the room 
   expect((await robot.slot()).pid).toBe(pid)
 })
 
+test('CHANNEL 12.2: after a swap nothing of a connection is left in the session, however late its laptop reads', async () => {
+  const client = await robot.connect()
+  // together more than the streams that a session may have
+  for (const version of ['3.0.0', '3.1.0']) {
+    const streams: Duplex[] = []
+    for (let at = 0; at < 20; at++) {
+      const { stream, head } = await byHand(client)
+      expect(head, `${at}`).toMatch(/^HTTP\/1\.1 101 /)
+      stream.pause().write(helloFrame({ ...HELLO, id: `${10 + at}`.repeat(16) }))
+      streams.push(stream)
+    }
+    await robot.commit('echoes', { version })
+    for (const stream of streams) {
+      stream.write('late')
+      const closed = new Promise((resolve) => stream.once('close', resolve))
+      stream.resume()
+      await closed
+    }
+  }
+  expect((await client.status()).slots).toHaveLength(1)
+  client.close()
+})
+
 test('CHANNEL 12.2: a program that accepts nothing delays nobody: the body refuses after 16 connections', async () => {
   const client = await robot.connect()
   const { pid = 0 } = await robot.slot()
