@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto'
 import { Incoming, Outgoing } from '../shared/messages/flow.ts'
 import { ackFrame, costOf, type Encoded, endFrame, type Frame, helloFrame, MessageFault, parseAck, parseEnd, parseNames, parseWelcome, type Welcome, WINDOW } from '../shared/messages/frames.ts' // biome-ignore format: one list
+import { Had, type Origins } from '../shared/messages/origins.ts'
 
 export interface LaptopListener {
   /** A program has the channel: the first one, or another one after a crash or a restart. */
@@ -25,6 +26,9 @@ export class LaptopEnd {
   readonly #on: LaptopListener
   readonly #outgoing = new Outgoing()
   readonly #incoming = new Incoming('come')
+  readonly #had = new Had()
+  /** of the messages in the last connection */
+  #origins: Origins = []
   #write: ((frame: Buffer) => void) | null = null
   /** The program has answered in this connection. */
   #isOpen = false
@@ -55,7 +59,10 @@ export class LaptopEnd {
     const { first } = this.#outgoing
     const room = this.#incoming.resume()
     const { received } = this.#incoming
-    write(helloFrame({ name: this.#name, id: this.#id, again: this.#wasOpen, first, received, room }))
+    this.#had.add(this.#origins, received)
+    this.#origins = []
+    const had = this.#had.counts
+    write(helloFrame({ name: this.#name, id: this.#id, again: this.#wasOpen, first, received, room, had }))
   }
 
   disconnect(): void {
@@ -108,8 +115,9 @@ export class LaptopEnd {
     if (this.#isOpen) this.#write?.(endFrame('closed'))
   }
 
-  #welcome({ resumed, first, received, room }: Welcome): void {
+  #welcome({ resumed, first, received, room, origins }: Welcome): void {
     if (this.#isOpen) throw new MessageFault('second welcome')
+    this.#origins = origins
     const again = this.#wasOpen
     this.#isOpen = this.#wasOpen = true
     const unconfirmed = resumed ? 0 : this.#outgoing.restart(received + 1, room)

@@ -1,6 +1,8 @@
 /** One message channel at the program's end, over the connections of one laptop after another. */
+import { randomBytes } from 'node:crypto'
 import { Incoming, Outgoing } from '../../deploy/shared/messages/flow.ts'
-import { ackFrame, costOf, decodeMessage, encodeMessage, endFrame, type Frame, FrameReader, type Hello, MessageFault, parseAck, welcomeFrame } from '../../deploy/shared/messages/frames.ts' // biome-ignore format: one list
+import { ackFrame, costOf, decodeMessage, type Encoded, encodeMessage, endFrame, type Frame, FrameReader, type Hello, MessageFault, parseAck, welcomeFrame } from '../../deploy/shared/messages/frames.ts' // biome-ignore format: one list
+import { type Origin, originOf, originsOf } from '../../deploy/shared/messages/origins.ts'
 import type { Channel, SavedChannel } from '../sdk/messages.ts'
 import type { Connection } from './transport.ts'
 
@@ -22,17 +24,35 @@ export interface EndHooks {
   changed(): void
 }
 
+interface Sent extends Encoded, Origin {}
+
 /** The laptop that has the channel. */
 interface Owner {
   readonly id: string
-  readonly outgoing: Outgoing
+  readonly outgoing: Outgoing<Sent>
   readonly incoming: Incoming
+}
+
+/** `first`: the number of its next message to the laptop. `taken`: that of the last one that it took. */
+function newOwner(id: string, first: number, taken: number, held: readonly Sent[] = []): Owner {
+  return { id, outgoing: new Outgoing(first, held), incoming: new Incoming('taken', taken) }
+}
+
+function restored({ id, first, taken, held, origins }: SavedChannel): Owner {
+  const sent = held.map(([text, bytes], at) => {
+    const origin = originOf(origins, first + at) ?? { instance: '', nth: 1 }
+    return { text, bytes: Buffer.from(bytes, 'base64'), ...origin }
+  })
+  return newOwner(id, first, taken, sent)
 }
 
 type EventName = 'message' | 'open' | 'close' | 'room'
 
 export class ChannelEnd implements Channel {
   readonly #hooks: EndHooks
+  readonly #instance = randomBytes(6).toString('hex')
+  /** Messages of this instance. */
+  #count = 0
   readonly #listeners = new Map<EventName, ((message: unknown) => void)[]>()
   #owner: Owner | null
   #socket: Connection | null = null
@@ -44,11 +64,7 @@ export class ChannelEnd implements Channel {
   constructor(saved: SavedChannel | undefined, hooks: EndHooks) {
     this.#hooks = hooks
     this.#wasFull = saved !== undefined
-    const held = saved?.held.map(([text, bytes]) => ({ text, bytes: Buffer.from(bytes, 'base64') }))
-    this.#owner =
-      saved === undefined
-        ? null
-        : { id: saved.id, outgoing: new Outgoing(saved.first, held), incoming: new Incoming('taken', saved.taken) }
+    this.#owner = saved === undefined ? null : restored(saved)
   }
 
   get isOpen(): boolean {
@@ -76,7 +92,7 @@ export class ChannelEnd implements Channel {
       this.#wasFull = true
       return false
     }
-    outgoing.add(encoded)
+    outgoing.add({ ...encoded, instance: this.#instance, nth: ++this.#count })
     this.#pump()
     return true
   }
@@ -102,15 +118,18 @@ export class ChannelEnd implements Channel {
       this.#socket?.end(endFrame('taken'))
       this.#over()
     } else this.disconnect()
-    const owner = resumed
-      ? (before as Owner)
-      : { id: hello.id, outgoing: new Outgoing(hello.received + 1), incoming: new Incoming('taken', hello.first - 1) }
+    const owner = resumed ? (before as Owner) : newOwner(hello.id, hello.received + 1, hello.first - 1)
     this.#owner = owner
-    owner.outgoing.resume(hello.received, hello.room)
+    const { outgoing } = owner
+    const had = new Map(hello.had)
+    const missing = outgoing.held.findIndex(({ instance, nth }) => nth > (had.get(instance) ?? 0))
+    outgoing.resume(hello.received, hello.room, missing < 0 ? outgoing.held.length : missing)
     const room = owner.incoming.resume(hello.first - 1)
     this.#socket = socket
     const { received } = owner.incoming
-    this.#write([welcomeFrame({ resumed, first: owner.outgoing.first, received, room })])
+    const { first, held } = outgoing
+    const origins = originsOf(first, [...held, { instance: this.#instance, nth: this.#count + 1 }])
+    this.#write([welcomeFrame({ resumed, first, received, room, origins })])
     this.#listen(socket, owner)
     this.#pump()
     if (!resumed) this.#emit('open')
@@ -121,12 +140,6 @@ export class ChannelEnd implements Channel {
   disconnect(): void {
     this.#socket?.destroy()
     this.#socket = null
-  }
-
-  /** The program no longer drives the hardware. */
-  park(): void {
-    this.disconnect()
-    this.#owner?.outgoing.park()
   }
 
   /** For a successor. What counts more than `room` is left out. Null: no laptop has the channel. */
@@ -141,7 +154,9 @@ export class ChannelEnd implements Channel {
       held.push([message.text, Buffer.from(message.bytes).toString('base64')])
     }
     const lost = outgoing.held.length - held.length
-    const channel = { id, taken: incoming.received, first: outgoing.first, held, ...(lost > 0 && { lost }) }
+    const { first } = outgoing
+    const origins = originsOf(first, outgoing.held.slice(0, held.length))
+    const channel = { id, taken: incoming.received, first, held, origins, ...(lost > 0 && { lost }) }
     return { channel, cost }
   }
 

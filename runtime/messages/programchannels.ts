@@ -140,7 +140,7 @@ export class ProgramChannels implements ChannelsPort {
 
   #closed(): void {
     this.#isLive = false
-    for (const channel of this.#channels.values()) channel.park()
+    for (const channel of this.#channels.values()) channel.disconnect()
     for (const socket of this.#waiting.keys()) socket.destroy()
   }
 
@@ -205,7 +205,13 @@ const nothing = (): void => {}
 const NO_GATE: ChannelGate = { round: undefined, act: nothing, aside: nothing, follow: nothing }
 const NO_TRANSPORT: Transport = { listen: nothing, soon: nothing, later: () => nothing }
 /** What a laptop that does not exist has left with the predecessor. */
-const LEFT: SavedChannel = { id: '00'.repeat(16), taken: 1, first: 1, held: [[true, 'MQ==']] }
+const LEFT: SavedChannel = {
+  id: '00'.repeat(16),
+  taken: 1,
+  first: 1,
+  held: [[true, 'MQ==']],
+  origins: [[1, '00'.repeat(6), 1]],
+}
 
 /**
  * The channels of a stage in a rehearsal: the code that opens, saves and restores them in the gap runs, and is compiled, for

@@ -111,7 +111,7 @@ async function byHand(
   const head = await new Promise<string>((resolve) => stream.once('data', (bytes: Buffer) => resolve(String(bytes))))
   return { stream, head }
 }
-const HELLO = { name: 'tune', id: 'ab'.repeat(16), again: false, first: 1, received: 0, room: 1000 }
+const HELLO = { name: 'tune', id: 'ab'.repeat(16), again: false, first: 1, received: 0, room: 1000, had: [] }
 
 test('S17: CHANNEL 12.3, 12.5: an endless fragment, junk and more than the room end the connection, and nothing else', async () => {
   const client = await robot.connect()

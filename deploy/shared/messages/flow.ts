@@ -5,8 +5,8 @@
 import { type Ack, costOf, type Encoded, type Frame, MAX_MESSAGE, MESSAGE_COST, MessageFault, messageFrames, WINDOW } from './frames.ts' // biome-ignore format: one list
 
 /** The messages that the peer has not confirmed. */
-export class Outgoing {
-  readonly #held: Encoded[] = []
+export class Outgoing<Message extends Encoded = Encoded> {
+  readonly #held: Message[] = []
   /** number of the first held message */
   #first: number
   /** how many of the held messages were written in this connection, and in any one */
@@ -14,10 +14,8 @@ export class Outgoing {
   #everWritten = 0
   #room = 0
   #cost = 0
-  /** how many of the held messages a successor may have sent, with their numbers; null: no successor ran */
-  #shared: number | null = null
 
-  constructor(first = 1, held: readonly Encoded[] = []) {
+  constructor(first = 1, held: readonly Message[] = []) {
     this.#first = first
     for (const message of held) this.add(message)
   }
@@ -26,7 +24,7 @@ export class Outgoing {
     return this.#first
   }
 
-  get held(): readonly Encoded[] {
+  get held(): readonly Message[] {
     return this.#held
   }
 
@@ -40,7 +38,7 @@ export class Outgoing {
     return this.#written === this.#held.length && costOf(message) <= this.#room
   }
 
-  add(message: Encoded): void {
+  add(message: Message): void {
     this.#held.push(message)
     this.#cost += costOf(message)
   }
@@ -49,7 +47,7 @@ export class Outgoing {
   next(): Buffer[] {
     const frames: Buffer[] = []
     for (; this.#written < this.#held.length; this.#written++) {
-      const message = this.#held[this.#written] as Encoded
+      const message = this.#held[this.#written] as Message
       if (costOf(message) > this.#room) break
       this.#room -= costOf(message)
       frames.push(...messageFrames(message))
@@ -66,16 +64,10 @@ export class Outgoing {
     this.#drop(received - this.#first + 1)
   }
 
-  /** The program is parked: a successor goes on with the held messages, and may number further ones. */
-  park(): void {
-    this.#shared = this.#held.length
-  }
-
-  /** Another connection: what the peer has not got is written again. */
-  resume(received: number, room: number): void {
-    this.#drop(Math.min(received - this.#first + 1, this.#shared ?? this.#held.length))
-    this.#shared = null
-    // sent by a program that ran in between
+  /** Another connection: what the peer has not got is written again. `got`: how many of the held messages it has. */
+  resume(received: number, room: number, got = received - this.#first + 1): void {
+    this.#drop(got)
+    // what is in between was sent by a program that ran in between
     this.#first = Math.max(this.#first, received + 1)
     this.#written = 0
     this.#room = room

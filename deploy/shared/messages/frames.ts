@@ -1,5 +1,7 @@
 /** The frames of a message channel between a laptop and a program (CHANNEL 12.3). Pure: bytes in, bytes out. */
 
+import { MAX_INSTANCES, type Origins } from './origins.ts'
+
 /** The longest payload of a frame. */
 export const MAX_FRAME = 64 * 1024
 /** The longest message. */
@@ -11,6 +13,9 @@ export const WINDOW = MAX_MESSAGE + MESSAGE_COST
 export const MESSAGES_TOKEN = 'medulla-channel'
 export const CHANNEL_NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/
 
+/** A program hands over 32 KiB of messages, so they are of fewer instances. */
+const MAX_ORIGINS = 1024
+const INSTANCE = /^[0-9a-f]{12}$/
 const HEADER = 4
 const KINDS = ['hello', 'welcome', 'wait', 'end', 'text', 'text-end', 'bytes', 'bytes-end', 'ack'] as const
 export type FrameKind = (typeof KINDS)[number]
@@ -30,6 +35,8 @@ export interface Hello {
   first: number
   received: number
   room: number
+  /** how many messages of each program instance it has, at most MAX_INSTANCES */
+  had: [instance: string, count: number][]
 }
 
 /** Program to laptop: what it has and holds. `resumed`: it goes on where this laptop's last program stopped. */
@@ -38,6 +45,8 @@ export interface Welcome {
   first: number
   received: number
   room: number
+  /** of the messages from `first` on */
+  origins: Origins
 }
 
 export interface Ack {
@@ -132,15 +141,21 @@ export class FrameReader {
 }
 
 export function parseHello({ payload }: Frame): Hello {
-  const { name, id, again, ...numbers } = fields(payload)
+  const { name, id, again, had, ...numbers } = fields(payload)
   if (typeof name !== 'string' || !CHANNEL_NAME.test(name)) throw new MessageFault('hello without a name')
   if (typeof id !== 'string' || !/^[0-9a-f]{32}$/.test(id)) throw new MessageFault('hello without an id')
-  return { name, id, again: again === true, ...counts(numbers) }
+  const pairs = rows(had, MAX_INSTANCES).map(([instance, count]) => pair(instance, count))
+  return { name, id, again: again === true, ...counts(numbers), had: pairs }
 }
 
 export function parseWelcome({ payload }: Frame): Welcome {
-  const { resumed, ...numbers } = fields(payload)
-  return { resumed: resumed === true, ...counts(numbers) }
+  const { resumed, origins, ...numbers } = fields(payload)
+  const entries = rows(origins, MAX_ORIGINS).map(
+    ([number, instance, nth]) => [count(number, 'number'), ...pair(instance, nth)] as const,
+  )
+  if (entries.some(([number], at) => number <= (entries[at - 1]?.[0] ?? 0)))
+    throw new MessageFault('origins disordered')
+  return { resumed: resumed === true, ...counts(numbers), origins: entries }
 }
 
 export function parseNames({ payload }: Frame): string[] {
@@ -160,12 +175,26 @@ export function parseAck({ payload }: Frame): Ack {
 
 function counts({ first, received, room }: Record<string, unknown>): { first: number; received: number; room: number } {
   const all = { first, received, room }
-  for (const [name, value] of Object.entries(all)) {
-    if (!Number.isSafeInteger(value) || (value as number) < 0 || (value as number) >= 2 ** 48)
-      throw new MessageFault(`${name}: expected a count`)
-  }
+  for (const [name, value] of Object.entries(all)) count(value, name)
   if ((room as number) > WINDOW || first === 0) throw new MessageFault('impossible counts')
   return all as { first: number; received: number; room: number }
+}
+
+function count(value: unknown, name: string): number {
+  if (Number.isSafeInteger(value) && (value as number) >= 0 && (value as number) < 2 ** 48) return value as number
+  throw new MessageFault(`${name}: expected a count`)
+}
+
+/** A list of at most `max` lists. */
+function rows(value: unknown, max: number): unknown[][] {
+  if (!Array.isArray(value) || value.length > max || !value.every(Array.isArray))
+    throw new MessageFault('expected rows')
+  return value
+}
+
+function pair(instance: unknown, nth: unknown): [string, number] {
+  if (typeof instance !== 'string' || !INSTANCE.test(instance)) throw new MessageFault('expected an instance')
+  return [instance, count(nth, 'of an instance')]
 }
 
 function fields(payload: Uint8Array): Record<string, unknown> {

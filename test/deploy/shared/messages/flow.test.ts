@@ -15,10 +15,14 @@ import {
   messageFrames,
   parseAck,
   parseHello,
+  parseWelcome,
   WINDOW,
+  welcomeFrame,
 } from '../../../../deploy/shared/messages/frames.ts'
+import { MAX_INSTANCES, type Origins } from '../../../../deploy/shared/messages/origins.ts'
 import { seeded } from '../../../fixtures/random.ts'
 
+const INSTANCE = 'ab'.repeat(6)
 const part = (kind: FrameKind, length: number): Frame => ({ kind, payload: Buffer.alloc(length) })
 
 test('CHANNEL 12.3: messages come out of frames as they were, however the bytes are cut', () => {
@@ -56,7 +60,15 @@ test('S17: CHANNEL 12.3: long frames, endless messages, mixed and empty parts ar
   expect(() => new Incoming('taken').take(part('text', 0))).toThrow('empty')
   for (const message of [() => {}, undefined, Symbol('x')]) expect(() => encodeMessage(message)).toThrow(TypeError)
   expect(() => decodeMessage({ text: true, bytes: Buffer.from('{') })).toThrow(MessageFault)
-  const hello = { name: 'tune', id: '0'.repeat(32), again: false, first: 1, received: 0, room: WINDOW }
+  const hello = {
+    name: 'tune',
+    id: '0'.repeat(32),
+    again: false,
+    first: 1,
+    received: 0,
+    room: WINDOW,
+    had: [[INSTANCE, 2]] as [string, number][],
+  }
   const parsed = (change: object) => parseHello(new FrameReader().push(helloFrame({ ...hello, ...change }))[0] as Frame)
   expect(parsed({})).toEqual(hello)
   for (const change of [
@@ -66,8 +78,26 @@ test('S17: CHANNEL 12.3: long frames, endless messages, mixed and empty parts ar
     { received: -1 },
     { room: 2 ** 40 },
     { room: 1.5 },
+    { had: {} },
+    { had: [INSTANCE] },
+    { had: [['x', 1]] },
+    { had: [[INSTANCE, -1]] },
+    { had: Array.from({ length: MAX_INSTANCES + 1 }, () => [INSTANCE, 1]) },
   ]) {
     expect(() => parsed(change), JSON.stringify(change)).toThrow(MessageFault)
+  }
+  const welcome = { resumed: true, first: 1, received: 0, room: WINDOW, origins: [[1, INSTANCE, 1]] as Origins }
+  const heard = (origins: unknown) =>
+    parseWelcome(new FrameReader().push(welcomeFrame({ ...welcome, origins: origins as Origins }))[0] as Frame)
+  expect(heard(welcome.origins)).toEqual(welcome)
+  for (const origins of [
+    undefined,
+    [[1, INSTANCE]],
+    [[-1, INSTANCE, 1]],
+    [[2, INSTANCE, 1], [1, INSTANCE, 1]], // biome-ignore format: one line
+    Array.from({ length: 1025 }, (_, at) => [at + 1, INSTANCE, 1]),
+  ]) {
+    expect(() => heard(origins), JSON.stringify(origins)?.slice(0, 60)).toThrow(MessageFault)
   }
 })
 
@@ -133,23 +163,4 @@ test('CHANNEL 12.10: after a restart of the peer, what was written is dropped an
   out.confirmed({ received: 1, room: 0 })
   expect(out.restart(2, WINDOW)).toBe(2)
   expect([out.first, out.next().length, out.held.length]).toEqual([2, 2, 2])
-})
-
-test('CHANNEL 12.4: what a program sends after its successor has died is not taken for what the successor sent', () => {
-  const [before, after] = [encodeMessage('before'), encodeMessage('after')]
-  for (const { received, left, first } of [
-    { received: 0, left: [before, after], first: 1 },
-    { received: 1, left: [after], first: 2 },
-    // the successor has sent two messages of its own
-    { received: 3, left: [after], first: 4 },
-  ]) {
-    const outgoing = new Outgoing()
-    outgoing.resume(0, WINDOW)
-    outgoing.add(before)
-    outgoing.park()
-    outgoing.add(after)
-    outgoing.resume(received, WINDOW)
-    expect(outgoing).toMatchObject({ held: left, first })
-    expect(outgoing.next()).toEqual(left.flatMap((message) => messageFrames(message)))
-  }
 })
