@@ -226,6 +226,8 @@ export interface SlotStatus {
   lastError?: string
   /** What the slot waits for, and how to help; until then its program is not started again (HANDOVER 9.9). */
   waits?: string
+  /** It has a program, which a stop ended and which only a start or a push starts again. Absent from older robots. */
+  stopped?: true
   /** A stored release was changed on disk, and another one was started instead (HANDOVER 9.13); until the next commit. */
   alarm?: string
   /** As in the receipt of the last start of the running program. */

@@ -5,6 +5,7 @@
 import type { ChildProcess } from 'node:child_process'
 import { createServer } from 'node:net'
 import { createInterface } from 'node:readline'
+import { DEFAULT_SLOT, type SlotStatus } from '../../shared/api.ts'
 import { Refusal } from '../../shared/errors.ts'
 import { keyPath } from '../config.ts'
 import type { App } from './app.ts'
@@ -64,17 +65,22 @@ export async function suggestions(app: App, name: string): Promise<string[]> {
   const { term } = app
   try {
     const client = await connectTo(app, await findRobot(app.dir, name), undefined, PATIENCE_MS)
-    const [board, { estop, slots }] = await Promise.all([client.board(), client.status()]).finally(() => client.close())
+    const [board, { estop, runtime, slots }] = await Promise.all([client.board(), client.status()]).finally(() =>
+      client.close(),
+    )
     if (estop !== null) {
       const { since, reason } = estop
       term.line(`No program runs: an emergency stop is latched since ${since}, by ${printable(reason)}.`)
       return ['medulla estop --release', 'medulla start'].map((command) => term.aimed(command))
     }
-    const running = slots.find(({ program }) => program !== undefined)
-    if (running !== undefined) {
-      term.line(`It runs ${running.program} ${running.version} again.`)
-      return ['medulla status', 'medulla logs -f'].map((command) => term.aimed(command))
+    if (runtime?.minimal !== undefined) {
+      term.line(`No program runs, because ${printable(runtime.minimal.why)}`)
+      return [printable(runtime.minimal.hint), 'medulla status'].map((command) => term.aimed(command))
     }
+    const found = slots.flatMap((slot) => standingOf(slot).map((stands) => ({ slot: slot.slot, ...stands })))
+    for (const { slot, text } of found) term.line(term.aimed(text, slot))
+    const commands = found.flatMap(({ slot, next }) => next.map((command) => term.aimed(command, slot)))
+    if (found.length > 0) return [...new Set([...commands, term.aimed('medulla status')])]
     const template = templateFor(board.handles)
     if (template === null) return ['medulla pinout', 'medulla new NAME, then let its program ask for these handles'].map((command) => term.aimed(command)) // biome-ignore format: one list
     const program = template === 'blink' ? 'blinky' : `my-${template}`
@@ -84,4 +90,20 @@ export async function suggestions(app: App, name: string): Promise<string[]> {
     if (!(error instanceof Refusal)) throw error
     return [term.aimed('medulla status')]
   }
+}
+
+/** What a slot does with its program, and the next commands; empty for a slot that has no program. */
+function standingOf({ slot, state, program, version, pid, waits, stopped, lastError, hint }: SlotStatus): {
+  text: string
+  next: string[]
+}[] {
+  const where = slot === DEFAULT_SLOT ? '' : ` in slot ${slot}`
+  const name = program === undefined ? 'Its program' : `${program} ${version}`
+  if (waits !== undefined) return [{ text: `${name} does not run${where}. It waits: ${printable(waits)}`, next: [] }]
+  if (stopped) return [{ text: `Its program${where} does not run: it was stopped.`, next: ['medulla start'] }]
+  if (pid !== undefined)
+    return [{ text: `It runs ${name} again${where}.`, next: ['medulla status', 'medulla logs -f'] }]
+  if (state === 'idle') return []
+  const text = lastError === undefined ? 'is being started.' : `failed, and is started again: ${printable(lastError)}`
+  return [{ text: `Its program${where} ${text}`, next: [hint ?? 'medulla logs'] }]
 }

@@ -102,7 +102,13 @@ export function latenessText(handles: SlotStatus['handles']): string | null {
   return `software PWM: ${edges} edges, late by ${p50Us} us p50, ${p99Us} p99, ${maxUs} max${left}`
 }
 
-function slotLines({ slots }: StatusReport, paint: Paint): string[] {
+/** Null also while an emergency stop is latched: nothing starts then, and the head of the report says what to type. */
+export function stoppedText({ stopped }: SlotStatus, { estop }: Pick<StatusReport, 'estop'>): string | null {
+  return stopped === true && estop === null ? 'stopped: medulla start starts its program' : null
+}
+
+function slotLines(report: StatusReport, paint: Paint): string[] {
+  const { slots } = report
   if (slots.length === 0) return ['nothing runs']
   const rows = slots.map((slot) => [
     slot.slot,
@@ -121,13 +127,16 @@ function slotLines({ slots }: StatusReport, paint: Paint): string[] {
   return [
     paint('dim', head),
     ...lines.flatMap((line, index) => {
-      const { waits, lastError, hint } = slots[index] ?? {}
+      const slot = slots[index] as SlotStatus
+      const { waits, lastError, hint } = slot
+      const stopped = stoppedText(slot, report)
       const said = [
+        stopped && paint('yellow', `  ${stopped}`),
         waits && paint('yellow', `  waiting: ${printable(waits)}`),
         lastError && paint('yellow', `  last error: ${printable(lastError)}`),
         hint && paint('dim', `  hint: ${printable(hint)}`),
       ]
-      return [line, ...said.filter((each) => each !== undefined)]
+      return [line, ...said.filter((each) => each != null)]
     }),
   ]
 }

@@ -61,8 +61,8 @@ export interface SlotStore {
   committed(): Promise<Runnable | null>
   /** Whether this release is the committed one. */
   isCommitted(runnable: Runnable): boolean
-  /** What `status` says of the slot from its record. */
-  status(): Pick<SlotStatus, 'previous' | 'alarm'>
+  /** What `status` says of the slot from its record. `isIdle`: no program runs, or is about to. */
+  status(isIdle: boolean): Pick<SlotStatus, 'previous' | 'alarm' | 'stopped'>
   /** Whether the slot keeps a release for a rollback. */
   readonly canGoBack: boolean
   /** Records the release as the one that runs in the slot, also after a restart of the runtime. */

@@ -1,5 +1,5 @@
 /** What a robot keeps of a slot: its record in the home, the bundles, and the latch of its stop. */
-import type { ReleaseRun, SlotStatus } from '../../../deploy/shared/api.ts'
+import type { ReleaseRun } from '../../../deploy/shared/api.ts'
 import { Refusal } from '../../../deploy/shared/errors.ts'
 import type { Bundles } from '../../store/bundles.ts'
 import type { Checkpoint } from '../../store/checkpoint.ts'
@@ -66,9 +66,14 @@ export class DiskSlotStore implements SlotStore {
     return { ...runnable, instead: { digest: first.digest, code, reason: message } }
   }
 
-  status(): Pick<SlotStatus, 'previous' | 'alarm'> {
-    const { previous, alarm } = this.#slots.get(this.#slot)
-    return { ...(previous === null ? {} : { previous }), ...(alarm === undefined ? {} : { alarm }) }
+  status(isIdle: boolean): ReturnType<SlotStore['status']> {
+    const { current, previous, alarm, stopped } = this.#slots.get(this.#slot)
+    const isStopped = isIdle && current !== null && (stopped || this.#stops.isStopped(this.#slot))
+    return {
+      ...(previous === null ? {} : { previous }),
+      ...(alarm === undefined ? {} : { alarm }),
+      ...(isStopped ? { stopped: true } : {}),
+    }
   }
 
   isCommitted({ digest }: Runnable): boolean {

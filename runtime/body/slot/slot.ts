@@ -217,7 +217,8 @@ export class Slot {
 
   status(): SlotStatus {
     const { current, last } = this.#programs
-    const failures = this.#actions.failures.status(this.isIdle)
+    const { isIdle } = this
+    const failures = this.#actions.failures.status(isIdle)
     return {
       slot: this.name,
       state: this.#state,
@@ -226,7 +227,7 @@ export class Slot {
       log: { lines: this.log.arrivals.length, dropped: this.log.dropped },
       lastGapMs: this.#actions.lastGapMs,
       ...failures,
-      ...this.#context.store.status(),
+      ...this.#context.store.status(isIdle),
       handles: this.#context.owner.report(this.name),
       ...(current === null ? {} : runningStatus(current, this.#actions.tickRate)),
     }

@@ -13,6 +13,7 @@ import {
   type StatusScene,
   standing,
   statusScreen,
+  stoppedText,
   uptime,
   valueText,
 } from '../statusview.ts'
@@ -102,7 +103,7 @@ function show({ term }: App, report: StatusReport): void {
   if (alarms.length > 0)
     term.line(term.aimed('find out who can write to the disk of the robot, then push again: medulla push'))
   if (report.slots.length === 0) term.line('nothing runs')
-  for (const slot of report.slots) showSlot(term, slot)
+  for (const slot of report.slots) showSlot(term, slot, report)
 }
 
 /** `user 2103705601, no capabilities, seccomp` */
@@ -111,7 +112,7 @@ function endpointText({ user, sandbox, seccomp }: EndpointReport): string {
   return seccomp ? `${who}, seccomp` : who
 }
 
-function showSlot(term: App['term'], slot: SlotStatus): void {
+function showSlot(term: App['term'], slot: SlotStatus, report: StatusReport): void {
   const program = slot.program === undefined ? '' : ` ${slot.program} ${slot.version ?? ''}`
   term.line()
   term.line(`${term.paint('bold', slot.slot)}: ${slot.state}${program}`)
@@ -126,6 +127,8 @@ function showSlot(term: App['term'], slot: SlotStatus): void {
   ].filter((fact) => fact !== false)
   if (facts.length > 0) term.line(`  ${facts.join(', ')}`)
   if (slot.waits !== undefined) term.line(term.paint('yellow', `  waiting: ${printable(slot.waits)}`))
+  const stopped = stoppedText(slot, report)
+  if (stopped !== null) term.line(term.paint('yellow', `  ${term.aimed(stopped, slot.slot)}`))
   if (slot.lastError !== undefined) term.line(`  last error: ${printable(slot.lastError)}`)
   if (slot.hint !== undefined) term.line(term.aimed(`  hint: ${printable(slot.hint)}`, slot.slot))
   if (slot.previous !== undefined) term.line(`  before it: ${shortDigest(slot.previous)}`)

@@ -44,6 +44,14 @@ const good = async (...args: string[]): Promise<string> => {
   return stdout
 }
 
+/** What `sim --keep` prints for this robot, which has ended when this returns. */
+async function kept(name: string, ...more: string[]): Promise<string> {
+  const stdout = await good('sim', '--name', name, '--keep', ...more)
+  process.kill(Number(/kill (\d+) ends it/.exec(stdout)?.[1]))
+  await eventually(async () => (await laptop.run('status', '-d', name)).status === 5)
+  return stdout
+}
+
 test('sim as the first command makes a key, and says so', async () => {
   expect(existsSync(join(laptop.dir, 'config/id_ed25519'))).toBe(true)
   await stop('left')
@@ -165,16 +173,63 @@ test(
     await good('push', join(ROOT, 'robots/button-counter'), '-d', 'left')
     await good('estop', '-d', 'left')
     await stop('left')
-    const stdout = await good('sim', '--name', 'left', '--keep')
-    process.kill(Number(/kill (\d+) ends it/.exec(stdout)?.[1]))
+    const stdout = await kept('left')
     expect(stdout).toMatch(/^No program runs: an emergency stop is latched since \S+, by an operator\.$/m)
     expect(stdout).toMatch(/ ends it\. Next:\n {2}medulla estop -d left --release\n {2}medulla start -d left\n$/)
     expect(stdout).not.toContain('again')
-    await eventually(async () => (await laptop.run('status', '-d', 'left')).status === 5)
     await start('left')
     await good('estop', '--release', '-d', 'left')
   },
 )
+
+test('sim and status say that a stop ended the program, and how to start it', SLOW, async () => {
+  await good('push', join(ROOT, 'robots/button-counter'), '-d', 'left')
+  await good('stop', '-d', 'left')
+  const hint = '  stopped: medulla start -d left starts its program\n'
+  expect(await good('status', '-d', 'left')).toContain(hint)
+  await stop('left')
+  const stdout = await kept('left')
+  expect(stdout).toMatch(/^Its program does not run: it was stopped\.$/m)
+  expect(stdout).toMatch(/ ends it\. Next:\n {2}medulla start -d left\n {2}medulla status -d left\n$/)
+  await start('left')
+  expect(await good('status', '-d', 'left')).toContain(hint)
+  await good('start', '-d', 'left')
+  expect(await good('status', '-d', 'left')).not.toContain('stopped:')
+})
+
+test('sim says what the program of a slot waits for, and that a crashing one is started again', SLOW, async () => {
+  await stop('left')
+  const stdout = await kept('left', '--board', join(ROOT, 'robots/weather/board.json'))
+  expect(stdout).toMatch(
+    /^button-counter 1\.0\.0 does not run\. It waits: program needs .*; change the board file and restart the runtime/m,
+  )
+  expect(stdout).toMatch(/ ends it\. Next:\n {2}medulla status -d left\n$/)
+  expect(stdout).not.toContain(' again')
+
+  await start('left', '--board', join(ROOT, 'robots/template/board.json'))
+  const folder = join(laptop.dir, 'crashes')
+  mkdirSync(folder)
+  writeFileSync(join(folder, 'package.json'), '{ "name": "crashes", "version": "1.0.0", "type": "module" }')
+  const marker = join(laptop.dir, 'crash-now')
+  writeFileSync(
+    join(folder, 'program.ts'),
+    `import { existsSync } from 'node:fs'
+import { robot } from 'medulla'
+robot({ led: 'output' }, ({ every }) => {
+  if (existsSync(${JSON.stringify(marker)})) throw new Error('no luck')
+  every(100, () => {})
+})
+`,
+  )
+  await good('push', folder, '--types', 'off', '-d', 'left')
+  await stop('left')
+  writeFileSync(marker, '')
+  const crashed = await kept('left')
+  expect(crashed).toMatch(/^Its program failed, and is started again: .*no luck/m)
+  expect(crashed).toMatch(/ ends it\. Next:\n {2}medulla .*\n {2}medulla status -d left\n$/)
+  await start('left')
+  await good('push', join(ROOT, 'robots/button-counter'), '-d', 'left', '--force')
+})
 
 test('sim ends when the reader of its output ends', SLOW, async () => {
   const shell = `'${process.execPath}' '${CLI}' sim --name piped --port 0 --json | head -n 1`
