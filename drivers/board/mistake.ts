@@ -1,6 +1,7 @@
 /** Turns a schema error into a BoardError: the path, what was expected, what the file has, and a suggested fix. */
 import type * as z from 'zod'
 import { BoardError } from '../errors.ts'
+import { hasPigpio, type Model } from './models.ts'
 import { nearest } from './nearest.ts'
 import { board, channel, entry, estop, limits, timing } from './schema.ts'
 import { tooFast } from './software.ts'
@@ -21,6 +22,7 @@ const KINDS: Readonly<Record<string, string>> = {
 export function suggest(got: string, known: readonly string[]): string {
   const near = nearest(got, known)
   if (near !== null) return `write "${near}"`
+  if (known.length === 1) return `write "${known[0]}"`
   return known.length === 0 ? 'remove it' : `write one of ${known.join(', ')}`
 }
 
@@ -64,7 +66,7 @@ export function boardErrorOf(
     return fail(place, `expected an ADC on I2C (${issue.values.join(', ')}), got ${shown}`, fix)
   }
   if (issue.code === 'invalid_value') {
-    const values = issue.values.map(String)
+    const values = issue.values.map(String).filter((value) => value !== 'pigpio' || acceptsPigpio(json))
     return fail(place, `expected one of ${values.join(', ')}, got ${shown}`, suggest(String(got ?? ''), values))
   }
   // the limit of software PWM is far below the schema's
@@ -90,6 +92,12 @@ export function boardErrorOf(
   const fix = got === undefined && parent !== undefined ? `add "${key}"` : `change ${change}`
   const wanted = issue.code === 'invalid_type' && !own ? `expected ${noun(issue.expected)}` : issue.message
   return fail(place, `${wanted}, got ${shown.length > 60 ? `${shown.slice(0, 57)}...` : shown}`, fix)
+}
+
+/** The schema has the drivers of all models; a simulated board takes each of them. */
+function acceptsPigpio(json: unknown): boolean {
+  const { model } = Object(json) as { model: Model }
+  return model === 'sim' || hasPigpio(model)
 }
 
 function noun(type: string): string {

@@ -100,6 +100,27 @@ export const MISTAKES: [string, string, string, string, string][] = [
     'write one of kernel, pigpio',
   ],
   [
+    'a servo of driver software on a board on which pigpio does not run',
+    boardOf('pi5', { arm: { kind: 'servo', line: 4, driver: 'software' } }),
+    'handles.arm.driver',
+    'expected one of kernel, got "software"',
+    'write "kernel"',
+  ],
+  [
+    'a misspelt driver on a board on which pigpio does not run',
+    boardOf('linux', { arm: { kind: 'pwm', line: 4, frequencyHz: 50, driver: 'pigpoi' } }),
+    'handles.arm.driver',
+    'expected one of kernel, software, got "pigpoi"',
+    'write one of kernel, software',
+  ],
+  [
+    'a misspelt driver on a simulated board',
+    boardOf('sim', { arm: { kind: 'pwm', line: 4, frequencyHz: 50, driver: 'pigpoi' } }),
+    'handles.arm.driver',
+    'expected one of kernel, pigpio, software, got "pigpoi"',
+    'write "pigpio"',
+  ],
+  [
     'software PWM that is too fast',
     software({ frequencyHz: 201 }, { realtime: 50 }),
     'handles.fan.frequencyHz',
