@@ -23,8 +23,10 @@ export function completeEntry(file: string, model: Model, name: string, given: G
       return { ...given, safe: given.safe ?? given.initial }
     case 'input':
       if (model !== 'sim' && given.driver === 'sysfs' && given.pull !== 'none') {
-        const fix = `write "driver": "cdev", or set the pull at boot (gpio=${given.line.slice(4)}=ip,p${given.pull[0]})`
-        throw fail('pull', `expected none with driver sysfs, got ${given.pull}`, fix)
+        // only the firmware of a Pi sets pulls at boot (config.txt)
+        const atBoot = `set the pull at boot (gpio=${given.line.slice(4)}=ip,p${given.pull[0]})`
+        const fix = model === 'linux' ? 'fit a resistor and write "pull": "none"' : atBoot
+        throw fail('pull', `expected none with driver sysfs, got ${given.pull}`, `write "driver": "cdev", or ${fix}`)
       }
       return given
     case 'pwm':

@@ -233,6 +233,13 @@ export const MISTAKES: [string, string, string, string, string][] = [
     'write "driver": "cdev", or set the pull at boot (gpio=27=ip,pu)',
   ],
   [
+    'a pull with driver sysfs on a board without the firmware of a Pi',
+    boardOf('linux', { button: { kind: 'input', line: 27, pull: 'up', driver: 'sysfs' } }, { chip: 'gpio-chip' }),
+    'handles.button.pull',
+    'expected none with driver sysfs, got up',
+    'write "driver": "cdev", or fit a resistor and write "pull": "none"',
+  ],
+  [
     'an open drain in sysfs',
     boardOf('pi4', { led: { ...led, drive: 'open-drain', driver: 'sysfs' } }),
     'handles.led.drive',
