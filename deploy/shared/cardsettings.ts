@@ -17,6 +17,8 @@ export type Settings = z.infer<typeof Schema>
 
 /** On the card's FAT partition. */
 export const SETTINGS_FILE = 'medulla.toml'
+/** The name of a robot whose medulla.toml has no hostname. The image has it in /etc/hostname (pi-image/configure.sh). */
+export const DEFAULT_HOSTNAME = 'medulla'
 
 const KEY_LINE =
   /^(?:ssh-ed25519|ecdsa-sha2-nistp256|ssh-rsa|sk-ssh-ed25519@openssh\.com) [A-Za-z0-9+/]+={0,2}(?: [^\p{Cc}]*)?$/u

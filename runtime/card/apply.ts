@@ -8,7 +8,14 @@ import { DEFAULT_SLOT, OPERATOR_NAME } from '../../deploy/shared/api.ts'
 import { LIMITS } from '../../deploy/shared/bundle/limits.ts'
 import { openInner } from '../../deploy/shared/bundle/open.ts'
 import { FIRST_START } from '../../deploy/shared/bundle/release.ts'
-import { type Mistake, parseSettings, SETTINGS_FILE, type Settings, wpaKey } from '../../deploy/shared/cardsettings.ts'
+import {
+  DEFAULT_HOSTNAME,
+  type Mistake,
+  parseSettings,
+  SETTINGS_FILE,
+  type Settings,
+  wpaKey,
+} from '../../deploy/shared/cardsettings.ts'
 import { Refusal } from '../../deploy/shared/errors.ts'
 import { publicKeyLine } from '../../deploy/shared/keys.ts'
 import { parseBoard } from '../../drivers/board/board.ts'
@@ -35,15 +42,26 @@ export async function applySettings(places: Places): Promise<{ applied: boolean;
   return { applied, report }
 }
 
-/** Makes the robot's identity, unless it has one, and puts its card where a laptop can read it. */
-export async function publishCard({ boot, home: dir }: Places, name?: string): Promise<string> {
-  const home = await openHome(dir, name === undefined ? {} : { name })
+/**
+ * Makes the robot's identity, unless it has one, and puts its card where a laptop can read it. The robot's name is its hostname: the
+ * one of medulla.toml, else the present one.
+ */
+export async function publishCard({ boot, data, home: dir }: Places, hostname?: string): Promise<string> {
+  const home = await openHome(dir, { name: hostname ?? (await presentHostname(data)) })
   try {
     await writeFile(join(boot, 'robot.json'), `${JSON.stringify(home.card)}\n`)
     return home.id
   } finally {
     await home.close()
   }
+}
+
+const hostnameFile = (data: string): string => join(data, 'etc/hostname')
+
+/** As pi-image/root/usr/lib/medulla-card/setup sets it. */
+async function presentHostname(data: string): Promise<string> {
+  const text = await readFile(hostnameFile(data), 'utf8').catch(() => '')
+  return text.trim() || DEFAULT_HOSTNAME
 }
 
 async function apply(places: Places): Promise<{ applied: boolean; report: string[] }> {
@@ -66,7 +84,7 @@ async function apply(places: Places): Promise<{ applied: boolean; report: string
   // Replaced whole: on a full disk the robot keeps its Wi-Fi and its ssh keys.
   const etc = join(places.data, 'etc')
   await mkdir(etc, { recursive: true })
-  if (hostname !== undefined) await writeAtomic(join(etc, 'hostname'), `${hostname}\n`, 0o644)
+  if (hostname !== undefined) await writeAtomic(hostnameFile(places.data), `${hostname}\n`, 0o644)
   const keys = settings.ssh.enabled ? settings.ssh.authorized_keys : []
   await writeAtomic(join(etc, 'authorized_keys'), keys.map((key) => `${key}\n`).join(''), 0o644)
   await writeWlan(join(etc, 'wpa_supplicant.conf'), settings.wlan)

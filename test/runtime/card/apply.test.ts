@@ -4,6 +4,8 @@ import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import { signFiles } from '../../../deploy/laptop/build.ts'
 import { FIRST_START } from '../../../deploy/shared/bundle/release.ts'
+import { DEFAULT_HOSTNAME } from '../../../deploy/shared/cardsettings.ts'
+import { verifyCertificate } from '../../../deploy/shared/cert.ts'
 import { generateKey } from '../../../deploy/shared/keys.ts'
 import { applySettings, publishCard } from '../../../runtime/card/apply.ts'
 import { build, nextCounter } from '../../e2e/programs.ts'
@@ -120,6 +122,24 @@ test('a board file with a mistake is refused with its own words', async () => {
   const { applied, report } = await applySettings(card)
   expect(applied).toBe(false)
   expect(report.join('\n')).toContain('GPIO0 to GPIO53')
+})
+
+test('the name of a robot is its hostname: that of medulla.toml, else the present one, else that of the image', async () => {
+  const card = places()
+  const name = () => verifyCertificate(JSON.parse(card.read('boot/robot.json'))).name
+  expect(readFileSync('pi-image/configure.sh', 'utf8')).toContain(`\necho ${DEFAULT_HOSTNAME} >"$root/etc/hostname"\n`)
+  await publishCard(card)
+  expect(name()).toBe(DEFAULT_HOSTNAME)
+  for (const [toml, expected] of [
+    ['', DEFAULT_HOSTNAME],
+    ['[system]\nhostname = "arm"\n', 'arm'],
+    ['', 'arm'],
+  ] as const) {
+    card.toml(toml)
+    expect(await applySettings(card)).toMatchObject({ applied: true })
+    expect(name()).toBe(expected)
+  }
+  expect(card.read('data/etc/hostname')).toBe('arm\n')
 })
 
 test('two cards become two robots, and a card keeps its identity', async () => {

@@ -5,7 +5,7 @@ import type { Command } from 'commander'
 import { stringify } from 'smol-toml'
 import { DEFAULT_SLOT } from '../../../shared/api.ts'
 import { unmet, unset } from '../../../shared/bundle/policy.ts'
-import { CARD_SCHEMA, parseSettings, SETTINGS_FILE, wpaKey } from '../../../shared/cardsettings.ts'
+import { CARD_SCHEMA, DEFAULT_HOSTNAME, parseSettings, SETTINGS_FILE, wpaKey } from '../../../shared/cardsettings.ts'
 import { Refusal } from '../../../shared/errors.ts'
 import { publicKeyLine } from '../../../shared/keys.ts'
 import { keyPath, publicKeyOf } from '../../config.ts'
@@ -46,7 +46,7 @@ export function define(command: Command, app: App, run: Runner): void {
     .option('--operator <key>', 'the first owner: a .pub file, or the key itself (default: your key)')
     .option('--board <file>', 'board file of the robot')
     .option('--program <path>', 'the program that it starts first: a folder or a source file, signed by your key')
-    .option('--hostname <name>', 'name of the robot: NAME.local on the network')
+    .option('--hostname <name>', `name of the robot: NAME.local on the network (default: ${DEFAULT_HOSTNAME})`)
     .option('--wifi <ssid>', 'the Wi-Fi to join')
     .option('--country <code>', 'two letters: which channels a radio may use there (default: that of your locale)')
     .option('--hidden', 'the Wi-Fi does not send its name')
@@ -127,7 +127,8 @@ async function write(app: App, path: string | undefined, options: Options, { key
 }
 
 function about({ system, wlan: wifi, ssh }: Parsed, options: Options): string[] {
-  const lines = [`name     ${system.hostname ?? 'medulla'}, at ${system.hostname ?? 'medulla'}.local`]
+  const { hostname = DEFAULT_HOSTNAME } = system
+  const lines = [`name     ${hostname}, at ${hostname}.local`]
   if (options.board !== undefined) lines.push(`board    ${options.board}`)
   if (wifi !== undefined) lines.push(`Wi-Fi    ${wifi.ssid}, country ${wifi.country}`)
   if (ssh.authorized_keys.length > 0) lines.push(`ssh      ${options.ssh.map((file) => basename(file)).join(', ')}`)

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
+import { verifyCertificate } from '../../../../deploy/shared/cert.ts'
 import { applySettings } from '../../../../runtime/card/apply.ts'
 import { newSigner } from '../../../fixtures/bundles.ts'
 import { CLI, type Ended, Laptop } from './medulla.ts'
@@ -177,11 +178,14 @@ test.skipIf(noTools !== '')(
     expect(done.stdout).toContain('arm.img: wrote board.json, program.tar, medulla.toml')
     expect(done.stdout).toMatch(/^program {2}\S+ 0\.0\.0, at the first start$/m)
 
+    expect(done.stdout).toMatch(/^name {5}medulla, at medulla\.local$/m)
+
     const boot = mounted(join(laptop.dir, 'arm.img'))
     const home = join(laptop.dir, 'home')
     const { report } = await applySettings({ boot, data: join(laptop.dir, 'data'), home })
     expect(report.at(-1)).toMatch(/^\S+ 0\.0\.0 is started first, unless this robot has had a program already$/)
     expect(statSync(join(home, 'first-program.tar')).size).toBeGreaterThan(1000)
+    expect(verifyCertificate(JSON.parse(readFileSync(join(boot, 'robot.json'), 'utf8'))).name).toBe('medulla')
     // a byte that was changed on the card
     const changed = readFileSync(join(boot, 'program.tar'))
     changed.writeUInt8(changed.readUInt8(700) ^ 1, 700)
