@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** The laptop's command line. It loads only what the given command needs: a push has 60 ms until its first byte. */
-import { Command, CommanderError, Option } from 'commander'
+import { type Argument, Command, CommanderError, Help, Option } from 'commander'
 import { Refusal } from '../../shared/errors.ts'
 import { configDir } from '../config.ts'
 import { type App, example, type Globals } from './app.ts'
@@ -90,6 +90,16 @@ async function main(typed: readonly string[]): Promise<number> {
 /** Width of help texts, also on a wider terminal: longer lines are hard to read. */
 const HELP_WIDTH = 80
 
+/** For help texts, in which commander shows defaults as JSON: a text without quotes, and no empty list. */
+function withPlainDefault<T extends Option | Argument>(described: T): T {
+  const { defaultValue } = described
+  if (typeof defaultValue === 'string')
+    return Object.assign(Object.create(described), { defaultValueDescription: defaultValue })
+  if (Array.isArray(defaultValue) && defaultValue.length === 0)
+    return Object.assign(Object.create(described), { defaultValue: undefined })
+  return described
+}
+
 function makeProgram(app: App): Command {
   const codes = (Object.keys(EXIT) as ExitName[]).flatMap((name) =>
     wrap(`  ${String(EXIT[name]).padEnd(4)} ${EXIT_MEANING[name]}`, HELP_WIDTH, '     '),
@@ -111,6 +121,8 @@ function makeProgram(app: App): Command {
       helpWidth: Math.min(HELP_WIDTH, app.term.size.columns),
       // line breaks in a description are those of the source text
       commandDescription: (command) => command.description().replaceAll('\n', ' '),
+      optionDescription: (option) => new Help().optionDescription(withPlainDefault(option)),
+      argumentDescription: (argument) => new Help().argumentDescription(withPlainDefault(argument)),
     })
     .configureOutput({ writeOut: (text) => app.term.raw(text), outputError: () => {}, writeErr: () => {} })
     .addHelpText(
