@@ -40,6 +40,15 @@ export class CardImage {
     const { status, stderr } = await mtool('mcopy', ['-o', '-i', this.#drive, '-', `::${name}`], content)
     if (status !== 0) throw new Refusal('internal', `${name} could not be written into the image: ${stderr.trim()}`)
   }
+
+  /** False when the partition has no such file. Throws Refusal `internal` with what mtools says. */
+  async remove(name: string): Promise<boolean> {
+    const found = await mtool('mdir', ['-b', '-i', this.#drive, `::${name}`])
+    if (found.status !== 0) return false
+    const { status, stderr } = await mtool('mdel', ['-i', this.#drive, `::${name}`])
+    if (status !== 0) throw new Refusal('internal', `${name} could not be removed from the image: ${stderr.trim()}`)
+    return true
+  }
 }
 
 /** Writes the image in `from` (.img or .img.zst) to `to`, which only this user may read, or leaves no file. */

@@ -51,7 +51,7 @@ export function define(command: Command, app: App, run: Runner): void {
     .option('--country <code>', 'two letters: which channels a radio may use there (default: that of your locale)')
     .option('--hidden', 'the Wi-Fi does not send its name')
     .option('--ssh <key>', 'a .pub file that may log in as pi; more than once', collect, [])
-    .option('--replace', `replace the ${SETTINGS_FILE} that is in the image`)
+    .option('--replace', `replace the ${SETTINGS_FILE} that is in the image, with its board file and program`)
     .option('--schema', `print the JSON schema of ${SETTINGS_FILE}, and do nothing`)
     .addHelpText(
       'after',
@@ -106,19 +106,27 @@ async function write(app: App, path: string | undefined, options: Options, { key
     await copyImage(resolve(options.from), file)
   }
   const image = await CardImage.open(file)
-  if (options.replace !== true && (await image.read(SETTINGS_FILE)) !== undefined) {
+  const isReplaced = (await image.read(SETTINGS_FILE)) !== undefined
+  if (options.replace !== true && isReplaced) {
     throw new Refusal('usage', `${path} has a ${SETTINGS_FILE} already`, 'medulla image --replace replaces it')
   }
-  if (board !== undefined) await image.write(BOARD_FILE, board.text)
-  if (program !== undefined) await image.write(PROGRAM_FILE, program.bytes)
+  const files = new Map<string, string | Uint8Array>()
+  if (board !== undefined) files.set(BOARD_FILE, board.text)
+  if (program !== undefined) files.set(PROGRAM_FILE, program.bytes)
+  for (const [name, content] of files) await image.write(name, content)
   // last: a robot that finds this file finds the others, too
   await image.write(SETTINGS_FILE, text)
+  // Last, too: until the new settings are written, those before name these files.
+  const removed: string[] = []
+  for (const name of isReplaced ? [BOARD_FILE, PROGRAM_FILE] : []) {
+    if (!files.has(name) && (await image.remove(name))) removed.push(name)
+  }
 
   const { board: boardFile = null, wifi = null } = options
   const first = program === undefined ? null : { program: program.manifest.program, version: program.manifest.version }
-  term.event({ event: 'image', file, operator, board: boardFile, first, wifi })
-  const others = [board && BOARD_FILE, program && PROGRAM_FILE].filter((name) => name !== undefined)
-  term.line(`${path}: wrote ${[...others, SETTINGS_FILE].join(', ')}`)
+  term.event({ event: 'image', file, operator, board: boardFile, first, wifi, removed })
+  term.line(`${path}: wrote ${[...files.keys(), SETTINGS_FILE].join(', ')}`)
+  if (removed.length > 0) term.line(`${path}: removed ${removed.join(', ')}`)
   term.line(`owner    ${operator}`)
   if (first !== null) term.line(`program  ${first.program} ${first.version}, at the first start`)
   for (const line of about(parsed.settings, options)) term.line(line)

@@ -163,7 +163,7 @@ test('the JSON schema in pi-image/ is that of medulla image --schema', async () 
 })
 
 test.skipIf(noTools !== '')(
-  `BUNDLE 19.1: --program signs a program for the first start, and refuses one that the robot would refuse${noTools}`,
+  `BUNDLE 19.1: --program signs a program for the first start, and refuses one that the robot would refuse; --replace without it removes it${noTools}`,
   async () => {
     await laptop.run('keygen')
     card('arm.img')
@@ -191,6 +191,12 @@ test.skipIf(noTools !== '')(
     changed.writeUInt8(changed.readUInt8(700) ^ 1, 700)
     writeFileSync(join(boot, 'program.tar'), changed)
     expect(await applySettings({ boot, data: join(laptop.dir, 'data'), home })).toMatchObject({ applied: false })
+
+    const without = image('', '--replace', '--board', 'board.json', 'arm.img')
+    expect(without.stdout).toContain('arm.img: wrote board.json, medulla.toml\narm.img: removed program.tar\n')
+    expect(readdirSync(mounted(join(laptop.dir, 'arm.img')))).toEqual(expect.not.arrayContaining(['program.tar']))
+    expect(image('', '--replace', 'arm.img').stdout).toContain('arm.img: removed board.json\n')
+    expect(image('', '--replace', 'arm.img').stdout).not.toContain('removed')
 
     const wrong = image('', '--replace', '--board', 'board.json', '--program', 'wave.mjs', 'arm.img')
     expect(wrong.stderr).toContain("program needs servo 'arm', this board has: led")
