@@ -2,6 +2,7 @@
  * Applies the settings on a card: writes the data partition from medulla.toml, and the robot's card (its public certificate) and a
  * report to the FAT partition. A file with a mistake changes nothing.
  */
+import { existsSync } from 'node:fs'
 import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DEFAULT_SLOT, OPERATOR_NAME } from '../../deploy/shared/api.ts'
@@ -35,21 +36,67 @@ interface Places {
 
 const REPORT = 'medulla-report.txt'
 
-/** @returns whether the settings were applied, and the lines of the report */
-export async function applySettings(places: Places): Promise<{ applied: boolean; report: string[] }> {
-  const { applied, report } = await apply(places)
-  await writeFile(join(places.boot, REPORT), report.map((line) => `${line}\n`).join(''))
+interface Applied {
+  applied: boolean
+  /** The lines of the report. */
+  report: string[]
+}
+
+/** Without medulla.toml only makes the robot's identity. A disk that is full or broken is reported like a mistake in the file. */
+export async function applySettings(places: Places): Promise<Applied> {
+  const { applied, report } = await apply(places).catch(unapplied)
+  try {
+    await onFat(writeFile(join(places.boot, REPORT), report.map((line) => `${line}\n`).join('')))
+  } catch (error) {
+    report.push(`this report is not in ${REPORT}: ${reasonOf(error)}`)
+  }
   return { applied, report }
+}
+
+function unapplied(error: unknown): Applied {
+  return { applied: false, report: ['not everything was applied:', reasonOf(error)] }
+}
+
+/** The cause, and what to do about it. Throws what is neither a refusal nor an error of the file system: a bug. */
+function reasonOf(error: unknown): string {
+  const { message, hint } = error instanceof Refusal ? error : refusalOf(error, 'data')
+  return [message, hint].filter(Boolean).join(': ')
+}
+
+function refusalOf(error: unknown, partition: keyof typeof MAKE_ROOM): Refusal {
+  const { code, syscall, message } = error as NodeJS.ErrnoException
+  if (code === undefined || syscall === undefined) throw error
+  const [what, hint] =
+    code === 'ENOSPC' || code === 'EDQUOT'
+      ? ['is full', MAKE_ROOM[partition]]
+      : ['cannot be used', 'use another card, or write this one again']
+  return new Refusal('not-written', `the ${partition} partition of the card ${what} (${message})`, hint, {
+    cause: error,
+  })
+}
+
+/** What a full partition needs. The settings are applied at the next start of the robot. */
+const MAKE_ROOM = {
+  FAT: `remove from it what you have put beside ${SETTINGS_FILE} and no longer need, then start the robot again`,
+  data: 'sudo du -xhd 3 /data | sort -h   shows on the robot what fills it; make room, then: sudo reboot',
+}
+
+async function onFat<T>(done: Promise<T>): Promise<T> {
+  try {
+    return await done
+  } catch (error) {
+    throw refusalOf(error, 'FAT')
+  }
 }
 
 /**
  * Makes the robot's identity, unless it has one, and puts its card where a laptop can read it. The robot's name is its hostname: the
  * one of medulla.toml, else the present one.
  */
-export async function publishCard({ boot, data, home: dir }: Places, hostname?: string): Promise<string> {
+async function publishCard({ boot, data, home: dir }: Places, hostname?: string): Promise<string> {
   const home = await openHome(dir, { name: hostname ?? (await presentHostname(data)) })
   try {
-    await writeFile(join(boot, 'robot.json'), `${JSON.stringify(home.card)}\n`)
+    await onFat(writeFile(join(boot, 'robot.json'), `${JSON.stringify(home.card)}\n`))
     return home.id
   } finally {
     await home.close()
@@ -64,8 +111,13 @@ async function presentHostname(data: string): Promise<string> {
   return text.trim() || DEFAULT_HOSTNAME
 }
 
-async function apply(places: Places): Promise<{ applied: boolean; report: string[] }> {
-  const parsed = parseSettings(await readFile(join(places.boot, SETTINGS_FILE), 'utf8'))
+async function apply(places: Places): Promise<Applied> {
+  const file = join(places.boot, SETTINGS_FILE)
+  if (!existsSync(file)) {
+    const report = [`this robot is ${await publishCard(places)}; there is no ${SETTINGS_FILE} on its card`]
+    return { applied: true, report }
+  }
+  const parsed = parseSettings(await onFat(readFile(file, 'utf8')))
   if ('mistakes' in parsed) return { applied: false, report: explain(parsed.mistakes) }
   const { settings } = parsed
   const board = await readBoard(places.boot, settings.robot.board)
@@ -136,9 +188,10 @@ async function readProgram(
   if (file === undefined) return null
   try {
     const path = join(boot, file)
-    if ((await stat(path)).size > LIMITS.bundle)
+    if (!existsSync(path)) throw new Refusal('not-found', `there is no file ${file} beside it`)
+    if ((await onFat(stat(path))).size > LIMITS.bundle)
       throw new Refusal('too-large', `${file} is above ${LIMITS.bundle} bytes`)
-    const bytes = await readFile(path)
+    const bytes = await onFat(readFile(path))
     const signers = (await loadOperators({ dir: home })).signers()
     if (operator !== undefined) signers.add(publicKeyLine(operator))
     const { release } = await openInner(bytes, signers)
@@ -148,9 +201,8 @@ async function readProgram(
       throw new Refusal('wrong-slot', `${file} is no program for slot ${DEFAULT_SLOT}`)
     return { bytes, name: `${release.program} ${release.version}` }
   } catch (error) {
-    const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT'
-    if (!isMissing && !(error instanceof Refusal)) throw error
-    const message = isMissing ? `there is no file ${file} beside it` : (error as Refusal).message
+    if (!(error instanceof Refusal) || error.code === 'not-written') throw error
+    const { message } = error
     const fix = 'medulla image --program FOLDER, on your laptop; or remove the line program = "…"'
     return { mistake: { line: 0, message, fix } }
   }

@@ -1,4 +1,15 @@
-import { existsSync, linkSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
@@ -7,7 +18,7 @@ import { FIRST_START } from '../../../deploy/shared/bundle/release.ts'
 import { DEFAULT_HOSTNAME } from '../../../deploy/shared/cardsettings.ts'
 import { verifyCertificate } from '../../../deploy/shared/cert.ts'
 import { generateKey } from '../../../deploy/shared/keys.ts'
-import { applySettings, publishCard } from '../../../runtime/card/apply.ts'
+import { applySettings } from '../../../runtime/card/apply.ts'
 import { build, nextCounter } from '../../e2e/programs.ts'
 import { newSigner } from '../../fixtures/bundles.ts'
 
@@ -128,7 +139,7 @@ test('the name of a robot is its hostname: that of medulla.toml, else the presen
   const card = places()
   const name = () => verifyCertificate(JSON.parse(card.read('boot/robot.json'))).name
   expect(readFileSync('pi-image/configure.sh', 'utf8')).toContain(`\necho ${DEFAULT_HOSTNAME} >"$root/etc/hostname"\n`)
-  await publishCard(card)
+  await applySettings(card)
   expect(name()).toBe(DEFAULT_HOSTNAME)
   for (const [toml, expected] of [
     ['', DEFAULT_HOSTNAME],
@@ -142,9 +153,76 @@ test('the name of a robot is its hostname: that of medulla.toml, else the presen
   expect(card.read('data/etc/hostname')).toBe('arm\n')
 })
 
-test('two cards become two robots, and a card keeps its identity', async () => {
+test('two cards become two robots, and a card keeps its identity; a card without medulla.toml says who it is', async () => {
   const [one, other] = [places(), places()]
-  const id = await publishCard(one)
-  expect(await publishCard(one)).toBe(id)
-  expect(await publishCard(other)).not.toBe(id)
+  const said = async (card: typeof one) => (await applySettings(card)).report.join('\n')
+  const first = await said(one)
+  expect(first).toMatch(/^this robot is SHA256:\S{43}; there is no medulla\.toml on its card$/)
+  expect(await said(one)).toBe(first)
+  expect(one.read('boot/medulla-report.txt')).toBe(`${first}\n`)
+  expect(await said(other)).not.toBe(first)
+})
+
+/** Mounts a small tmpfs, if root may do so here. */
+function small(path: string): boolean {
+  if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=256k,mode=755', 'tmpfs', path]).status !== 0) return false
+  onTestFinished(() => void spawnSync('umount', [path]))
+  return true
+}
+
+function fill(path: string): string {
+  const filler = join(path, 'filler')
+  const { bavail, bsize } = statfsSync(path)
+  writeFileSync(filler, Buffer.alloc(bavail * bsize))
+  return filler
+}
+
+const asRoot = process.getuid?.() === 0 ? test : test.skip
+
+asRoot(
+  'a full or read-only data partition is reported with what to do, and the next start applies the settings',
+  async ({ skip }) => {
+    const card = places()
+    skip(!small(card.data), 'no mounts here')
+    const inside = { ...card, home: join(card.data, 'medulla') }
+    card.toml('[system]\nhostname = "arm"\n')
+    expect(await applySettings(inside)).toMatchObject({ applied: true })
+    card.toml('[system]\nhostname = "leg"\n')
+    const reported = async () => {
+      const { applied, report } = await applySettings(inside)
+      expect(card.read('boot/medulla-report.txt')).toBe(report.map((line) => `${line}\n`).join(''))
+      expect(applied).toBe(false)
+      return report
+    }
+    const filler = fill(card.data)
+    expect(await reported()).toEqual([
+      'not everything was applied:',
+      expect.stringMatching(
+        /^the data partition of the card is full \(ENOSPC: .*\): sudo du -xhd 3 \/data .* then: sudo reboot$/,
+      ),
+    ])
+    expect(card.read('data/etc/hostname')).toBe('arm\n')
+    rmSync(filler)
+    expect(spawnSync('mount', ['-o', 'remount,ro', card.data]).status).toBe(0)
+    expect((await reported())[1]).toMatch(
+      /^the data partition of the card cannot be used \(EROFS: .*\): use another card, /,
+    )
+    expect(spawnSync('mount', ['-o', 'remount,rw', card.data]).status).toBe(0)
+    expect(await applySettings(inside)).toMatchObject({ applied: true })
+    expect(card.read('data/etc/hostname')).toBe('leg\n')
+  },
+)
+
+asRoot('a full FAT partition is reported on the console', async ({ skip }) => {
+  const card = places()
+  skip(!small(card.boot), 'no mounts here')
+  card.toml('[system]\nhostname = "arm"\n')
+  fill(card.boot)
+  const { applied, report } = await applySettings(card)
+  expect(applied).toBe(false)
+  expect(report).toEqual([
+    'not everything was applied:',
+    expect.stringMatching(/^the FAT partition of the card is full \(ENOSPC: .*\): remove from it what /),
+    expect.stringMatching(/^this report is not in medulla-report\.txt: the FAT partition of the card is full /),
+  ])
 })
