@@ -97,3 +97,28 @@ export class Refusal extends Error {
     this.hint = hint
   }
 }
+
+/** Hints for refusals that come without a hint. */
+const HINTS: Readonly<Partial<Record<RefusalCode, string>>> = {
+  usage: 'medulla --help',
+  'revoked-key': 'make another key: medulla keygen',
+  'no-key': 'choose another key with --key FILE, or make one: medulla keygen',
+  'unknown-robot': 'medulla robots',
+  'robot-mismatch': 'medulla robots',
+  'already-installed': 'medulla status',
+  'missing-handle': 'medulla pinout shows the handles of the robot',
+  'missing-config': 'medulla config',
+  'not-running': 'medulla status',
+  minimal: 'medulla runtime',
+  'in-progress': 'medulla status',
+  'bad-param': 'medulla param',
+  'not-found': 'medulla status',
+  'bad-signature': "do not trust these data; medulla receipts --verify checks the robot's log",
+  'stale-order': 'give the order again',
+  crashed: 'medulla logs',
+  unreachable: 'medulla robots shows which robots answer',
+  'scenario-failed': 'medulla sim --help',
+}
+
+/** What a person can do about the refusal: its own hint, or the one of its code. */
+export const hintOf = ({ code, hint }: Pick<Refusal, 'code' | 'hint'>): string | undefined => hint ?? HINTS[code]

@@ -69,10 +69,13 @@ test('BUNDLE 19.3: a stranger, a release for this robot and a program that fails
   const recipients = [robot.address.id]
   const toRobot = await signFiles(files, manifest, { signer: robot.owner.signer, recipients, counter: nextCounter() })
   for (const [program, said] of [
-    [await made('counter', newSigner()), 'who is not an operator of this robot'],
-    [toRobot.inner, 'release is for SHA256:'],
-    [Buffer.from('no tar'), 'the program of the card is not started'],
-    [await made('throws-in-run'), 'was undone'],
+    [await made('counter', newSigner()), /who is not an operator of this robot; .*medulla push FOLDER$/m],
+    [toRobot.inner, /release is for SHA256:.*; when that is mended: medulla push FOLDER$/m],
+    [Buffer.from('no tar'), /the program of the card is not started: .*; when that is mended: medulla push FOLDER$/m],
+    [
+      await made('throws-in-run'),
+      /was undone: .*; medulla logs shows what it wrote; when that is mended: medulla push FOLDER$/m,
+    ],
   ] as const) {
     await startWith(program)
     await isGone()
@@ -80,7 +83,7 @@ test('BUNDLE 19.3: a stranger, a release for this robot and a program that fails
       const logged = (await robot.logs()).map(({ text }) => text).join('\n')
       return logged.includes('the program of the card') && logged
     })
-    expect(texts).toContain(said)
+    expect(texts).toMatch(said)
     expect((await robot.client.status()).slots.filter(({ state }) => state === 'running')).toEqual([])
   }
 })
@@ -89,6 +92,7 @@ test('BUNDLE 19.5: a latched emergency stop leaves the program for the next star
   for await (const _ of robot.client.estop());
   await startWith(await made('counter'))
   await eventually(async () => (await robot.logs()).some(({ text }) => text.includes('is not started: stopped since')))
+  expect(await said()).toContain('; medulla estop --release; the next start of the robot tries it again')
   expect(existsSync(file())).toBe(true)
   for await (const _ of robot.client.release());
   await robot.end()
@@ -164,6 +168,17 @@ test('BUNDLE 19.2: what is no file, the program of an observer and one for anoth
     expect(robot.programPid).toBeUndefined()
   }
   expect(existsSync(elsewhere)).toBe(true)
+})
+
+test('the log says of a first program that is refused what to type, as a push would', async () => {
+  await robot.end()
+  const { led: _, ...handles } = JSON.parse(boardText()).handles
+  writeFileSync(join(robot.home, 'board.json'), boardText({}, { handles }))
+  await startWith(await made('counter'))
+  await isGone()
+  expect(await said()).toMatch(
+    /the program of the card is not started: program needs output 'led', .*; add 'led' to board\.json; when that is mended: medulla push FOLDER$/m,
+  )
 })
 
 test('a push during the trial of the first program is refused, and the program goes on', async () => {

@@ -1,11 +1,11 @@
 #!/usr/bin/env node
 /** The laptop's command line. It loads only what the given command needs: a push has 60 ms until its first byte. */
 import { type Argument, Command, CommanderError, Help, Option } from 'commander'
-import { Refusal } from '../../shared/errors.ts'
+import { hintOf, Refusal } from '../../shared/errors.ts'
 import { configDir } from '../config.ts'
 import { type App, example, type Globals } from './app.ts'
 import { COMMANDS, GROUPS, isCommand } from './commands.ts'
-import { EXIT, EXIT_MEANING, type ExitName, exitForCode, NEXT } from './exit.ts'
+import { EXIT, EXIT_MEANING, type ExitName, exitForCode } from './exit.ts'
 import { wrap } from './layout.ts'
 import { finish, Term } from './term.ts'
 import { installedVersion } from './version.ts'
@@ -139,10 +139,14 @@ function asRefusal(error: unknown, path: string | null): unknown {
 
 const helpOf = (path: string | null): string => `medulla ${path === null ? '' : `${path} `}--help`
 
+const DEBUG = 'run the command again with MEDULLA_DEBUG=1 to see where this comes from'
+
 /** Adds a hint to a refusal that has none. */
 function withNext(error: unknown, path: string | null): unknown {
   if (!(error instanceof Refusal) || error.hint !== undefined) return error
-  const next = error.code === 'usage' && path !== null ? helpOf(path) : NEXT[error.code]
+  const ofCommand =
+    error.code === 'internal' ? DEBUG : error.code === 'usage' && path !== null ? helpOf(path) : undefined
+  const next = ofCommand ?? hintOf(error)
   return next === undefined ? error : new Refusal(error.code, error.message, next, { cause: error })
 }
 

@@ -1,7 +1,7 @@
 /** Starts the program that came with the card, on a robot that never had a program (BUNDLE 19). */
 import { existsSync } from 'node:fs'
 import { DEFAULT_SLOT, type PushEvent } from '../../../deploy/shared/api.ts'
-import { Refusal } from '../../../deploy/shared/errors.ts'
+import { hintOf, Refusal } from '../../../deploy/shared/errors.ts'
 import type { Note } from '../../start.ts'
 import {
   countFirstStart,
@@ -18,6 +18,7 @@ type Result = Extract<PushEvent, { event: 'result' }>
 /** Refusals that say nothing about the program: the next start of the robot tries again. */
 const FOR_NOW: ReadonlySet<string> = new Set(['estopped', 'minimal', 'in-progress', 'unconfined', 'body-away'])
 const LATER = 'the next start of the robot tries it again'
+const AGAIN = 'when that is mended: medulla push FOLDER'
 
 /** Null: there is none to start. The function never rejects; it resolves when the program runs, or was given up. */
 export function firstProgram(body: Body, installer: Installer, note: Note): (() => Promise<void>) | null {
@@ -30,8 +31,11 @@ export function firstProgram(body: Body, installer: Installer, note: Note): (() 
 
 async function start(body: Body, installer: Installer, note: Note): Promise<void> {
   const { log } = body.slot(DEFAULT_SLOT)
-  const say = (text: string, isLater: boolean, level: 'info' | 'error' = 'error') =>
-    log.add('runtime', `the program of the card${text}${isLater ? `; ${LATER}` : ''}`, 0, level)
+  // With the hint that a push would print: nobody waits for an answer here.
+  const failed = (text: string, hint: string | undefined, isLater: boolean) => {
+    const then = isLater ? LATER : hint?.includes('medulla push') ? undefined : AGAIN
+    log.add('runtime', [`the program of the card${text}`, hint, then].filter(Boolean).join('; '), 0, 'error')
+  }
   let isLater = false
   try {
     let result: Result | null = null
@@ -40,15 +44,16 @@ async function start(body: Body, installer: Installer, note: Note): Promise<void
       if (event.event === 'result') result = event
     })
     if (result === null) return
-    const { outcome, message } = result as Result
+    const { outcome, message, hint } = result as Result
     // An emergency stop before the launch ends the upgrade with another code: the latch counts.
     isLater = outcome === 'called-off' && body.emergency.refusal() !== null
-    say(`: ${message}`, isLater, outcome === 'committed' ? 'info' : 'error')
+    if (outcome === 'committed') log.add('runtime', `the program of the card: ${message}`, 0, 'info')
+    else failed(`: ${message}`, hint, isLater)
   } catch (error) {
-    const { code, message } = error as Refusal
+    const { code, message, hint } = error as Refusal
     // Any other error is one of the disk, not of the program.
     isLater = !(error instanceof Refusal) || FOR_NOW.has(code)
-    say(` is not started: ${message}`, isLater)
+    failed(` is not started: ${message}`, hintOf({ code, hint }), isLater)
   }
   await forget(isLater ? forgetFirstStarts : dropFirstProgram, body, note)
 }
