@@ -263,6 +263,14 @@ test.each([
   ).toMatch(/… \d+ more/)
 })
 
+test('a slot that was stopped shows how to start it, but not while an emergency stop is latched', () => {
+  const slots = [{ ...SLOT, state: 'idle', stopped: true } as const]
+  const screen = (estop: StatusReport['estop']) =>
+    statusScreen({ ...SCENE, report: { ...REPORT, slots, estop } }, { columns: 100, rows: 24 }, plain).join('\n')
+  expect(screen(null)).toContain('\n  stopped: medulla start starts its program\n')
+  expect(screen({ since: 'then', reason: 'the input stop' })).not.toContain('stopped:')
+})
+
 test('an emergency stop and a lost robot are shown in red, and strips end there', () => {
   const report = { ...REPORT, estop: { since: 'then', reason: 'the input stop' } }
   const scene = { ...SCENE, report, lost: { since: 0, message: 'gone\x1b[2J' }, now: 4000 }
