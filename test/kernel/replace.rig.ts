@@ -10,6 +10,10 @@ import { type TraceEvent, trace } from './trace.ts'
 
 /** More with `npm run test:kernel -- --long`. */
 const REPLACEMENTS = process.env.MEDULLA_LONG === '1' ? 100 : Number(process.env.MEDULLA_REPLACEMENTS ?? 10)
+/** Kills at each step of a replacement. */
+const KILLS = process.env.MEDULLA_LONG === '1' ? 10 : Number(process.env.MEDULLA_REPLACEMENT_KILLS ?? 1)
+/** The step that lasts; the others may be over before they are seen. */
+const LAST = 'its endpoint starts'
 const HELD = new Set<number>([LINE.hold1, LINE.hold2, LINE.hold3, LINE.hold4])
 
 describe.runIf(inRig)('the runtime is replaced over lines of a real kernel', () => {
@@ -84,5 +88,37 @@ describe.runIf(inRig)('the runtime is replaced over lines of a real kernel', () 
     untilSafe(1000 * SCALE)
     // the lines are released when a body ends in order
     await robot.begin()
+  })
+
+  test(`HANDOVER 18.4, 18.7: after SIGKILL at each step of a replacement, ${KILLS} times: safe levels, and the next runtime runs`, {
+    timeout: KILLS * 240_000 * SCALE + 60_000,
+  }, async () => {
+    const running = (part: string) => robot.children().filter(({ command }) => command.includes(part))
+    const steps: [string, (endpoint: number) => boolean][] = [
+      ['the new runtime is asked', () => running('main.js able').length > 0],
+      ['the new runtime has begun', () => running('endpoint/main.js').length === 0],
+      ['the new runtime has a guard of its own', () => running('guard/main.js').length > 1],
+      [LAST, (before) => running('endpoint/main.js').some(({ pid }) => pid !== before)],
+    ]
+    const times: number[] = []
+    let missed = 0
+    for (const [step, reached] of steps) {
+      for (let killed = 0; killed < KILLS; ) {
+        const before = await robot.running()
+        const [count, endpoint] = [replaced().length, robot.endpoint()]
+        const isOver = () => step !== LAST && replaced().length > count
+        process.kill(robot.pid, 'SIGUSR2')
+        while (!reached(endpoint) && !isOver()) await sleep(1)
+        // this process may have been too late for a short step
+        if (isOver()) missed++
+        else killed++
+        await robot.end('SIGKILL')
+        times.push(untilSafe(1000 * SCALE))
+        await robot.begin()
+        await robot.running(before.pid)
+        process.stderr.write(`killed as ${step}: ${killed} of ${KILLS}\n`)
+      }
+    }
+    console.log(`safe after SIGKILL in a replacement: ${summary(times)}; too late for a step: ${missed} times`)
   })
 })
