@@ -7,8 +7,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import type { StatusReport } from '../../deploy/shared/api.ts'
 import { Laptop } from '../deploy/laptop/cli/medulla.ts'
 import { eventually, SCALE } from '../e2e/eventually.ts'
+import { variant } from '../e2e/service.ts'
 import { image } from './given.ts'
 import { Card, Machine } from './machine.ts'
 
@@ -69,6 +71,29 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true })
 })
 
+/** Reads the levels of the held lines all the time: 17 stays high, and 27 low. */
+async function watched(doing: () => Promise<void>): Promise<void> {
+  const seen = new Set<string>()
+  let looks = 0
+  let isOver = false
+  // one look after the other: QEMU answers one connection at a time
+  const watching = (async () => {
+    for (; !isOver; looks++) {
+      const levels = await machine.register(GPLEV0)
+      seen.add(`${(levels >> 17) & 1}${(levels >> 27) & 1}`)
+      await sleep(5)
+    }
+  })()
+  try {
+    await doing()
+  } finally {
+    isOver = true
+    await watching
+    figures.push(`levels read from outside ${looks} times`)
+  }
+  expect([...seen]).toEqual(['10'])
+}
+
 const level = async (line: number) => ((await machine.register(GPLEV0)) >> line) & 1
 
 test('levels of the chip, read from outside, stay over swaps, and change when a program changes them', async () => {
@@ -83,18 +108,7 @@ test('levels of the chip, read from outside, stay over swaps, and change when a 
   expect(known, known.stderr).toMatchObject({ status: 0 })
   await eventually(async () => (await laptop.run('status')).status === 0, 300_000 * SCALE)
   expect([await level(17), await level(27)]).toEqual([1, 0])
-  const seen = new Set<string>()
-  let looks = 0
-  let isOver = false
-  // one look after the other: QEMU answers one connection at a time
-  const watching = (async () => {
-    for (; !isOver; looks++) {
-      const levels = await machine.register(GPLEV0)
-      seen.add(`${(levels >> 17) & 1}${(levels >> 27) & 1}`)
-      await sleep(5)
-    }
-  })()
-  try {
+  await watched(async () => {
     for (let version = 1; version <= SWAPS + 1; version++) {
       await machine.set('thermometer', 'temperature', 20_000 + 1000 * (version % 10))
       const file = join(laptop.dir, 'swing.mjs')
@@ -109,13 +123,43 @@ test('levels of the chip, read from outside, stay over swaps, and change when a 
         `v${version} ${version === 1 ? 'started' : 'took over'}, ${20 + (version % 10)} degrees`,
       )
     }
-  } finally {
-    isOver = true
-    await watching
-    figures.push(`levels read from outside ${looks} times`)
+  })
+})
+
+/** The pid of the program that runs. */
+const running = () =>
+  eventually(async () => {
+    const { status, stdout } = await laptop.run('status', '--json')
+    const { slots } = (status === 0 ? JSON.parse(stdout) : { slots: [] }) as Pick<StatusReport, 'slots'>
+    const [slot] = slots
+    return slot?.state === 'running' && slot.pid
+  }, 300_000 * SCALE)
+
+test('HANDOVER 17.2, 18.3: the runtime updates itself under the program: the same process, and levels stay', async () => {
+  const pid = await running()
+  const folder = variant(join(laptop.dir, 'newer'), { version: '9.0.0' })
+  const began = performance.now()
+  await watched(async () => {
+    const pushed = await laptop.start(['runtime', 'push', folder], { MEDULLA_TIME_SCALE: '10' }).ended
+    expect(pushed, pushed.stderr).toMatchObject({ status: 0 })
+  })
+  figure('runtime push, until it has proved itself', performance.now() - began)
+  expect((await laptop.run('runtime')).stdout).toMatch(/^runtime +9\.0\.0 /m)
+  expect(await running()).toBe(pid)
+})
+
+test('HANDLES 14.2: after SIGKILL of the program, and of the body, the levels are safe until a program drives again', async () => {
+  for (const victim of ['program', 'body'] as const) {
+    const pid = await running()
+    expect([await level(17), await level(27)]).toEqual([1, 0])
+    const main = '$(systemctl show -p MainPID --value medulla)'
+    const killing = machine.ssh(key, `sudo kill -KILL ${victim === 'body' ? main : pid}; sleep 1; cat /proc/uptime`)
+    expect(killing.status, killing.stderr).toBe(0)
+    // the next program starts in some ten seconds
+    expect([await level(17), await level(27), await level(22)], victim).toEqual([0, 1, 0])
+    await eventually(async () => (await running()) !== pid, 300_000 * SCALE)
+    await eventually(async () => (await level(17)) === 1)
   }
-  // 17 high and 27 low, at every look
-  expect([...seen]).toEqual(['10'])
 })
 
 test('the program is killed for good: safe levels', async () => {

@@ -134,6 +134,20 @@ test('after a restart of the system the program runs again', async () => {
   console.log(said('systemd-analyze'))
 })
 
+test('HANDLES 14.11: a body that stands still is ended, systemd starts it again, and the program runs', async () => {
+  const unit = () => said('systemctl show medulla -p NRestarts -p MainPID -p ActiveState')
+  const before = unit()
+  const began = performance.now()
+  said('sudo kill -STOP $(systemctl show -p MainPID --value medulla)')
+  await eventually(async () => (await laptop.run('status')).status !== 0, 180_000 * SCALE)
+  await eventually(async () => (await laptop.run('status')).stdout.includes('running'), 300_000 * SCALE)
+  figure('from a body that is stopped until its successor runs the program', performance.now() - began)
+  const after = unit()
+  figures.push(`${before.split('\n').join(' ')}, then ${after.split('\n').join(' ')}`)
+  expect(after).not.toBe(before)
+  console.log(said('sudo journalctl -u medulla -b -n 30 --no-pager'))
+})
+
 test(`the power is cut ${CUTS} times while a program is pushed: the old one or the new one runs, and the log is whole`, async () => {
   const version = async () => Number(/v(\d+) started/.exec((await laptop.run('logs')).stdout)?.[1])
   let ran = 3
