@@ -59,7 +59,11 @@ describe.runIf(inRig)('the runtime is replaced over lines of a real kernel', () 
     for (let i = 0; i < REPLACEMENTS; i++) {
       const count = replaced().length
       process.kill(pid, 'SIGUSR2')
-      await eventually(() => replaced().length > count)
+      await eventually(() => {
+        // the reason, instead of a wait
+        if (robot.stderr.includes('the body ended')) throw new Error(robot.stderr.slice(-4000))
+        return replaced().length > count
+      })
       await robot.reconnect()
       seen.push(...kernel.events())
       kernel.clear()
