@@ -126,6 +126,10 @@ export function answerUpgrade(app: RequestListener, request: IncomingMessage, st
   const response = new ServerResponse(request)
   response.shouldKeepAlive = false
   response.assignSocket(stream as Socket)
-  response.once('finish', () => stream.end())
+  response.once('finish', () => {
+    stream.end()
+    // nobody reads it any more, and so would not see its end
+    stream.resume()
+  })
   app(request, response)
 }
