@@ -1,8 +1,10 @@
-/** What requests leave in the session that they were made in. */
+/** What requests leave in the session that they were made in, and in the processes of the robot. */
+import { readdirSync } from 'node:fs'
 import type { Duplex } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, test } from 'vitest'
 import type { RobotClient } from '../../deploy/laptop/client.ts'
+import { eventually } from './eventually.ts'
 import { TestRobot } from './robot.ts'
 
 /** More than the streams that a session may have. */
@@ -18,6 +20,12 @@ beforeAll(async () => {
   bundle = (await robot.bundle('echoes', { version: '5.0.0' })).bytes
 })
 afterAll(async () => robot?.close())
+
+/** Open files of body, endpoint and program. */
+function descriptors(): number {
+  const pids = [robot.pid, ...robot.children().map(({ pid }) => pid)]
+  return pids.reduce((sum, pid) => sum + readdirSync(`/proc/${pid}/fd`).length, 0)
+}
 
 /** Reads for a moment, and stops in the middle. */
 async function begin(read: (signal: AbortSignal) => AsyncIterable<unknown>): Promise<void> {
@@ -67,9 +75,11 @@ const WAYS: [string, (client: RobotClient) => Promise<unknown>][] = [
   ['junk', (client) => byHand(client, 'junk\r\n\r\n', (it) => it.end())],
 ]
 
-test.each(WAYS)('CHANNEL 8.3: nothing is left in a session of: %s', async (_, way) => {
+test.each(WAYS)('CHANNEL 8.3: nothing is left in a session, and no open file, of: %s', async (_, way) => {
+  const before = descriptors()
   const client = await robot.connect()
   for (let round = 0; round < ROUNDS; round++) await way(client).catch(() => {})
   await Promise.all(Array.from({ length: AT_ONCE }, () => client.status()))
   client.close()
+  await eventually(() => descriptors() <= before)
 })
