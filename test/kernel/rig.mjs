@@ -10,9 +10,9 @@
  *                                [--out DIR] [--forward HOSTPORT:GUESTPORT] -- COMMAND ARGS...
  *
  * `run` boots, runs the command as root in the current folder, and ends with the command's exit code; with 123 when the
- * command printed nothing for the time of --silent (the state of QEMU is then in a file, whose name is printed), 124 when the time was over (default
- * 300 s), 125 when the rig itself failed, 130 when the rig was interrupted. DIR is a folder of the host that the command can
- * write; everything else that it writes is lost when the guest ends. With --forward a port of the host's 127.0.0.1 leads to one of
+ * command printed nothing for the time of --silent (the state of the machine is then in a file, whose name is printed), 124
+ * when the time was over (default 300 s), 125 when the rig itself failed, 130 when the rig was interrupted. DIR is a folder of
+ * the host that the command can write, at the same path; everything else that it writes is lost when the guest ends. With --forward a port of the host's 127.0.0.1 leads to one of
  * the guest, whose network has nothing else. The command's environment has MEDULLA_RIG=1 and the machine's
  * name as MEDULLA_RIG_MACHINE. --cpus is 1 or 2.
  *
@@ -24,18 +24,21 @@
  * (modules/medulla_spi.c); cgroup v2 with cpu, memory and pids; debugfs, tracefs, configfs; two CPUs; with QEMU SCHED_FIFO.
  * guest.ts pulls lines, reads counters and traces opens from inside. Times measured in the guest mean nothing.
  */
-import { mkdirSync, mkdtempSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, realpathSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { BuildError } from '../../pi-image/tools/error.mjs'
+import { cacheFolder } from '../../pi-image/tools/exec.mjs'
 import { boot } from './machine/boot.mjs'
 import { chooseMachine, imageOf, MACHINES } from './machine/choose.mjs'
+import { asksForHelp, help } from './machine/help.mjs'
 import { packages } from './machine/packages.mjs'
 import { buildKernel } from './machine/uml-kernel.mjs'
 
 const EXIT = { usage: 2, silent: 123, timeout: 124, failed: 125, interrupted: 130 }
 const DEFAULT_TIMEOUT_S = 300
+const HELP = 'node test/kernel/rig.mjs --help'
 
 /** Variables of the host's environment that the command in the guest gets. */
 const PASSED = ['PATH', 'HOME', 'USER', 'LANG', 'CI']
@@ -43,14 +46,14 @@ const PASSED = ['PATH', 'HOME', 'USER', 'LANG', 'CI']
 const MACHINE = { machine: { type: 'string' } }
 
 const COMMANDS = {
-  '--help': help,
   packages(args) {
     const { values } = parseArgs({ args, options: MACHINE })
     const wanted = values.machine === undefined ? packages() : packages(machineName(values.machine))
     process.stdout.write(`${wanted.join(' ')}\n`)
     return 0
   },
-  which() {
+  which(args) {
+    parseArgs({ args, options: {} })
     process.stdout.write(`${chooseMachine(process.env)}\n`)
     return 0
   },
@@ -105,23 +108,32 @@ const COMMANDS = {
     if (ended.kind === 'exit') return ended.code
     if (ended.kind === 'silent') sayEvidence(ended.evidence, values.silent)
     if (ended.kind === 'timeout' || ended.kind === 'failed') sayConsole(ended)
+    if (ended.kind === 'timeout') say('hint: a longer --timeout SECONDS, when the command was only slow')
+    if (ended.kind === 'failed') say(`hint: ${ended.isStarted ? ENDED_BY_COMMAND : otherImage(name)}`)
     return EXIT[ended.kind]
   },
 }
 
+const ENDED_BY_COMMAND = 'did the command end the guest (poweroff, a kernel that panics)? if not, run it once more'
+
+/** What to do about a guest that does not come up. */
+function otherImage(machine) {
+  if (machine === 'uml' && process.env.MEDULLA_RIG_KERNEL) {
+    return 'copy the file of MEDULLA_RIG_KERNEL and the initrd.gz beside it again, or unset it to use another kernel'
+  }
+  return `try again; if it fails again, remove ${cacheFolder('medulla-rig')}, and the next run makes what it boots anew`
+}
+
 function sayEvidence(evidence, silent) {
-  // only QEMU can be asked what the guest does
-  if (evidence === '') return say(`error: nothing was said for ${silent} s`)
   const file = join(mkdtempSync(join(tmpdir(), 'rig-silent-')), 'evidence.txt')
   writeFileSync(file, evidence)
   say(`error: nothing was said for ${silent} s; what the machine did then is in ${file}`)
 }
 
-function sayConsole({ kind, reason, console: text }) {
+function sayConsole({ reason, console: text }) {
   const shown = text.trim()
   if (shown !== '') process.stderr.write(`${shown}\n`)
   say(`error: ${reason}${shown === '' ? '' : "; above is what the machine and the guest's console said last"}`)
-  if (kind === 'timeout') say('hint: a longer --timeout SECONDS, when the command was only slow')
 }
 
 function machineName(given) {
@@ -144,10 +156,28 @@ function cpus(text) {
   return Number(text)
 }
 
+/** Folders that the guest needs for itself, where a folder of the host cannot be mounted. */
+const GUESTS = /^\/(?:dev|run|run\/rig(?:\/.*)?|(?:proc|sys)(?:\/.*)?)?$/
+
 /** Makes the folder if it is missing. Returns its path without symbolic links, by which the guest mounts it. */
 function folder(path) {
-  mkdirSync(path, { recursive: true })
-  return realpathSync(path)
+  const wanted = mountable(resolve(path))
+  try {
+    mkdirSync(wanted, { recursive: true })
+    return mountable(realpathSync(wanted))
+  } catch (error) {
+    if (error.syscall === undefined) throw error
+    throw usage(`--out DIR, a folder that can be made or written: ${error.message}`)
+  }
+}
+
+function mountable(path) {
+  if (GUESTS.test(path) || path.includes('\n')) {
+    throw usage(
+      `--out DIR other than /, /dev, /run, and what is in /proc or /sys; on one line, got ${JSON.stringify(path)}`,
+    )
+  }
+  return path
 }
 
 function hostEnvironment() {
@@ -169,7 +199,7 @@ function ports(text) {
 }
 
 function usage(expected) {
-  const error = new BuildError(`expected ${expected}`, 'node test/kernel/rig.mjs --help')
+  const error = new BuildError(`expected ${expected}`, HELP)
   return Object.assign(error, { exit: EXIT.usage })
 }
 
@@ -177,27 +207,28 @@ function say(text) {
   process.stderr.write(`rig: ${text}\n`)
 }
 
-/** The comment at the top of this file. */
-function help() {
-  const text = readFileSync(new URL(import.meta.url), 'utf8')
-  const lines = text.slice(0, text.indexOf('*/')).split('\n').slice(1)
-  process.stdout.write(
-    `${lines
-      .map((line) => line.replace(/^ \* ?/, ''))
-      .join('\n')
-      .trim()}\n`,
-  )
-  return 0
+async function main([name = '', ...args]) {
+  if (asksForHelp([name, ...args])) return help(import.meta.url)
+  if (!Object.hasOwn(COMMANDS, name))
+    throw usage(`one of ${Object.keys(COMMANDS).join(', ')}, got ${JSON.stringify(name)}`)
+  process.exitCode = await COMMANDS[name](args)
 }
 
-const [name = '', ...args] = process.argv.slice(2)
+/** An error of which the user reads a sentence and a hint instead of a stack. */
+function explained(error) {
+  if (error instanceof BuildError) return error
+  if (error?.code?.startsWith('ERR_PARSE_ARGS')) return Object.assign(error, { hint: HELP, exit: EXIT.usage })
+  // of the host's files: a folder that cannot be written, a full disk
+  if (error?.syscall !== undefined)
+    return new BuildError(error.message, 'XDG_CACHE_HOME and TMPDIR name other folders for the cache and for a run')
+  throw error
+}
+
 try {
-  if (!Object.hasOwn(COMMANDS, name))
-    throw usage(`one of ${Object.keys(COMMANDS).slice(1).join(', ')}, got ${JSON.stringify(name)}`)
-  process.exitCode = await COMMANDS[name](args)
-} catch (error) {
-  if (!(error instanceof BuildError || error?.code?.startsWith('ERR_PARSE_ARGS'))) throw error
+  await main(process.argv.slice(2))
+} catch (thrown) {
+  const error = explained(thrown)
   say(`error: ${error.message}`)
   if (error.hint !== undefined) say(`hint: ${error.hint}`)
-  process.exitCode = error.exit ?? (error instanceof BuildError ? EXIT.failed : EXIT.usage)
+  process.exitCode = error.exit ?? EXIT.failed
 }

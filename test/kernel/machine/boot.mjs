@@ -2,17 +2,21 @@
  * Starts a machine for one command. The command's output comes through one port for each stream, so that no line of the
  * kernel's console mixes with it; a third port reports how the command ended.
  */
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { BuildError } from '../../../pi-image/tools/error.mjs'
 import { cpio } from './cpio.mjs'
 
 const HERE = fileURLToPath(new URL('.', import.meta.url))
 const ROOT = join(HERE, '../../..').replace(/\/$/, '')
 
+const BUSYBOX = '/bin/busybox'
 const APPLETS =
   'cat chroot cp echo hostname ifconfig insmod kill ln ls mkdir mkfifo mount poweroff reboot setsid sh sleep stty switch_root'
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP']
 
 /** Number of console lines that are shown when a machine fails. */
 const CONSOLE_LINES = 40
@@ -28,18 +32,26 @@ const CONSOLE_LINES = 40
  *   share?: string, cpus: number, forward?: { host: number, guest: number } }} task
  * @param {{ stdout: NodeJS.WritableStream, stderr: NodeJS.WritableStream }} streams
  * @returns {Promise<{ kind: 'exit', code: number, console?: string } | { kind: 'interrupted' } | { kind: 'silent', evidence: string }
- *   | { kind: 'timeout' | 'failed', reason: string, console: string }>}
+ *   | { kind: 'timeout', reason: string, console: string }
+ *   | { kind: 'failed', reason: string, isStarted: boolean, console: string }>}
  */
 export async function boot(machine, image, task, streams) {
+  const interruption = new AbortController()
+  const interrupt = () => interruption.abort()
+  // before anything is made: an interrupted start leaves neither a folder nor a guest
+  for (const signal of SIGNALS) process.on(signal, interrupt)
+  // an error here: the reader of the command's output has ended
+  for (const stream of [streams.stdout, streams.stderr]) stream.on('error', interrupt)
   const folder = mkdtempSync(join(tmpdir(), 'rig-'))
   try {
-    return await run(machine, image, task, streams, folder)
+    return await run(machine, image, task, streams, folder, interruption.signal)
   } finally {
     rmSync(folder, { recursive: true, force: true })
+    for (const signal of SIGNALS) process.removeListener(signal, interrupt)
   }
 }
 
-async function run(machine, image, task, streams, folder) {
+async function run(machine, image, task, streams, folder, interrupted) {
   const initrd = join(folder, 'initrd')
   // The kernel unpacks one archive after the other, each from a multiple of 4; of two files with one name the last counts.
   const modules = readFileSync(image.initrd)
@@ -65,15 +77,9 @@ async function run(machine, image, task, streams, folder) {
       },
     },
   )
-  const stops = { interrupted: false, late: false, evidence: undefined }
-  const interrupt = () => {
-    stops.interrupted = true
-    guest.kill()
-  }
-  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP']
-  for (const signal of signals) process.on(signal, interrupt)
-  // an error here: the reader of the command's output has ended
-  for (const stream of [streams.stdout, streams.stderr]) stream.on('error', interrupt)
+  const stops = { late: false, evidence: undefined }
+  if (interrupted.aborted) guest.kill()
+  interrupted.addEventListener('abort', guest.kill)
   const timer = setTimeout(() => {
     stops.late = true
     guest.kill()
@@ -83,38 +89,44 @@ async function run(machine, image, task, streams, folder) {
       clearTimeout(timer)
       // only once, also when more output comes meanwhile
       silence = undefined
-      stops.evidence = (guest.evidence?.() ?? Promise.resolve('')).catch((error) => `(none: ${error.message})`)
+      stops.evidence = guest.evidence().catch((error) => `(none: ${error.message})`)
       stops.evidence.then(guest.kill)
     }, task.silentMs)
   }
   try {
     await guest.ended
-    if (stops.evidence !== undefined) return { kind: 'silent', evidence: await stops.evidence }
+    if (stops.evidence !== undefined && !interrupted.aborted) {
+      return { kind: 'silent', evidence: await stops.evidence }
+    }
   } finally {
     clearTimeout(timer)
     clearTimeout(silence)
-    for (const signal of signals) process.removeListener(signal, interrupt)
   }
   const code = /^exit (\d+)$/m.exec(status)?.[1]
   const shown = readFileSync(consoleLog, 'utf8').split('\n').slice(-CONSOLE_LINES).join('\n')
   // when the command failed without output, the kernel's console may show why
   if (code !== undefined)
     return { kind: 'exit', code: Number(code), ...(!isHeard && code !== '0' && { console: shown }) }
-  if (stops.interrupted) return { kind: 'interrupted' }
+  if (interrupted.aborted) return { kind: 'interrupted' }
   if (stops.late) return { kind: 'timeout', reason: `no end within ${task.timeoutMs / 1000} s`, console: shown }
-  const reason = /^failed (.*)$/m.exec(status)?.[1] ?? 'the guest ended without saying how the command ended'
-  return { kind: 'failed', reason, console: shown }
+  const isStarted = /^started$/m.test(status)
+  const ended = isStarted
+    ? 'the guest ended without saying how the command ended'
+    : 'the guest ended before it started the command'
+  const reason = /^failed (.*)$/m.exec(status)?.[1] ?? ended
+  return { kind: 'failed', reason, isStarted, console: shown }
 }
 
 /** The initial RAM disk of every guest: process 1, and busybox under the names that it uses. */
 function base() {
+  if (!existsSync(BUSYBOX)) throw new BuildError(`there is no ${BUSYBOX}`, 'apt-get install busybox-static')
   return [
     { path: 'dev/console', mode: 0o20600, device: [5, 1] },
     { path: 'proc', mode: 0o40755 },
     { path: 'sys', mode: 0o40755 },
     // switch_root requires the name /init
     { path: 'init', mode: 0o100755, data: readFileSync(join(HERE, 'init.sh')) },
-    { path: 'run/rig/bin/busybox', mode: 0o100755, data: readFileSync('/bin/busybox') },
+    { path: 'run/rig/bin/busybox', mode: 0o100755, data: readFileSync(BUSYBOX) },
     ...APPLETS.split(' ').map((name) => ({ path: `run/rig/bin/${name}`, mode: 0o120777, data: 'busybox' })),
   ]
 }

@@ -1,5 +1,5 @@
 /** Chooses the machine that the rig boots: user-mode Linux if there is a kernel for it, else QEMU. */
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { accessSync, constants, existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 import { BuildError } from '../../../pi-image/tools/error.mjs'
@@ -14,6 +14,12 @@ import { builtKernel } from './uml-kernel.mjs'
  * @typedef {{ ended: Promise<unknown>, kill(): void, evidence(): Promise<string> }} Guest
  * @typedef {{ name: string, start(what: object, take: Take): Promise<Guest> }} Machine
  */
+
+/** How a file begins that gzip has made, and one that is a program. */
+const GZIP = Buffer.from([0x1f, 0x8b])
+const ELF = Buffer.from('\x7fELF')
+
+const OTHER_KERNEL = 'unset it to use another kernel'
 
 export const MACHINES = { uml, qemu }
 
@@ -46,21 +52,46 @@ export async function imageOf(name, env, say) {
 async function givenKernel(path) {
   const initrd = join(dirname(path), 'initrd.gz')
   for (const file of [path, initrd]) {
-    if (!existsSync(file))
-      throw new BuildError(`MEDULLA_RIG_KERNEL: there is no ${file}`, 'unset it to use another kernel')
+    if (!existsSync(file)) throw new BuildError(`MEDULLA_RIG_KERNEL: there is no ${file}`, OTHER_KERNEL)
   }
-  if (!path.endsWith('.gz')) return { kernel: path, initrd }
+  const bytes = readKernel(path)
+  if (bytes.subarray(0, GZIP.length).compare(GZIP) !== 0) {
+    checkKernel(path, bytes)
+    if (!isExecutable(path)) throw new BuildError(`MEDULLA_RIG_KERNEL: ${path} is not executable`, `chmod +x ${path}`)
+    return { kernel: path, initrd }
+  }
   const { size, mtimeMs } = statSync(path)
   const folder = join(cacheFolder('medulla-rig'), `given-${key([path, String(size), String(mtimeMs)])}`)
   await wholeOrNot(folder, (beside) => {
-    writeFileSync(join(beside, 'linux'), unpacked(path), { mode: 0o755 })
+    const kernel = unpacked(path, bytes)
+    checkKernel(path, kernel)
+    writeFileSync(join(beside, 'linux'), kernel, { mode: 0o755 })
   })
   return { kernel: join(folder, 'linux'), initrd }
 }
 
-function unpacked(path) {
+function readKernel(path) {
+  if (!statSync(path).isFile()) throw new BuildError(`MEDULLA_RIG_KERNEL: ${path} is not a file`, OTHER_KERNEL)
+  return readFileSync(path)
+}
+
+function isExecutable(path) {
   try {
-    return gunzipSync(readFileSync(path))
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function checkKernel(path, bytes) {
+  if (bytes.subarray(0, ELF.length).compare(ELF) === 0) return
+  throw new BuildError(`MEDULLA_RIG_KERNEL: ${path} is not a user-mode kernel, which is a program`, OTHER_KERNEL)
+}
+
+function unpacked(path, bytes) {
+  try {
+    return gunzipSync(bytes)
   } catch (error) {
     throw new BuildError(`MEDULLA_RIG_KERNEL: ${path} cannot be unpacked: ${error.message}`, 'copy it again')
   }

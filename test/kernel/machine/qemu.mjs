@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { evidence, MONITOR } from './evidence.mjs'
+import { MONITOR, qemuEvidence } from './evidence.mjs'
 
 const MEMORY_MB = 3072
 const KERNEL = [
@@ -40,7 +40,7 @@ export const qemu = {
       .finally(() => {
         for (const { server } of ports) server.close()
       })
-    return { ended, kill: () => child.kill('SIGKILL'), evidence: () => evidence(folder, consoleLog, child.pid) }
+    return { ended, kill: () => child.kill('SIGKILL'), evidence: () => qemuEvidence(folder, consoleLog, child.pid) }
   },
 }
 

@@ -7,6 +7,7 @@ import { spawn } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { BuildError } from '../../../pi-image/tools/error.mjs'
+import { umlEvidence } from './evidence.mjs'
 import { relay } from './forward.mjs'
 
 const MEMORY_MB = 2048
@@ -29,8 +30,8 @@ export const uml = {
     const options = [
       ...[`mem=${MEMORY_MB}M`, `initrd=${initrd}`, `uml_dir=${folder}`, 'seccomp=on', `ncpus=${cpus}`],
       ...['quiet', 'loglevel=4', 'panic=-1', 'RIG_MACHINE=uml', 'con=null', 'con0=null,fd:2'],
-      // ttyS0 to ttyS3 are the descriptors 3 to 6
-      ...['ssl=null', ...[0, 1, 2].map((n) => `ssl${n}=null,fd:${n + 3}`), 'ssl3=fd:6'],
+      // ttyS0 to ttyS3 are the descriptors 3 to 6; the guest reads from the last two
+      ...['ssl=null', ...[0, 1].map((n) => `ssl${n}=null,fd:${n + 3}`), 'ssl2=fd:5', 'ssl3=fd:6'],
     ]
     const stdio = ['ignore', log, log, 'pipe', 'pipe', 'pipe', 'pipe']
     const server = forward === undefined ? undefined : createServer({ allowHalfOpen: true })
@@ -50,7 +51,11 @@ export const uml = {
       })
       child.once('close', resolve)
     }).finally(() => server?.close())
-    return { ended, kill: () => killGroup(child.pid) }
+    return {
+      ended,
+      kill: () => killGroup(child.pid),
+      evidence: () => umlEvidence(consoleLog, child.pid, (key) => status.write(`${key}\n`)),
+    }
   },
 }
 
