@@ -81,6 +81,7 @@ export const BATTERY = [
   'test/packages/provenance.test.ts',
   'test/runtime/sdk/gate.test.ts',
   'test/runtime/store/enterhome.test.ts',
+  'test/kernel/rig.test.ts',
 ]
 /** The same, with nothing beside it: it holds the guard to the times that it states. */
 export const ALONE = ['test/runtime/guard/guard.test.ts']
