@@ -134,7 +134,7 @@ test('after a restart of the system the program runs again', async () => {
   console.log(said('systemd-analyze'))
 })
 
-test('HANDLES 14.11: a body that stands still is ended, systemd starts it again, and the program runs', async () => {
+test('HANDOVER 16.9: a body that stands still is ended, systemd starts it again, and the program runs', async () => {
   const unit = () => said('systemctl show medulla -p NRestarts -p MainPID -p ActiveState')
   const before = unit()
   const began = performance.now()

@@ -60,6 +60,18 @@ test.runIf(hasSystemd)('each exposure that is left is explained in the unit', ()
   expect(exposed.length).toBeGreaterThan(10)
 })
 
+/** test/image/virt.image.ts has the same with a running systemd. */
+test('HANDOVER 16.9: no socket that stops with the service is required by it: a bite of the watchdog would end it for good', () => {
+  const folder = copied()
+  const service = readFileSync(join(folder, 'medulla.service'), 'utf8')
+  for (const name of ['medulla.socket', 'medulla-discovery.socket']) {
+    expect(readFileSync(join(folder, name), 'utf8')).toContain('\nStopPropagatedFrom=medulla.service\n')
+    expect(service).not.toMatch(new RegExp(`^(Requires|BindsTo|Requisite)=.*${name}`, 'm'))
+    expect(service).toMatch(new RegExp(`^Wants=.*${name}`, 'm'))
+  }
+  expect(service).toContain('\nExecStartPre=/usr/bin/systemctl is-active --quiet medulla.socket\n')
+})
+
 test.runIf(hasSystemd)('systemd takes both units without a warning, but for lines of newer versions', () => {
   const folder = copied()
   const args = ['verify', '--man=no', '--recursive-errors=no', join(folder, 'medulla.service'), join(folder, 'medulla.socket'), join(folder, 'medulla-discovery.socket')] // biome-ignore format: one list
