@@ -41,6 +41,8 @@ const INPUT_MS = 5
 const LATE_MS = 50
 /** Time to wait, in ms, when poll(2) reports an edge that the body has not read yet. */
 const UNREAD_MS = 1
+/** How often a guard that waits for a body looks whether a newer one has taken its name. */
+const NAME_MS = 200
 const NEVER = new Int32Array(new SharedArrayBuffer(4))
 
 type Init = Extract<ToGuard, { t: 'init' }>
@@ -96,7 +98,9 @@ class Guard {
       note(rescue, this.#init.bodyMs * this.#init.scale)
       // A newer guard holds the same lines, and its socket has the name (HANDLES 14.7).
       if (!this.#hasSocketName()) return
-      body = this.#handOver(rescue)
+      const next = this.#handOver(rescue)
+      if (next === null) return
+      body = next
     }
     if (this.#hasSocketName()) rmSync(join(this.#init.folder, GUARD_SOCKET), { force: true })
   }
@@ -242,9 +246,13 @@ class Guard {
     else writeSync(fd, bytes, 0, bytes.length, at ?? null)
   }
 
-  /** Gives everything to the next body. Returns its connection: from then on, its end is the end of that body. */
-  #handOver(rescue: Rescue): LineReader {
+  /**
+   * Gives everything to the next body. Returns its connection: from then on, its end is the end of that body. Null: the guard that
+   * the dead body had just started has begun meanwhile, so that no body can reach this one.
+   */
+  #handOver(rescue: Rescue): LineReader | null {
     for (;;) {
+      while (this.#system.poll([this.#listener], NAME_MS).length === 0) if (!this.#hasSocketName()) return null
       let socket = -1
       try {
         socket = this.#sockets.accept(this.#listener)
