@@ -67,7 +67,7 @@ export class Outgoing<Message extends Encoded = Encoded> {
   /** Another connection: what the peer has not got is written again. `got`: how many of the held messages it has. */
   resume(received: number, room: number, got = received - this.#first + 1): void {
     this.#drop(got)
-    // what is in between was sent by a program that ran in between
+    // the numbers in between are those of a program that ran meanwhile
     this.#first = Math.max(this.#first, received + 1)
     this.#written = 0
     this.#room = room
