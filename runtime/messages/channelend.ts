@@ -38,7 +38,7 @@ function newOwner(id: string, first: number, taken: number, held: readonly Sent[
   return { id, outgoing: new Outgoing(first, held), incoming: new Incoming('taken', taken) }
 }
 
-function restored({ id, first, taken, held, origins }: SavedChannel): Owner {
+function restored({ id, first, taken, held, origins = [] }: SavedChannel): Owner {
   const sent = held.map(([text, bytes], at) => {
     const origin = originOf(origins, first + at) ?? { instance: '', nth: 1 }
     return { text, bytes: Buffer.from(bytes, 'base64'), ...origin }

@@ -28,8 +28,8 @@ export interface SavedChannel {
   /** number of the first message that the laptop has not confirmed, and these messages in base64 */
   readonly first: number
   readonly held: readonly (readonly [isText: boolean, bytes: string])[]
-  /** which program instances sent these: `Origins` of deploy/shared/messages */
-  readonly origins: readonly (readonly [number: number, instance: string, nth: number])[]
+  /** which program instances sent these: `Origins` of deploy/shared/messages; absent: an older runtime saved them */
+  readonly origins?: readonly (readonly [number: number, instance: string, nth: number])[]
   /** how many newer messages are not handed over, and so lost */
   readonly lost?: number
 }

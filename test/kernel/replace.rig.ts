@@ -11,7 +11,7 @@ import { type TraceEvent, trace } from './trace.ts'
 
 /** More with `npm run test:kernel -- --long`. */
 const REPLACEMENTS = process.env.MEDULLA_LONG === '1' ? 100 : Number(process.env.MEDULLA_REPLACEMENTS ?? 10)
-/** Kills at each step of a replacement. */
+/** How often the runtime is killed at each step of its replacement. */
 const KILLS = process.env.MEDULLA_LONG === '1' ? 10 : Number(process.env.MEDULLA_REPLACEMENT_KILLS ?? 1)
 /** The step that lasts; the others may be over before they are seen. */
 const LAST = 'its endpoint starts'
